@@ -1,0 +1,65 @@
+import { CudaSelection, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import {
+  batchAt,
+  deployed,
+  heads,
+  latentDim,
+  measure,
+  nextSeed,
+  open,
+  randomTensor,
+  record,
+  ropeDim,
+  topK,
+} from './gpu-harness.ts';
+
+/** Absorbed attention over selected tokens. */
+export async function sparseAttention(): Promise<void> {
+  const cases = [
+    ...[8192, 32768, 131072].map((context) => ({ sequences: 1, rows: 4096, context })),
+    ...[1, 32, 64, 128].map((sequences) => ({ sequences, rows: 1, context: 8192 })),
+  ];
+  for (const latentCache of ['fp8', 'bf16'] as const) {
+    const backend = await open(4096, { ...deployed, latentCache });
+    const { device, step } = backend.machine;
+    const shape = { layers: 1, blocks: 16384, latentDim, ropeDim, indexDim: 0 };
+    const [cache] = backend.caches(shape);
+    if (cache === undefined) throw new Error('no cache was made');
+    const entries = randomTensor(backend, 4096, latentDim + ropeDim, 0.3);
+    const q = randomTensor(backend, 4096, heads * (latentDim + ropeDim), 0.3);
+    const out = backend.tensor(4096, heads * latentDim);
+    const selection = own(CudaSelection, backend.selection(4096, topK));
+    for (let start = 0; start < 16384 * 64; start += 4096) {
+      const rows = Int32Array.from({ length: 4096 }, (_, r) => start + r);
+      const table = Int32Array.from({ length: 16384 }, (_, b) => b);
+      backend.beginStep({
+        tokens: new Int32Array(4096),
+        positions: rows,
+        slots: rows,
+        sequences: new Int32Array(4096),
+        blockTables: [table],
+      });
+      backend.writeLatent(cache, entries);
+    }
+    for (const { sequences, rows, context } of cases) {
+      if (latentCache === 'bf16' && sequences > 1) continue;
+      backend.beginStep(batchAt(sequences, rows, context));
+      const all = sequences * rows;
+      device.launch(
+        device.kernel('random', 'random_selection'),
+        { grid: [all, 1, 1], threads: 256 },
+        [selection.at, topK, selection.counts, step.positions, nextSeed()],
+      );
+      const options = { heads, scale: 0.1352 };
+      const ms = measure(backend, () => backend.attend(out, q, cache, selection, options));
+      const operations = 2 * all * heads * topK * (2 * latentDim + ropeDim);
+      record(
+        backend,
+        rows === 1 ? 'gpu-sparse-decode' : 'gpu-sparse-prefill',
+        { latentCache, sequences, rows: all, context, heads, topK },
+        { ms, teraflops: operations / ms / 1e9 },
+      );
+    }
+    await backend.close();
+  }
+}

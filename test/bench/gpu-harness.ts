@@ -1,0 +1,105 @@
+/**
+ * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device, batches,
+ * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
+ */
+import { type Batch, blockTokens, type Numerics } from '../../gpu-worker/backend/backend.ts';
+import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
+import { CudaTensor, dtypeCode, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { real } from '../../gpu-worker/backend/cuda/launch-queue.ts';
+import { median, recordResult } from './results.ts';
+
+export const heads = 128;
+export const latentDim = 512;
+export const ropeDim = 64;
+export const topK = 2048;
+export const indexHeads = 64;
+export const indexDim = 128;
+export const deployed: Numerics = {
+  activations: 'bf16',
+  quantizedLinear: true,
+  latentCache: 'fp8',
+  indexKeys: 'fp8',
+  hadamard: true,
+  scaleFormat: 'ue8m0',
+};
+
+/** Measured by the `copy` part, which runs first; NaN without it. */
+export const ceilings = { copyGbPerSecond: Number.NaN };
+
+let seed = 1;
+
+/** A new seed at every call, the same ones in every process. */
+export function nextSeed(): number {
+  return seed++;
+}
+
+export async function open(rowsMax: number, numerics: Numerics = deployed): Promise<CudaBackend> {
+  return own(CudaBackend, await openCudaBackend({ numerics, rowsMax, graphs: false }));
+}
+
+/** Fills device memory with random values of deviation `scale`. */
+export function randomize(
+  { machine: { device } }: CudaBackend,
+  to: { at: number; count: number; dtype: number },
+  scale: number,
+): void {
+  device.launch(device.kernel('random', 'random_values'), { grid: [4096, 1, 1], threads: 256 }, [
+    to.at,
+    to.count,
+    nextSeed(),
+    real(scale),
+    to.dtype,
+  ]);
+}
+
+export function randomTensor(
+  backend: CudaBackend,
+  rows: number,
+  columns: number,
+  scale = 1,
+): CudaTensor {
+  const tensor = own(CudaTensor, backend.tensor(rows, columns));
+  randomize(backend, { at: tensor.at, count: rows * tensor.stride, dtype: dtypeCode.F32 }, scale);
+  return tensor;
+}
+
+/** Median milliseconds on the GPU. */
+export function measure(backend: CudaBackend, run: () => void, repeats = 7): number {
+  run();
+  backend.machine.device.synchronize();
+  return median(Array.from({ length: repeats }, () => backend.machine.device.time(run)));
+}
+
+export function record(
+  backend: CudaBackend,
+  benchmark: string,
+  shapes: Record<string, unknown>,
+  figures: Record<string, number>,
+): void {
+  const rounded = Object.fromEntries(
+    Object.entries(figures).map(([name, value]) => [name, Number(value.toPrecision(4))]),
+  );
+  const { name } = backend.machine.device;
+  console.log(benchmark.padEnd(24), JSON.stringify(shapes), JSON.stringify(rounded));
+  recordResult({ benchmark, shapes: { gpu: name, ...shapes }, figures: rounded });
+}
+
+/** Rows at the ends of sequences of `context` tokens each, their blocks one after another. */
+export function batchAt(sequences: number, rowsEach: number, context: number): Batch {
+  const blocks = Math.ceil(context / blockTokens);
+  const rows = sequences * rowsEach;
+  const positions = Int32Array.from(
+    { length: rows },
+    (_, r) => context - rowsEach + (r % rowsEach),
+  );
+  const owners = Int32Array.from({ length: rows }, (_, r) => Math.floor(r / rowsEach));
+  return {
+    tokens: new Int32Array(rows),
+    positions,
+    slots: positions.map((position, r) => (owners[r] ?? 0) * blocks * blockTokens + position),
+    sequences: owners,
+    blockTables: Array.from({ length: sequences }, (_, s) =>
+      Int32Array.from({ length: blocks }, (_unused, b) => s * blocks + b),
+    ),
+  };
+}
