@@ -48,7 +48,7 @@ const sharedFields = {
   /** Largest request body, in bytes. */
   EDGE_BODY_BYTES: count.max(64 * 2 ** 20).default(8 * 2 ** 20),
   /** A stream that has nothing to say sends a comment this often, in milliseconds. */
-  EDGE_KEEP_ALIVE_MS: count.max(60_000).optional(),
+  EDGE_KEEP_ALIVE_MS: count.max(60_000).default(5_000),
   /** Of a request that states no maximum, in tokens. */
   EDGE_OUTPUT_TOKENS: count.max(1_000_000).default(4_096),
   /** Engines that do not announce themselves (vLLM, SGLang): `id=url,id=url`. */
@@ -98,7 +98,7 @@ type Env = Readonly<Record<string, unknown>>;
 export function readNodeSettings(env: Env): NodeSettings {
   const read = parse(nodeFields, env);
   return {
-    ...given(read, { keepAliveMs: 5_000 }),
+    ...given(read),
     port: read.PORT,
     host: read.EDGE_HOST,
     dataFolder: read.EDGE_DATA,
@@ -109,8 +109,7 @@ export function readNodeSettings(env: Env): NodeSettings {
 
 /** Bindings that are no text (databases, objects) are left alone. @throws SettingsError */
 export function readWorkerSettings(env: Env): EdgeSettings & GivenSettings {
-  // workerd notices that a client left when it next writes to it, hence the short beat.
-  const settings = given(parse(sharedFields, env), { keepAliveMs: 500 });
+  const settings = given(parse(sharedFields, env));
   return { ...settings, ...allSecrets(settings) };
 }
 
@@ -153,7 +152,7 @@ function parse<Fields extends z.ZodRawShape>(
   throw new SettingsError(`${String(issue?.path[0])}: ${issue?.message}`);
 }
 
-function given(read: Shared, defaults: { readonly keepAliveMs: number }): GivenSettings {
+function given(read: Shared): GivenSettings {
   const secretKey = read.EDGE_STRIPE_SECRET_KEY;
   const webhookSecret = read.EDGE_STRIPE_WEBHOOK_SECRET;
   if ((secretKey === undefined) !== (webhookSecret === undefined)) {
@@ -168,7 +167,7 @@ function given(read: Shared, defaults: { readonly keepAliveMs: number }): GivenS
     adminToken: read.EDGE_ADMIN_TOKEN ?? null,
     stripe: secretKey && webhookSecret ? { secretKey, webhookSecret } : null,
     bodyBytesMax: read.EDGE_BODY_BYTES,
-    keepAliveMs: read.EDGE_KEEP_ALIVE_MS ?? defaults.keepAliveMs,
+    keepAliveMs: read.EDGE_KEEP_ALIVE_MS,
     outputTokensDefault: read.EDGE_OUTPUT_TOKENS,
     staticWorkers: read.EDGE_STATIC_WORKERS,
     holdMs: read.EDGE_HOLD_MINUTES * 60_000,

@@ -1,12 +1,19 @@
 /**
- * The edge in real workerd on this machine, as `wrangler dev` runs it but without the network: the
- * worker of wrangler.toml, its Durable Objects and D1 in a folder of the caller's choice.
+ * The edge in real workerd on this machine: the worker of wrangler.toml as wrangler bundles it, run by
+ * Miniflare with its Durable Objects and D1 in a folder of the caller's choice. Not `wrangler dev`,
+ * whose proxy for reloading keeps from the worker that a client has left.
  */
+import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import type { Miniflare } from 'miniflare';
+import { listenInFront } from './client-front.ts';
 
 const root = join(import.meta.dirname, '..');
+/** Of the worker in wrangler.toml; its Durable Objects' files lie under it. */
+const workerName = 'sift-edge';
 
 /** Keeps wrangler from asking for updates, sending metrics or fetching its `cf` sample. */
 const quiet = {
@@ -33,34 +40,71 @@ export interface WorkerdEdgeOptions {
 }
 
 export async function startWorkerdEdge(options: WorkerdEdgeOptions): Promise<WorkerdEdge> {
-  Object.assign(process.env, quiet);
-  await applyMigrations(options.folder);
+  const { folder, settings, host = '127.0.0.1', port = 0 } = options;
+  const bundle = join(folder, 'bundle');
+  // The texts' names hold their hashes, so those of an earlier version would stay.
+  rmSync(bundle, { recursive: true, force: true });
+  await Promise.all([
+    wrangler('d1', 'migrations', 'apply', 'sift-directory', '--local', '--persist-to', folder),
+    wrangler('deploy', '--dry-run', '--outdir', bundle),
+  ]);
+  const runtime = await openRuntime({ bundle, folder, settings });
+  try {
+    const { hostname, port: portBehind } = await runtime.ready;
+    const behind = { host: hostname, port: Number(portBehind) };
+    const front = await listenInFront({ host, port, behind });
+    return {
+      url: `http://${host.includes(':') ? `[${host}]` : host}:${front.port}`,
+      async close() {
+        await front.close();
+        await runtime.dispose();
+      },
+    };
+  } catch (error) {
+    await runtime.dispose();
+    throw error;
+  }
+}
+
+async function openRuntime(options: {
+  readonly bundle: string;
+  readonly folder: string;
+  readonly settings: Readonly<Record<string, string>>;
+}): Promise<Miniflare> {
+  const { bundle, folder, settings } = options;
   const handlers = signalHandlers();
-  const { unstable_startWorker: startWorker } = await import('wrangler');
-  const worker = await startWorker({
-    config: join(root, 'wrangler.toml'),
-    bindings: Object.fromEntries(
-      Object.entries(options.settings).map(([name, value]) => [
-        name,
-        { type: 'plain_text', value },
-      ]),
-    ),
-    dev: {
-      server: { hostname: options.host ?? '127.0.0.1', port: options.port ?? 0 },
-      inspector: false,
-      persist: options.folder,
-      logLevel: 'error',
-      watch: false,
-      remote: false,
-    },
-  });
-  await worker.ready;
-  // Wrangler ends the process at the first Ctrl-C; whoever called this decides when to end.
+  const { unstable_getMiniflareWorkerOptions: readWorkerOptions } = await import('wrangler');
+  const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import('miniflare');
+  const { workerOptions } = readWorkerOptions(join(root, 'wrangler.toml'));
+  const runtime = new Miniflare(
+    convertV4MiniflareOptions({
+      host: '127.0.0.1',
+      port: 0,
+      cf: false,
+      log: new Log(LogLevel.ERROR),
+      logRequests: false,
+      // What the edge logs goes to the log of a deployed worker; here it would drown the demo.
+      handleStructuredLogs: ({ level, message }) => {
+        if (level === 'error') console.error(message);
+      },
+      telemetry: { enabled: false },
+      resourcePersistencePath: join(folder, 'v3'),
+      workers: [
+        {
+          ...workerOptions,
+          name: workerName,
+          modulesRoot: bundle,
+          modules: modulesOf(bundle),
+          bindings: Object.assign({}, workerOptions.bindings, settings),
+        },
+      ],
+    }),
+  );
+  // Both end the process at the first Ctrl-C; whoever called this decides when to end.
   for (const [signal, handler] of signalHandlers()) {
     if (!handlers.some(([, known]) => known === handler)) process.off(signal, handler);
   }
-  const url = (await worker.url).origin;
-  return { url, close: () => worker.dispose() };
+  return runtime;
 }
 
 type SignalHandler = readonly ['SIGINT' | 'SIGTERM', NodeJS.SignalsListener];
@@ -72,10 +116,21 @@ function signalHandlers(): SignalHandler[] {
   );
 }
 
-async function applyMigrations(folder: string): Promise<void> {
-  const wrangler = join(root, 'node_modules/wrangler/bin/wrangler.js');
-  const args = ['d1', 'migrations', 'apply', 'sift-directory', '--local', '--persist-to', folder];
-  await promisify(execFile)(process.execPath, [wrangler, ...args], {
+/** What wrangler wrote there: the worker, first, and the texts that it imports. */
+function modulesOf(bundle: string) {
+  const names = readdirSync(bundle).filter((name) => /\.(js|sql)$/.test(name));
+  const main = names.find((name) => name === 'worker.js');
+  assert(main !== undefined, 'wrangler writes the worker under the name of its source');
+  return [main, ...names.filter((name) => name !== main)].map((name) => ({
+    type: name === main ? ('ESModule' as const) : ('Text' as const),
+    path: join(bundle, name),
+    contents: readFileSync(join(bundle, name), 'utf8'),
+  }));
+}
+
+async function wrangler(...args: string[]): Promise<void> {
+  const program = join(root, 'node_modules/wrangler/bin/wrangler.js');
+  await promisify(execFile)(process.execPath, [program, ...args], {
     cwd: root,
     env: { ...process.env, ...quiet },
   });

@@ -31,8 +31,8 @@ export interface Answer {
 
 /**
  * The whole answer at once, with its cost as a header and an honest status. One that takes long
- * begins with empty lines, as DeepSeek's do: they keep proxies from giving up, and show on Cloudflare
- * whether the client is still there. If it then fails, the connection breaks.
+ * begins with empty lines, as DeepSeek's do, which keep proxies from giving up. If it then fails, the
+ * connection breaks.
  */
 export async function answerWhole(answer: Answer): Promise<Response> {
   const { services, ending } = answer;

@@ -20,6 +20,8 @@ export interface StubScript {
   /** null: what the stub's own cache has, in blocks of 64. */
   readonly cachedTokens: number | null;
   readonly pauseMs: number;
+  /** Before the answer's head. */
+  readonly queuedMs: number;
   /** How events are cut into network writes. */
   readonly writes: 'per-event' | 'all-at-once' | { readonly bytes: number };
   readonly usage: 'running' | 'final-only' | 'omitted' | 'twice' | 'explicit-zero';
@@ -45,6 +47,7 @@ export const plainScript: StubScript = {
   promptTokens: null,
   cachedTokens: null,
   pauseMs: 0,
+  queuedMs: 0,
   writes: 'per-event',
   usage: 'running',
   fault: null,
@@ -134,6 +137,11 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
       reasoning: 0,
     };
     stub.records.set(id, record);
+    if (script.queuedMs > 0) {
+      const left = new Promise((resolve) => c.env.outgoing.once('close', resolve));
+      await Promise.race([sleep(script.queuedMs), left]);
+      if (c.env.outgoing.destroyed) record.status = 'aborted';
+    }
     return answer(kind, { id, script, record, hangUp: () => c.env.outgoing.destroy() });
   };
 

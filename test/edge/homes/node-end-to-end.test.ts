@@ -2,7 +2,7 @@ import { afterAll, test } from 'vitest';
 import { startNode, testFolder } from '../../support/home-node.ts';
 import { describeEndToEnd } from '../end-to-end.ts';
 import type { RunningEdge } from '../end-to-end.ts';
-import { leaveSilence, seededEdge } from './end-to-end-homes.ts';
+import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-homes.ts';
 
 const folder = testFolder();
 let edge: RunningEdge;
@@ -21,3 +21,5 @@ describeEndToEnd('the edge on Node', async () => {
 test('a client that leaves while the worker is silent is noticed', async () => {
   await leaveSilence(edge);
 });
+
+describeLeavingWholeAnswers(() => edge);

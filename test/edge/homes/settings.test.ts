@@ -73,7 +73,7 @@ test('on Cloudflare every secret must be given, and bindings are no settings', (
   const bindings = { TENANT: {}, EDGE_SOMETHING_BOUND: {} };
   expect(readWorkerSettings({ ...secrets, ...bindings })).toMatchObject({
     cacheSecret: 'cache-secret-of-the-tests',
-    keepAliveMs: 500,
+    keepAliveMs: 5_000,
   });
   for (const name of Object.keys(secrets)) {
     expect(() => readWorkerSettings({ ...secrets, [name]: '' })).toThrow(`${name} is missing`);

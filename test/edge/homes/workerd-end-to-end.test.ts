@@ -6,7 +6,7 @@ import { startWorkerd, testSecrets } from '../../support/home-workerd.ts';
 import type { WorkerdEdge } from '../../../infra/workerd-edge.ts';
 import { describeEndToEnd } from '../end-to-end.ts';
 import type { RunningEdge } from '../end-to-end.ts';
-import { leaveSilence, seededEdge } from './end-to-end-homes.ts';
+import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-homes.ts';
 
 // Starting workerd takes seconds, so what follows the suite asks the same edge.
 const folder = testFolder();
@@ -31,6 +31,8 @@ describeEndToEnd('the edge in workerd', async () => {
 test('a client that leaves while the worker is silent is noticed', async () => {
   await leaveSilence(edge);
 });
+
+describeLeavingWholeAnswers(() => edge);
 
 test('a second start finds tenants, balances, keys and prices again', async () => {
   const operator = operatorOf(home.url, testSecrets.EDGE_ADMIN_TOKEN);
