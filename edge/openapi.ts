@@ -6,6 +6,7 @@ import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { errorTable } from './errors.ts';
 import {
   chatRequestSchema,
+  countTokensRequestSchema,
   messagesRequestSchema,
   textRequestSchema,
 } from './http/request-schemas.ts';
@@ -19,6 +20,7 @@ import {
   modelListSchema,
   modelSchema,
   quoteSchema,
+  tokenCountSchema,
   usageQuerySchema,
   usageReportSchema,
 } from './http/response-schemas.ts';
@@ -84,6 +86,18 @@ const routes: readonly Route[] = [
     body: messagesRequestSchema,
     answer: anthropicMessageSchema,
     streams: true,
+    error: 'AnthropicError',
+  },
+  {
+    method: 'post',
+    path: '/anthropic/v1/messages/count_tokens',
+    summary: "Tokens of a prompt, in Anthropic's protocol",
+    description:
+      'Counted by a worker, exactly as a message of the same fields would be. Free; counts as one ' +
+      'request of the limits. Where no worker can count, the answer is an upper bound and says so ' +
+      'in x-sift-token-count.',
+    body: countTokensRequestSchema,
+    answer: tokenCountSchema,
     error: 'AnthropicError',
   },
   {

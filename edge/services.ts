@@ -206,6 +206,11 @@ export interface Tenant {
   ): Promise<readonly { worker: string; epoch: number; bytes: number }[]>;
   /** Key check without money, for /user/balance, /v1/usage and the like. */
   authorize(key: VerifiedKey, scope: Scope): Promise<Refusal | null>;
+  /** The same for a request that costs nothing and gives work: it counts as one per minute. */
+  admitFree(
+    key: VerifiedKey,
+    scope: Scope,
+  ): Promise<{ readonly refusal: Refusal | null; readonly limits: LimitState | null }>;
   balance(): Promise<Balance>;
   usage(range: { fromDay: string; toDay: string }): Promise<UsageRow[]>;
   entries(page: { afterId: number; limit: number }): Promise<LedgerEntry[]>;

@@ -11,6 +11,7 @@ export function tenantDoor(reach: Reach): Tenant {
     settle: (input) => reach((tenant) => tenant.settle(input)),
     prefixHits: (chain) => reach((tenant) => tenant.prefixHits(chain)),
     authorize: (key, scope) => reach((tenant) => tenant.authorize(key, scope)),
+    admitFree: (key, scope) => reach((tenant) => tenant.admitFree(key, scope)),
     balance: () => reach((tenant) => tenant.balance()),
     usage: (range) => reach((tenant) => tenant.usage(range)),
     entries: (page) => reach((tenant) => tenant.entries(page)),

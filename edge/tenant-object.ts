@@ -80,6 +80,10 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
     return this.#open.authorize(key, scope);
   }
 
+  async admitFree(key: VerifiedKey, scope: Scope) {
+    return this.#open.admitFree(key, scope);
+  }
+
   async balance() {
     return this.#open.balance();
   }

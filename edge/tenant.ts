@@ -45,6 +45,15 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
       }),
     prefixHits: (chain) => run(() => index.lookup(chain, now())),
     authorize: (key, scope) => run(() => keys.refusal(key, scope)),
+    admitFree: (key, scope) =>
+      runUnsynced(() => {
+        const barred = keys.refusal(key, scope);
+        if (barred !== null) return { refusal: barred, limits: null };
+        const standings = limits.look(key.keyId, now());
+        const refusal = limitRefusal(standings, null);
+        if (refusal !== null) return { refusal, limits: limitState(standings) };
+        return { refusal: null, limits: limits.takeRequest(standings) };
+      }),
     balance: () => run(() => reports.balance()),
     usage: (range) => run(() => reports.usage(range)),
     entries: (page) => run(() => reports.entries(page)),

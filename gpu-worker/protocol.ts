@@ -150,6 +150,19 @@ export const chatCompletionRequestSchema = z.strictObject({
   tool_choice: toolChoiceSchema.nullish(),
 });
 
+/**
+ * `POST /tokenize`, vLLM's route, for conversations: the prompt that a chat completion of these fields
+ * would have.
+ */
+export const tokenizeRequestSchema = chatCompletionRequestSchema.pick({
+  model: true,
+  messages: true,
+  thinking: true,
+  chat_template_kwargs: true,
+  tools: true,
+  tool_choice: true,
+});
+
 export type Prompt = string | string[] | number[] | number[][];
 
 /** A union by hand: what the first element is says what the others have to be. */
@@ -200,6 +213,7 @@ export const completionRequestSchema = z.strictObject({
 
 export type ChatCompletionRequest = z.infer<typeof chatCompletionRequestSchema>;
 export type CompletionRequest = z.infer<typeof completionRequestSchema>;
+export type TokenizeRequest = z.infer<typeof tokenizeRequestSchema>;
 export type Message = z.infer<typeof messageSchema>;
 export type Tool = z.infer<typeof toolSchema>;
 export type ToolCall = z.infer<typeof toolCallSchema>;
@@ -349,6 +363,15 @@ export const streamEventSchema = z.looseObject({
   usage: foreignUsageSchema.nullish(),
 });
 export type StreamEvent = z.infer<typeof streamEventSchema>;
+
+/** Answer of `POST /tokenize`. */
+export const tokenizeResponseSchema = z.looseObject({
+  count: tokenCount,
+  /** The context length. */
+  max_model_len: z.int(),
+  tokens: z.array(tokenId),
+});
+export type TokenizeResponse = z.infer<typeof tokenizeResponseSchema>;
 
 export const errorBodySchema = z.object({
   error: z.object({

@@ -92,6 +92,13 @@ export function createLimits(db: SyncDb) {
     return limitState(after);
   }
 
+  /** Takes one request that is over as soon as it is admitted. */
+  function takeRequest(standings: Standings): LimitState {
+    const state = takeFor(standings, 0);
+    giveBack({ keyId: standings.key.owner, reserved: 0, used: 0 });
+    return state;
+  }
+
   /** Ends a request in flight; what was reserved too much goes back, too little is taken. */
   function giveBack(request: { keyId: string; reserved: number; used: number }): void {
     const difference = (request.reserved - request.used) * partsPerUnit;
@@ -117,6 +124,7 @@ export function createLimits(db: SyncDb) {
   return {
     look,
     takeFor,
+    takeRequest,
     giveBack,
     setKeyLimits: (keyId: string, limits: KeyLimits) => setLimits(keyId, limits),
     setTenantLimits: (limits: KeyLimits) => setLimits(tenantOwner, limits),

@@ -33,10 +33,17 @@ export interface Standings {
 
 export type QuotaRow = typeof quota.$inferSelect;
 
-/** Why the request must wait, by the limit that needs the longest wait; null when it need not. */
-export function limitRefusal(standings: Standings, tokens: number): Refusal | null {
+/**
+ * Why the request must wait, by the limit that needs the longest wait; null when it need not.
+ * @param tokens null of a request that generates nothing: only the requests per minute bind it.
+ */
+export function limitRefusal(standings: Standings, tokens: number | null): Refusal | null {
   const waits = [standings.key, standings.tenant].flatMap((at) => [
-    { limit: 'concurrency', of: at.of, retryAfterMs: concurrencyWaitMs(at) } as const,
+    {
+      limit: 'concurrency',
+      of: at.of,
+      retryAfterMs: tokens === null ? 0 : concurrencyWaitMs(at),
+    } as const,
     {
       limit: 'requests',
       of: at.of,
@@ -45,7 +52,7 @@ export function limitRefusal(standings: Standings, tokens: number): Refusal | nu
     {
       limit: 'tokens',
       of: at.of,
-      retryAfterMs: at.tokens ? waitMs(at.tokens, tokens) : 0,
+      retryAfterMs: at.tokens && tokens !== null ? waitMs(at.tokens, tokens) : 0,
     } as const,
   ]);
   const longest = waits.reduce((a, b) => (b.retryAfterMs > a.retryAfterMs ? b : a));

@@ -6,6 +6,7 @@ import type { InferenceRequest } from './inference-request.ts';
 import { chatParts } from './openai-requests.ts';
 import { parseRequest } from './parse-request.ts';
 import {
+  countTokensRequestSchema,
   messagesRequestSchema,
   type AnthropicMessage,
   type MessagesRequest,
@@ -13,7 +14,18 @@ import {
 
 /** @throws ApiError naming the parameter at fault. */
 export function parseMessagesRequest(json: unknown): InferenceRequest {
-  const request = parseRequest(messagesRequestSchema, json, 'anthropic');
+  return toInference(parseRequest(messagesRequestSchema, json, 'anthropic'));
+}
+
+/** A message's prompt alone. @throws ApiError naming the parameter at fault. */
+export function parseCountRequest(json: unknown): InferenceRequest {
+  return toInference({
+    ...parseRequest(countTokensRequestSchema, json, 'anthropic'),
+    max_tokens: 1,
+  });
+}
+
+function toInference(request: MessagesRequest): InferenceRequest {
   const messages = toMessages(request);
   const tools = request.tools?.map(toTool) ?? null;
   const thinking = request.thinking?.type;

@@ -7,7 +7,6 @@
  * is open, and `ending` settles it exactly once: when the answer is complete, when the client leaves
  * or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
  */
-import { ApiError } from '../errors.ts';
 import type { AdmitResult, Services } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
@@ -25,7 +24,7 @@ import {
   type Order,
 } from './order.ts';
 import { readJson } from './parse-request.ts';
-import { limitHeaders, refusalError } from './refusal.ts';
+import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
 import { createEnding, finishFlight, type Ending, type Placed } from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
@@ -107,8 +106,9 @@ async function* relay(
     ending.stop.throwIfAborted();
     const { prefixHits } = admission;
     const place = await fleet.place(placeInput(order, { prefixHits, exclude }));
-    if (place.kind === 'no-model') throw noWorker(retryAfterSeconds);
-    if (place.kind === 'no-worker') throw noWorker(retryAfterSeconds ?? place.retryAfterSeconds);
+    if (place.kind === 'no-model') throw noWorkerError(retryAfterSeconds);
+    if (place.kind === 'no-worker')
+      throw noWorkerError(retryAfterSeconds ?? place.retryAfterSeconds);
 
     const { worker, epoch, url: workerUrl } = place;
     ending.placed(place);
@@ -146,7 +146,7 @@ async function* relay(
     finishFlight(services, requestId, worker);
     exclude.push(worker);
   }
-  throw noWorker(retryAfterSeconds);
+  throw noWorkerError(retryAfterSeconds);
 }
 
 function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {
@@ -159,11 +159,5 @@ function openOn(services: Services, place: Placed, order: Order, signal: AbortSi
     requestId: order.requestId,
     body: workerBody(order, settings, { ownDefault: place.hasJournal }),
     signal,
-  });
-}
-
-function noWorker(retryAfterSeconds: number | null): ApiError {
-  return new ApiError('overloaded', 'No worker can take the request now. Try again later.', {
-    headers: { 'retry-after': String(Math.max(1, retryAfterSeconds ?? 1)) },
   });
 }

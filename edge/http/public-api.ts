@@ -5,6 +5,7 @@ import type { App, AppContext } from './app-env.ts';
 import { balance } from './balance.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
+import { countTokens } from './count-tokens.ts';
 import { messages } from './messages.ts';
 import { getModel, listModels } from './models.ts';
 import { quote } from './quote.ts';
@@ -21,6 +22,7 @@ export function mountPublicApi(app: App, services: Services): void {
     '/beta/completions': completions(services),
     '/beta/chat/completions': chatCompletions(services),
     '/anthropic/v1/messages': messages(services),
+    '/anthropic/v1/messages/count_tokens': countTokens(services),
     '/v1/quote': quote(services),
   };
   const gets: Record<string, (c: AppContext) => Promise<Response>> = {

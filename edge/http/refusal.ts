@@ -44,6 +44,12 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
   }
 }
 
+export function noWorkerError(retryAfterSeconds: number | null): ApiError {
+  return new ApiError('overloaded', 'No worker can take the request now. Try again later.', {
+    headers: { 'retry-after': String(Math.max(1, retryAfterSeconds ?? 1)) },
+  });
+}
+
 const limitNames = {
   requests: 'requests per minute',
   tokens: 'tokens per minute',

@@ -133,3 +133,14 @@ export const messagesRequestSchema = z.strictObject({
   cache_control: cacheControlSchema,
 });
 export type MessagesRequest = z.infer<typeof messagesRequestSchema>;
+
+export const countTokensRequestSchema = messagesRequestSchema.pick({
+  model: true,
+  messages: true,
+  system: true,
+  thinking: true,
+  tools: true,
+  tool_choice: true,
+  cache_control: true,
+});
+export type CountTokensRequest = z.infer<typeof countTokensRequestSchema>;

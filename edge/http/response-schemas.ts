@@ -93,6 +93,10 @@ export const anthropicMessageSchema = z.object({
   }),
 });
 
+export const tokenCountSchema = z.object({
+  input_tokens: count.describe('Of the whole prompt, cached and uncached.'),
+});
+
 export const modelSchema = z.object({
   id: z.string(),
   object: z.literal('model'),

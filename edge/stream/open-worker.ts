@@ -23,16 +23,21 @@ const errorBytesMax = 64 * 1024;
 
 /** @throws the signal's reason if it is aborted; nothing else. */
 export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
-  const response = await send(call);
+  const response = await sendToWorker(call, 'text/event-stream');
   if (response instanceof Error) return refused(`connection failed: ${response.message}`);
   const { status, body } = response;
   if (status === 200 && body && isEventStream(response)) return { kind: 'open', body };
-  if (status === 400 || status === 413 || status === 422) return rejected(response);
+  if (status === 400 || status === 413 || status === 422)
+    return { kind: 'rejected', error: await rejectionOf(response) };
   await body?.cancel().catch(() => {});
   return refused(`status ${status}`, secondsOf(response.headers.get('retry-after')));
 }
 
-async function send(call: WorkerCall): Promise<Response | Error> {
+/** @returns the answer, or why there is none. @throws the signal's reason if it is aborted. */
+export async function sendToWorker(
+  call: WorkerCall,
+  accept: 'text/event-stream' | 'application/json',
+): Promise<Response | Error> {
   // Not as a method: some runtimes refuse a fetch that has a `this`.
   const { fetch } = call;
   try {
@@ -40,7 +45,7 @@ async function send(call: WorkerCall): Promise<Response | Error> {
       method: 'POST',
       headers: {
         'content-type': 'application/json',
-        accept: 'text/event-stream',
+        accept,
         authorization: `Bearer ${call.token}`,
         'x-request-id': call.requestId,
       },
@@ -58,7 +63,8 @@ function refused(reason: string, retryAfterSeconds: number | null = null): Worke
   return { kind: 'refused', reason, retryAfterSeconds };
 }
 
-async function rejected(response: Response): Promise<WorkerAnswer> {
+/** What a worker that finds the request wrong says, as our own error. */
+export async function rejectionOf(response: Response): Promise<ApiError> {
   const { error } = errorBodySchema.safeParse(await readJson(response)).data ?? {};
   const code: ErrorCode =
     error?.code === 'context_length_exceeded'
@@ -70,7 +76,7 @@ async function rejected(response: Response): Promise<WorkerAnswer> {
           : 'invalid_request';
   const message = error?.message ?? 'The model cannot take this request.';
   const param = error?.param ?? undefined;
-  return { kind: 'rejected', error: new ApiError(code, message, param ? { param } : {}) };
+  return new ApiError(code, message, param ? { param } : {});
 }
 
 /** undefined if it is not JSON, or too long to be an error. */

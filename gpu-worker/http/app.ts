@@ -17,6 +17,7 @@ import { listModels, retrieveModel } from './models.ts';
 import { checkRequestId, requestId } from './request-id.ts';
 import { answerRequestUsage } from './request-usage.ts';
 import type { AppEnv, Services } from './services.ts';
+import { answerTokenize } from './tokenize.ts';
 
 type Answer = (c: Context<AppEnv>, services: Services) => Response | Promise<Response>;
 
@@ -36,6 +37,7 @@ const routes: readonly Route[] = [
   { method: 'GET', path: '/v1/requests/:id/usage', access: 'token', answer: answerRequestUsage },
   { method: 'POST', path: '/v1/completions', access: 'token', answer: answerCompletion },
   { method: 'POST', path: '/v1/chat/completions', access: 'token', answer: answerChatCompletion },
+  { method: 'POST', path: '/tokenize', access: 'token', answer: answerTokenize },
 ];
 
 export function createApp(services: Services): Hono<AppEnv> {

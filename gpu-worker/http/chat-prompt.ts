@@ -1,7 +1,7 @@
 /** A conversation as prompt tokens, through the model's own chat template. */
 import type { ChatMessage } from '../tokenizer/chat-template.ts';
 import { InvalidPromptError } from '../tokenizer/content-marks.ts';
-import type { ChatCompletionRequest, Message, Tool } from '../protocol.ts';
+import type { Message, TokenizeRequest, Tool } from '../protocol.ts';
 import { ApiError } from './errors.ts';
 import { refuseHopelessText } from './generation.ts';
 import type { ServedModel } from './lifecycle.ts';
@@ -16,7 +16,7 @@ export interface ChatPrompt {
 }
 
 /** @throws ApiError 400 naming the parameter. */
-export function renderChat(model: ServedModel, body: ChatCompletionRequest): ChatPrompt {
+export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPrompt {
   const thinking = wantsThinking(body);
   const goesOn = continuesLast(body.messages);
   const tools = offeredTools(model, body);
@@ -43,7 +43,7 @@ export function renderChat(model: ServedModel, body: ChatCompletionRequest): Cha
 }
 
 /** The tools that the model is told of. @throws ApiError 400 for what can't be kept. */
-function offeredTools(model: ServedModel, body: ChatCompletionRequest): readonly Tool[] {
+function offeredTools(model: ServedModel, body: TokenizeRequest): readonly Tool[] {
   const { tools, tool_choice: choice } = body;
   if (!tools) {
     if (choice && choice !== 'none') {
@@ -73,7 +73,7 @@ function unsupported(param: string, reason: string): ApiError {
 }
 
 /** DeepSeek's way to say it and vLLM's; off unless asked for. @throws ApiError 400 */
-function wantsThinking(body: ChatCompletionRequest): { wanted: boolean; param: string } {
+function wantsThinking(body: TokenizeRequest): { wanted: boolean; param: string } {
   const byType = body.thinking ? body.thinking.type === 'enabled' : null;
   const byTemplate = body.chat_template_kwargs?.thinking ?? null;
   if (byType !== null && byTemplate !== null && byType !== byTemplate) {

@@ -322,6 +322,34 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
       });
     });
 
+    test('the @anthropic-ai/sdk package counts the tokens of a prompt, free of charge', async () => {
+      edge.stub.script = { ...plainScript, promptTokens: 123 };
+      const before = await balanceOf(edge.apiKey);
+      const { max_tokens: _, ...prompt } = message();
+      const { data, response } = await anthropic.messages
+        .countTokens({
+          ...prompt,
+          system: 'Be kind.',
+          tools: [{ name: 'weather', input_schema: { type: 'object' } }],
+        })
+        .withResponse();
+      expect(data).toEqual({ input_tokens: 123 });
+      expect(response.headers.get('x-sift-token-count')).toBe('exact');
+      expect(response.headers.get('x-ratelimit-remaining-requests')).toMatch(/^\d+$/);
+      expect(edge.stub.requests.at(-1)).toMatchObject({
+        path: '/tokenize',
+        body: {
+          model: edge.model,
+          messages: [
+            { role: 'system', content: 'Be kind.' },
+            { role: 'user', content: 'Say hello.' },
+          ],
+          tools: [{ type: 'function', function: { name: 'weather' } }],
+        },
+      });
+      expect(await balanceOf(edge.apiKey)).toBe(before);
+    });
+
     test('an idempotency key gives the same bytes again, and is billed once', async () => {
       const key = `key-${crypto.randomUUID()}`;
       const body = { ...hello('Once.'), stream: true, stream_options: { include_usage: true } };

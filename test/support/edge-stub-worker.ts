@@ -147,6 +147,27 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
 
   app.post('/v1/chat/completions', generate('chat'));
   app.post('/v1/completions', generate('text'));
+  app.post('/tokenize', async (c) => {
+    if (c.req.header('authorization') !== `Bearer ${options.token}`) {
+      return c.json(errorBody('wrong token', 'invalid_api_key'), 401);
+    }
+    const { fault, promptTokens } = stub.script;
+    if (fault?.kind === 'status') {
+      return new Response(JSON.stringify(errorBody('no room')), { status: fault.status });
+    }
+    if (fault?.kind === 'reject') {
+      return new Response(JSON.stringify(fault.body), { status: fault.status });
+    }
+    const body: Record<string, unknown> = await c.req.json();
+    stub.requests.push({
+      id: c.req.header('x-request-id') ?? '',
+      path: c.req.path,
+      headers: c.req.header(),
+      body,
+    });
+    const count = promptTokens ?? Math.ceil(JSON.stringify(body.messages).length / 4);
+    return c.json({ count, max_model_len: 65_536, tokens: Array.from({ length: count }, () => 1) });
+  });
   app.get('/v1/requests/:id/usage', (c) => {
     const record = stub.records.get(c.req.param('id'));
     if (!stub.journal || !record) return c.json(errorBody('unknown request'), 404);

@@ -12,6 +12,7 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
   expect(document.openapi).toBe('3.1.0');
   expect(Object.keys(document.paths).toSorted()).toEqual([
     '/anthropic/v1/messages',
+    '/anthropic/v1/messages/count_tokens',
     '/beta/completions',
     '/chat/completions',
     '/models',

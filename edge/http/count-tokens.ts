@@ -1,0 +1,98 @@
+/**
+ * POST /anthropic/v1/messages/count_tokens: what `messages` would count as the prompt of the same
+ * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
+ */
+import { z } from 'zod';
+import type { Services } from '../services.ts';
+import { countPrompt } from '../stream/count-prompt.ts';
+import { parseCountRequest } from './anthropic-requests.ts';
+import type { AppContext } from './app-env.ts';
+import { authenticate, checkTenant } from './authenticate.ts';
+import { prepareOrder, type Order } from './order.ts';
+import { readJson } from './parse-request.ts';
+import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
+import { finishFlight, type Placed } from './settlement.ts';
+
+const workerTriesMax = 3;
+/** A prompt of a million tokens takes some seconds. */
+const countMsMax = 30_000;
+
+export const countTokens = (services: Services) => async (c: AppContext) => {
+  const key = authenticate(c, services);
+  const { json } = await readJson(c, services.settings.bodyBytesMax);
+  const request = parseCountRequest(json);
+  const [order] = await Promise.all([
+    prepareOrder(services, { tenant: key.tenant, requestId: c.get('requestId'), request }),
+    checkTenant(services, key.tenant),
+  ]);
+  const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
+  if (refusal) throw refusalError(refusal, limits);
+  const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
+  const counted = await countOnWorker(services, order, signal);
+  return c.json({ input_tokens: counted ?? order.promptTokensMax }, 200, {
+    'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
+    ...(limits && limitHeaders(limits)),
+  });
+};
+
+/** null if the worker cannot count. @throws ApiError if no worker answers or the request is at fault. */
+async function countOnWorker(
+  services: Services,
+  order: Order,
+  signal: AbortSignal,
+): Promise<number | null> {
+  const { requestId } = order;
+  const exclude: string[] = [];
+  while (exclude.length < workerTriesMax) {
+    const place = await services.fleet.place({
+      requestId,
+      model: order.model.id,
+      // Next to nothing beside what is computed for an answer.
+      promptTokens: 0,
+      outputTokensMax: 0,
+      prefixHits: [],
+      exclude,
+    });
+    if (place.kind === 'no-model') throw noWorkerError(null);
+    if (place.kind === 'no-worker') throw noWorkerError(place.retryAfterSeconds);
+    try {
+      const count = await countPrompt({
+        fetch: services.fetch,
+        url: place.url,
+        token: services.settings.workerToken,
+        requestId,
+        body: tokenizeBody(order, place),
+        isSift: place.hasJournal,
+        signal,
+      });
+      if (count.kind === 'counted') return count.tokens;
+      if (count.kind === 'cannot-count') return null;
+      if (count.kind === 'rejected') throw count.error;
+      services.log({
+        event: 'worker-refused',
+        requestId,
+        worker: place.worker,
+        reason: count.reason,
+      });
+    } finally {
+      finishFlight(services, requestId, place.worker);
+    }
+    exclude.push(place.worker);
+  }
+  throw noWorkerError(null);
+}
+
+function tokenizeBody({ request }: Order, place: Placed): string {
+  const { model, messages, tools, tool_choice, thinking } = request.workerBody;
+  const conversation = { model, messages, tools, tool_choice, thinking };
+  if (place.hasJournal) return JSON.stringify(conversation);
+  const goesOn = begunAnswer.safeParse(request.promptParts.at(-1)?.value).success;
+  return JSON.stringify({
+    ...conversation,
+    add_generation_prompt: !goesOn,
+    continue_final_message: goesOn,
+  });
+}
+
+/** A last message that the answer goes on from; sift workers know it by itself. */
+const begunAnswer = z.looseObject({ role: z.literal('assistant'), prefix: z.literal(true) });

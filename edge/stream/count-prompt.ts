@@ -1,0 +1,41 @@
+/** Asks one worker how many tokens a prompt has: a sift worker exactly, vLLM by the same route. */
+import { tokenizeResponseSchema } from '../../gpu-worker/protocol.ts';
+import type { ApiError } from '../errors.ts';
+import { rejectionOf, sendToWorker, type WorkerCall } from './open-worker.ts';
+
+export type PromptCount =
+  | { readonly kind: 'counted'; readonly tokens: number }
+  /** It serves the model and does not count for others. */
+  | { readonly kind: 'cannot-count' }
+  /** Another worker may count. */
+  | { readonly kind: 'refused'; readonly reason: string }
+  /** The request is at fault. */
+  | { readonly kind: 'rejected'; readonly error: ApiError };
+
+const countPath = '/tokenize';
+/** What engines of other makes answer who lack the route, or know it for plain text alone. */
+const unknownRoute = [400, 404, 405, 422, 501];
+
+/** @throws the signal's reason if it is aborted; nothing else. */
+export async function countPrompt(
+  call: Omit<WorkerCall, 'path'> & { readonly isSift: boolean },
+): Promise<PromptCount> {
+  const response = await sendToWorker({ ...call, path: countPath }, 'application/json');
+  if (response instanceof Error) {
+    return { kind: 'refused', reason: `connection failed: ${response.message}` };
+  }
+  const { status } = response;
+  if (status === 200) {
+    const counted = tokenizeResponseSchema.safeParse(await response.json().catch(() => null)).data;
+    return counted === undefined
+      ? { kind: 'cannot-count' }
+      : { kind: 'counted', tokens: counted.count };
+  }
+  if (call.isSift && (status === 400 || status === 413 || status === 422)) {
+    return { kind: 'rejected', error: await rejectionOf(response) };
+  }
+  await response.body?.cancel().catch(() => {});
+  return !call.isSift && unknownRoute.includes(status)
+    ? { kind: 'cannot-count' }
+    : { kind: 'refused', reason: `status ${status}` };
+}

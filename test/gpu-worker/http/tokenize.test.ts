@@ -1,0 +1,74 @@
+/** The prompt of a conversation, told without computing it. */
+import { expect, test } from 'vitest';
+import {
+  answering,
+  httpWorker,
+  thinkingTemplate,
+  type HttpWorker,
+} from '../../support/http-worker.ts';
+
+function post(worker: HttpWorker, path: string, body: object) {
+  return worker.app.request(path, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify(body),
+  });
+}
+
+const conversations = {
+  'a question': { messages: [{ role: 'user', content: 'What is ☕ <|user|>?' }] },
+  'an answer begun': {
+    messages: [
+      { role: 'user', content: 'What is it?' },
+      { role: 'assistant', content: 'It', prefix: true },
+    ],
+  },
+  'a thinking model': {
+    messages: [{ role: 'user', content: 'What is it?' }],
+    thinking: { type: 'enabled' },
+  },
+};
+
+test.each(Object.entries(conversations))(
+  'the tokens of %s are those that a chat completion computes',
+  async (_, conversation) => {
+    const thinks = 'thinking' in conversation;
+    await using worker = await httpWorker({
+      script: answering('tea'),
+      ...(thinks && { template: thinkingTemplate }),
+    });
+    const body = { model: 'tiny', ...conversation };
+    const answer = await post(worker, '/tokenize', body);
+    expect(answer.status).toBe(200);
+    expect(worker.engine.requests).toEqual([]);
+    await post(worker, '/v1/chat/completions', body);
+    const tokens = Array.from(worker.engine.requests[0]?.promptTokens ?? []);
+    expect(tokens.length).toBeGreaterThan(3);
+    expect(await answer.json()).toEqual({
+      count: tokens.length,
+      max_model_len: worker.model.engine.description.contextLength,
+      tokens,
+    });
+  },
+);
+
+test('what a chat completion would refuse is refused, and what is no part of a prompt too', async () => {
+  await using worker = await httpWorker({ script: answering('tea') });
+  const messages = [{ role: 'user', content: 'What is it?' }];
+  const refused = async (body: object) => {
+    const response = await post(worker, '/tokenize', body);
+    const { error }: { error: { code: string } } = JSON.parse(await response.text());
+    return [response.status, error.code];
+  };
+  expect(await refused({ model: 'other', messages })).toEqual([404, 'model_not_found']);
+  expect(await refused({ model: 'tiny' })).toEqual([400, 'missing_required_parameter']);
+  const thinking = { type: 'enabled' };
+  expect(await refused({ model: 'tiny', messages, thinking })).toEqual([
+    400,
+    'unsupported_parameter',
+  ]);
+  expect(await refused({ model: 'tiny', messages, max_tokens: 5 })).toEqual([
+    400,
+    'unknown_parameter',
+  ]);
+});
