@@ -30,9 +30,10 @@ const layers: Record<string, readonly string[]> = {
   'gpu-worker/tokenizer/': [],
   'gpu-worker/backend/': [],
   'gpu-worker/weights/': ['gpu-worker/backend/backend.ts'],
-  'gpu-worker/model/': ['gpu-worker/backend/backend.ts'],
+  'gpu-worker/model/': ['gpu-worker/backend/backend.ts', 'gpu-worker/backend/draw.ts'],
   'gpu-worker/engine/': [
     'gpu-worker/backend/backend.ts',
+    'gpu-worker/backend/draw.ts',
     'gpu-worker/model/',
     'gpu-worker/tokenizer/',
   ],

@@ -5,6 +5,8 @@
  * selections are made at start.
  */
 
+import type { Draw } from './draw.ts';
+
 /** Tokens in a page of both caches, and in a block of the prefix cache. */
 export const blockTokens = 64;
 
@@ -310,6 +312,11 @@ export interface Backend {
 
   // ---- results -------------------------------------------------------------------------------
 
+  /**
+   * The next token of each row of logits, drawn as draw.ts says, to the bit; null where the row is no
+   * distribution. Row i by draws[i]; at most as many as the tensor has rows.
+   */
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[];
   /** The first `rows` rows as float32 [rows, columns]; valid until the next op. */
   read(x: Tensor, rows: number): Float32Array;
   /** The positions selected for each row, ascending. */

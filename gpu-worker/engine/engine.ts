@@ -28,7 +28,7 @@ import type {
   EngineRequest,
   FinishReason,
 } from './request.ts';
-import { createSamplerScratch, sampleToken } from './sampler.ts';
+import { createSamplerScratch, drawsFromTheRow, sampleToken } from './sampler.ts';
 import type { SamplerScratch } from './sampler.ts';
 import { Scheduler, scoredRows } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
@@ -219,26 +219,54 @@ export class EngineLoop {
     const ready = spans.filter(({ sequence }) => isReady(sequence));
     for (let start = 0; start < ready.length; start += model.limits.logitRowsMax) {
       const slice = ready.slice(start, start + model.limits.logitRowsMax);
-      const logits = model.logits(Int32Array.from(slice, (span) => span.lastRow));
-      for (const [row, { sequence }] of slice.entries()) {
+      const [plain, others] = partition(slice, ({ sequence }) =>
+        needsNoLogits(this.#generationOf(sequence).request),
+      );
+      const drawn = this.#drawOnBackend(plain);
+      const logits = others.length === 0 ? null : model.logits(lastRows(others));
+      let row = 0;
+      for (const span of slice) {
+        const { sequence } = span;
+        const own =
+          logits === null || drawn.has(span) ? null : rowOf(logits, row++, model.vocabSize);
         // Another choice of the same request may have failed just now.
         if (sequence.state === 'ended') continue;
-        this.#sampleOne(sequence, rowOf(logits, row, model.vocabSize));
+        const token = own === null ? (drawn.get(span) ?? null) : this.#drawFrom(own, sequence);
+        this.#take(sequence, token, own);
       }
     }
   }
 
-  #sampleOne(sequence: Sequence, logits: Float32Array): void {
+  #drawOnBackend(spans: readonly RowSpan[]): Map<RowSpan, number | null> {
+    if (spans.length === 0) return new Map();
+    const draws = spans.map(({ sequence }) => {
+      const { sampling } = this.#generationOf(sequence).request;
+      return { ...sampling, unit: sampling.temperature === 0 ? 0 : this.#unitOf(sequence) };
+    });
+    const tokens = this.#services.model.sample(lastRows(spans), draws);
+    return new Map(spans.map((span, i) => [span, tokens[i] ?? null]));
+  }
+
+  #drawFrom(logits: Float32Array, sequence: Sequence): number | null {
     const generation = this.#generationOf(sequence);
-    const choice = generation.choices[sequence.choice];
+    const history = generation.historyOf(generation.choices[sequence.choice]);
     const { sampling } = generation.request;
-    const draw = (): number =>
-      uniform({ seed: generation.seed + sequence.choice, position: sequence.outputTokens });
-    const token = sampleToken(logits, sampling, generation.historyOf(choice), draw, this.#scratch);
+    return sampleToken(logits, sampling, history, () => this.#unitOf(sequence), this.#scratch);
+  }
+
+  #unitOf(sequence: Sequence): number {
+    const { seed } = this.#generationOf(sequence);
+    return uniform({ seed: seed + sequence.choice, position: sequence.outputTokens });
+  }
+
+  /** `logits` where the request asks about them. */
+  #take(sequence: Sequence, token: number | null, logits: Float32Array | null): void {
+    const generation = this.#generationOf(sequence);
     if (token === null) {
       this.#fail(generation, 'the model gave no valid logits for the next token');
       return;
     }
+    const choice = generation.choices[sequence.choice];
     const [event, { finish }] = generation.take(choice, token, logits);
     this.#counters.outputTokens++;
     this.#events.push(event);
@@ -342,6 +370,19 @@ function rowSpans(chosen: readonly Sequence[]): RowSpan[] {
 
 function isReady(sequence: Sequence): boolean {
   return sequence.state === 'running' && sequence.pending === 0;
+}
+
+/** Whether nobody sees or changes the logits between the model and the draw. */
+function needsNoLogits({ logprobs, sampling }: EngineRequest): boolean {
+  return logprobs === null && drawsFromTheRow(sampling);
+}
+
+function lastRows(spans: readonly RowSpan[]): Int32Array {
+  return Int32Array.from(spans, (span) => span.lastRow);
+}
+
+function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): [T[], T[]] {
+  return [all.filter((each) => isFirst(each)), all.filter((each) => !isFirst(each))];
 }
 
 function rowOf(logits: Float32Array, row: number, vocabSize: number): Float32Array {

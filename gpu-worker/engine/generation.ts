@@ -100,8 +100,8 @@ export class Generation {
     return { kind: 'prompt', id, usage: this.usage(), logprobs: this.#promptLogprobs };
   }
 
-  /** Takes a sampled token; the piece says whether the choice is finished by it. */
-  take(choice: Choice, token: number, logits: Float32Array): [EngineEvent, OutputPiece] {
+  /** Takes a token, drawn from `logits` where log-probabilities are asked for; the piece says whether the choice is finished by it. */
+  take(choice: Choice, token: number, logits: Float32Array | null): [EngineEvent, OutputPiece] {
     const { request } = this;
     choice.sequence.append(token);
     if (choice.history !== null) {
@@ -111,7 +111,9 @@ export class Generation {
     this.#outputTokens++;
     if (piece.channel === 'reasoning') this.#reasoningTokens++;
     const logprob =
-      request.logprobs === null ? null : this.#tokenLogprob(logits, token, request.logprobs);
+      request.logprobs === null || logits === null
+        ? null
+        : this.#tokenLogprob(logits, token, request.logprobs);
     const event: EngineEvent = {
       kind: 'output',
       id: request.id,

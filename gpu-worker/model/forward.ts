@@ -13,6 +13,7 @@ import type {
   Selection,
   Tensor,
 } from '../backend/backend.ts';
+import type { Draw } from '../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
 import type { ForwardObserver, Model, ModelLimits } from './model.ts';
 import { buildRopeTable } from './rope.ts';
@@ -106,13 +107,22 @@ class ForwardModel implements Model {
   }
 
   logits(rows: Int32Array): Float32Array {
+    return this.#backend.read(this.#computeLogits(rows), rows.length);
+  }
+
+  sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[] {
+    assert(rows.length === draws.length, 'every row has a draw');
+    return this.#backend.sample(this.#computeLogits(rows), draws);
+  }
+
+  #computeLogits(rows: Int32Array): Tensor {
     assert(rows.length > 0 && rows.length <= this.limits.logitRowsMax, `${rows.length} logit rows`);
     for (const row of rows) assert(row >= 0 && row < this.#rows, `no row ${row} in the last batch`);
     const backend = this.#backend;
     const { normed, lastHidden, logits } = this.#buffers;
     backend.gatherRows(lastHidden, normed, rows);
     backend.linearF32(logits, lastHidden, this.#weights.head, rows.length);
-    return backend.read(logits, rows.length);
+    return logits;
   }
 
   /** delta = attention(normed) (engine-spec 5). */

@@ -1,5 +1,6 @@
 /** What the engine needs of a model; `forward.ts` is the one implementation. */
 import type { Batch } from '../backend/backend.ts';
+import type { Draw } from '../backend/draw.ts';
 
 export interface ModelLimits {
   /** Rows of a batch, prefill and decode together. */
@@ -21,6 +22,11 @@ export interface Model {
    * call. At most `limits.logitRowsMax` rows.
    */
   logits(rows: Int32Array): Float32Array;
+  /**
+   * A token for each of those rows of the last batch, drawn where the logits are, so that only the
+   * tokens travel; null where a row's logits are no distribution. As many rows as `logits` takes.
+   */
+  sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[];
 }
 
 /** Sees intermediate values of a forward pass; for `score` and for tests. */

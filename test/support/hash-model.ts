@@ -7,6 +7,8 @@
 import assert from 'node:assert/strict';
 import { blockTokens } from '../../gpu-worker/backend/backend.ts';
 import type { Batch } from '../../gpu-worker/backend/backend.ts';
+import { createDrawScratch, drawToken } from '../../gpu-worker/backend/draw.ts';
+import type { Draw } from '../../gpu-worker/backend/draw.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
 
 export interface HashModelOptions {
@@ -56,6 +58,13 @@ export function createHashModel(options: HashModelOptions): HashModel {
         entries[batch.slots[row]] = mix(mix(seen, batch.tokens[row]), position);
         states[row] = mix(seen, entries[batch.slots[row]]);
       }
+    },
+    sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[] {
+      const logits = this.logits(rows);
+      return draws.map((draw, row) => {
+        const scores = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+        return drawToken(scores, draw, createDrawScratch(vocabSize));
+      });
     },
     logits(rows: Int32Array): Float32Array {
       assert(rows.length > 0 && rows.length <= logitRowsMax, 'logits are asked in bounded slices');

@@ -31,6 +31,7 @@ import type {
   Tensor,
   Vector,
 } from '../backend.ts';
+import { createDrawScratch, type Draw, type DrawScratch, drawToken } from '../draw.ts';
 import { Arena } from './arena.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
@@ -81,6 +82,7 @@ export class CpuBackend implements Backend {
   private readonly selector: Selector;
   private readonly attention: Attention;
   private readonly mixture: Mixture;
+  private drawScratch: DrawScratch | null = null;
 
   constructor(machine: Machine) {
     this.machine = machine;
@@ -296,6 +298,19 @@ export class CpuBackend implements Backend {
   }
 
   // ---- results -------------------------------------------------------------------------------
+
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+    const { at, stride, columns } = ownTensor(logits, draws.length, logits.columns);
+    const { f32 } = this.machine.arena;
+    const fits = this.drawScratch?.weights.length === columns;
+    const scratch =
+      this.drawScratch !== null && fits ? this.drawScratch : createDrawScratch(columns);
+    this.drawScratch = scratch;
+    return draws.map((draw, r) => {
+      const start = (at + r * stride) / 4;
+      return drawToken(f32.subarray(start, start + columns), draw, scratch);
+    });
+  }
 
   read(x: Tensor, rows: number): Float32Array {
     const { at, stride, columns } = ownTensor(x, rows, x.columns);

@@ -27,6 +27,7 @@ import type {
   Tensor,
   Vector,
 } from '../backend.ts';
+import type { Draw } from '../draw.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
 import { Device } from './device.ts';
@@ -35,6 +36,7 @@ import { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
 import { Mixture } from './mixture.ts';
 import { RowOps } from './row-ops.ts';
+import { Sampler } from './sampling.ts';
 import { Selector } from './selection.ts';
 import { Step } from './step.ts';
 
@@ -80,6 +82,7 @@ export class CudaBackend implements Backend {
   readonly selector: Selector;
   private readonly attention: Attention;
   private readonly mixture: Mixture;
+  private readonly sampler: Sampler;
 
   constructor(machine: Machine) {
     this.machine = machine;
@@ -89,6 +92,7 @@ export class CudaBackend implements Backend {
     this.selector = new Selector(machine);
     this.attention = new Attention(machine, this.linears);
     this.mixture = new Mixture(machine, this.linears);
+    this.sampler = new Sampler(machine);
   }
 
   // ---- made at start -------------------------------------------------------------------------
@@ -291,6 +295,12 @@ export class CudaBackend implements Backend {
   }
 
   // ---- results -------------------------------------------------------------------------------
+
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+    const tokens = this.sampler.sample(logits, draws);
+    this.selector.check();
+    return tokens;
+  }
 
   read(x: Tensor, rows: number): Float32Array {
     const { at, stride, columns } = ownTensor(x, rows, x.columns);

@@ -15,6 +15,7 @@ const programs = {
   sm90Gemm: ['sm90.cuh', 'gemm-tiles.cuh', 'sm90-gemm.cu'],
   sm90Mla: ['sm90.cuh', 'sm90-sparse-mla.cu'],
   sm90Scores: ['sm90.cuh', 'sm90-index-scores.cu'],
+  sample: ['sample.cu'],
   random: ['random.cu'],
 } as const satisfies Record<string, readonly string[]>;
 

@@ -3,12 +3,8 @@ import { expect, test } from 'vitest';
 import { rowLogprobs } from '../../../gpu-worker/engine/logprobs.ts';
 import { uniform } from '../../../gpu-worker/engine/random.ts';
 import type { SamplingOptions } from '../../../gpu-worker/engine/request.ts';
-import {
-  argmax,
-  createSamplerScratch,
-  sampleToken,
-  selectPrefix,
-} from '../../../gpu-worker/engine/sampler.ts';
+import { argmax, scaledExp, selectPrefix, weightScale } from '../../../gpu-worker/backend/draw.ts';
+import { createSamplerScratch, sampleToken } from '../../../gpu-worker/engine/sampler.ts';
 import type { TokenHistory } from '../../../gpu-worker/engine/sampler.ts';
 import { plainSampling } from '../../support/engine-driver.ts';
 
@@ -175,7 +171,8 @@ test('the selection without sorting agrees with sorting', () => {
       while (size < Math.min(count, list.length) && sum < mass) sum += list[sorted[size++]];
       fc.pre(Math.abs(sum - mass) > 1e-9);
       const candidates = Int32Array.from(list.keys());
-      const found = selectPrefix(candidates, list.length, weights, { count, mass });
+      const order = { scores: weights, weights };
+      const found = selectPrefix(candidates, list.length, order, { count, mass });
       const prefix = [...candidates.subarray(0, found)];
       expect(prefix.toSorted((a, b) => a - b)).toEqual(
         sorted.slice(0, size).toSorted((a, b) => a - b),
@@ -235,6 +232,28 @@ function sortedReference(logits: number[], options: SamplingOptions, unit: numbe
   });
   return results;
 }
+
+test('weights are e^x of the scale to half a unit, and a row of them sums exactly', () => {
+  for (const vocabSize of [2, 4096, 129_280, 131_072, 262_144]) {
+    const scale = weightScale(vocabSize);
+    expect(scale * vocabSize).toBeLessThanOrEqual(2 ** 53);
+    expect(scaledExp(0, scale)).toBe(scale);
+    for (let x = 0; x > -32; x -= 0.0137) {
+      const error = Math.abs(scaledExp(x, scale) - Math.exp(x) * scale);
+      expect(error).toBeLessThanOrEqual(0.5 + scale * Math.exp(x) * 2 ** -51);
+    }
+    expect(scaledExp(-Infinity, scale)).toBe(0);
+    expect(scaledExp(-1e300, scale)).toBe(0);
+  }
+});
+
+test('the drawn token does not depend on the order of summing: weights are integers', () => {
+  const scale = weightScale(1000);
+  const weights = Array.from({ length: 1000 }, (_, i) => scaledExp(-i / 31, scale));
+  expect(weights.every((weight) => Number.isSafeInteger(weight))).toBe(true);
+  const sum = (list: readonly number[]): number => list.reduce((all, each) => all + each, 0);
+  expect(sum(weights)).toBe(sum(weights.toReversed()));
+});
 
 test('logprobs are the log-softmax of the logits, the top sorted, lower index first on ties', () => {
   const logits = logs([0.1, 0.4, 0.2, 0.2, 0.1]).map((logit) => logit + 7);

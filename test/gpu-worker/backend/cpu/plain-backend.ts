@@ -27,6 +27,7 @@ import {
   type Tensor,
   type Vector,
 } from '../../../../gpu-worker/backend/backend.ts';
+import type { Draw } from '../../../../gpu-worker/backend/draw.ts';
 import {
   decodeBf16,
   decodeE4m3,
@@ -740,6 +741,9 @@ export class PlainBackend implements Backend {
 
   // ---- results -----------------------------------------------------------------------------
 
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+    return draws.map((draw, r) => sampleRow([...own(PlainTensor, logits).row(r)], draw));
+  }
   read(x: Tensor, rows: number): Float32Array {
     const out = new Float32Array(rows * x.columns);
     for (let r = 0; r < rows; r++) out.set(own(PlainTensor, x).row(r), r * x.columns);
@@ -756,4 +760,28 @@ export class PlainBackend implements Backend {
     };
   }
   async close(): Promise<void> {}
+}
+
+/** Sorts, cuts, sorts back and walks. */
+function sampleRow(logits: number[], draw: Draw): number | null {
+  const max = Math.max(...logits);
+  if (!Number.isFinite(max)) return null;
+  if (draw.temperature === 0) return logits.indexOf(max);
+  let kept = logits
+    .map((logit, token) => ({ logit, token, weight: Math.exp((logit - max) / draw.temperature) }))
+    .toSorted((a, b) => b.logit - a.logit || a.token - b.token);
+  if (draw.topK > 0) kept = kept.slice(0, draw.topK);
+  const sum = (list: typeof kept) => list.reduce((all, { weight }) => all + weight, 0);
+  const mass = sum(kept);
+  let before = 0;
+  kept = kept.filter(({ weight }, i) => {
+    const isNeeded = i === 0 || draw.topP === 1 || before < draw.topP * mass;
+    before += weight;
+    return isNeeded;
+  });
+  kept = kept.filter(({ weight }) => weight >= draw.minP).toSorted((a, b) => a.token - b.token);
+  const target = draw.unit * sum(kept);
+  let passed = 0;
+  const found = kept.find(({ weight }) => (passed += weight) > target);
+  return (found ?? kept.at(-1))?.token ?? null;
 }

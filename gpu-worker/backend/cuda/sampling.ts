@@ -1,0 +1,53 @@
+/** Tokens drawn on the GPU: rows of logits stay there, and only the tokens come back (sample.cu). */
+import assert from 'node:assert/strict';
+import type { Tensor } from '../backend.ts';
+import { type Draw, weightScale } from '../draw.ts';
+import { Scratch } from './device.ts';
+import { ownTensor } from './handles.ts';
+import type { Machine } from './machine.ts';
+
+const drawBytes = 40;
+/** kTilesMax of 4,096 tokens in the kernel. */
+const vocabularyMax = 256 * 4096;
+
+export class Sampler {
+  readonly #machine: Machine;
+  readonly #draws: Scratch;
+  readonly #tokens: Scratch;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    this.#draws = new Scratch(machine.device, 'the draws of a step');
+    this.#tokens = new Scratch(machine.device, 'the tokens of a step');
+  }
+
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+    const { device } = this.#machine;
+    const rows = draws.length;
+    const { columns } = logits;
+    const from = ownTensor(logits, rows, columns);
+    assert(columns <= vocabularyMax, `a vocabulary of ${columns} is too large to draw from`);
+    const places = this.#draws.at(from.rows * drawBytes);
+    const tokens = this.#tokens.at(from.rows * 4);
+    const scale = weightScale(columns);
+    device.send(places, pack(draws, scale));
+    device.launch(device.kernel('sample', 'sample'), { grid: [rows, 1, 1], threads: 1024 }, [
+      [from.at, from.stride, columns, places, tokens, scale],
+    ]);
+    const { buffer, byteOffset } = device.download(tokens, rows * 4);
+    return Array.from(new Int32Array(buffer, byteOffset, rows), (token) =>
+      token < 0 ? null : token,
+    );
+  }
+}
+
+/** As the kernel's SampleDraw: four doubles and an i64. */
+function pack(draws: readonly Draw[], scale: number): Float64Array {
+  const values = new Float64Array(draws.length * 5);
+  const counts = new BigInt64Array(values.buffer);
+  draws.forEach(({ temperature, topP, minP, unit, topK }, i) => {
+    values.set([temperature, topP, minP * scale, unit], i * 5);
+    counts[i * 5 + 4] = BigInt(topK);
+  });
+  return values;
+}
