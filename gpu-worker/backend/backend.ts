@@ -38,6 +38,12 @@ export interface Tensor {
   readonly columns: number;
 }
 
+/**
+ * What a tensor holds: activations, rounded as the numerics say, or float32 whatever they say (gate
+ * and output logits, index head weights, log-sum-exps). A backend may keep both in float32.
+ */
+export type TensorPrecision = 'activation' | 'f32';
+
 /** A weight matrix [out, in] in its checkpoint dtype; `y = x W^T`. */
 export interface Matrix {
   readonly name: string;
@@ -201,7 +207,8 @@ export interface Backend {
   experts(matrices: readonly ExpertMatrices[]): Experts;
   ropeTable(table: RopeTable): void;
 
-  tensor(rows: number, columns: number): Tensor;
+  /** `precision` is `activation` unless given. */
+  tensor(rows: number, columns: number, precision?: TensorPrecision): Tensor;
   /** A view of columns [start, start + count) of every row. */
   columns(of: Tensor, start: number, count: number): Tensor;
   selection(rows: number, width: number): Selection;
@@ -239,7 +246,7 @@ export interface Backend {
   add(residual: Tensor, x: Tensor, rows: number): void;
   /** out[r] = weight x[r]; in fp8 numerics the input of an fp8 weight is quantised first. */
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
-  /** As `linear`, in float32 throughout: gate, index weights, LM head. */
+  /** As `linear`, in float32 throughout into an `f32` tensor: gate, index weights, LM head. */
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
   /** Rotates columns [start, start + rope dim) of each of `heads` equal parts of x, in place. */
   rotate(
@@ -261,7 +268,7 @@ export interface Backend {
    * The lightning indexer (engine-spec 6): I(t, s) = sum_j w[t, j] * max(0, q[t, j] . k[s]) over
    * s <= t, then the top `width` of each row: score descending, index ascending on ties; stored in
    * ascending order. A row that sees at most `width` tokens selects all of them without scoring.
-   * queries [rows, heads * dim]; weights [rows, heads], heads^-0.5 and dim^-0.5 not yet applied.
+   * queries [rows, heads * dim]; weights [rows, heads] in `f32`, heads^-0.5 and dim^-0.5 not yet applied.
    */
   select(
     out: Selection,
@@ -278,7 +285,7 @@ export interface Backend {
   /**
    * Absorbed attention (one shared kv head) of every row of the batch over its selected tokens, or
    * over all that it sees when `selection` is null. q [rows, heads * (latent + rope)], out [rows,
-   * heads * latent]; `lse` [rows, heads] takes the natural log-sum-exp of the scaled scores if given.
+   * heads * latent]; `lse` [rows, heads] in `f32` takes the natural log-sum-exp of the scaled scores if given.
    */
   attend(
     out: Tensor,
@@ -298,7 +305,7 @@ export interface Backend {
     options: ExpandedAttendOptions,
   ): void;
 
-  /** Sigmoid gate with correction bias and groups (engine-spec 8). logits [rows, experts]. */
+  /** Sigmoid gate with correction bias and groups (engine-spec 8). logits [rows, experts] in `f32`. */
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void;
   /** out = shared + sum over the routed experts of weight * down(silu(gate x) * up x), one rounding. */
   mixExperts(

@@ -247,7 +247,7 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
     mlpUp: make(config.intermediateSize),
     moe: allocateMoeBuffers(config, backend, limits),
     lastHidden: backend.tensor(limits.logitRowsMax, hiddenSize),
-    logits: backend.tensor(limits.logitRowsMax, config.vocabSize),
+    logits: backend.tensor(limits.logitRowsMax, config.vocabSize, 'f32'),
   };
 }
 
@@ -257,7 +257,7 @@ function allocateIndexBuffers(config: ModelConfig, backend: Backend, limits: Mod
   return {
     queries: backend.tensor(limits.rowsMax, indexer.heads * indexer.dim),
     key: backend.tensor(limits.rowsMax, indexer.dim),
-    headWeights: backend.tensor(limits.rowsMax, indexer.heads),
+    headWeights: backend.tensor(limits.rowsMax, indexer.heads, 'f32'),
     selection: backend.selection(limits.rowsMax, indexer.topK),
   };
 }
@@ -267,7 +267,7 @@ function allocateMoeBuffers(config: ModelConfig, backend: Backend, limits: Model
   if (experts === null) return null;
   const sharedSize = experts.shared * experts.intermediateSize;
   return {
-    gateLogits: backend.tensor(limits.rowsMax, experts.count),
+    gateLogits: backend.tensor(limits.rowsMax, experts.count, 'f32'),
     routing: backend.routing(limits.rowsMax, experts.perToken) satisfies Routing,
     shared: backend.tensor(limits.rowsMax, config.hiddenSize),
     sharedGate: backend.tensor(limits.rowsMax, sharedSize),

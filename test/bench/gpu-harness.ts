@@ -2,9 +2,14 @@
  * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device, batches,
  * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
  */
-import { type Batch, blockTokens, type Numerics } from '../../gpu-worker/backend/backend.ts';
+import {
+  type Batch,
+  blockTokens,
+  type Numerics,
+  type TensorPrecision,
+} from '../../gpu-worker/backend/backend.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaTensor, dtypeCode, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaTensor, own } from '../../gpu-worker/backend/cuda/handles.ts';
 import { real } from '../../gpu-worker/backend/cuda/launch-queue.ts';
 import { median, recordResult } from './results.ts';
 
@@ -57,9 +62,11 @@ export function randomTensor(
   rows: number,
   columns: number,
   scale = 1,
+  precision: TensorPrecision = 'activation',
 ): CudaTensor {
-  const tensor = own(CudaTensor, backend.tensor(rows, columns));
-  randomize(backend, { at: tensor.at, count: rows * tensor.stride, dtype: dtypeCode.F32 }, scale);
+  const tensor = own(CudaTensor, backend.tensor(rows, columns, precision));
+  const { at, stride, format: dtype } = tensor;
+  randomize(backend, { at, count: rows * stride, dtype }, scale);
   return tensor;
 }
 

@@ -21,7 +21,7 @@ export async function indexer(): Promise<void> {
   if (cache === undefined) throw new Error('no cache was made');
   const keys = randomTensor(backend, 4096, indexDim);
   const queries = randomTensor(backend, 4096, indexHeads * indexDim);
-  const weights = randomTensor(backend, 4096, indexHeads);
+  const weights = randomTensor(backend, 4096, indexHeads, 1, 'f32');
   const selection = backend.selection(4096, topK);
   const table = Int32Array.from({ length: blocks }, (_, b) => b);
   for (let start = 0; start < blocks * 64; start += 4096) {
@@ -34,7 +34,7 @@ export async function indexer(): Promise<void> {
       blockTables: [table],
     });
     if (start % (64 * 4096) === 0)
-      randomize(backend, { at: keys.at, count: 4096 * 128, dtype: 0 }, 1);
+      randomize(backend, { at: keys.at, count: 4096 * 128, dtype: keys.format }, 1);
     backend.writeIndexKeys(cache, keys);
   }
   for (const { sequences, rows, context } of [

@@ -17,10 +17,11 @@ import {
   type CudaTensor,
   dtypeCode,
   own,
+  ownFloats,
   ownTensor,
 } from './handles.ts';
 import { real } from './launch-queue.ts';
-import type { Linear } from './linear.ts';
+import { type Linear, padded } from './linear.ts';
 import type { Machine } from './machine.ts';
 import type { SequenceRows } from './step.ts';
 
@@ -68,7 +69,7 @@ export class Attention {
     selection: Selection | null,
     options: AttendOptions & { lse: Tensor | null },
   ): void {
-    const { device, step, round } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const from = own(CudaLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
     const { heads, scale } = options;
@@ -78,12 +79,12 @@ export class Attention {
     const query = ownTensor(q, rows, heads * width);
     const into = ownTensor(out, rows, heads * latentDim);
     const chosen = this.#ownSelection(selection);
-    const lse = options.lse === null ? null : ownTensor(options.lse, rows, heads);
+    const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
     const slots = [
       [into.at, into.stride, query.at, query.stride, from.latents, from.entryBytes],
       [from.latentFormat, latentDim, ropeDim, heads],
       [step.positions, step.tables, step.tableStarts, ...selectionSlots(chosen)],
-      [lse?.at ?? 0, lse?.stride ?? 0, real(scale), round],
+      [lse?.at ?? 0, lse?.stride ?? 0, real(scale)],
     ];
     if (this.#isSm90(from, heads)) {
       const kFp8 = from.latentFormat === dtypeCode.F8_E4M3 ? 1 : 0;
@@ -95,7 +96,7 @@ export class Attention {
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
     const sharedBytes = ((plainHeads + plainKeys) * (width + 1) + plainHeads * (plainKeys + 3)) * 4;
     const grid = [Math.ceil(heads / plainHeads), rows, 1] as const;
-    const kernel = device.kernel('attend', 'attend');
+    const kernel = device.kernel('attend', 'attend', defines);
     device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
   }
 
@@ -151,34 +152,34 @@ export class Attention {
     sequence: SequenceRows,
     pass: { start: number; tokens: number; last: boolean },
   ): void {
-    const { device, step, round } = this.#machine;
+    const { device, step, activation, activationBytes, defines } = this.#machine;
     const { cache, matrix, q, out, selection } = call;
     const { heads, nopeDim, ropeDim, valueDim, scale } = call.options;
     const { latentDim } = cache.shape;
     const { start, tokens, last } = pass;
     const { rowStart, rowCount, table } = sequence;
-    const entryStride = latentDim + ropeDim;
-    const expandedStride = heads * (nopeDim + valueDim);
+    const entryStride = padded(latentDim + ropeDim);
+    const expandedStride = padded(heads * (nopeDim + valueDim));
     const passTokens = expandedPages * blockTokens;
-    const entries = this.#entries.at(passTokens * entryStride * 4);
-    const expanded = this.#expanded.at(passTokens * expandedStride * 4);
+    const entries = this.#entries.at(passTokens * entryStride * activationBytes);
+    const expanded = this.#expanded.at(passTokens * expandedStride * activationBytes);
     const states = this.#states.at(step.rowsMax * heads * (2 + valueDim) * 4);
 
     const perToken = { grid: [tokens, 1, 1], threads: 32 } as const;
-    device.launch(device.kernel('attend', 'read_entries'), perToken, [
+    device.launch(device.kernel('attend', 'read_entries', defines), perToken, [
       [entries, entryStride, cache.latents, cache.entryBytes, cache.latentFormat],
       [latentDim, ropeDim, table, start],
     ]);
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: entries, stride: entryStride, columns: latentDim, rowIndices: 0 };
     const input = this.#linear.input(plain, weight, { rows: tokens, exact: false });
-    const into = { at: expanded, stride: expandedStride };
-    this.#linear.multiply(input, weight, into, { rows: tokens, round });
+    const into = { at: expanded, stride: expandedStride, format: activation };
+    this.#linear.multiply(input, weight, into, { rows: tokens });
     const perRow = { grid: [heads, rowCount, 1], threads: 32 } as const;
-    device.launch(device.kernel('attend', 'attend_expanded'), perRow, [
+    device.launch(device.kernel('attend', 'attend_expanded', defines), perRow, [
       [q.at, q.stride, expanded, expandedStride, entries, entryStride, latentDim],
       [nopeDim, ropeDim, valueDim, heads, step.positions, ...selectionSlots(selection)],
-      [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale), round],
+      [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale)],
     ]);
   }
 }

@@ -68,23 +68,23 @@ export function makeCaches(machine: Machine, shape: CacheShape): readonly CudaLa
 }
 
 export function writeLatent(machine: Machine, cache: LayerCache, entries: Tensor): void {
-  const { device, step } = machine;
+  const { device, step, defines } = machine;
   const { shape, latents, entryBytes: bytes, latentFormat } = own(CudaLayerCache, cache);
   const { latentDim, ropeDim } = shape;
   const x = ownTensor(entries, step.rows, latentDim + ropeDim);
   const launch = { grid: [step.rows, 1, 1], threads: 128 } as const;
-  device.launch(device.kernel('caches', 'write_latent'), launch, [
+  device.launch(device.kernel('caches', 'write_latent', defines), launch, [
     [latents, bytes, latentFormat, latentDim, ropeDim, x.at, x.stride, step.slots],
   ]);
 }
 
 export function writeIndexKeys(machine: Machine, cache: LayerCache, keys: Tensor): void {
-  const { device, step } = machine;
+  const { device, step, defines } = machine;
   const { shape, keys: at, pageBytes: bytes, keyFormat } = own(CudaLayerCache, cache);
   assert(shape.indexDim > 0, 'the caches were made without index keys');
   const x = ownTensor(keys, step.rows, shape.indexDim);
   const launch = { grid: [step.rows, 1, 1], threads: 32 } as const;
-  device.launch(device.kernel('caches', 'write_index_keys'), launch, [
+  device.launch(device.kernel('caches', 'write_index_keys', defines), launch, [
     [at, bytes, keyFormat, shape.indexDim, x.at, x.stride, step.slots],
   ]);
 }

@@ -25,13 +25,22 @@ import type {
   Selection,
   SelectOptions,
   Tensor,
+  TensorPrecision,
   Vector,
 } from '../backend.ts';
 import type { Draw } from '../draw.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
 import { Device } from './device.ts';
-import { CudaRouting, CudaSelection, CudaTensor, CudaVector, own, ownTensor } from './handles.ts';
+import {
+  CudaRouting,
+  CudaSelection,
+  CudaTensor,
+  CudaVector,
+  dtypeCode,
+  elementBytes,
+  own,
+} from './handles.ts';
 import { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
 import { Mixture } from './mixture.ts';
@@ -60,13 +69,17 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
     ...(memoryBytesMax === undefined ? {} : { memoryBytesMax }),
     ...(graphs === undefined ? {} : { graphs }),
   });
+  const bf16 = numerics.activations === 'bf16';
+  const defines = { kBf16: bf16 ? 1 : 0 } as const;
   // A missing compiler is told now, not at the first op.
-  device.kernel('rows', 'embed');
+  device.kernel('rows', 'embed', defines);
   return new CudaBackend({
     device,
     numerics,
     step: new Step(device, rowsMax),
-    round: numerics.activations === 'bf16' ? 1 : 0,
+    activation: bf16 ? dtypeCode.BF16 : dtypeCode.F32,
+    activationBytes: bf16 ? 2 : 4,
+    defines,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
     matrixUnit: options.matrixUnit ?? true,
   });
@@ -123,21 +136,25 @@ export class CudaBackend implements Backend {
     this.rowOps.ropeTable(table);
   }
 
-  tensor(rows: number, columns: number): Tensor {
+  tensor(rows: number, columns: number, precision: TensorPrecision = 'activation'): Tensor {
     assert(rows > 0 && columns > 0, 'a tensor needs rows and columns');
-    const stride = Math.ceil(columns / 4) * 4;
+    const { device, activation } = this.machine;
+    const format = precision === 'f32' ? dtypeCode.F32 : activation;
+    // Every row begins at a multiple of 16 bytes.
+    const stride = Math.ceil(columns / 8) * 8;
     const what = `a tensor of ${rows} x ${columns}`;
-    const at = this.machine.device.allocate(rows * stride * 4, 'activation', what);
-    return new CudaTensor({ rows, columns, at, stride });
+    const at = device.allocate(rows * stride * elementBytes[format], 'activation', what);
+    return new CudaTensor({ rows, columns, at, stride, precision, format });
   }
 
   columns(of: Tensor, start: number, count: number): Tensor {
-    const { rows, columns, at, stride } = own(CudaTensor, of);
+    const { rows, columns, at, stride, precision, format } = own(CudaTensor, of);
     assert(
       start >= 0 && count > 0 && start + count <= columns,
       `columns ${start} to ${start + count} of a tensor that has ${columns}`,
     );
-    return new CudaTensor({ rows, columns: count, at: at + start * 4, stride });
+    const from = at + start * elementBytes[format];
+    return new CudaTensor({ rows, columns: count, at: from, stride, precision, format });
   }
 
   selection(rows: number, width: number): Selection {
@@ -303,8 +320,11 @@ export class CudaBackend implements Backend {
   }
 
   read(x: Tensor, rows: number): Float32Array {
-    const { at, stride, columns } = ownTensor(x, rows, x.columns);
-    const all = new Float32Array(this.bytes(at, ((rows - 1) * stride + columns) * 4));
+    const { at, stride, columns, format, rows: capacity } = own(CudaTensor, x);
+    assert(rows <= capacity, `${rows} rows of a tensor of ${capacity}`);
+    const count = (rows - 1) * stride + columns;
+    const bytes = this.bytes(at, count * elementBytes[format]);
+    const all = format === dtypeCode.F32 ? new Float32Array(bytes) : widened(bytes);
     this.selector.check();
     if (stride === columns) return all;
     const out = new Float32Array(rows * columns);
@@ -345,4 +365,12 @@ export class CudaBackend implements Backend {
     this.machine.device.close();
     return Promise.resolve();
   }
+}
+
+/** bfloat16 as float32. */
+function widened(bytes: ArrayBuffer): Float32Array {
+  const halves = new Uint16Array(bytes);
+  const words = new Uint32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) words[i] = (halves[i] ?? 0) << 16;
+  return new Float32Array(words.buffer);
 }

@@ -9,26 +9,40 @@ import type {
   Routing,
   Selection,
   Tensor,
+  TensorPrecision,
   Vector,
 } from '../backend.ts';
 
 /** As the kernels number them (kernels/prelude.cuh). */
 export const dtypeCode = { F32: 0, BF16: 1, F8_E4M3: 2 } as const;
 export type DtypeCode = (typeof dtypeCode)[keyof typeof dtypeCode];
+/** Bytes of an element, by the code of its dtype. */
+export const elementBytes = [4, 2, 1] as const;
 
 export class CudaTensor implements Tensor {
   readonly rows: number;
   readonly columns: number;
-  /** Address of the first element, float32. */
+  /** Address of the first element. */
   readonly at: number;
-  /** Floats from a row to the next. */
+  /** Elements from a row to the next. */
   readonly stride: number;
+  readonly precision: TensorPrecision;
+  readonly format: DtypeCode;
 
-  constructor(place: { rows: number; columns: number; at: number; stride: number }) {
+  constructor(place: {
+    rows: number;
+    columns: number;
+    at: number;
+    stride: number;
+    precision: TensorPrecision;
+    format: DtypeCode;
+  }) {
     this.rows = place.rows;
     this.columns = place.columns;
     this.at = place.at;
     this.stride = place.stride;
+    this.precision = place.precision;
+    this.format = place.format;
   }
 }
 
@@ -198,13 +212,30 @@ export function own<T>(kind: abstract new (...args: never[]) => T, handle: unkno
   return handle;
 }
 
-/** A tensor of this backend with at least `rows` rows and exactly `columns` columns. */
+/** Activations of this backend with at least `rows` rows and exactly `columns` columns. */
 export function ownTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
+  return checkedTensor(handle, { rows, columns, precision: 'activation' });
+}
+
+/** The same of a tensor that was made for float32. */
+export function ownFloats(handle: Tensor, rows: number, columns: number): CudaTensor {
+  return checkedTensor(handle, { rows, columns, precision: 'f32' });
+}
+
+function checkedTensor(
+  handle: Tensor,
+  needed: { rows: number; columns: number; precision: TensorPrecision },
+): CudaTensor {
   const tensor = own(CudaTensor, handle);
+  const { rows, columns, precision } = needed;
   assert(rows <= tensor.rows, `${rows} rows do not fit a tensor of ${tensor.rows}`);
   assert(
     columns === tensor.columns,
     `a tensor has ${tensor.columns} columns where ${columns} are needed`,
+  );
+  assert(
+    precision === tensor.precision,
+    `a tensor of precision ${tensor.precision} is given where ${precision} is needed`,
   );
   return tensor;
 }

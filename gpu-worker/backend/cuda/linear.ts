@@ -8,6 +8,7 @@ import {
   dtypeCode,
   type DtypeCode,
   own,
+  ownFloats,
   ownTensor,
 } from './handles.ts';
 import type { Machine } from './machine.ts';
@@ -17,10 +18,10 @@ const scaleGroup = 128;
 /** Rows of a tile of the experts' products, whatever the kernel. */
 export const groupedTileRows = 64;
 
-/** Float rows, or with `rowIndices` those rows of them. */
+/** Rows of activations, or with `rowIndices` those rows of them. */
 export interface Rows {
   readonly at: number;
-  /** Floats from a row to the next. */
+  /** Elements from a row to the next. */
   readonly stride: number;
   readonly columns: number;
   /** [rows] i32, or 0. */
@@ -35,6 +36,14 @@ export interface Input {
   readonly stride: number;
   /** [rows, ceil(columns / 128)] f32, or 0. */
   readonly scales: number;
+}
+
+/** Where a product goes: activations, or float32. */
+export interface Output {
+  readonly at: number;
+  /** Elements from a row to the next. */
+  readonly stride: number;
+  readonly format: DtypeCode;
 }
 
 /** A weight, or one per blockIdx.z, or one per expert. */
@@ -81,11 +90,11 @@ export class Linear {
 
   matrix(source: HostTensor): CudaMatrix {
     const { outputs, inputs } = checkedShape(source);
-    const { device, step } = this.#machine;
+    const { device, step, numerics } = this.#machine;
     const at = device.allocate(source.bytes.byteLength, 'weight', source.name);
     device.upload(at, source.bytes);
     const scales = this.#uploadScales(source);
-    this.reserve(step.rowsMax, inputs);
+    if (scales !== 0 && numerics.quantizedLinear) this.reserve(step.rowsMax, inputs);
     return new CudaMatrix(
       { name: source.name, outputs, inputs },
       {
@@ -104,10 +113,11 @@ export class Linear {
     return at;
   }
 
-  /** Takes at start the scratch for `rows` inputs of `inputs` elements. */
+  /** Takes at start the scratch for `rows` inputs of `inputs` elements, gathered or quantised. */
   reserve(rows: number, inputs: number): void {
+    const { activationBytes } = this.#machine;
     const groups = Math.ceil(inputs / scaleGroup);
-    this.#inputs.at(rows * groups * scaleGroup * 2);
+    this.#inputs.at(rows * groups * scaleGroup * activationBytes);
     this.#scales.at(rows * groups * 4);
   }
 
@@ -115,7 +125,7 @@ export class Linear {
     source: HostTensor,
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): CudaAbsorbedKv {
-    const { device, step, numerics } = this.#machine;
+    const { device, numerics, defines } = this.#machine;
     const { heads, nopeDim: nope, valueDim: value } = shape;
     const { outputs, inputs: latent } = checkedShape(source);
     assert(
@@ -135,12 +145,15 @@ export class Linear {
       const { buffer, byteOffset, byteLength } = source.scales;
       device.upload(scales, new Uint8Array(buffer, byteOffset, byteLength));
     }
-    device.launch(device.kernel('rows', 'absorb'), { grid: [outputs, 1, 1], threads: 128 }, [
-      [at, scales, dtypeCode[source.dtype], Math.ceil(latent / scaleGroup), heads, nope, value],
-      [latent, toLatent, fromLatent, asBf16 ? 1 : 0],
-    ]);
+    device.launch(
+      device.kernel('rows', 'absorb', defines),
+      { grid: [outputs, 1, 1], threads: 128 },
+      [
+        [at, scales, dtypeCode[source.dtype], Math.ceil(latent / scaleGroup), heads, nope, value],
+        [latent, toLatent, fromLatent, asBf16 ? 1 : 0],
+      ],
+    );
     device.synchronize();
-    this.reserve(step.rowsMax, heads * Math.max(latent, nope + latent));
     const dtype = asBf16 ? dtypeCode.BF16 : dtypeCode.F32;
     return new CudaAbsorbedKv(
       source.name,
@@ -161,19 +174,20 @@ export class Linear {
     const { rows, exact } = call;
     const matrix = own(CudaMatrix, call.weight);
     const x = ownTensor(call.x, rows, matrix.inputs);
-    const out = ownTensor(call.out, rows, matrix.outputs);
+    const ownOut = exact ? ownFloats : ownTensor;
+    const out = ownOut(call.out, rows, matrix.outputs);
     const weight: Weight = { ...pick(matrix), scaled: matrix.scales !== 0 };
     const plain = { at: x.at, stride: x.stride, columns: matrix.inputs, rowIndices: 0 };
     const input = this.input(plain, weight, { rows, exact });
-    this.multiply(input, weight, out, { rows, round: exact ? 0 : this.#machine.round });
+    this.multiply(input, weight, out, { rows });
   }
 
   /**
-   * The rows as the product with this weight reads them: e4m3 where the numerics quantise, bf16 for
-   * a bf16 weight (exact, since activations are rounded to bf16), float32 otherwise.
+   * The rows as the product with this weight reads them: e4m3 where the numerics quantise, else the
+   * activations as they lie, or their copy where rows are gathered.
    */
   input(x: Rows, weight: Weight, options: { rows: number; exact: boolean }): Input {
-    const { device, numerics, powerOfTwo } = this.#machine;
+    const { device, numerics, powerOfTwo, activation, activationBytes, defines } = this.#machine;
     const { rows, exact } = options;
     const groups = Math.ceil(x.columns / scaleGroup);
     const stride = groups * scaleGroup;
@@ -181,62 +195,57 @@ export class Linear {
       const at = this.#inputs.at(rows * stride);
       const scales = this.#scales.at(rows * groups * 4);
       const grid = [Math.ceil(groups / 4), rows, 1] as const;
-      device.launch(device.kernel('rows', 'quantize'), { grid, threads: 128 }, [
+      device.launch(device.kernel('rows', 'quantize', defines), { grid, threads: 128 }, [
         [at, stride, scales, groups, x.at, x.stride, x.columns, x.rowIndices, powerOfTwo],
       ]);
       return { format: dtypeCode.F8_E4M3, at, stride, scales };
     }
-    if (this.#isBf16(weight, x.columns)) {
-      const at = this.#inputs.at(rows * stride * 2);
-      const grid = [Math.ceil(stride / 512), rows, 1] as const;
-      device.launch(device.kernel('rows', 'to_bf16'), { grid, threads: 256 }, [
-        [at, stride, x.at, x.stride, x.columns, x.rowIndices],
-      ]);
-      return { format: dtypeCode.BF16, at, stride, scales: 0 };
-    }
-    if (x.rowIndices === 0) {
-      return { format: dtypeCode.F32, at: x.at, stride: x.stride, scales: 0 };
-    }
-    const at = this.#inputs.at(rows * stride * 4);
+    if (x.rowIndices === 0) return { format: activation, at: x.at, stride: x.stride, scales: 0 };
+    const at = this.#inputs.at(rows * stride * activationBytes);
     const part = { parts: 1, columns: x.columns, outPart: 0, xPart: 0, rowIndices: x.rowIndices };
     this.#rowOps.copy(rows, { at, stride }, x, part);
-    return { format: dtypeCode.F32, at, stride, scales: 0 };
+    return { format: activation, at, stride, scales: 0 };
   }
 
-  /** Whether the product runs in bf16 on the matrix unit: pieces of 16 bytes must be whole. */
-  #isBf16(weight: Weight, columns: number): boolean {
-    const { matrixUnit, numerics } = this.#machine;
-    const fits = weight.inputs % 8 === 0 && columns % 8 === 0;
-    return matrixUnit && fits && numerics.activations === 'bf16' && weight.dtype === dtypeCode.BF16;
+  /** Whether the product runs on the matrix unit: pieces of 16 bytes must be whole. */
+  #onMatrixUnit(x: Input, weight: Weight, batching: Batching): boolean {
+    if (!this.#machine.matrixUnit) return false;
+    if (x.format === dtypeCode.F8_E4M3) return weight.inputs % 16 === 0;
+    const whole = weight.inputs % 8 === 0 && batching.x % 8 === 0 && x.stride % 8 === 0;
+    const bf16 = x.format === dtypeCode.BF16 && weight.dtype === dtypeCode.BF16;
+    return bf16 && whole && x.at % 16 === 0;
   }
 
   multiply(
     x: Input,
     weight: Weight,
-    out: { at: number; stride: number },
-    options: { rows: number; round: number; batching?: Batching; grouping?: Grouping },
+    out: Output,
+    options: { rows: number; batching?: Batching; grouping?: Grouping },
   ): void {
-    const { device, matrixUnit } = this.#machine;
-    const { rows, round, batching = alone, grouping } = options;
+    const { device, defines: activations } = this.#machine;
+    const { rows, batching = alone, grouping } = options;
     const { outputs, inputs } = weight;
-    const fp8 = x.format === dtypeCode.F8_E4M3;
-    const unit = fp8 ? matrixUnit && inputs % 16 === 0 : x.format === dtypeCode.BF16;
     const slots = [
       [x.at, x.stride, x.scales, Math.ceil(inputs / scaleGroup), weight.at, weight.scales],
-      [weight.dtype, outputs, inputs, out.at, out.stride, rows, round],
+      [weight.dtype, outputs, inputs, out.at, out.stride, rows, out.format],
       [batching.x, batching.w, batching.out, grouping?.weights ?? 0],
       [weight.scaled ? (grouping?.scales ?? 0) : 0, grouping?.tiles ?? 0, grouping?.starts ?? 0],
     ];
-    if (!unit) {
+    if (!this.#onMatrixUnit(x, weight, batching)) {
       const rowTiles = grouping?.tilesMax ?? Math.ceil(rows / 64);
       const grid = [Math.ceil(outputs / 64), rowTiles, batching.count] as const;
-      device.launch(device.kernel('gemmF32', 'gemm_f32'), { grid, threads: 256 }, slots);
+      device.launch(
+        device.kernel('gemmF32', 'gemm_f32', activations),
+        { grid, threads: 256 },
+        slots,
+      );
       return;
     }
     const large = grouping === undefined && rows > 64 && outputs > 64;
     const [tileRows, tileColumns] = large ? [128, 128] : [64, rows > 64 ? 128 : 64];
     const rowTiles = grouping?.tilesMax ?? Math.ceil(rows / tileRows);
-    const defines = { kFp8: fp8 ? 1 : 0, kRows: tileRows, kColumns: tileColumns };
+    const kFp8 = x.format === dtypeCode.F8_E4M3 ? 1 : 0;
+    const defines = { kFp8, kRows: tileRows, kColumns: tileColumns };
     device.launch(
       device.kernel('sm90Gemm', 'sm90_gemm', defines),
       {
@@ -249,6 +258,7 @@ export class Linear {
   }
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {
+    const { activationBytes } = this.#machine;
     const kv = own(CudaAbsorbedKv, handle);
     const { heads, nope, latent } = kv.shape;
     const rope = q.columns / heads - nope;
@@ -256,12 +266,12 @@ export class Linear {
     const from = ownTensor(q, rows, heads * (nope + rope));
     const into = ownTensor(out, rows, heads * (latent + rope));
     const weight = perHead(kv.toLatent, kv.dtype, { outputs: latent, inputs: nope });
-    const batch = { count: heads, x: nope + rope, w: latent * nope, out: latent + rope };
-    this.#perHead(into, from, weight, { rows, batch });
+    const batching = { count: heads, x: nope + rope, w: latent * nope, out: latent + rope };
+    this.multiply({ ...from, scales: 0 }, weight, into, { rows, batching });
     this.#rowOps.copy(
       rows,
-      { at: into.at + latent * 4, stride: into.stride },
-      { at: from.at + nope * 4, stride: from.stride },
+      { at: into.at + latent * activationBytes, stride: into.stride },
+      { at: from.at + nope * activationBytes, stride: from.stride },
       { parts: heads, columns: rope, outPart: latent + rope, xPart: nope + rope, rowIndices: 0 },
     );
   }
@@ -272,28 +282,18 @@ export class Linear {
     const from = ownTensor(latent, rows, heads * width);
     const into = ownTensor(out, rows, heads * value);
     const weight = perHead(kv.fromLatent, kv.dtype, { outputs: value, inputs: width });
-    const batch = { count: heads, x: width, w: value * width, out: value };
-    this.#perHead(into, from, weight, { rows, batch });
-  }
-
-  #perHead(
-    out: { at: number; stride: number },
-    x: { at: number; stride: number },
-    weight: Weight,
-    call: { rows: number; batch: Batching },
-  ): void {
-    const { rows, batch } = call;
-    const plain = { ...x, columns: batch.count * batch.x, rowIndices: 0 };
-    const bf16 = this.#isBf16(weight, batch.x);
-    const input = bf16
-      ? this.input({ ...plain, at: x.at, stride: x.stride }, weight, { rows, exact: true })
-      : { format: dtypeCode.F32, at: x.at, stride: x.stride, scales: 0 };
-    this.multiply(input, weight, out, { rows, round: this.#machine.round, batching: batch });
+    const batching = { count: heads, x: width, w: value * width, out: value };
+    this.multiply({ ...from, scales: 0 }, weight, into, { rows, batching });
   }
 }
 
 function perHead(at: number, dtype: DtypeCode, shape: { outputs: number; inputs: number }): Weight {
   return { at, dtype, ...shape, scales: 0, scaled: false };
+}
+
+/** Elements from a row to the next, so that every row begins at a multiple of 16 bytes. */
+export function padded(columns: number): number {
+  return Math.ceil(columns / 8) * 8;
 }
 
 function pick({ at, dtype, outputs, inputs, scales }: CudaMatrix): Omit<Weight, 'scaled'> {

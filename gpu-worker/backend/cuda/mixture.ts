@@ -9,11 +9,20 @@ import {
   type CudaTensor,
   type ExpertTable,
   own,
+  ownFloats,
   ownTensor,
   ownVector,
 } from './handles.ts';
 import { real } from './launch-queue.ts';
-import { type Grouping, groupedTileRows, type Input, type Linear, type Weight } from './linear.ts';
+import {
+  type Grouping,
+  groupedTileRows,
+  type Input,
+  type Linear,
+  type Output,
+  padded,
+  type Weight,
+} from './linear.ts';
 import type { Machine } from './machine.ts';
 
 const threads = 256;
@@ -92,16 +101,17 @@ export class Mixture {
     const slots = this.#machine.step.rowsMax * perToken;
     if (slots === 0 || experts === 0) return;
     this.#places(slots, experts);
-    this.#inner.at(2 * slots * padded(inner) * 4);
-    this.#outputs.at(slots * padded(hidden) * 4);
-    this.#linear.reserve(slots, Math.max(hidden, inner) * 2);
+    const { activationBytes } = this.#machine;
+    this.#inner.at(2 * slots * padded(inner) * activationBytes);
+    this.#outputs.at(slots * padded(hidden) * activationBytes);
+    this.#linear.reserve(slots, Math.max(hidden, inner));
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    const { device } = this.#machine;
+    const { device, defines } = this.#machine;
     const routing = own(CudaRouting, out);
     const experts = logits.columns;
-    const from = ownTensor(logits, rows, experts);
+    const from = ownFloats(logits, rows, experts);
     assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
     const { groups, groupsKept } = options;
     assert(
@@ -114,7 +124,7 @@ export class Mixture {
     );
     const sharedBytes = (experts + groups) * 8;
     const shape = { grid: [rows, 1, 1], threads: 32, sharedBytes } as const;
-    device.launch(device.kernel('mixture', 'route'), shape, [
+    device.launch(device.kernel('mixture', 'route', defines), shape, [
       [from.at, from.stride, experts, ownVector(bias, experts).at, groups, groupsKept],
       [routing.perToken, options.normalize ? 1 : 0, real(options.scale)],
       [routing.experts, routing.weights],
@@ -128,6 +138,7 @@ export class Mixture {
     handles: { routing: Routing; experts: Experts },
     rows: number,
   ): void {
+    const { activation, activationBytes } = this.#machine;
     const routing = own(CudaRouting, handles.routing);
     const experts = own(CudaExperts, handles.experts);
     const { inputs: hidden, outputs: inner } = experts.gate;
@@ -146,8 +157,9 @@ export class Mixture {
     };
     const input = this.#linear.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
     const stride = padded(inner);
-    const gate = { at: this.#inner.at(2 * slots * stride * 4), stride };
-    const up = { at: gate.at + slots * stride * 4, stride };
+    const innerBytes = slots * stride * activationBytes;
+    const gate = { at: this.#inner.at(2 * innerBytes), stride, format: activation };
+    const up = { ...gate, at: gate.at + innerBytes };
     this.#perExpert(experts.gate, grouped, { input, out: gate, slots });
     this.#perExpert(experts.up, grouped, { input, out: up, slots });
     this.#activate(gate, up, slots, inner);
@@ -156,7 +168,11 @@ export class Mixture {
       weightOf(experts.down),
       { rows: slots, exact: false },
     );
-    const down = { at: this.#outputs.at(slots * padded(hidden) * 4), stride: padded(hidden) };
+    const down = {
+      at: this.#outputs.at(slots * padded(hidden) * activationBytes),
+      stride: padded(hidden),
+      format: activation,
+    };
     this.#perExpert(experts.down, grouped, { input: activated, out: down, slots });
     this.#combine({ into, added, down, routing, places: grouped.places, rows });
   }
@@ -173,7 +189,7 @@ export class Mixture {
 
   /** Sorts the rows by expert, rows ascending within each, and cuts them into tiles. */
   #group(routing: CudaRouting, experts: number, rows: number) {
-    const { device } = this.#machine;
+    const { device, defines } = this.#machine;
     const slots = rows * routing.perToken;
     const place = this.#places(slots, experts);
     const { counts, starts, places, sources, tiles, tilesMax } = place;
@@ -182,23 +198,22 @@ export class Mixture {
       [tiles, tilesMax, groupedTileRows],
     ];
     const perExpert = { grid: [experts, 1, 1], threads: 32 } as const;
-    device.launch(device.kernel('mixture', 'group_count'), perExpert, args);
+    device.launch(device.kernel('mixture', 'group_count', defines), perExpert, args);
     const alone = { grid: [1, 1, 1], threads: 1024 } as const;
-    device.launch(device.kernel('mixture', 'group_starts'), alone, args);
-    device.launch(device.kernel('mixture', 'group_place'), perExpert, args);
+    device.launch(device.kernel('mixture', 'group_starts', defines), alone, args);
+    device.launch(device.kernel('mixture', 'group_place', defines), perExpert, args);
     return place;
   }
 
   #perExpert(
     table: ExpertTable,
     grouped: { tiles: number; tilesMax: number; starts: number },
-    rows: { input: Input; out: { at: number; stride: number }; slots: number },
+    rows: { input: Input; out: Output; slots: number },
   ): void {
     const { tiles, tilesMax, starts } = grouped;
     const { weights, scales } = table;
     const grouping: Grouping = { weights, scales, tiles, tilesMax, starts };
-    const { round } = this.#machine;
-    const options = { rows: rows.slots, round, grouping };
+    const options = { rows: rows.slots, grouping };
     this.#linear.multiply(rows.input, weightOf(table), rows.out, options);
   }
 
@@ -208,10 +223,10 @@ export class Mixture {
     slots: number,
     inner: number,
   ): void {
-    const { device, round } = this.#machine;
+    const { device, defines } = this.#machine;
     const grid = [Math.ceil(inner / threads), slots, 1] as const;
-    device.launch(device.kernel('rows', 'silu_multiply'), { grid, threads }, [
-      [gate.at, gate.stride, gate.at, gate.stride, up.at, up.stride, inner, round],
+    device.launch(device.kernel('rows', 'silu_multiply', defines), { grid, threads }, [
+      [gate.at, gate.stride, gate.at, gate.stride, up.at, up.stride, inner],
     ]);
   }
 
@@ -223,19 +238,15 @@ export class Mixture {
     places: number;
     rows: number;
   }): void {
-    const { device, round } = this.#machine;
+    const { device, defines } = this.#machine;
     const { into, added, down, routing, places, rows } = call;
     const { columns } = into;
     const grid = [Math.ceil(columns / threads), rows, 1] as const;
-    device.launch(device.kernel('mixture', 'combine'), { grid, threads }, [
+    device.launch(device.kernel('mixture', 'combine', defines), { grid, threads }, [
       [into.at, into.stride, added.at, added.stride, down.at, down.stride],
-      [places, routing.weights, routing.perToken, columns, round],
+      [places, routing.weights, routing.perToken, columns],
     ]);
   }
-}
-
-function padded(columns: number): number {
-  return Math.ceil(columns / 4) * 4;
 }
 
 function weightOf({ dtype, outputs, inputs, scales }: ExpertTable): Weight {

@@ -1,7 +1,7 @@
 /** Ops that treat every row on its own: norms, sums, rotations, activations, copies (rows.cu). */
 import assert from 'node:assert/strict';
 import type { Matrix, RopeLayout, RopeTable, Tensor, Vector } from '../backend.ts';
-import { CudaMatrix, CudaTensor, own, ownTensor, ownVector } from './handles.ts';
+import { CudaMatrix, own, ownTensor, ownVector } from './handles.ts';
 import { real } from './launch-queue.ts';
 import type { Machine } from './machine.ts';
 
@@ -50,7 +50,7 @@ export class RowOps {
   }
 
   embed(out: Tensor, table: Matrix): void {
-    const { device, step, round } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const matrix = own(CudaMatrix, table);
     const { rows } = step;
     const into = ownTensor(out, rows, matrix.inputs);
@@ -60,8 +60,8 @@ export class RowOps {
     );
     const { at, scales, dtype, inputs } = matrix;
     const scaleColumns = Math.ceil(inputs / 128);
-    device.launch(device.kernel('rows', 'embed'), { grid: [rows, 1, 1], threads }, [
-      [into.at, into.stride, at, scales, dtype, inputs, scaleColumns, step.tokens, round],
+    device.launch(device.kernel('rows', 'embed', defines), { grid: [rows, 1, 1], threads }, [
+      [into.at, into.stride, at, scales, dtype, inputs, scaleColumns, step.tokens],
     ]);
   }
 
@@ -86,7 +86,7 @@ export class RowOps {
     call: { out: Tensor; x: Tensor; weight: Vector; residual: Tensor | null; bias: Vector | null },
     options: NormOptions,
   ): void {
-    const { device, round } = this.#machine;
+    const { device, defines } = this.#machine;
     const { rows, epsilon } = options;
     const { columns } = call.x;
     const x = ownTensor(call.x, rows, columns);
@@ -94,10 +94,14 @@ export class RowOps {
     const residual = call.residual === null ? null : ownTensor(call.residual, rows, columns);
     const bias = call.bias === null ? null : ownVector(call.bias, columns);
     const block = columns >= 2048 ? 512 : columns >= 512 ? 256 : 64;
-    device.launch(device.kernel('rows', 'norm_rows'), { grid: [rows, 1, 1], threads: block }, [
-      [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
-      [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon), round],
-    ]);
+    device.launch(
+      device.kernel('rows', 'norm_rows', defines),
+      { grid: [rows, 1, 1], threads: block },
+      [
+        [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
+        [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
+      ],
+    );
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
@@ -112,15 +116,15 @@ export class RowOps {
     name: 'add' | 'silu_multiply',
     call: { out: Tensor; a: Tensor; b: Tensor; rows: number },
   ): void {
-    const { device, round } = this.#machine;
+    const { device, defines } = this.#machine;
     const { rows } = call;
     const { columns } = call.a;
     const out = ownTensor(call.out, rows, columns);
     const a = ownTensor(call.a, rows, columns);
     const b = ownTensor(call.b, rows, columns);
     const grid = [Math.ceil(columns / threads), rows, 1] as const;
-    device.launch(device.kernel('rows', name), { grid, threads }, [
-      [out.at, out.stride, a.at, a.stride, b.at, b.stride, columns, round],
+    device.launch(device.kernel('rows', name, defines), { grid, threads }, [
+      [out.at, out.stride, a.at, a.stride, b.at, b.stride, columns],
     ]);
   }
 
@@ -128,7 +132,7 @@ export class RowOps {
     x: Tensor,
     options: { rows: number; heads: number; start: number; layout: RopeLayout },
   ): void {
-    const { device, step, round } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const { rows, heads, start, layout } = options;
     const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
@@ -144,14 +148,14 @@ export class RowOps {
       assert(position < rope.positions, `position ${position} is behind the rope table's end`);
     }
     const grid = [Math.ceil((heads * rope.half) / threads), rows, 1] as const;
-    device.launch(device.kernel('rows', 'rotate'), { grid, threads }, [
+    device.launch(device.kernel('rows', 'rotate', defines), { grid, threads }, [
       [into.at, into.stride, heads, width, start, rope.half, layout === 'half' ? 1 : 0],
-      [rope.cos, rope.sin, step.positions, round],
+      [rope.cos, rope.sin, step.positions],
     ]);
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
-    const { device, round } = this.#machine;
+    const { device, defines } = this.#machine;
     const { rows, heads } = options;
     const dim = x.columns / heads;
     assert(
@@ -160,8 +164,8 @@ export class RowOps {
     );
     const into = ownTensor(x, rows, heads * dim);
     const shape = { grid: [heads, rows, 1], threads: 64, sharedBytes: dim * 4 } as const;
-    device.launch(device.kernel('rows', 'hadamard'), shape, [
-      [into.at, into.stride, heads, dim, real(1 / Math.sqrt(dim)), round],
+    device.launch(device.kernel('rows', 'hadamard', defines), shape, [
+      [into.at, into.stride, heads, dim, real(1 / Math.sqrt(dim))],
     ]);
   }
 
@@ -169,7 +173,7 @@ export class RowOps {
     const { device, step } = this.#machine;
     const rows = rowIndices.length;
     assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
-    const from = own(CudaTensor, x);
+    const from = ownTensor(x, 0, x.columns);
     const into = ownTensor(out, rows, from.columns);
     assert(
       rowIndices.every((row) => row >= 0 && row < from.rows),
@@ -183,17 +187,17 @@ export class RowOps {
     this.copy(rows, into, from, { ...part, rowIndices: this.#rowIndices });
   }
 
-  /** Copies `parts` parts of each row. Addresses and strides in floats. */
+  /** Copies `parts` parts of each row of activations; strides in elements. */
   copy(
     rows: number,
     out: { at: number; stride: number },
     x: { at: number; stride: number },
     part: { parts: number; columns: number; outPart: number; xPart: number; rowIndices: number },
   ): void {
-    const { device } = this.#machine;
+    const { device, defines } = this.#machine;
     const { parts, columns, outPart, xPart, rowIndices } = part;
     const grid = [Math.ceil((parts * columns) / threads), rows, 1] as const;
-    device.launch(device.kernel('rows', 'copy_rows'), { grid, threads }, [
+    device.launch(device.kernel('rows', 'copy_rows', defines), { grid, threads }, [
       [out.at, out.stride, outPart, x.at, x.stride, xPart, parts, columns, rowIndices],
     ]);
   }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type LayerCache, type Selection, type SelectOptions, type Tensor } from '../backend.ts';
 import { Scratch } from './device.ts';
-import { CudaLayerCache, CudaSelection, dtypeCode, own, ownTensor } from './handles.ts';
+import { CudaLayerCache, CudaSelection, dtypeCode, own, ownFloats, ownTensor } from './handles.ts';
 import { real } from './launch-queue.ts';
 import type { Machine } from './machine.ts';
 
@@ -57,7 +57,7 @@ export class Selector {
     assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
     assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
     const q = ownTensor(queries, rows, heads * dim);
-    const w = ownTensor(weights, rows, heads);
+    const w = ownFloats(weights, rows, heads);
     // A power of two, so that a step's launches repeat while the context grows.
     const tokens = bucket(step.longest);
     const chunk = Math.min(rows, Math.floor(this.#scores.floats / tokens));
@@ -72,10 +72,10 @@ export class Selector {
 
   /** The top of rows [first, first + count) by the scores that lie `tokens` apart in the buffer. */
   top(selection: CudaSelection, rows: { tokens: number; first: number; count: number }): void {
-    const { device, step } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const { tokens, first, count } = rows;
     const shape = { grid: [count, 1, 1], threads: 1024 } as const;
-    device.launch(device.kernel('select', 'top_k'), shape, [
+    device.launch(device.kernel('select', 'top_k', defines), shape, [
       [this.#scores.at, tokens, first, selection.width, step.positions],
       [selection.at, selection.counts, this.#notANumber],
     ]);
@@ -94,14 +94,14 @@ export class Selector {
       count: number;
     },
   ): void {
-    const { device, step } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const { q, w, heads, dim, width, tokens, first, count } = call;
     const constants = [real(heads ** -0.5), real(dim ** -0.5)];
     if (this.#isSm90(cache, heads, dim)) {
       const codes = this.#queries.at(step.rowsMax * heads * (dim + 4));
       const weights = codes + step.rowsMax * heads * dim;
       const perHead = { grid: [Math.ceil(heads / 4), count, 1], threads: 128 } as const;
-      device.launch(device.kernel('select', 'index_queries'), perHead, [
+      device.launch(device.kernel('select', 'index_queries', defines), perHead, [
         [codes, weights, q.at, q.stride, w.at, w.stride, heads, ...constants, first],
       ]);
       // Rows of one sequence share a pass over its keys.
@@ -117,11 +117,15 @@ export class Selector {
     }
     const grid = [Math.ceil(tokens / blockSpan), count, 1] as const;
     const sharedBytes = heads * (dim + 1) * 4;
-    device.launch(device.kernel('select', 'index_scores'), { grid, threads: 128, sharedBytes }, [
-      [cache.keys, cache.pageBytes, cache.keyFormat, dim, heads, q.at, q.stride, w.at, w.stride],
-      [step.positions, step.tables, step.tableStarts, this.#scores.at, tokens, first, width],
-      constants,
-    ]);
+    device.launch(
+      device.kernel('select', 'index_scores', defines),
+      { grid, threads: 128, sharedBytes },
+      [
+        [cache.keys, cache.pageBytes, cache.keyFormat, dim, heads, q.at, q.stride, w.at, w.stride],
+        [step.positions, step.tables, step.tableStarts, this.#scores.at, tokens, first, width],
+        constants,
+      ],
+    );
   }
 
   /** Whether the tensor core kernel has this shape. */

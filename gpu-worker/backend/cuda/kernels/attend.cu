@@ -2,9 +2,9 @@
 // the tensor core ones. A row's result depends on its own keys alone, in ascending order.
 
 struct AttendArgs {
-  float* out;  // [rows, out_stride], heads * latent
+  activation* out;  // [rows, out_stride], heads * latent
   i64 out_stride;
-  const float* q;  // [rows, q_stride], heads * (latent + rope)
+  const activation* q;  // [rows, q_stride], heads * (latent + rope)
   i64 q_stride;
   const u8* cache;
   i64 entry_bytes, format, latent, rope, heads;
@@ -17,27 +17,28 @@ struct AttendArgs {
   float* lse;         // [rows, lse_stride], or null
   i64 lse_stride;
   real scale;
-  i64 round;
 };
 
-/** Elements [0, latent + rope) of one entry as floats, by the lanes of a warp. */
-__device__ __forceinline__ void load_entry(const u8* entry, i64 format, int latent, int rope,
-                                           float* out) {
+/** Elements [0, latent + rope) of one entry, by the lanes of a warp; bfloat16 holds all of them. */
+template <typename T>
+__device__ __forceinline__ void load_entry(const u8* entry, i64 format, int latent, int rope, T* out) {
   int lane = threadIdx.x & 31, width = latent + rope;
   if (format == kDtypeF32) {
-    for (int c = lane; c < width; c += 32) out[c] = ((const float*)entry)[c];
+    for (int c = lane; c < width; c += 32) store(out + c, ((const float*)entry)[c]);
   } else if (format == kDtypeBf16) {
-    for (int c = lane; c < width; c += 32) out[c] = bf16_value(((const u16*)entry)[c]);
+    for (int c = lane; c < width; c += 32) store(out + c, load((const u16*)entry + c));
   } else {
     const u8* scales = entry + latent;
     int groups = (latent + kScaleGroup - 1) / kScaleGroup;
     for (int c = lane; c < latent; c += 32) {
       const u8* s = scales + 4 * (c / kScaleGroup);
       float scale = __uint_as_float(s[0] | s[1] << 8 | s[2] << 16 | (u32)s[3] << 24);
-      out[c] = e4m3_value(entry[c]) * scale;
+      store(out + c, e4m3_value(entry[c]) * scale);
     }
     const u8* tail = scales + 4 * groups;
-    for (int c = lane; c < rope; c += 32) out[latent + c] = bf16_value(tail[2 * c] | tail[2 * c + 1] << 8);
+    for (int c = lane; c < rope; c += 32) {
+      store(out + latent + c, bf16_value(tail[2 * c] | tail[2 * c + 1] << 8));
+    }
   }
 }
 
@@ -68,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
   int t = threadIdx.x, lane = t & 31, warp = t >> 5;
 
   for (int i = t; i < heads * width; i += 128) {
-    q[(i / width) * pitch + i % width] = a.q[row * a.q_stride + (i64)first_head * width + i];
+    q[(i / width) * pitch + i % width] = load(a.q + row * a.q_stride + (i64)first_head * width + i);
   }
   if (t < kHeads) {
     state[t] = minus_infinity();
@@ -142,8 +143,7 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
     for (int i = 0; i < kColumnsMax; i++) {
       int c = t + 128 * i;
       if (c >= latent) continue;
-      a.out[row * a.out_stride + (i64)(first_head + h) * latent + c] =
-          rounded(total[h][i] * factor, a.round);
+      store(a.out + row * a.out_stride + (i64)(first_head + h) * latent + c, total[h][i] * factor);
     }
   }
   if (a.lse && t < heads) {
@@ -156,7 +156,7 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
 // ---- keys and values expanded by kv_b ----------------------------------------------------------
 
 struct EntriesArgs {
-  float* out;  // [tokens, out_stride]: latent, then rope
+  activation* out;  // [tokens, out_stride]: latent, then rope
   i64 out_stride;
   const u8* cache;
   i64 entry_bytes, format, latent, rope;
@@ -172,11 +172,11 @@ extern "C" __global__ void read_entries(const __grid_constant__ EntriesArgs a) {
 }
 
 struct ExpandedArgs {
-  const float* q;  // [rows, q_stride], heads * (nope + rope)
+  const activation* q;  // [rows, q_stride], heads * (nope + rope)
   i64 q_stride;
-  const float* expanded;  // [tokens, expanded_stride], heads * (nope + value)
+  const activation* expanded;  // [tokens, expanded_stride], heads * (nope + value)
   i64 expanded_stride;
-  const float* entries;  // [tokens, entry_stride]: the rope part from `latent` on
+  const activation* entries;  // [tokens, entry_stride]: the rope part from `latent` on
   i64 entry_stride, latent;
   i64 nope, rope, value, heads;
   const int* positions;
@@ -185,10 +185,9 @@ struct ExpandedArgs {
   const int* counts;
   i64 first_row, first, tokens;  // the sequence's first row; tokens [first, first + tokens)
   float* state;  // [rows of the sequence, heads, 2 + value]: maximum, sum, accumulated
-  float* out;    // [rows, out_stride], written by the last pass
+  activation* out;  // [rows, out_stride], written by the last pass
   i64 out_stride, last;
   real scale;
-  i64 round;
 };
 
 /** A warp takes one (row, head) and folds the tokens of this pass into its state. */
@@ -199,7 +198,7 @@ extern "C" __global__ void __launch_bounds__(32) attend_expanded(const __grid_co
   float* state = a.state + (local * a.heads + h) * (2 + value);
   float maximum = a.first == 0 ? minus_infinity() : state[0];
   float sum = a.first == 0 ? 0.f : state[1];
-  const float* q = a.q + row * a.q_stride + h * (nope + rope);
+  const activation* q = a.q + row * a.q_stride + h * (nope + rope);
   int end = min((int)(a.first + a.tokens), a.positions[row] + 1);
   const int* list = a.selected ? a.selected + row * a.width : nullptr;
   int from = (int)a.first, to = end;
@@ -222,11 +221,11 @@ extern "C" __global__ void __launch_bounds__(32) attend_expanded(const __grid_co
     int index = start + lane;
     bool active = index < to;
     int token = (int)((active ? (list ? list[index] : index) : a.first) - a.first);
-    const float* expanded = a.expanded + token * a.expanded_stride + h * (nope + value);
-    const float* tail = a.entries + token * a.entry_stride + a.latent;
+    const activation* expanded = a.expanded + token * a.expanded_stride + h * (nope + value);
+    const activation* tail = a.entries + token * a.entry_stride + a.latent;
     float dot = 0.f;
-    for (int c = 0; c < nope; c++) dot = fmaf(q[c], expanded[c], dot);
-    for (int c = 0; c < rope; c++) dot = fmaf(q[nope + c], tail[c], dot);
+    for (int c = 0; c < nope; c++) dot = fmaf(load(q + c), load(expanded + c), dot);
+    for (int c = 0; c < rope; c++) dot = fmaf(load(q + nope + c), load(tail + c), dot);
     float score = active ? dot * a.scale.v : minus_infinity();
     float next = fmaxf(maximum, warp_max(score));
     float p = active ? exp_reference(score - next) : 0.f;
@@ -240,7 +239,8 @@ extern "C" __global__ void __launch_bounds__(32) attend_expanded(const __grid_co
         float weight = __shfl_sync(0xffffffffu, p, k);
         int other = __shfl_sync(0xffffffffu, token, k);
         if (c < value) {
-          total = fmaf(weight, a.expanded[other * a.expanded_stride + h * (nope + value) + nope + c], total);
+          const activation* v = a.expanded + other * a.expanded_stride + h * (nope + value) + nope;
+          total = fmaf(weight, load(v + c), total);
         }
       }
       if (c < value) state[2 + c] = total;
@@ -253,6 +253,6 @@ extern "C" __global__ void __launch_bounds__(32) attend_expanded(const __grid_co
   __syncwarp();
   if (!a.last) return;
   for (int c = lane; c < value; c += 32) {
-    a.out[row * a.out_stride + h * value + c] = rounded(state[2 + c] * (1.f / sum), a.round);
+    store(a.out + row * a.out_stride + h * value + c, state[2 + c] * (1.f / sum));
   }
 }

@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(256) gemm_f32(const __grid_constant
       float value = 0.f;
       if (row < tile.row_end && k + d < a.inputs) {
         i64 at = row * a.x_stride + z * a.x_batch + k + d;
-        value = codes ? e4m3_value(((const u8*)a.x)[at]) : ((const float*)a.x)[at];
+        value = codes ? e4m3_value(((const u8*)a.x)[at]) : load((const activation*)a.x + at);
       }
       xs[d][r] = value;
       i64 output = column + r;
@@ -72,6 +72,8 @@ extern "C" __global__ void __launch_bounds__(256) gemm_f32(const __grid_constant
       i64 row = tile.row + ty * 4 + i, output = column + tx * 4 + j;
       if (row >= tile.row_end || output >= a.outputs) continue;
       float value = scaled ? total[i][j] : part[i][j];
-      a.out[row * a.out_stride + z * a.out_batch + output] = rounded(value, a.round);
+      i64 at = row * a.out_stride + z * a.out_batch + output;
+      if (a.out_dtype == kDtypeBf16) store((u16*)a.out + at, value);
+      else store((float*)a.out + at, value);
     }
 }

@@ -3,15 +3,15 @@
 // grouped products have a weight per expert and a list of row tiles that the device made.
 
 struct GemmArgs {
-  const void* x;  // [rows, x_stride]; float32, bf16 or e4m3 by kernel
+  const void* x;  // [rows, x_stride]; activations or e4m3 codes
   i64 x_stride;
   const float* x_scales;  // [rows, x_scale_stride] of an e4m3 x, or null
   i64 x_scale_stride;
   const void* w;          // [outputs, inputs] in w_dtype
   const float* w_scales;  // [ceil(outputs / 128), ceil(inputs / 128)], or null
   i64 w_dtype, outputs, inputs;
-  float* out;  // [rows, out_stride]
-  i64 out_stride, rows, round;
+  void* out;              // [rows, out_stride] in out_dtype: float32 or bf16
+  i64 out_stride, rows, out_dtype;
   i64 x_batch, w_batch, out_batch;  // distances in elements from one blockIdx.z to the next
   const u64* w_table;               // [experts] addresses of weights; null if not grouped
   const u64* scale_table;           // [experts] addresses of scales, or null

@@ -172,15 +172,15 @@ extern "C" __global__ void group_place(const __grid_constant__ GroupArgs a) {
 }
 
 struct CombineArgs {
-  float* out;
+  activation* out;
   i64 out_stride;
-  const float* shared;
+  const activation* shared;
   i64 shared_stride;
-  const float* routed;  // [slots, routed_stride] in the order of places
+  const activation* routed;  // [slots, routed_stride] in the order of places
   i64 routed_stride;
   const int* places;     // [rows, per_token]
   const float* weights;  // [rows, per_token]
-  i64 per_token, columns, round;
+  i64 per_token, columns;
 };
 
 /** out = sum of weight * routed in the order of the routing, then shared; one rounding. */
@@ -191,8 +191,8 @@ extern "C" __global__ void combine(const __grid_constant__ CombineArgs a) {
   float total = 0.f;
   for (i64 i = 0; i < a.per_token; i++) {
     i64 place = a.places[row * a.per_token + i];
-    total += a.weights[row * a.per_token + i] * a.routed[place * a.routed_stride + c];
+    total += a.weights[row * a.per_token + i] * load(a.routed + place * a.routed_stride + c);
   }
-  total += a.shared[row * a.shared_stride + c];
-  a.out[row * a.out_stride + c] = rounded(total, a.round);
+  total += load(a.shared + row * a.shared_stride + c);
+  store(a.out + row * a.out_stride + c, total);
 }

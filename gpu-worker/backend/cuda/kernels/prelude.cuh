@@ -25,17 +25,13 @@ __device__ __forceinline__ float minus_infinity() { return __int_as_float(0xff80
 
 // ---- number formats (engine-spec 3.1) ------------------------------------------------------------
 
-__device__ __forceinline__ u32 bf16_bits(float x) {
-  u32 bits = __float_as_uint(x);
-  if (x != x) return (bits >> 16) | 0x40;
-  return (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+__device__ __forceinline__ u16 bf16_bits(float x) {
+  u16 bits;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
 }
 
 __device__ __forceinline__ float bf16_value(u32 bits) { return __uint_as_float(bits << 16); }
-
-__device__ __forceinline__ float rounded(float x, bool round) {
-  return round ? bf16_value(bf16_bits(x)) : x;
-}
 
 /** Two floats as bfloat16, the first in the low half. */
 __device__ __forceinline__ u32 pack_bf16(float low, float high) {
@@ -61,6 +57,23 @@ __device__ __forceinline__ float e4m3_value(u32 code) {
   float magnitude = __uint_as_float(fields << 20) * 1.329227995784916e36f;
   return __uint_as_float(__float_as_uint(magnitude) | ((code & 0x80) << 24));
 }
+
+// ---- activations ---------------------------------------------------------------------------------
+
+// What an op's rows are stored as: bfloat16 in bf16 numerics, else float32. A store rounds.
+#ifndef kBf16
+#define kBf16 0
+#endif
+#if kBf16
+typedef u16 activation;
+#else
+typedef float activation;
+#endif
+
+__device__ __forceinline__ float load(const float* p) { return *p; }
+__device__ __forceinline__ float load(const u16* p) { return bf16_value(*p); }
+__device__ __forceinline__ void store(float* p, float x) { *p = x; }
+__device__ __forceinline__ void store(u16* p, float x) { *p = bf16_bits(x); }
 
 /** The scale of a group whose largest magnitude is `amax`. */
 __device__ __forceinline__ float group_scale(float amax, bool power_of_two) {

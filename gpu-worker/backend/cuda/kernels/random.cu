@@ -22,8 +22,8 @@ extern "C" __global__ void random_values(const __grid_constant__ RandomArgs a) {
     u32 x = mixed(i * 4 + a.seed * 0x9e3779b97f4a7c15ull), y = mixed(i * 4 + 1 + a.seed * 0x9e3779b97f4a7c15ull);
     float sum = (float)(x & 0xffff) + (float)(x >> 16) + (float)(y & 0xffff) + (float)(y >> 16);
     float value = (sum * (1.f / 65536.f) - 2.f) * 1.7320508f * a.scale.v;
-    if (a.dtype == kDtypeF32) ((float*)a.out)[i] = rounded(value, true);
-    else if (a.dtype == kDtypeBf16) ((u16*)a.out)[i] = (u16)bf16_bits(value);
+    if (a.dtype == kDtypeF32) ((float*)a.out)[i] = bf16_value(bf16_bits(value));
+    else if (a.dtype == kDtypeBf16) ((u16*)a.out)[i] = bf16_bits(value);
     else ((u8*)a.out)[i] = (u8)e4m3_code(value);
   }
 }

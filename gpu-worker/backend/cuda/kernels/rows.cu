@@ -2,13 +2,12 @@
 // All are bound by memory; a block takes one row (or a warp one group), loads are coalesced.
 
 struct EmbedArgs {
-  float* out;  // [rows, out_stride]
+  activation* out;  // [rows, out_stride]
   i64 out_stride;
   const void* table;    // [tokens, columns] in its dtype
   const float* scales;  // [ceil(tokens / 128), scale_columns] of an e4m3 table, or null
   i64 dtype, columns, scale_columns;
   const int* tokens;  // [rows]
-  i64 round;
 };
 
 extern "C" __global__ void embed(const __grid_constant__ EmbedArgs a) {
@@ -17,41 +16,40 @@ extern "C" __global__ void embed(const __grid_constant__ EmbedArgs a) {
   for (int c = threadIdx.x; c < a.columns; c += blockDim.x) {
     float value = load_weight(a.table, token * a.columns + c, (int)a.dtype);
     if (a.scales) value *= a.scales[(token / kScaleGroup) * a.scale_columns + c / kScaleGroup];
-    a.out[row * a.out_stride + c] = rounded(value, a.round);
+    store(a.out + row * a.out_stride + c, value);
   }
 }
 
 struct NormArgs {
-  float* out;
+  activation* out;
   i64 out_stride;
-  const float* x;
+  const activation* x;
   i64 x_stride;
-  float* residual;  // null without; added to x, and replaced by the rounded sum
+  activation* residual;  // null without; added to x, and replaced by the rounded sum
   i64 residual_stride;
   const float* weight;  // [columns]
   const float* bias;    // [columns]: LayerNorm; null: RMSNorm
   i64 columns;
   real epsilon;
-  i64 round;
 };
 
 extern "C" __global__ void norm_rows(const __grid_constant__ NormArgs a) {
   __shared__ float scratch[33];
   i64 row = blockIdx.x;
   int columns = (int)a.columns;
-  const float* x = a.x + row * a.x_stride;
-  float* residual = a.residual ? a.residual + row * a.residual_stride : nullptr;
-  float* out = a.out + row * a.out_stride;
+  const activation* x = a.x + row * a.x_stride;
+  activation* residual = a.residual ? a.residual + row * a.residual_stride : nullptr;
+  activation* out = a.out + row * a.out_stride;
 
   float mean = 0.f;
   if (a.bias) {
     float sum = 0.f;
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) sum += x[c];
+    for (int c = threadIdx.x; c < columns; c += blockDim.x) sum += load(x + c);
     mean = block_sum(sum, scratch) / (float)columns;
   }
   float squares = 0.f;
   for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    float value = residual ? residual[c] + x[c] : x[c] - mean;
+    float value = residual ? load(residual + c) + load(x + c) : load(x + c) - mean;
     squares += value * value;
   }
   float variance = block_sum(squares, scratch) / (float)columns;
@@ -59,30 +57,30 @@ extern "C" __global__ void norm_rows(const __grid_constant__ NormArgs a) {
 
   // A thread writes only elements that it alone reads, so `out` may be `x`.
   for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    float value = residual ? residual[c] + x[c] : x[c] - mean;
+    float value = residual ? load(residual + c) + load(x + c) : load(x + c) - mean;
     float result = a.weight[c] * (value * scale);
     if (a.bias) result += a.bias[c];
-    out[c] = rounded(result, a.round);
-    if (residual) residual[c] = rounded(value, a.round);
+    store(out + c, result);
+    if (residual) store(residual + c, value);
   }
 }
 
 struct PairArgs {
-  float* out;
+  activation* out;
   i64 out_stride;
-  const float* a;
+  const activation* a;
   i64 a_stride;
-  const float* b;
+  const activation* b;
   i64 b_stride;
-  i64 columns, round;
+  i64 columns;
 };
 
 extern "C" __global__ void add(const __grid_constant__ PairArgs p) {
   i64 row = blockIdx.y;
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= p.columns) return;
-  float sum = p.a[row * p.a_stride + c] + p.b[row * p.b_stride + c];
-  p.out[row * p.out_stride + c] = rounded(sum, p.round);
+  float sum = load(p.a + row * p.a_stride + c) + load(p.b + row * p.b_stride + c);
+  store(p.out + row * p.out_stride + c, sum);
 }
 
 /** out = silu(a) * b */
@@ -90,18 +88,17 @@ extern "C" __global__ void silu_multiply(const __grid_constant__ PairArgs p) {
   i64 row = blockIdx.y;
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= p.columns) return;
-  float gate = p.a[row * p.a_stride + c];
+  float gate = load(p.a + row * p.a_stride + c);
   float silu = gate / (1.f + exp_reference(-gate));
-  p.out[row * p.out_stride + c] = rounded(silu * p.b[row * p.b_stride + c], p.round);
+  store(p.out + row * p.out_stride + c, silu * load(p.b + row * p.b_stride + c));
 }
 
 struct RotateArgs {
-  float* x;
+  activation* x;
   i64 x_stride, heads, head_stride, start, half, half_split;
   const float* cos;  // [positions, half]
   const float* sin;
   const int* positions;  // [rows]
-  i64 round;
 };
 
 extern "C" __global__ void rotate(const __grid_constant__ RotateArgs a) {
@@ -112,27 +109,26 @@ extern "C" __global__ void rotate(const __grid_constant__ RotateArgs a) {
   int head = pair / half, i = pair % half;
   i64 angle = (i64)a.positions[row] * half + i;
   float cos = a.cos[angle], sin = a.sin[angle];
-  float* x = a.x + row * a.x_stride + head * a.head_stride + a.start;
+  activation* x = a.x + row * a.x_stride + head * a.head_stride + a.start;
   int first = a.half_split ? i : 2 * i;
   int second = a.half_split ? i + half : 2 * i + 1;
-  float u = x[first], v = x[second];
-  x[first] = rounded(u * cos - v * sin, a.round);
-  x[second] = rounded(u * sin + v * cos, a.round);
+  float u = load(x + first), v = load(x + second);
+  store(x + first, u * cos - v * sin);
+  store(x + second, u * sin + v * cos);
 }
 
 struct HadamardArgs {
-  float* x;
+  activation* x;
   i64 x_stride, heads, dim;
   real scale;  // dim^-0.5
-  i64 round;
 };
 
 /** One (head, row) per block of dim / 2 threads at least one; butterflies of distance 1, 2, 4, ... */
 extern "C" __global__ void hadamard(const __grid_constant__ HadamardArgs a) {
   extern __shared__ float values[];
-  float* x = a.x + (i64)blockIdx.y * a.x_stride + blockIdx.x * a.dim;
+  activation* x = a.x + (i64)blockIdx.y * a.x_stride + blockIdx.x * a.dim;
   int dim = (int)a.dim;
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) values[i] = x[i];
+  for (int i = threadIdx.x; i < dim; i += blockDim.x) values[i] = load(x + i);
   __syncthreads();
   for (int distance = 1; distance < dim; distance <<= 1) {
     for (int i = threadIdx.x; i < dim / 2; i += blockDim.x) {
@@ -143,15 +139,13 @@ extern "C" __global__ void hadamard(const __grid_constant__ HadamardArgs a) {
     }
     __syncthreads();
   }
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) {
-    x[i] = rounded(values[i] * a.scale.v, a.round);
-  }
+  for (int i = threadIdx.x; i < dim; i += blockDim.x) store(x + i, values[i] * a.scale.v);
 }
 
 struct CopyArgs {
-  float* out;
+  activation* out;
   i64 out_stride, out_part;
-  const float* x;
+  const activation* x;
   i64 x_stride, x_part;
   i64 parts, part_columns;
   const int* row_indices;  // [rows] rows of x, or null for the same rows
@@ -171,7 +165,7 @@ struct QuantizeArgs {
   i64 out_stride;
   float* scales;  // [rows, scale_stride], scale_stride = ceil(columns / 128)
   i64 scale_stride;
-  const float* x;
+  const activation* x;
   i64 x_stride, columns;
   const int* row_indices;  // [rows] rows of x, or null for the same rows
   i64 power_of_two;
@@ -189,7 +183,7 @@ extern "C" __global__ void quantize(const __grid_constant__ QuantizeArgs a) {
   float amax = 0.f;
 #pragma unroll
   for (int i = 0; i < 4; i++) {
-    values[i] = first + i < a.columns ? a.x[from * a.x_stride + first + i] : 0.f;
+    values[i] = first + i < a.columns ? load(a.x + from * a.x_stride + first + i) : 0.f;
     amax = fmaxf(amax, fabsf(values[i]));
   }
   float scale = group_scale(warp_max(amax), a.power_of_two);
@@ -198,24 +192,6 @@ extern "C" __global__ void quantize(const __grid_constant__ QuantizeArgs a) {
   for (int i = 0; i < 4; i++) codes |= e4m3_code(values[i] / scale) << (8 * i);
   *(u32*)(a.out + row * a.out_stride + first) = codes;
   if (lane == 0) a.scales[row * a.scale_stride + group] = scale;
-}
-
-struct ToBf16Args {
-  u16* out;  // [rows, out_stride], zero behind `columns`; out_stride is even
-  i64 out_stride;
-  const float* x;
-  i64 x_stride, columns;
-  const int* row_indices;
-};
-
-extern "C" __global__ void to_bf16(const __grid_constant__ ToBf16Args a) {
-  i64 row = blockIdx.y;
-  i64 from = a.row_indices ? a.row_indices[row] : row;
-  i64 c = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * 2;
-  if (c >= a.out_stride) return;
-  const float* x = a.x + from * a.x_stride;
-  float low = c < a.columns ? x[c] : 0.f, high = c + 1 < a.columns ? x[c + 1] : 0.f;
-  *(u32*)(a.out + row * a.out_stride + c) = pack_bf16(low, high);
 }
 
 struct AbsorbArgs {
@@ -237,7 +213,7 @@ extern "C" __global__ void absorb(const __grid_constant__ AbsorbArgs a) {
     void* out = nope ? a.to_latent : a.from_latent;
     i64 at = nope ? (head * a.latent + c) * a.nope + r
                   : (head * a.value + r - a.nope) * a.latent + c;
-    if (a.as_bf16) ((u16*)out)[at] = (u16)bf16_bits(value);
-    else ((float*)out)[at] = value;
+    if (a.as_bf16) store((u16*)out + at, value);
+    else store((float*)out + at, value);
   }
 }

@@ -4,7 +4,7 @@
 struct ScoreArgs {
   const u8* keys;  // pages
   i64 page_bytes, format, dim, heads;
-  const float* queries;  // [rows, query_stride], heads * dim
+  const activation* queries;  // [rows, query_stride], heads * dim
   i64 query_stride;
   const float* weights;  // [rows, weight_stride]
   i64 weight_stride;
@@ -34,17 +34,17 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_cons
   bool fp8 = a.format == kDtypeE4m3;
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   for (int h = warp; h < heads; h += 4) {
-    const float* from = a.queries + row * a.query_stride + h * dim;
+    const activation* from = a.queries + row * a.query_stride + h * dim;
     float weight = a.weights[row * a.weight_stride + h] * a.head_scale.v;
     float scale = 1.f;
     if (fp8) {
       float amax = 0.f;
-      for (int d = lane; d < dim; d += 32) amax = fmaxf(amax, fabsf(from[d]));
+      for (int d = lane; d < dim; d += 32) amax = fmaxf(amax, fabsf(load(from + d)));
       scale = group_scale(warp_max(amax), true);
       weight *= scale;
     }
     for (int d = lane; d < dim; d += 32) {
-      q[h * dim + d] = fp8 ? e4m3_value(e4m3_code(from[d] / scale)) : from[d];
+      q[h * dim + d] = fp8 ? e4m3_value(e4m3_code(load(from + d) / scale)) : load(from + d);
     }
     if (lane == 0) w[h] = weight * a.dim_scale.v;
   }
@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_cons
 struct IndexQueryArgs {
   u8* codes;       // [rows, heads, 128] e4m3
   float* weights;  // [rows, heads], the queries' scales and both constants folded in
-  const float* queries;
+  const activation* queries;
   i64 query_stride;
   const float* head_weights;
   i64 weight_stride, heads;
@@ -88,8 +88,8 @@ extern "C" __global__ void index_queries(const __grid_constant__ IndexQueryArgs 
   i64 local = blockIdx.y, row = a.first_row + local;
   int head = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   if (head >= a.heads) return;
-  const float* x = a.queries + row * a.query_stride + head * 128 + lane * 4;
-  float values[4] = {x[0], x[1], x[2], x[3]};
+  const activation* x = a.queries + row * a.query_stride + head * 128 + lane * 4;
+  float values[4] = {load(x), load(x + 1), load(x + 2), load(x + 3)};
   float amax = fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])), fmaxf(fabsf(values[2]), fabsf(values[3])));
   float scale = group_scale(warp_max(amax), true);
   u32 codes = 0;

@@ -100,13 +100,25 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) sm90_gemm(const __grid
 #endif
   }
 
-  float* out = a.out + z * a.out_batch;
 #pragma unroll
   for (int i = 0; i < kColumns / 2; i += 2) {
     i64 row = i & 2 ? row1 : row0;
     i64 output = column + (i >> 2) * 8 + (lane & 3) * 2;
     if (row >= tile.row_end) continue;
-    if (output < a.outputs) out[row * a.out_stride + output] = rounded(total[i], a.round);
-    if (output + 1 < a.outputs) out[row * a.out_stride + output + 1] = rounded(total[i + 1], a.round);
+    i64 at = row * a.out_stride + z * a.out_batch + output;
+    bool both = output + 1 < a.outputs;
+    if (a.out_dtype == kDtypeF32) {
+      float* out = (float*)a.out + at;
+      if (output < a.outputs) out[0] = total[i];
+      if (both) out[1] = total[i + 1];
+    } else {
+      u16* out = (u16*)a.out + at;
+      if (both && ((u64)out & 3) == 0) {
+        *(u32*)out = pack_bf16(total[i], total[i + 1]);
+      } else {
+        if (output < a.outputs) store(out, total[i]);
+        if (both) store(out + 1, total[i + 1]);
+      }
+    }
   }
 }

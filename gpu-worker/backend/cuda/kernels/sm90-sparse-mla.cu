@@ -9,9 +9,9 @@
 // the batch. The caller gives AttendArgs (attend.cu's) with heads a multiple of 64.
 
 struct AttendArgs {
-  float* out;
+  u16* out;  // bf16
   i64 out_stride;
-  const float* q;
+  const u16* q;  // bf16
   i64 q_stride;
   const u8* cache;
   i64 entry_bytes, format, latent, rope, heads;
@@ -24,7 +24,6 @@ struct AttendArgs {
   float* lse;
   i64 lse_stride;
   real scale;
-  i64 round;
 };
 
 #define kLatent 512
@@ -86,14 +85,13 @@ sm90_sparse_mla(const __grid_constant__ AttendArgs a) {
   int count = list ? a.counts[row] : a.positions[row] + 1;
   int blocks = (count + 63) / 64;
 
-  // Queries of 64 heads as bf16: 72 pieces of 8 values a head.
-  const float* q = a.q + row * a.q_stride + first_head * kWidth;
+  // Queries of 64 heads: 72 pieces of 8 values a head.
+  const u16* q = a.q + row * a.q_stride + first_head * kWidth;
   for (int i = t; i < 64 * 72; i += 384) {
     int head = i / 72, piece = i % 72;
-    const float4* from = (const float4*)(q + head * kWidth + piece * 8);
-    float4 u = from[0], v = from[1];
-    store_shared(queries + (piece >> 3) * kChunkBytes + swizzled(head, piece & 7), pack_bf16(u.x, u.y),
-                 pack_bf16(u.z, u.w), pack_bf16(v.x, v.y), pack_bf16(v.z, v.w));
+    uint4 from = *(const uint4*)(q + head * kWidth + piece * 8);
+    store_shared(queries + (piece >> 3) * kChunkBytes + swizzled(head, piece & 7), from.x, from.y, from.z,
+                 from.w);
   }
   if (t == 0) {
     for (int b = 0; b < 2; b++) {
@@ -327,13 +325,10 @@ sm90_sparse_mla(const __grid_constant__ AttendArgs a) {
     sum[r] = maxima[own_head + 8 * r] + maxima[64 + own_head + 8 * r];
     i64 head = first_head + own_head + 8 * r;
     float factor = sum[r] > 0.f ? 1.f / sum[r] : 0.f;
-    float* to = a.out + row * a.out_stride + head * kLatent + group * 256 + (lane & 3) * 2;
+    u16* to = a.out + row * a.out_stride + head * kLatent + group * 256 + (lane & 3) * 2;
 #pragma unroll
     for (int i = 0; i < 32; i++) {
-      float2 pair;
-      pair.x = rounded(out[4 * i + 2 * r] * factor, a.round);
-      pair.y = rounded(out[4 * i + 2 * r + 1] * factor, a.round);
-      *(float2*)(to + 8 * i) = pair;
+      *(u32*)(to + 8 * i) = pack_bf16(out[4 * i + 2 * r] * factor, out[4 * i + 2 * r + 1] * factor);
     }
     if (a.lse && group == 0 && (lane & 3) == 0) {
       float lse = sum[r] > 0.f ? maximum[r] * a.scale.v + logf(sum[r]) : __int_as_float(0x7f800000);

@@ -118,7 +118,8 @@ export class AttentionCase {
       const values = parts.flatMap(({ start, rows: count, inputs }) => [
         ...inputs[which].subarray(start * columns, (start + count) * columns),
       ]);
-      return filled(Float32Array.from(values), columns);
+      const precision = which === 'indexWeights' ? 'f32' : 'activation';
+      return filled(Float32Array.from(values), columns, precision);
     };
     backend.writeLatent(this.cache, rowsOf('entries', latentDim + ropeDim));
     backend.writeIndexKeys(this.cache, rowsOf('keys', indexDim));
@@ -130,7 +131,7 @@ export class AttentionCase {
     const absorbedQ = rowsOf('absorbedQ', heads * (latentDim + ropeDim));
     const q = rowsOf('q', heads * (nopeDim + ropeDim));
     const out = backend.tensor(rows, heads * latentDim);
-    const lse = poison(backend.tensor(rows, heads));
+    const lse = poison(backend.tensor(rows, heads, 'f32'));
     const expanded = backend.tensor(rows, heads * valueDim);
     const options = { heads, scale: 0.3 };
     const expandedOptions = { ...options, nopeDim, ropeDim, valueDim };

@@ -5,6 +5,7 @@ import type {
   HostTensor,
   Numerics,
   Tensor,
+  TensorPrecision,
   WeightDtype,
 } from '../../../../gpu-worker/backend/backend.ts';
 import { CpuBackend, openCpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
@@ -44,8 +45,8 @@ export interface Tested {
   readonly backend: Backend;
   /** Overwrites the tensor with NaN, the padding behind its columns included. */
   poison(tensor: Tensor): Tensor;
-  /** A tensor that holds these values in its first rows. */
-  filled(values: Float32Array, columns: number, rows?: number): Tensor;
+  /** A tensor that holds these values; activations must be what the numerics round to. */
+  filled(values: Float32Array, columns: number, precision?: TensorPrecision): Tensor;
 }
 
 export async function openTested(
@@ -62,10 +63,11 @@ export async function openTested(
   return {
     backend,
     poison,
-    filled: (values, columns, rows = values.length / columns) => {
+    filled: (values, columns) => {
+      const rows = values.length / columns;
       const tensor = poison(backend.tensor(rows, columns));
       const { at, stride } = own(CpuTensor, tensor);
-      for (let r = 0; r < values.length / columns; r++) {
+      for (let r = 0; r < rows; r++) {
         arena.f32.set(values.subarray(r * columns, (r + 1) * columns), (at + r * stride) / 4);
       }
       return tensor;
@@ -85,8 +87,8 @@ export function openTwin(numerics: Numerics): Tested {
       );
       return tensor;
     },
-    filled: (values, columns, rows = values.length / columns) => {
-      const tensor = backend.tensor(rows, columns);
+    filled: (values, columns) => {
+      const tensor = backend.tensor(values.length / columns, columns);
       backend.fill(tensor, values);
       return tensor;
     },

@@ -1,4 +1,5 @@
 /** Matrix products against the cpu backend: every weight dtype, odd and real shapes, per head. */
+import assert from 'node:assert/strict';
 import type { Backend, Tensor, WeightDtype } from '../../../../gpu-worker/backend/backend.ts';
 import {
   bf16Tolerance,
@@ -43,7 +44,9 @@ for (const { name, numerics } of allNumerics) {
               if (exact) backend.linearF32(out, from, matrix, count);
               else backend.linear(out, from, matrix, count);
             };
-            const out = cuda.poison(cuda.backend.tensor(rows, outputs));
+            const out = cuda.poison(
+              cuda.backend.tensor(rows, outputs, exact ? 'f32' : 'activation'),
+            );
             const from = cuda.filled(x, inputs);
             op(cuda.backend, out, from, rows);
             const actual = cuda.backend.read(out, rows).slice();
@@ -65,6 +68,15 @@ for (const { name, numerics } of allNumerics) {
         });
       }
     }
+    await test(`${name}: tensors of the other precision are refused`, () => {
+      const { backend } = cuda;
+      const dtype = 'F32';
+      const matrix = backend.matrix(randomWeight(random, { outputs: 8, inputs: 8, dtype }));
+      const [rounded, exact] = [backend.tensor(2, 8), backend.tensor(2, 8, 'f32')];
+      assert.throws(() => backend.linear(exact, rounded, matrix, 2), /precision f32 is given/);
+      assert.throws(() => backend.linear(rounded, exact, matrix, 2), /precision f32 is given/);
+      assert.throws(() => backend.linearF32(rounded, rounded, matrix, 2), /where f32 is needed/);
+    });
     for (const shape of [
       { heads: 3, nope: 9, rope: 6, value: 11, latent: 37, rows: 5 },
       { heads: 4, nope: 24, rope: 16, value: 56, latent: 64, rows: 70 },

@@ -44,7 +44,8 @@ for (const { name, numerics } of allNumerics) {
         await test(`${name}, ${unit}: ${rows} rows to ${perToken} of ${count} ${dtype} experts`, () => {
           const run = ({ backend, filled, poison }: Tested) => {
             const routing = backend.routing(rows, perToken);
-            backend.route(routing, filled(logits, count), backend.vector('b', bias), rows, options);
+            const scores = filled(logits, count, 'f32');
+            backend.route(routing, scores, backend.vector('b', bias), rows, options);
             const experts = backend.experts(
               weights.map(({ gate, up, down }) => ({
                 gate: backend.matrix(gate),

@@ -9,7 +9,7 @@ import {
 } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
 import { allNumerics, batchOf, randomFloats, randomWeight, type Tested } from '../cpu/backends.ts';
-import { openPair } from './tested.ts';
+import { openPair, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -20,6 +20,10 @@ for (const { name, numerics } of allNumerics) {
   const tolerance = round ? bf16Tolerance : exactTolerance;
   const random = seededRandom(seed);
   const rows = 7;
+  const activations = (columns: number) => {
+    const values = randomFloats(random, rows * columns);
+    return round ? toBf16(values) : values;
+  };
   /** Runs the same on both and compares; twice on the GPU, to the bit. */
   const both = (what: string, columns: number, run: (tested: Tested, out: Tensor) => void) =>
     test(`${name}: ${what}`, () => {
@@ -36,8 +40,8 @@ for (const { name, numerics } of allNumerics) {
     });
 
   for (const columns of [1, 5, 96, 160, 576, 1030, 7168]) {
-    const x = randomFloats(random, rows * columns);
-    const y = randomFloats(random, rows * columns);
+    const x = activations(columns);
+    const y = activations(columns);
     const weights = randomFloats(random, columns);
     const bias = randomFloats(random, columns);
     const options = { rows, epsilon: 1e-6 };
@@ -99,7 +103,7 @@ for (const { name, numerics } of allNumerics) {
       tokens: Int32Array.from({ length: rows }, (_, r) => (r * 5) % 9),
     });
   }
-  const heads = randomFloats(random, rows * 3 * 21);
+  const heads = activations(3 * 21);
   for (const layout of ['interleaved', 'half'] as const) {
     await both(`rotate, ${layout}`, 63, ({ backend, filled }, out) => {
       const x = filled(heads, 63);
@@ -112,7 +116,7 @@ for (const { name, numerics } of allNumerics) {
     });
   }
   for (const dim of [1, 2, 32, 128]) {
-    const x = randomFloats(random, rows * 3 * dim);
+    const x = activations(3 * dim);
     await both(`hadamard of 3 x ${dim}`, 3 * dim, ({ backend, filled }, out) => {
       const held = filled(x, 3 * dim);
       backend.hadamard(held, { rows, heads: 3 });

@@ -1,7 +1,12 @@
 /** The two backends with one door: the CUDA backend under test, and the cpu backend as its twin. */
 import type { Numerics, Tensor } from '../../../../gpu-worker/backend/backend.ts';
 import { CudaBackend, openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaTensor, own } from '../../../../gpu-worker/backend/cuda/handles.ts';
+import {
+  CudaTensor,
+  dtypeCode,
+  elementBytes,
+  own,
+} from '../../../../gpu-worker/backend/cuda/handles.ts';
 import { openTested, type Tested } from '../cpu/backends.ts';
 
 export interface CudaTested extends Tested {
@@ -16,21 +21,23 @@ export async function openCudaTested(
   const backend = own(CudaBackend, opened);
   const { device } = backend.machine;
   const poison = (handle: Tensor) => {
-    const { at, stride, rows } = own(CudaTensor, handle);
-    device.fill(at, rows * stride * 4, 0xff);
+    const { at, stride, rows, format } = own(CudaTensor, handle);
+    device.fill(at, rows * stride * elementBytes[format], 0xff);
     return handle;
   };
   return {
     backend,
     poison,
-    filled: (values, columns, rows = values.length / columns) => {
-      const tensor = poison(backend.tensor(rows, columns));
-      const { at, stride } = own(CudaTensor, tensor);
+    filled: (values, columns, precision) => {
+      const rows = values.length / columns;
+      const tensor = backend.tensor(rows, columns, precision);
+      const { at, stride, format } = own(CudaTensor, tensor);
       const padded = new Float32Array(rows * stride).fill(Number.NaN);
-      for (let r = 0; r < values.length / columns; r++) {
+      for (let r = 0; r < rows; r++) {
         padded.set(values.subarray(r * columns, (r + 1) * columns), r * stride);
       }
-      device.upload(at, new Uint8Array(padded.buffer));
+      const halves = format === dtypeCode.F32 ? padded : halvesOf(padded);
+      device.upload(at, new Uint8Array(halves.buffer));
       return tensor;
     },
   };
@@ -56,6 +63,15 @@ export async function openPair(
       await cpu.backend.close();
     },
   };
+}
+
+/** The upper halves of float32 values, whose lower halves must be zero. */
+function halvesOf(values: Float32Array): Uint16Array {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  return Uint16Array.from(words, (word, i) => {
+    if ((word & 0xffff) !== 0) throw new Error(`bfloat16 does not hold ${values[i]}`);
+    return word >>> 16;
+  });
 }
 
 /** Values that bfloat16 holds, as activations are in the deployed numerics. */
