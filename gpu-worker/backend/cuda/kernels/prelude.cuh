@@ -25,12 +25,6 @@ __device__ __forceinline__ float minus_infinity() { return __int_as_float(0xff80
 
 // ---- number formats (engine-spec 3.1) ------------------------------------------------------------
 
-__device__ __forceinline__ u16 bf16_bits(float x) {
-  u16 bits;
-  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-  return bits;
-}
-
 __device__ __forceinline__ float bf16_value(u32 bits) { return __uint_as_float(bits << 16); }
 
 /** Two floats as bfloat16, the first in the low half. */
@@ -39,6 +33,12 @@ __device__ __forceinline__ u32 pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
+
+/**
+ * Through the form for two: of the form for one, ptxas 13.0 takes the low byte as a conversion of the
+ * value to an integer.
+ */
+__device__ __forceinline__ u16 bf16_bits(float x) { return (u16)pack_bf16(x, 0.f); }
 
 /** Nearest e4m3fn code, ties to even, saturated to 448; NaN becomes 0x7f. */
 __device__ __forceinline__ u32 e4m3_code(float x) {
