@@ -320,7 +320,7 @@ export interface Backend {
   // ---- results -------------------------------------------------------------------------------
 
   /**
-   * The next token of each row of logits, drawn as draw.ts says, to the bit; null where the row is no
+   * The next token of each row of `f32` logits, drawn as draw.ts says, to the bit; null where the row is no
    * distribution. Row i by draws[i]; at most as many as the tensor has rows.
    */
   sample(logits: Tensor, draws: readonly Draw[]): (number | null)[];

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { Tensor } from '../backend.ts';
 import { type Draw, weightScale } from '../draw.ts';
 import { Scratch } from './device.ts';
-import { ownTensor } from './handles.ts';
+import { ownFloats } from './handles.ts';
 import type { Machine } from './machine.ts';
 
 const drawBytes = 40;
@@ -25,7 +25,7 @@ export class Sampler {
     const { device } = this.#machine;
     const rows = draws.length;
     const { columns } = logits;
-    const from = ownTensor(logits, rows, columns);
+    const from = ownFloats(logits, rows, columns);
     assert(columns <= vocabularyMax, `a vocabulary of ${columns} is too large to draw from`);
     const places = this.#draws.at(from.rows * drawBytes);
     const tokens = this.#tokens.at(from.rows * 4);

@@ -50,7 +50,7 @@ for (const vocabSize of [1, 2, 5, 97, 4096, 4097, 8190, 129_280]) {
         }
       }
       const draws = Array.from({ length: rows }, () => randomDraw(random, vocabSize));
-      const logits = cuda.filled(values, vocabSize);
+      const logits = cuda.filled(values, vocabSize, 'f32');
       const actual = cuda.backend.sample(logits, draws);
       const scratch = createDrawScratch(vocabSize);
       const expected = draws.map((draw, r) =>
