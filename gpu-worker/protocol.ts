@@ -222,6 +222,12 @@ export type ToolCall = z.infer<typeof toolCallSchema>;
 
 const tokenCount = z.int().min(0);
 
+/**
+ * Cached tokens are billed in whole blocks of so many, whichever worker answered: sift's own block and
+ * DeepSeek's unit. Other engines cache in smaller ones.
+ */
+export const billedBlockTokens = 64;
+
 /** As a sift worker reports it. `prompt_tokens` is the whole prompt: hits and misses. */
 export const usageSchema = z.object({
   prompt_tokens: tokenCount,

@@ -2,6 +2,7 @@
  * POST /v1/quote: what a request would cost, before it is run. Takes the body of a chat completion
  * or of a completion; holds nothing and asks no worker.
  */
+import { billedBlockTokens } from '../../gpu-worker/protocol.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
@@ -9,9 +10,6 @@ import { authorize } from './authenticate.ts';
 import { parseChatRequest, parseTextRequest } from './openai-requests.ts';
 import { prepareOrder, promptEstimate, tokensIn } from './order.ts';
 import { readJson } from './parse-request.ts';
-
-/** What workers cache, and DeepSeek bills, whole blocks of. */
-const blockTokens = 64;
 
 export const quote = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'inference');
@@ -26,7 +24,7 @@ export const quote = (services: Services) => async (c: AppContext) => {
   const hits = await services.tenant(key.tenant).prefixHits(order.chain);
   const prompt = promptEstimate(order);
   const hit = tokensIn(Math.max(0, ...hits.map(({ bytes }) => bytes)));
-  const cached = Math.min(prompt, hit - (hit % blockTokens));
+  const cached = Math.min(prompt, hit - (hit % billedBlockTokens));
   const input = {
     inputUncached: prompt - cached,
     inputCached: cached,

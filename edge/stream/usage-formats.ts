@@ -3,7 +3,7 @@
  * formats differ in what they count: OpenAI's `prompt_tokens` is the whole prompt, Anthropic's
  * `input_tokens` only what no cache had. A count of 0 is a value like any other.
  */
-import type { ForeignUsage } from '../../gpu-worker/protocol.ts';
+import { billedBlockTokens, type ForeignUsage } from '../../gpu-worker/protocol.ts';
 import type { Usage } from '../services.ts';
 
 export const noUsage: Usage = {
@@ -105,8 +105,9 @@ export function fromAnthropicUsage(wire: AnthropicUsage): Usage {
 }
 
 /**
- * What a worker of any make reported. Details it leaves out are 0; details that exceed their total
- * are cut to it, so that a worker's slip never makes a negative count.
+ * What a worker of any make reported, its cached tokens in whole billed blocks. Details it leaves out
+ * are 0; details that exceed their total are cut to it, so that a worker's slip never makes a negative
+ * count.
  */
 export function fromWorkerUsage(
   wire: ForeignUsage,
@@ -114,7 +115,8 @@ export function fromWorkerUsage(
 ): Usage {
   const completion = wire.completion_tokens ?? 0;
   const reported = wire.prompt_tokens_details?.cached_tokens ?? wire.prompt_cache_hit_tokens ?? 0;
-  const cached = worker.reportsCachedTokens ? Math.min(reported, wire.prompt_tokens) : 0;
+  const found = worker.reportsCachedTokens ? Math.min(reported, wire.prompt_tokens) : 0;
+  const cached = found - (found % billedBlockTokens);
   const reasoning = Math.min(wire.completion_tokens_details?.reasoning_tokens ?? 0, completion);
   return {
     inputUncached: wire.prompt_tokens - cached,

@@ -24,10 +24,22 @@ test('usage survives the way through each format', () => {
       const openAi = toOpenAiUsage(usage);
       expect(fromOpenAiUsage(openAi)).toEqual(usage);
       expect(fromDeepSeekUsage(openAi)).toEqual(usage);
-      expect(fromWorkerUsage({ ...openAi }, reports)).toEqual(usage);
       expect(fromAnthropicUsage(toAnthropicUsage(usage))).toEqual(usage);
     }),
   );
+});
+
+test('cached tokens are billed in whole blocks, whichever block the worker caches in', () => {
+  fc.assert(
+    fc.property(usages, (usage) => {
+      const billed = fromWorkerUsage({ ...toOpenAiUsage(usage) }, reports);
+      const { inputCached, inputUncached } = usage;
+      expect(billed.inputCached).toBe(Math.floor(inputCached / 64) * 64);
+      expect(billed.inputCached + billed.inputUncached).toBe(inputCached + inputUncached);
+    }),
+  );
+  const wire = { prompt_tokens: 2_511, prompt_tokens_details: { cached_tokens: 2_510 } };
+  expect(fromWorkerUsage(wire, reports)).toMatchObject({ inputCached: 2_496, inputUncached: 15 });
 });
 
 test('hits and misses are the prompt, and input tokens are the misses', () => {
