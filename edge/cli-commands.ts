@@ -2,7 +2,7 @@
 import { formatUsd } from './http/money-text.ts';
 
 export type Call = (
-  method: 'GET' | 'POST' | 'PATCH',
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
   path: string,
   body?: unknown,
 ) => Promise<unknown>;
@@ -13,6 +13,7 @@ interface Input {
   /** One per parameter. */
   readonly values: readonly string[];
   readonly flags: Flags;
+  readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 export interface Command {
@@ -214,6 +215,26 @@ const commands: readonly Command[] = [
     run: ({ call, values }) => call('POST', `/workers/${at(values, 0)}/drain`, { draining: false }),
   },
   {
+    name: 'workers add',
+    parameters: ['worker', 'url'],
+    options: ['token-env'],
+    summary:
+      'an engine that does not announce itself; its token is read from that environment variable',
+    run: ({ call, values, flags, env }) =>
+      call('POST', '/workers', {
+        id: values[0],
+        url: values[1],
+        ...given('token', tokenFrom(env, flags['token-env'])),
+      }),
+  },
+  {
+    name: 'workers remove',
+    parameters: ['worker'],
+    options: [],
+    summary: 'forget an engine that was added so',
+    run: ({ call, values }) => call('DELETE', `/workers/${at(values, 0)}`),
+  },
+  {
     name: 'export usage',
     parameters: [],
     options: ['format', 'tenant', 'from', 'to'],
@@ -270,6 +291,14 @@ function lineOf({ name, parameters, options, summary }: Command): string {
 
 export function errorOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** A token on the command line would be read by whoever lists the processes. */
+function tokenFrom(env: Input['env'], name: Flags[string]): string | undefined {
+  if (name === undefined) return undefined;
+  const token = env[String(name)];
+  if (!token) throw new Error(`the environment variable ${String(name)} is not set`);
+  return token;
 }
 
 function given(name: string, value: unknown): Readonly<Record<string, unknown>> {

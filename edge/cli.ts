@@ -40,7 +40,7 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     throw new CliError(`usage: ${usageOf(command)}`);
   }
   const call = createCall(context, flags);
-  const answer = await attempt(() => command.run({ call, values, flags }));
+  const answer = await attempt(() => command.run({ call, values, flags, env: context.env }));
   if (typeof answer === 'string') context.print(answer.trimEnd());
   else context.print(flags['json'] ? JSON.stringify(answer, null, 2) : table(answer));
 }

@@ -4,8 +4,7 @@
  * would silently not be set.
  */
 import { z } from 'zod';
-import type { StaticWorker } from './fleet/static-workers.ts';
-import type { EdgeSettings } from './services.ts';
+import type { EdgeSettings, StaticWorker } from './services.ts';
 
 /** Its message is all that the operator needs to see. */
 export class SettingsError extends Error {
@@ -33,6 +32,21 @@ const staticWorkers = z.string().transform((text, context) => {
   return workers;
 });
 
+/** `id=token,id=token`; nothing after the = shows the worker no token at all. */
+const staticWorkerTokens = z.string().transform((text, context) => {
+  const tokens = new Map<string, string>();
+  for (const part of text.split(',').map((each) => each.trim())) {
+    const [, id, token] = /^([A-Za-z0-9._-]{1,128})=([\x21-\x7e]*)$/.exec(part) ?? [];
+    if (id === undefined || token === undefined || tokens.has(id)) {
+      // Not in its own words: it may hold a token.
+      context.addIssue({ code: 'custom', message: 'expected id=token,id=token, each id once' });
+      return z.NEVER;
+    }
+    tokens.set(id, token);
+  }
+  return tokens;
+});
+
 const sharedFields = {
   /** Sign API keys: newest first, separated by commas; all verify, the newest signs. */
   EDGE_KEY_SIGNING_SECRETS: secrets.optional(),
@@ -53,6 +67,8 @@ const sharedFields = {
   EDGE_OUTPUT_TOKENS: count.max(1_000_000).default(4_096),
   /** Engines that do not announce themselves (vLLM, SGLang): `id=url,id=url`. */
   EDGE_STATIC_WORKERS: staticWorkers.default([]),
+  /** What the edge shows to those, in place of WORKER_TOKEN: `id=token,id=token`; `id=` shows nothing. */
+  EDGE_STATIC_WORKER_TOKENS: staticWorkerTokens.optional(),
   /** Holds older than this, in minutes, are settled from the worker's journal. */
   EDGE_HOLD_MINUTES: count.max(24 * 60).default(10),
 };
@@ -80,7 +96,7 @@ export interface GivenSettings extends Omit<
   readonly cacheSecret: string | null;
   readonly workerToken: string | null;
   readonly adminToken: string | null;
-  readonly staticWorkers: readonly Omit<StaticWorker, 'token'>[];
+  readonly staticWorkers: readonly StaticWorker[];
   readonly holdMs: number;
 }
 
@@ -169,7 +185,24 @@ function given(read: Shared): GivenSettings {
     bodyBytesMax: read.EDGE_BODY_BYTES,
     keepAliveMs: read.EDGE_KEEP_ALIVE_MS,
     outputTokensDefault: read.EDGE_OUTPUT_TOKENS,
-    staticWorkers: read.EDGE_STATIC_WORKERS,
+    staticWorkers: withTokens(
+      read.EDGE_STATIC_WORKERS,
+      read.EDGE_STATIC_WORKER_TOKENS ?? new Map(),
+    ),
     holdMs: read.EDGE_HOLD_MINUTES * 60_000,
   };
+}
+
+function withTokens(
+  workers: Shared['EDGE_STATIC_WORKERS'],
+  tokens: ReadonlyMap<string, string>,
+): StaticWorker[] {
+  const stray = [...tokens.keys()].find((id) => !workers.some((worker) => worker.id === id));
+  if (stray !== undefined) {
+    throw new SettingsError(`EDGE_STATIC_WORKER_TOKENS: '${stray}' is none of EDGE_STATIC_WORKERS`);
+  }
+  return workers.map((worker) => {
+    const token = tokens.get(worker.id);
+    return { ...worker, ownToken: token === undefined ? null : { bearer: token || null } };
+  });
 }

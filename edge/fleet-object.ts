@@ -11,7 +11,7 @@ import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot, LocalFleet } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import type { StaticWorkers } from './fleet/static-workers.ts';
-import type { Fleet, PlaceInput } from './services.ts';
+import type { Fleet, PlaceInput, StaticWorker } from './services.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 const snapshotKey = 'snapshot';
@@ -23,27 +23,30 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
   constructor(ctx: DurableObjectState, env: WorkerEnv) {
     super(ctx, env);
     const clock = { nowMs: () => Date.now() };
-    const { staticWorkers, workerToken } = readWorkerSettings(env);
+    const { staticWorkers: configured, workerToken } = readWorkerSettings(env);
     // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
     const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
     const fleet = createFleet({
       clock,
+      configured,
       ...(snapshot && { snapshot }),
       save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
     });
     this.#fleet = fleet;
     this.#static = createStaticWorkers({
-      workers: staticWorkers.map((each) => ({ ...each, token: workerToken })),
+      workers: fleet.staticWorkers,
+      workerToken,
       clock,
       fetch: (...call) => fetch(...call),
       announce: (said) => void fleet.announce(said),
       log: (event) => console.log(event),
     });
-    if (staticWorkers.length > 0) void ctx.storage.setAlarm(Date.now());
+    if (fleet.staticWorkers().length > 0) void ctx.storage.setAlarm(Date.now());
   }
 
-  /** Only a fleet with configured workers has one. */
+  /** Only a fleet with static workers has one. */
   async alarm(): Promise<void> {
+    if (this.#fleet.staticWorkers().length === 0) return;
     await this.#static.probe();
     await this.ctx.storage.setAlarm(Date.now() + probeEveryMs);
   }
@@ -70,5 +73,15 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
 
   async drain(worker: string, draining: boolean) {
     return this.#fleet.drain(worker, draining);
+  }
+
+  async addStatic(worker: StaticWorker) {
+    const answer = await this.#fleet.addStatic(worker);
+    if (answer.accepted) await this.ctx.storage.setAlarm(Date.now());
+    return answer;
+  }
+
+  async removeStatic(worker: string) {
+    return this.#fleet.removeStatic(worker);
   }
 }

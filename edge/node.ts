@@ -80,7 +80,8 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
       return { tenant: createTenant(db, { clock, committer }), close };
     },
   });
-  const fleet = createFleet({ clock, ...fleetMemory(join(folder, 'fleet.json')) });
+  const { staticWorkers: configured } = settings;
+  const fleet = createFleet({ clock, configured, ...fleetMemory(join(folder, 'fleet.json')) });
   const underWay = new Set<Promise<unknown>>();
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
@@ -97,7 +98,8 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
     },
   };
   const staticWorkers = createStaticWorkers({
-    workers: settings.staticWorkers.map((each) => ({ ...each, token: secrets.workerToken })),
+    workers: fleet.staticWorkers,
+    workerToken: secrets.workerToken,
     clock,
     fetch,
     announce: (said) => void fleet.announce(said),

@@ -246,6 +246,20 @@ export interface Tenant {
 
 // ---- the fleet -----------------------------------------------------------------------------------
 
+/** Of a worker that is not ours. */
+export interface OwnToken {
+  /** Sent as a bearer token; null sends none. */
+  readonly bearer: string | null;
+}
+
+/** A worker that does not announce itself (vLLM, SGLang): the edge probes it. */
+export interface StaticWorker {
+  readonly id: string;
+  readonly url: string;
+  /** null: it is shown WORKER_TOKEN. */
+  readonly ownToken: OwnToken | null;
+}
+
 export interface PlaceInput {
   readonly requestId: string;
   readonly model: string;
@@ -267,6 +281,8 @@ export type PlaceResult =
       readonly epoch: number;
       readonly reportsCachedTokens: boolean;
       readonly hasJournal: boolean;
+      /** What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged. */
+      readonly ownToken: OwnToken | null;
     }
   | { readonly kind: 'no-model' }
   | { readonly kind: 'no-worker'; readonly retryAfterSeconds: number };
@@ -280,6 +296,10 @@ export interface Fleet {
   heartbeat(body: unknown): Promise<{ accepted: boolean; reason: string | null }>;
   status(): Promise<WorkerStatus[]>;
   drain(worker: string, draining: boolean): Promise<boolean>;
+  /** Adds a static worker, or changes one that was added so; takes effect at its next probe. */
+  addStatic(worker: StaticWorker): Promise<{ accepted: boolean; reason: string | null }>;
+  /** Forgets a worker that was added so; false if there is none. */
+  removeStatic(worker: string): Promise<boolean>;
 }
 
 export interface WorkerStatus {

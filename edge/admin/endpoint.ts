@@ -11,7 +11,7 @@ import type { Services } from '../services.ts';
 const bodyBytesMax = 64 * 1024;
 
 export interface Endpoint {
-  readonly method: 'get' | 'post' | 'patch';
+  readonly method: 'get' | 'post' | 'patch' | 'delete';
   /** As OpenAPI writes it: `/tenants/{tenant}`. */
   readonly path: string;
   readonly summary: string;

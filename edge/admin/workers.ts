@@ -5,6 +5,9 @@ import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import { wireWorker, workerSchema } from './wire.ts';
 
+const workerParams = z.strictObject({ worker: z.string().max(128) });
+const bearerSchema = z.string().regex(/^[\x21-\x7e]{1,4096}$/, 'expected ASCII without spaces');
+
 export const workerEndpoints: readonly Endpoint[] = [
   jsonEndpoint(
     {
@@ -20,7 +23,7 @@ export const workerEndpoints: readonly Endpoint[] = [
       method: 'post',
       path: '/workers/{worker}/drain',
       summary: 'Send a worker nothing new, or send it requests again',
-      params: z.strictObject({ worker: z.string().max(128) }),
+      params: workerParams,
       body: z.strictObject({ draining: z.boolean() }),
       answer: z.object({ worker: z.string(), draining: z.boolean() }),
     },
@@ -28,6 +31,47 @@ export const workerEndpoints: readonly Endpoint[] = [
       const known = await services.fleet.drain(params.worker, body.draining);
       if (!known) throw new ApiError('not_found', `There is no worker ${params.worker}.`);
       return { worker: params.worker, draining: body.draining };
+    },
+  ),
+  jsonEndpoint(
+    {
+      method: 'post',
+      path: '/workers',
+      summary: 'Add an engine that does not announce itself (vLLM, SGLang), or change it',
+      body: z.strictObject({
+        id: z.string().regex(/^[A-Za-z0-9._-]{1,128}$/),
+        url: z.url({ protocol: /^https?$/ }).max(2_000),
+        token: bearerSchema
+          .nullable()
+          .optional()
+          .describe('shown to it as a bearer token; null shows none, left out shows WORKER_TOKEN'),
+      }),
+      answer: z.object({ id: z.string(), url: z.string(), own_token: z.boolean() }),
+      status: 201,
+    },
+    async ({ services, body }) => {
+      const { id, token } = body;
+      const url = body.url.replace(/\/+$/, '');
+      const ownToken = token === undefined ? null : { bearer: token };
+      const { accepted, reason } = await services.fleet.addStatic({ id, url, ownToken });
+      if (!accepted) throw new ApiError('conflict', `It cannot be added: ${reason ?? ''}.`);
+      return { id, url, own_token: ownToken !== null };
+    },
+  ),
+  jsonEndpoint(
+    {
+      method: 'delete',
+      path: '/workers/{worker}',
+      summary: 'Remove an engine that was added so; its answers under way go on',
+      params: workerParams,
+      answer: z.object({ worker: z.string(), removed: z.literal(true) }),
+    },
+    async ({ services, params }) => {
+      const removed = await services.fleet.removeStatic(params.worker);
+      if (!removed) {
+        throw new ApiError('not_found', `No worker ${params.worker} was added here.`);
+      }
+      return { worker: params.worker, removed: true as const };
     },
   ),
 ];

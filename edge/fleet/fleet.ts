@@ -4,7 +4,7 @@
  */
 import { heartbeatSchema } from '../../gpu-worker/protocol.ts';
 import type { Heartbeat } from '../../gpu-worker/protocol.ts';
-import type { Fleet, PlaceInput, PlaceResult, WorkerStatus } from '../services.ts';
+import type { Fleet, PlaceInput, PlaceResult, StaticWorker, WorkerStatus } from '../services.ts';
 import { chooseWorker } from './placement.ts';
 import { backoffMs, heartbeatMs, learnRate, newEntry, stateAt, statusAt } from './worker-entry.ts';
 import type { Announcement, WorkerEntry } from './worker-entry.ts';
@@ -12,6 +12,8 @@ import type { Announcement, WorkerEntry } from './worker-entry.ts';
 /** Ids that a fleet remembers, live or lost; the lost ones are forgotten first. */
 const workersMax = 1_000;
 const forgetLostAfterMs = 60 * 60_000;
+/** Each is probed every few seconds. */
+const addedMax = 100;
 
 /**
  * What outlives the process: who was there and who is drained. After a restart the last known
@@ -21,11 +23,15 @@ const forgetLostAfterMs = 60 * 60_000;
 export interface FleetSnapshot {
   readonly workers: readonly Announcement[];
   readonly drained: readonly string[];
+  /** With their tokens: keep it where secrets are kept. Absent before there were any. */
+  readonly added?: readonly StaticWorker[];
 }
 
 export interface FleetOptions {
   readonly clock: { nowMs(): number };
   readonly snapshot?: FleetSnapshot;
+  /** Static workers of the settings; the operator may add others. */
+  readonly configured?: readonly StaticWorker[];
   /** Called when the snapshot changes, which heartbeats alone do not do. */
   readonly save?: (snapshot: FleetSnapshot) => void;
 }
@@ -33,12 +39,17 @@ export interface FleetOptions {
 /** `Fleet` and the door for workers that do not announce themselves. */
 export interface LocalFleet extends Fleet {
   announce(said: Announcement): { accepted: boolean; reason: string | null };
+  /** Of the settings and of the operator. */
+  staticWorkers(): readonly StaticWorker[];
 }
 
 export function createFleet(options: FleetOptions): LocalFleet {
   const { clock } = options;
   const workers = new Map<string, WorkerEntry>();
   const drained = new Set(options.snapshot?.drained ?? []);
+  const { configured = [] } = options;
+  // What the settings say of a worker goes before what the operator once added.
+  let added = (options.snapshot?.added ?? []).filter(({ id }) => !isIn(configured, id));
   for (const said of options.snapshot?.workers ?? []) {
     // A configured worker may be configured no longer; its probe brings it back if it is.
     if (said.static) continue;
@@ -49,7 +60,10 @@ export function createFleet(options: FleetOptions): LocalFleet {
     options.save?.({
       workers: [...workers.values()].map((entry) => entry.said),
       drained: [...drained],
+      added,
     });
+
+  const staticWorkers = (): readonly StaticWorker[] => [...configured, ...added];
 
   const announce: LocalFleet['announce'] = (said) => {
     const nowMs = clock.nowMs();
@@ -75,6 +89,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
 
   return {
     announce,
+    staticWorkers,
 
     async place(input) {
       const nowMs = clock.nowMs();
@@ -83,7 +98,10 @@ export function createFleet(options: FleetOptions): LocalFleet {
         refused?.flights.finish(input.requestId);
         if (refused) refused.backoffUntilMs = nowMs + backoffMs;
       }
-      return place(workers, input, nowMs);
+      const placed = place(workers, input, nowMs);
+      if (placed.kind !== 'placed') return placed;
+      const known = staticWorkers().find(({ id }) => id === placed.worker);
+      return { ...placed, ownToken: known?.ownToken ?? null };
     },
 
     async started(requestId, worker) {
@@ -106,7 +124,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
         };
       }
       const { id, load } = parsed.data;
-      if (workers.get(id)?.said.static) {
+      if (isIn(staticWorkers(), id) || workers.get(id)?.said.static) {
         return { accepted: false, reason: `${id} is the name of a configured worker` };
       }
       const answer = announce(announcementOf(parsed.data));
@@ -133,10 +151,41 @@ export function createFleet(options: FleetOptions): LocalFleet {
       save();
       return true;
     },
+
+    async addStatic(worker) {
+      const { id } = worker;
+      if (isIn(configured, id)) {
+        return { accepted: false, reason: `${id} is in EDGE_STATIC_WORKERS` };
+      }
+      if (workers.get(id)?.said.static === false) {
+        return { accepted: false, reason: `${id} is the name of a worker that announces itself` };
+      }
+      const others = added.filter((each) => each.id !== id);
+      if (others.length >= addedMax) return { accepted: false, reason: 'the fleet is full' };
+      added = [...others, worker];
+      save();
+      return { accepted: true, reason: null };
+    },
+
+    async removeStatic(id) {
+      if (!isIn(added, id)) return false;
+      added = added.filter((each) => each.id !== id);
+      workers.delete(id);
+      drained.delete(id);
+      save();
+      return true;
+    },
   };
 }
 
-function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: number): PlaceResult {
+function isIn(workers: readonly StaticWorker[], id: string): boolean {
+  return workers.some((worker) => worker.id === id);
+}
+
+type Placed = Extract<PlaceResult, { kind: 'placed' }>;
+type Chosen = Omit<Placed, 'ownToken'> | Exclude<PlaceResult, Placed>;
+
+function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: number): Chosen {
   const serving = [...workers.values()].filter((entry) => entry.said.models.includes(input.model));
   // An empty fleet has only just started: its workers will announce themselves.
   if (serving.length === 0 && workers.size > 0) return { kind: 'no-model' };

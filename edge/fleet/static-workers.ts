@@ -1,16 +1,10 @@
-/** Announces the workers of the configuration to the fleet, as their probes show them. */
+/** Announces the workers that do not do so themselves to the fleet, as their probes show them. */
+import type { StaticWorker } from '../services.ts';
 import type { Announcement } from './worker-entry.ts';
 import { probeCachedTokens, probeHealth } from './probe.ts';
 
 /** Must stay below the time after which a silent worker counts as lost. */
 export const probeEveryMs = 5_000;
-
-export interface StaticWorker {
-  readonly id: string;
-  readonly url: string;
-  /** Sent as a bearer token; null sends none. */
-  readonly token: string | null;
-}
 
 export interface StaticWorkers {
   /** Probes each worker once and announces the result. Does not throw. */
@@ -18,7 +12,10 @@ export interface StaticWorkers {
 }
 
 export function createStaticWorkers(options: {
-  readonly workers: readonly StaticWorker[];
+  /** Those of now: the operator may add and remove some. */
+  readonly workers: () => readonly StaticWorker[];
+  /** For those without a token of their own. */
+  readonly workerToken: string;
   readonly clock: { nowMs(): number };
   readonly fetch: typeof fetch;
   readonly announce: (said: Announcement) => void;
@@ -27,9 +24,12 @@ export function createStaticWorkers(options: {
   const last = new Map<string, Announcement>();
 
   const probeOne = async (worker: StaticWorker): Promise<void> => {
-    const target = { url: worker.url, token: worker.token, fetch: options.fetch };
+    const { url, ownToken } = worker;
+    const token = ownToken === null ? options.workerToken : ownToken.bearer;
+    const target = { url, token, fetch: options.fetch };
     const health = await probeHealth(target);
-    const before = last.get(worker.id);
+    const known = last.get(worker.id);
+    const before = known?.url === url ? known : undefined;
     const base = { id: worker.id, url: worker.url, static: true, hasJournal: false };
     let said: Announcement;
     if (health.kind === 'failing') {
@@ -54,6 +54,8 @@ export function createStaticWorkers(options: {
           model === undefined ? 'it serves no model' : await probeCachedTokens(target, model),
       };
     }
+    // It may have been removed or changed while it was asked.
+    if (!options.workers().includes(worker)) return;
     last.set(worker.id, said);
     options.announce(said);
     if (before?.state !== said.state || before.noDiscountReason !== said.noDiscountReason) {
@@ -64,7 +66,9 @@ export function createStaticWorkers(options: {
 
   return {
     async probe() {
-      await Promise.all(options.workers.map((worker) => probeOne(worker)));
+      const workers = options.workers();
+      for (const id of last.keys()) if (!workers.some((each) => each.id === id)) last.delete(id);
+      await Promise.all(workers.map((worker) => probeOne(worker)));
     },
   };
 }

@@ -25,7 +25,7 @@ import {
 } from './order.ts';
 import { readJson } from './parse-request.ts';
 import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
-import { createEnding, finishFlight, type Ending, type Placed } from './settlement.ts';
+import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
 const workerTriesMax = 3;
@@ -155,7 +155,7 @@ function openOn(services: Services, place: Placed, order: Order, signal: AbortSi
     fetch: services.fetch,
     url: place.url,
     path: order.request.workerPath,
-    token: settings.workerToken,
+    token: tokenFor(place, services),
     requestId: order.requestId,
     body: workerBody(order, settings, { ownDefault: place.hasJournal }),
     signal,

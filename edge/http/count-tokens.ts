@@ -11,7 +11,7 @@ import { authenticate, checkTenant } from './authenticate.ts';
 import { prepareOrder, type Order } from './order.ts';
 import { readJson } from './parse-request.ts';
 import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
-import { finishFlight, type Placed } from './settlement.ts';
+import { finishFlight, tokenFor, type Placed } from './settlement.ts';
 
 const workerTriesMax = 3;
 /** A prompt of a million tokens takes some seconds. */
@@ -59,7 +59,7 @@ async function countOnWorker(
       const count = await countPrompt({
         fetch: services.fetch,
         url: place.url,
-        token: services.settings.workerToken,
+        token: tokenFor(place, services),
         requestId,
         body: tokenizeBody(order, place),
         isSift: place.hasJournal,

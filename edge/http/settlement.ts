@@ -20,6 +20,11 @@ import type { Order } from './order.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 
+/** What the edge shows to that worker. */
+export function tokenFor(placed: Placed, services: Services): string | null {
+  return placed.ownToken === null ? services.settings.workerToken : placed.ownToken.bearer;
+}
+
 const settleTriesMax = 3;
 const settleRetryMs = 100;
 

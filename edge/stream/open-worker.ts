@@ -13,7 +13,8 @@ export interface WorkerCall {
   readonly fetch: typeof fetch;
   readonly url: string;
   readonly path: string;
-  readonly token: string;
+  /** Sent as a bearer token; null sends none. */
+  readonly token: string | null;
   readonly requestId: string;
   readonly body: string;
   readonly signal: AbortSignal;
@@ -46,7 +47,7 @@ export async function sendToWorker(
       headers: {
         'content-type': 'application/json',
         accept,
-        authorization: `Bearer ${call.token}`,
+        ...(call.token !== null && { authorization: `Bearer ${call.token}` }),
         'x-request-id': call.requestId,
       },
       body: call.body,

@@ -151,6 +151,25 @@ test('prices of the past, of unknown models and of a taken id are refused', asyn
   expect((await call('POST', '/prices', price)).status).toBe(409);
 });
 
+test('an engine is added, changed and removed, and no answer holds its token', async () => {
+  const engine = { id: 'vllm', url: 'http://vllm.test:8000/', token: 'secret-of-vllm' };
+  const made = await call('POST', '/workers', engine);
+  expect(made.status).toBe(201);
+  expect(made.json).toEqual({ id: 'vllm', url: 'http://vllm.test:8000', own_token: true });
+  expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: { bearer: 'secret-of-vllm' } }]);
+  await call('POST', '/workers', { ...engine, token: null });
+  expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: { bearer: null } }]);
+  const { id, url } = engine;
+  await call('POST', '/workers', { id, url });
+  expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: null }]);
+  expect((await call('POST', '/workers', { ...engine, token: 'two words' })).status).toBe(422);
+  expect((await call('POST', '/workers', { ...engine, url: 'ftp://x' })).status).toBe(422);
+  expect((await call('POST', '/workers', { ...engine, id: 'worker-0' })).status).toBe(409);
+  expect((await call('DELETE', '/workers/worker-0')).status).toBe(404);
+  expect((await call('DELETE', '/workers/vllm')).json).toEqual({ worker: 'vllm', removed: true });
+  expect(harness.fleet.staticWorkers()).toEqual([]);
+});
+
 test('workers are listed and drained', async () => {
   const { json } = await call('GET', '/workers');
   expect(json.workers).toMatchObject([{ id: 'worker-0', state: 'ready' }]);

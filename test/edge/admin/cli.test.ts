@@ -51,6 +51,11 @@ test('models, prices and workers are set and shown', async () => {
     window: { start_minute: 990, end_minute: 30 },
   });
   expect(await run('prices list --model m2')).toContain('window.start_minute: 990');
+  const added = await run('workers add vllm http://vllm.test --token-env T', { T: 'its-token' });
+  expect(added).toContain('own_token: true');
+  expect(harness.fleet.staticWorkers()[0]?.ownToken).toEqual({ bearer: 'its-token' });
+  await expect(run('workers add vllm http://vllm.test --token-env T')).rejects.toThrow(CliError);
+  expect(await run('workers remove vllm')).toContain('removed: true');
   expect(await run('workers drain worker-0')).toContain('draining: true');
   expect(await run('workers list')).toContain('state: draining');
   expect(await run('models list')).toContain(testModel);

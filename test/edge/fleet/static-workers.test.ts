@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
+import { createFleet, type FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { createStaticWorkers } from '../../../edge/fleet/static-workers.ts';
+import type { StaticWorker } from '../../../edge/services.ts';
 import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
 
 /** An engine of another make: healthy or not, with or without a report of cached tokens. */
@@ -35,12 +36,20 @@ function engine(state: {
   return { requests, fetch: answer as typeof fetch };
 }
 
-function fleetOf(fetch: typeof globalThis.fetch) {
+const vllm: StaticWorker = {
+  id: 'vllm',
+  url: 'http://vllm.test',
+  ownToken: { bearer: 'its-own-token' },
+};
+
+function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWorker[] = [vllm]) {
   const clock = manualClock();
-  const fleet = createFleet({ clock });
+  let saved: FleetSnapshot | undefined;
+  const fleet = createFleet({ clock, configured, save: (snapshot) => void (saved = snapshot) });
   const logged: unknown[] = [];
   const workers = createStaticWorkers({
-    workers: [{ id: 'vllm', url: 'http://vllm.test', token: 'token' }],
+    workers: fleet.staticWorkers,
+    workerToken: 'shared-token',
     clock,
     fetch,
     announce: (said) => void fleet.announce(said),
@@ -56,7 +65,7 @@ function fleetOf(fetch: typeof globalThis.fetch) {
       prefixHits: [],
       exclude: [],
     });
-  return { clock, fleet, workers, status, place, logged };
+  return { clock, fleet, workers, status, place, logged, saved: () => saved };
 }
 
 test('a worker that reports cached tokens is ready with its discount', async () => {
@@ -71,7 +80,7 @@ test('a worker that reports cached tokens is ready with its discount', async () 
     '/v1/completions',
     '/v1/completions',
   ]);
-  expect(new Set(requests.map(({ token }) => token))).toEqual(new Set(['Bearer token']));
+  expect(new Set(requests.map(({ token }) => token))).toEqual(new Set(['Bearer its-own-token']));
 });
 
 test('a worker that reports none serves without the discount, and its status says why', async () => {
@@ -121,4 +130,69 @@ test('a heartbeat cannot take the name of a configured worker', async () => {
   const beat = heartbeatOf({ id: 'vllm', url: 'http://elsewhere.test', epoch: 9_999_999_999_999 });
   expect((await fleet.heartbeat(beat)).accepted).toBe(false);
   expect((await status())?.url).toBe('http://vllm.test');
+});
+
+test('each worker is shown its own token, the shared one or none, and no log or status holds any', async () => {
+  const tokens: [StaticWorker['ownToken'], string | null][] = [
+    [{ bearer: 'its-own-token' }, 'Bearer its-own-token'],
+    [null, 'Bearer shared-token'],
+    [{ bearer: null }, null],
+  ];
+  for (const [ownToken, shown] of tokens) {
+    const { fetch, requests } = engine({ up: true, models: ['m1'], cached: 512 });
+    const { workers, place, logged, status } = fleetOf(fetch, [{ ...vllm, ownToken }]);
+    await workers.probe();
+    expect(new Set(requests.map(({ token }) => token))).toEqual(new Set([shown]));
+    expect(await place()).toMatchObject({ kind: 'placed', ownToken });
+    expect(JSON.stringify([logged, await status()])).not.toMatch(/own-token|shared-token/);
+  }
+});
+
+test('a worker that the operator adds serves after a probe, outlives a restart, and can go', async () => {
+  const { fetch, requests } = engine({ up: true, models: ['m1'], cached: 512 });
+  const { fleet, workers, place, saved, clock, status } = fleetOf(fetch, []);
+  expect(await fleet.addStatic(vllm)).toEqual({ accepted: true, reason: null });
+  expect((await place()).kind).toBe('no-worker');
+  await workers.probe();
+  expect(await place()).toMatchObject({ kind: 'placed', ownToken: { bearer: 'its-own-token' } });
+
+  const again = createFleet({ clock, snapshot: saved() ?? { workers: [], drained: [] } });
+  expect(again.staticWorkers()).toEqual([vllm]);
+  expect(JSON.stringify(saved()?.workers)).not.toContain('its-own-token');
+
+  const first = await status();
+  clock.advance(1_000);
+  const moved = { ...vllm, url: 'http://moved.test', ownToken: null };
+  expect((await fleet.addStatic(moved)).accepted).toBe(true);
+  await workers.probe();
+  expect(await place()).toMatchObject({ url: 'http://moved.test', ownToken: null });
+  expect((await status())?.epoch).toBeGreaterThan(first?.epoch ?? Infinity);
+  expect(requests.at(-1)?.token).toBe('Bearer shared-token');
+
+  expect(await fleet.removeStatic('vllm')).toBe(true);
+  expect(await fleet.removeStatic('vllm')).toBe(false);
+  await workers.probe();
+  expect(await fleet.status()).toEqual([]);
+  expect(saved()?.added).toEqual([]);
+});
+
+test('a worker that is removed while it is probed does not come back', async () => {
+  const { fetch } = engine({ up: true, models: ['m1'], cached: 512 });
+  const { fleet, workers } = fleetOf(fetch, []);
+  await fleet.addStatic(vllm);
+  const probing = workers.probe();
+  await fleet.removeStatic('vllm');
+  await probing;
+  expect(await fleet.status()).toEqual([]);
+});
+
+test('the operator cannot add a worker under a name that is taken', async () => {
+  const { fetch } = engine({ up: true, models: ['m1'], cached: 512 });
+  const { fleet } = fleetOf(fetch);
+  expect((await fleet.addStatic(vllm)).reason).toContain('EDGE_STATIC_WORKERS');
+  expect(await fleet.removeStatic('vllm')).toBe(false);
+  await fleet.heartbeat(heartbeatOf({ id: 'w1' }));
+  expect((await fleet.addStatic({ ...vllm, id: 'w1' })).reason).toContain('announces itself');
+  await fleet.addStatic({ ...vllm, id: 'added' });
+  expect((await fleet.heartbeat(heartbeatOf({ id: 'added' }))).accepted).toBe(false);
 });

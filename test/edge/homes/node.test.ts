@@ -234,3 +234,46 @@ test('workers are let in by their token alone', async () => {
   expect(bad.status).toBe(409);
   expect(await bad.text()).toMatch(/url/);
 });
+
+test('an engine of another make is shown its own token, whoever added it, and no file but the fleet holds it', async () => {
+  const folder = newFolder();
+  const tokens = ['token-of-the-configured', 'token-of-the-added'] as const;
+  const stubs = await Promise.all(
+    tokens.map((token) => startStubWorker({ token, model: seedModel })),
+  );
+  closers.push(() => Promise.all(stubs.map((stub) => stub.close())));
+  const [configured, added] = stubs;
+  const logged: unknown[] = [];
+  const edge = await startEdge(folder, {
+    env: {
+      EDGE_STATIC_WORKERS: `configured=${configured?.url}`,
+      EDGE_STATIC_WORKER_TOKENS: `configured=${tokens[0]}`,
+    },
+    log: (event) => void logged.push(event),
+  });
+  const { stub, apiKey } = await seed(edge);
+  const serve = async (id: string) => {
+    const ready = async () => {
+      const { workers } = (await edge.operator.call('GET', '/workers')) as {
+        workers: { id: string; state: string }[];
+      };
+      return workers.find((worker) => worker.id === id)?.state;
+    };
+    await expect.poll(ready, { timeout: 10_000 }).toBe('ready');
+    for (const other of ['stub', 'configured', 'added'].filter((each) => each !== id)) {
+      await edge.operator
+        .call('POST', `/workers/${other}/drain`, { draining: true })
+        .catch(() => {});
+    }
+    await edge.operator.call('POST', `/workers/${id}/drain`, { draining: false });
+    return (await ask(edge.url, apiKey)).status;
+  };
+  expect(await serve('configured')).toBe(200);
+  await edge.operator.call('POST', '/workers', { id: 'added', url: added?.url, token: tokens[1] });
+  expect(await serve('added')).toBe(200);
+  expect(configured?.requests.at(-1)?.headers.authorization).toBe(`Bearer ${tokens[0]}`);
+  expect(added?.requests.at(-1)?.headers.authorization).toBe(`Bearer ${tokens[1]}`);
+  expect(stub.requests).toEqual([]);
+  expect(JSON.stringify(logged)).not.toMatch(/token-of-the/);
+  expect(statSync(join(folder, 'fleet.json')).mode & 0o777).toBe(0o600);
+});

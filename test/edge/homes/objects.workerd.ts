@@ -102,3 +102,19 @@ test('a fleet that is evicted still knows its workers and which of them are drai
   });
   expect(placed).toMatchObject({ kind: 'placed', worker: 'b', url: 'http://b.test' });
 });
+
+test('an engine that the operator adds is probed, also after an eviction, until it is removed', async () => {
+  const stub = env.FLEET.get(env.FLEET.idFromName('fleet-with-an-engine'));
+  const states = async () => (await stub.status()).map(({ id, state }) => [id, state]);
+  // Nobody listens there.
+  const engine = { id: 'vllm', url: 'http://127.0.0.1:9', ownToken: { bearer: 'its-token' } };
+  expect(await stub.addStatic(engine)).toEqual({ accepted: true, reason: null });
+  await expect.poll(states).toEqual([['vllm', 'failing']]);
+  // Waits for the probe's own time limit, some seconds.
+  await evictDurableObject(stub);
+  await expect.poll(states).toEqual([['vllm', 'failing']]);
+  expect(await stub.removeStatic('vllm')).toBe(true);
+  expect(await states()).toEqual([]);
+  await expect.poll(() => runDurableObjectAlarm(stub)).toBe(false);
+  expect(await states()).toEqual([]);
+}, 60_000);

@@ -33,7 +33,8 @@ test('what is given is read, and what is empty counts as not given', () => {
     ...secrets,
     PORT: '0',
     EDGE_HOST: '',
-    EDGE_STATIC_WORKERS: 'a=http://a.test:8000/, b=https://b.test',
+    EDGE_STATIC_WORKERS: 'a=http://a.test:8000/, b=https://b.test,c=http://c.test',
+    EDGE_STATIC_WORKER_TOKENS: 'a=token=of:a, c=',
     EDGE_STRIPE_SECRET_KEY: 'sk',
     EDGE_STRIPE_WEBHOOK_SECRET: 'wh',
     SIFT_MODEL: 'of the worker, no business of the edge',
@@ -44,8 +45,9 @@ test('what is given is read, and what is empty counts as not given', () => {
     keySigningSecrets: ['newest-signing-secret', 'older-signing-secret'],
     stripe: { secretKey: 'sk', webhookSecret: 'wh' },
     staticWorkers: [
-      { id: 'a', url: 'http://a.test:8000' },
-      { id: 'b', url: 'https://b.test' },
+      { id: 'a', url: 'http://a.test:8000', ownToken: { bearer: 'token=of:a' } },
+      { id: 'b', url: 'https://b.test', ownToken: null },
+      { id: 'c', url: 'http://c.test', ownToken: { bearer: null } },
     ],
   });
 });
@@ -59,6 +61,8 @@ test('what is wrong is refused by name', () => {
     [{ EDGE_KEY_SIGNING_SECRETS: 'long-enough-by-far,short' }, /^EDGE_KEY_SIGNING_SECRETS: /],
     [{ EDGE_STATIC_WORKERS: 'http://a.test' }, /is not a new id=url/],
     [{ EDGE_STATIC_WORKERS: 'a=http://a.test,a=http://b.test' }, /is not a new id=url/],
+    [{ EDGE_STATIC_WORKER_TOKENS: 'x=t' }, /'x' is none of EDGE_STATIC_WORKERS/],
+    [{ EDGE_STATIC_WORKER_TOKENS: 'a' }, /^EDGE_STATIC_WORKER_TOKENS: expected id=token/],
     [{ EDGE_STRIPE_SECRET_KEY: 'sk' }, /set both or neither/],
     [{ EDGE_LOG_LEVEL: 'loud' }, /^EDGE_LOG_LEVEL: /],
     [{ EDGE_HOLD_MINUTES: '0' }, /^EDGE_HOLD_MINUTES: /],
