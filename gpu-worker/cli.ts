@@ -14,7 +14,9 @@ const usage = `usage: npm run --silent score -- --model <dir> --ids <json file>
   --backend cpu|cuda     what computes (default cpu)
   --numerics f32|fp8     exact, or the deployed model's arithmetic (default f32)
   --attention sparse|dense
-  --absorb true|false    weight absorption, or keys and values expanded (default true)
+  --absorb always|decode|never
+                         weight absorption, or keys and values expanded: by all rows, or
+                         by many rows of a sequence (default always)
   --chunk 512            tokens per step; the scores do not depend on it
   --threads 2            threads that compute (default: all cores)`;
 
@@ -37,7 +39,7 @@ const optionsSchema = z.strictObject({
   backend: z.enum(['cpu', 'cuda']).default('cpu'),
   numerics: z.enum(['f32', 'fp8']).default('f32'),
   attention: z.enum(['sparse', 'dense']).default('sparse'),
-  absorb: z.stringbool().default(true),
+  absorb: z.enum(['always', 'decode', 'never']).default('always'),
   chunk: count.max(8192).default(512),
   threads: count.default(availableParallelism()),
 });

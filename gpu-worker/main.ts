@@ -179,7 +179,6 @@ async function openEngineModel(
     weights: sourceSettings(settings),
     numerics: settings.numerics,
     attention: settings.attention,
-    absorb: true,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
     openBackend: (numerics, { rowsMax }) => openBackend(settings, { numerics, rowsMax }),
     chooseBlocks(use) {

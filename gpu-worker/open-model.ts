@@ -6,7 +6,7 @@ import { createModel } from './model/forward.ts';
 import type { Model, ModelLimits } from './model/model.ts';
 import { chooseNumerics } from './model/numerics.ts';
 import type { NumericsName } from './model/numerics.ts';
-import { WeightBuilder } from './model/weights.ts';
+import { type Absorption, WeightBuilder } from './model/weights.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';
 import { openSource } from './weights/open-source.ts';
@@ -21,8 +21,8 @@ export interface OpenModelOptions {
   readonly weights?: SourceSettings;
   readonly numerics: NumericsName;
   readonly attention: 'sparse' | 'dense';
-  /** Whether kv_b_proj is absorbed into queries and outputs, or keys and values are expanded. */
-  readonly absorb: boolean;
+  /** `decode` where the backend says that it is faster unless given, else `always`. */
+  readonly absorb?: Absorption;
   readonly limits: ModelLimits;
   openBackend(numerics: Numerics, limits: ModelLimits): Promise<Backend>;
   /** Blocks of cache, once weights and activations are allocated. */
@@ -61,7 +61,9 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
     options.limits,
   );
   try {
-    const builder = new WeightBuilder(config, backend, { absorb: options.absorb });
+    const faster = backend.expandsFaster(config.attention) ? 'decode' : 'always';
+    const absorb = options.absorb ?? faster;
+    const builder = new WeightBuilder(config, backend, { absorb });
     let parameters = 0;
     for await (const tensor of readTensors(checkpoint, builder.specs, options.onProgress)) {
       builder.accept(tensor);
@@ -69,6 +71,7 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
     }
     const model = createModel(config, builder.finish(), backend, {
       attention: options.attention,
+      absorb,
       limits: options.limits,
       chooseBlocks: (memory, blockBytes) =>
         options.chooseBlocks({ memory, blockBytes, contextLength: config.contextLength }),

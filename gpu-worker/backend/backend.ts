@@ -57,6 +57,15 @@ export interface Vector {
   readonly length: number;
 }
 
+/** Widths of a head's parts, and of the latents that keys and values are expanded from. */
+export interface HeadShape {
+  readonly heads: number;
+  readonly latentDim: number;
+  readonly nopeDim: number;
+  readonly ropeDim: number;
+  readonly valueDim: number;
+}
+
 /** kv_b_proj seen per head, for weight absorption: nope -> latent and latent -> value. */
 export interface AbsorbedKv {
   readonly name: string;
@@ -169,16 +178,23 @@ export interface SelectOptions {
   readonly dim: number;
 }
 
-export interface AttendOptions {
+export interface AttentionScale {
   readonly heads: number;
   /** Softmax scale, YaRN's factor included. */
   readonly scale: number;
 }
 
-export interface ExpandedAttendOptions extends AttendOptions {
+export interface AttendOptions extends AttentionScale {
+  /** The batch's first rows alone, whole sequences; all of them unless given. */
+  readonly rows?: number;
+}
+
+export interface ExpandedAttendOptions extends AttentionScale {
   readonly nopeDim: number;
   readonly ropeDim: number;
   readonly valueDim: number;
+  /** The batch's rows from this one on, which begins a sequence; all of them unless given. */
+  readonly firstRow?: number;
 }
 
 export interface MemoryUse {
@@ -204,6 +220,10 @@ export interface Backend {
     source: HostTensor,
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): AbsorbedKv;
+  /** kv_b_proj [heads * (nope + value), latent] whole, with what `attendExpanded` needs of memory. */
+  wholeKv(source: HostTensor, shape: HeadShape): Matrix;
+  /** Whether many rows of a sequence attend faster with expanded keys and values than absorbed. */
+  expandsFaster(shape: HeadShape): boolean;
   experts(matrices: readonly ExpertMatrices[]): Experts;
   ropeTable(table: RopeTable): void;
 
@@ -283,8 +303,8 @@ export interface Backend {
   /** out[h] = W_v[h] latent[h]; latent [rows, heads * latent], out [rows, heads * value] */
   fromLatent(out: Tensor, latent: Tensor, kv: AbsorbedKv, rows: number): void;
   /**
-   * Absorbed attention (one shared kv head) of every row of the batch over its selected tokens, or
-   * over all that it sees when `selection` is null. q [rows, heads * (latent + rope)], out [rows,
+   * Absorbed attention (one shared kv head) of the batch's rows over their selected tokens, or
+   * over all that they see when `selection` is null. q [rows, heads * (latent + rope)], out [rows,
    * heads * latent]; `lse` [rows, heads] in `f32` takes the natural log-sum-exp of the scaled scores if given.
    */
   attend(
@@ -295,7 +315,10 @@ export interface Backend {
     options: AttendOptions,
     lse?: Tensor,
   ): void;
-  /** The same attention without absorption: keys and values are expanded from the latents by kv_b. */
+  /**
+   * The same attention without absorption: keys and values are expanded from the latents by `kvB`, a
+   * `wholeKv`. q [rows, heads * (nope + rope)], out [rows, heads * value].
+   */
   attendExpanded(
     out: Tensor,
     q: Tensor,

@@ -18,8 +18,10 @@ import type { ModelConfig } from './config.ts';
 import type { ForwardObserver, Model, ModelLimits } from './model.ts';
 import { buildRopeTable } from './rope.ts';
 import type {
+  Absorption,
   FeedForwardWeights,
   IndexerWeights,
+  KvUpWeights,
   LayerWeights,
   MlpWeights,
   ModelWeights,
@@ -27,10 +29,16 @@ import type {
 
 /** LayerNorm of the index keys has an epsilon of its own (engine-spec 0.3). */
 const indexNormEpsilon = 1e-6;
+/**
+ * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of context
+ * it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320) a row.
+ */
+const expandedRowsMin = 128;
 
 export interface ModelOptions {
   /** `dense` attends to every token and leaves the indexer out: the baseline of every speed claim. */
   readonly attention: 'sparse' | 'dense';
+  readonly absorb: Absorption;
   readonly limits: ModelLimits;
   /** Decides how many cache blocks to make, once weights and activations are allocated. */
   chooseBlocks(memory: MemoryUse, blockBytes: number): number;
@@ -56,13 +64,17 @@ class ForwardModel implements Model {
   readonly #caches: readonly LayerCache[];
   readonly #buffers: Buffers;
   readonly #sparse: boolean;
+  readonly #absorb: Absorption;
   #rows = 0;
+  /** The batch's first rows, whose attention is absorbed. */
+  #absorbedRows = 0;
 
   constructor(config: ModelConfig, weights: ModelWeights, backend: Backend, options: ModelOptions) {
     this.#config = config;
     this.#weights = weights;
     this.#backend = backend;
     this.#sparse = options.attention === 'sparse' && config.indexer !== null;
+    this.#absorb = options.absorb;
     this.vocabSize = config.vocabSize;
     this.contextLength = config.contextLength;
     this.limits = options.limits;
@@ -87,6 +99,7 @@ class ForwardModel implements Model {
     const rows = batch.tokens.length;
     assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
+    this.#absorbedRows = this.#countAbsorbedRows(batch);
     const backend = this.#backend;
     const { residual, normed, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
@@ -130,7 +143,7 @@ class ForwardModel implements Model {
     const backend = this.#backend;
     const rows = this.#rows;
     const cache = this.#caches[index];
-    const { heads, nopeDim, ropeDim, valueDim, softmaxScale } = this.#config.attention;
+    const { heads, nopeDim } = this.#config.attention;
     const { normed, queryLatent, q, kv, kvLatent, kvRope, attended, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
@@ -153,16 +166,49 @@ class ForwardModel implements Model {
       observer.selection(index, backend.readSelection(selection, rows));
     }
 
-    if (layer.kvB.kind === 'absorbed') {
-      const { absorbedQ, attendedLatent } = this.#buffers;
-      backend.toLatent(absorbedQ, q, layer.kvB.kv, rows);
-      backend.attend(attendedLatent, absorbedQ, cache, selection, { heads, scale: softmaxScale });
-      backend.fromLatent(attended, attendedLatent, layer.kvB.kv, rows);
-    } else {
-      const shape = { heads, scale: softmaxScale, nopeDim, ropeDim, valueDim };
-      backend.attendExpanded(attended, q, cache, layer.kvB.kv, selection, shape);
-    }
+    this.#attend(layer.kvB, cache, selection);
     backend.linear(delta, attended, layer.output, rows);
+  }
+
+  /** attended = softmax(q k) v: the batch's first rows absorbed, the others expanded. */
+  #attend(kvB: KvUpWeights, cache: LayerCache, selection: Selection | null): void {
+    const backend = this.#backend;
+    const { heads, nopeDim, ropeDim, valueDim, softmaxScale: scale } = this.#config.attention;
+    const { q, absorbedQ, attendedLatent, attended } = this.#buffers;
+    const rows = this.#absorbedRows;
+    if (rows > 0) {
+      assert(kvB.absorbed !== null, 'kv_b is not there in its absorbed form');
+      backend.toLatent(absorbedQ, q, kvB.absorbed, rows);
+      backend.attend(attendedLatent, absorbedQ, cache, selection, { heads, scale, rows });
+      backend.fromLatent(attended, attendedLatent, kvB.absorbed, rows);
+    }
+    if (rows < this.#rows) {
+      assert(kvB.whole !== null, 'kv_b is not there in its whole form');
+      // Rows are expanded beside absorbed ones only where they select all that they see.
+      const chosen = this.#absorb === 'never' ? selection : null;
+      const options = { heads, scale, nopeDim, ropeDim, valueDim, firstRow: rows };
+      backend.attendExpanded(attended, q, cache, kvB.whole, chosen, options);
+    }
+  }
+
+  /**
+   * Up to the first of the batch's last sequences that all have many rows and select all that they
+   * see. Schedulers put decoding sequences first.
+   */
+  #countAbsorbedRows({ positions, sequences }: Batch): number {
+    if (this.#absorb !== 'decode') return this.#absorb === 'always' ? this.#rows : 0;
+    const { indexer } = this.#config;
+    const tokensMax = this.#sparse && indexer !== null ? indexer.topK : Infinity;
+    let absorbed = this.#rows;
+    while (absorbed > 0) {
+      const last = absorbed - 1;
+      let first = last;
+      while (first > 0 && sequences[first - 1] === sequences[last]) first--;
+      const tokens = (positions[last] ?? 0) + 1;
+      if (absorbed - first < expandedRowsMin || tokens > tokensMax) break;
+      absorbed = first;
+    }
+    return absorbed;
   }
 
   /** The tokens that each row attends to, or null when it attends to all (engine-spec 6). */

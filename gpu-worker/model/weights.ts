@@ -39,10 +39,17 @@ export type QueryWeights =
   | { readonly kind: 'direct'; readonly q: Matrix }
   | { readonly kind: 'latent'; readonly qA: Matrix; readonly qNorm: Vector; readonly qB: Matrix };
 
-/** kv_b_proj, split for absorption or whole. */
-export type KvUpWeights =
-  | { readonly kind: 'absorbed'; readonly kv: AbsorbedKv }
-  | { readonly kind: 'expanded'; readonly kv: Matrix };
+/** kv_b_proj, in the forms that the model's attention needs. */
+export interface KvUpWeights {
+  readonly absorbed: AbsorbedKv | null;
+  readonly whole: Matrix | null;
+}
+
+/**
+ * Where kv_b_proj is absorbed into queries and outputs: in all attention, only where that is faster
+ * than expanding keys and values (decode), or nowhere.
+ */
+export type Absorption = 'always' | 'decode' | 'never';
 
 export interface IndexerWeights {
   readonly queries: Matrix;
@@ -72,13 +79,13 @@ export class WeightBuilder {
   readonly specs: readonly TensorSpec[];
   readonly #config: ModelConfig;
   readonly #backend: Backend;
-  readonly #absorb: boolean;
+  readonly #absorb: Absorption;
   readonly #roles: Map<string, TensorSpec['role']>;
   readonly #matrices = new Map<string, Matrix>();
   readonly #vectors = new Map<string, Vector>();
-  readonly #absorbed = new Map<string, AbsorbedKv>();
+  readonly #kvUp = new Map<string, KvUpWeights>();
 
-  constructor(config: ModelConfig, backend: Backend, options: { absorb: boolean }) {
+  constructor(config: ModelConfig, backend: Backend, options: { absorb: Absorption }) {
     this.#config = config;
     this.#backend = backend;
     this.#absorb = options.absorb;
@@ -92,8 +99,13 @@ export class WeightBuilder {
     assert(role !== undefined, `the model has no tensor ${name}`);
     if (role === 'vector') {
       this.#vectors.set(name, this.#backend.vector(name, vectorValues(tensor)));
-    } else if (this.#absorb && name.endsWith('.kv_b_proj.weight')) {
-      this.#absorbed.set(name, this.#backend.absorb(tensor, this.#config.attention));
+    } else if (name.endsWith('.kv_b_proj.weight')) {
+      const { attention } = this.#config;
+      const absorb = this.#absorb;
+      this.#kvUp.set(name, {
+        absorbed: absorb === 'never' ? null : this.#backend.absorb(tensor, attention),
+        whole: absorb === 'always' ? null : this.#backend.wholeKv(tensor, attention),
+      });
     } else {
       this.#matrices.set(name, this.#backend.matrix(tensor));
     }
@@ -118,7 +130,7 @@ export class WeightBuilder {
       query: this.#query(attention),
       kvA: this.#matrix(`${attention}kv_a_proj_with_mqa.weight`),
       kvNorm: this.#vector(`${attention}kv_a_layernorm.weight`),
-      kvB: this.#kvUp(`${attention}kv_b_proj.weight`),
+      kvB: found(this.#kvUp, `${attention}kv_b_proj.weight`),
       output: this.#matrix(`${attention}o_proj.weight`),
       indexer: this.#config.indexer === null ? null : this.#indexer(`${attention}indexer.`),
       postNorm: this.#vector(`${prefix}post_attention_layernorm.weight`),
@@ -139,11 +151,6 @@ export class WeightBuilder {
       qNorm: this.#vector(`${prefix}q_a_layernorm.weight`),
       qB: this.#matrix(`${prefix}q_b_proj.weight`),
     };
-  }
-
-  #kvUp(name: string): KvUpWeights {
-    if (!this.#absorb) return { kind: 'expanded', kv: this.#matrix(name) };
-    return { kind: 'absorbed', kv: found(this.#absorbed, name) };
   }
 
   #indexer(prefix: string): IndexerWeights {

@@ -16,7 +16,6 @@ export async function tinyModel(): Promise<void> {
         location,
         numerics,
         attention: 'sparse',
-        absorb: true,
         limits: { rowsMax: chunk, logitRowsMax: 1 },
         openBackend: (chosen) =>
           kind === 'cuda'

@@ -5,6 +5,7 @@
  */
 import { sparseAttention } from './gpu-attention.ts';
 import { copyRate } from './gpu-ceilings.ts';
+import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { products } from './gpu-products.ts';
 import { tinyModel } from './gpu-tiny.ts';
@@ -12,6 +13,7 @@ import { tinyModel } from './gpu-tiny.ts';
 const parts: Readonly<Record<string, () => Promise<void>>> = {
   copy: copyRate,
   attention: sparseAttention,
+  dense: denseAttention,
   indexer,
   products,
   tiny: tinyModel,

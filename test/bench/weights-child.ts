@@ -92,7 +92,7 @@ async function loadModel(): Promise<{ bytes: number; keptBytes: number }> {
     weights: { ...defaultSourceSettings, cacheDirectory },
     numerics: 'f32',
     attention: 'sparse',
-    absorb: true,
+    absorb: 'always',
     limits: { rowsMax: 16, logitRowsMax: 1 },
     openBackend: (numerics, { rowsMax }) => openCpuBackend({ numerics, rowsMax, threads: 1 }),
     chooseBlocks: () => 2,

@@ -7,6 +7,7 @@ import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../gpu-worker/model/config.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
 import type { NumericsName } from '../../gpu-worker/model/numerics.ts';
+import type { Absorption } from '../../gpu-worker/model/weights.ts';
 import { openModel } from '../../gpu-worker/open-model.ts';
 import { argmax } from './golden.ts';
 import { seededRandom } from './random.ts';
@@ -14,7 +15,7 @@ import { seededRandom } from './random.ts';
 export interface OpenOptions {
   readonly numerics?: NumericsName;
   readonly attention?: 'sparse' | 'dense';
-  readonly absorb?: boolean;
+  readonly absorb?: Absorption;
   readonly threads?: number;
   readonly rowsMax?: number;
   readonly blocks?: number;
@@ -38,7 +39,7 @@ export async function openForTest(
     location: directory,
     numerics: options.numerics ?? 'f32',
     attention: options.attention ?? 'sparse',
-    absorb: options.absorb ?? true,
+    absorb: options.absorb ?? 'always',
     limits: { rowsMax, logitRowsMax: rowsMax },
     openBackend: async (numerics) => {
       const opened = await openCpuBackend({ numerics, rowsMax, threads });

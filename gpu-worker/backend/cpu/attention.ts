@@ -80,8 +80,8 @@ export class Attention {
     const { pool, step, round } = this.machine;
     const from = own(CpuLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
-    const { heads, lse } = options;
-    const { rows, sequences } = step;
+    const { heads, lse, rows = step.rows } = options;
+    const sequences = step.sequences.filter(({ rowStart }) => rowStart < rows);
     assert(heads > 0 && sequences.length > 0, 'attention needs a head and a row');
     const query = ownTensor(q, rows, heads * (latentDim + ropeDim));
     const into = ownTensor(out, rows, heads * latentDim);
@@ -141,7 +141,7 @@ export class Attention {
     options: ExpandedAttendOptions,
   ): void {
     const { rows, sequences } = this.machine.step;
-    const { heads, nopeDim, ropeDim, valueDim } = options;
+    const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
     const from = own(CpuLayerCache, cache);
     const matrix = own(CpuMatrix, kvB);
     assert(
@@ -157,7 +157,9 @@ export class Attention {
       selection: this.ownSelection(selection),
       options,
     };
-    for (const sequence of sequences) this.attendSequence(call, sequence);
+    for (const sequence of sequences) {
+      if (sequence.rowStart >= firstRow) this.attendSequence(call, sequence);
+    }
   }
 
   private attendSequence(call: ExpandedCall, sequence: SequenceRows): void {

@@ -118,6 +118,15 @@ export class CpuBackend implements Backend {
     return packAbsorbed(this.machine.arena, source, { ...shape, roundDecoded });
   }
 
+  wholeKv(source: HostTensor): Matrix {
+    return this.matrix(source);
+  }
+
+  /** Never, so that a row's bits do not depend on how many others of its sequence come along. */
+  expandsFaster(): boolean {
+    return false;
+  }
+
   experts(matrices: readonly ExpertMatrices[]): Experts {
     return this.mixture.experts(matrices);
   }

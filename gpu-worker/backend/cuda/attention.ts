@@ -9,6 +9,7 @@ import {
   type Selection,
   type Tensor,
 } from '../backend.ts';
+import { DensePrefill } from './dense-prefill.ts';
 import { Scratch } from './device.ts';
 import {
   CudaLayerCache,
@@ -42,13 +43,17 @@ function selectionSlots(selection: CudaSelection | null): readonly [number, numb
 export class Attention {
   readonly #machine: Machine;
   readonly #linear: Linear;
+  /** Its halves can be measured apart. */
+  readonly prefill: DensePrefill;
   readonly #entries: Scratch;
   readonly #expanded: Scratch;
   readonly #states: Scratch;
 
-  constructor(machine: Machine, linear: Linear) {
+  /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
+  constructor(machine: Machine, linear: Linear, expandedTokens: number | null) {
     this.#machine = machine;
     this.#linear = linear;
+    this.prefill = new DensePrefill(machine, linear, expandedTokens);
     this.#entries = new Scratch(machine.device, 'cache entries to expand');
     this.#expanded = new Scratch(machine.device, 'expanded keys and values');
     this.#states = new Scratch(machine.device, 'running softmax states');
@@ -72,9 +77,8 @@ export class Attention {
     const { device, step, defines } = this.#machine;
     const from = own(CudaLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
-    const { heads, scale } = options;
-    const { rows, sequences } = step;
-    assert(heads > 0 && sequences.length > 0, 'attention needs a head and a row');
+    const { heads, scale, rows = step.rows } = options;
+    assert(heads > 0 && rows > 0 && rows <= step.rows, 'attention needs a head and a row');
     const width = latentDim + ropeDim;
     const query = ownTensor(q, rows, heads * width);
     const into = ownTensor(out, rows, heads * latentDim);
@@ -118,7 +122,7 @@ export class Attention {
     options: ExpandedAttendOptions,
   ): void {
     const { rows, sequences } = this.#machine.step;
-    const { heads, nopeDim, ropeDim, valueDim } = options;
+    const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
     const from = own(CudaLayerCache, cache);
     const matrix = own(CudaMatrix, kvB);
     assert(
@@ -134,7 +138,16 @@ export class Attention {
       selection: this.#ownSelection(selection),
       options,
     };
-    for (const sequence of sequences) this.#attendSequence(call, sequence);
+    if (
+      call.selection === null &&
+      this.prefill.fits({ ...options, latentDim: from.shape.latentDim })
+    ) {
+      this.prefill.attend({ ...call, firstRow });
+      return;
+    }
+    for (const sequence of sequences) {
+      if (sequence.rowStart >= firstRow) this.#attendSequence(call, sequence);
+    }
   }
 
   #attendSequence(call: ExpandedCall, sequence: SequenceRows): void {

@@ -13,6 +13,7 @@ import type {
   ExpandedAttendOptions,
   ExpertMatrices,
   Experts,
+  HeadShape,
   HostTensor,
   LayerCache,
   Matrix,
@@ -59,6 +60,8 @@ export interface CudaBackendOptions {
   readonly graphs?: boolean;
   /** Whether tensor core kernels are used where they fit; yes unless told otherwise. */
   readonly matrixUnit?: boolean;
+  /** Tokens whose keys and values are expanded at a time, whole 128; by memory unless given. */
+  readonly expandedTokens?: number;
 }
 
 /** Rejects with CudaMissing, in one line, if there is no driver, NVRTC or fitting GPU. */
@@ -73,7 +76,7 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
   const defines = { kBf16: bf16 ? 1 : 0 } as const;
   // A missing compiler is told now, not at the first op.
   device.kernel('rows', 'embed', defines);
-  return new CudaBackend({
+  const machine: Machine = {
     device,
     numerics,
     step: new Step(device, rowsMax),
@@ -82,7 +85,8 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
     defines,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
     matrixUnit: options.matrixUnit ?? true,
-  });
+  };
+  return new CudaBackend(machine, options.expandedTokens ?? null);
 }
 
 export class CudaBackend implements Backend {
@@ -93,17 +97,17 @@ export class CudaBackend implements Backend {
   private readonly linears: Linear;
   /** For measuring its halves apart. */
   readonly selector: Selector;
-  private readonly attention: Attention;
+  readonly attention: Attention;
   private readonly mixture: Mixture;
   private readonly sampler: Sampler;
 
-  constructor(machine: Machine) {
+  constructor(machine: Machine, expandedTokens: number | null) {
     this.machine = machine;
     this.numerics = machine.numerics;
     this.rowOps = new RowOps(machine);
     this.linears = new Linear(machine, this.rowOps);
     this.selector = new Selector(machine);
-    this.attention = new Attention(machine, this.linears);
+    this.attention = new Attention(machine, this.linears, expandedTokens);
     this.mixture = new Mixture(machine, this.linears);
     this.sampler = new Sampler(machine);
   }
@@ -126,6 +130,15 @@ export class CudaBackend implements Backend {
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): AbsorbedKv {
     return this.linears.absorb(source, shape);
+  }
+
+  wholeKv(source: HostTensor, shape: HeadShape): Matrix {
+    if (this.attention.prefill.fits(shape)) this.attention.prefill.reserve(shape.heads);
+    return this.matrix(source);
+  }
+
+  expandsFaster(shape: HeadShape): boolean {
+    return this.attention.prefill.fits(shape);
   }
 
   experts(matrices: readonly ExpertMatrices[]): Experts {

@@ -54,6 +54,8 @@ const signatures = {
   ModuleGetFunction: '_Out_ uint64_t*, uint64_t, str',
   ModuleUnload: 'uint64_t',
   FuncSetAttribute: 'uint64_t, int, int',
+  TensorMapEncodeTiled:
+    'void*, int, uint, uint64_t, void*, void*, void*, void*, int, int, int, int',
   LaunchKernel: 'uint64_t, uint, uint, uint, uint, uint, uint, uint, uint64_t, void*, uint64_t',
 } as const;
 

@@ -14,6 +14,7 @@ const programs = {
   gemmF32: ['gemm-tiles.cuh', 'gemm-f32.cu'],
   sm90Gemm: ['sm90.cuh', 'gemm-tiles.cuh', 'sm90-gemm.cu'],
   sm90Mla: ['sm90.cuh', 'sm90-sparse-mla.cu'],
+  sm90DenseMha: ['sm90.cuh', 'sm90-dense-mha.cu'],
   sm90Scores: ['sm90.cuh', 'sm90-index-scores.cu'],
   sample: ['sample.cu'],
   random: ['random.cu'],

@@ -10,7 +10,8 @@ const tableEntriesMax = 4_194_304;
 export interface SequenceRows {
   readonly rowStart: number;
   readonly rowCount: number;
-  /** Address of the sequence's block table, [blocks] i32. */
+  /** Where the sequence's block table, [blocks] i32, starts in `tables`, and its address. */
+  readonly tableStart: number;
   readonly table: number;
   /** Tokens that its last row sees. */
   readonly tokens: number;
@@ -111,6 +112,7 @@ export class Step {
       found.push({
         rowStart: start,
         rowCount: end - start,
+        tableStart,
         table: this.#tables + tableStart * 4,
         tokens: (batch.positions[end - 1] ?? 0) + 1,
       });

@@ -1,6 +1,8 @@
 /** What must not change what a model says: batching, paging, the form of attention. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { type CheckpointConfig, randomConfig } from '../../support/checkpoint-config.ts';
 import { maxDifference } from '../../support/golden.ts';
 import {
@@ -10,6 +12,7 @@ import {
   openForTest,
   runAlone,
   runSchedule,
+  type Step,
   type Transcript,
 } from '../../support/model-harness.ts';
 import { writeRandomCheckpoint } from '../../support/random-checkpoint.ts';
@@ -94,10 +97,81 @@ describe('weight absorption', () => {
     const path = writeModel('absorption');
     const tokens = randomTokens(100, 5);
     const absorbed = await say(path, tokens, {});
-    const expanded = await say(path, tokens, { absorb: false });
+    const expanded = await say(path, tokens, { absorb: 'never' });
     expect(expanded.selected).toEqual(absorbed.selected);
     absorbed.logits.forEach((logits, position) => {
       expect(maxDifference(logits, expanded.logits[position])).toBeLessThan(5e-5);
     });
   });
+
+  const tokens = [randomTokens(300, 6), randomTokens(130, 7), randomTokens(129, 8)];
+  // One that decodes and two with many rows in the second step; two with few in the third.
+  const schedule: Step[] = [
+    [{ sequence: 1, count: 129 }],
+    [
+      { sequence: 1, count: 1 },
+      { sequence: 0, count: 200 },
+      { sequence: 2, count: 128 },
+    ],
+    [
+      { sequence: 0, count: 100 },
+      { sequence: 2, count: 1 },
+    ],
+  ];
+  const runMixed = async (path: string, options: OpenOptions) => {
+    const firstRows: (number | undefined)[] = [];
+    const opened = await openForTest(path, {
+      ...options,
+      rowsMax: 400,
+      wrap: (backend) => new RecordingBackend(backend, firstRows),
+    });
+    const transcripts = runSchedule(opened, tokens, { schedule });
+    await opened.close();
+    return { transcripts, firstRows: [...new Set(firstRows)] };
+  };
+
+  it('is left out, with `decode`, for the sequences of a batch that have many rows', async () => {
+    const path = writeModel('dense-mixed');
+    const absorbed = await runMixed(path, { attention: 'dense' });
+    const mixed = await runMixed(path, { attention: 'dense', absorb: 'decode' });
+    expect(absorbed.firstRows).toEqual([]);
+    expect(mixed.firstRows).toEqual([0, 1]);
+    mixed.transcripts.forEach(({ logits }, sequence) =>
+      logits.forEach((row, position) => {
+        const other = absorbed.transcripts[sequence].logits[position];
+        expect(maxDifference(row, other)).toBeLessThan(5e-5);
+      }),
+    );
+  });
+
+  it('stays, with `decode`, for rows that do not select all that they see', async () => {
+    const path = writeModel('sparse-mixed', { index_topk: 128 });
+    const absorbed = await runMixed(path, {});
+    const mixed = await runMixed(path, { absorb: 'decode' });
+    // Of the second step the last sequence alone.
+    expect(mixed.firstRows).toEqual([201]);
+    mixed.transcripts.forEach(({ logits, selected }, sequence) => {
+      const other = absorbed.transcripts[sequence];
+      expect(selected).toEqual(other.selected);
+      logits.forEach((row, position) =>
+        expect(maxDifference(row, other.logits[position])).toBeLessThan(5e-5),
+      );
+    });
+  });
 });
+
+/** Notes from which row on keys and values are expanded. */
+class RecordingBackend extends CpuBackend {
+  readonly #firstRows: (number | undefined)[];
+
+  constructor(backend: Backend, firstRows: (number | undefined)[]) {
+    if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
+    super(backend.machine);
+    this.#firstRows = firstRows;
+  }
+
+  override attendExpanded(...args: Parameters<CpuBackend['attendExpanded']>): void {
+    this.#firstRows.push(args[5].firstRow);
+    super.attendExpanded(...args);
+  }
+}

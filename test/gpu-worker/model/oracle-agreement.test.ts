@@ -72,7 +72,7 @@ it('agrees with the oracle in the deployment numerics without weight absorption'
   const path = join(directory, String(seed));
   writeRandomCheckpoint(path, config, { seed, dtype: 'F8_E4M3', shards: 1 });
   const tokens = Array.from({ length: 60 }, (_, i) => (i * 7) % config.vocab_size);
-  const opened = await openForTest(path, { numerics: 'fp8', absorb: false });
+  const opened = await openForTest(path, { numerics: 'fp8', absorb: 'never' });
   const said = runAlone(opened, tokens);
   await opened.close();
   const { pick } = new AdoptedPicks(said, 1 / 16);

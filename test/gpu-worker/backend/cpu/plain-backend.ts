@@ -213,6 +213,12 @@ export class PlainBackend implements Backend {
     const matrix = new PlainMatrix(source);
     return new PlainAbsorbedKv(source.name, shape.heads, shape.nopeDim, shape.valueDim, matrix);
   }
+  wholeKv(source: HostTensor): Matrix {
+    return this.matrix(source);
+  }
+  expandsFaster(): boolean {
+    return false;
+  }
   experts(matrices: readonly ExpertMatrices[]): Experts {
     return new PlainExperts(matrices);
   }

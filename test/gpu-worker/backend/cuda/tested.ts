@@ -15,7 +15,12 @@ export interface CudaTested extends Tested {
 
 export async function openCudaTested(
   numerics: Numerics,
-  options: { rowsMax?: number; matrixUnit?: boolean; graphs?: boolean } = {},
+  options: {
+    rowsMax?: number;
+    matrixUnit?: boolean;
+    graphs?: boolean;
+    expandedTokens?: number;
+  } = {},
 ): Promise<CudaTested> {
   const opened = await openCudaBackend({ rowsMax: 160, ...options, numerics });
   const backend = own(CudaBackend, opened);

@@ -1,0 +1,366 @@
+// Causal attention of prefill rows with expanded keys and values on the matrix unit: heads of 192 =
+// 128 + 64 (rope) dimensions, values of 128. The sums and the ladder of versions: sm90-dense-mha.md.
+//
+// A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of the
+// buffer on. A thread block takes up to 128 rows of one sequence and one head: a producer thread has
+// the copy engine bring tiles of 128 keys and values, two consumer warpgroups take 64 rows each.
+// The scores of the next tile are started before the values of this one, so that a group's products
+// run while it computes weights. Keys come in ascending order, and the state of a row goes from pass
+// to pass in float32 as it is, so a row's result depends on its own keys alone.
+//
+// Requires: q and out bf16, aligned to 16 bytes and so are their strides; the scale is positive.
+
+struct DenseMhaArgs {
+  u16* out;  // [rows, out_stride] bf16, heads * 128
+  i64 out_stride;
+  const u16* q;  // [rows, q_stride] bf16, heads * (128 nope + 64 rope)
+  i64 q_stride;
+  u64 expanded_map;      // tensor map of [buffer rows, heads * (128 nope + 128 value)] bf16
+  u64 rope_map;          // tensor map of [buffer rows, 64] bf16
+  const int* tiles;      // [gridDim.x, 8]: see MhaTile
+  const int* positions;  // [rows]
+  float* sums;           // [rows, heads, 128]: values summed so far
+  float* stats;          // [rows, heads, 2]: maximum score, sum of weights
+  real scale;
+};
+
+/** Up to 128 rows, and the keys from buffer row `key_row` on, the first of them at position `first`. */
+struct MhaTile {
+  int row, rows, key_row, first;
+  int blocks;  // of 128 keys: those that some row sees
+  int flags, unused[2];
+};
+#define kContinues 1
+#define kEnds 2
+
+#define kNope 128
+#define kRope 64
+#define kValue 128
+#define kChunk 16384 /* 128 rows of 128 bytes */
+#define kKeyBytes (3 * kChunk)
+#define kValueBytes (2 * kChunk)
+#define kKeyTiles kKeyBytes /* behind the queries */
+#define kValueTiles (3 * kKeyBytes)
+#define kBarriers (kValueTiles + 2 * kValueBytes)
+#define kConsumerRegisters 240
+#define kProducerRegisters 24
+static_assert(256 * kConsumerRegisters + 128 * kProducerRegisters <= 384 * 168, "too many registers");
+
+/** A box of 64 columns and 128 rows. */
+__device__ __forceinline__ void load_box(u32 to, u64 map, int column, int row, u32 barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+      ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void arrive_expecting(u32 barrier, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+__device__ __forceinline__ void store_shared(u32 to, u32 a, u32 b, u32 c, u32 d) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/** Keeps reads of results behind the wait for them. */
+template <int kCount>
+__device__ __forceinline__ void settle(float (&x)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; i++) asm volatile("" : "+f"(x[i])::"memory");
+}
+
+extern "C" __global__ void __launch_bounds__(384, 1)
+sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
+  extern __shared__ __align__(1024) u8 shared[];
+  u32 base = shared_address(shared), keys = base + kKeyTiles, values = base + kValueTiles;
+  u32 full_keys = base + kBarriers, full_values = full_keys + 16;
+  u32 free_keys = full_keys + 32, free_values = full_keys + 48;
+  int t = threadIdx.x, lane = t & 31, group = t >> 7;
+  i64 head = blockIdx.y;
+  const int4* record = (const int4*)(a.tiles + blockIdx.x * 8);
+  int4 first_half = __ldg(record), second_half = __ldg(record + 1);
+  MhaTile tile = {first_half.x,  first_half.y,  first_half.z, first_half.w,
+                  second_half.x, second_half.y, {}};
+
+  if (t == 0) {
+    for (int s = 0; s < 2; s++) {
+      barrier_init(full_keys + 8 * s, 1);
+      barrier_init(full_values + 8 * s, 1);
+      barrier_init(free_keys + 8 * s, 8);
+      barrier_init(free_values + 8 * s, 8);
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  __syncthreads();
+
+  if (group == 2) {
+    // ---- producer: one thread ----
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    if (t == 256) {
+      // The host wrote the maps; nobody has since.
+      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.expanded_map) : "memory");
+      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.rope_map) : "memory");
+      int column = (int)head * (kNope + kValue);
+      for (int b = 0; b < tile.blocks; b++) {
+        u32 stage = b & 1, parity = ((b >> 1) & 1) ^ 1;
+        int row = tile.key_row + b * 128;
+        u32 key = keys + stage * kKeyBytes, key_barrier = full_keys + 8 * stage;
+        barrier_wait(free_keys + 8 * stage, parity);
+        arrive_expecting(key_barrier, kKeyBytes);
+        load_box(key, a.expanded_map, column, row, key_barrier);
+        load_box(key + kChunk, a.expanded_map, column + 64, row, key_barrier);
+        load_box(key + 2 * kChunk, a.rope_map, 0, row, key_barrier);
+        u32 value = values + stage * kValueBytes, value_barrier = full_values + 8 * stage;
+        barrier_wait(free_values + 8 * stage, parity);
+        arrive_expecting(value_barrier, kValueBytes);
+        load_box(value, a.expanded_map, column + kNope, row, value_barrier);
+        load_box(value + kChunk, a.expanded_map, column + kNope + 64, row, value_barrier);
+      }
+    }
+  } else {
+    // ---- consumers: 64 rows each ----
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    int warp = (t >> 5) & 3, in_group = t & 127;
+    u32 queries = base + group * (kChunk / 2);
+    for (int i = in_group; i < 64 * 24; i += 128) {
+      int r = i / 24, piece = i % 24, row = group * 64 + r;
+      uint4 v = make_uint4(0, 0, 0, 0);
+      if (row < tile.rows) {
+        v = *(const uint4*)(a.q + (tile.row + row) * a.q_stride + head * (kNope + kRope) + piece * 8);
+      }
+      store_shared(queries + (piece >> 3) * kChunk + swizzled(r, piece & 7), v.x, v.y, v.z, v.w);
+    }
+    // A thread has two rows, in the registers with bit 1 of the index clear and set.
+    int own_row = group * 64 + warp * 16 + (lane >> 2);
+    int position[2];
+    float maximum[2], sum[2], out[64];
+    i64 heads = gridDim.y;
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      int row = own_row + 8 * r;
+      bool valid = row < tile.rows;
+      position[r] = valid ? __ldg(a.positions + tile.row + row) : 0x7fffffff;
+      maximum[r] = minus_infinity();
+      sum[r] = 0.f;
+      bool continues = valid && (tile.flags & kContinues);
+      i64 place = (tile.row + row) * heads + head;
+      if (continues) {
+        maximum[r] = a.stats[place * 2];
+        if ((lane & 3) == 0) sum[r] = a.stats[place * 2 + 1];
+      }
+      const float* from = a.sums + place * kValue + (lane & 3) * 2;
+#pragma unroll
+      for (int c = 0; c < 16; c++) {
+        float2 pair = make_float2(0.f, 0.f);
+        if (continues) pair = *(const float2*)(from + 8 * c);
+        out[4 * c + 2 * r] = pair.x;
+        out[4 * c + 2 * r + 1] = pair.y;
+      }
+    }
+    // Blocks that every row of this group sees whole: positions ascend.
+    int seen_by_all = 0x7fffffff;
+    if (group * 64 < tile.rows) {
+      seen_by_all = (__ldg(a.positions + tile.row + group * 64) + 1 - tile.first) >> 7;
+    }
+    float scale = a.scale.v * 1.4426950408889634f;
+    fence_async();
+    asm volatile("bar.sync %0, 128;" ::"r"(4 + group) : "memory");
+
+    float scores[64], shrink[2];
+    u32 weights[32];
+    auto start_scores = [&](int b) {
+      u64 query = k_major(queries), key = k_major(keys + (b & 1) * kKeyBytes);
+      // Or the compiler would keep every step's descriptor in registers through the loop.
+      asm volatile("" : "+l"(query), "+l"(key));
+#pragma unroll
+      for (int c = 0; c < 3; c++) {
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+          u64 at = c * (kChunk >> 4) + 2 * k;
+          wgmma_bf16(scores, query + at, key + at, c + k > 0);
+        }
+      }
+      wgmma_commit();
+    };
+    auto start_values = [&](int b) {
+      u64 value = row_major(values + (b & 1) * kValueBytes, kChunk);
+      asm volatile("" : "+l"(value));
+#pragma unroll
+      for (int k = 0; k < 8; k++) {
+        wgmma_bf16_rows(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3],
+                        value + k * (2048 >> 4));
+      }
+      wgmma_commit();
+    };
+    auto wait_full = [&](u32 barriers, int b) { barrier_wait(barriers + 8 * (b & 1), (b >> 1) & 1); };
+    auto release = [&](u32 barriers, int b) {
+      if (lane == 0) barrier_arrive(barriers + 8 * (b & 1));
+    };
+
+    // Scores to weights in place, and by how much earlier sums shrink.
+    auto softmax = [&](int b) {
+      if (b >= seen_by_all) {
+        int key = tile.first + b * 128 + (lane & 3) * 2;
+#pragma unroll
+        for (int i = 0; i < 64; i++) {
+          if (key + (i >> 2) * 8 + (i & 1) > position[(i >> 1) & 1]) scores[i] = minus_infinity();
+        }
+      }
+      float offset[2];
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float top = maximum[r];
+#pragma unroll
+        for (int i = 2 * r; i < 64; i += 4) top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+        shrink[r] = exp2_fast((maximum[r] - top) * scale);
+        maximum[r] = top;
+        offset[r] = -top * scale;
+        sum[r] *= shrink[r];
+      }
+#pragma unroll
+      for (int i = 0; i < 64; i++) {
+        scores[i] = exp2_fast(fmaf(scores[i], scale, offset[(i >> 1) & 1]));
+        sum[(i >> 1) & 1] += scores[i];
+      }
+    };
+    auto shrink_out = [&]() {
+#pragma unroll
+      for (int i = 0; i < 64; i++) out[i] *= shrink[(i >> 1) & 1];
+    };
+    auto pack = [&]() {
+#pragma unroll
+      for (int i = 0; i < 32; i++) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+    };
+
+    // The host makes no tile without blocks.
+    wait_full(full_keys, 0);
+    wgmma_fence();
+    start_scores(0);
+    wgmma_wait<0>();
+    settle(scores);
+    release(free_keys, 0);
+    softmax(0);
+    shrink_out();
+    pack();
+    for (int b = 1; b < tile.blocks; b++) {
+      wait_full(full_keys, b);
+      wgmma_fence();
+      start_scores(b);
+      wait_full(full_values, b - 1);
+      wgmma_fence();
+      start_values(b - 1);
+      wgmma_wait<1>();
+      settle(scores);
+      release(free_keys, b);
+      softmax(b);
+      wgmma_wait<0>();
+      settle(out);
+      release(free_values, b - 1);
+      shrink_out();
+      pack();
+    }
+    wait_full(full_values, tile.blocks - 1);
+    wgmma_fence();
+    start_values(tile.blocks - 1);
+    wgmma_wait<0>();
+    settle(out);
+
+    // ---- the state for the next pass, or the result ----
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
+      sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
+    }
+    if (!(tile.flags & kEnds)) {
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        int row = own_row + 8 * r;
+        if (row >= tile.rows) continue;
+        i64 place = (tile.row + row) * heads + head;
+        if ((lane & 3) == 0) {
+          *(float2*)(a.stats + place * 2) = make_float2(maximum[r], sum[r]);
+        }
+        float* to = a.sums + place * kValue + (lane & 3) * 2;
+#pragma unroll
+        for (int c = 0; c < 16; c++) {
+          *(float2*)(to + 8 * c) = make_float2(out[4 * c + 2 * r], out[4 * c + 2 * r + 1]);
+        }
+      }
+    } else {
+      // Through the place of the queries, so that rows are written 16 bytes a thread.
+      int r0 = warp * 16 + (lane >> 2);
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float factor = 1.f / sum[r];
+#pragma unroll
+        for (int c = 0; c < 16; c++) {
+          u32 pair = pack_bf16(out[4 * c + 2 * r] * factor, out[4 * c + 2 * r + 1] * factor);
+          u32 at = queries + (c >> 3) * kChunk + swizzled(r0 + 8 * r, c & 7) + (lane & 3) * 4;
+          asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(pair) : "memory");
+        }
+      }
+      asm volatile("bar.sync %0, 128;" ::"r"(4 + group) : "memory");
+      for (int i = in_group; i < 64 * 16; i += 128) {
+        int r = i >> 4, piece = i & 15, row = group * 64 + r;
+        if (row >= tile.rows) continue;
+        uint4 v;
+        u32 from = queries + (piece >> 3) * kChunk + swizzled(r, piece & 7);
+        asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
+        *(uint4*)(a.out + (tile.row + row) * a.out_stride + head * kValue + piece * 8) = v;
+      }
+    }
+  }
+}
+
+// ---- the cache entries of a pass ----------------------------------------------------------------
+
+struct PassEntriesArgs {
+  u16* latents;  // [buffer rows, 512] bf16
+  u16* rope;     // [buffer rows, 64] bf16
+  const u8* cache;
+  i64 entry_bytes, format;
+  const int* tables;
+  const int* blocks;  // [gridDim.x / 16, 4]: start of the block table, position of the first, tokens
+};
+
+/** Eight warps to a block, a warp to a buffer row; rows without a token become zeros. */
+extern "C" __global__ void __launch_bounds__(256) sm90_pass_entries(const __grid_constant__ PassEntriesArgs a) {
+  int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+  int4 block = __ldg((const int4*)a.blocks + (row >> 7));
+  uint4 low = make_uint4(0, 0, 0, 0), high = low;
+  u32 tail = 0;
+  if ((row & 127) < block.z) {
+    int position = block.y + (row & 127);
+    i64 slot = (i64)__ldg(a.tables + block.x + (position >> 6)) * 64 + (position & 63);
+    const u8* entry = a.cache + slot * a.entry_bytes;
+    if (a.format == kDtypeBf16) {
+      low = *(const uint4*)(entry + lane * 32);
+      high = *(const uint4*)(entry + lane * 32 + 16);
+      tail = *(const u32*)(entry + 1024 + lane * 4);
+    } else {
+      uint4 codes = *(const uint4*)(entry + lane * 16);
+      float scale = *(const float*)(entry + 512 + (lane >> 3) * 4);
+      auto pair = [&](u32 word, int at) {
+        float x = e4m3_value((word >> at) & 0xff) * scale, y = e4m3_value((word >> (at + 8)) & 0xff) * scale;
+        return pack_bf16(x, y);
+      };
+      low = make_uint4(pair(codes.x, 0), pair(codes.x, 16), pair(codes.y, 0), pair(codes.y, 16));
+      high = make_uint4(pair(codes.z, 0), pair(codes.z, 16), pair(codes.w, 0), pair(codes.w, 16));
+      tail = *(const u32*)(entry + 528 + lane * 4);
+    }
+  }
+  uint4* to = (uint4*)(a.latents + (i64)row * 512 + lane * 16);
+  to[0] = low;
+  to[1] = high;
+  ((u32*)(a.rope + (i64)row * 64))[lane] = tail;
+}

@@ -1,0 +1,122 @@
+import type { ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
+import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
+import {
+  CudaLayerCache,
+  CudaMatrix,
+  dtypeCode,
+  own,
+} from '../../gpu-worker/backend/cuda/handles.ts';
+import {
+  batchAt,
+  deployed,
+  heads,
+  latentDim,
+  measure,
+  open,
+  randomize,
+  randomTensor,
+  record,
+  ropeDim,
+} from './gpu-harness.ts';
+
+const [nopeDim, valueDim] = [128, 128];
+const rows = 4096;
+const contexts = [8192, 32_768, 131_072];
+const scale = 0.1352;
+
+/** Dense attention, the baseline of sparse attention: every row attends to all that it sees. */
+export async function denseAttention(): Promise<void> {
+  const backend = await open(rows, deployed);
+  const cache = filledCache(backend, 128 * 2048);
+  densePrefill(backend, cache);
+  denseDecode(backend, cache);
+  await backend.close();
+}
+
+/** Absorbed: one row of each of some sequences. */
+function denseDecode(backend: CudaBackend, cache: CudaLayerCache): void {
+  const q = randomTensor(backend, 128, heads * (latentDim + ropeDim), 0.3);
+  const out = randomTensor(backend, 128, heads * latentDim);
+  for (const context of contexts) {
+    for (const sequences of [1, 8, 32, 128]) {
+      backend.beginStep(batchAt(sequences, 1, context));
+      const ms = measure(backend, () => backend.attend(out, q, cache, null, { heads, scale }), 5);
+      const operations = 2 * sequences * context * heads * (2 * latentDim + ropeDim);
+      const bytes = sequences * context * cache.entryBytes;
+      record(
+        backend,
+        'gpu-dense-decode',
+        { sequences, context, heads },
+        { ms, teraflops: operations / ms / 1e9, gbPerSecond: bytes / ms / 1e6 },
+      );
+    }
+  }
+}
+
+/** Keys and values expanded: 4,096 rows at the end of a context. */
+function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
+  const { prefill } = backend.attention;
+  const options: ExpandedAttendOptions = { heads, scale, nopeDim, ropeDim, valueDim };
+  const q = randomTensor(backend, rows, heads * (nopeDim + ropeDim));
+  const out = randomTensor(backend, rows, heads * valueDim);
+  const matrix = randomKvB(backend);
+  for (const context of contexts) {
+    backend.beginStep(batchAt(1, rows, context));
+    const call = { out, q, cache, matrix, firstRow: 0, options };
+    const passes = prefill.passes(call);
+    const ms = measure(backend, () => prefill.attend(call), 3);
+    const kernelMs = measure(
+      backend,
+      () => {
+        for (const pass of passes) prefill.attendPass(call, pass);
+      },
+      3,
+    );
+    const pairs = rows * (context - rows) + (rows * (rows + 1)) / 2;
+    const operations = 2 * pairs * heads * (nopeDim + ropeDim + valueDim);
+    record(
+      backend,
+      'gpu-dense-prefill',
+      { rows, context, heads },
+      {
+        ms,
+        teraflops: operations / ms / 1e9,
+        kernelMs,
+        kernelTeraflops: operations / kernelMs / 1e9,
+      },
+    );
+  }
+}
+
+function randomKvB(backend: CudaBackend): CudaMatrix {
+  const { device } = backend.machine;
+  const outputs = heads * (nopeDim + valueDim);
+  const count = outputs * latentDim;
+  const at = device.allocate(count, 'weight', 'kv_b');
+  randomize(backend, { at, count, dtype: dtypeCode.F8_E4M3 }, 1);
+  const blocks = (outputs / 128) * (latentDim / 128);
+  const scales = device.allocate(blocks * 4, 'weight', 'kv_b');
+  randomize(backend, { at: scales, count: blocks, dtype: dtypeCode.F32 }, 0.03);
+  const shape = { name: 'kv_b', inputs: latentDim, outputs };
+  return new CudaMatrix(shape, { at, dtype: dtypeCode.F8_E4M3, scales });
+}
+
+/** One layer of latent entries, all of them written. */
+function filledCache(backend: CudaBackend, blocks: number): CudaLayerCache {
+  const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
+  const [cache] = backend.caches(shape);
+  const entries = randomTensor(backend, rows, latentDim + ropeDim, 0.3);
+  const table = Int32Array.from({ length: blocks }, (_, b) => b);
+  for (let start = 0; start < blocks * 64; start += rows) {
+    const positions = Int32Array.from({ length: rows }, (_, r) => start + r);
+    backend.beginStep({
+      tokens: new Int32Array(rows),
+      positions,
+      slots: positions,
+      sequences: new Int32Array(rows),
+      blockTables: [table],
+    });
+    backend.writeLatent(own(CudaLayerCache, cache), entries);
+  }
+  return own(CudaLayerCache, cache);
+}

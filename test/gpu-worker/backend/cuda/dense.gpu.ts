@@ -1,0 +1,295 @@
+/**
+ * Dense attention at the published models' head dimensions against the cpu backend: prefill with
+ * expanded keys and values, alone and in a whole model beside absorbed rows.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
+import type { Absorption } from '../../../../gpu-worker/model/weights.ts';
+import { openModel } from '../../../../gpu-worker/open-model.ts';
+import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
+import { randomConfig } from '../../../support/checkpoint-config.ts';
+import { calcDiff } from '../../../support/golden.ts';
+import {
+  openForTest,
+  runSchedule,
+  type Step,
+  type Transcript,
+} from '../../../support/model-harness.ts';
+import { type Random, seededRandom } from '../../../support/random.ts';
+import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
+import {
+  batchOf,
+  bf16Numerics,
+  fp8Numerics,
+  openTested,
+  type Part,
+  randomFloats,
+  randomWeight,
+  shuffledBlocks,
+  type Tested,
+} from '../cpu/backends.ts';
+import { openCudaTested, toBf16 } from './tested.ts';
+
+const seed = Number(process.env['SEED'] ?? 1);
+console.log(`seed ${seed}`);
+
+const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];
+const rowsMax = 640;
+const scale = 0.1352;
+
+/** The last `rows` tokens of a sequence of `context` are the batch's. */
+interface Sequence {
+  readonly context: number;
+  readonly rows: number;
+}
+
+interface Inputs {
+  readonly parts: readonly (Part & { readonly entries: Float32Array })[];
+  readonly q: Float32Array;
+}
+
+function bf16Floats(random: Random, count: number, factor: number): Float32Array {
+  return toBf16(randomFloats(random, count, factor));
+}
+
+/** Entries of every token and queries of the batch's rows; `steep` queries make weights uneven. */
+function inputsOf(heads: number, sequences: readonly Sequence[], steep: number): Inputs {
+  const random = seededRandom(seed);
+  const blocksOf = ({ context }: Sequence) => Math.ceil(context / 64);
+  const blocks = shuffledBlocks(
+    random,
+    sequences.reduce((sum, sequence) => sum + blocksOf(sequence), 0),
+  );
+  let used = 0;
+  const parts = sequences.map((sequence) => {
+    const blockTable = blocks.slice(used, (used += blocksOf(sequence)));
+    const entries = bf16Floats(random, sequence.context * (latentDim + ropeDim), 0.3);
+    return { start: sequence.context - sequence.rows, rows: sequence.rows, blockTable, entries };
+  });
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  return { parts, q: bf16Floats(random, rows * heads * (nopeDim + ropeDim), steep) };
+}
+
+class DenseCase {
+  private readonly tested: Tested;
+  private readonly heads: number;
+  private readonly inputs: Inputs;
+  private readonly kvB;
+  private readonly cache;
+  private readonly q;
+  private readonly out;
+
+  constructor(tested: Tested, heads: number, inputs: Inputs) {
+    this.tested = tested;
+    this.heads = heads;
+    this.inputs = inputs;
+    const { backend } = tested;
+    const outputs = heads * (nopeDim + valueDim);
+    const weight = { outputs, inputs: latentDim, dtype: 'F8_E4M3' } as const;
+    this.kvB = backend.matrix(randomWeight(seededRandom(seed + 1), weight));
+    const blocks = inputs.parts.reduce((sum, part) => sum + part.blockTable.length, 0);
+    const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
+    const [cache] = backend.caches(shape);
+    if (cache === undefined) throw new Error('no cache was made');
+    this.cache = cache;
+    for (const part of inputs.parts) this.write(part);
+    this.q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
+    this.out = backend.tensor(this.q.rows, heads * valueDim);
+  }
+
+  private write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
+    const { backend, filled } = this.tested;
+    const width = latentDim + ropeDim;
+    const context = start + rows;
+    for (let first = 0; first < context; first += rowsMax) {
+      const count = Math.min(rowsMax, context - first);
+      backend.beginStep(batchOf([{ start: first, rows: count, blockTable }]));
+      const values = entries.slice(first * width, (first + count) * width);
+      backend.writeLatent(this.cache, filled(values, width));
+    }
+  }
+
+  expanded(firstRow = 0): Float32Array {
+    const { backend, poison } = this.tested;
+    backend.beginStep(batchOf(this.inputs.parts));
+    const options = { heads: this.heads, scale, nopeDim, ropeDim, valueDim, firstRow };
+    backend.attendExpanded(poison(this.out), this.q, this.cache, this.kvB, null, options);
+    return backend.read(this.out, this.q.rows);
+  }
+}
+
+interface Case {
+  readonly name: string;
+  readonly heads: number;
+  readonly sequences: readonly Sequence[];
+  /** Tokens of a pass. */
+  readonly pass?: number;
+  readonly steep?: number;
+}
+
+const cases: readonly Case[] = [
+  { name: 'all 128 heads', heads: 128, sequences: [{ context: 200, rows: 70 }] },
+  { name: 'a sequence from its start', heads: 4, sequences: [{ context: 300, rows: 300 }] },
+  { name: 'one row', heads: 4, sequences: [{ context: 130, rows: 1 }] },
+  { name: 'one token', heads: 4, sequences: [{ context: 1, rows: 1 }] },
+  {
+    name: 'ragged sequences',
+    heads: 4,
+    sequences: [
+      { context: 1, rows: 1 },
+      { context: 63, rows: 63 },
+      { context: 64, rows: 2 },
+      { context: 257, rows: 129 },
+      { context: 128, rows: 128 },
+      { context: 129, rows: 65 },
+    ],
+  },
+  ...[-1, 0, 1].map((more) => ({
+    name: `passes of 256 tokens, ${512 + more} tokens`,
+    heads: 4,
+    sequences: [
+      { context: 100, rows: 3 },
+      { context: 512 + more, rows: 400 },
+    ],
+    pass: 256,
+  })),
+  {
+    name: 'passes that some rows end before',
+    heads: 4,
+    sequences: [
+      { context: 600, rows: 600 },
+      { context: 30, rows: 30 },
+    ],
+    pass: 128,
+  },
+  {
+    name: 'steep weights',
+    heads: 4,
+    sequences: [{ context: 400, rows: 200 }],
+    pass: 128,
+    steep: 3,
+  },
+];
+
+const words = (process.env['CASES'] ?? '').split(',');
+for (const { name: format, numerics } of [
+  { name: 'fp8', numerics: fp8Numerics },
+  { name: 'bf16', numerics: bf16Numerics },
+]) {
+  for (const { name, heads, sequences, pass, steep = 1 } of cases) {
+    const label = `prefill, ${format}, ${name}`;
+    if (!words.every((word) => label.includes(word))) continue;
+    const inputs = inputsOf(heads, sequences, steep);
+    const options = { rowsMax, ...(pass === undefined ? {} : { expandedTokens: pass }) };
+    const cuda = await openCudaTested(numerics, options);
+    const cpu = await openTested(numerics, { rowsMax, threads: 8 });
+    const [mine, wanted] = [new DenseCase(cuda, heads, inputs), new DenseCase(cpu, heads, inputs)];
+    let actual: Float32Array = new Float32Array(0);
+    await test(`${label}: as the cpu backend`, () => {
+      actual = mine.expanded();
+      expectClose(actual, wanted.expanded(), tensorCoreTolerance);
+    });
+    await test(`${label}: the same bits twenty times`, () => {
+      for (let i = 0; i < 20; i++) expectSame(mine.expanded(), actual, `run ${i}`);
+    });
+    if (sequences.length > 1) {
+      await test(`${label}: the same bits without the sequences before the last`, () => {
+        const firstRow = sequences.slice(0, -1).reduce((sum, { rows }) => sum + rows, 0);
+        const columns = heads * valueDim;
+        const last = (all: Float32Array) => all.slice(firstRow * columns);
+        const alone = mine.expanded(firstRow);
+        expectSame(last(alone), last(actual), 'the last sequence');
+        if (!alone.slice(0, firstRow * columns).every(Number.isNaN)) {
+          throw new Error('rows before the first were written');
+        }
+      });
+    }
+    await cuda.backend.close();
+    await cpu.backend.close();
+  }
+}
+
+// A decoding sequence beside two with many rows, then rows that are few.
+const sequences = [300, 130, 129].map((length, i) => {
+  const random = seededRandom(seed + i);
+  return Array.from({ length }, () => random.integer(0, 59));
+});
+const schedule: Step[] = [
+  [{ sequence: 1, count: 129 }],
+  [
+    { sequence: 1, count: 1 },
+    { sequence: 0, count: 200 },
+    { sequence: 2, count: 128 },
+  ],
+  [
+    { sequence: 0, count: 100 },
+    { sequence: 2, count: 1 },
+  ],
+];
+
+/** The states after the first layer: later ones depend on choices that a rounding may turn. */
+function medianDiff(actual: readonly Transcript[], expected: readonly Transcript[]): number {
+  const diffs = expected.flatMap(({ hidden }, s) =>
+    (hidden[1] ?? []).map((row, position) =>
+      calcDiff(actual[s]?.hidden[1]?.[position] ?? new Float32Array(row.length), row),
+    ),
+  );
+  return diffs.toSorted((x, y) => x - y)[Math.floor(diffs.length / 2)] ?? Number.NaN;
+}
+
+const folder = mkdtempSync(join(tmpdir(), 'sift-dense-'));
+const config = {
+  ...randomConfig('V3.2 with everything', seed),
+  num_attention_heads: 4,
+  num_key_value_heads: 4,
+  kv_lora_rank: latentDim,
+  qk_nope_head_dim: nopeDim,
+  qk_rope_head_dim: ropeDim,
+  v_head_dim: valueDim,
+  index_head_dim: 128,
+  index_topk: 200,
+};
+writeRandomCheckpoint(folder, config, { seed, dtype: 'F8_E4M3', shards: 1 });
+
+for (const attention of ['dense', 'sparse'] as const) {
+  const label = `model, ${attention}`;
+  if (!words.every((word) => label.includes(word))) continue;
+  await test(`${label}: expanded prefill says what absorbed prefill and the cpu backend say`, async () => {
+    const said: Partial<Record<Absorption | 'cpu', Transcript[]>> = {};
+    for (const absorb of ['always', 'decode', 'never'] as const) {
+      const {
+        model,
+        config: parsed,
+        backend,
+      } = await openModel({
+        location: folder,
+        numerics: 'fp8',
+        attention,
+        absorb,
+        limits: { rowsMax: 400, logitRowsMax: 400 },
+        openBackend: (numerics) => openCudaBackend({ numerics, rowsMax: 400 }),
+        chooseBlocks: () => 24,
+      });
+      const opened = { model, config: parsed, close: () => backend.close() };
+      said[absorb] = runSchedule(opened, sequences, { schedule });
+      await opened.close();
+    }
+    const cpu = await openForTest(folder, {
+      numerics: 'fp8',
+      attention,
+      absorb: 'decode',
+      rowsMax: 400,
+      threads: 8,
+    });
+    said.cpu = runSchedule(cpu, sequences, { schedule });
+    await cpu.close();
+    for (const name of ['always', 'never', 'cpu'] as const) {
+      const diff = medianDiff(said.decode ?? [], said[name] ?? []);
+      console.log(`     median calc_diff to ${name}: ${diff.toExponential(2)}`);
+      if (!(diff < 1e-3)) throw new Error(`calc_diff to ${name} is ${diff}`);
+    }
+  });
+}
+rmSync(folder, { recursive: true });
