@@ -74,18 +74,21 @@ export type FeedForwardWeights =
       readonly experts: Experts;
     };
 
+/** The part of a backend that takes weights. */
+export type WeightMaker = Pick<Backend, 'matrix' | 'vector' | 'absorb' | 'experts'>;
+
 /** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
 export class WeightBuilder {
   readonly specs: readonly TensorSpec[];
   readonly #config: ModelConfig;
-  readonly #backend: Backend;
+  readonly #backend: WeightMaker;
   readonly #absorb: Absorption;
   readonly #roles: Map<string, TensorSpec['role']>;
   readonly #matrices = new Map<string, Matrix>();
   readonly #vectors = new Map<string, Vector>();
   readonly #kvUp = new Map<string, KvUpWeights>();
 
-  constructor(config: ModelConfig, backend: Backend, options: { absorb: Absorption }) {
+  constructor(config: ModelConfig, backend: WeightMaker, options: { absorb: Absorption }) {
     this.#config = config;
     this.#backend = backend;
     this.#absorb = options.absorb;

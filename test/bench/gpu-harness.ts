@@ -38,8 +38,12 @@ export function nextSeed(): number {
   return seed++;
 }
 
-export async function open(rowsMax: number, numerics: Numerics = deployed): Promise<CudaBackend> {
-  return own(CudaBackend, await openCudaBackend({ numerics, rowsMax, graphs: false }));
+export async function open(
+  rowsMax: number,
+  numerics: Numerics = deployed,
+  { graphs }: { graphs: boolean } = { graphs: false },
+): Promise<CudaBackend> {
+  return own(CudaBackend, await openCudaBackend({ numerics, rowsMax, graphs }));
 }
 
 /** Fills device memory with random values of deviation `scale`. */

@@ -8,6 +8,7 @@ import { copyRate } from './gpu-ceilings.ts';
 import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { products } from './gpu-products.ts';
+import { slice } from './gpu-slice.ts';
 import { tinyModel } from './gpu-tiny.ts';
 
 const parts: Readonly<Record<string, () => Promise<void>>> = {
@@ -16,6 +17,7 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   dense: denseAttention,
   indexer,
   products,
+  slice,
   tiny: tinyModel,
 };
 const wanted = process.argv.slice(2);

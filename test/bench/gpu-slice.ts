@@ -1,0 +1,242 @@
+/**
+ * What a token costs at a position, sparse and dense, over a slice of V3.2 (v32-slice.ts): prefill
+ * chunks that end at each context, and decode steps of batches whose sequences have that context.
+ * The caches hold what the slice itself computed for a whole prefill.
+ */
+import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
+import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
+import { CudaLayerCache, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { createModel } from '../../gpu-worker/model/forward.ts';
+import type { Model } from '../../gpu-worker/model/model.ts';
+import type { ModelWeights } from '../../gpu-worker/model/weights.ts';
+import { deployed, open, record } from './gpu-harness.ts';
+import { median } from './results.ts';
+import { sliceConfig, sliceWeights } from './v32-slice.ts';
+
+const contexts = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+const longest = 131072;
+const chunk = 4096;
+const batches = [1, 32, 128];
+const blocksEach = longest / blockTokens;
+const layers = sliceConfig.layers;
+
+interface Slice {
+  readonly attention: 'sparse' | 'dense';
+  readonly backend: CudaBackend;
+  readonly model: Model;
+  readonly caches: readonly CudaLayerCache[];
+  /** Sequences of the longest context that the caches hold. */
+  readonly sequences: number;
+  /** Milliseconds per op since it was last cleared, in steps that are taken apart. */
+  readonly opMs: Map<string, number>;
+  takeApart: boolean;
+}
+
+export async function slice(): Promise<void> {
+  for (const attention of ['sparse', 'dense'] as const) {
+    // Weights go with their backend: two sets of activations and caches would not fit beside them.
+    const backend = await open(chunk, deployed, { graphs: true });
+    const opened = openSlice(attention, backend, sliceWeights(backend));
+    try {
+      prefill(opened);
+      decode(opened);
+      bytesPerToken(opened);
+    } finally {
+      await backend.close();
+    }
+  }
+}
+
+function openSlice(
+  attention: 'sparse' | 'dense',
+  backend: CudaBackend,
+  weights: ModelWeights,
+): Slice {
+  const opMs = new Map<string, number>();
+  let caches: readonly CudaLayerCache[] = [];
+  const watched: Backend = new Proxy(backend, {
+    get(target, name: keyof Backend) {
+      const member = target[name];
+      if (typeof member !== 'function') return member;
+      if (name === 'caches') {
+        return (shape: Parameters<Backend['caches']>[0]) => {
+          caches = target.caches(shape).map((cache) => own(CudaLayerCache, cache));
+          return caches;
+        };
+      }
+      return (...args: unknown[]) => {
+        const run = () => Reflect.apply(member, target, args) as unknown;
+        if (!opened.takeApart || !stepOps.has(name)) return run();
+        opMs.set(name, (opMs.get(name) ?? 0) + backend.machine.device.time(run));
+        return undefined;
+      };
+    },
+  });
+  const opened = { attention, backend, opMs, takeApart: false };
+  let sequences = 0;
+  const model = createModel(sliceConfig, weights, watched, {
+    attention,
+    limits: { rowsMax: chunk, logitRowsMax: Math.max(...batches) },
+    chooseBlocks: (memory, blockBytes) => {
+      const free =
+        memory.limitBytes - memory.weightBytes - memory.activationBytes - memory.cacheBytes;
+      sequences = Math.min(Math.max(...batches), Math.floor(free / (blockBytes * blocksEach)));
+      console.log(`gpu-slice ${attention}: ${JSON.stringify(memory)}, ${sequences} sequences`);
+      return sequences * blocksEach;
+    },
+  });
+  return Object.assign(opened, { model, caches, sequences });
+}
+
+/** Ops of a step, as the forward graph calls them. */
+const stepOps: ReadonlySet<keyof Backend> = new Set([
+  'embed',
+  'rmsNorm',
+  'addRmsNorm',
+  'layerNorm',
+  'linear',
+  'linearF32',
+  'rotate',
+  'hadamard',
+  'siluMultiply',
+  'writeLatent',
+  'writeIndexKeys',
+  'select',
+  'toLatent',
+  'fromLatent',
+  'attend',
+  'attendExpanded',
+  'route',
+  'mixExperts',
+]);
+/** What differs between the two kinds of attention; projections are the same. */
+const attentionOps = ['select', 'attend', 'attendExpanded', 'toLatent', 'fromLatent'] as const;
+
+/** `rows` last tokens of `sequences` sequences of `context` tokens. */
+function batchOf(sequences: number, rows: number, context: number): Batch {
+  const count = sequences * rows;
+  const positions = Int32Array.from({ length: count }, (_, r) => context - rows + (r % rows));
+  const owners = Int32Array.from({ length: count }, (_, r) => Math.floor(r / rows));
+  return {
+    tokens: positions.map((position, r) => ((position + (owners[r] ?? 0)) * 7919) % 129_280),
+    positions,
+    slots: positions.map((position, r) => (owners[r] ?? 0) * longest + position),
+    sequences: owners,
+    blockTables: Array.from({ length: sequences }, (_, s) =>
+      Int32Array.from(
+        { length: Math.ceil(context / blockTokens) },
+        (_unused, b) => s * blocksEach + b,
+      ),
+    ),
+  };
+}
+
+function prefill(opened: Slice): void {
+  const { model, backend, attention } = opened;
+  const { device } = backend.machine;
+  for (let end = chunk; end <= longest; end += chunk) model.forward(batchOf(1, chunk, end));
+  for (const context of contexts) {
+    const rows = Math.min(chunk, context);
+    const batch = batchOf(1, rows, context);
+    model.forward(batch);
+    const ms = median([1, 2, 3].map(() => device.time(() => model.forward(batch))));
+    const { total, ...apart } = takenApart(opened, batch);
+    record(
+      backend,
+      'gpu-slice-prefill',
+      { attention, context, rows, layers },
+      {
+        ms,
+        tokensPerSecond: (rows / ms) * 1e3,
+        usPerTokenAndLayer: (ms / rows / layers) * 1e3,
+        ...apart,
+      },
+    );
+    console.log(`  ops of a chunk at ${context}, ${total.toFixed(2)} ms: ${opText(opened)}`);
+  }
+}
+
+function decode(opened: Slice): void {
+  const { model, backend, attention, sequences } = opened;
+  const { device } = backend.machine;
+  spreadCaches(opened);
+  for (const count of batches.filter((batch) => batch <= sequences)) {
+    for (const context of contexts) {
+      const batch = batchOf(count, 1, context);
+      // A list of launches is captured when it comes the second time.
+      for (let i = 0; i < 3; i++) model.forward(batch);
+      device.synchronize();
+      const ms = median(
+        Array.from({ length: 9 }, () => {
+          const start = performance.now();
+          model.forward(batch);
+          device.synchronize();
+          return performance.now() - start;
+        }),
+      );
+      const { total, ...apart } = takenApart(opened, batch);
+      record(
+        backend,
+        'gpu-slice-decode',
+        { attention, batch: count, context, layers },
+        {
+          ms,
+          usPerLayer: (ms / layers) * 1e3,
+          tokensPerSecondPerStreamOfALayer: (layers / ms) * 1e3,
+          ...apart,
+        },
+      );
+      console.log(
+        `  ops of a step of ${count} at ${context}, ${total.toFixed(3)} ms: ${opText(opened)}`,
+      );
+    }
+  }
+}
+
+/** One step with every op timed alone: in all, and of what the kinds of attention do not share. */
+function takenApart(opened: Slice, batch: Batch): { total: number; attentionMs: number } {
+  opened.takeApart = true;
+  opened.opMs.clear();
+  opened.model.forward(batch);
+  opened.takeApart = false;
+  const total = [...opened.opMs.values()].reduce((sum, ms) => sum + ms, 0);
+  const attentionMs = attentionOps.reduce((sum, op) => sum + (opened.opMs.get(op) ?? 0), 0);
+  return { total, attentionMs };
+}
+
+function opText({ opMs }: Slice): string {
+  return [...opMs]
+    .toSorted((a, b) => b[1] - a[1])
+    .map(([op, ms]) => `${op} ${ms.toFixed(3)}`)
+    .join(', ');
+}
+
+/** Gives every sequence the caches of the first, in blocks of its own. */
+function spreadCaches({ backend, caches, sequences }: Slice): void {
+  const { device } = backend.machine;
+  const copy = (to: number, from: number, bytes: number) =>
+    device.driver.call('MemcpyDtoDAsync_v2', [to, from, bytes, device.stream]);
+  device.synchronize();
+  for (const { latents, entryBytes, keys, pageBytes } of caches) {
+    for (let s = 1; s < sequences; s++) {
+      copy(latents + s * longest * entryBytes, latents, longest * entryBytes);
+      if (pageBytes > 0) copy(keys + s * blocksEach * pageBytes, keys, blocksEach * pageBytes);
+    }
+  }
+  device.synchronize();
+}
+
+/** Cache bytes of a token in a layer, against a dense bfloat16 cache. */
+function bytesPerToken({ attention, backend, caches }: Slice): void {
+  const [cache] = caches;
+  if (cache === undefined) throw new Error('the slice has no caches');
+  const bytes = cache.entryBytes + cache.pageBytes / blockTokens;
+  const { latentDim, ropeDim } = sliceConfig.attention;
+  const denseBytes = (latentDim + ropeDim) * 2;
+  record(
+    backend,
+    'gpu-slice-cache',
+    { attention },
+    { bytesPerTokenAndLayer: bytes, denseBf16Bytes: denseBytes, share: bytes / denseBytes },
+  );
+}
