@@ -32,18 +32,15 @@ interface Slice {
   takeApart: boolean;
 }
 
-export async function slice(): Promise<void> {
-  for (const attention of ['sparse', 'dense'] as const) {
-    // Weights go with their backend: two sets of activations and caches would not fit beside them.
-    const backend = await open(chunk, deployed, { graphs: true });
+export async function slice(attention: 'sparse' | 'dense'): Promise<void> {
+  const backend = await open(chunk, deployed, { graphs: true });
+  try {
     const opened = openSlice(attention, backend, sliceWeights(backend));
-    try {
-      prefill(opened);
-      decode(opened);
-      bytesPerToken(opened);
-    } finally {
-      await backend.close();
-    }
+    prefill(opened);
+    decode(opened);
+    bytesPerToken(opened);
+  } finally {
+    await backend.close();
   }
 }
 

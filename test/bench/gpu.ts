@@ -17,7 +17,8 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   dense: denseAttention,
   indexer,
   products,
-  slice,
+  'slice-sparse': () => slice('sparse'),
+  'slice-dense': () => slice('dense'),
   tiny: tinyModel,
 };
 const wanted = process.argv.slice(2);
