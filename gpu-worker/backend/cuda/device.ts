@@ -9,9 +9,15 @@ import { CudaMissing } from './libraries.ts';
 
 type Purpose = 'weight' | 'activation' | 'cache';
 
-/** Small allocations share slabs of this size. */
-const slabBytes = 64 * 2 ** 20;
+/**
+ * Allocations below a quarter of a slab share slabs: a 128th of the memory, within these bounds, so
+ * that what is lost at the ends of slabs stays near a percent even with weights of 15 MB.
+ */
+const slabBytesMin = 64 * 2 ** 20;
+const slabBytesMax = 1024 * 2 ** 20;
 const alignment = 256;
+/** The driver hands out memory in pages of this size. */
+const driverPageBytes = 2 * 2 ** 20;
 /** What is left to the driver, to graphs and to other processes. */
 const reserveBytes = 1024 * 2 ** 20;
 /** What ops may still take at their first use, once the caches have taken what was left. */
@@ -37,6 +43,7 @@ export class Device {
   readonly #kernels: Kernels;
   readonly #ordinal: number;
   readonly #limitBytes: number;
+  readonly #slabBytes: number;
   readonly #used: Record<Purpose, number> = { weight: 0, activation: 0, cache: 0 };
   readonly #allocations = new Set<number>();
   readonly #staging: { readonly pointer: unknown; readonly bytes: Uint8Array };
@@ -68,6 +75,8 @@ export class Device {
     driver.call('MemGetInfo_v2', [free, total]);
     const usable = Number(free[0]) - reserveBytes;
     this.#limitBytes = Math.min(options.memoryBytesMax ?? usable, usable);
+    const slab = Math.min(slabBytesMax, Math.max(slabBytesMin, this.#limitBytes / 128));
+    this.#slabBytes = roundUp(slab, driverPageBytes);
     const pointer: [unknown] = [null];
     driver.call('MemAllocHost_v2', [pointer, stagingBytes], 'for staging memory');
     this.#staging = {
@@ -88,27 +97,29 @@ export class Device {
 
   /** The address of `bytes` bytes; `what` names them in the error when they do not fit. */
   allocate(bytes: number, purpose: Purpose, what: string): number {
-    const size = Math.ceil(Math.max(bytes, 1) / alignment) * alignment;
-    const { weight, activation, cache } = this.#used;
-    const used = weight + activation + cache;
-    if (used + size > this.#limitBytes) {
-      throw new Error(
-        `the GPU's memory does not hold ${what}: it needs ${size} bytes more than the ${used} of ${this.#limitBytes} in use`,
-      );
-    }
-    this.#used[purpose] += size;
-    if (size > slabBytes / 4) return this.#allocateAlone(size, what);
+    const size = roundUp(Math.max(bytes, 1), alignment);
+    if (size > this.#slabBytes / 4)
+      return this.#take(roundUp(size, driverPageBytes), purpose, what);
     if (this.#slab.next + size > this.#slab.end) {
-      const start = this.#allocateAlone(slabBytes, what);
-      this.#slab = { next: start, end: start + slabBytes };
+      const start = this.#take(this.#slabBytes, purpose, what);
+      this.#slab = { next: start, end: start + this.#slabBytes };
     }
     const at = this.#slab.next;
     this.#slab.next += size;
     return at;
   }
 
-  #allocateAlone(bytes: number, what: string): number {
+  /** Memory of the driver's; a slab counts in full for the purpose that opened it. */
+  #take(bytes: number, purpose: Purpose, what: string): number {
+    const { weight, activation, cache } = this.#used;
+    const used = weight + activation + cache;
+    if (used + bytes > this.#limitBytes) {
+      throw new Error(
+        `the GPU's memory does not hold ${what}: it needs ${bytes} bytes more than the ${used} of ${this.#limitBytes} in use`,
+      );
+    }
     const at = Number(this.driver.make('MemAlloc_v2', [bytes], `for ${what}`));
+    this.#used[purpose] += bytes;
     this.#allocations.add(at);
     return at;
   }
@@ -219,4 +230,8 @@ export class Scratch {
     }
     return this.#start;
   }
+}
+
+function roundUp(bytes: number, unit: number): number {
+  return Math.ceil(bytes / unit) * unit;
 }
