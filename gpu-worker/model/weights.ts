@@ -75,7 +75,7 @@ export type FeedForwardWeights =
     };
 
 /** The part of a backend that takes weights. */
-export type WeightMaker = Pick<Backend, 'matrix' | 'vector' | 'absorb' | 'experts'>;
+export type WeightMaker = Pick<Backend, 'matrix' | 'vector' | 'absorb' | 'wholeKv' | 'experts'>;
 
 /** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
 export class WeightBuilder {

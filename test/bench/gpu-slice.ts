@@ -73,6 +73,7 @@ function openSlice(
   let sequences = 0;
   const model = createModel(sliceConfig, weights, watched, {
     attention,
+    absorb: 'decode',
     limits: { rowsMax: chunk, logitRowsMax: Math.max(...batches) },
     chooseBlocks: (memory, blockBytes) => {
       const free =

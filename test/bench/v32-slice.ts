@@ -74,9 +74,10 @@ export function sliceWeights(backend: CudaBackend): ModelWeights {
     matrix: (source) => randomMatrix(backend, source),
     vector: (name, values) => backend.vector(name, values),
     absorb: (source, shape) => backend.absorb(source, shape),
+    wholeKv: (source, shape) => backend.wholeKv(source, shape),
     experts: (matrices) => backend.experts(matrices),
   };
-  const builder = new WeightBuilder(sliceConfig, maker, { absorb: true });
+  const builder = new WeightBuilder(sliceConfig, maker, { absorb: 'decode' });
   const spare = spareBytes();
   for (const spec of builder.specs) {
     if (spec.use === 'needed') builder.accept(hostTensor(spec, spare));
