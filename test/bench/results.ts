@@ -32,8 +32,10 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** With a `+` when the tree has changes that are not committed. */
+/** With a `+` when the tree has changes that are not committed. A copy without git is told by SIFT_COMMIT. */
 function currentCommit(): string {
+  const told = process.env['SIFT_COMMIT'];
+  if (told !== undefined) return told;
   try {
     const dirty = git('status', '--porcelain', '--untracked-files=no') !== '';
     return git('rev-parse', '--short', 'HEAD') + (dirty ? '+' : '');
@@ -43,5 +45,8 @@ function currentCommit(): string {
 }
 
 function git(...args: string[]): string {
-  return execFileSync('git', args, { encoding: 'utf8' }).trim();
+  return execFileSync('git', args, {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }).trim();
 }
