@@ -198,6 +198,8 @@ export interface Tenant {
     epoch: number;
     workerUrl: string;
     chain: readonly PrefixKey[];
+    /** The client is told of the answer before it is settled, so its hold has to outlive the power. */
+    durable?: boolean;
   }): Promise<void>;
   settle(input: SettleInput): Promise<Settlement>;
   /** The prefix hits that `admit` would find, for a quote: holds nothing and counts as no use. */

@@ -35,12 +35,13 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
   const stages = createStages(db, options);
   const { keys, limits, holds, credits, reports, index } = stages;
   return {
-    // What is owed begins with the settlement: a hold or a placement that is lost with the power was
-    // never billed, and a later commit brings both to the disk. So neither waits for it.
+    // Nothing is owed before the client has had something. A whole answer is given after its settlement,
+    // which is on the disk; the events of a stream are given after its placement, which therefore is
+    // too, with the hold that was committed before it. So admission itself need not wait.
     admit: (input) => runUnsynced(() => admit(stages, input, now())),
     settle: (input) => run(() => settle(stages, input, now())),
     placed: (input) =>
-      runUnsynced(() => {
+      (input.durable ? run : runUnsynced)(() => {
         if (holds.place(input)) index.expect(input, input.chain, now());
       }),
     prefixHits: (chain) => run(() => index.lookup(chain, now())),

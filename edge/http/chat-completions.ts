@@ -116,7 +116,9 @@ async function* relay(
       finishFlight(services, requestId, worker);
       ending.stop.throwIfAborted();
     }
-    const remembered = tenant.placed({ requestId, worker, epoch, workerUrl, chain });
+    const durable = order.request.stream;
+    // The disk and the worker are waited for at once.
+    const remembered = tenant.placed({ requestId, worker, epoch, workerUrl, chain, durable });
     const [opened] = await Promise.all([openOn(services, place, order, ending.stop), remembered]);
     if (opened.kind === 'rejected') throw opened.error;
 

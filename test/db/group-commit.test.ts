@@ -3,6 +3,8 @@ import { sql } from 'drizzle-orm';
 import { commitInGroups } from '../../db/group-commit.ts';
 import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { account } from '../../db/schema/tenant.ts';
+import { createTenant } from '../../edge/tenant.ts';
+import { addKey, admitInput } from '../edge/tenant-samples.ts';
 
 function open() {
   const { db, close, waitForDisk } = openTenantDb(':memory:');
@@ -62,5 +64,22 @@ test('a work that throws takes neither its group nor the mode with it', async ()
   await expect(failing).rejects.toThrow('changed its mind');
   expect(await other).toBe(1);
   expect(synchronous()).toEqual(full);
+  close();
+});
+
+test('a placement that has to outlive the power takes the admission before it to the disk', async () => {
+  const { db, close } = openTenantDb(':memory:');
+  const waits: boolean[] = [];
+  const committer = commitInGroups(db, setImmediate, (wait) => void waits.push(wait));
+  const tenant = createTenant(db, { clock: { nowMs: () => 1_000 }, committer });
+  await addKey(tenant);
+  await tenant.credit({ kind: 'granted', amountNanoUsd: 1e9, source: 'grant', note: '' });
+  const place = { worker: 'w1', epoch: 1, workerUrl: 'http://w1.test', chain: [] };
+  await tenant.admit(admitInput('whole'));
+  await tenant.placed({ ...place, requestId: 'whole', durable: false });
+  await tenant.admit(admitInput('stream'));
+  expect(waits).toEqual([false]);
+  await tenant.placed({ ...place, requestId: 'stream', durable: true });
+  expect(waits).toEqual([false, true]);
   close();
 });

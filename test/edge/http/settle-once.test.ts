@@ -336,3 +336,24 @@ test('a client that reads slowly slows the worker down', async () => {
   expect(record?.output).toBeLessThan(many.length);
   await reader?.cancel();
 });
+
+test('a stream says nothing before its hold would outlive a power cut; a whole answer waits at its end', async () => {
+  edge = await startHarness({ scripts: [script] });
+  const { promise: kept, resolve: keep } = Promise.withResolvers<void>();
+  const durable: unknown[] = [];
+  const { placed } = edge.tenant;
+  Object.assign(edge.tenant, {
+    placed: async (input: Parameters<typeof placed>[0]) => {
+      durable.push(input.durable);
+      if (input.durable) await kept;
+      return placed(input);
+    },
+  });
+  expect((await edge.post('/v1/chat/completions', body(false))).status).toBe(200);
+  const answer = edge.post('/v1/chat/completions', body(true));
+  await expect.poll(() => edge.worker.requests.length).toBe(2);
+  expect(await Promise.race([answer, sleep(100)])).toBeUndefined();
+  keep();
+  expect(contentOf(await readAll(await answer))).toBe(words.join(''));
+  expect(durable).toEqual([false, true]);
+});
