@@ -1,47 +1,236 @@
-import { CudaMatrix, dtypeCode } from '../../gpu-worker/backend/cuda/handles.ts';
-import { ceilings, measure, open, randomize, randomTensor, record } from './gpu-harness.ts';
+import { CublasLt } from '../../gpu-worker/backend/cuda/cublaslt.ts';
+import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
+import { CudaMatrix, dtypeCode, elementBytes } from '../../gpu-worker/backend/cuda/handles.ts';
+import { type Input, unscaled } from '../../gpu-worker/backend/cuda/linear.ts';
+import {
+  ceilings,
+  deployed,
+  heads,
+  latentDim,
+  measure,
+  open,
+  randomize,
+  randomTensor,
+  record,
+  ropeDim,
+} from './gpu-harness.ts';
 
-/** Products at V3.2's shapes, fp8 with block scales and bf16. */
-export async function products(): Promise<void> {
-  const backend = await open(8192);
+type Dtype = 'F8_E4M3' | 'BF16';
+
+const hidden = 7168;
+const expertInner = 2048;
+const expertCount = 256;
+const perToken = 8;
+const headDim = 128;
+/** Weights that a measurement goes round, so that none of them is read from L2. */
+const rotatedBytes = 256 * 2 ** 20;
+/** Most products in one measurement. */
+const rotatedMax = 64;
+
+function randomMatrix(
+  backend: CudaBackend,
+  shape: { name: string; inputs: number; outputs: number },
+  dtype: Dtype,
+): CudaMatrix {
   const { device } = backend.machine;
+  const { name, inputs, outputs } = shape;
+  const code = dtypeCode[dtype];
+  const at = device.allocate(inputs * outputs * elementBytes[code], 'weight', name);
+  randomize(backend, { at, count: inputs * outputs, dtype: code }, 1);
+  const blocks = Math.ceil(inputs / 128) * Math.ceil(outputs / 128);
+  const scales = dtype === 'BF16' ? 0 : device.allocate(blocks * 4, 'weight', name);
+  if (scales !== 0) randomize(backend, { at: scales, count: blocks, dtype: dtypeCode.F32 }, 0.01);
+  return new CudaMatrix({ name, inputs, outputs }, { at, dtype: code, scales });
+}
+
+function shares(ms: number, weightBytes: number): Record<string, number> {
+  const weightGbPerSecond = weightBytes / ms / 1e6;
+  const weightShareOfCopyRate = weightGbPerSecond / ceilings.copyGbPerSecond;
+  return { weightGbPerSecond, weightShareOfCopyRate };
+}
+
+/** Products at V3.2's shapes: with the quantisation of their inputs, and without. */
+export async function products(): Promise<void> {
+  const backend = await open(8192, deployed, { graphs: true });
+  const library = new CublasLt(backend.machine.device);
   const shapes = [
-    { name: 'q_b', inputs: 1536, outputs: 24576 },
-    { name: 'o', inputs: 16384, outputs: 7168 },
-    { name: 'up', inputs: 7168, outputs: 18432 },
-    { name: 'expert', inputs: 7168, outputs: 2048 },
-    { name: 'square', inputs: 8192, outputs: 8192 },
+    { name: 'q_a', inputs: hidden, outputs: 1536, rowCounts: [1, 128, 4096] },
+    { name: 'kv_a', inputs: hidden, outputs: 576, rowCounts: [1, 128, 4096] },
+    { name: 'q_b', inputs: 1536, outputs: 24576, rowCounts: [1, 32, 64, 128, 512, 4096] },
+    { name: 'o', inputs: 16384, outputs: hidden, rowCounts: [1, 8, 32, 64, 128, 512, 4096] },
+    { name: 'up', inputs: hidden, outputs: 18432, rowCounts: [1, 32, 128, 4096] },
+    { name: 'down', inputs: 18432, outputs: hidden, rowCounts: [1, 32, 128, 4096] },
+    { name: 'expert', inputs: hidden, outputs: 2048, rowCounts: [1, 32, 128, 4096] },
+    { name: 'square', inputs: 8192, outputs: 8192, rowCounts: [8192] },
   ];
   for (const dtype of ['F8_E4M3', 'BF16'] as const) {
-    for (const { name, inputs, outputs } of shapes) {
-      const width = dtype === 'BF16' ? 2 : 1;
-      const at = device.allocate(inputs * outputs * width, 'weight', name);
-      randomize(backend, { at, count: inputs * outputs, dtype: dtypeCode[dtype] }, 1);
-      const blocks = Math.ceil(inputs / 128) * Math.ceil(outputs / 128);
-      const scales = dtype === 'BF16' ? 0 : device.allocate(blocks * 4, 'weight', name);
-      if (scales !== 0) randomize(backend, { at: scales, count: blocks, dtype: 0 }, 0.01);
-      const matrix = new CudaMatrix(
-        { name, inputs, outputs },
-        { at, dtype: dtypeCode[dtype], scales },
+    for (const { name, inputs, outputs, rowCounts } of shapes) {
+      const weightBytes = inputs * outputs * elementBytes[dtypeCode[dtype]];
+      const copies = Math.min(Math.ceil(rotatedBytes / weightBytes) + 1, rotatedMax);
+      const matrices = Array.from({ length: copies }, () =>
+        randomMatrix(backend, { name, inputs, outputs }, dtype),
       );
-      for (const rows of name === 'square' ? [8192] : [1, 64, 4096]) {
+      for (const rows of rowCounts) {
         const x = randomTensor(backend, rows, inputs);
-        const out = backend.tensor(rows, outputs);
-        const ms = measure(backend, () => backend.linear(out, x, matrix, rows));
-        const weightBytes = inputs * outputs * width;
+        const out = randomTensor(backend, rows, outputs);
+        const whole = measure(backend, () => {
+          for (const matrix of matrices) backend.linear(out, x, matrix, rows);
+        });
+        const alone = multiplyAlone(backend, matrices, { x, out, rows });
+        const ms = alone / copies;
+        const byLibrary = multiplyByLibrary(backend, library, matrices, { x, out, rows });
         record(
           backend,
           'gpu-product',
           { name, dtype, rows, inputs, outputs },
           {
             ms,
+            withQuantisationMs: whole / copies,
+            cublasLtMs: byLibrary / copies,
             teraflops: (2 * rows * inputs * outputs) / ms / 1e9,
-            weightGbPerSecond: weightBytes / ms / 1e6,
-            weightShareOfCopyRate: weightBytes / ms / 1e6 / ceilings.copyGbPerSecond,
+            ...shares(ms, weightBytes),
           },
         );
       }
     }
   }
+  library.close();
   await backend.close();
+}
+
+/** Milliseconds of the same by cuBLASLt; NaN where it has no such product. */
+function multiplyByLibrary(
+  backend: CudaBackend,
+  library: CublasLt,
+  matrices: readonly CudaMatrix[],
+  call: {
+    x: ReturnType<typeof randomTensor>;
+    out: ReturnType<typeof randomTensor>;
+    rows: number;
+  },
+): number {
+  const { x, out, rows } = call;
+  const [first] = matrices;
+  if (first === undefined) return Number.NaN;
+  const scaled = first.scales !== 0;
+  const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
+  const input = scaled
+    ? backend.linears.input(plain, { ...first, scaled }, { rows, exact: false })
+    : unscaled(x);
+  const matmul = library.matmul({
+    fp8: scaled,
+    rows,
+    outputs: first.outputs,
+    inputs: first.inputs,
+    xStride: input.stride,
+    outStride: out.stride,
+    outFormat: out.format,
+  });
+  if (matmul === null) return Number.NaN;
+  const { device } = backend.machine;
+  device.synchronize();
+  return measure(backend, () => {
+    for (const matrix of matrices) {
+      device.queue.pushCall(matmul, [matrix.at, input.at, out.at, matrix.scales, input.scales]);
+    }
+  });
+}
+
+/** Milliseconds of the products of one input with every matrix, the input made before. */
+function multiplyAlone(
+  backend: CudaBackend,
+  matrices: readonly CudaMatrix[],
+  call: {
+    x: ReturnType<typeof randomTensor>;
+    out: ReturnType<typeof randomTensor>;
+    rows: number;
+  },
+): number {
+  const { x, out, rows } = call;
+  const { linears } = backend;
+  let input: Input = unscaled(x);
+  const [first] = matrices;
+  if (first !== undefined && first.scales !== 0) {
+    const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
+    input = linears.input(plain, { ...first, scaled: true }, { rows, exact: false });
+    backend.machine.device.synchronize();
+  }
+  return measure(backend, () => {
+    for (const matrix of matrices) {
+      linears.multiply(input, { ...matrix, scaled: matrix.scales !== 0 }, out, { rows });
+    }
+  });
+}
+
+/** Every head's queries to the latent space, and its attended latents back. */
+export async function perHead(): Promise<void> {
+  const backend = await open(4096, deployed, { graphs: true });
+  const { device } = backend.machine;
+  const outputs = heads * 2 * headDim;
+  const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
+  const source = { name: 'kv_b', dtype: 'BF16', shape: [outputs, latentDim], bytes, scales: null };
+  const kv = backend.absorb({ ...source, dtype: 'BF16' }, { heads, nopeDim: 128, valueDim: 128 });
+  const weightBytes = heads * headDim * latentDim * 2;
+  for (const rows of [1, 32, 128, 4096]) {
+    const q = randomTensor(backend, rows, heads * (headDim + ropeDim));
+    const lifted = randomTensor(backend, rows, heads * (latentDim + ropeDim));
+    const attended = randomTensor(backend, rows, heads * latentDim);
+    const lowered = randomTensor(backend, rows, heads * headDim);
+    const operations = 2 * rows * heads * headDim * latentDim;
+    for (const [name, run] of [
+      ['toLatent', () => backend.toLatent(lifted, q, kv, rows)],
+      ['fromLatent', () => backend.fromLatent(lowered, attended, kv, rows)],
+    ] as const) {
+      // Four at a time: a list of launches this short is worth a graph only then.
+      const ms =
+        measure(backend, () => {
+          for (let i = 0; i < 4; i++) run();
+        }) / 4;
+      const figures = { ms, teraflops: operations / ms / 1e9, ...shares(ms, weightBytes) };
+      record(backend, 'gpu-per-head', { name, rows, heads, headDim, latentDim }, figures);
+    }
+  }
+  device.synchronize();
+  await backend.close();
+}
+
+/** The routed experts of one layer: gate, up, activation, down, combination. */
+export async function grouped(): Promise<void> {
+  for (const dtype of ['F8_E4M3', 'BF16'] as const) {
+    const backend = await open(4096, deployed, { graphs: true });
+    const into = { name: 'expert', inputs: hidden, outputs: expertInner };
+    const outOf = { name: 'expert', inputs: expertInner, outputs: hidden };
+    const experts = backend.experts(
+      Array.from({ length: expertCount }, () => ({
+        gate: randomMatrix(backend, into, dtype),
+        up: randomMatrix(backend, into, dtype),
+        down: randomMatrix(backend, outOf, dtype),
+      })),
+    );
+    const bias = backend.vector('bias', new Float32Array(expertCount));
+    const expertBytes = 3 * hidden * expertInner * elementBytes[dtypeCode[dtype]];
+    for (const rows of [1, 32, 128, 4096]) {
+      const routing = backend.routing(rows, perToken);
+      const logits = randomTensor(backend, rows, expertCount, 1, 'f32');
+      backend.route(routing, logits, bias, rows, {
+        groups: 8,
+        groupsKept: 4,
+        normalize: true,
+        scale: 2.5,
+      });
+      const touched = new Set(backend.readRouting(routing, rows).experts).size;
+      const x = randomTensor(backend, rows, hidden);
+      const shared = randomTensor(backend, rows, hidden);
+      const out = backend.tensor(rows, hidden);
+      const ms = measure(backend, () => backend.mixExperts(out, x, shared, routing, experts, rows));
+      const operations = 2 * rows * perToken * 3 * hidden * expertInner;
+      record(
+        backend,
+        'gpu-experts',
+        { dtype, rows, hidden, inner: expertInner, experts: expertCount, perToken, touched },
+        { ms, teraflops: operations / ms / 1e9, ...shares(ms, touched * expertBytes) },
+      );
+    }
+    await backend.close();
+  }
 }

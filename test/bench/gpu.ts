@@ -7,7 +7,7 @@ import { sparseAttention } from './gpu-attention.ts';
 import { copyRate } from './gpu-ceilings.ts';
 import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
-import { products } from './gpu-products.ts';
+import { grouped, perHead, products } from './gpu-products.ts';
 import { slice } from './gpu-slice.ts';
 import { tinyModel } from './gpu-tiny.ts';
 
@@ -17,6 +17,8 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   dense: denseAttention,
   indexer,
   products,
+  perHead,
+  experts: grouped,
   'slice-sparse': () => slice('sparse'),
   'slice-dense': () => slice('dense'),
   tiny: tinyModel,

@@ -94,8 +94,8 @@ export class CudaBackend implements Backend {
   readonly numerics: Numerics;
   readonly machine: Machine;
   private readonly rowOps: RowOps;
-  private readonly linears: Linear;
-  /** For measuring its halves apart. */
+  /** For measuring their parts apart. */
+  readonly linears: Linear;
   readonly selector: Selector;
   readonly attention: Attention;
   private readonly mixture: Mixture;

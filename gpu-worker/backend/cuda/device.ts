@@ -221,6 +221,11 @@ export class Scratch {
     this.#what = what;
   }
 
+  /** Bytes that lie at the last address given out. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** The address of at least `bytes` bytes. */
   at(bytes: number): number {
     assert(Number.isInteger(bytes) && bytes >= 0, `${bytes} bytes of ${this.#what}`);

@@ -117,6 +117,8 @@ export interface ExpertTable {
   /** [experts] u64 addresses of weights and of scales, the latter 0 without. */
   readonly weights: number;
   readonly scales: number;
+  /** The tensor map of all their weights and where it begins; null if the matrix unit reads them not. */
+  readonly map: { readonly map: Uint32Array; readonly base: number } | null;
   readonly dtype: DtypeCode;
   readonly outputs: number;
   readonly inputs: number;

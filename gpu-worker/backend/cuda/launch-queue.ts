@@ -17,8 +17,17 @@ const argumentsMax = 64;
 const headWords = 8;
 const word = 2 ** 32;
 
-/** Arguments in the order of the kernel's fields; inner arrays only group them. */
-export type Slots = readonly (number | readonly number[])[];
+/**
+ * Arguments in the order of the kernel's fields; inner arrays only group them. Words are taken as they
+ * are: tensor maps.
+ */
+export type Slots = readonly (number | readonly number[] | Uint32Array)[];
+
+/** Work that a library puts on the stream: run with the queue, or captured with it. */
+export interface LibraryCall {
+  readonly name: string;
+  run(args: readonly number[]): void;
+}
 
 export interface LaunchShape {
   readonly grid: readonly [number, number, number];
@@ -41,6 +50,7 @@ export class LaunchQueue {
   /** SIFT_CUDA_SYNC=1 waits for every kernel, so that a fault names the one that met it. */
   readonly #oneByOne = process.env['SIFT_CUDA_SYNC'] === '1';
   readonly #byId: Kernel[] = [];
+  readonly #calls: LibraryCall[] = [];
   readonly #graphs = new Map<number, Graph>();
   readonly #seen = new Set<number>();
   readonly #arguments = new Uint32Array(argumentsMax * 2);
@@ -63,17 +73,18 @@ export class LaunchQueue {
 
   /** `slots`: addresses and integers below 2^53, or a float's bits; 8 bytes each in the kernel. */
   push(kernel: Kernel, shape: LaunchShape, nested: Slots): void {
-    const slots = nested.flat();
+    const slots = nested.flatMap<number | Uint32Array>((slot) =>
+      slot instanceof Uint32Array ? [slot] : slot,
+    );
+    const count = slots.reduce<number>(
+      (sum, slot) => sum + (typeof slot === 'number' ? 1 : slot.length / 2),
+      0,
+    );
     const { grid, threads, sharedBytes = 0 } = shape;
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
     this.#kernels.allowShared(kernel, sharedBytes);
     this.#byId[kernel.id] = kernel;
-    const needed = this.#length + headWords + slots.length * 2;
-    if (needed > this.#words.length) {
-      const larger = new Uint32Array(needed * 2);
-      larger.set(this.#words.subarray(0, this.#length));
-      this.#words = larger;
-    }
+    this.#makeRoom(headWords + count * 2);
     const words = this.#words;
     let at = this.#length;
     words[at++] = kernel.id;
@@ -82,14 +93,46 @@ export class LaunchQueue {
     words[at++] = grid[2];
     words[at++] = threads;
     words[at++] = sharedBytes;
-    words[at++] = slots.length;
+    words[at++] = count;
     words[at++] = 0;
     for (const slot of slots) {
+      if (typeof slot !== 'number') {
+        words.set(slot, at);
+        at += slot.length;
+        continue;
+      }
       words[at++] = slot % word;
       words[at++] = Math.floor(slot / word);
     }
     this.#length = at;
     this.#launches++;
+  }
+
+  /** Queues a library's call; `args` are addresses and integers below 2^53. */
+  pushCall(call: LibraryCall, args: readonly number[]): void {
+    const known = this.#calls.indexOf(call);
+    const id = known < 0 ? this.#calls.push(call) - 1 : known;
+    this.#makeRoom(headWords + args.length * 2);
+    const words = this.#words;
+    words.fill(0, this.#length, this.#length + headWords);
+    words[this.#length] = id;
+    words[this.#length + 6] = args.length;
+    words[this.#length + 7] = 1;
+    let at = this.#length + headWords;
+    for (const arg of args) {
+      words[at++] = arg % word;
+      words[at++] = Math.floor(arg / word);
+    }
+    this.#length = at;
+    this.#launches++;
+  }
+
+  #makeRoom(words: number): void {
+    const needed = this.#length + words;
+    if (needed <= this.#words.length) return;
+    const larger = new Uint32Array(needed * 2);
+    larger.set(this.#words.subarray(0, this.#length));
+    this.#words = larger;
   }
 
   /** Hands everything queued to the stream; returns before it has run. */
@@ -143,8 +186,25 @@ export class LaunchQueue {
     this.#driver.call('GraphLaunch', [exec, this.#stream], 'for a step');
   }
 
+  /** Where the entry behind it begins. */
+  #runCall(words: Uint32Array, at: number): number {
+    const call = this.#calls[words[at] ?? 0];
+    if (call === undefined) throw new Error('a queued call is unknown');
+    const start = at + headWords;
+    const end = start + (words[at + 6] ?? 0) * 2;
+    call.run(numbersOf(words.subarray(start, end)));
+    if (this.#oneByOne) {
+      this.#driver.call('StreamSynchronize', [this.#stream], `for ${call.name}`);
+    }
+    return end;
+  }
+
   #launchAll(words: Uint32Array): void {
     for (let at = 0; at < words.length;) {
+      if (words[at + 7] === 1) {
+        at = this.#runCall(words, at);
+        continue;
+      }
       const kernel = this.#byId[words[at] ?? 0];
       if (kernel === undefined) throw new Error('a queued kernel is unknown');
       const slots = words[at + 6] ?? 0;
@@ -174,6 +234,14 @@ export class LaunchQueue {
       at = start + slots * 2;
     }
   }
+}
+
+/** The numbers that lie as pairs of words. */
+function numbersOf(words: Uint32Array): number[] {
+  return Array.from(
+    { length: words.length / 2 },
+    (_, i) => (words[2 * i] ?? 0) + (words[2 * i + 1] ?? 0) * word,
+  );
 }
 
 const floats = new Float32Array(1);

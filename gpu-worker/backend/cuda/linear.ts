@@ -4,23 +4,28 @@ import type { AbsorbedKv, HostTensor, Matrix, Tensor } from '../backend.ts';
 import { Scratch } from './device.ts';
 import {
   CudaAbsorbedKv,
+  type CudaExperts,
   CudaMatrix,
   dtypeCode,
   type DtypeCode,
+  elementBytes,
+  type ExpertTable,
   own,
   ownFloats,
   ownTensor,
 } from './handles.ts';
 import type { Machine } from './machine.ts';
+import { fewTileRows, manyTileRows, planProduct, plainTileRows } from './product-plan.ts';
 import type { RowOps } from './row-ops.ts';
+import { type MappedTensor, TensorMaps, weightBoxRows } from './tensor-maps.ts';
 
 const scaleGroup = 128;
-/** Rows of a tile of the experts' products, whatever the kernel. */
-export const groupedTileRows = 64;
 
 /** Rows of activations, or with `rowIndices` those rows of them. */
 export interface Rows {
   readonly at: number;
+  /** Rows that lie there, if more than the product has. */
+  readonly rows?: number;
   /** Elements from a row to the next. */
   readonly stride: number;
   readonly columns: number;
@@ -34,8 +39,11 @@ export interface Input {
   readonly at: number;
   /** Elements from a row to the next. */
   readonly stride: number;
-  /** [rows, ceil(columns / 128)] f32, or 0. */
+  /** Rows that lie at `at`, those behind the product's own included. */
+  readonly rows: number;
+  /** [ceil(columns / 128), scaleStride] f32, or 0. */
   readonly scales: number;
+  readonly scaleStride: number;
 }
 
 /** Where a product goes: activations, or float32. */
@@ -68,6 +76,9 @@ export interface Grouping {
   /** [experts] addresses. */
   readonly weights: number;
   readonly scales: number;
+  readonly map: ExpertTable['map'];
+  /** Most rows of a tile. */
+  readonly tileRows: number;
   readonly tiles: number;
   readonly tilesMax: number;
   readonly starts: number;
@@ -80,12 +91,14 @@ export class Linear {
   readonly #rowOps: RowOps;
   readonly #inputs: Scratch;
   readonly #scales: Scratch;
+  readonly #maps: TensorMaps;
 
   constructor(machine: Machine, rowOps: RowOps) {
     this.#machine = machine;
     this.#rowOps = rowOps;
     this.#inputs = new Scratch(machine.device, 'inputs of products');
     this.#scales = new Scratch(machine.device, 'scales of the inputs of products');
+    this.#maps = new TensorMaps(machine.device.driver);
   }
 
   matrix(source: HostTensor): CudaMatrix {
@@ -118,7 +131,7 @@ export class Linear {
     const { activationBytes } = this.#machine;
     const groups = Math.ceil(inputs / scaleGroup);
     this.#inputs.at(rows * groups * scaleGroup * activationBytes);
-    this.#scales.at(rows * groups * 4);
+    this.#scales.at(scaleBytes(rows, groups));
   }
 
   absorb(
@@ -177,7 +190,8 @@ export class Linear {
     const ownOut = exact ? ownFloats : ownTensor;
     const out = ownOut(call.out, rows, matrix.outputs);
     const weight: Weight = { ...pick(matrix), scaled: matrix.scales !== 0 };
-    const plain = { at: x.at, stride: x.stride, columns: matrix.inputs, rowIndices: 0 };
+    const { at, stride } = x;
+    const plain = { at, stride, rows: x.rows, columns: matrix.inputs, rowIndices: 0 };
     const input = this.input(plain, weight, { rows, exact });
     this.multiply(input, weight, out, { rows });
   }
@@ -193,18 +207,22 @@ export class Linear {
     const stride = groups * scaleGroup;
     if (weight.scaled && numerics.quantizedLinear && !exact) {
       const at = this.#inputs.at(rows * stride);
-      const scales = this.#scales.at(rows * groups * 4);
+      const scales = this.#scales.at(scaleBytes(rows, groups));
+      const scaleStride = scaleStrideOf(rows);
       const grid = [Math.ceil(groups / 4), rows, 1] as const;
       device.launch(device.kernel('rows', 'quantize', defines), { grid, threads: 128 }, [
-        [at, stride, scales, groups, x.at, x.stride, x.columns, x.rowIndices, powerOfTwo],
+        [at, stride, scales, groups, scaleStride, x.at, x.stride, x.columns, x.rowIndices],
+        [powerOfTwo],
       ]);
-      return { format: dtypeCode.F8_E4M3, at, stride, scales };
+      const capacity = Math.floor(this.#inputs.bytes / stride);
+      return { format: dtypeCode.F8_E4M3, at, stride, rows: capacity, scales, scaleStride };
     }
-    if (x.rowIndices === 0) return { format: activation, at: x.at, stride: x.stride, scales: 0 };
+    if (x.rowIndices === 0) return unscaled({ ...x, format: activation, rows: x.rows ?? rows });
     const at = this.#inputs.at(rows * stride * activationBytes);
     const part = { parts: 1, columns: x.columns, outPart: 0, xPart: 0, rowIndices: x.rowIndices };
     this.#rowOps.copy(rows, { at, stride }, x, part);
-    return { format: activation, at, stride, scales: 0 };
+    const capacity = Math.floor(this.#inputs.bytes / (stride * activationBytes));
+    return unscaled({ format: activation, at, stride, rows: capacity });
   }
 
   /** Whether the product runs on the matrix unit: pieces of 16 bytes must be whole. */
@@ -216,6 +234,33 @@ export class Linear {
     return bf16 && whole && x.at % 16 === 0;
   }
 
+  /** Rows of a tile of the experts' products: few where an expert has few. */
+  groupedTileRows(slots: number, experts: CudaExperts): number {
+    const { gate, down, count } = experts;
+    const onUnit = [gate, down].every((table) => this.#expertsOnMatrixUnit(table));
+    if (!onUnit) return plainTileRows;
+    return fewTileRows.find((rows) => rows <= 64 && rows * count >= 2 * slots) ?? manyTileRows;
+  }
+
+  #expertsOnMatrixUnit({ map, scales, dtype }: ExpertTable): boolean {
+    const { numerics, activation } = this.#machine;
+    if (map === null) return false;
+    return scales === 0
+      ? dtype === dtypeCode.BF16 && activation === dtypeCode.BF16
+      : numerics.quantizedLinear;
+  }
+
+  /** The tensor map of the experts' weights, or null if the matrix unit can't read them. */
+  mapExperts(matrices: readonly CudaMatrix[]): ExpertTable['map'] {
+    const fits = matrices.every((matrix) => this.#isMappable(matrix));
+    return fits ? this.#maps.ofAll(matrices.map((matrix) => weightMap(matrix, 1))) : null;
+  }
+
+  #isMappable({ dtype, inputs }: { dtype: DtypeCode; inputs: number }): boolean {
+    const narrow = dtype !== dtypeCode.F32;
+    return this.#machine.matrixUnit && narrow && (inputs * elementBytes[dtype]) % 16 === 0;
+  }
+
   multiply(
     x: Input,
     weight: Weight,
@@ -225,36 +270,38 @@ export class Linear {
     const { device, defines: activations } = this.#machine;
     const { rows, batching = alone, grouping } = options;
     const { outputs, inputs } = weight;
+    const plan = this.#onMatrixUnit(x, weight, batching)
+      ? planProduct(
+          {
+            fp8: x.format === dtypeCode.F8_E4M3,
+            rows,
+            outputs,
+            inputs,
+            batches: batching.count,
+            grouped: grouping ?? null,
+          },
+          device.multiprocessors,
+        )
+      : null;
+    const rowTiles = plan?.rowTiles ?? grouping?.tilesMax ?? Math.ceil(rows / plainTileRows);
     const slots = [
-      [x.at, x.stride, x.scales, Math.ceil(inputs / scaleGroup), weight.at, weight.scales],
+      [x.at, x.stride, x.scales, x.scaleStride, weight.at, weight.scales],
       [weight.dtype, outputs, inputs, out.at, out.stride, rows, out.format],
       [batching.x, batching.w, batching.out, grouping?.weights ?? 0],
       [weight.scaled ? (grouping?.scales ?? 0) : 0, grouping?.tiles ?? 0, grouping?.starts ?? 0],
+      [grouping?.tileRows ?? 0, rowTiles, batching.count, grouping?.map?.base ?? 0],
     ];
-    if (!this.#onMatrixUnit(x, weight, batching)) {
-      const rowTiles = grouping?.tilesMax ?? Math.ceil(rows / 64);
+    if (plan === null) {
       const grid = [Math.ceil(outputs / 64), rowTiles, batching.count] as const;
-      device.launch(
-        device.kernel('gemmF32', 'gemm_f32', activations),
-        { grid, threads: 256 },
-        slots,
-      );
+      const kernel = device.kernel('gemmF32', 'gemm_f32', activations);
+      device.launch(kernel, { grid, threads: 256 }, slots);
       return;
     }
-    const large = grouping === undefined && rows > 64 && outputs > 64;
-    const [tileRows, tileColumns] = large ? [128, 128] : [64, rows > 64 ? 128 : 64];
-    const rowTiles = grouping?.tilesMax ?? Math.ceil(rows / tileRows);
-    const kFp8 = x.format === dtypeCode.F8_E4M3 ? 1 : 0;
-    const defines = { kFp8, kRows: tileRows, kColumns: tileColumns };
-    device.launch(
-      device.kernel('sm90Gemm', 'sm90_gemm', defines),
-      {
-        grid: [Math.ceil(outputs / tileColumns), rowTiles, batching.count],
-        threads: tileRows * 2,
-        sharedBytes: (tileRows + tileColumns) * 128 * 4,
-      },
-      slots,
-    );
+    const xMap = this.#maps.of(rowsMap(x, inputs, batching), plan.boxRows);
+    const wMap =
+      grouping?.map?.map ?? this.#maps.of(weightMap(weight, batching.count), weightBoxRows);
+    const { program, name, defines } = plan.kernel;
+    device.launch(device.kernel(program, name, defines), plan, [...slots, xMap, wMap]);
   }
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {
@@ -267,7 +314,7 @@ export class Linear {
     const into = ownTensor(out, rows, heads * (latent + rope));
     const weight = perHead(kv.toLatent, kv.dtype, { outputs: latent, inputs: nope });
     const batching = { count: heads, x: nope + rope, w: latent * nope, out: latent + rope };
-    this.multiply({ ...from, scales: 0 }, weight, into, { rows, batching });
+    this.multiply(unscaled(from), weight, into, { rows, batching });
     this.#rowOps.copy(
       rows,
       { at: into.at + latent * activationBytes, stride: into.stride },
@@ -283,8 +330,49 @@ export class Linear {
     const into = ownTensor(out, rows, heads * value);
     const weight = perHead(kv.fromLatent, kv.dtype, { outputs: value, inputs: width });
     const batching = { count: heads, x: width, w: value * width, out: value };
-    this.multiply({ ...from, scales: 0 }, weight, into, { rows, batching });
+    this.multiply(unscaled(from), weight, into, { rows, batching });
   }
+}
+
+/** Rows of activations as they lie. */
+export function unscaled({
+  format,
+  at,
+  stride,
+  rows,
+}: Pick<Input, 'format' | 'at' | 'stride' | 'rows'>): Input {
+  return { format, at, stride, rows, scales: 0, scaleStride: 0 };
+}
+
+function rowsMap(x: Input, inputs: number, batching: Batching): MappedTensor {
+  const { at, format, rows, stride } = x;
+  return {
+    at,
+    format,
+    inputs,
+    batches: batching.count,
+    batchStride: batching.x,
+    rows,
+    rowStride: stride,
+  };
+}
+
+function weightMap(
+  { at, dtype, outputs, inputs }: Omit<Weight, 'scales' | 'scaled'>,
+  batches: number,
+): MappedTensor {
+  const batchStride = outputs * inputs;
+  return { at, format: dtype, inputs, batches, batchStride, rows: outputs, rowStride: inputs };
+}
+
+/** Floats from a group's scales of all rows to the next group's. */
+function scaleStrideOf(rows: number): number {
+  return Math.ceil(rows / 4) * 4;
+}
+
+/** Bytes of the scales of rows: a tile's copy may run past the last one. */
+function scaleBytes(rows: number, groups: number): number {
+  return groups * scaleStrideOf(rows) * 4 + manyTileRows * 4 + 16;
 }
 
 function perHead(at: number, dtype: DtypeCode, shape: { outputs: number; inputs: number }): Weight {
@@ -303,9 +391,9 @@ function pick({ at, dtype, outputs, inputs, scales }: CudaMatrix): Omit<Weight, 
 export function checkedShape(source: HostTensor): { outputs: number; inputs: number } {
   const [outputs = 0, inputs = 0] = source.shape;
   assert(source.shape.length === 2 && outputs > 0 && inputs > 0, `${source.name} is no matrix`);
-  const elementBytes = { F32: 4, BF16: 2, F8_E4M3: 1 }[source.dtype];
+  const width = elementBytes[dtypeCode[source.dtype]];
   assert(
-    source.bytes.byteLength === outputs * inputs * elementBytes,
+    source.bytes.byteLength === outputs * inputs * width,
     `${source.name} has ${source.bytes.byteLength} bytes, not those of its shape`,
   );
   const blocks = Math.ceil(outputs / scaleGroup) * Math.ceil(inputs / scaleGroup);

@@ -16,7 +16,6 @@ import {
 import { real } from './launch-queue.ts';
 import {
   type Grouping,
-  groupedTileRows,
   type Input,
   type Linear,
   type Output,
@@ -26,6 +25,8 @@ import {
 import type { Machine } from './machine.ts';
 
 const threads = 256;
+/** Fewest rows of a tile of the experts' products. */
+const tileRowsMin = 8;
 
 export class Mixture {
   readonly #machine: Machine;
@@ -82,9 +83,10 @@ export class Mixture {
       return at;
     };
     const { inputs, outputs, dtype } = first;
+    const map = this.#linear.mapExperts(matrices);
     const weights = send(matrices.map(({ at }) => at));
     const scales = first.scales === 0 ? 0 : send(matrices.map((matrix) => matrix.scales));
-    return { weights, scales, dtype, outputs, inputs };
+    return { weights, scales, map, dtype, outputs, inputs };
   }
 
   routing(rows: number, perToken: number): CudaRouting {
@@ -100,7 +102,7 @@ export class Mixture {
     const { perToken, hidden, inner, experts } = this.#largest;
     const slots = this.#machine.step.rowsMax * perToken;
     if (slots === 0 || experts === 0) return;
-    this.#places(slots, experts);
+    this.#places(slots, experts, tileRowsMin);
     const { activationBytes } = this.#machine;
     this.#inner.at(2 * slots * padded(inner) * activationBytes);
     this.#outputs.at(slots * padded(hidden) * activationBytes);
@@ -148,7 +150,7 @@ export class Mixture {
     assert(rows <= routing.rows, `${rows} rows of a routing of ${routing.rows}`);
 
     const slots = rows * routing.perToken;
-    const grouped = this.#group(routing, experts.count, rows);
+    const grouped = this.#group(routing, experts, rows);
     const plain = {
       at: from.at,
       stride: from.stride,
@@ -178,24 +180,26 @@ export class Mixture {
   }
 
   /** Where the row numbers of a step lie. */
-  #places(slots: number, experts: number) {
-    const tilesMax = Math.min(slots, Math.ceil(slots / groupedTileRows) + experts);
+  #places(slots: number, experts: number, tileRows: number) {
+    const tilesMax = Math.min(slots, Math.ceil(slots / tileRows) + experts);
     const counts = this.#numbers.at((2 * experts + 1 + 2 * slots + 2 * tilesMax) * 4);
     const starts = counts + experts * 4;
     const places = starts + (experts + 1) * 4;
     const sources = places + slots * 4;
-    return { counts, starts, places, sources, tiles: sources + slots * 4, tilesMax };
+    return { counts, starts, places, sources, tiles: sources + slots * 4, tilesMax, tileRows };
   }
 
   /** Sorts the rows by expert, rows ascending within each, and cuts them into tiles. */
-  #group(routing: CudaRouting, experts: number, rows: number) {
+  #group(routing: CudaRouting, handle: CudaExperts, rows: number) {
     const { device, defines } = this.#machine;
     const slots = rows * routing.perToken;
-    const place = this.#places(slots, experts);
+    const experts = handle.count;
+    const tileRows = this.#linear.groupedTileRows(slots, handle);
+    const place = this.#places(slots, experts, tileRows);
     const { counts, starts, places, sources, tiles, tilesMax } = place;
     const args = [
       [routing.experts, slots, routing.perToken, experts, counts, starts, places, sources],
-      [tiles, tilesMax, groupedTileRows],
+      [tiles, tilesMax, tileRows],
     ];
     const perExpert = { grid: [experts, 1, 1], threads: 32 } as const;
     device.launch(device.kernel('mixture', 'group_count', defines), perExpert, args);
@@ -207,12 +211,12 @@ export class Mixture {
 
   #perExpert(
     table: ExpertTable,
-    grouped: { tiles: number; tilesMax: number; starts: number },
+    grouped: Pick<Grouping, 'tiles' | 'tilesMax' | 'tileRows' | 'starts'>,
     rows: { input: Input; out: Output; slots: number },
   ): void {
-    const { tiles, tilesMax, starts } = grouped;
-    const { weights, scales } = table;
-    const grouping: Grouping = { weights, scales, tiles, tilesMax, starts };
+    const { tiles, tilesMax, tileRows, starts } = grouped;
+    const { weights, scales, map } = table;
+    const grouping: Grouping = { weights, scales, map, tiles, tilesMax, tileRows, starts };
     const options = { rows: rows.slots, grouping };
     this.#linear.multiply(rows.input, weightOf(table), rows.out, options);
   }

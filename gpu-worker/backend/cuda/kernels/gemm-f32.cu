@@ -11,7 +11,7 @@ extern "C" __global__ void __launch_bounds__(256) gemm_f32(const __grid_constant
   __shared__ float xs[kDepth][kRows + 4];
   __shared__ float ws[kDepth][kColumns + 4];
   GemmTile tile;
-  if (!find_tile(a, kRows, tile)) return;
+  if (!find_tile(a, blockIdx.y, kRows, tile)) return;
   i64 column = (i64)blockIdx.x * kColumns;
   i64 z = blockIdx.z;
   int tx = threadIdx.x & 15, ty = threadIdx.x >> 4;
@@ -55,7 +55,7 @@ extern "C" __global__ void __launch_bounds__(256) gemm_f32(const __grid_constant
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       i64 row = min(tile.row + ty * 4 + i, tile.row_end - 1);
-      float x_scale = codes ? a.x_scales[row * a.x_scale_stride + group] : 1.f;
+      float x_scale = codes ? a.x_scales[group * a.x_scale_stride + row] : 1.f;
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         i64 output = min(column + tx * 4 + j, a.outputs - 1);

@@ -163,8 +163,8 @@ extern "C" __global__ void copy_rows(const __grid_constant__ CopyArgs a) {
 struct QuantizeArgs {
   u8* out;  // [rows, out_stride], zero behind `columns`
   i64 out_stride;
-  float* scales;  // [rows, scale_stride], scale_stride = ceil(columns / 128)
-  i64 scale_stride;
+  float* scales;  // [groups, scale_stride >= rows], groups = ceil(columns / 128)
+  i64 groups, scale_stride;
   const activation* x;
   i64 x_stride, columns;
   const int* row_indices;  // [rows] rows of x, or null for the same rows
@@ -175,7 +175,7 @@ struct QuantizeArgs {
 extern "C" __global__ void quantize(const __grid_constant__ QuantizeArgs a) {
   i64 row = blockIdx.y;
   i64 group = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-  if (group >= a.scale_stride) return;
+  if (group >= a.groups) return;
   int lane = threadIdx.x & 31;
   i64 from = a.row_indices ? a.row_indices[row] : row;
   i64 first = group * kScaleGroup + lane * 4;
@@ -191,7 +191,7 @@ extern "C" __global__ void quantize(const __grid_constant__ QuantizeArgs a) {
 #pragma unroll
   for (int i = 0; i < 4; i++) codes |= e4m3_code(values[i] / scale) << (8 * i);
   *(u32*)(a.out + row * a.out_stride + first) = codes;
-  if (lane == 0) a.scales[row * a.scale_stride + group] = scale;
+  if (lane == 0) a.scales[group * a.scale_stride + row] = scale;
 }
 
 struct AbsorbArgs {

@@ -18,6 +18,11 @@ const shapes = [
   { rows: 9, hidden: 37, inner: 21, experts: 12, perToken: 3, groups: 3, kept: 2 },
   { rows: 130, hidden: 256, inner: 128, experts: 8, perToken: 2, groups: 1, kept: 1 },
   { rows: 70, hidden: 288, inner: 96, experts: 256, perToken: 8, groups: 8, kept: 4 },
+  // Tiles of 8 to 128 rows: every kernel of the experts' products.
+  { rows: 16, hidden: 256, inner: 144, experts: 4, perToken: 2, groups: 1, kept: 1 },
+  { rows: 31, hidden: 144, inner: 256, experts: 4, perToken: 2, groups: 1, kept: 1 },
+  { rows: 60, hidden: 512, inner: 208, experts: 4, perToken: 2, groups: 2, kept: 2 },
+  { rows: 150, hidden: 640, inner: 384, experts: 3, perToken: 2, groups: 1, kept: 1 },
 ];
 
 for (const { name, numerics } of allNumerics) {

@@ -1,0 +1,65 @@
+/** cuBLASLt's products against our own kernels, alone, in graphs, and repeated. */
+import assert from 'node:assert/strict';
+import { CublasLt } from '../../../../gpu-worker/backend/cuda/cublaslt.ts';
+import { CudaMatrix, CudaTensor, own } from '../../../../gpu-worker/backend/cuda/handles.ts';
+import { unscaled } from '../../../../gpu-worker/backend/cuda/linear.ts';
+import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
+import { seededRandom } from '../../../support/random.ts';
+import { fp8Numerics, randomFloats, randomWeight } from '../cpu/backends.ts';
+import { openCudaTested, toBf16 } from './tested.ts';
+
+const random = seededRandom(Number(process.env['SEED'] ?? 1));
+const { backend, filled, poison } = await openCudaTested(fp8Numerics, { rowsMax: 512 });
+const { device } = backend.machine;
+const library = new CublasLt(device);
+console.log(`cuBLASLt ${library.version}`);
+
+for (const { rows, inputs, outputs } of [
+  { rows: 132, inputs: 512, outputs: 256 },
+  { rows: 256, inputs: 1536, outputs: 4096 },
+  { rows: 512, inputs: 7168, outputs: 2048 },
+]) {
+  for (const dtype of ['F8_E4M3', 'BF16'] as const) {
+    await test(`${rows} x ${inputs} by ${dtype} ${outputs}`, () => {
+      const weight = randomWeight(random, { outputs, inputs, dtype });
+      const matrix = own(CudaMatrix, backend.matrix(weight));
+      const x = own(CudaTensor, filled(toBf16(randomFloats(random, rows * inputs)), inputs));
+      const out = own(CudaTensor, backend.tensor(rows, outputs));
+      const ours = backend.tensor(rows, outputs);
+      backend.linear(ours, x, matrix, rows);
+      const expected = backend.read(ours, rows).slice();
+      const scaled = matrix.scales !== 0;
+      const plain = { at: x.at, stride: x.stride, columns: inputs, rowIndices: 0 };
+      const input = scaled
+        ? backend.linears.input(plain, { ...matrix, scaled }, { rows, exact: false })
+        : unscaled(x);
+      const call = library.matmul({
+        fp8: scaled,
+        rows,
+        outputs,
+        inputs,
+        xStride: input.stride,
+        outStride: out.stride,
+        outFormat: out.format,
+      });
+      assert(call !== null, 'cuBLASLt does not compute this product');
+      const args = [matrix.at, input.at, out.at, matrix.scales, input.scales];
+      let first: Float32Array | null = null;
+      for (let run = 0; run < 20; run++) {
+        poison(out);
+        // A list this long runs as a graph from its second time on.
+        for (let i = 0; i < 10; i++) device.queue.pushCall(call, args);
+        const actual = backend.read(out, rows);
+        if (first === null) expectClose(actual, expected, tensorCoreTolerance);
+        else expectSame(actual, first, `run ${run}`);
+        first ??= actual.slice();
+      }
+    });
+  }
+}
+await test('a product that the library does not compute is refused, not tried', () => {
+  const shape = { rows: 130, inputs: 512, outputs: 250, xStride: 512, outStride: 256 };
+  assert.equal(library.matmul({ ...shape, fp8: true, outFormat: 1 }), null);
+});
+library.close();
+await backend.close();
