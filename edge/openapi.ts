@@ -61,7 +61,8 @@ const routes: readonly Route[] = [
     summary: 'Chat completion',
     description:
       "OpenAI's chat completions with DeepSeek's additions. Usage has both dialects' fields and " +
-      'cost_nano_usd. user_id keeps the end users of an account apart in caches and in scheduling.',
+      'cost_nano_usd. user_id keeps the end users of an account apart in caches and in scheduling. ' +
+      'metadata, prompt_cache_key and the names of messages are accepted and have no effect.',
     body: chatRequestSchema,
     answer: chatCompletionSchema,
     streams: true,
@@ -81,8 +82,8 @@ const routes: readonly Route[] = [
     path: '/anthropic/v1/messages',
     summary: "Message, in Anthropic's protocol",
     description:
-      'cache_control, budget_tokens and disable_parallel_tool_use are accepted and have no effect: ' +
-      'prefixes are cached automatically. metadata.user_id acts as user_id does in chat completions.',
+      'cache_control, budget_tokens, disable_parallel_tool_use, container and mcp_servers are ' +
+      'accepted and have no effect: prefixes are cached automatically. metadata.user_id acts as user_id does in chat completions.',
     body: messagesRequestSchema,
     answer: anthropicMessageSchema,
     streams: true,

@@ -83,7 +83,8 @@ const generationFields = {
     .nullish(),
 };
 
-const textPartSchema = z.strictObject({ type: z.literal('text'), text: z.string() });
+const textOnly = 'the model reads and writes text only';
+const textPartSchema = z.strictObject({ type: z.literal('text', textOnly), text: z.string() });
 const contentSchema = z.union([z.string(), boundedArray(textPartSchema, { min: 1, max: 1024 })]);
 
 export const toolCallSchema = z.strictObject({
@@ -92,8 +93,12 @@ export const toolCallSchema = z.strictObject({
   function: z.strictObject({ name: z.string().min(1).max(64), arguments: z.string() }),
 });
 
+/** Of a participant. The chat formats have no names, so the model is not shown it. */
+const nameSchema = z.string().max(256).nullish();
+
 const assistantMessageSchema = z.strictObject({
   role: z.literal('assistant'),
+  name: nameSchema,
   content: contentSchema.nullish(),
   /** Reasoning of earlier turns is dropped by the chat format; with `prefix` it is continued. */
   reasoning_content: z.string().nullish(),
@@ -102,16 +107,20 @@ const assistantMessageSchema = z.strictObject({
   tool_calls: boundedArray(toolCallSchema, { min: 1, max: 128 }).nullish(),
   /** Present in OpenAI's own answers, which clients send back as history. */
   refusal: z.null().optional(),
+  audio: z.null(textOnly).optional(),
+  function_call: z.null('it was replaced by tool_calls').optional(),
+  annotations: z.array(z.unknown()).max(0, 'the model does not annotate').nullish(),
 });
 
 export const messageSchema = z.discriminatedUnion('role', [
-  z.strictObject({ role: z.literal('system'), content: contentSchema }),
+  z.strictObject({ role: z.literal('system'), name: nameSchema, content: contentSchema }),
   /** OpenAI's newer name of the system role. */
-  z.strictObject({ role: z.literal('developer'), content: contentSchema }),
-  z.strictObject({ role: z.literal('user'), content: contentSchema }),
+  z.strictObject({ role: z.literal('developer'), name: nameSchema, content: contentSchema }),
+  z.strictObject({ role: z.literal('user'), name: nameSchema, content: contentSchema }),
   assistantMessageSchema,
   z.strictObject({
     role: z.literal('tool'),
+    name: nameSchema,
     content: contentSchema,
     tool_call_id: z.string().min(1).max(256),
   }),

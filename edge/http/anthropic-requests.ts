@@ -63,8 +63,11 @@ function toMessages({ system, messages }: MessagesRequest): Message[] {
   const last = messages.at(-1);
   return messages.reduce<Message[]>((all, each) => {
     if (each.role === 'user') return [...all, ...fromUser(each)];
+    const said = fromAssistant(each);
+    const end = said.at(-1);
+    if (each !== last || end?.role !== 'assistant') return [...all, ...said];
     // A conversation that ends with the assistant is continued from its last words.
-    return [...all, { ...fromAssistant(each), ...(each === last && { prefix: true }) }];
+    return [...all, ...said.slice(0, -1), { ...end, prefix: true }];
   }, head);
 }
 
@@ -90,11 +93,38 @@ function fromUser({ content }: UserMessage): Message[] {
   return texts.length === 0 ? results : [...results, { role: 'user', content: toContent(texts) }];
 }
 
-function fromAssistant({ content }: AssistantMessage): Message {
-  if (typeof content === 'string') return { role: 'assistant', content };
-  const texts = content.filter((block) => block.type === 'text');
-  const thinking = content.filter((block) => block.type === 'thinking');
-  const calls = content.filter((block) => block.type === 'tool_use');
+type AssistantBlock = Exclude<AssistantMessage['content'], string>[number];
+
+/** What a search of another provider found stands between the words before and after it. */
+function fromAssistant({ content }: AssistantMessage): Message[] {
+  if (typeof content === 'string') return [{ role: 'assistant', content }];
+  const messages: Message[] = [];
+  let said: AssistantBlock[] = [];
+  for (const block of content) {
+    if (block.type !== 'web_search_tool_result') {
+      said.push(block);
+      continue;
+    }
+    if (said.length > 0) messages.push(fromBlocks(said));
+    said = [];
+    messages.push({ role: 'tool', tool_call_id: block.tool_use_id, content: foundText(block) });
+  }
+  return said.length > 0 ? [...messages, fromBlocks(said)] : messages;
+}
+
+function foundText({
+  content,
+}: Extract<AssistantBlock, { type: 'web_search_tool_result' }>): string {
+  if (!Array.isArray(content)) return `Error: ${content.error_code}`;
+  return content.map(({ title, url }) => [title, url].filter(Boolean).join('\n')).join('\n\n');
+}
+
+function fromBlocks(blocks: readonly AssistantBlock[]): Message {
+  const texts = blocks.filter((block) => block.type === 'text');
+  const thinking = blocks.filter((block) => block.type === 'thinking');
+  const calls = blocks.filter(
+    (block) => block.type === 'tool_use' || block.type === 'server_tool_use',
+  );
   return {
     role: 'assistant',
     content: texts.length === 0 ? null : toContent(texts),

@@ -16,7 +16,20 @@ import {
 /** @throws ApiError naming the parameter at fault. */
 export function parseChatRequest(json: unknown): InferenceRequest {
   const request = parseRequest(chatRequestSchema, json);
-  const { max_tokens, max_completion_tokens, parallel_tool_calls: _, ...others } = request;
+  const {
+    max_tokens,
+    max_completion_tokens,
+    parallel_tool_calls: _parallel,
+    metadata: _metadata,
+    modalities: _modalities,
+    prompt_cache_key: _cacheKey,
+    prompt_cache_retention: _retention,
+    verbosity: _verbosity,
+    safety_identifier: safetyIdentifier,
+    ...others
+  } = request;
+  const user = request.user ?? safetyIdentifier;
+  const tier = request.service_tier ? ({ service_tier: 'default' } as const) : {};
   if (max_tokens && max_completion_tokens && max_tokens !== max_completion_tokens) {
     throw new ApiError(
       'invalid_value',
@@ -27,7 +40,7 @@ export function parseChatRequest(json: unknown): InferenceRequest {
   return {
     ...commonParts(request),
     workerPath: '/v1/chat/completions',
-    workerBody: forWorker(others),
+    workerBody: forWorker({ ...others, ...(user && { user }) }),
     outputTokensStated: max_completion_tokens ?? max_tokens ?? null,
     prompts: 1,
     promptParts: chatParts(request),
@@ -35,8 +48,8 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     hasTools: usesTools(request),
     answer: {
       idPrefix: 'chatcmpl-',
-      encoder: (head) => createOpenAiEncoder(head, wantedUsage(request)),
-      builder: createChatAnswer,
+      encoder: (head) => createOpenAiEncoder({ ...head, ...tier }, wantedUsage(request)),
+      builder: (head) => createChatAnswer({ ...head, ...tier }),
     },
   };
 }

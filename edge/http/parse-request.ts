@@ -56,12 +56,21 @@ export function parseRequest<Schema extends z.ZodType>(
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError('invalid_json', 'The request body must be a JSON object.');
   }
-  const result = schema.safeParse(json, { reportInput: true });
+  const result = schema.safeParse(withoutNulls(json, api), { reportInput: true });
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw issue
     ? toError(issue, [], api)
     : new ApiError('invalid_value', 'The request is not valid.');
+}
+
+/** null means absent, also for a parameter that is not supported. */
+function withoutNulls(json: object, api: 'openai' | 'anthropic'): object {
+  const asked = Object.entries(json);
+  const kept = asked.filter(
+    ([key, value]) => value !== null || reasonUnsupported(key, api) === null,
+  );
+  return kept.length === asked.length ? json : Object.fromEntries(kept);
 }
 
 type Path = readonly PropertyKey[];
@@ -72,15 +81,24 @@ function toError(issue: core.$ZodIssue, parent: Path, api: 'openai' | 'anthropic
   if (issue.code === 'invalid_union') {
     const branch = bestBranch(issue.errors);
     if (branch) return toError(branch, path, api);
+    if (lacks(issue.input, path.at(-1))) return missing(name(path));
   }
   const param = name(path);
-  if (issue.input === undefined) {
-    return new ApiError('missing_required_parameter', `Missing required parameter: '${param}'.`, {
-      param,
-    });
-  }
+  if (issue.input === undefined) return missing(param);
   const code = issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value';
   return new ApiError(code, `Invalid '${param}': ${issue.message}.`, { param });
+}
+
+/** Of a union that is told apart by a property, such as a message by its role. */
+function lacks(input: unknown, key: PropertyKey | undefined): boolean {
+  const isObject = typeof input === 'object' && input !== null;
+  return isObject && key !== undefined && !Object.hasOwn(input, key);
+}
+
+function missing(param: string): ApiError {
+  return new ApiError('missing_required_parameter', `Missing required parameter: '${param}'.`, {
+    param,
+  });
 }
 
 function refuse(param: string, api: 'openai' | 'anthropic'): ApiError {

@@ -19,11 +19,32 @@ const userIdSchema = z
 const edgeFields = {
   user_id: userIdSchema.nullish(),
   store: z.literal(false, 'completions are not stored').nullish(),
-  service_tier: z.enum(['auto', 'default'], 'there is one tier').nullish(),
+  /** There is one tier; the answer says which one served it, as OpenAI's does. */
+  service_tier: z.enum(['auto', 'default', 'flex', 'priority', 'scale']).nullish(),
 };
+
+/** Of what is stored, and nothing is; checked as OpenAI does. */
+const metadataSchema = z
+  .record(z.string().max(64), z.string().max(512))
+  .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 pairs');
+
+const streamOptions = chatCompletionRequestSchema.shape.stream_options.unwrap().unwrap();
 
 export const chatRequestSchema = chatCompletionRequestSchema.extend({
   ...edgeFields,
+  stream_options: streamOptions
+    .extend({ include_obfuscation: z.literal(false, 'events are not padded').nullish() })
+    .nullish(),
+  metadata: metadataSchema.nullish(),
+  modalities: z.array(z.literal('text', 'the model writes text only')).length(1).nullish(),
+  /** Prefixes are found by themselves, in all of the account or within a user_id. */
+  prompt_cache_key: z.string().max(1_024).nullish(),
+  prompt_cache_retention: z
+    .literal(['in_memory', 'in-memory'], 'cached prefixes stay until their room is needed')
+    .nullish(),
+  /** OpenAI's newer name of `user`. */
+  safety_identifier: z.string().max(512).nullish(),
+  verbosity: z.literal('medium', 'the model has no levels of verbosity').nullish(),
   parallel_tool_calls: z.literal(true, 'the model decides how many tools it calls').nullish(),
 });
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
@@ -39,12 +60,18 @@ const cacheControlSchema = z.looseObject({ type: z.literal('ephemeral') }).nulli
 const textBlockSchema = z.strictObject({
   type: z.literal('text'),
   text: z.string(),
+  /** Of an earlier answer; the model is shown the text. */
+  citations: z.array(z.unknown()).nullish(),
   cache_control: cacheControlSchema,
 });
 
+function blocks<Blocks extends readonly [z.ZodObject, ...z.ZodObject[]]>(options: Blocks) {
+  return z.discriminatedUnion('type', options, 'the model reads text and the results of tools');
+}
+
 const resultContentSchema = z.union([z.string(), z.array(textBlockSchema).max(1024)]);
 
-const userBlockSchema = z.discriminatedUnion('type', [
+const userBlockSchema = blocks([
   textBlockSchema,
   z.strictObject({
     type: z.literal('tool_result'),
@@ -55,7 +82,7 @@ const userBlockSchema = z.discriminatedUnion('type', [
   }),
 ]);
 
-const assistantBlockSchema = z.discriminatedUnion('type', [
+const assistantBlockSchema = blocks([
   textBlockSchema,
   z.strictObject({ type: z.literal('thinking'), thinking: z.string(), signature: z.string() }),
   z.strictObject({ type: z.literal('redacted_thinking'), data: z.string() }),
@@ -64,6 +91,26 @@ const assistantBlockSchema = z.discriminatedUnion('type', [
     id: z.string().min(1).max(256),
     name: z.string().min(1).max(64),
     input: z.record(z.string(), z.unknown()),
+    caller: z.looseObject({ type: z.literal('direct') }).nullish(),
+    cache_control: cacheControlSchema,
+  }),
+  /** A search that the provider of an earlier answer ran, and what it found. */
+  z.strictObject({
+    type: z.literal('server_tool_use'),
+    id: z.string().min(1).max(256),
+    name: z.string().min(1).max(64),
+    input: z.record(z.string(), z.unknown()),
+    caller: z.looseObject({ type: z.string() }).nullish(),
+    cache_control: cacheControlSchema,
+  }),
+  z.strictObject({
+    type: z.literal('web_search_tool_result'),
+    tool_use_id: z.string().min(1).max(256),
+    content: z.union([
+      z.array(z.looseObject({ title: z.string().nullish(), url: z.string().nullish() })).max(1024),
+      z.looseObject({ error_code: z.string() }),
+    ]),
+    caller: z.looseObject({ type: z.string() }).nullish(),
     cache_control: cacheControlSchema,
   }),
 ]);
@@ -85,6 +132,8 @@ const anthropicToolSchema = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
   description: z.string().nullish(),
   input_schema: z.looseObject({ type: z.literal('object') }),
+  /** Arguments are streamed as they are generated in any case. */
+  eager_input_streaming: z.boolean().nullish(),
   cache_control: cacheControlSchema,
 });
 
@@ -101,8 +150,8 @@ export const messagesRequestSchema = z.strictObject({
     .max(stopStringsMax)
     .nullish(),
   stream: z.boolean().nullish(),
-  temperature: z.number().min(0).max(1).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  temperature: z.number().min(0).max(2).nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
   top_k: z.int().min(0).nullish(),
   /** The budget has no effect: reasoning counts towards max_tokens. */
   thinking: z
@@ -130,6 +179,9 @@ export const messagesRequestSchema = z.strictObject({
     .nullish(),
   metadata: z.strictObject({ user_id: z.string().min(1).max(512).nullish() }).nullish(),
   service_tier: z.enum(['auto', 'standard_only'], 'there is one tier').nullish(),
+  /** Ignored, as DeepSeek does: nothing runs here but the model. */
+  container: z.union([z.string(), z.looseObject({})]).nullish(),
+  mcp_servers: z.array(z.looseObject({})).max(64).nullish(),
   cache_control: cacheControlSchema,
 });
 export type MessagesRequest = z.infer<typeof messagesRequestSchema>;

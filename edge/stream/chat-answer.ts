@@ -57,6 +57,7 @@ export function createChatAnswer(head: AnswerHead): AnswerBuilder {
       object: 'chat.completion',
       ...rest,
       model: head.model,
+      ...(head.service_tier && { service_tier: head.service_tier }),
       // flatMap, unlike map, leaves out the places of choices that never came.
       choices: choices.flatMap(toWire),
       usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },

@@ -13,6 +13,8 @@ export interface Chunk {
 export interface AnswerHead {
   readonly id: string;
   readonly model: string;
+  /** To a client that asked for one. */
+  readonly service_tier?: 'default';
 }
 
 /** The end of an answer: what it used and what that costs. */

@@ -25,9 +25,6 @@ const reasons: Readonly<Record<string, string>> = {
   user_id: 'use cache_salt for isolation and user for the log',
   verbosity: 'the model has no levels of verbosity',
   web_search_options: 'the worker does not search the web',
-  'messages[].name': "the model's chat format has no names",
-  'messages[].audio': 'the model reads and writes text only',
-  'messages[].function_call': 'it was replaced by tool_calls',
 };
 
 /** `null` if the parameter is not known at all. `param` may hold indices: `messages[0].name`. */

@@ -44,10 +44,27 @@ describe('a chat completion', () => {
     [{ ...chat, stream_options: { include_usage: true } }, 422, 'invalid_value', 'stream_options'],
     [{ ...chat, messages: [] }, 422, 'invalid_value', 'messages'],
     [
-      { ...chat, messages: [{ role: 'user', content: 'x', name: 'Bob' }] },
+      { ...chat, messages: [{ content: 'x' }] },
       400,
-      'unsupported_parameter',
-      'messages[0].name',
+      'missing_required_parameter',
+      'messages[0].role',
+    ],
+    [
+      { ...chat, messages: [{ role: 'assistant', content: 'x', audio: { id: 'a' } }] },
+      400,
+      'invalid_type',
+      'messages[0].audio',
+    ],
+    [{ ...chat, service_tier: 'gold' }, 422, 'invalid_value', 'service_tier'],
+    [{ ...chat, prompt_cache_retention: '24h' }, 422, 'invalid_value', 'prompt_cache_retention'],
+    [{ ...chat, modalities: ['text', 'audio'] }, 422, 'invalid_value', 'modalities'],
+    [{ ...chat, verbosity: 'low' }, 422, 'invalid_value', 'verbosity'],
+    [{ ...chat, metadata: { a: 1 } }, 400, 'invalid_type', 'metadata.a'],
+    [
+      { ...chat, stream: true, stream_options: { include_obfuscation: true } },
+      422,
+      'invalid_value',
+      'stream_options.include_obfuscation',
     ],
     [
       { ...chat, messages: [{ role: 'wizard', content: 'x' }] },
@@ -68,7 +85,7 @@ describe('a chat completion', () => {
     ];
     const error = await errorOf('/v1/chat/completions', { ...chat, messages });
     expect(error.param).toMatch(/^messages\[0\]\.content\[0\]/);
-    expect(error.message).toContain('text');
+    expect(error.message).toContain('the model reads and writes text only');
   });
 
   test('what is nested too deeply is refused, wherever it stands', async () => {
@@ -133,13 +150,13 @@ describe('a completion', () => {
 describe("a message in Anthropic's protocol", () => {
   test.each([
     [chat, 400, "'max_tokens'"],
-    [{ ...claude, temperature: 1.5 }, 422, "'temperature'"],
-    [{ ...claude, mcp_servers: [] }, 400, 'tools are called by the client'],
+    [{ ...claude, temperature: 2.5 }, 422, "'temperature'"],
+    [{ ...claude, inference_geo: 'us' }, 400, 'the operator decides where the workers are'],
     [{ ...claude, top_n: 3 }, 400, "'top_n'"],
     [
       { ...claude, messages: [{ role: 'user', content: [{ type: 'image', source: {} }] }] },
       422,
-      'messages[0].content[0]',
+      "'messages[0].content[0].type': the model reads text and the results of tools",
     ],
     [{ ...claude, messages: [{ role: 'system', content: 'x' }] }, 422, 'messages[0].role'],
   ])('%j is refused', async (body, status, message) => {

@@ -4,7 +4,7 @@ import {
   chatCompletionRequestSchema,
   completionRequestSchema,
 } from '../../../gpu-worker/protocol.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge-harness.ts';
+import { dataOf, startHarness, testModel, type Harness } from '../../support/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());
@@ -62,6 +62,63 @@ test('every documented parameter of a chat completion reaches the worker', async
   expect(headers.authorization).toBe('Bearer worker-token');
   expect(headers['x-api-key']).toBeUndefined();
 });
+
+test('what OpenAI and DeepSeek document and what needs nothing done is accepted', async () => {
+  edge = await startHarness();
+  const history = {
+    role: 'assistant',
+    content: 'Hi.',
+    annotations: [],
+    audio: null,
+    function_call: null,
+    refusal: null,
+    tool_calls: null,
+  };
+  const question = { role: 'user', content: 'Who?', name: 'bob' };
+  const { body } = await sent('/v1/chat/completions', {
+    model: testModel,
+    messages: [{ role: 'user', content: 'Hello.' }, history, question],
+    metadata: { trace: 't1' },
+    modalities: ['text'],
+    prompt_cache_key: 'k',
+    prompt_cache_retention: 'in_memory',
+    safety_identifier: 'user-7',
+    verbosity: 'medium',
+    stream_options: null,
+    // Not supported, and not asked for.
+    audio: null,
+    functions: null,
+    prediction: null,
+    web_search_options: null,
+  });
+  expect(body).toEqual({
+    model: testModel,
+    messages: [{ role: 'user', content: 'Hello.' }, history, question],
+    user: 'user-7',
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+    cache_salt: expect.any(String),
+  });
+  expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
+});
+
+test.each(['auto', 'flex', 'priority'])(
+  'a client that asks for the tier %s is told which one served it',
+  async (tier) => {
+    edge = await startHarness();
+    const whole = await edge.post('/v1/chat/completions', { ...chat, service_tier: tier });
+    expect(await whole.json()).toMatchObject({ service_tier: 'default' });
+    const body = { ...chat, service_tier: tier, stream: true };
+    const events = dataOf(await (await edge.post('/v1/chat/completions', body)).text());
+    expect(events.slice(0, -1).map((event) => JSON.parse(event).service_tier)).toEqual(
+      events.slice(0, -1).map(() => 'default'),
+    );
+    expect(await (await edge.post('/v1/chat/completions', chat)).json()).not.toHaveProperty(
+      'service_tier',
+    );
+    expect(edge.worker.requests.at(0)?.body).not.toHaveProperty('service_tier');
+  },
+);
 
 test('every documented parameter of a completion reaches the worker', async () => {
   edge = await startHarness();
@@ -196,6 +253,73 @@ test("Anthropic's messages become a chat completion", async () => {
     ],
     tool_choice: { type: 'function', function: { name: 'weather' } },
   });
+});
+
+test("what Anthropic's protocol knows and what needs nothing done is accepted", async () => {
+  edge = await startHarness();
+  const search = { type: 'server_tool_use', id: 's1', name: 'web_search', input: { query: 'sea' } };
+  const found = {
+    type: 'web_search_tool_result',
+    tool_use_id: 's1',
+    content: [
+      {
+        type: 'web_search_result',
+        title: 'The sea',
+        url: 'https://sea.test',
+        encrypted_content: 'x',
+      },
+      { type: 'web_search_result', title: 'Waves', url: 'https://waves.test' },
+    ],
+  };
+  const answer = {
+    type: 'text',
+    text: 'It is deep.',
+    citations: [{ type: 'web_search_result_location' }],
+  };
+  const { body } = await sent('/anthropic/v1/messages', {
+    model: testModel,
+    max_tokens: 9,
+    temperature: 1.5,
+    top_p: 0,
+    container: 'c1',
+    mcp_servers: [{ type: 'url', name: 'm', url: 'https://m.test' }],
+    context_management: null,
+    inference_geo: null,
+    tools: [{ name: 'f', input_schema: { type: 'object' }, eager_input_streaming: true }],
+    messages: [
+      { role: 'user', content: 'Search.' },
+      { role: 'assistant', content: [{ type: 'text', text: 'I look.' }, search, found, answer] },
+      { role: 'user', content: 'And?' },
+      {
+        role: 'assistant',
+        content: [
+          { ...search, id: 's2' },
+          { ...found, tool_use_id: 's2', content: { type: 'error', error_code: 'unavailable' } },
+        ],
+      },
+    ],
+  });
+  const call = (id: string) => ({
+    id,
+    type: 'function',
+    function: { name: 'web_search', arguments: '{"query":"sea"}' },
+  });
+  expect(body).toMatchObject({ temperature: 1.5, top_p: 0 });
+  expect(body.messages).toEqual([
+    { role: 'user', content: 'Search.' },
+    { role: 'assistant', content: 'I look.', tool_calls: [call('s1')] },
+    {
+      role: 'tool',
+      tool_call_id: 's1',
+      content: 'The sea\nhttps://sea.test\n\nWaves\nhttps://waves.test',
+    },
+    { role: 'assistant', content: 'It is deep.' },
+    { role: 'user', content: 'And?' },
+    { role: 'assistant', content: null, tool_calls: [call('s2')] },
+    { role: 'tool', tool_call_id: 's2', content: 'Error: unavailable' },
+  ]);
+  expect(body).not.toHaveProperty('mcp_servers');
+  expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
 });
 
 test('a conversation that grows is sent where its prefix is, and the index learns the reply', async () => {

@@ -52,7 +52,7 @@ const badChats: [object, string][] = [
     { ...chat, messages: [{ role: 'user', content: [{ type: 'text', text: 5 }] }] },
     'messages[0].content[0].text',
   ],
-  [{ ...chat, messages: [{ ...user, name: 'Ada' }] }, 'messages[0].name'],
+  [{ ...chat, messages: [{ ...user, surname: 'Ada' }] }, 'messages[0].surname'],
   [{ ...chat, messages: [{ ...user, extra: 1 }] }, 'messages[0].extra'],
   [{ ...chat, messages: [user, { role: 'assistant' }] }, 'messages[1].content'],
   [{ ...chat, messages: [{ role: 'system', content: 'only' }] }, 'messages'],
