@@ -138,7 +138,9 @@ export interface Settlement {
 /** A hold that is still open after its time: to be settled from a worker's journal, or voided. */
 export interface OpenHold {
   readonly requestId: string;
+  /** null: it was never placed. */
   readonly worker: string | null;
+  /** null as well when the worker keeps no journal. */
   readonly workerUrl: string | null;
   readonly openedAtMs: number;
 }
@@ -196,7 +198,8 @@ export interface Tenant {
     requestId: string;
     worker: string;
     epoch: number;
-    workerUrl: string;
+    /** null: it keeps no journal that could be asked. */
+    workerUrl: string | null;
     chain: readonly PrefixKey[];
     /** The client is told of the answer before it is settled, so its hold has to outlive the power. */
     durable?: boolean;

@@ -110,7 +110,8 @@ async function* relay(
     if (place.kind === 'no-worker')
       throw noWorkerError(retryAfterSeconds ?? place.retryAfterSeconds);
 
-    const { worker, epoch, url: workerUrl } = place;
+    const { worker, epoch } = place;
+    const workerUrl = place.hasJournal ? place.url : null;
     ending.placed(place);
     if (ending.stop.aborted) {
       finishFlight(services, requestId, worker);

@@ -67,7 +67,7 @@ export function createHolds(db: SyncDb) {
     readonly requestId: string;
     readonly worker: string;
     readonly epoch: number;
-    readonly workerUrl: string;
+    readonly workerUrl: string | null;
   }): boolean {
     return statements.place.get(input) !== undefined;
   }

@@ -357,3 +357,20 @@ test('a stream says nothing before its hold would outlive a power cut; a whole a
   expect(contentOf(await readAll(await answer))).toBe(words.join(''));
   expect(durable).toEqual([false, true]);
 });
+
+test.each([true, false])(
+  'a hold remembers whom to ask only where there is a journal (%s)',
+  async (hasJournal) => {
+    edge = await startHarness({ scripts: [{ ...script, queuedMs: 60_000 }], hasJournal });
+    const leave = new AbortController();
+    const answer = edge.post('/v1/chat/completions', body(true), { signal: leave.signal });
+    await expect.poll(() => edge.worker.requests.length).toBe(1);
+    const [hold] = await edge.tenant.openHolds(0);
+    expect(hold).toMatchObject({
+      worker: 'worker-0',
+      workerUrl: hasJournal ? edge.worker.url : null,
+    });
+    leave.abort();
+    await answer;
+  },
+);

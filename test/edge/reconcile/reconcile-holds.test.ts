@@ -103,6 +103,19 @@ test('a request that was never placed is voided in full', async () => {
   expect(await tenant.balance()).toEqual(before);
 });
 
+test('an engine of another make is never asked: its hold is voided once no answer can be under way', async () => {
+  const { tenant, context, admit, clock, resolved, asked } = await open();
+  await admit('r1', false);
+  const place = { requestId: 'r1', worker: 'vllm', epoch: 1, workerUrl: null, chain: [] };
+  await tenant.placed(place);
+  clock.advance(holdMs);
+  expect((await reconcileHolds(context, holdMs)).left).toBe(1);
+  clock.advance(unknownMsMax);
+  expect((await reconcileHolds(context, holdMs)).voided).toBe(1);
+  expect((await resolved('r1'))?.kind).toBe('voided');
+  expect(asked).toEqual([]);
+});
+
 test('a request that runs keeps its hold, unless it runs for longer than journals are kept', async () => {
   const { context, admit, clock } = await open({ r1: () => journal('running', 7) });
   await admit('r1');
