@@ -6,6 +6,7 @@ import { balance } from './balance.ts';
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
 import { countTokens } from './count-tokens.ts';
+import { crossOrigin } from './cross-origin.ts';
 import { messages } from './messages.ts';
 import { getModel, listModels } from './models.ts';
 import { quote } from './quote.ts';
@@ -35,6 +36,7 @@ export function mountPublicApi(app: App, services: Services): void {
     '/openapi.json': reference.json,
     '/docs': reference.page,
   };
+  for (const path of [...Object.keys(posts), ...Object.keys(gets)]) app.use(path, crossOrigin);
   for (const [path, handler] of Object.entries(posts)) {
     app.post(path, handler);
     app.all(path, refuseMethod('POST'));
