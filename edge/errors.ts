@@ -17,6 +17,7 @@ export type ErrorStatus =
   | 405
   | 409
   | 413
+  | 415
   | 422
   | 429
   | 499
@@ -59,6 +60,7 @@ export const errorTable = {
     means: 'The request with this idempotency key was billed; its answer is not kept.',
   },
   request_too_large: { status: 413, means: 'The body is too large.' },
+  unsupported_encoding: { status: 415, means: 'The body is compressed.' },
   invalid_value: { status: 422, means: 'A parameter has a value that is not allowed.' },
   idempotency_key_reused: {
     status: 422,
@@ -84,6 +86,7 @@ const types: Record<ErrorStatus, { readonly openAi: string; readonly anthropic: 
   405: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   409: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   413: { openAi: 'invalid_request_error', anthropic: 'request_too_large' },
+  415: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   422: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   429: { openAi: 'rate_limit_error', anthropic: 'rate_limit_error' },
   499: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },

@@ -31,14 +31,7 @@ export const moneyEndpoints: readonly Endpoint[] = [
     },
     async ({ services, params, body }) => {
       const { tenant } = await knownTenant(services, params.tenant);
-      const credited = await tenant.credit({
-        kind: body.kind,
-        amountNanoUsd: body.amount_nano_usd,
-        // A source of the operator's can never be mistaken for a payment.
-        source: `operator:${body.source}`,
-        note: body.note ?? '',
-      });
-      return { credited };
+      return { credited: await credit(tenant, body) };
     },
   ),
   jsonEndpoint(
@@ -109,6 +102,30 @@ export const moneyEndpoints: readonly Endpoint[] = [
     },
   ),
 ];
+
+async function credit(
+  tenant: Tenant,
+  body: {
+    readonly kind: 'granted' | 'topped-up';
+    readonly amount_nano_usd: number;
+    readonly source: string;
+    readonly note?: string | undefined;
+  },
+): Promise<boolean> {
+  try {
+    return await tenant.credit({
+      kind: body.kind,
+      amountNanoUsd: body.amount_nano_usd,
+      // A source of the operator's can never be mistaken for a payment.
+      source: `operator:${body.source}`,
+      note: body.note ?? '',
+    });
+  } catch (cause) {
+    const { granted, toppedUp } = await tenant.balance();
+    if (Number.isSafeInteger(granted + toppedUp + body.amount_nano_usd)) throw cause;
+    throw new ApiError('conflict', 'No balance can pass 9,007,199 USD.', { cause });
+  }
+}
 
 async function correct(
   tenant: Tenant,

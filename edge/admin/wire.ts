@@ -16,6 +16,7 @@ const unixMs = z.int().min(0).describe('Unix milliseconds');
 export const daySchema = z
   .string()
   .regex(/^\d{4}-\d{2}-\d{2}$/, 'expected YYYY-MM-DD')
+  .refine(isDay, 'expected a day that there is')
   .describe('UTC');
 
 const limit = z.int().min(0).max(1_000_000_000).nullable();
@@ -223,4 +224,10 @@ function wireCounts(usage: UsageRow['usage']) {
     output_text: usage.outputText,
     output_reasoning: usage.outputReasoning,
   };
+}
+
+/** 2026-02-30 is none: it would be read as the second of March. */
+function isDay(text: string): boolean {
+  const ms = Date.parse(`${text}T00:00:00Z`);
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text);
 }

@@ -10,13 +10,19 @@ export interface JsonBody {
   readonly bytes: Uint8Array;
 }
 
-/** @throws ApiError 413 before more than `bytesMax` are kept, 400 if it is not JSON. */
+/**
+ * @throws ApiError 413 before more than `bytesMax` are kept, 415 if it is compressed, 400 if it is not
+ * JSON, 499 if the client breaks off.
+ */
 export async function readJson(c: AppContext, bytesMax: number): Promise<JsonBody> {
   const tooLarge = () => new ApiError('request_too_large', `The body exceeds ${bytesMax} bytes.`);
   const length = c.req.header('content-length');
   if (length !== undefined && Number(length) > bytesMax) throw tooLarge();
-  const bytes =
-    length === undefined ? await readBounded(c.req.raw.body, bytesMax) : await readAll(c);
+  const encoding = c.req.header('content-encoding') ?? 'identity';
+  if (encoding !== 'identity') {
+    throw new ApiError('unsupported_encoding', 'The body must be sent uncompressed.');
+  }
+  const bytes = await readBody(c, length === undefined ? bytesMax : null);
   if (bytes === null || bytes.length > bytesMax) throw tooLarge();
   try {
     return { json: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), bytes };
@@ -26,9 +32,15 @@ export async function readJson(c: AppContext, bytesMax: number): Promise<JsonBod
   }
 }
 
-/** The length was stated and is within bounds; the server reads no more than was stated. */
-async function readAll(c: AppContext): Promise<Uint8Array> {
-  return new Uint8Array(await c.req.arrayBuffer());
+/** @param bytesMax null: the length was stated, and the server reads no more than that. */
+async function readBody(c: AppContext, bytesMax: number | null): Promise<Uint8Array | null> {
+  try {
+    return bytesMax === null
+      ? new Uint8Array(await c.req.arrayBuffer())
+      : await readBounded(c.req.raw.body, bytesMax);
+  } catch (cause) {
+    throw new ApiError('client_left', 'The client broke the request off.', { cause });
+  }
 }
 
 /** null if there is more than `bytesMax`. */

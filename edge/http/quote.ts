@@ -22,7 +22,9 @@ export const quote = (services: Services) => async (c: AppContext) => {
     request,
   });
   const hits = await services.tenant(key.tenant).prefixHits(order.chain);
-  const prompt = promptEstimate(order);
+  const { price, promptTokensMax, outputTokensMax } = order;
+  // No worker takes more than its context, however long the text is.
+  const prompt = Math.min(promptEstimate(order), promptTokensMax);
   const hit = tokensIn(Math.max(0, ...hits.map(({ bytes }) => bytes)));
   const cached = Math.min(prompt, hit - (hit % billedBlockTokens));
   const input = {
@@ -31,7 +33,6 @@ export const quote = (services: Services) => async (c: AppContext) => {
     outputText: 0,
     outputReasoning: 0,
   };
-  const { price, promptTokensMax, outputTokensMax } = order;
   return c.json({
     object: 'quote',
     model: order.model.id,

@@ -151,6 +151,23 @@ test('prices of the past, of unknown models and of a taken id are refused', asyn
   expect((await call('POST', '/prices', price)).status).toBe(409);
 });
 
+test('a credit beyond what a balance can be is refused, and changes nothing', async () => {
+  const credit = (source: string, amount: number) =>
+    call('POST', '/tenants/acme/credits', { kind: 'granted', amount_nano_usd: amount, source });
+  const before = await harness.tenant.balance();
+  const { status, json } = await credit('huge', Number.MAX_SAFE_INTEGER);
+  expect(status).toBe(409);
+  expect(json.error.message).toContain('9,007,199 USD');
+  expect(await harness.tenant.balance()).toEqual(before);
+  expect((await credit('huge', 5)).json).toEqual({ credited: true });
+});
+
+test('a day that there is not is refused', async () => {
+  expect((await call('GET', '/export/usage?from=2026-02-30')).status).toBe(422);
+  expect((await call('GET', '/export/usage?from=2026-13-01')).status).toBe(422);
+  expect((await call('GET', '/export/usage?from=2028-02-29')).status).toBe(200);
+});
+
 test('an engine is added, changed and removed, and no answer holds its token', async () => {
   const engine = { id: 'vllm', url: 'http://vllm.test:8000/', token: 'secret-of-vllm' };
   const made = await call('POST', '/workers', engine);

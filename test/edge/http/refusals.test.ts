@@ -123,6 +123,25 @@ describe('a chat completion', () => {
     expect((await edge.app.request(request)).status).toBe(413);
   });
 
+  test('a compressed body is said to be one', async () => {
+    const headers = { 'content-encoding': 'gzip' };
+    const answer = await edge.post('/v1/chat/completions', chat, { headers });
+    expect(answer.status).toBe(415);
+    expect(await answer.json()).toMatchObject({ error: { code: 'unsupported_encoding' } });
+  });
+
+  test('a client that breaks its request off is no fault of ours, and costs nothing', async () => {
+    const body = new ReadableStream({
+      pull: (controller) => controller.error(new Error('connection reset')),
+    });
+    const headers = { authorization: `Bearer ${edge.apiKey}` };
+    // As the types of Node's fetch have it, and not those of the web.
+    const init = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
+    const answer = await edge.app.request('/v1/chat/completions', init);
+    expect(answer.status).toBe(499);
+    expect(edge.logged).toEqual([]);
+  });
+
   test('bytes that are no UTF-8 are no JSON', async () => {
     const response = await edge.app.request('/v1/chat/completions', {
       method: 'POST',

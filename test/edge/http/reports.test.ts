@@ -170,3 +170,11 @@ test('amounts and durations are written as their readers expect', () => {
     '1h1m1s',
   ]);
 });
+
+test('a quote of a prompt beyond the context expects no more than the context', async () => {
+  edge = await startHarness();
+  const messages = [{ role: 'user', content: 'a '.repeat(1_000_000) }];
+  const quote = await (await edge.post('/v1/quote', { ...chat, messages })).json();
+  expect(quote.prompt_tokens_estimate).toBe(65_536);
+  expect(quote.input_cost_estimate_nano_usd).toBeLessThanOrEqual(quote.max_cost_nano_usd);
+});
