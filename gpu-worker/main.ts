@@ -22,6 +22,7 @@ import type { HeartbeatSender } from './http/heartbeat.ts';
 import { createLifecycle } from './http/lifecycle.ts';
 import type { Lifecycle, ServedModel } from './http/lifecycle.ts';
 import { createMetrics } from './http/metrics.ts';
+import { createOutputGrammars } from './http/output-grammar.ts';
 import { listen, onStopSignal } from './http/server.ts';
 import { defaultHttpSettings } from './http/services.ts';
 import { shutDown } from './http/shut-down.ts';
@@ -123,6 +124,7 @@ async function openServedModel(
     created: Math.floor(Date.now() / 1000),
     engine,
     ...text,
+    outputGrammars: createOutputGrammars(text),
   };
 }
 

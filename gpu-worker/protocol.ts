@@ -15,6 +15,18 @@ export const stopStringsMax = 16;
 export const stopStringCharactersMax = 256;
 export const logprobsMax = 20;
 
+/** DeepSeek's and OpenAI's words together. */
+export const reasoningEfforts = [
+  'none',
+  'minimal',
+  'low',
+  'medium',
+  'high',
+  'xhigh',
+  'max',
+  'ultra',
+] as const;
+
 /** Ids travel in headers, logs and journals. */
 export const requestIdSchema = z.string().regex(/^[A-Za-z0-9._:-]{1,128}$/);
 
@@ -41,6 +53,22 @@ const streamOptionsSchema = z.strictObject({
   /** Every event carries the usage so far. */
   continuous_usage_stats: z.boolean().nullish(),
 });
+
+/** JSON of any object, or of the schema; the answer is held to it token by token. */
+export const responseFormatSchema = z.discriminatedUnion('type', [
+  z.strictObject({ type: z.literal('text') }),
+  z.strictObject({ type: z.literal('json_object') }),
+  z.strictObject({
+    type: z.literal('json_schema'),
+    json_schema: z.strictObject({
+      name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+      description: z.string().nullish(),
+      schema: z.record(z.string(), z.unknown()),
+      /** Answers are held to the schema in either case. */
+      strict: z.boolean().nullish(),
+    }),
+  }),
+]);
 
 /** Fields that chat completions and completions have in common. */
 const generationFields = {
@@ -78,9 +106,7 @@ const generationFields = {
   cache_salt: z.string().min(1).max(512).nullish(),
   /** The operator's end user; written to the request log. */
   user: z.string().max(512).nullish(),
-  response_format: z
-    .looseObject({ type: z.enum(['text', 'json_object', 'json_schema']) })
-    .nullish(),
+  response_format: responseFormatSchema.nullish(),
 };
 
 const textOnly = 'the model reads and writes text only';
@@ -132,6 +158,7 @@ export const toolSchema = z.strictObject({
     name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
     description: z.string().nullish(),
     parameters: z.record(z.string(), z.unknown()).nullish(),
+    /** Whether the arguments of every call are held to the parameters' schema. */
     strict: z.boolean().nullish(),
   }),
 });
@@ -154,9 +181,17 @@ export const chatCompletionRequestSchema = z.strictObject({
   top_logprobs: z.int().min(0).max(logprobsMax).nullish(),
   /** Off unless asked for. */
   thinking: z.strictObject({ type: z.enum(['enabled', 'disabled']) }).nullish(),
+  /**
+   * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; the models know
+   * one depth of it.
+   */
+  reasoning_effort: z.enum(reasoningEfforts).nullish(),
   chat_template_kwargs: z.strictObject({ thinking: z.boolean().nullish() }).nullish(),
   tools: boundedArray(toolSchema, { min: 1, max: 128 }).nullish(),
+  /** A function that has to be called is called after any reasoning. */
   tool_choice: toolChoiceSchema.nullish(),
+  /** `false`: at most one call. */
+  parallel_tool_calls: z.boolean().nullish(),
 });
 
 /**
@@ -168,6 +203,7 @@ export const tokenizeRequestSchema = chatCompletionRequestSchema.pick({
   messages: true,
   thinking: true,
   chat_template_kwargs: true,
+  reasoning_effort: true,
   tools: true,
   tool_choice: true,
 });
@@ -224,6 +260,7 @@ export type ChatCompletionRequest = z.infer<typeof chatCompletionRequestSchema>;
 export type CompletionRequest = z.infer<typeof completionRequestSchema>;
 export type TokenizeRequest = z.infer<typeof tokenizeRequestSchema>;
 export type Message = z.infer<typeof messageSchema>;
+export type ResponseFormat = z.infer<typeof responseFormatSchema>;
 export type Tool = z.infer<typeof toolSchema>;
 export type ToolCall = z.infer<typeof toolCallSchema>;
 

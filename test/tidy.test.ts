@@ -28,16 +28,23 @@ const layers: Record<string, readonly string[]> = {
   'edge/': ['db/', 'gpu-worker/protocol.ts'],
   'gpu-worker/protocol.ts': [],
   'gpu-worker/tokenizer/': [],
+  'gpu-worker/grammar/': [],
   'gpu-worker/backend/': [],
   'gpu-worker/weights/': ['gpu-worker/backend/backend.ts'],
   'gpu-worker/model/': ['gpu-worker/backend/backend.ts', 'gpu-worker/backend/draw.ts'],
   'gpu-worker/engine/': [
     'gpu-worker/backend/backend.ts',
     'gpu-worker/backend/draw.ts',
+    'gpu-worker/grammar/',
     'gpu-worker/model/',
     'gpu-worker/tokenizer/',
   ],
-  'gpu-worker/http/': ['gpu-worker/engine/', 'gpu-worker/protocol.ts', 'gpu-worker/tokenizer/'],
+  'gpu-worker/http/': [
+    'gpu-worker/engine/',
+    'gpu-worker/grammar/',
+    'gpu-worker/protocol.ts',
+    'gpu-worker/tokenizer/',
+  ],
   'test/oracle/': ['test/support/'],
 };
 

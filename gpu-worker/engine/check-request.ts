@@ -48,6 +48,10 @@ function firstInvalid(request: EngineRequest, { vocabSize }: RequestBounds): str
       isCount(request.promptLogprobs ?? 0, vocabSize),
       `prompt logprobs must be in 0..${vocabSize}, not ${request.promptLogprobs}`,
     ],
+    [
+      request.grammar === null || !request.ignoreEnd,
+      'an answer in a grammar ends where the grammar does, so its end can’t be ignored',
+    ],
     [sampling.temperature >= 0 && sampling.temperature < Infinity, 'temperature is below 0'],
     [sampling.topP > 0 && sampling.topP <= 1, 'top_p is not in (0, 1]'],
     [isCount(sampling.topK, Number.MAX_SAFE_INTEGER), 'top_k is not an integer of at least 0'],

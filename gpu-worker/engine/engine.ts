@@ -16,6 +16,7 @@ import type { Model } from '../model/model.ts';
 import { BatchBuilder } from './batch.ts';
 import { BlockManager } from './block-manager.ts';
 import { checkRequest } from './check-request.ts';
+import { Constraints } from './constraint.ts';
 import { Generation } from './generation.ts';
 import type { Choice } from './generation.ts';
 import type { TokenText } from './output.ts';
@@ -62,6 +63,7 @@ export class EngineLoop {
   readonly #scheduler: Scheduler;
   readonly #batches: BatchBuilder;
   readonly #scratch: SamplerScratch;
+  readonly #constraints: Constraints;
   readonly #generations = new Map<string, Generation>();
   readonly #counters: { -readonly [Name in keyof EngineCounters]: number };
   /** Of the step or call in progress. */
@@ -82,6 +84,7 @@ export class EngineLoop {
     });
     this.#batches = new BatchBuilder({ rowsMax: limits.stepTokensMax });
     this.#scratch = createSamplerScratch(model.vocabSize);
+    this.#constraints = new Constraints({ ...services, vocabSize: model.vocabSize });
     this.#counters = {
       steps: 0,
       promptTokens: 0,
@@ -108,10 +111,11 @@ export class EngineLoop {
       return [refusal(request, error)];
     }
     const { tokenText, endTokens, drawSeed } = this.#services;
+    const constraints = this.#constraints;
     const seed = request.sampling.seed ?? drawSeed();
     const serial = this.#nextSerial;
     this.#nextSerial += request.choices;
-    const generation = new Generation(request, { tokenText, endTokens, serial, seed });
+    const generation = new Generation(request, { tokenText, endTokens, constraints, serial, seed });
     this.#generations.set(request.id, generation);
     // The prompt is computed once: the other choices find it in the prefix cache.
     for (const { sequence } of generation.choices) {
@@ -185,7 +189,7 @@ export class EngineLoop {
       const generation = this.#generationOf(span.sequence);
       for (let row = 0; row < span.scoredRows.length; row++) {
         if (generation.scorePrompt(rowOf(logits, row, model.vocabSize))) continue;
-        this.#fail(generation, 'the model gave no valid logits for a prompt token');
+        this.#fail(generation, { message: 'the model gave no valid logits for a prompt token' });
         break;
       }
       span.sequence.scored += span.scoredRows.length;
@@ -231,8 +235,8 @@ export class EngineLoop {
           logits === null || drawn.has(span) ? null : rowOf(logits, row++, model.vocabSize);
         // Another choice of the same request may have failed just now.
         if (sequence.state === 'ended') continue;
-        const token = own === null ? (drawn.get(span) ?? null) : this.#drawFrom(own, sequence);
-        this.#take(sequence, token, own);
+        if (own === null) this.#take(sequence, drawn.get(span) ?? null, null);
+        else this.#drawFrom(own, sequence);
       }
     }
   }
@@ -247,11 +251,19 @@ export class EngineLoop {
     return new Map(spans.map((span, i) => [span, tokens[i] ?? null]));
   }
 
-  #drawFrom(logits: Float32Array, sequence: Sequence): number | null {
+  #drawFrom(logits: Float32Array, sequence: Sequence): void {
     const generation = this.#generationOf(sequence);
-    const history = generation.historyOf(generation.choices[sequence.choice]);
+    const choice = generation.choices[sequence.choice];
+    const allowed = choice.constraint?.allowed() ?? null;
+    if (allowed === null && choice.constraint !== null) {
+      const reason = 'the answer can be read in too many ways by the schema that it has to fit';
+      this.#fail(generation, { kind: 'invalid', message: reason });
+      return;
+    }
+    const context = { history: generation.historyOf(choice), allowed };
+    const draw = (): number => this.#unitOf(sequence);
     const { sampling } = generation.request;
-    return sampleToken(logits, sampling, history, () => this.#unitOf(sequence), this.#scratch);
+    this.#take(sequence, sampleToken(logits, sampling, context, draw, this.#scratch), logits);
   }
 
   #unitOf(sequence: Sequence): number {
@@ -263,7 +275,7 @@ export class EngineLoop {
   #take(sequence: Sequence, token: number | null, logits: Float32Array | null): void {
     const generation = this.#generationOf(sequence);
     if (token === null) {
-      this.#fail(generation, 'the model gave no valid logits for the next token');
+      this.#fail(generation, { message: 'the model gave no valid logits for the next token' });
       return;
     }
     const choice = generation.choices[sequence.choice];
@@ -289,11 +301,14 @@ export class EngineLoop {
     this.#events.push(generation.finishedEvent(choice, { reason, stopMatch }));
   }
 
-  #fail(generation: Generation, message: string): void {
+  #fail(
+    generation: Generation,
+    { kind = 'internal', message }: { kind?: 'internal' | 'invalid'; message: string },
+  ): void {
     for (const { sequence, isFinished } of generation.choices) {
       if (!isFinished) this.#scheduler.end(sequence);
     }
-    this.#end(generation, { kind: 'internal', message, retryAfterSeconds: null });
+    this.#end(generation, { kind, message, retryAfterSeconds: null });
   }
 
   #end(generation: Generation, error: EngineError | null): void {
@@ -373,8 +388,8 @@ function isReady(sequence: Sequence): boolean {
 }
 
 /** Whether nobody sees or changes the logits between the model and the draw. */
-function needsNoLogits({ logprobs, sampling }: EngineRequest): boolean {
-  return logprobs === null && drawsFromTheRow(sampling);
+function needsNoLogits({ logprobs, sampling, grammar }: EngineRequest): boolean {
+  return logprobs === null && grammar === null && drawsFromTheRow(sampling);
 }
 
 function lastRows(spans: readonly RowSpan[]): Int32Array {

@@ -2,6 +2,7 @@
  * One request while it is in flight: its choices, its running usage, and the events about it. The
  * engine says what happened to it; it never asks for anything.
  */
+import type { Constraint, Constraints } from './constraint.ts';
 import { ChoiceOutput } from './output.ts';
 import type { OutputPiece, TokenText } from './output.ts';
 import { rowLogprobs } from './logprobs.ts';
@@ -22,12 +23,15 @@ export interface Choice {
   readonly output: ChoiceOutput;
   /** Made for the first output token, where penalties ask for it. */
   history: TokenHistory | null;
+  /** What the request's grammar, if it has one, lets through. */
+  readonly constraint: Constraint | null;
   isFinished: boolean;
 }
 
 export interface GenerationOptions {
   readonly tokenText: TokenText;
   readonly endTokens: readonly number[];
+  readonly constraints: Constraints;
   /** Serial of the first choice; the others follow. */
   readonly serial: number;
   /** The request's own seed, or one drawn for it. */
@@ -57,6 +61,7 @@ export class Generation {
       sequence: new Sequence(request, { choice, serial: options.serial + choice }),
       output: new ChoiceOutput(request, options),
       history: null,
+      constraint: options.constraints.start(request),
       isFinished: false,
     }));
   }
@@ -107,6 +112,7 @@ export class Generation {
     if (choice.history !== null) {
       choice.history.output.set(token, (choice.history.output.get(token) ?? 0) + 1);
     }
+    choice.constraint?.take(token);
     const piece = choice.output.push(token);
     this.#outputTokens++;
     if (piece.channel === 'reasoning') this.#reasoningTokens++;

@@ -16,6 +16,8 @@ export interface TokenText {
     flush(): string;
   };
   tokenBytes(token: number): Uint8Array;
+  /** Tokens that no text is made of, by their strings. */
+  readonly controlTokens: ReadonlyMap<string, number>;
 }
 
 export interface Finish {

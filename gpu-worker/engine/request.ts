@@ -3,6 +3,8 @@
  * structured clone. The HTTP side speaks in these; it knows nothing of blocks, batches or models.
  */
 
+import type { Grammar } from '../grammar/grammar.ts';
+
 export interface SamplingOptions {
   /** 0 is greedy. */
   readonly temperature: number;
@@ -41,6 +43,8 @@ export interface EngineRequest {
   readonly promptLogprobs: number | null;
   /** Output up to and with this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
+  /** What the answer, after any reasoning, has to be; null lets it be anything. */
+  readonly grammar: Grammar | null;
 }
 
 export interface TokenLogprob {

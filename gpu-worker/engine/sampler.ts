@@ -1,8 +1,8 @@
 /**
  * From one row of logits to one token, in the order that vLLM and the OpenAI API document:
  * logit_bias, repetition penalty (prompt and output), frequency and presence penalties (output
- * only), then temperature, top_k, top_p, min_p and the draw, which are the backend's (draw.ts). Pure
- * functions; the scratch space is the caller's.
+ * only), what the grammar allows, then temperature, top_k, top_p, min_p and the draw, which are the
+ * backend's (draw.ts). Pure functions; the scratch space is the caller's.
  */
 import { createDrawScratch, drawToken } from '../backend/draw.ts';
 import type { DrawScratch } from '../backend/draw.ts';
@@ -36,19 +36,26 @@ export function drawsFromTheRow(options: SamplingOptions): boolean {
   return !readsHistory(options) && options.logitBias.length === 0;
 }
 
+/** What the next token depends on besides the row and the options. */
+export interface SamplingContext {
+  readonly history: TokenHistory | null;
+  /** A bit for each token that may come next; null if all may. */
+  readonly allowed: Uint32Array | null;
+}
+
 /**
- * The next token, or null where the logits are no distribution (NaN, +Infinity, nothing above
- * -Infinity). `logits` [vocabSize] is left as it is. `draw` gives a number in [0, 1) and is asked
- * only if the temperature is above 0.
+ * The next token, or null where the logits are no distribution (NaN, +Infinity, nothing allowed
+ * above -Infinity). `logits` [vocabSize] is left as it is. `draw` gives a number in [0, 1) and is
+ * asked only if the temperature is above 0.
  */
 export function sampleToken(
   logits: Float32Array,
   options: SamplingOptions,
-  history: TokenHistory | null,
+  context: SamplingContext,
   draw: () => number,
   scratch: SamplerScratch,
 ): number | null {
-  const scores = adjust(logits, options, history, scratch);
+  const scores = adjust(logits, options, context, scratch);
   const unit = options.temperature === 0 ? 0 : draw();
   return drawToken(scores, { ...options, unit }, scratch);
 }
@@ -57,15 +64,27 @@ export function sampleToken(
 function adjust(
   logits: Float32Array,
   options: SamplingOptions,
-  history: TokenHistory | null,
+  { history, allowed }: SamplingContext,
   scratch: SamplerScratch,
 ): Float32Array {
-  if (history === null && options.logitBias.length === 0) return logits;
+  if (history === null && allowed === null && options.logitBias.length === 0) return logits;
   const scores = scratch.adjusted;
   scores.set(logits);
   for (const [token, bias] of options.logitBias) scores[token] += bias;
-  if (history === null) return scores;
+  if (history !== null) penalize(scores, options, history);
+  if (allowed !== null) ruleOut(scores, allowed);
+  return scores;
+}
 
+/** Leaves NaN where it is: a row that is no distribution is not made one. */
+function ruleOut(scores: Float32Array, allowed: Uint32Array): void {
+  for (let token = 0; token < scores.length; token++) {
+    const isAllowed = ((allowed[token >>> 5] >>> (token & 31)) & 1) === 1;
+    if (!isAllowed && scores[token] === scores[token]) scores[token] = -Infinity;
+  }
+}
+
+function penalize(scores: Float32Array, options: SamplingOptions, history: TokenHistory): void {
   const { repetitionPenalty, frequencyPenalty, presencePenalty } = options;
   const repeat = (token: number): void => {
     // CTRL (Keskar et al. 2019): towards less likely on either side of zero.
@@ -77,5 +96,4 @@ function adjust(
     repeat(token);
     scores[token] -= frequencyPenalty * count + presencePenalty;
   }
-  return scores;
 }

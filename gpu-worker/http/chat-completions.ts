@@ -4,7 +4,7 @@ import { chatCompletionRequestSchema, type ChatCompletionRequest } from '../prot
 import { renderChat } from './chat-prompt.ts';
 import { chatChunks, gatherChat } from './chat-response.ts';
 import { ApiError } from './errors.ts';
-import { checkCombinations, outputTokensMax, toEngineRequest } from './generation.ts';
+import { chatGrammar, checkCombinations, outputTokensMax, toEngineRequest } from './generation.ts';
 import { requireModel } from './models.ts';
 import { parseRequest } from './parse-request.ts';
 import { readJson } from './read-json.ts';
@@ -40,6 +40,7 @@ export async function answerChatCompletion(
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
     promptLogprobs: body.prompt_logprobs ?? null,
     reasoningEndToken: prompt.reasoningEndToken,
+    grammar: chatGrammar(model, body, prompt.tools),
   });
 
   const requests = [request];
@@ -47,7 +48,7 @@ export async function answerChatCompletion(
   const options = {
     head: responseHead(services, model, { access, idPrefix: 'chatcmpl' }),
     choices: request.choices,
-    toolParsers: prompt.offersTools ? createToolCallParsers(access.id, request.choices) : null,
+    toolParsers: prompt.tools.length > 0 ? createToolCallParsers(access.id, request.choices) : null,
   };
   if (body.stream) {
     const chunks = chatChunks(events, { ...options, usage: streamedUsage(body) });

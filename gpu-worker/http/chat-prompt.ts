@@ -11,8 +11,8 @@ export interface ChatPrompt {
   readonly tokens: Int32Array;
   /** Output up to this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
-  /** Whether the output may hold tool calls. */
-  readonly offersTools: boolean;
+  /** What the output may call; as they were sent. */
+  readonly tools: readonly Tool[];
 }
 
 /** @throws ApiError 400 naming the parameter. */
@@ -25,7 +25,7 @@ export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPromp
   refuseHopelessText(model, text, 'messages');
   const rendered = render(model, {
     messages,
-    tools,
+    tools: tools.map(toTemplateTool),
     thinking: thinking.wanted,
     ending: goesOn ? ('continue-final' as const) : ('generation-prompt' as const),
   });
@@ -38,7 +38,7 @@ export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPromp
   return {
     tokens: rendered.tokens,
     reasoningEndToken: rendered.insideReasoning ? reasoningEndToken : null,
-    offersTools: tools.length > 0,
+    tools,
   };
 }
 
@@ -54,14 +54,12 @@ function offeredTools(model: ServedModel, body: TokenizeRequest): readonly Tool[
   if (toolTokens.some((text) => model.tokenizer.controlToken(text) === null)) {
     throw unsupported('tools', 'the model calls no tools');
   }
-  const strict = tools.findIndex((tool) => tool.function.strict);
-  if (strict !== -1) {
-    const param = `tools[${strict}].function.strict`;
-    throw unsupported(param, 'output is not constrained by a grammar');
-  }
   if (choice === 'none') return [];
-  if (choice && choice !== 'auto') {
-    throw unsupported('tool_choice', "the model decides, so only 'auto' and 'none' can be kept");
+  const name = typeof choice === 'object' ? choice?.function.name : undefined;
+  if (name !== undefined && !tools.some((tool) => tool.function.name === name)) {
+    throw new ApiError('invalid_value', `Invalid 'tool_choice': no tool is called '${name}'.`, {
+      param: 'tool_choice.function.name',
+    });
   }
   return tools;
 }
@@ -72,7 +70,11 @@ function unsupported(param: string, reason: string): ApiError {
   });
 }
 
-/** DeepSeek's way to say it and vLLM's; off unless asked for. @throws ApiError 400 */
+/**
+ * DeepSeek's way to say it and vLLM's; off unless asked for. An effort asks for it where neither
+ * decides: the models reason or do not, at one depth.
+ * @throws ApiError 400
+ */
 function wantsThinking(body: TokenizeRequest): { wanted: boolean; param: string } {
   const byType = body.thinking ? body.thinking.type === 'enabled' : null;
   const byTemplate = body.chat_template_kwargs?.thinking ?? null;
@@ -81,8 +83,10 @@ function wantsThinking(body: TokenizeRequest): { wanted: boolean; param: string 
       param: 'thinking',
     });
   }
-  const param = byType === null ? 'chat_template_kwargs.thinking' : 'thinking';
-  return { wanted: byType ?? byTemplate ?? false, param };
+  if (byType !== null) return { wanted: byType, param: 'thinking' };
+  if (byTemplate !== null) return { wanted: byTemplate, param: 'chat_template_kwargs.thinking' };
+  const effort = body.reasoning_effort ?? 'none';
+  return { wanted: effort !== 'none', param: 'reasoning_effort' };
 }
 
 /** Whether the last message is the beginning of the answer. @throws ApiError 400 */
@@ -134,6 +138,19 @@ function toTemplateMessage(message: Message, index: number): ChatMessage {
       };
     }
   }
+}
+
+/** Templates write a function out whole; those that say less than all of it are none the worse. */
+function toTemplateTool({ type, function: described }: Tool): object {
+  const { description, parameters } = described;
+  return {
+    type,
+    function: {
+      ...described,
+      description: description ?? '',
+      parameters: parameters ?? { type: 'object', properties: {} },
+    },
+  };
 }
 
 /** Parts of text are lines of one text, as in vLLM. */

@@ -4,7 +4,7 @@ import { completionRequestSchema, type CompletionRequest } from '../protocol.ts'
 import { readPrompts } from './completion-prompt.ts';
 import { completionChunks, gatherCompletion } from './completion-response.ts';
 import { ApiError } from './errors.ts';
-import { checkCombinations, outputTokensMax, toEngineRequest } from './generation.ts';
+import { checkCombinations, outputTokensMax, textGrammar, toEngineRequest } from './generation.ts';
 import { requireModel } from './models.ts';
 import { parseRequest } from './parse-request.ts';
 import { readJson } from './read-json.ts';
@@ -25,6 +25,7 @@ export async function answerCompletion(c: Context<AppEnv>, services: Services): 
 
   const prompts = readPrompts(model, body);
   const logprobs = body.logprobs ?? null;
+  const grammar = textGrammar(model, body);
   const requests = prompts.map((prompt, index) =>
     toEngineRequest(model, {
       body,
@@ -38,6 +39,7 @@ export async function answerCompletion(c: Context<AppEnv>, services: Services): 
       logprobs,
       promptLogprobs: promptAlternatives(body),
       reasoningEndToken: null,
+      grammar,
     }),
   );
   const events = runRequest(services, { model, access, requests, promptParam: 'prompt' });

@@ -2,14 +2,17 @@
  * From the fields that chat completions and completions share to what the engine takes. Checks what
  * depends on the model: the context length and token ids within the vocabulary.
  */
+import type { Grammar } from '../grammar/grammar.ts';
 import type { EngineRequest, SamplingOptions } from '../engine/request.ts';
 import {
   defaultOutputTokens,
   type ChatCompletionRequest,
   type CompletionRequest,
+  type Tool,
 } from '../protocol.ts';
 import { ApiError } from './errors.ts';
 import type { ServedModel } from './lifecycle.ts';
+import type { OutputRules } from './output-grammar.ts';
 
 /** By how many tokens a cut can lengthen a text, with room to spare. */
 const cutTokensMax = 64;
@@ -24,6 +27,7 @@ interface GenerationOptions {
   readonly logprobs: number | null;
   readonly promptLogprobs: number | null;
   readonly reasoningEndToken: number | null;
+  readonly grammar: Grammar | null;
 }
 
 /** @throws ApiError 400 naming the parameter. */
@@ -42,6 +46,7 @@ export function toEngineRequest(model: ServedModel, options: GenerationOptions):
     logprobs: options.logprobs,
     promptLogprobs: options.promptLogprobs,
     reasoningEndToken: options.reasoningEndToken,
+    grammar: options.grammar,
   };
 }
 
@@ -57,14 +62,52 @@ export function checkCombinations(body: Body): void {
       param: 'prompt_logprobs',
     });
   }
-  const format = body.response_format?.type ?? 'text';
-  if (format !== 'text') {
+}
+
+/** What a chat's answer is held to; null for none. @throws ApiError 400 */
+export function chatGrammar(
+  model: ServedModel,
+  body: ChatCompletionRequest,
+  tools: readonly Tool[],
+): Grammar | null {
+  const choice = body.tool_choice ?? 'auto';
+  const isContinued = body.messages.some((each) => each.role === 'assistant' && each.prefix);
+  if (isContinued && (body.response_format?.type ?? 'text') !== 'text') {
     throw new ApiError(
       'unsupported_parameter',
-      `'response_format' of type '${format}' is not supported: output is not constrained by a grammar.`,
-      { param: 'response_format.type' },
+      "'response_format' is not supported for a message that is continued: its beginning is given.",
+      { param: 'response_format' },
     );
   }
+  return outputGrammar(model, body, {
+    format: body.response_format ?? null,
+    tools,
+    choice:
+      typeof choice === 'object'
+        ? { name: choice.function.name }
+        : choice === 'required'
+          ? choice
+          : 'auto',
+    parallelCalls: body.parallel_tool_calls ?? true,
+  });
+}
+
+/** What a completion's text is held to; null for none. @throws ApiError 400 */
+export function textGrammar(model: ServedModel, body: CompletionRequest): Grammar | null {
+  const format = body.response_format ?? null;
+  return outputGrammar(model, body, { format, tools: [], choice: 'auto', parallelCalls: true });
+}
+
+function outputGrammar(model: ServedModel, body: Body, rules: OutputRules): Grammar | null {
+  const grammar = model.outputGrammars.of(rules);
+  if (grammar !== null && body.ignore_eos) {
+    throw new ApiError(
+      'unsupported_parameter',
+      "'ignore_eos' is not supported for an answer that ends where its format does.",
+      { param: 'ignore_eos' },
+    );
+  }
+  return grammar;
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import type { Engine } from '../engine/request.ts';
 import { ApiError } from './errors.ts';
+import type { OutputGrammars } from './output-grammar.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -18,6 +19,7 @@ export interface ServedModel {
   readonly engine: Engine;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
+  readonly outputGrammars: OutputGrammars;
 }
 
 export type WorkerState =

@@ -4,16 +4,16 @@
  *     text <calls begin> <call begin> NAME <sep> ARGUMENTS <call end> ... <calls end>
  *
  * in V3.1 and V3.2-Exp, and in V3 and R1 `function <sep> NAME` and then the arguments as a fenced
- * block of JSON. Arguments are passed on as the model wrote them; that they are JSON, and fit the
- * schema, is the model's word alone.
+ * block of JSON. Arguments are passed on as the model wrote them: that they are JSON, and fit the
+ * schema, is the model's word alone, unless a grammar holds it to them (output-grammar.ts).
  */
 import type { ToolCall } from '../protocol.ts';
 
-const callsBegin = '<｜tool▁calls▁begin｜>';
-const callsEnd = '<｜tool▁calls▁end｜>';
-const callBegin = '<｜tool▁call▁begin｜>';
-const callEnd = '<｜tool▁call▁end｜>';
-const separator = '<｜tool▁sep｜>';
+export const callsBegin = '<｜tool▁calls▁begin｜>';
+export const callsEnd = '<｜tool▁calls▁end｜>';
+export const callBegin = '<｜tool▁call▁begin｜>';
+export const callEnd = '<｜tool▁call▁end｜>';
+export const separator = '<｜tool▁sep｜>';
 
 /** The tokens that a tokenizer must have for its model to call tools in this way. */
 export const toolTokens = [callsBegin, callsEnd, callBegin, callEnd, separator] as const;

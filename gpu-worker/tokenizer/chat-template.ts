@@ -47,6 +47,8 @@ export interface ChatTemplate {
   render(request: ChatRequest): RenderedChat;
   /** The token that ends reasoning, or null for a tokenizer without one. */
   readonly reasoningEndToken: number | null;
+  /** Whether calls of tools are written as V3 does, with their arguments in a fenced block. */
+  readonly fencesToolArguments: boolean;
 }
 
 const configSchema = z.object({
@@ -73,6 +75,7 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
 
   return {
     reasoningEndToken: tokenizer.controlToken(reasoningEnd),
+    fencesToolArguments: JSON.stringify(config.chat_template ?? '').includes('```json'),
     render(request) {
       const withTools = request.tools !== undefined && request.tools.length > 0;
       const template =

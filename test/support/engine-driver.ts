@@ -31,6 +31,7 @@ export const letterText: TokenText = {
     flush: () => '',
   }),
   tokenBytes: (token) => Buffer.from(letterOf(token)),
+  controlTokens: new Map([['<end>', endToken]]),
 };
 
 export function letterOf(token: number): string {
@@ -85,6 +86,7 @@ export function createRequest(options: Partial<EngineRequest> & { id: string }):
     logprobs: null,
     promptLogprobs: null,
     reasoningEndToken: null,
+    grammar: null,
     ...options,
   };
 }

@@ -6,6 +6,7 @@ import { pino } from 'pino';
 import { createApp } from '../../gpu-worker/http/app.ts';
 import { systemClock } from '../../gpu-worker/http/clock.ts';
 import { createLifecycle, type ServedModel } from '../../gpu-worker/http/lifecycle.ts';
+import { createOutputGrammars } from '../../gpu-worker/http/output-grammar.ts';
 import { createMetrics } from '../../gpu-worker/http/metrics.ts';
 import {
   defaultHttpSettings,
@@ -51,15 +52,19 @@ export async function httpWorker(options: {
     ...(contextLength !== undefined && { contextLength }),
     ...(vocabSize !== undefined && { vocabSize }),
   });
+  const text = {
+    tokenizer,
+    chatTemplate: createChatTemplate(tokenizerConfig, tokenizer),
+    ...options.model,
+  };
   const model: ServedModel = {
     id: 'tiny',
     ownedBy: 'sift',
     created: 1_700_000_000,
     tokenizerId: 'tiny-tokenizer',
     engine,
-    tokenizer,
-    chatTemplate: createChatTemplate(tokenizerConfig, tokenizer),
-    ...options.model,
+    outputGrammars: createOutputGrammars(text),
+    ...text,
   };
 
   const log: Record<string, unknown>[] = [];

@@ -21,6 +21,7 @@ function textOver(pieces: readonly Uint8Array[]): TokenText {
       };
     },
     tokenBytes: (token) => pieces[token],
+    controlTokens: new Map(),
   };
 }
 

@@ -12,6 +12,8 @@ const never = (): number => {
   throw new Error('a greedy choice draws nothing');
 };
 
+const unconstrained = { history: null, allowed: null };
+
 function greedy(
   logits: number[],
   options: Partial<SamplingOptions>,
@@ -19,7 +21,7 @@ function greedy(
 ): number | null {
   const scratch = createSamplerScratch(logits.length);
   const all = { ...plainSampling, ...options };
-  return sampleToken(Float32Array.from(logits), all, history, never, scratch);
+  return sampleToken(Float32Array.from(logits), all, { history, allowed: null }, never, scratch);
 }
 
 /** The tokens that can be drawn at all, by walking the draw from 0 to 1. */
@@ -28,7 +30,7 @@ function reachable(logits: number[], options: Partial<SamplingOptions>, steps = 
   const all = { ...plainSampling, temperature: 1, ...options };
   const row = Float32Array.from(logits);
   const drawn = Array.from({ length: steps }, (_, step) =>
-    sampleToken(row, all, null, () => step / steps, scratch),
+    sampleToken(row, all, unconstrained, () => step / steps, scratch),
   );
   return [...new Set(drawn.map(Number))].toSorted((a, b) => a - b);
 }
@@ -59,7 +61,7 @@ test('logit_bias is added before everything else, and leaves the logits as they 
   expect(greedy(logits, { logitBias: [[2, -100]] })).toBe(1);
   const row = Float32Array.from(logits);
   const options = { ...plainSampling, logitBias: [[2, -100] as const] };
-  sampleToken(row, options, null, never, createSamplerScratch(3));
+  sampleToken(row, options, unconstrained, never, createSamplerScratch(3));
   expect([...row]).toEqual(logits);
 });
 
@@ -137,7 +139,7 @@ test('draws follow the probabilities that are left', () => {
     const counts = [0, 0, 0, 0, 0];
     for (let position = 0; position < draws; position++) {
       const draw = (): number => uniform({ seed: 2024, position });
-      counts[Number(sampleToken(row, all, null, draw, scratch))]++;
+      counts[Number(sampleToken(row, all, unconstrained, draw, scratch))]++;
     }
     const total = kept.reduce((sum, weight) => sum + weight, 0);
     let chiSquare = 0;
@@ -196,7 +198,7 @@ test('filters and draw agree with a sorted reference on random rows', () => {
       const token = sampleToken(
         Float32Array.from(logits),
         options,
-        null,
+        unconstrained,
         () => unit,
         createSamplerScratch(logits.length),
       );

@@ -157,7 +157,17 @@ const badInBoth: [object, string][] = [
   [{ prompt_logprobs: 21 }, 'prompt_logprobs'],
   [{ cache_salt: '' }, 'cache_salt'],
   [{ user: 5 }, 'user'],
-  [{ response_format: { type: 'json_object' } }, 'response_format.type'],
+  [{ response_format: { type: 'json_object' }, ignore_eos: true }, 'ignore_eos'],
+  [{ response_format: { type: 'json_schema' } }, 'response_format.json_schema'],
+  [
+    { response_format: { type: 'json_schema', json_schema: { name: 'a b', schema: {} } } },
+    'response_format.json_schema.name',
+  ],
+  [
+    { response_format: { type: 'json_schema', json_schema: { name: 'a', schema: { not: {} } } } },
+    'response_format.json_schema.schema.not',
+  ],
+  [{ response_format: { type: 'json_object', schema: {} } }, 'response_format.schema'],
   [{ response_format: { type: 'xml' } }, 'response_format.type'],
   [{ surprise: 1 }, 'surprise'],
   [{ reasoning_effort: 'high' }, 'reasoning_effort'],

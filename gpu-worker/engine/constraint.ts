@@ -1,0 +1,78 @@
+/**
+ * What the next token of a choice may be, in a request with a grammar. The grammar begins where the
+ * reasoning ends; before that only the end of the answer is ruled out, since there is none yet. A
+ * choice keeps its constraint while it is preempted: its tokens are computed again, not sampled again.
+ */
+import { Matcher } from '../grammar/matcher.ts';
+import type { MatcherCursor } from '../grammar/matcher.ts';
+import { Vocabulary } from '../grammar/vocabulary.ts';
+import type { TokenText } from './output.ts';
+import type { EngineRequest } from './request.ts';
+
+export interface ConstraintServices {
+  readonly tokenText: TokenText;
+  /** Of the model: ids without a token of the tokenizer included. */
+  readonly vocabSize: number;
+  readonly endTokens: readonly number[];
+}
+
+/** Makes the constraints of an engine's requests; equal grammars share what they computed. */
+export class Constraints {
+  readonly #services: ConstraintServices;
+  readonly #matcher: Matcher;
+  readonly #allButEnds: Uint32Array;
+
+  constructor(services: ConstraintServices) {
+    const { tokenText, vocabSize, endTokens } = services;
+    const control = new Set(tokenText.controlTokens.values());
+    const vocabulary = new Vocabulary({
+      size: vocabSize,
+      tokenBytes: (token) => tokenText.tokenBytes(token),
+      isControl: (token) => control.has(token) || endTokens.includes(token),
+    });
+    this.#services = services;
+    this.#matcher = new Matcher(vocabulary, endTokens);
+    this.#allButEnds = new Uint32Array(vocabulary.words).fill(0xffffffff);
+    for (const token of endTokens) this.#allButEnds[token >>> 5] &= ~(1 << (token & 31));
+  }
+
+  /** Null for a request without a grammar. */
+  start({ grammar, reasoningEndToken }: EngineRequest): Constraint | null {
+    if (grammar === null) return null;
+    return new Constraint(this.#matcher.start(grammar), {
+      ...this.#services,
+      allButEnds: this.#allButEnds,
+      reasoningEndToken,
+    });
+  }
+}
+
+interface ConstraintOptions extends ConstraintServices {
+  readonly allButEnds: Uint32Array;
+  readonly reasoningEndToken: number | null;
+}
+
+/** Of one choice. */
+export class Constraint {
+  readonly #cursor: MatcherCursor;
+  readonly #options: ConstraintOptions;
+  #isReasoning: boolean;
+
+  constructor(cursor: MatcherCursor, options: ConstraintOptions) {
+    this.#cursor = cursor;
+    this.#options = options;
+    this.#isReasoning = options.reasoningEndToken !== null;
+  }
+
+  /** A bit for each token that may come next; null if the grammar can't be followed any further. */
+  allowed(): Uint32Array | null {
+    return this.#isReasoning ? this.#options.allButEnds : this.#cursor.mask();
+  }
+
+  /** To be told of every token of the choice. */
+  take(token: number): void {
+    const { reasoningEndToken, endTokens, tokenText } = this.#options;
+    if (this.#isReasoning) this.#isReasoning = token !== reasoningEndToken;
+    else if (!endTokens.includes(token)) this.#cursor.advance(token, tokenText.tokenBytes(token));
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Automata of JSON numbers. How many digits a number may have is bounded: a model must not be able
+ * to write digits until its tokens run out, and what a client parses must be a finite number. Where
+ * a schema sets bounds a number has at most 15 digits, in which no two decimals are one double.
+ */
+import { exploreDfa, GrammarLimitError } from './dfa.ts';
+import type { Dfa, Work } from './dfa.ts';
+import { Nfa } from './nfa.ts';
+
+const integerDigitsMax = 19;
+const fractionDigitsMax = 20;
+const exactDigits = 15;
+export const multipleOfMax = 1000;
+
+export interface Bound {
+  readonly value: number;
+  readonly exclusive: boolean;
+}
+
+export interface NumberRange {
+  readonly min: Bound | null;
+  readonly max: Bound | null;
+  /** An integer in 1..multipleOfMax; of integers alone. */
+  readonly multipleOf: number | null;
+}
+
+/** Null where no number is in the range. @throws GrammarLimitError */
+export function integerDfa(range: NumberRange, work: Work): Dfa | null {
+  const { min, max, multipleOf } = range;
+  const digits = multipleOf === null ? integerDigitsMax : exactDigits;
+  const most = 10n ** BigInt(digits) - 1n;
+  const low = min === null ? -most : larger(lowestInteger(min), -most);
+  const high = max === null ? most : -larger(-highestInteger(max), -most);
+  const inclusive = (value: bigint): Decimal => ({
+    digits: String(value),
+    fraction: '',
+    exclusive: false,
+  });
+  return rangeDfa(
+    {
+      // 0 is written without a sign, so negative numbers begin at -1.
+      negative: low < 0n ? [inclusive(high < 0n ? -high : 1n), inclusive(-low)] : null,
+      positive: high >= 0n ? [inclusive(low > 0n ? low : 0n), inclusive(high)] : null,
+      fractionDigits: 0,
+      modulus: multipleOf ?? 1,
+    },
+    work,
+  );
+}
+
+/** Null where no number is in the range. @throws GrammarLimitError */
+export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
+  if (min === null && max === null) return anyNumberDfa(work);
+  const low = min === null ? null : decimalOf(min);
+  const high = max === null ? null : decimalOf(max);
+  const digits = Math.max(low?.digits.length ?? 1, high?.digits.length ?? 1, 9);
+  const fractionDigits = exactDigits - digits;
+  for (const bound of [low, high]) {
+    if (bound !== null && (fractionDigits < 0 || bound.fraction.length > fractionDigits)) {
+      throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
+    }
+  }
+  const zero: Decimal = { digits: '0', fraction: '', exclusive: false };
+  const most: Decimal = {
+    digits: '9'.repeat(digits),
+    fraction: '9'.repeat(fractionDigits),
+    exclusive: false,
+  };
+  const isNegative = (bound: Bound | null): boolean => bound !== null && bound.value < 0;
+  const reachesBelow = min === null || min.value < 0;
+  const reachesAbove = max === null || max.value >= 0;
+  return rangeDfa(
+    {
+      negative: reachesBelow
+        ? [isNegative(max) && high !== null ? high : aboveZero, low ?? most]
+        : null,
+      positive: reachesAbove
+        ? [min !== null && min.value >= 0 && low !== null ? low : zero, high ?? most]
+        : null,
+      fractionDigits,
+      modulus: 1,
+    },
+    work,
+  );
+}
+
+function anyNumberDfa(work: Work): Dfa | null {
+  const nfa = new Nfa(work);
+  const digit = (from: number): number => nfa.bytes(from, [0x30, 0x39]);
+  const sign = nfa.node();
+  nfa.skip(nfa.start, sign);
+  nfa.skip(nfa.text(nfa.start, '-'), sign);
+  const whole = nfa.node();
+  nfa.skip(nfa.text(sign, '0'), whole);
+  const first = nfa.bytes(sign, [0x31, 0x39]);
+  nfa.skip(nfa.repeat(first, { min: 0, max: integerDigitsMax - 1 }, digit), whole);
+  const fraction = nfa.node();
+  nfa.skip(whole, fraction);
+  const point = nfa.text(whole, '.');
+  nfa.skip(nfa.repeat(point, { min: 1, max: fractionDigitsMax }, digit), fraction);
+  const end = nfa.node();
+  nfa.skip(fraction, end);
+  const exponent = nfa.node();
+  for (const letter of 'eE') {
+    const e = nfa.text(fraction, letter);
+    nfa.skip(e, exponent);
+    for (const each of '+-') nfa.skip(nfa.text(e, each), exponent);
+  }
+  // Two digits at most: with 19 before them the number is finite.
+  nfa.skip(nfa.repeat(exponent, { min: 1, max: 2 }, digit), end);
+  return nfa.determinize(end);
+}
+
+/** A magnitude: digits before and after the point, without needless zeros. */
+interface Decimal {
+  readonly digits: string;
+  readonly fraction: string;
+  readonly exclusive: boolean;
+}
+
+const aboveZero: Decimal = { digits: '0', fraction: '', exclusive: true };
+
+interface Ranges {
+  /** Magnitudes, least and greatest, of numbers with a sign; null where there are none. */
+  readonly negative: readonly [Decimal, Decimal] | null;
+  readonly positive: readonly [Decimal, Decimal] | null;
+  readonly fractionDigits: number;
+  readonly modulus: number;
+}
+
+/** How what was read compares with a bound, as far as digits of equal place say. */
+type Order = -1 | 0 | 1;
+
+interface NumberState {
+  readonly phase: 'start' | 'sign' | 'zero' | 'whole' | 'point' | 'fraction';
+  readonly isNegative: boolean;
+  /** Digits read of the whole part, and then of the fraction. */
+  readonly count: number;
+  readonly low: Order;
+  readonly high: Order;
+  readonly remainder: number;
+}
+
+function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
+  const characters = '-.0123456789';
+  const classOf = new Uint8Array(256);
+  [...characters].forEach((each, index) => (classOf[each.charCodeAt(0)] = index + 1));
+  const start: NumberState = {
+    phase: 'start',
+    isNegative: false,
+    count: 0,
+    low: 0,
+    high: 0,
+    remainder: 0,
+  };
+  return exploreDfa<NumberState>(
+    {
+      start,
+      classOf,
+      classes: characters.length + 1,
+      key: ({ phase, isNegative, count, low, high, remainder }) =>
+        `${phase}${isNegative ? '-' : '+'}${count},${low},${high},${remainder}`,
+      step: (state, byteClass) =>
+        byteClass === 0 ? null : readCharacter(state, characters[byteClass - 1], ranges),
+      accepts: (state) => isWithin(state, ranges),
+    },
+    work,
+  );
+}
+
+function readCharacter(state: NumberState, character: string, ranges: Ranges): NumberState | null {
+  const { phase } = state;
+  if (character === '-')
+    return phase === 'start' ? { ...state, phase: 'sign', isNegative: true } : null;
+  const bounds = state.isNegative ? ranges.negative : ranges.positive;
+  if (bounds === null) return null;
+  const [low, high] = bounds;
+  if (character === '.') {
+    if (ranges.fractionDigits === 0 || (phase !== 'whole' && phase !== 'zero')) return null;
+    const order = { low: wholeOrder(state, 'low', low), high: wholeOrder(state, 'high', high) };
+    return { ...state, ...order, phase: 'point', count: 0 };
+  }
+  if (phase === 'zero') return null;
+  const isFraction = phase === 'point' || phase === 'fraction';
+  if (isFraction && state.count === ranges.fractionDigits) return null;
+  const most = isFraction ? Infinity : Math.max(low.digits.length, high.digits.length);
+  if (state.count >= most) return null;
+  const compare = (order: Order, bound: Decimal): Order => {
+    if (order !== 0) return order;
+    const against = (isFraction ? bound.fraction : bound.digits)[state.count] ?? '0';
+    return character < against ? -1 : character > against ? 1 : 0;
+  };
+  const isZero = !isFraction && state.count === 0 && character === '0';
+  return {
+    ...state,
+    phase: isFraction ? 'fraction' : isZero ? 'zero' : 'whole',
+    count: state.count + 1,
+    low: compare(state.low, low),
+    high: compare(state.high, high),
+    remainder: (state.remainder * 10 + Number(character)) % ranges.modulus,
+  };
+}
+
+/** The order of the whole parts, now that all digits are known. */
+function wholeOrder(state: NumberState, side: 'low' | 'high', bound: Decimal): Order {
+  const difference = state.count - bound.digits.length;
+  return difference === 0 ? state[side] : difference < 0 ? -1 : 1;
+}
+
+function isWithin(state: NumberState, ranges: Ranges): boolean {
+  const { phase, isNegative, remainder } = state;
+  const bounds = isNegative ? ranges.negative : ranges.positive;
+  if (bounds === null || remainder !== 0) return false;
+  if (phase === 'start' || phase === 'sign' || phase === 'point') return false;
+  const order = (side: 'low' | 'high', bound: Decimal): Order => {
+    const known = phase === 'fraction' ? state[side] : wholeOrder(state, side, bound);
+    if (known !== 0) return known;
+    const read = phase === 'fraction' ? state.count : 0;
+    return /[1-9]/.test(bound.fraction.slice(read)) ? -1 : 0;
+  };
+  const [low, high] = bounds;
+  const aboveLow = order('low', low);
+  const belowHigh = order('high', high);
+  return (
+    (aboveLow > 0 || (aboveLow === 0 && !low.exclusive)) &&
+    (belowHigh < 0 || (belowHigh === 0 && !high.exclusive))
+  );
+}
+
+/** The magnitude of a bound as the shortest decimal that is the same double. */
+function decimalOf({ value, exclusive }: Bound): Decimal {
+  const [mantissa, exponent = '0'] = String(Math.abs(value)).split('e');
+  const [whole, fraction = ''] = mantissa.split('.');
+  const shift = Number(exponent);
+  if (Math.abs(shift) > exactDigits + 6) {
+    throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
+  }
+  const zeros = '0'.repeat(Math.abs(shift));
+  const all = shift < 0 ? zeros + whole + fraction : whole + fraction + zeros;
+  const point = shift < 0 ? whole.length : whole.length + shift;
+  return {
+    digits: all.slice(0, point).replace(/^0+(?=\d)/, ''),
+    fraction: all.slice(point).replace(/0+$/, ''),
+    exclusive,
+  };
+}
+
+function lowestInteger({ value, exclusive }: Bound): bigint {
+  const up = BigInt(Math.ceil(value));
+  return exclusive && Number.isInteger(value) ? up + 1n : up;
+}
+
+function highestInteger({ value, exclusive }: Bound): bigint {
+  const down = BigInt(Math.floor(value));
+  return exclusive && Number.isInteger(value) ? down - 1n : down;
+}
+
+function larger(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}

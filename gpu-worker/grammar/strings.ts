@@ -1,0 +1,92 @@
+/** Automata of JSON strings, quotes included. */
+import { combineDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
+import type { Dfa, Work } from './dfa.ts';
+import { anyCodePoint, anyText, Nfa, writtenAsThemselves } from './nfa.ts';
+import type { Pattern } from './nfa.ts';
+
+/** Characters that minLength and maxLength can count to. */
+export const stringLengthMax = 1024;
+
+/** Any string in any of the ways that JSON can write it; escaped surrogates come in pairs. */
+export function anyStringDfa(work: Work): Dfa | null {
+  const nfa = new Nfa(work);
+  const end = quoted(nfa, (from) =>
+    nfa.repeat(from, { min: 0, max: Infinity }, (before) => {
+      const after = nfa.node();
+      nfa.utf8(before, writtenAsThemselves, after);
+      const escape = nfa.text(before, '\\');
+      for (const character of '"\\/bfnrt') nfa.skip(nfa.text(escape, character), after);
+      const unicode = nfa.text(escape, 'u');
+      // Outside the surrogates: 0000 to CFFF, D000 to D7FF, E000 to FFFF.
+      const firsts = digitsOf(nfa, unicode, ['0-9', 'a-c', 'A-C', 'ef', 'EF']);
+      nfa.skip(hex(nfa, firsts, 3), after);
+      const d = digitsOf(nfa, unicode, ['d', 'D']);
+      nfa.skip(hex(nfa, digitsOf(nfa, d, ['0-7']), 2), after);
+      const high = hex(nfa, digitsOf(nfa, d, ['89', 'ab', 'AB']), 2);
+      const low = digitsOf(nfa, nfa.text(high, '\\u'), ['d', 'D']);
+      nfa.skip(hex(nfa, digitsOf(nfa, low, ['c-f', 'C-F']), 2), after);
+      return after;
+    }),
+  );
+  return nfa.determinize(end);
+}
+
+/** Strings whose text is of the pattern, each written as JSON.stringify would. */
+export function patternDfa(pattern: Pattern, work: Work): Dfa | null {
+  const nfa = new Nfa(work);
+  return nfa.determinize(quoted(nfa, (from) => nfa.pattern(from, pattern)));
+}
+
+/**
+ * Strings of all the patterns and of a length, in code points, between `min` and `max`.
+ * @throws GrammarLimitError
+ */
+export function stringDfa(
+  constraints: {
+    readonly patterns: readonly Pattern[];
+    readonly length: { readonly min: number; readonly max: number };
+  },
+  work: Work,
+): Dfa | null {
+  const { patterns, length } = constraints;
+  const { min, max } = length;
+  if (min > max) return null;
+  if (min > stringLengthMax || (max !== Infinity && max > stringLengthMax)) {
+    throw new GrammarLimitError(`it counts more than ${stringLengthMax} characters`);
+  }
+  const all = [...patterns];
+  if (min > 0 || max < Infinity) all.push({ kind: 'repeat', part: anyCodePoint, min, max });
+  if (all.length === 0) return anyStringDfa(work);
+  return all
+    .map((pattern) => patternDfa(pattern, work))
+    .reduce((a, b) => (a === null || b === null ? null : combineDfa([a, b], 'and', work)));
+}
+
+/** Any string, written as JSON.stringify would, but these. */
+export function otherStringsDfa(excluded: readonly string[], work: Work): Dfa | null {
+  const any = patternDfa(anyText, work);
+  const literals = literalsDfa(
+    excluded.map((text) => JSON.stringify(text)),
+    work,
+  );
+  return any === null || literals === null ? any : combineDfa([any, literals], 'and-not', work);
+}
+
+function quoted(nfa: Nfa, inside: (from: number) => number): number {
+  return nfa.text(inside(nfa.text(nfa.start, '"')), '"');
+}
+
+/** One of the characters, given as ranges of ASCII such as `0-9`, or as two of them. */
+function digitsOf(nfa: Nfa, from: number, ranges: readonly string[]): number {
+  const to = nfa.node();
+  for (const range of ranges) {
+    nfa.bytes(from, [range.charCodeAt(0), range.charCodeAt(range.length - 1)], to);
+  }
+  return to;
+}
+
+function hex(nfa: Nfa, from: number, count: number): number {
+  let node = from;
+  for (let digit = 0; digit < count; digit++) node = digitsOf(nfa, node, ['0-9', 'a-f', 'A-F']);
+  return node;
+}

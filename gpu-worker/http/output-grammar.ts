@@ -1,0 +1,252 @@
+/**
+ * The grammar of an answer: what `response_format`, `tools` and `tool_choice` ask for, in the tokens
+ * of this model. Building one takes milliseconds, and applications repeat theirs, so that they are kept.
+ */
+import { GrammarLimitError } from '../grammar/dfa.ts';
+import { GrammarBuilder } from '../grammar/grammar.ts';
+import type { Grammar } from '../grammar/grammar.ts';
+import { JsonWriter, SchemaError, schemaBytesMax } from '../grammar/json-schema.ts';
+import type { ResponseFormat, Tool } from '../protocol.ts';
+import type { ChatTemplate } from '../tokenizer/chat-template.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { ApiError } from './errors.ts';
+import { callBegin, callEnd, callsBegin, callsEnd, separator } from './tool-calls.ts';
+
+/** Requests whose grammars are kept; the least recently used are forgotten. */
+const keptMax = 64;
+
+export interface OutputRules {
+  readonly format: ResponseFormat | null;
+  /** As they were sent: errors name them by their index. */
+  readonly tools: readonly Tool[];
+  /** A name is the one function that has to be called. */
+  readonly choice: 'auto' | 'required' | { readonly name: string };
+  readonly parallelCalls: boolean;
+}
+
+export interface OutputGrammars {
+  /** Null where anything may be answered. @throws ApiError 400 naming what can't be kept. */
+  of(rules: OutputRules): Grammar | null;
+}
+
+export function createOutputGrammars(model: {
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate;
+}): OutputGrammars {
+  const kept = new Map<string, Grammar>();
+  return {
+    of(rules) {
+      if (!isConstrained(rules)) return null;
+      if (model.tokenizer.endTokens.length === 0) {
+        throw new ApiError('unsupported_parameter', 'The model has no token that ends an answer.');
+      }
+      const key = JSON.stringify(rules);
+      const grammar = kept.get(key) ?? buildGrammar(model, rules);
+      kept.delete(key);
+      kept.set(key, grammar);
+      for (const [oldest] of kept) {
+        if (kept.size <= keptMax) break;
+        kept.delete(oldest);
+      }
+      return grammar;
+    },
+  };
+}
+
+function isConstrained({ format, tools, choice, parallelCalls }: OutputRules): boolean {
+  if (format !== null && format.type !== 'text') return true;
+  if (tools.length === 0) return false;
+  return choice !== 'auto' || !parallelCalls || tools.some((tool) => tool.function.strict === true);
+}
+
+function buildGrammar(
+  model: { tokenizer: Tokenizer; chatTemplate: ChatTemplate },
+  rules: OutputRules,
+): Grammar {
+  const { format, tools, choice } = rules;
+  const builder = new GrammarBuilder();
+  const json = new JsonWriter(builder);
+  const start = builder.node();
+  const end = builder.node({ isFinal: true });
+  const mustCall = choice !== 'auto';
+  const param = mustCall || format === null ? 'tools' : 'response_format';
+  return refusing(param, [], () => {
+    const calls = builder.node();
+    if (tools.length > 0) writeCalls(builder, json, { model, rules, from: calls, to: end });
+    if (mustCall) builder.skip(start, calls);
+    else if (format === null || format.type === 'text') {
+      const text = builder.node();
+      json.anyText(start, text);
+      builder.skip(text, calls);
+      builder.skip(text, end);
+    } else {
+      writeFormat(json, { format, from: start, to: end });
+      if (tools.length > 0) builder.skip(start, calls);
+    }
+    return built(builder, start);
+  });
+}
+
+function writeFormat(
+  json: JsonWriter,
+  { format, from, to }: { format: ResponseFormat; from: number; to: number },
+): void {
+  if (format.type === 'text') return;
+  if (format.type === 'json_object') {
+    json.object(from, to);
+    return;
+  }
+  const { schema } = format.json_schema;
+  const path = ['json_schema', 'schema'];
+  checkSchema('response_format', path, schema);
+  json.schema(from, schema, to);
+}
+
+interface CallPlan {
+  readonly model: { readonly tokenizer: Tokenizer; readonly chatTemplate: ChatTemplate };
+  readonly rules: OutputRules;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** One call after the other, in the syntax of tool-calls.ts. */
+function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): void {
+  const { model, rules, from, to } = plan;
+  const { tools, choice, parallelCalls } = rules;
+  const token = (before: number, content: string, after: number): void => {
+    const id = model.tokenizer.controlToken(content);
+    if (id !== null) builder.token(before, id, after);
+  };
+  const text = (before: number, written: string): number => {
+    const after = builder.node();
+    json.text(before, written, after);
+    return after;
+  };
+  const isFenced = model.chatTemplate.fencesToolArguments;
+  const [next, name, called, done] = [
+    builder.node(),
+    builder.node(),
+    builder.node(),
+    builder.node(),
+  ];
+  token(from, callsBegin, next);
+  token(next, callBegin, name);
+  tools.forEach((tool, index) => {
+    const { name: toolName } = tool.function;
+    if (typeof choice === 'object' && choice.name !== toolName) return;
+    const separated = builder.node();
+    token(text(name, isFenced ? 'function' : toolName), separator, separated);
+    const args = isFenced ? text(separated, `${toolName}\n\`\`\`json\n`) : separated;
+    const written = builder.node();
+    writeArguments(json, { tool, index, mustCall: choice !== 'auto', from: args, to: written });
+    builder.skip(isFenced ? text(written, '\n```') : written, called);
+  });
+  token(called, callEnd, done);
+  token(done, callsEnd, to);
+  if (!parallelCalls || typeof choice === 'object') return;
+  builder.skip(isFenced ? text(done, '\n') : done, next);
+}
+
+/**
+ * Of a strict function, and of one that has to be called, the arguments fit its schema. The schema of
+ * a function that is not strict may say more than can be kept; its arguments are then any object.
+ */
+function writeArguments(
+  json: JsonWriter,
+  {
+    tool,
+    index,
+    mustCall,
+    from,
+    to,
+  }: { tool: Tool; index: number; mustCall: boolean; from: number; to: number },
+): void {
+  const { strict, parameters } = tool.function;
+  if (!parameters || Object.keys(parameters).length === 0) {
+    // OpenAI's: a function without parameters takes none.
+    if (strict || mustCall) json.text(from, '{}', to);
+    else json.object(from, to);
+    return;
+  }
+  if (strict) {
+    const path = [index, 'function', 'parameters'];
+    if (parameters.type !== 'object' && !Object.hasOwn(parameters, '$ref')) {
+      throw refusal('tools', [...path, 'type'], 'invalid_value', "expected 'object'");
+    }
+    checkSchema('tools', path, parameters);
+    json.schema(from, parameters, to);
+  } else if (mustCall && canBeKept(parameters)) json.schema(from, parameters, to);
+  else json.object(from, to);
+}
+
+type Path = readonly (string | number)[];
+
+/** Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400 */
+function checkSchema(param: string, path: Path, schema: unknown): void {
+  const bytes = Buffer.byteLength(JSON.stringify(schema));
+  if (bytes > schemaBytesMax) {
+    const reason = `${bytes} bytes are more than the ${schemaBytesMax} of a schema`;
+    throw refusal(param, path, 'invalid_value', reason);
+  }
+  refusing(param, path, () => compileAlone(schema));
+}
+
+function canBeKept(schema: Tool['function']['parameters']): boolean {
+  try {
+    if (schema?.type !== 'object') return false;
+    checkSchema('tools', [], schema);
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError) return false;
+    throw error;
+  }
+}
+
+function compileAlone(schema: unknown): void {
+  const builder = new GrammarBuilder();
+  const [start, end] = [builder.node(), builder.node({ isFinal: true })];
+  new JsonWriter(builder).schema(start, schema, end);
+  built(builder, start);
+}
+
+function built(builder: GrammarBuilder, start: number): Grammar {
+  const grammar = builder.build(start);
+  if (grammar === null) throw new SchemaError('invalid', [], 'no value fits it');
+  if (grammar === 'endless') {
+    throw new SchemaError('invalid', [], 'a value would have to begin with itself');
+  }
+  return grammar;
+}
+
+/** Runs `compile` and makes its complaints the API's. @throws ApiError 400 */
+function refusing<Result>(param: string, path: Path, compile: () => Result): Result {
+  try {
+    return compile();
+  } catch (error) {
+    if (error instanceof SchemaError) {
+      const code = error.kind === 'unsupported' ? 'unsupported_parameter' : 'invalid_value';
+      throw refusal(param, [...path, ...error.path], code, error.message);
+    }
+    if (error instanceof GrammarLimitError) {
+      throw refusal(param, path, 'invalid_value', error.message);
+    }
+    throw error;
+  }
+}
+
+function refusal(
+  param: string,
+  path: Path,
+  code: 'unsupported_parameter' | 'invalid_value',
+  reason: string,
+): ApiError {
+  const name = path.reduce<string>(
+    (before, part) => (typeof part === 'number' ? `${before}[${part}]` : `${before}.${part}`),
+    param,
+  );
+  const message =
+    code === 'unsupported_parameter'
+      ? `'${name}' is not supported: ${reason}.`
+      : `Invalid '${name}': ${reason}.`;
+  return new ApiError(code, message, { param: name });
+}

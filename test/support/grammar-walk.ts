@@ -1,0 +1,45 @@
+/** Grammars over a vocabulary, and random answers in them. */
+import { GrammarBuilder } from '../../gpu-worker/grammar/grammar.ts';
+import type { Grammar } from '../../gpu-worker/grammar/grammar.ts';
+import { JsonWriter } from '../../gpu-worker/grammar/json-schema.ts';
+import { Matcher } from '../../gpu-worker/grammar/matcher.ts';
+import { Vocabulary } from '../../gpu-worker/grammar/vocabulary.ts';
+import type { Tokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
+
+/** Null if the schema allows nothing, `endless` if a value may begin with itself. */
+export function schemaGrammar(schema: unknown): Grammar | null | 'endless' {
+  const builder = new GrammarBuilder();
+  const writer = new JsonWriter(builder);
+  const [start, end] = [builder.node(), builder.node({ isFinal: true })];
+  writer.schema(start, schema, end);
+  return builder.build(start);
+}
+
+export function objectGrammar(): Grammar {
+  const builder = new GrammarBuilder();
+  const [start, end] = [builder.node(), builder.node({ isFinal: true })];
+  new JsonWriter(builder).object(start, end);
+  const grammar = builder.build(start);
+  if (grammar === null || grammar === 'endless') throw new Error('there are objects');
+  return grammar;
+}
+
+export function matcherOf(tokenizer: Tokenizer, vocabSize: number): Matcher {
+  const control = new Set(tokenizer.controlTokens.values());
+  const vocabulary = new Vocabulary({
+    size: vocabSize,
+    tokenBytes: (token) => tokenizer.tokenBytes(token),
+    isControl: (token) => control.has(token),
+  });
+  return new Matcher(vocabulary, tokenizer.endTokens);
+}
+
+export function tokensOfMask(mask: Uint32Array): number[] {
+  const tokens: number[] = [];
+  for (let word = 0; word < mask.length; word++) {
+    for (let bits = mask[word]; bits !== 0; bits &= bits - 1) {
+      tokens.push(word * 32 + 31 - Math.clz32(bits & -bits));
+    }
+  }
+  return tokens;
+}
