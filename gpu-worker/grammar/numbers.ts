@@ -55,10 +55,8 @@ export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
   const high = max === null ? null : decimalOf(max);
   const digits = Math.max(low?.digits.length ?? 1, high?.digits.length ?? 1, 9);
   const fractionDigits = exactDigits - digits;
-  for (const bound of [low, high]) {
-    if (bound !== null && (fractionDigits < 0 || bound.fraction.length > fractionDigits)) {
-      throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
-    }
+  if (fractionDigits < 0) {
+    throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
   }
   const zero: Decimal = { digits: '0', fraction: '', exclusive: false };
   const most: Decimal = {
