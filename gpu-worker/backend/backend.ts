@@ -243,6 +243,12 @@ export interface Backend {
   /** Makes `batch` the one that the following ops read positions, slots and block tables from. */
   beginStep(batch: Batch): void;
 
+  /**
+   * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they call
+   * may depend on nothing else that changes: a backend may keep what the same function came to for a
+   * batch of the same shape, and run that again without calling it.
+   */
+  repeat(ops: () => void): void;
   /** out[r] = table[tokens[r]] */
   embed(out: Tensor, table: Matrix): void;
   /** out[r] = x[r] * rsqrt(mean(x[r]^2) + epsilon) * weight. `out` may be `x`. */

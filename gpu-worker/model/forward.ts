@@ -100,11 +100,20 @@ class ForwardModel implements Model {
     assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
     this.#absorbedRows = this.#countAbsorbedRows(batch);
+    this.#backend.beginStep(batch);
+    // An observer reads between the ops; what it sees can't be run again without it.
+    if (observer.hidden || observer.selection) this.#compute(observer);
+    else this.#backend.repeat(this.#absorbedRows, this.#computeUnseen);
+  }
+
+  readonly #computeUnseen = (): void => this.#compute({});
+
+  #compute(observer: ForwardObserver): void {
+    const rows = this.#rows;
     const backend = this.#backend;
     const { residual, normed, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
-    backend.beginStep(batch);
     backend.embed(residual, this.#weights.embedding);
     this.#observeHidden(observer, 0, residual);
     this.#weights.layers.forEach((layer, index) => {

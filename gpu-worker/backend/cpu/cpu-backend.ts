@@ -180,6 +180,10 @@ export class CpuBackend implements Backend {
     this.machine.step.begin(batch);
   }
 
+  repeat(ops: () => void): void {
+    ops();
+  }
+
   embed(out: Tensor, table: Matrix): void {
     this.rowOps.embed(out, table);
   }

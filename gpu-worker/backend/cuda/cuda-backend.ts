@@ -45,6 +45,7 @@ import {
 import { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
 import { Mixture } from './mixture.ts';
+import { Repeats } from './repeats.ts';
 import { RowOps } from './row-ops.ts';
 import { Sampler } from './sampling.ts';
 import { Selector } from './selection.ts';
@@ -100,6 +101,7 @@ export class CudaBackend implements Backend {
   readonly attention: Attention;
   private readonly mixture: Mixture;
   private readonly sampler: Sampler;
+  private readonly repeats: Repeats;
 
   constructor(machine: Machine, expandedTokens: number | null) {
     this.machine = machine;
@@ -110,6 +112,7 @@ export class CudaBackend implements Backend {
     this.attention = new Attention(machine, this.linears, expandedTokens);
     this.mixture = new Mixture(machine, this.linears);
     this.sampler = new Sampler(machine);
+    this.repeats = new Repeats(machine.device, machine.step);
   }
 
   // ---- made at start -------------------------------------------------------------------------
@@ -196,6 +199,10 @@ export class CudaBackend implements Backend {
 
   beginStep(batch: Batch): void {
     this.machine.step.begin(batch);
+  }
+
+  repeat(ops: () => void): void {
+    this.repeats.run(ops);
   }
 
   embed(out: Tensor, table: Matrix): void {
@@ -375,6 +382,7 @@ export class CudaBackend implements Backend {
   }
 
   close(): Promise<void> {
+    this.repeats.close();
     this.machine.device.close();
     return Promise.resolve();
   }

@@ -48,6 +48,7 @@ export class Device {
   readonly #allocations = new Set<number>();
   readonly #staging: { readonly pointer: unknown; readonly bytes: Uint8Array };
   #slab = { next: 0, end: 0 };
+  #copies = 0;
 
   /** @throws CudaMissing without a driver or a GPU of compute capability 9.0. */
   constructor(options: DeviceOptions = {}) {
@@ -133,11 +134,17 @@ export class Device {
     };
   }
 
+  /** Grows with whatever goes to the stream past the queue, and with every emptying of the queue. */
+  get traffic(): number {
+    return this.#copies + this.queue.flushes;
+  }
+
   // ---- in and out --------------------------------------------------------------------------------
 
   /** Copies a weight through pinned memory; done when it returns. */
   upload(to: number, from: Uint8Array): void {
     this.queue.flush();
+    this.#copies++;
     for (let at = 0; at < from.length; at += stagingBytes) {
       const part = from.subarray(at, at + stagingBytes);
       this.#staging.bytes.set(part);
@@ -150,6 +157,7 @@ export class Device {
   /** A small copy in stream order, behind what has been flushed; `from` may change at once. */
   send(to: number, from: Int32Array | Float64Array | BigInt64Array): void {
     if (from.byteLength === 0) return;
+    this.#copies++;
     // The driver copies pageable memory aside before it returns.
     const args = [to, from, from.byteLength, this.stream];
     this.driver.call('MemcpyHtoDAsync_v2', args, "for a step's input");
@@ -158,6 +166,7 @@ export class Device {
   /** Runs what is queued, waits, and copies `bytes` from the device. */
   download(from: number, bytes: number): Uint8Array {
     this.queue.flush();
+    this.#copies++;
     const out = new Uint8Array(bytes);
     for (let at = 0; at < bytes; at += stagingBytes) {
       const count = Math.min(stagingBytes, bytes - at);
@@ -171,6 +180,7 @@ export class Device {
 
   fill(at: number, bytes: number, value: number): void {
     this.queue.flush();
+    this.#copies++;
     this.driver.call('MemsetD8Async', [at, value, bytes, this.stream]);
   }
 

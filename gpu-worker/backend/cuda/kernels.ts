@@ -26,6 +26,7 @@ export type ProgramName = keyof typeof programs;
 /** A loaded kernel; `id` is its place in this process, `name` for errors. */
 export interface Kernel {
   readonly id: number;
+  readonly program: ProgramName;
   readonly name: string;
   readonly handle: Handle;
   /** Dynamic shared memory that it has been allowed so far. */
@@ -33,12 +34,15 @@ export interface Kernel {
 }
 
 const maxDynamicSharedMemory = 8;
+const noDefines = {};
 
 export class Kernels {
   readonly #driver: Driver;
   readonly #architecture: string;
   readonly #modules = new Map<string, Handle>();
   readonly #kernels = new Map<string, Kernel>();
+  /** The same kernels by the very object that specialised them: a look-up without making a key. */
+  readonly #byDefines = new WeakMap<object, Map<string, Kernel>>();
   #compiler: Compiler | null = null;
 
   constructor(driver: Driver, architecture: string) {
@@ -47,7 +51,20 @@ export class Kernels {
   }
 
   /** Kernel `name` of a program specialised by `defines`; compiled at its first use. */
-  get(program: ProgramName, name: string, defines: Readonly<Record<string, number>> = {}): Kernel {
+  get(
+    program: ProgramName,
+    name: string,
+    defines: Readonly<Record<string, number>> = noDefines,
+  ): Kernel {
+    const known = this.#byDefines.get(defines)?.get(name);
+    if (known?.program === program) return known;
+    const kernel = this.#load(program, name, defines);
+    const sameDefines = this.#byDefines.get(defines) ?? new Map<string, Kernel>();
+    this.#byDefines.set(defines, sameDefines.set(name, kernel));
+    return kernel;
+  }
+
+  #load(program: ProgramName, name: string, defines: Readonly<Record<string, number>>): Kernel {
     const flags = Object.entries(defines).map(([key, value]) => `-D${key}=${value}`);
     const moduleKey = [program, ...flags].join(' ');
     const key = `${moduleKey} ${name}`;
@@ -55,7 +72,8 @@ export class Kernels {
     if (known !== undefined) return known;
     const module = this.#module(program, flags, moduleKey);
     const handle = this.#driver.make('ModuleGetFunction', [module, name], `for kernel ${name}`);
-    const kernel: Kernel = { id: this.#kernels.size, name, handle, sharedBytes: 48 * 1024 };
+    const id = this.#kernels.size;
+    const kernel: Kernel = { id, program, name, handle, sharedBytes: 48 * 1024 };
     this.#kernels.set(key, kernel);
     return kernel;
   }

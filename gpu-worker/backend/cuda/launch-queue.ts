@@ -1,18 +1,18 @@
 /**
- * Kernel launches of a step, held back until a result is read. Decode steps repeat: their launches
- * are the same to the last argument, since what changes lies in device memory. A list seen before is
- * captured once as a CUDA graph and from then on launched as one call.
+ * Kernel launches, held back until a result is read, and CUDA graphs made of them. A list of launches
+ * that has been seen before runs as a graph; repeats.ts does so for whole steps.
  */
+import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
 import type { Kernel, Kernels } from './kernels.ts';
 
-/** Graphs that are kept; the oldest goes first. */
-const graphsMax = 64;
+/** Graphs of lists that are kept; the oldest goes first. */
+const listGraphsMax = 16;
 /** Lists that are remembered as seen once. */
 const seenMax = 256;
 /** Launches below which a graph saves nothing. */
-const graphLaunchesMin = 4;
+const graphLaunchesMin = 8;
 const argumentsMax = 64;
 const headWords = 8;
 const word = 2 ** 32;
@@ -35,9 +35,14 @@ export interface LaunchShape {
   readonly sharedBytes?: number;
 }
 
-interface Graph {
-  readonly words: Uint32Array;
+/** Launches that were captured, to be launched again as one. */
+export interface Graph {
   readonly exec: Handle;
+  readonly launches: number;
+}
+
+interface ListGraph extends Graph {
+  readonly words: Uint32Array;
 }
 
 export class LaunchQueue {
@@ -51,13 +56,14 @@ export class LaunchQueue {
   readonly #oneByOne = process.env['SIFT_CUDA_SYNC'] === '1';
   readonly #byId: Kernel[] = [];
   readonly #calls: LibraryCall[] = [];
-  readonly #graphs = new Map<number, Graph>();
+  readonly #graphs = new Map<number, ListGraph>();
   readonly #seen = new Set<number>();
   readonly #arguments = new Uint32Array(argumentsMax * 2);
   readonly #pointer: BigUint64Array;
   #words = new Uint32Array(1 << 16);
   #length = 0;
   #launches = 0;
+  #flushes = 0;
 
   constructor(driver: Driver, kernels: Kernels, stream: Handle, useGraphs: boolean) {
     this.#driver = driver;
@@ -71,39 +77,43 @@ export class LaunchQueue {
     return this.#launches === 0;
   }
 
+  /** How often there was something to hand over. */
+  get flushes(): number {
+    return this.#flushes;
+  }
+
+  /** Whether lists and steps that come again run as graphs. */
+  get usesGraphs(): boolean {
+    return this.#useGraphs;
+  }
+
   /** `slots`: addresses and integers below 2^53, or a float's bits; 8 bytes each in the kernel. */
-  push(kernel: Kernel, shape: LaunchShape, nested: Slots): void {
-    const slots = nested.flatMap<number | Uint32Array>((slot) =>
-      slot instanceof Uint32Array ? [slot] : slot,
-    );
-    const count = slots.reduce<number>(
-      (sum, slot) => sum + (typeof slot === 'number' ? 1 : slot.length / 2),
-      0,
-    );
+  push(kernel: Kernel, shape: LaunchShape, slots: Slots): void {
     const { grid, threads, sharedBytes = 0 } = shape;
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
-    this.#kernels.allowShared(kernel, sharedBytes);
+    if (sharedBytes > kernel.sharedBytes) this.#kernels.allowShared(kernel, sharedBytes);
     this.#byId[kernel.id] = kernel;
-    this.#makeRoom(headWords + count * 2);
+    this.#makeRoom(headWords + argumentsMax * 2);
     const words = this.#words;
-    let at = this.#length;
-    words[at++] = kernel.id;
-    words[at++] = grid[0];
-    words[at++] = grid[1];
-    words[at++] = grid[2];
-    words[at++] = threads;
-    words[at++] = sharedBytes;
-    words[at++] = count;
-    words[at++] = 0;
+    const head = this.#length;
+    let at = head + headWords;
     for (const slot of slots) {
-      if (typeof slot !== 'number') {
+      if (typeof slot === 'number') at = putSlot(words, at, slot);
+      else if (slot instanceof Uint32Array) {
         words.set(slot, at);
         at += slot.length;
-        continue;
-      }
-      words[at++] = slot % word;
-      words[at++] = Math.floor(slot / word);
+      } else for (const each of slot) at = putSlot(words, at, each);
     }
+    const count = (at - head - headWords) / 2;
+    assert(count <= argumentsMax, `${count} arguments of kernel ${kernel.name}`);
+    words[head] = kernel.id;
+    words[head + 1] = grid[0];
+    words[head + 2] = grid[1];
+    words[head + 3] = grid[2];
+    words[head + 4] = threads;
+    words[head + 5] = sharedBytes;
+    words[head + 6] = count;
+    words[head + 7] = 0;
     this.#length = at;
     this.#launches++;
   }
@@ -119,18 +129,14 @@ export class LaunchQueue {
     words[this.#length + 6] = args.length;
     words[this.#length + 7] = 1;
     let at = this.#length + headWords;
-    for (const arg of args) {
-      words[at++] = arg % word;
-      words[at++] = Math.floor(arg / word);
-    }
+    for (const arg of args) at = putSlot(words, at, arg);
     this.#length = at;
     this.#launches++;
   }
 
   #makeRoom(words: number): void {
-    const needed = this.#length + words;
-    if (needed <= this.#words.length) return;
-    const larger = new Uint32Array(needed * 2);
+    if (this.#length + words <= this.#words.length) return;
+    const larger = new Uint32Array((this.#length + words) * 2);
     larger.set(this.#words.subarray(0, this.#length));
     this.#words = larger;
   }
@@ -138,10 +144,8 @@ export class LaunchQueue {
   /** Hands everything queued to the stream; returns before it has run. */
   flush(): void {
     if (this.#launches === 0) return;
-    const words = this.#words.subarray(0, this.#length);
-    const launches = this.#launches;
-    this.#length = 0;
-    this.#launches = 0;
+    this.#flushes++;
+    const { words, launches } = this.#take();
     if (!this.#useGraphs || launches < graphLaunchesMin) {
       this.counts.alone += launches;
       this.#launchAll(words);
@@ -150,11 +154,16 @@ export class LaunchQueue {
     const hash = hashOf(words);
     const graph = this.#graphs.get(hash);
     if (graph !== undefined && equal(graph.words, words)) {
-      this.counts.inGraphs += launches;
-      this.#driver.call('GraphLaunch', [graph.exec, this.#stream], 'for a step');
+      this.launch(graph);
     } else if (this.#seen.has(hash)) {
-      this.counts.inGraphs += launches;
-      this.#capture(hash, words);
+      const [oldest] = this.#graphs;
+      if (oldest !== undefined && this.#graphs.size >= listGraphsMax) {
+        this.destroy(oldest[1]);
+        this.#graphs.delete(oldest[0]);
+      }
+      const made = { words: words.slice(), ...this.#capture(words, launches) };
+      this.#graphs.set(hash, made);
+      this.launch(made);
     } else {
       if (this.#seen.size >= seenMax) this.#seen.clear();
       this.#seen.add(hash);
@@ -163,12 +172,37 @@ export class LaunchQueue {
     }
   }
 
+  /** Makes a graph of everything queued, which is then queued no longer; null if nothing is. */
+  capture(): Graph | null {
+    if (this.#launches === 0) return null;
+    const { words, launches } = this.#take();
+    return this.#capture(words, launches);
+  }
+
+  launch(graph: Graph): void {
+    this.counts.inGraphs += graph.launches;
+    this.#driver.call('GraphLaunch', [graph.exec, this.#stream], 'for a step');
+  }
+
+  destroy(graph: Graph): void {
+    this.#driver.call('StreamSynchronize', [this.#stream], "for a step's kernels");
+    this.#driver.call('GraphExecDestroy', [graph.exec]);
+  }
+
+  /** The queue's graphs only: whoever captured a graph destroys it. */
   close(): void {
     for (const { exec } of this.#graphs.values()) this.#driver.raw('GraphExecDestroy', [exec]);
     this.#graphs.clear();
   }
 
-  #capture(hash: number, words: Uint32Array): void {
+  #take(): { words: Uint32Array; launches: number } {
+    const taken = { words: this.#words.subarray(0, this.#length), launches: this.#launches };
+    this.#length = 0;
+    this.#launches = 0;
+    return taken;
+  }
+
+  #capture(words: Uint32Array, launches: number): Graph {
     const relaxed = 2;
     this.#driver.call('StreamBeginCapture_v2', [this.#stream, relaxed]);
     this.#launchAll(words);
@@ -176,14 +210,7 @@ export class LaunchQueue {
     this.#driver.call('StreamEndCapture', [this.#stream, out]);
     const exec = this.#driver.make('GraphInstantiateWithFlags', [out[0], 0], 'for a step');
     this.#driver.call('GraphDestroy', [out[0]]);
-    const [oldest] = this.#graphs;
-    if (oldest !== undefined && this.#graphs.size >= graphsMax) {
-      this.#driver.call('StreamSynchronize', [this.#stream]);
-      this.#driver.call('GraphExecDestroy', [oldest[1].exec]);
-      this.#graphs.delete(oldest[0]);
-    }
-    this.#graphs.set(hash, { words: words.slice(), exec });
-    this.#driver.call('GraphLaunch', [exec, this.#stream], 'for a step');
+    return { exec, launches };
   }
 
   /** Where the entry behind it begins. */
@@ -242,6 +269,13 @@ function numbersOf(words: Uint32Array): number[] {
     { length: words.length / 2 },
     (_, i) => (words[2 * i] ?? 0) + (words[2 * i + 1] ?? 0) * word,
   );
+}
+
+function putSlot(words: Uint32Array, at: number, slot: number): number {
+  const low = slot >>> 0;
+  words[at] = low;
+  words[at + 1] = (slot - low) / word;
+  return at + 2;
 }
 
 const floats = new Float32Array(1);

@@ -33,7 +33,7 @@ export class RowOps {
   }
 
   ropeTable(table: RopeTable): void {
-    const { device } = this.#machine;
+    const { device, step } = this.#machine;
     const half = table.dim / 2;
     assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
     const positions = table.cos.length / half;
@@ -41,6 +41,7 @@ export class RowOps {
       Number.isInteger(positions) && table.sin.length === table.cos.length,
       'the rope table does not have the width that it names',
     );
+    step.limitPositions(positions);
     const copy = (values: Float32Array) => {
       const at = device.allocate(values.byteLength, 'weight', 'the rope table');
       device.upload(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
@@ -54,10 +55,7 @@ export class RowOps {
     const matrix = own(CudaMatrix, table);
     const { rows } = step;
     const into = ownTensor(out, rows, matrix.inputs);
-    assert(
-      step.batch.tokens.every((token) => token >= 0 && token < matrix.outputs),
-      `a token is not among the ${matrix.outputs} of the embedding`,
-    );
+    step.limitTokens(matrix.outputs);
     const { at, scales, dtype, inputs } = matrix;
     const scaleColumns = Math.ceil(inputs / 128);
     device.launch(device.kernel('rows', 'embed', defines), { grid: [rows, 1, 1], threads }, [
@@ -143,10 +141,6 @@ export class RowOps {
       'the rotated part lies outside the heads',
     );
     assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
-    for (let r = 0; r < rows; r++) {
-      const position = step.batch.positions[r] ?? 0;
-      assert(position < rope.positions, `position ${position} is behind the rope table's end`);
-    }
     const grid = [Math.ceil((heads * rope.half) / threads), rows, 1] as const;
     device.launch(device.kernel('rows', 'rotate', defines), { grid, threads }, [
       [into.at, into.stride, heads, width, start, rope.half, layout === 'half' ? 1 : 0],

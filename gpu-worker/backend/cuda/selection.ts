@@ -58,13 +58,12 @@ export class Selector {
     assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
     const q = ownTensor(queries, rows, heads * dim);
     const w = ownFloats(weights, rows, heads);
-    // A power of two, so that a step's launches repeat while the context grows.
-    const tokens = bucket(step.longest);
+    const tokens = step.longestBucket;
     const chunk = Math.min(rows, Math.floor(this.#scores.floats / tokens));
     assert(chunk > 0, 'a row of scores does not fit');
     for (let first = 0; first < rows; first += chunk) {
       const count = Math.min(chunk, rows - first);
-      if (step.longest > width)
+      if (step.seesMoreThan(width))
         this.#score(from, { q, w, heads, dim, width, tokens, first, count });
       this.top(selection, { tokens, first, count });
     }
@@ -105,7 +104,7 @@ export class Selector {
         [codes, weights, q.at, q.stride, w.at, w.stride, heads, ...constants, first],
       ]);
       // Rows of one sequence share a pass over its keys.
-      const kQueries = step.sequences.length === 1 && count > 1 ? 4 : 1;
+      const kQueries = step.sequenceCount === 1 && count > 1 ? 4 : 1;
       const grid = [Math.ceil(tokens / blockSpan), Math.ceil(count / kQueries), 1] as const;
       const sharedBytes = (kQueries + 6) * 8192 + 1024;
       const kernel = device.kernel('sm90Scores', 'sm90_index_scores', { kQueries });
@@ -143,9 +142,4 @@ export class Selector {
     device.fill(this.#notANumber, 4, 0);
     throw new Error('an index score is not a number');
   }
-}
-
-/** The next power of two, at least 1,024. */
-function bucket(tokens: number): number {
-  return 2 ** Math.ceil(Math.log2(Math.max(tokens, 1024)));
 }

@@ -5,6 +5,8 @@ import type { Device } from './device.ts';
 
 /** Block table entries of a step, all its sequences together; 16 MiB of them. */
 const tableEntriesMax = 4_194_304;
+/** A table starts at a multiple of this many entries. */
+const tableStep = 64;
 
 /** Adjacent rows of one sequence. */
 export interface SequenceRows {
@@ -17,6 +19,12 @@ export interface SequenceRows {
   readonly tokens: number;
 }
 
+/**
+ * What ops asked of the batch when their launches were recorded: each question, which can be put to
+ * another batch, and the answer.
+ */
+export type Answers = ReadonlyMap<string, { readonly ask: () => number; readonly answer: number }>;
+
 export class Step {
   readonly rowsMax: number;
   /** Addresses of [rowsMax] i32. */
@@ -27,8 +35,15 @@ export class Step {
   readonly tableStarts: number;
   readonly #device: Device;
   readonly #tables: number;
+  /** What lies in `tables`, so that only what changed is sent. */
+  readonly #sentTables = new Int32Array(tableEntriesMax).fill(-1);
   #shape: CacheShape | null = null;
   #current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
+  #tokensEnd = Infinity;
+  #positionsEnd = Infinity;
+  /** While launches are recorded: what they depend on, or null once that is the batch itself. */
+  #watched: Map<string, { ask: () => number; answer: number }> | null = null;
+  #watching = false;
 
   constructor(device: Device, rowsMax: number) {
     this.#device = device;
@@ -64,28 +79,63 @@ export class Step {
     device.send(this.positions, batch.positions);
     device.send(this.slots, batch.slots);
     this.#current = { batch, sequences: this.#shape === null ? [] : this.#sequencesOf(batch) };
+    this.#checkTokens(batch);
+    this.#checkPositions(batch);
   }
+
+  /** Every token from here on must be below `end`: what embeds them has no more. */
+  limitTokens(end: number): void {
+    if (end === this.#tokensEnd) return;
+    this.#tokensEnd = end;
+    if (this.#current !== null) this.#checkTokens(this.#current.batch);
+  }
+
+  /** Every position from here on must be below `end`. */
+  limitPositions(end: number): void {
+    this.#positionsEnd = end;
+    if (this.#current !== null) this.#checkPositions(this.#current.batch);
+  }
+
+  // ---- what ops may ask --------------------------------------------------------------------------
 
   /** Rows of the current step. */
   get rows(): number {
-    return this.batch.tokens.length;
+    return this.#ask('rows', () => this.#batchNow().tokens.length);
   }
 
-  get batch(): Batch {
-    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
-    return this.#current.batch;
+  /** How many sequences the rows belong to; needs caches. */
+  get sequenceCount(): number {
+    return this.#ask('sequences', () => this.#sequencesNow().length);
   }
 
-  /** The batch's rows by sequence; needs caches. */
-  get sequences(): readonly SequenceRows[] {
-    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
-    assert(this.#shape !== null, 'an op that reads caches ran before they were made');
-    return this.#current.sequences;
+  /** Whether some row sees more than `tokens` tokens. */
+  seesMoreThan(tokens: number): boolean {
+    return this.#ask(`more than ${tokens}`, () => Number(this.#longestNow() > tokens)) === 1;
   }
 
-  /** Tokens that the row which sees most of them sees. */
+  /**
+   * A power of two, at least 1,024, that is no less than the tokens which the row that sees most of
+   * them sees: launches sized by it repeat while a context grows.
+   */
+  get longestBucket(): number {
+    return this.#ask('bucket', () => 2 ** Math.ceil(Math.log2(Math.max(this.#longestNow(), 1024))));
+  }
+
+  /** Tokens that the row which sees most of them sees. Whoever asks rarely repeats. */
   get longest(): number {
-    return Math.max(...this.sequences.map((sequence) => sequence.tokens));
+    return this.#ask('longest', () => this.#longestNow());
+  }
+
+  /** The batch itself. Whoever looks at it is not repeated. */
+  get batch(): Batch {
+    if (this.#watching) this.#watched = null;
+    return this.#batchNow();
+  }
+
+  /** The batch's rows by sequence; needs caches. Whoever looks at them is not repeated. */
+  get sequences(): readonly SequenceRows[] {
+    if (this.#watching) this.#watched = null;
+    return this.#sequencesNow();
   }
 
   /** Address of the block tables of all sequences. */
@@ -93,8 +143,67 @@ export class Step {
     return this.#tables;
   }
 
+  /** Runs `ops` and returns what they asked, or null if they looked at the batch itself. */
+  watch(ops: () => void): Answers | null {
+    assert(!this.#watching, 'a step is recorded already');
+    this.#watching = true;
+    this.#watched = new Map();
+    try {
+      ops();
+      return this.#watched;
+    } finally {
+      this.#watching = false;
+      this.#watched = null;
+    }
+  }
+
+  /** Whether the current batch gives all of these answers. */
+  answersAlike(answers: Answers): boolean {
+    for (const { ask, answer } of answers.values()) if (ask() !== answer) return false;
+    return true;
+  }
+
+  #ask(question: string, ask: () => number): number {
+    const answer = ask();
+    if (this.#watching) this.#watched?.set(question, { ask, answer });
+    return answer;
+  }
+
+  #batchNow(): Batch {
+    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+    return this.#current.batch;
+  }
+
+  #sequencesNow(): readonly SequenceRows[] {
+    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+    assert(this.#shape !== null, 'an op that reads caches ran before they were made');
+    return this.#current.sequences;
+  }
+
+  #longestNow(): number {
+    let longest = 0;
+    for (const { tokens } of this.#sequencesNow()) longest = Math.max(longest, tokens);
+    return longest;
+  }
+
+  // ---- checks and copies -------------------------------------------------------------------------
+
+  #checkTokens({ tokens }: Batch): void {
+    const end = this.#tokensEnd;
+    assert(
+      tokens.every((token) => token >= 0 && token < end),
+      `a token is not among the ${end} of the embedding`,
+    );
+  }
+
+  #checkPositions({ positions }: Batch): void {
+    const end = this.#positionsEnd;
+    const past = positions.find((position) => position >= end);
+    assert(past === undefined, `position ${past} is behind the rope table's end`);
+  }
+
   #sequencesOf(batch: Batch): SequenceRows[] {
-    const starts = this.#sendTables(batch.blockTables);
+    const starts = this.#tableStarts(batch.blockTables);
     const found: SequenceRows[] = [];
     const seen = new Set<number>();
     const rows = batch.tokens.length;
@@ -122,23 +231,42 @@ export class Step {
     return found;
   }
 
-  /** Where each table starts among the entries. */
+  #tableStarts(tables: readonly Int32Array[]): number[] {
+    try {
+      return this.#sendTables(tables);
+    } catch (cause) {
+      // Some of what was noted as sent was not.
+      this.#sentTables.fill(-1);
+      throw cause;
+    }
+  }
+
+  /** Where each table starts among the entries. Sends what differs from what lies there. */
   #sendTables(tables: readonly Int32Array[]): number[] {
     const blocks = this.#shape?.blocks ?? 0;
+    const sent = this.#sentTables;
     let entries = 0;
+    let changedStart = -1;
+    let changedEnd = 0;
     const starts = tables.map((table) => {
       const start = entries;
-      entries += table.length;
+      // Places are kept while a table grows by a few blocks, so that the next ones need not move.
+      entries += Math.ceil(table.length / tableStep) * tableStep;
       assert(entries <= tableEntriesMax, 'the block tables of a step do not fit');
-      assert(
-        table.every((block) => block >= 0 && block < blocks),
-        'a block table names a block that there is not',
-      );
+      for (let i = 0; i < table.length; i++) {
+        const block = table[i] ?? -1;
+        if (block === sent[start + i]) continue;
+        assert(block >= 0 && block < blocks, 'a block table names a block that there is not');
+        sent[start + i] = block;
+        if (changedStart < 0) changedStart = start + i;
+        changedEnd = start + i + 1;
+      }
       return start;
     });
-    const all = new Int32Array(entries);
-    tables.forEach((table, i) => all.set(table, starts[i]));
-    this.#device.send(this.#tables, all);
+    if (changedStart >= 0) {
+      const changed = sent.subarray(changedStart, changedEnd);
+      this.#device.send(this.#tables + changedStart * 4, changed);
+    }
     return starts;
   }
 

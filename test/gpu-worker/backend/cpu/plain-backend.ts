@@ -285,6 +285,9 @@ export class PlainBackend implements Backend {
     });
   }
 
+  repeat(ops: () => void): void {
+    ops();
+  }
   embed(out: Tensor, table: Matrix): void {
     const matrix = own(PlainMatrix, table);
     const { tokens } = this.step();
