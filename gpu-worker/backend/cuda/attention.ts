@@ -30,6 +30,7 @@ import type { SequenceRows } from './step.ts';
 const expandedPages = 4;
 /** attend.cu: heads of a block, keys of a round, widest latent. */
 const plainHeads = 8;
+const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
 /** sm90-sparse-mla.cu: queries, two buffers of 64 entries, softmax weights, barriers, maxima. */
@@ -98,9 +99,12 @@ export class Attention {
       return;
     }
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
-    const sharedBytes = ((plainHeads + plainKeys) * (width + 1) + plainHeads * (plainKeys + 3)) * 4;
-    const grid = [Math.ceil(heads / plainHeads), rows, 1] as const;
-    const kernel = device.kernel('attend', 'attend', defines);
+    // Fewer heads a block where that makes more blocks than multiprocessors; a head's sums are the same.
+    const isSmall = rows * Math.ceil(heads / plainHeads) < device.multiprocessors;
+    const kHeads = isSmall ? plainHeadsFew : plainHeads;
+    const sharedBytes = ((kHeads + plainKeys) * (width + 1) + kHeads * (plainKeys + 3)) * 4;
+    const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
+    const kernel = device.kernel('attend', 'attend', { ...defines, kHeads });
     device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
   }
 

@@ -12,6 +12,7 @@ const programs = {
   attend: ['attend.cu'],
   mixture: ['mixture.cu'],
   gemmF32: ['gemm-tiles.cuh', 'gemm-f32.cu'],
+  gemmFewF32: ['gemm-tiles.cuh', 'gemm-few-f32.cu'],
   sm90Gemm: ['sm90.cuh', 'sm90-wgmma.cuh', 'gemm-tiles.cuh', 'sm90-gemm.cu'],
   sm90GemmFew: ['sm90.cuh', 'sm90-wgmma.cuh', 'gemm-tiles.cuh', 'sm90-gemm-few.cu'],
   sm90Mla: ['sm90.cuh', 'sm90-sparse-mla.cu'],

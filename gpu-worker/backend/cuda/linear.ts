@@ -20,6 +20,8 @@ import type { RowOps } from './row-ops.ts';
 import { type MappedTensor, TensorMaps, weightBoxRows } from './tensor-maps.ts';
 
 const scaleGroup = 128;
+/** Rows of a plain product, of all its tiles together, up to which the kernel for few of them runs. */
+const fewRows = 64;
 
 /** Rows of activations, or with `rowIndices` those rows of them. */
 export interface Rows {
@@ -292,6 +294,12 @@ export class Linear {
       [grouping?.tileRows ?? 0, rowTiles, batching.count, grouping?.map?.base ?? 0],
     ];
     if (plan === null) {
+      if (rows <= fewRows && x.format !== dtypeCode.F8_E4M3) {
+        const few = device.kernel('gemmFewF32', 'gemm_few_f32', activations);
+        const fewGrid = [Math.ceil(outputs / 8), rowTiles, batching.count] as const;
+        device.launch(few, { grid: fewGrid, threads: 256 }, slots);
+        return;
+      }
       const grid = [Math.ceil(outputs / 64), rowTiles, batching.count] as const;
       const kernel = device.kernel('gemmF32', 'gemm_f32', activations);
       device.launch(kernel, { grid, threads: 256 }, slots);

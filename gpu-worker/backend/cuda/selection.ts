@@ -8,8 +8,9 @@ import type { Machine } from './machine.ts';
 
 /** Bytes of scores that are kept at a time, whatever the context: rows go in chunks that fit. */
 const scoreBytesMax = 256 * 2 ** 20;
-/** Tokens of a row that one block of either kernel takes. */
+/** Tokens of a row that one block of the sm90 kernel takes, and of the plain one. */
 const blockSpan = 1024;
+const plainSpan = 128;
 
 export class Selector {
   readonly #machine: Machine;
@@ -114,7 +115,7 @@ export class Selector {
       ]);
       return;
     }
-    const grid = [Math.ceil(tokens / blockSpan), count, 1] as const;
+    const grid = [Math.ceil(tokens / plainSpan), count, 1] as const;
     const sharedBytes = heads * (dim + 1) * 4;
     device.launch(
       device.kernel('select', 'index_scores', defines),

@@ -47,14 +47,32 @@ __device__ __forceinline__ const u8* entry_of(const u8* cache, i64 entry_bytes, 
   return cache + ((i64)table[position >> 6] * 64 + (position & 63)) * entry_bytes;
 }
 
+#ifndef kHeads
 #define kHeads 8
+#endif
 #define kKeys 32
 /** Output columns of a thread: latent up to 128 * 5. */
 #define kColumnsMax 5
 
+/** Element `c` of an entry as a float. */
+__device__ __forceinline__ float entry_value(const u8* entry, i64 format, int latent, int c) {
+  if (format == kDtypeF32) return ((const float*)entry)[c];
+  if (format == kDtypeBf16) return bf16_value(((const u16*)entry)[c]);
+  const u8* scales = entry + latent;
+  if (c < latent) {
+    const u8* s = scales + 4 * (c / kScaleGroup);
+    float scale = __uint_as_float(s[0] | s[1] << 8 | s[2] << 16 | (u32)s[3] << 24);
+    return e4m3_value(entry[c]) * scale;
+  }
+  const u8* tail = scales + 4 * ((latent + kScaleGroup - 1) / kScaleGroup) + 2 * (c - latent);
+  return bf16_value(tail[0] | tail[1] << 8);
+}
+
 /**
- * A block of 128 threads takes one row and 8 heads. Per 32 keys: entries to shared memory, a score
- * per (head, key), online softmax with a warp for two heads, then every thread adds to its columns.
+ * A block of 128 threads takes one row and some heads: 8, or 2 where there would be fewer blocks than
+ * multiprocessors, with the same result. Per 32 keys: entries to shared memory, a score per (head,
+ * key), online softmax with a warp for a head or two, then every thread adds to its columns. While 32
+ * keys are computed, the places of the next ones are looked up.
  */
 extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__ AttendArgs a) {
   extern __shared__ float shared[];
@@ -79,14 +97,23 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
   const int* table = a.tables + a.table_start[row];
   const int* list = a.selected ? a.selected + row * a.width : nullptr;
   int count = list ? a.counts[row] : a.positions[row] + 1;
+  __shared__ const u8* entries[kKeys];
+  auto entry_at = [&](int index) -> const u8* {
+    if (t >= kKeys || index >= count) return nullptr;
+    return entry_of(a.cache, a.entry_bytes, table, list ? list[index] : index);
+  };
+  const u8* next = entry_at(t);
 
   for (int start = 0; start < count; start += kKeys) {
     int here = min(kKeys, count - start);
+    if (t < kKeys) entries[t] = next;
     __syncthreads();
-    for (int k = warp; k < here; k += 4) {
-      int position = list ? list[start + k] : start + k;
-      load_entry(entry_of(a.cache, a.entry_bytes, table, position), a.format, latent, rope,
-                 keys + k * pitch);
+    next = entry_at(start + kKeys + t);
+    int k = t / width, c = t % width;
+#pragma unroll 8
+    for (int i = t; i < here * width; i += 128) {
+      keys[k * pitch + c] = entry_value(entries[k], a.format, latent, c);
+      for (c += 128; c >= width; c -= width) k++;
     }
     __syncthreads();
     for (int h = warp; h < heads; h += 4) {
@@ -94,6 +121,7 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
       if (lane < here) {
         const float* query = q + h * pitch;
         const float* key = keys + lane * pitch;
+#pragma unroll 8
         for (int c = 0; c < width; c++) dot = fmaf(query[c], key[c], dot);
       }
       float score = lane < here ? dot * a.scale.v : minus_infinity();

@@ -16,8 +16,11 @@ struct ScoreArgs {
   real head_scale, dim_scale;  // heads^-0.5, dim^-0.5
 };
 
+/** Tokens of a block: few, since in a decode step of a small model they are all there is to spread. */
+#define kPlainSpan 128
+
 /**
- * Any shape, in float32: a block takes one row and 128 tokens at a time, a token a thread; queries
+ * Any shape, in float32: a block takes one row and 128 tokens, a token a thread; queries
  * [heads][dim] and weights [heads] lie in shared memory, quantised if the keys are.
  */
 extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_constant__ ScoreArgs a) {
@@ -25,8 +28,7 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_cons
   i64 row = a.first_row + blockIdx.y;
   int position = a.positions[row];
   if (position < a.width) return;  // all its tokens are selected without scores
-  int tokens_per_block = 128 * 8;
-  int start = blockIdx.x * tokens_per_block;
+  int start = blockIdx.x * kPlainSpan;
   if (start > position) return;
   int dim = (int)a.dim, heads = (int)a.heads;
   float* q = shared;
@@ -51,25 +53,26 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_cons
   __syncthreads();
 
   const int* table = a.tables + a.table_start[row];
-  int end = min(start + tokens_per_block, position + 1);
-  for (int token = start + threadIdx.x; token < end; token += 128) {
-    const u8* page = a.keys + (i64)table[token >> 6] * a.page_bytes;
-    float score = 0.f;
-    const u8* codes = page + (token & 63) * dim;
-    const float* values = (const float*)page + (token & 63) * dim;
-    for (int h = 0; h < heads; h++) {
-      float dot = 0.f;
-      const float* query = q + h * dim;
-      if (fp8) {
-        for (int d = 0; d < dim; d++) dot = dot + query[d] * e4m3_value(codes[d]);
-      } else {
-        for (int d = 0; d < dim; d++) dot = dot + query[d] * values[d];
-      }
-      score = score + w[h] * fmaxf(dot, 0.f);
+  int token = start + threadIdx.x;
+  if (token > position) return;
+  const u8* page = a.keys + (i64)table[token >> 6] * a.page_bytes;
+  float score = 0.f;
+  const u8* codes = page + (token & 63) * dim;
+  const float* values = (const float*)page + (token & 63) * dim;
+  for (int h = 0; h < heads; h++) {
+    float dot = 0.f;
+    const float* query = q + h * dim;
+    if (fp8) {
+#pragma unroll 16
+      for (int d = 0; d < dim; d++) dot = dot + query[d] * e4m3_value(codes[d]);
+    } else {
+#pragma unroll 16
+      for (int d = 0; d < dim; d++) dot = dot + query[d] * values[d];
     }
-    if (fp8) score *= ((const float*)(page + dim * 64))[token & 63];
-    a.scores[blockIdx.y * a.score_stride + token] = score;
+    score = score + w[h] * fmaxf(dot, 0.f);
   }
+  if (fp8) score *= ((const float*)(page + dim * 64))[token & 63];
+  a.scores[blockIdx.y * a.score_stride + token] = score;
 }
 
 struct IndexQueryArgs {
