@@ -35,8 +35,14 @@ import { readSettings, SettingsError, settingsHelp, sourceSettings } from './set
 import type { WorkerSettings } from './settings.ts';
 
 const version = '0.1.0';
+/** Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own. */
+const cpuCacheTokens = 131_072;
 /** How long running requests may go on once the worker is told to stop. */
 const drainMs = 30_000;
+/** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
+const failedMs = 5_000;
+/** EX_SOFTWARE: the engine failed after it had started. */
+const failedExitCode = 70;
 
 export interface RunningWorker {
   readonly url: string;
@@ -48,6 +54,8 @@ export interface RunningWorker {
   };
   readonly backend: 'cpu' | 'cuda';
   readonly plan: MemoryPlan;
+  /** Resolves with the reason if the engine fails: the worker then answers 503 until it is closed. */
+  readonly failed: Promise<string>;
   /** Lets running requests finish for up to `graceMs`. */
   close(options?: { graceMs: number }): Promise<void>;
 }
@@ -75,14 +83,20 @@ export async function startWorker(
     },
   );
   let model: ServedModel;
+  const failure = Promise.withResolvers<string>();
   try {
-    model = await openServedModel(settings, lifecycle);
+    model = await openServedModel(settings, lifecycle, failure.resolve);
   } catch (error) {
     await shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 0 });
     throw error;
   }
   lifecycle.serve(model);
   const heartbeat = announce({ settings, url: server.url, lifecycle, logger });
+  void failure.promise.then((reason) => {
+    logger.fatal({ reason }, 'the engine failed');
+    // The edge learns at once that it should ask another worker.
+    return heartbeat?.beat();
+  });
   return {
     url: server.url,
     model: {
@@ -93,6 +107,7 @@ export async function startWorker(
     },
     backend: model.engine.description.backend,
     plan: model.engine.description.plan,
+    failed: failure.promise,
     close: ({ graceMs } = { graceMs: drainMs }) =>
       shutDown({ lifecycle, server, journal, heartbeat, graceMs }),
   };
@@ -113,11 +128,12 @@ async function openJournal(settings: WorkerSettings, logger: Logger): Promise<Us
 async function openServedModel(
   settings: WorkerSettings,
   lifecycle: Lifecycle,
+  onFailure: (reason: string) => void,
 ): Promise<ServedModel> {
   lifecycle.starting('loading the tokenizer');
   const text = await openText(settings.model, sourceSettings(settings));
   lifecycle.starting('loading weights');
-  const engine = await startEngineThread(settings, lifecycle);
+  const engine = await startEngineThread(settings, lifecycle, onFailure);
   return {
     id: settings.modelId,
     ownedBy: 'sift',
@@ -128,13 +144,18 @@ async function openServedModel(
   };
 }
 
-async function startEngineThread(settings: WorkerSettings, lifecycle: Lifecycle): Promise<Engine> {
+async function startEngineThread(
+  settings: WorkerSettings,
+  lifecycle: Lifecycle,
+  onFailure: (reason: string) => void,
+): Promise<Engine> {
   const loading = createProgress('loading', 'bytes');
   const startedMs = performance.now();
   try {
     return await startEngine({
       entry: new URL(import.meta.url),
       workerData: settings,
+      onFailure,
       onProgress({ done, total }) {
         loading.update(done, total);
         const seconds = (performance.now() - startedMs) / 1000;
@@ -176,20 +197,25 @@ async function openEngineModel(
 ): Promise<OpenedModel> {
   const text = await openText(settings.model, sourceSettings(settings));
   let plan: MemoryPlan | null = null;
+  let isCpu = true;
   const { model, backend, config, revision, parameters } = await openModel({
     location: settings.model,
     weights: sourceSettings(settings),
     numerics: settings.numerics,
     attention: settings.attention,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
-    openBackend: (numerics, { rowsMax }) => openBackend(settings, { numerics, rowsMax }),
+    async openBackend(numerics, { rowsMax }) {
+      const picked = await openBackend(settings, { numerics, rowsMax });
+      isCpu = picked.name === 'cpu';
+      return picked;
+    },
     chooseBlocks(use) {
       plan = planMemory({
         ...use,
         stepTokensMax: settings.stepTokens,
         sequencesMax: settings.sequences,
         waitingMax: settings.waiting,
-        cacheTokensMax: settings.cacheTokens,
+        cacheTokensMax: settings.cacheTokens ?? (isCpu ? cpuCacheTokens : null),
       });
       return plan.blocks;
     },
@@ -240,6 +266,11 @@ async function runFromCommandLine(args: string[]): Promise<void> {
   onStopSignal((signal) => {
     logger.info({ signal }, 'stopping');
     void worker.close().then(() => process.exit(0));
+  });
+  void worker.failed.then(async () => {
+    await sleep(failedMs);
+    await worker.close({ graceMs: 0 });
+    process.exit(failedExitCode);
   });
 }
 

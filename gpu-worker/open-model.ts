@@ -4,6 +4,7 @@ import { parseModelConfig } from './model/config.ts';
 import type { ModelConfig } from './model/config.ts';
 import { createModel } from './model/forward.ts';
 import type { Model, ModelLimits } from './model/model.ts';
+import { rehearse } from './model/rehearse.ts';
 import { chooseNumerics } from './model/numerics.ts';
 import type { NumericsName } from './model/numerics.ts';
 import { type Absorption, WeightBuilder } from './model/weights.ts';
@@ -76,6 +77,7 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
       chooseBlocks: (memory, blockBytes) =>
         options.chooseBlocks({ memory, blockBytes, contextLength: config.contextLength }),
     });
+    backend.seal(() => rehearse(model));
     return { model, backend, config, revision: checkpoint.revision, parameters };
   } catch (error) {
     await backend.close();

@@ -78,8 +78,8 @@ const settings = {
   cacheTokens: {
     env: 'SIFT_CACHE_TOKENS',
     flag: 'cache-tokens',
-    help: 'tokens that the KV cache holds (default 131072, less if memory is short)',
-    schema: count.default(131_072),
+    help: 'tokens that the KV cache holds (default: 131072, on a GPU all that fit; less if short)',
+    schema: count.optional(),
   },
   stepTokens: {
     env: 'SIFT_STEP_TOKENS',

@@ -203,6 +203,8 @@ export interface MemoryUse {
   readonly cacheBytes: number;
   /** What the backend can hold in all. */
   readonly limitBytes: number;
+  /** What it keeps beside that: for CUDA graphs, the driver, and what ops take when first called. */
+  readonly reservedBytes: number;
 }
 
 export interface Backend {
@@ -237,6 +239,12 @@ export interface Backend {
   blockBytes(shape: Omit<CacheShape, 'blocks'>): number;
   caches(shape: CacheShape): readonly LayerCache[];
   memory(): MemoryUse;
+  /**
+   * Ends the making: from here on nothing is allocated, and an attempt to is an error. A backend that
+   * compiles or sizes things when an op is first called has `rehearse` call them all before that, at
+   * their largest.
+   */
+  seal(rehearse: () => void): void;
 
   // ---- one step ------------------------------------------------------------------------------
 

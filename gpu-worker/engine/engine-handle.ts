@@ -12,8 +12,15 @@ import type {
   EngineEvent,
   EngineLoad,
   EngineRequest,
+  EngineUsage,
 } from './request.ts';
 
+const nothingDone: EngineUsage = {
+  promptTokens: 0,
+  cachedTokens: 0,
+  outputTokens: 0,
+  reasoningTokens: 0,
+};
 /** What a thread gets beyond the grace to finish its last step and close its backend. */
 const closeMarginMs = 10_000;
 
@@ -22,6 +29,8 @@ export interface StartOptions {
   /** Handed to the entry module as is; has to survive structured clone. */
   readonly workerData: unknown;
   onProgress(progress: LoadingProgress): void;
+  /** Called once if the engine fails after it was ready; not when it is closed. */
+  onFailure?(reason: string): void;
 }
 
 /** Resolves once the engine is ready; rejects with the reason where it can't start. */
@@ -30,7 +39,10 @@ export async function startEngine(options: StartOptions): Promise<Engine> {
   return new Promise<Engine>((resolve, reject) => {
     let engine: EngineHandle | null = null;
     const fail = (message: string): void => {
-      if (engine !== null) return engine.fail(message);
+      if (engine !== null) {
+        if (engine.failure() === null && !engine.isClosing) options.onFailure?.(message);
+        return engine.fail(message);
+      }
       reject(new Error(message));
       void thread.terminate();
     };
@@ -52,6 +64,8 @@ export async function startEngine(options: StartOptions): Promise<Engine> {
 /** Events of one request that its reader has not taken yet: at most its own output. */
 interface Stream {
   readonly events: EngineEvent[];
+  /** As of the last event that came: what was delivered of a request whose engine fails. */
+  usage: EngineUsage;
   wake: () => void;
 }
 
@@ -73,13 +87,13 @@ class EngineHandle implements Engine {
   async *submit(request: EngineRequest, signal: AbortSignal): AsyncGenerator<EngineEvent> {
     const refusal = this.#refusal();
     if (refusal !== null) {
-      yield endWith(request, refusal);
+      yield endWith(request, refusal, nothingDone);
       return;
     }
     // The thread knows the request by a name of our own: the last events of a stream that was left
     // can't be taken for those of a new one with the same id.
     const id = String(this.#nextStream++);
-    const stream: Stream = { events: [], wake: () => {} };
+    const stream: Stream = { events: [], usage: nothingDone, wake: () => {} };
     this.#streams.set(id, stream);
     const abort = (): void => this.#send({ kind: 'abort', id });
     this.#send({ kind: 'submit', request: { ...request, id } });
@@ -95,7 +109,7 @@ class EngineHandle implements Engine {
         if (isEnded) return;
         if (this.#failure !== null) {
           isEnded = true;
-          yield endWith(request, { kind: 'internal', message: this.#failure });
+          yield endWith(request, { kind: 'internal', message: this.#failure }, stream.usage);
           return;
         }
         await new Promise<void>((resolve) => {
@@ -135,6 +149,7 @@ class EngineHandle implements Engine {
       // A stream whose reader left is gone before its last events arrive.
       if (stream === undefined) continue;
       stream.events.push(event);
+      stream.usage = event.usage;
       stream.wake();
     }
   }
@@ -167,13 +182,8 @@ class EngineHandle implements Engine {
 function endWith(
   request: EngineRequest,
   error: { kind: 'busy' | 'internal'; message: string },
+  usage: EngineUsage,
 ): EngineEvent {
-  const usage = {
-    promptTokens: request.promptTokens.length,
-    cachedTokens: 0,
-    outputTokens: 0,
-    reasoningTokens: 0,
-  };
   const retryAfterSeconds = error.kind === 'busy' ? 1 : null;
   return { kind: 'end', id: request.id, usage, error: { ...error, retryAfterSeconds } };
 }

@@ -8,6 +8,7 @@ import type { MemoryUse } from '../backend/backend.ts';
 import { blocksFor } from './block-manager.ts';
 import type { MemoryPlan } from './request.ts';
 
+const reservedNote = 'CUDA graphs, the driver, what ops take at their first call';
 /** A cache below this many tokens (or one full context, if that is less) is not worth starting. */
 const cacheTokensMin = 1024;
 
@@ -53,6 +54,7 @@ export function planMemory(options: PlanOptions): MemoryPlan {
     activationBytes: memory.activationBytes,
     cacheBytes: blocks * blockBytes,
     limitBytes: memory.limitBytes,
+    reservedBytes: memory.reservedBytes,
     blocks,
     blockTokens,
     bytesPerToken: blockBytes / blockTokens,
@@ -75,6 +77,9 @@ export function formatMemoryPlan(plan: MemoryPlan): string {
         `${count(plan.bytesPerToken)} bytes a token`,
     ],
     ['limit', gib(plan.limitBytes), ''],
+    ...(plan.reservedBytes === 0
+      ? []
+      : [['reserved', gib(plan.reservedBytes), reservedNote] as const]),
     ['sequences', count(plan.sequencesMax), `${count(plan.waitingMax)} more may wait`],
   ];
   return rows

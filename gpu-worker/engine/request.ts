@@ -158,6 +158,8 @@ export interface MemoryPlan {
   readonly activationBytes: number;
   readonly cacheBytes: number;
   readonly limitBytes: number;
+  /** Kept beside the limit: for CUDA graphs, the driver, and what ops take when first called. */
+  readonly reservedBytes: number;
   readonly blocks: number;
   readonly blockTokens: number;
   readonly bytesPerToken: number;

@@ -11,7 +11,7 @@ export interface HashEngineOptions {
   /** How long each step is made to take. */
   readonly stepMs: number;
   /** Where the thread is to fail, if anywhere. */
-  readonly failsAt: 'never' | 'open' | 'crash-open' | 'step' | 'exit-in-step';
+  readonly failsAt: 'never' | 'open' | 'crash-open' | 'step' | 'tenth-step' | 'exit-in-step';
 }
 
 assert(parentPort !== null, 'this module is the entry of a worker');
@@ -33,6 +33,7 @@ const description = {
     activationBytes: 0,
     cacheBytes: 0,
     limitBytes: 0,
+    reservedBytes: 0,
     blocks: 128,
     blockTokens: 64,
     bytesPerToken: 4,
@@ -56,7 +57,10 @@ await runEngineThread({
       logitRowsMax: 8,
     });
     const forward = model.forward.bind(model);
+    let steps = 0;
     model.forward = (batch, observer) => {
+      steps++;
+      if (options.failsAt === 'tenth-step' && steps === 10) throw new Error('a device fault');
       if (options.failsAt === 'step') throw new Error('the backend lost its device');
       if (options.failsAt === 'exit-in-step') process.exit(3);
       if (options.stepMs > 0) Atomics.wait(pause, 0, 0, options.stepMs);

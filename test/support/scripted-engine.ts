@@ -204,6 +204,7 @@ const tinyDescription: EngineDescription = {
     activationBytes: 1,
     cacheBytes: 1,
     limitBytes: 3,
+    reservedBytes: 0,
     blocks: 100,
     blockTokens: 64,
     bytesPerToken: 1,

@@ -80,6 +80,7 @@ export class Arena {
       activationBytes: this.used.activation,
       cacheBytes: this.used.cache,
       limitBytes: this.limitBytes,
+      reservedBytes: 0,
     };
   }
 

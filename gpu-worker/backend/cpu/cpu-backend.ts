@@ -170,6 +170,9 @@ export class CpuBackend implements Backend {
     return caches;
   }
 
+  /** What is left to a first call is a few scratch arrays, for which the arena can grow. */
+  seal(): void {}
+
   memory(): MemoryUse {
     return this.machine.arena.use();
   }

@@ -51,11 +51,16 @@ export function makeCaches(machine: Machine, shape: CacheShape): readonly CudaLa
     fp8: dtypeCode.F8_E4M3,
   }[numerics.latentCache];
   const keyFormat = numerics.indexKeys === 'fp8' ? dtypeCode.F8_E4M3 : dtypeCode.F32;
+  const latentBytes = roundUp(shape.blocks * blockTokens * entry);
+  const layerBytes = latentBytes + roundUp(shape.blocks * page);
+  // One piece, since the driver rounds each of them up.
+  const what = `the caches of ${shape.layers} layers (${shape.blocks} blocks)`;
+  const start = device.allocate(shape.layers * layerBytes, 'cache', what);
+  // Nothing that was left in this memory may be taken for a number, not even in a rehearsal.
+  device.fill(start, shape.layers * layerBytes, 0);
   return Array.from({ length: shape.layers }, (_, layer) => {
-    const what = `the caches of layer ${layer} (${shape.blocks} blocks)`;
-    const latentBytes = shape.blocks * blockTokens * entry;
-    const latents = device.allocate(latentBytes, 'cache', what);
-    const keys = device.allocate(shape.blocks * page, 'cache', what);
+    const latents = start + layer * layerBytes;
+    const keys = latents + latentBytes;
     return new CudaLayerCache(layer, shape, {
       latents,
       entryBytes: entry,
@@ -87,4 +92,9 @@ export function writeIndexKeys(machine: Machine, cache: LayerCache, keys: Tensor
   device.launch(device.kernel('caches', 'write_index_keys', defines), launch, [
     [at, bytes, keyFormat, shape.indexDim, x.at, x.stride, step.slots],
   ]);
+}
+
+/** Pieces of a cache start where vectors of any width may. */
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / 256) * 256;
 }

@@ -191,6 +191,11 @@ export class CudaBackend implements Backend {
     return caches;
   }
 
+  seal(rehearse: () => void): void {
+    rehearse();
+    this.machine.device.seal();
+  }
+
   memory(): MemoryUse {
     return this.machine.device.memory();
   }
@@ -382,7 +387,6 @@ export class CudaBackend implements Backend {
   }
 
   close(): Promise<void> {
-    this.repeats.close();
     this.machine.device.close();
     return Promise.resolve();
   }

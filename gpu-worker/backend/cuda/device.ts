@@ -18,13 +18,22 @@ const slabBytesMax = 1024 * 2 ** 20;
 const alignment = 256;
 /** The driver hands out memory in pages of this size. */
 const driverPageBytes = 2 * 2 ** 20;
-/** What is left to the driver, to graphs and to other processes. */
+/** What is left to the driver, to CUDA graphs and to other processes. */
 const reserveBytes = 1024 * 2 ** 20;
 /** What ops may still take at their first use, once the caches have taken what was left. */
 const lateBytes = 256 * 2 ** 20;
 /** Bytes of a weight that are in flight at a time. */
 const stagingBytes = 32 * 2 ** 20;
 const attribute = { multiprocessors: 16, major: 75, minor: 76 } as const;
+
+/** The plan of the start is kept: an op that would need more memory than it took then is a bug. */
+export class AllocationAfterStart extends Error {
+  override readonly name = 'AllocationAfterStart';
+
+  constructor(what: string, bytes: number) {
+    super(`the GPU gives no more memory after the start: ${what} asks for ${bytes} bytes`);
+  }
+}
 
 export interface DeviceOptions {
   readonly memoryBytesMax?: number;
@@ -49,6 +58,7 @@ export class Device {
   readonly #staging: { readonly pointer: unknown; readonly bytes: Uint8Array };
   #slab = { next: 0, end: 0 };
   #copies = 0;
+  #sealed = false;
 
   /** @throws CudaMissing without a driver or a GPU of compute capability 9.0. */
   constructor(options: DeviceOptions = {}) {
@@ -96,8 +106,14 @@ export class Device {
 
   // ---- memory ------------------------------------------------------------------------------------
 
+  /** From here on nothing is allocated. */
+  seal(): void {
+    this.#sealed = true;
+  }
+
   /** The address of `bytes` bytes; `what` names them in the error when they do not fit. */
   allocate(bytes: number, purpose: Purpose, what: string): number {
+    if (this.#sealed) throw new AllocationAfterStart(what, bytes);
     const size = roundUp(Math.max(bytes, 1), alignment);
     if (size > this.#slabBytes / 4)
       return this.#take(roundUp(size, driverPageBytes), purpose, what);
@@ -125,12 +141,17 @@ export class Device {
     return at;
   }
 
+  get #lateBytes(): number {
+    return Math.min(lateBytes, Math.floor(this.#limitBytes / 8));
+  }
+
   memory(): MemoryUse {
     return {
       weightBytes: this.#used.weight,
       activationBytes: this.#used.activation,
       cacheBytes: this.#used.cache,
-      limitBytes: this.#limitBytes - Math.min(lateBytes, this.#limitBytes / 8),
+      limitBytes: this.#limitBytes - this.#lateBytes,
+      reservedBytes: this.#lateBytes + reserveBytes,
     };
   }
 

@@ -4,13 +4,20 @@ import { CudaMissing, loadLibrary } from './libraries.ts';
 /** A context, stream, event, module, function or graph: an address that only the driver reads. */
 export type Handle = number | bigint;
 
+/** Faults of a kernel, which the call that next meets the device reports: CUDA_ERROR_ILLEGAL_ADDRESS to LAUNCH_FAILED. */
+const kernelFaults: readonly number[] = [700, 702, 710, 714, 715, 716, 717, 718, 719];
+const namingHint = '; with SIFT_CUDA_SYNC=1 the error names the kernel';
+
 /** A failed call: which one, the driver's code for it, and what was being done. */
 export class CudaError extends Error {
   override readonly name = 'CudaError';
   readonly code: number;
 
   constructor(call: string, code: number, reason: string, doing: string) {
-    super(`${call} failed with ${code} (${reason})${doing === '' ? '' : ` ${doing}`}`);
+    const what = doing === '' ? '' : ` ${doing}`;
+    // A kernel that runs behind the host's back has done so before this call.
+    const isNamed = doing.startsWith('for kernel ') || !kernelFaults.includes(code);
+    super(`${call} failed with ${code} (${reason})${what}${isNamed ? '' : namingHint}`);
     this.code = code;
   }
 }

@@ -58,6 +58,7 @@ export class LaunchQueue {
   readonly #calls: LibraryCall[] = [];
   readonly #graphs = new Map<number, ListGraph>();
   readonly #seen = new Set<number>();
+  readonly #captured = new Set<Handle>();
   readonly #arguments = new Uint32Array(argumentsMax * 2);
   readonly #pointer: BigUint64Array;
   #words = new Uint32Array(1 << 16);
@@ -187,11 +188,13 @@ export class LaunchQueue {
   destroy(graph: Graph): void {
     this.#driver.call('StreamSynchronize', [this.#stream], "for a step's kernels");
     this.#driver.call('GraphExecDestroy', [graph.exec]);
+    this.#captured.delete(graph.exec);
   }
 
-  /** The queue's graphs only: whoever captured a graph destroys it. */
+  /** Errors of a device that has already failed are of no more use. */
   close(): void {
-    for (const { exec } of this.#graphs.values()) this.#driver.raw('GraphExecDestroy', [exec]);
+    for (const exec of this.#captured) this.#driver.raw('GraphExecDestroy', [exec]);
+    this.#captured.clear();
     this.#graphs.clear();
   }
 
@@ -210,6 +213,7 @@ export class LaunchQueue {
     this.#driver.call('StreamEndCapture', [this.#stream, out]);
     const exec = this.#driver.make('GraphInstantiateWithFlags', [out[0], 0], 'for a step');
     this.#driver.call('GraphDestroy', [out[0]]);
+    this.#captured.add(exec);
     return { exec, launches };
   }
 

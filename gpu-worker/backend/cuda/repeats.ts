@@ -65,10 +65,6 @@ export class Repeats {
     this.#launch(known, graph);
   }
 
-  close(): void {
-    for (const known of this.#withGraph) this.#forget(known);
-  }
-
   #launch(known: Known, graph: Graph): void {
     this.#withGraph.delete(known);
     this.#withGraph.add(known);

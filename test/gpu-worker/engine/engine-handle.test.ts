@@ -125,6 +125,41 @@ test('an engine that fails in a step ends every stream with the reason, and take
   }
 });
 
+test('an engine that fails in mid-answer ends it with the usage of what was delivered', async () => {
+  const failures: string[] = [];
+  const engine = await startEngine({
+    entry,
+    workerData: { waitingMax: 16, stepMs: 0, failsAt: 'tenth-step' },
+    onProgress: () => {},
+    onFailure: (reason) => failures.push(reason),
+  });
+  open.push(engine);
+  const events = await collect(engine, long);
+  const end = events.at(-1);
+  expect(events.length).toBeGreaterThan(3);
+  expect(end).toMatchObject({
+    kind: 'end',
+    error: { kind: 'internal', message: 'a device fault' },
+  });
+  expect(end?.usage).toEqual(events.at(-2)?.usage);
+  expect(end?.usage.outputTokens).toBe(tokensOf(events, 'long')[0]?.length);
+  const refused = await collect(engine, createRequest({ id: 'next' }));
+  expect(refused).toMatchObject([{ kind: 'end', usage: { promptTokens: 0, outputTokens: 0 } }]);
+  expect(failures).toEqual(['a device fault']);
+});
+
+test('closing an engine is no failure', async () => {
+  const failures: string[] = [];
+  const engine = await startEngine({
+    entry,
+    workerData: { waitingMax: 16, stepMs: 0, failsAt: 'never' },
+    onProgress: () => {},
+    onFailure: (reason) => failures.push(reason),
+  });
+  await engine.close({ graceMs: 0 });
+  expect(failures).toEqual([]);
+});
+
 test('close lets running requests finish within the grace, and refuses new ones', async () => {
   const engine = await start({ stepMs: 1 });
   const running = collect(engine, createRequest({ id: 'a', outputTokensMax: 20 }));

@@ -11,6 +11,7 @@ function options(changes: Partial<PlanOptions> = {}): PlanOptions {
       activationBytes: 50 * mib,
       cacheBytes: 0,
       limitBytes: 450 * mib,
+      reservedBytes: 0,
     },
     blockBytes: mib,
     contextLength: 4096,
@@ -44,8 +45,10 @@ test('a model that leaves too little is refused with all the figures', () => {
     'the model does not fit: its cache needs at least 16 blocks of 64 tokens (320.0 MiB), but of ' +
       '450.0 MiB the weights take 100.0 MiB and the activations 50.0 MiB, which leaves 15 blocks',
   );
-  const tooBig = { weightBytes: 900 * mib, activationBytes: 0, cacheBytes: 0, limitBytes: mib };
-  expect(() => planMemory(options({ memory: tooBig }))).toThrow('which leaves 0 blocks');
+  const tooBig = { weightBytes: 900 * mib, activationBytes: 0, cacheBytes: 0, reservedBytes: 0 };
+  expect(() => planMemory(options({ memory: { ...tooBig, limitBytes: mib } }))).toThrow(
+    'which leaves 0 blocks',
+  );
   expect(() => planMemory(options({ cacheTokensMax: 100 }))).toThrow(
     'the cache is limited to 100 tokens',
   );
@@ -67,4 +70,12 @@ test('the plan prints as aligned lines', () => {
     'limit         450.0 MiB',
     'sequences            16   128 more may wait',
   ]);
+});
+
+test('what a GPU keeps beside the limit is a line of the plan', () => {
+  const { memory } = options();
+  const plan = planMemory(options({ memory: { ...memory, reservedBytes: 1280 * mib } }));
+  expect(formatMemoryPlan(plan).split('\n')).toContain(
+    'reserved       1.25 GiB   CUDA graphs, the driver, what ops take at their first call',
+  );
 });

@@ -254,7 +254,8 @@ export class PlainBackend implements Backend {
     return Array.from({ length: shape.layers }, (_, layer) => new PlainCache(layer, shape));
   }
   memory(): MemoryUse {
-    return { weightBytes: 0, activationBytes: 0, cacheBytes: 0, limitBytes: 4 * 2 ** 30 };
+    const none = { weightBytes: 0, activationBytes: 0, cacheBytes: 0, reservedBytes: 0 };
+    return { ...none, limitBytes: 4 * 2 ** 30 };
   }
 
   // ---- one step ----------------------------------------------------------------------------
@@ -285,6 +286,7 @@ export class PlainBackend implements Backend {
     });
   }
 
+  seal(): void {}
   repeat(ops: () => void): void {
     ops();
   }
