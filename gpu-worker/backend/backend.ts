@@ -253,10 +253,10 @@ export interface Backend {
 
   /**
    * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they call
-   * may depend on nothing else that changes: a backend may keep what the same function came to for a
-   * batch of the same shape, and run that again without calling it.
+   * may depend on the batch and on `variant` alone: a backend may keep what the same function came to
+   * for the same variant and a batch of the same shape, and run that again without calling it.
    */
-  repeat(ops: () => void): void;
+  repeat(variant: number, ops: () => void): void;
   /** out[r] = table[tokens[r]] */
   embed(out: Tensor, table: Matrix): void;
   /** out[r] = x[r] * rsqrt(mean(x[r]^2) + epsilon) * weight. `out` may be `x`. */

@@ -33,7 +33,7 @@ const indexNormEpsilon = 1e-6;
  * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of context
  * it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320) a row.
  */
-const expandedRowsMin = 128;
+export const expandedRowsMin = 128;
 
 export interface ModelOptions {
   /** `dense` attends to every token and leaves the indexer out: the baseline of every speed claim. */

@@ -4,6 +4,7 @@
  */
 import { blockTokens } from '../backend/backend.ts';
 import type { Draw } from '../backend/draw.ts';
+import { expandedRowsMin } from './forward.ts';
 import type { Model } from './model.ts';
 
 const draw: Draw = { temperature: 1, topK: 2, topP: 0.9, minP: 0, unit: 0 };
@@ -11,9 +12,8 @@ const draw: Draw = { temperature: 1, topK: 2, topP: 0.9, minP: 0, unit: 0 };
 export function rehearse(model: Model): void {
   const { contextLength, limits, blocks } = model;
   const rowsMax = Math.min(limits.rowsMax, contextLength);
-  const ends = new Set([rowsMax, contextLength]);
-  for (const end of ends) {
-    for (const rows of new Set([rowsMax, 1])) {
+  for (const rows of new Set([rowsMax, Math.min(rowsMax, expandedRowsMin), 1])) {
+    for (const end of new Set([rows, contextLength])) {
       model.forward(chunk({ start: end - rows, rows, blocks }));
       const count = Math.min(rows, limits.logitRowsMax);
       const last = Int32Array.from({ length: count }, (_, i) => rows - count + i);

@@ -183,7 +183,7 @@ export class CpuBackend implements Backend {
     this.machine.step.begin(batch);
   }
 
-  repeat(ops: () => void): void {
+  repeat(_variant: number, ops: () => void): void {
     ops();
   }
 

@@ -206,8 +206,8 @@ export class CudaBackend implements Backend {
     this.machine.step.begin(batch);
   }
 
-  repeat(ops: () => void): void {
-    this.repeats.run(ops);
+  repeat(variant: number, ops: () => void): void {
+    this.repeats.run(variant, ops);
   }
 
   embed(out: Tensor, table: Matrix): void {

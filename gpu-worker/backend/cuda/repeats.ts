@@ -10,11 +10,12 @@ import type { Graph } from './launch-queue.ts';
 import type { Answers, Step } from './step.ts';
 
 /** Steps of equal rows that are remembered; the oldest goes first. */
-const perRowsMax = 4;
+const perRowsMax = 8;
 /** Graphs that are kept in all; the one launched longest ago goes first. */
 export const graphsMax = 64;
 
 interface Known {
+  readonly variant: number;
   readonly ops: () => void;
   readonly answers: Answers;
   graph: Graph | null;
@@ -33,14 +34,15 @@ export class Repeats {
   }
 
   /** Runs `ops`, or what they came to when a batch like the current one was run before. */
-  run(ops: () => void): void {
+  run(variant: number, ops: () => void): void {
     const { queue } = this.#device;
     queue.flush();
     if (!queue.usesGraphs) return ops();
     const rows = this.#step.batch.tokens.length;
     const knownOfRows = this.#byRows.get(rows) ?? [];
     const known = knownOfRows.find(
-      (each) => each.ops === ops && this.#step.answersAlike(each.answers),
+      (each) =>
+        each.ops === ops && each.variant === variant && this.#step.answersAlike(each.answers),
     );
     if (known?.graph) {
       this.#launch(known, known.graph);
@@ -52,7 +54,7 @@ export class Repeats {
     if (answers === null || this.#device.traffic !== trafficBefore) return queue.flush();
     if (known === undefined) {
       if (knownOfRows.length >= perRowsMax) this.#forget(knownOfRows.shift());
-      knownOfRows.push({ ops, answers, graph: null });
+      knownOfRows.push({ variant, ops, answers, graph: null });
       this.#byRows.set(rows, knownOfRows);
       queue.flush();
       return;

@@ -287,7 +287,7 @@ export class PlainBackend implements Backend {
   }
 
   seal(): void {}
-  repeat(ops: () => void): void {
+  repeat(_variant: number, ops: () => void): void {
     ops();
   }
   embed(out: Tensor, table: Matrix): void {
