@@ -66,7 +66,8 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
     const absorb = options.absorb ?? faster;
     const builder = new WeightBuilder(config, backend, { absorb });
     let parameters = 0;
-    for await (const tensor of readTensors(checkpoint, builder.specs, options.onProgress)) {
+    const reading = { onProgress: options.onProgress, memory: backend.hostMemory };
+    for await (const tensor of readTensors(checkpoint, builder.specs, reading)) {
       builder.accept(tensor);
       parameters += tensor.shape.reduce((product, size) => product * size, 1);
     }

@@ -207,9 +207,18 @@ export interface MemoryUse {
   readonly reservedBytes: number;
 }
 
+/** Buffers of the host that a device copies from by itself. */
+export interface HostMemory {
+  allocate(bytes: number): Uint8Array<ArrayBuffer>;
+  /** The memory is gone when it returns: nothing may read or write there any more. */
+  free(buffer: Uint8Array<ArrayBuffer>): void;
+}
+
 export interface Backend {
   readonly name: 'cpu' | 'cuda';
   readonly numerics: Numerics;
+  /** Where weights should be read to, to reach the backend without a copy between; null: anywhere. */
+  readonly hostMemory: HostMemory | null;
 
   // ---- made at start -------------------------------------------------------------------------
 

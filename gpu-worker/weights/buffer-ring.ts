@@ -3,15 +3,32 @@
  * memory would stay with the process until the garbage collector finds that it can go.
  */
 
+import type { HostMemory } from '../backend/backend.ts';
+
+const ownMemory: HostMemory = {
+  allocate: (bytes) => new Uint8Array(bytes),
+  // Detaching frees the memory now, not at some later collection.
+  free: ({ buffer }) => void buffer.transfer(0),
+};
+
+export interface BufferRingOptions {
+  readonly bytesMax: number;
+  /** Sizes are rounded up to a step, so that buffers of nearly the same size serve one another. */
+  readonly stepBytes: number;
+  /** Where the buffers come from; the process's own memory without. */
+  readonly memory?: HostMemory | null;
+}
+
 export class BufferRing {
+  readonly #memory: HostMemory;
   readonly #bytesMax: number;
   readonly #stepBytes: number;
   readonly #free: Uint8Array<ArrayBuffer>[] = [];
   readonly #used = new Set<Uint8Array<ArrayBuffer>>();
   #bytes = 0;
 
-  /** Sizes are rounded up to a step, so that buffers of nearly the same size serve one another. */
-  constructor({ bytesMax, stepBytes }: { bytesMax: number; stepBytes: number }) {
+  constructor({ bytesMax, stepBytes, memory }: BufferRingOptions) {
+    this.#memory = memory ?? ownMemory;
     this.#bytesMax = bytesMax;
     this.#stepBytes = stepBytes;
   }
@@ -32,7 +49,7 @@ export class BufferRing {
     }
     while (this.#bytes + size > this.#bytesMax && this.#free.length > 0) this.#drop();
     if (this.#bytes + size > this.#bytesMax && this.#used.size > 0) return null;
-    const buffer = new Uint8Array(size);
+    const buffer = this.#memory.allocate(size);
     this.#bytes += size;
     this.#used.add(buffer);
     return buffer;
@@ -42,8 +59,9 @@ export class BufferRing {
     if (this.#used.delete(buffer)) this.#free.push(buffer);
   }
 
-  /** Frees the memory of the buffers that are not in use. */
+  /** Frees the memory of all buffers, those in use included. */
   clear(): void {
+    for (const buffer of this.#used) this.give(buffer);
     while (this.#free.length > 0) this.#drop();
   }
 
@@ -51,7 +69,6 @@ export class BufferRing {
     const buffer = this.#free.shift();
     if (buffer === undefined) return;
     this.#bytes -= buffer.length;
-    // Detaching frees the memory now, not at some later collection.
-    buffer.buffer.transfer(0);
+    this.#memory.free(buffer);
   }
 }

@@ -3,7 +3,7 @@
  * order they arrive, with memory for a few reads or for one tensor, whichever is larger.
  */
 import assert from 'node:assert/strict';
-import type { HostTensor, TensorSpec, WeightDtype } from '../backend/backend.ts';
+import type { HostMemory, HostTensor, TensorSpec, WeightDtype } from '../backend/backend.ts';
 import { BufferRing } from './buffer-ring.ts';
 import { checkTensors, scaleName } from './check-tensors.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -14,6 +14,12 @@ import { CheckpointError } from './source.ts';
 import type { WeightSource } from './source.ts';
 
 export type OnProgress = (bytesDone: number, bytesTotal: number) => void;
+
+export interface ReadOptions {
+  readonly onProgress?: OnProgress | undefined;
+  /** Where the bytes are read to; the process's own memory without. */
+  readonly memory?: HostMemory | null;
+}
 
 /** Neighbouring tensors of one file and the buffer that holds their bytes. */
 interface Arrival {
@@ -30,7 +36,7 @@ interface Arrival {
 export async function* readTensors(
   checkpoint: Checkpoint,
   specs: readonly TensorSpec[],
-  onProgress?: OnProgress,
+  options: ReadOptions = {},
 ): AsyncGenerator<HostTensor, void, void> {
   checkTensors(checkpoint, specs);
   const { source } = checkpoint;
@@ -38,7 +44,7 @@ export async function* readTensors(
   /** Scales that were read before their weight; null once the weight has them. */
   const scales = new Map<string, Float32Array | null>();
 
-  for await (const { run, buffer } of arrivals(source, order, onProgress)) {
+  for await (const { run, buffer } of arrivals(source, order, options)) {
     for (const tensor of run.items) {
       const bytes = aligned(buffer, tensor.start - run.start, tensor.end - run.start);
       if (scalesOf.has(tensor.name)) {
@@ -65,7 +71,7 @@ export async function* readTensors(
 async function* arrivals(
   source: WeightSource,
   order: readonly StoredTensor[],
-  onProgress?: OnProgress,
+  { onProgress, memory = null }: ReadOptions,
 ): AsyncGenerator<Arrival, void, void> {
   const waiting = [...Map.groupBy(order, (tensor) => tensor.file)].flatMap(([file, tensors]) =>
     planRuns(tensors, source.partBytes).map((run) => ({ file, run })),
@@ -76,6 +82,7 @@ async function* arrivals(
   const ring = new BufferRing({
     bytesMax: source.parallelParts * source.partBytes,
     stepBytes: Math.ceil(source.partBytes / 8),
+    memory,
   });
   const abort = new AbortController();
   const reads = new Set<Promise<void>>();

@@ -61,6 +61,12 @@ function openSlice(
           return caches;
         };
       }
+      // Steps that are taken apart call their ops each time.
+      if (name === 'repeat') {
+        const repeat: Backend['repeat'] = (variant, ops) =>
+          opened.takeApart ? ops() : target.repeat(variant, ops);
+        return repeat;
+      }
       return (...args: unknown[]) => {
         const run = () => Reflect.apply(member, target, args) as unknown;
         if (!opened.takeApart || !stepOps.has(name)) return run();

@@ -80,7 +80,7 @@ export async function digestOf(source: WeightSource, onProgress?: OnProgress): P
     .filter(({ name }) => !name.endsWith('_scale_inv'))
     .map(({ name, shape }): TensorSpec => ({ name, shape, role: 'matrix', use: 'needed' }));
   const lines: string[] = [];
-  for await (const tensor of readTensors(checkpoint, specs, onProgress)) {
+  for await (const tensor of readTensors(checkpoint, specs, { onProgress })) {
     const hash = createHash('sha256').update(tensor.bytes).digest('hex');
     lines.push(`${tensor.name} ${tensor.dtype} ${String(tensor.scales)} ${hash}`);
   }

@@ -75,6 +75,7 @@ export async function openCpuBackend(options: CpuBackendOptions): Promise<Backen
 
 export class CpuBackend implements Backend {
   readonly name = 'cpu' as const;
+  readonly hostMemory = null;
   readonly numerics: Numerics;
   readonly machine: Machine;
   private readonly linears: Linear;

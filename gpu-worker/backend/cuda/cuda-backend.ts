@@ -14,6 +14,7 @@ import type {
   ExpertMatrices,
   Experts,
   HeadShape,
+  HostMemory,
   HostTensor,
   LayerCache,
   Matrix,
@@ -92,6 +93,7 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
 
 export class CudaBackend implements Backend {
   readonly name = 'cuda' as const;
+  readonly hostMemory: HostMemory;
   readonly numerics: Numerics;
   readonly machine: Machine;
   private readonly rowOps: RowOps;
@@ -106,6 +108,7 @@ export class CudaBackend implements Backend {
   constructor(machine: Machine, expandedTokens: number | null) {
     this.machine = machine;
     this.numerics = machine.numerics;
+    this.hostMemory = machine.device.hostMemory;
     this.rowOps = new RowOps(machine);
     this.linears = new Linear(machine, this.rowOps);
     this.selector = new Selector(machine);

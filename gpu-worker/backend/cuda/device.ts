@@ -1,7 +1,7 @@
 /** One GPU: its context, stream and memory, and the ways in and out. */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
-import type { MemoryUse } from '../backend.ts';
+import type { HostMemory, MemoryUse } from '../backend.ts';
 import { Driver, type Handle } from './driver.ts';
 import { type Kernel, Kernels, type ProgramName } from './kernels.ts';
 import { LaunchQueue, type LaunchShape, type Slots } from './launch-queue.ts';
@@ -49,13 +49,20 @@ export class Device {
   readonly isSm90: boolean;
   readonly stream: Handle;
   readonly queue: LaunchQueue;
+  /** Pinned buffers, which `upload` copies from without staging. */
+  readonly hostMemory: HostMemory = {
+    allocate: (bytes) => this.#pin(bytes),
+    free: (buffer) => this.#unpin(buffer.buffer),
+  };
   readonly #kernels: Kernels;
   readonly #ordinal: number;
   readonly #limitBytes: number;
   readonly #slabBytes: number;
   readonly #used: Record<Purpose, number> = { weight: 0, activation: 0, cache: 0 };
   readonly #allocations = new Set<number>();
-  readonly #staging: { readonly pointer: unknown; readonly bytes: Uint8Array };
+  readonly #staging: Uint8Array<ArrayBuffer>;
+  /** What the driver calls each pinned buffer. */
+  readonly #pinned = new Map<ArrayBufferLike, unknown>();
   #slab = { next: 0, end: 0 };
   #copies = 0;
   #sealed = false;
@@ -88,12 +95,22 @@ export class Device {
     this.#limitBytes = Math.min(options.memoryBytesMax ?? usable, usable);
     const slab = Math.min(slabBytesMax, Math.max(slabBytesMin, this.#limitBytes / 128));
     this.#slabBytes = roundUp(slab, driverPageBytes);
+    this.#staging = this.#pin(stagingBytes);
+  }
+
+  #pin(bytes: number): Uint8Array<ArrayBuffer> {
     const pointer: [unknown] = [null];
-    driver.call('MemAllocHost_v2', [pointer, stagingBytes], 'for staging memory');
-    this.#staging = {
-      pointer: pointer[0],
-      bytes: new Uint8Array(koffi.view(pointer[0], stagingBytes)),
-    };
+    this.driver.call('MemAllocHost_v2', [pointer, bytes], `for ${bytes} bytes of pinned memory`);
+    const buffer = koffi.view(pointer[0], bytes);
+    this.#pinned.set(buffer, pointer[0]);
+    return new Uint8Array(buffer);
+  }
+
+  #unpin(buffer: ArrayBufferLike): void {
+    const pointer = this.#pinned.get(buffer);
+    assert(pointer !== undefined, 'a buffer to free was pinned here');
+    this.#pinned.delete(buffer);
+    this.driver.raw('MemFreeHost', [pointer]);
   }
 
   kernel(program: ProgramName, name: string, defines?: Readonly<Record<string, number>>): Kernel {
@@ -162,14 +179,20 @@ export class Device {
 
   // ---- in and out --------------------------------------------------------------------------------
 
-  /** Copies a weight through pinned memory; done when it returns. */
+  /** Copies a weight, through staging memory if it is not in pinned memory; done when it returns. */
   upload(to: number, from: Uint8Array): void {
     this.queue.flush();
     this.#copies++;
+    if (this.#pinned.has(from.buffer)) {
+      const args = [to, from, from.length, this.stream];
+      if (from.length > 0) this.driver.call('MemcpyHtoDAsync_v2', args, 'for an upload');
+      this.synchronize();
+      return;
+    }
     for (let at = 0; at < from.length; at += stagingBytes) {
       const part = from.subarray(at, at + stagingBytes);
-      this.#staging.bytes.set(part);
-      const args = [to + at, this.#staging.pointer, part.length, this.stream];
+      this.#staging.set(part);
+      const args = [to + at, this.#staging, part.length, this.stream];
       this.driver.call('MemcpyHtoDAsync_v2', args, 'for an upload');
       this.synchronize();
     }
@@ -191,10 +214,10 @@ export class Device {
     const out = new Uint8Array(bytes);
     for (let at = 0; at < bytes; at += stagingBytes) {
       const count = Math.min(stagingBytes, bytes - at);
-      const args = [this.#staging.pointer, from + at, count, this.stream];
+      const args = [this.#staging, from + at, count, this.stream];
       this.driver.call('MemcpyDtoHAsync_v2', args, 'for a result');
       this.synchronize();
-      out.set(this.#staging.bytes.subarray(0, count), at);
+      out.set(this.#staging.subarray(0, count), at);
     }
     return out;
   }
@@ -233,7 +256,7 @@ export class Device {
     driver.raw('StreamSynchronize', [this.stream]);
     this.queue.close();
     for (const at of this.#allocations) driver.raw('MemFree_v2', [at]);
-    driver.raw('MemFreeHost', [this.#staging.pointer]);
+    for (const buffer of this.#pinned.keys()) this.#unpin(buffer);
     driver.raw('StreamDestroy_v2', [this.stream]);
     driver.raw('DevicePrimaryCtxRelease_v2', [this.#ordinal]);
     this.#allocations.clear();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { HostTensor, TensorSpec } from '../../../gpu-worker/backend/backend.ts';
+import type { HostMemory, HostTensor, TensorSpec } from '../../../gpu-worker/backend/backend.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readTensors, toFloat32 } from '../../../gpu-worker/weights/read-tensors.ts';
@@ -131,10 +131,11 @@ describe('reading tensors', () => {
     const progress: number[] = [];
     const specs = [...checkpoint.tensors.values()].map(({ name, shape }) => matrix(name, shape));
     let alike = true;
-    for await (const { name, bytes } of readTensors(checkpoint, specs, (done, total) => {
+    const onProgress = (done: number, total: number) => {
       progress.push(done);
       expect(total).toBe(large.length + 10);
-    })) {
+    };
+    for await (const { name, bytes } of readTensors(checkpoint, specs, { onProgress })) {
       expect(bytes.byteOffset % 8).toBe(0);
       if (name === 'large') alike = Buffer.compare(bytes, large) === 0;
       if (name === 'b') expect([...bytes]).toEqual([3, 4, 5, 6]);
@@ -145,6 +146,33 @@ describe('reading tensors', () => {
     expect(progress).toHaveLength(4);
     expect(progress).toEqual(progress.toSorted((a, b) => a - b));
     expect(progress.at(-1)).toBe(10 + 20 * mib);
+  });
+
+  test('reads into the memory that it is given, and leaves none of it behind', async () => {
+    const source = await sourceOf(f32('a', [2], [1, 2]), f32('b', [1], [3]));
+    const checkpoint = await openCheckpoint(source);
+    const held = new Set<ArrayBufferLike>();
+    const memory: HostMemory = {
+      allocate: (bytes) => {
+        const buffer = new Uint8Array(bytes);
+        held.add(buffer.buffer);
+        return buffer;
+      },
+      free: ({ buffer }) => expect(held.delete(buffer)).toBe(true),
+    };
+    const specs = [matrix('a', [2]), matrix('b', [1])];
+    let seen = 0;
+    for await (const { bytes } of readTensors(checkpoint, specs, { memory })) {
+      expect(held.has(bytes.buffer)).toBe(true);
+      seen += bytes.length;
+    }
+    expect(seen).toBe(12);
+    expect(held.size).toBe(0);
+    for await (const { bytes } of readTensors(checkpoint, specs, { memory })) {
+      expect(held.has(bytes.buffer)).toBe(true);
+      break;
+    }
+    expect(held.size).toBe(0);
   });
 
   test('can be left half way', async () => {

@@ -187,6 +187,7 @@ function silu(x: number): number {
 
 export class PlainBackend implements Backend {
   readonly name = 'cpu' as const;
+  readonly hostMemory = null;
   readonly numerics: Numerics;
   private batch: Batch | null = null;
   private rope: RopeTable | null = null;
