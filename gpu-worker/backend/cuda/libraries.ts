@@ -23,10 +23,12 @@ const usualFolders = [
   '/opt/cuda/lib64',
 ];
 
-/** Folders in which to look, the operator's own first. */
+/** Folders in which to look, the operator's own first. @throws CudaMissing if that is not there. */
 function folders(): string[] {
   const own = process.env['SIFT_CUDA_PATH'];
-  return own === undefined ? usualFolders : [own, join(own, 'lib64'), ...usualFolders];
+  if (own === undefined || own === '') return usualFolders;
+  if (!existsSync(own)) throw new CudaMissing(`SIFT_CUDA_PATH names ${own}, which is not there`);
+  return [own, join(own, 'lib64'), ...usualFolders];
 }
 
 /** The newest file of a library in a folder: `libnvrtc.so.13` before `libnvrtc.so.12`. */
