@@ -342,8 +342,8 @@ export class CudaBackend implements Backend {
   // ---- results -------------------------------------------------------------------------------
 
   sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
-    const tokens = this.sampler.sample(logits, draws);
-    this.selector.check();
+    const { tokens, word } = this.sampler.sample(logits, draws, this.selector.mark);
+    this.selector.judge(word);
     return tokens;
   }
 

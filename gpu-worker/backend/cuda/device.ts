@@ -59,6 +59,7 @@ export class Device {
   readonly #limitBytes: number;
   readonly #slabBytes: number;
   readonly #used: Record<Purpose, number> = { weight: 0, activation: 0, cache: 0 };
+  #takenBytes = 0;
   readonly #allocations = new Set<number>();
   readonly #staging: Uint8Array<ArrayBuffer>;
   /** What the driver calls each pinned buffer. */
@@ -92,6 +93,12 @@ export class Device {
     const [free, total]: [[Handle], [Handle]] = [[0], [0]];
     driver.call('MemGetInfo_v2', [free, total]);
     const usable = Number(free[0]) - reserveBytes;
+    if (usable < slabBytesMin) {
+      const [left, all] = [free[0], total[0]].map(
+        (bytes) => `${(Number(bytes) / 2 ** 30).toFixed(2)} GiB`,
+      );
+      throw new CudaMissing(`${this.name} has only ${left} of ${all} free: others hold the rest`);
+    }
     this.#limitBytes = Math.min(options.memoryBytesMax ?? usable, usable);
     const slab = Math.min(slabBytesMax, Math.max(slabBytesMin, this.#limitBytes / 128));
     this.#slabBytes = roundUp(slab, driverPageBytes);
@@ -132,28 +139,31 @@ export class Device {
   allocate(bytes: number, purpose: Purpose, what: string): number {
     if (this.#sealed) throw new AllocationAfterStart(what, bytes);
     const size = roundUp(Math.max(bytes, 1), alignment);
-    if (size > this.#slabBytes / 4)
-      return this.#take(roundUp(size, driverPageBytes), purpose, what);
+    if (size > this.#slabBytes / 4) {
+      const whole = roundUp(size, driverPageBytes);
+      const alone = this.#take(whole, what);
+      this.#used[purpose] += whole;
+      return alone;
+    }
     if (this.#slab.next + size > this.#slab.end) {
-      const start = this.#take(this.#slabBytes, purpose, what);
+      const start = this.#take(this.#slabBytes, what);
       this.#slab = { next: start, end: start + this.#slabBytes };
     }
     const at = this.#slab.next;
     this.#slab.next += size;
+    this.#used[purpose] += size;
     return at;
   }
 
-  /** Memory of the driver's; a slab counts in full for the purpose that opened it. */
-  #take(bytes: number, purpose: Purpose, what: string): number {
-    const { weight, activation, cache } = this.#used;
-    const used = weight + activation + cache;
-    if (used + bytes > this.#limitBytes) {
+  /** Memory of the driver's. */
+  #take(bytes: number, what: string): number {
+    if (this.#takenBytes + bytes > this.#limitBytes) {
       throw new Error(
-        `the GPU's memory does not hold ${what}: it needs ${bytes} bytes more than the ${used} of ${this.#limitBytes} in use`,
+        `the GPU's memory does not hold ${what}: it needs ${bytes} bytes more than the ${this.#takenBytes} of ${this.#limitBytes} in use`,
       );
     }
     const at = Number(this.driver.make('MemAlloc_v2', [bytes], `for ${what}`));
-    this.#used[purpose] += bytes;
+    this.#takenBytes += bytes;
     this.#allocations.add(at);
     return at;
   }
@@ -163,10 +173,12 @@ export class Device {
   }
 
   memory(): MemoryUse {
+    const { weight, activation, cache } = this.#used;
     return {
-      weightBytes: this.#used.weight,
-      activationBytes: this.#used.activation,
-      cacheBytes: this.#used.cache,
+      weightBytes: weight,
+      // Whatever is left of slabs may still be taken by any op.
+      activationBytes: activation + this.#takenBytes - weight - activation - cache,
+      cacheBytes: cache,
       limitBytes: this.#limitBytes - this.#lateBytes,
       reservedBytes: this.#lateBytes + reserveBytes,
     };
@@ -208,18 +220,39 @@ export class Device {
   }
 
   /** Runs what is queued, waits, and copies `bytes` from the device. */
-  download(from: number, bytes: number): Uint8Array {
+  download(from: number, bytes: number): Uint8Array<ArrayBuffer> {
     this.queue.flush();
     this.#copies++;
     const out = new Uint8Array(bytes);
     for (let at = 0; at < bytes; at += stagingBytes) {
       const count = Math.min(stagingBytes, bytes - at);
-      const args = [this.#staging, from + at, count, this.stream];
-      this.driver.call('MemcpyDtoHAsync_v2', args, 'for a result');
+      this.#stage(from + at, count, 0);
       this.synchronize();
       out.set(this.#staging.subarray(0, count), at);
     }
     return out;
+  }
+
+  /** `download` of a result and of a word beside it, which takes one waiting instead of two. */
+  downloadWith(from: number, bytes: number, word: number): [Uint8Array<ArrayBuffer>, number] {
+    if (bytes > stagingBytes - 4) {
+      const result = this.download(from, bytes);
+      return [result, wordOf(this.download(word, 4))];
+    }
+    this.queue.flush();
+    this.#copies++;
+    // Staging memory begins at a page and so does not mind where the word lies in it.
+    const wordAt = Math.ceil(bytes / 4) * 4;
+    this.#stage(from, bytes, 0);
+    this.#stage(word, 4, wordAt);
+    this.synchronize();
+    const result = this.#staging.slice(0, bytes);
+    return [result, wordOf(this.#staging.subarray(wordAt, wordAt + 4))];
+  }
+
+  #stage(from: number, bytes: number, at: number): void {
+    const args = [this.#staging.subarray(at), from, bytes, this.stream];
+    this.driver.call('MemcpyDtoHAsync_v2', args, 'for a result');
   }
 
   fill(at: number, bytes: number, value: number): void {
@@ -289,6 +322,10 @@ export class Scratch {
     }
     return this.#start;
   }
+}
+
+function wordOf(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 }
 
 function roundUp(bytes: number, unit: number): number {

@@ -21,7 +21,12 @@ export class Sampler {
     this.#tokens = new Scratch(machine.device, 'the tokens of a step');
   }
 
-  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+  /** The tokens, and the word at `mark` as it is then; 0 without. */
+  sample(
+    logits: Tensor,
+    draws: readonly Draw[],
+    mark: number | null,
+  ): { tokens: (number | null)[]; word: number } {
     const { device } = this.#machine;
     const rows = draws.length;
     const { columns } = logits;
@@ -34,10 +39,12 @@ export class Sampler {
     device.launch(device.kernel('sample', 'sample'), { grid: [rows, 1, 1], threads: 1024 }, [
       [from.at, from.stride, columns, places, tokens, scale],
     ]);
-    const { buffer, byteOffset } = device.download(tokens, rows * 4);
-    return Array.from(new Int32Array(buffer, byteOffset, rows), (token) =>
-      token < 0 ? null : token,
-    );
+    const [{ buffer }, word] =
+      mark === null
+        ? [device.download(tokens, rows * 4), 0]
+        : device.downloadWith(tokens, rows * 4, mark);
+    const drawn = Array.from(new Int32Array(buffer), (token) => (token < 0 ? null : token));
+    return { tokens: drawn, word };
   }
 }
 

@@ -134,13 +134,20 @@ export class Selector {
     return matrixUnit && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
   }
 
+  /** The address of a word that is 0 until a score is not a number; null before any selection. */
+  get mark(): number | null {
+    return this.#notANumber === 0 ? null : this.#notANumber;
+  }
+
   /** Throws if a score since the last look was not a number. */
   check(): void {
-    if (this.#notANumber === 0) return;
-    const { device } = this.#machine;
-    const bad = device.download(this.#notANumber, 4)[0] !== 0;
-    if (!bad) return;
-    device.fill(this.#notANumber, 4, 0);
+    if (this.mark !== null) this.judge(this.#machine.device.download(this.mark, 4)[0] ?? 0);
+  }
+
+  /** Throws if the word at `mark`, looked at already, says that a score was not a number. */
+  judge(word: number): void {
+    if (word === 0) return;
+    this.#machine.device.fill(this.#notANumber, 4, 0);
     throw new Error('an index score is not a number');
   }
 }

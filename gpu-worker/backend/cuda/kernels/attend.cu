@@ -51,6 +51,8 @@ __device__ __forceinline__ const u8* entry_of(const u8* cache, i64 entry_bytes, 
 #define kHeads 8
 #endif
 #define kKeys 32
+/** Elements of entries that a thread reads at a time. */
+#define kBatch 10
 /** Output columns of a thread: latent up to 128 * 5. */
 #define kColumnsMax 5
 
@@ -109,11 +111,22 @@ extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__
     if (t < kKeys) entries[t] = next;
     __syncthreads();
     next = entry_at(start + kKeys + t);
+    // All of a batch is on its way before any of it is stored, which a store between would forbid.
     int k = t / width, c = t % width;
-#pragma unroll 8
-    for (int i = t; i < here * width; i += 128) {
-      keys[k * pitch + c] = entry_value(entries[k], a.format, latent, c);
-      for (c += 128; c >= width; c -= width) k++;
+    for (int i = t; i < here * width; i += 128 * kBatch) {
+      float values[kBatch];
+      int at[kBatch];
+#pragma unroll
+      for (int j = 0; j < kBatch; j++) {
+        bool valid = i + 128 * j < here * width;
+        at[j] = valid ? k * pitch + c : -1;
+        values[j] = valid ? entry_value(entries[k], a.format, latent, c) : 0.f;
+        for (c += 128; c >= width; c -= width) k++;
+      }
+#pragma unroll
+      for (int j = 0; j < kBatch; j++) {
+        if (at[j] >= 0) keys[at[j]] = values[j];
+      }
     }
     __syncthreads();
     for (int h = warp; h < heads; h += 4) {

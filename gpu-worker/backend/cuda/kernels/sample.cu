@@ -280,7 +280,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
   bool limits_count = draw.top_k > 0 && draw.top_k < a.vocab;
   bool filters = limits_count || draw.top_p < 1.0;
   double lowest = fmax(row.exponent(least), kExponentMin);
-  double factor = fmin(kBinCount / -lowest, 1e300);
+  // Where all scores are equal there is one bin.
+  double factor = lowest < 0.0 ? fmin(kBinCount / -lowest, 1e300) : 0.0;
   for (int i = t; i < kBinCount; i += kThreads) s.counts[i] = s.mass_low[i] = s.mass_high[i] = 0;
   for (int i = t; i < tiles; i += kThreads) s.tiles[i] = 0;
   __syncthreads();
