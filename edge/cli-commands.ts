@@ -121,7 +121,7 @@ const commands: readonly Command[] = [
     summary: 'correct an entry by a new one; a note is needed (write a negative amount after --)',
     run: ({ call, values, flags }) =>
       call('POST', `/tenants/${at(values, 0)}/corrections`, {
-        entry_id: Number(values[1]),
+        entry_id: integerOf(values[1] ?? '', 'entry id'),
         amount_nano_usd: nanoUsdOf(values[2] ?? ''),
         note: flags['note'],
       }),
@@ -164,7 +164,7 @@ const commands: readonly Command[] = [
     run: ({ call, values, flags }) =>
       call('POST', '/models', {
         id: values[0],
-        context_length: Number(values[1]),
+        context_length: integerOf(values[1] ?? '', 'context length'),
         revision: values[2],
         tokenizer: values[3],
         ...given('owned_by', flags['owned-by']),
@@ -316,9 +316,15 @@ function limitsOf(flags: Flags): Readonly<Record<string, number | null>> {
   return Object.fromEntries(
     limitOptions.map((name) => [
       name.replaceAll('-', '_'),
-      flags[name] === undefined ? null : Number(flags[name]),
+      flags[name] === undefined ? null : integerOf(String(flags[name]), name),
     ]),
   );
+}
+
+/** What JavaScript takes for no number would be sent as null, which for a limit means none. */
+function integerOf(text: string, name: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new Error(`'${text}' is no ${name}: expected an integer`);
+  return Number(text);
 }
 
 function timeOf(text: string): number {

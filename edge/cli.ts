@@ -26,7 +26,7 @@ const flagOptions = {
 
 /** @throws CliError */
 export async function runCli(args: readonly string[], context: CliContext): Promise<void> {
-  const words = args.filter((arg) => !arg.startsWith('-'));
+  const words = wordsOf(args);
   const command = findCommand(words);
   if (command === null || args.includes('--help') || args.includes('-h')) {
     if (command === null && words.length > 0) {
@@ -43,6 +43,12 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
   const answer = await attempt(() => command.run({ call, values, flags, env: context.env }));
   if (typeof answer === 'string') context.print(answer.trimEnd());
   else context.print(flags['json'] ? JSON.stringify(answer, null, 2) : table(answer));
+}
+
+/** The command comes first among them, wherever --url and --json stand. */
+function wordsOf(args: readonly string[]): readonly string[] {
+  const options = { args: [...args], options: flagOptions, strict: false, allowPositionals: true };
+  return parseArgs(options).positionals;
 }
 
 /** The commands' own errors are the operator's to read, not a stack trace. */

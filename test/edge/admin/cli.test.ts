@@ -99,3 +99,25 @@ test('help lists every command, or explains one', async () => {
   }
   expect(await run('prices add --help')).toMatch(/^prices add <model>/);
 });
+
+test('a number that is none is refused, and lifts no limit', async () => {
+  await run('tenants limit acme --requests-per-minute 5');
+  for (const slip of ['x', '5k', '1e999', '-1', '1.5']) {
+    const line = (name: string) => run(`${name} --requests-per-minute=${slip}`);
+    await expect(line('tenants limit acme')).rejects.toThrow('expected an integer');
+    await expect(line('keys create acme')).rejects.toThrow('expected an integer');
+  }
+  expect(await harness.tenant.keys()).toHaveLength(1);
+  const answer = await harness.post('/v1/chat/completions', {
+    model: testModel,
+    messages: [{ role: 'user', content: 'Hi.' }],
+  });
+  expect(answer.headers.get('x-ratelimit-limit-requests')).toBe('5');
+  await expect(run('corrections add acme first 1 --note n')).rejects.toThrow(
+    "'first' is no entry id",
+  );
+});
+
+test('options may stand before the command', async () => {
+  expect(await run('--url http://edge.test --json tenants list')).toContain('"id": "acme"');
+});
