@@ -5,7 +5,8 @@
  */
 import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Miniflare } from 'miniflare';
@@ -75,6 +76,7 @@ async function openRuntime(options: {
   const handlers = signalHandlers();
   const { unstable_getMiniflareWorkerOptions: readWorkerOptions } = await import('wrangler');
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import('miniflare');
+  process.env['MINIFLARE_WORKERD_PATH'] ??= deafToCtrlC(folder);
   const { workerOptions } = readWorkerOptions(join(root, 'wrangler.toml'));
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
@@ -105,6 +107,19 @@ async function openRuntime(options: {
     if (!handlers.some(([, known]) => known === handler)) process.off(signal, handler);
   }
   return runtime;
+}
+
+/**
+ * A terminal's Ctrl-C reaches every process of the command; workerd would die of it in the middle of the
+ * answers that are to finish. What is ignored stays ignored in the program that takes the shell's place.
+ */
+function deafToCtrlC(folder: string): string {
+  const miniflare = createRequire(import.meta.resolve('miniflare'));
+  const { default: workerd }: { default: string } = miniflare('workerd');
+  const script = join(folder, 'workerd.sh');
+  const quoted = `'${workerd.replaceAll("'", `'\\''`)}'`;
+  writeFileSync(script, `#!/bin/sh\ntrap '' INT\nexec ${quoted} "$@"\n`, { mode: 0o700 });
+  return script;
 }
 
 type SignalHandler = readonly ['SIGINT' | 'SIGTERM', NodeJS.SignalsListener];
