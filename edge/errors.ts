@@ -141,7 +141,16 @@ export function openAiErrorBody(error: ApiError) {
 export function anthropicErrorBody(error: ApiError, requestId: string) {
   return {
     type: 'error' as const,
-    error: { type: types[error.status].anthropic, message: error.message },
+    error: { type: types[error.status].anthropic, message: inAnthropicTerms(error.message) },
     request_id: requestId,
   };
+}
+
+/** A worker names the parameters of the chat completion that the message became. */
+function inAnthropicTerms(message: string): string {
+  return message
+    .replaceAll(/tools\[(\d+)\]\.function\.parameters/g, 'tools[$1].input_schema')
+    .replaceAll('response_format.json_schema', 'output_config.format')
+    .replaceAll('tool_choice.function', 'tool_choice')
+    .replaceAll('reasoning_effort', 'output_config.effort');
 }

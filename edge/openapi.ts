@@ -62,7 +62,12 @@ const routes: readonly Route[] = [
     description:
       "OpenAI's chat completions with DeepSeek's additions. Usage has both dialects' fields and " +
       'cost_nano_usd. user_id keeps the end users of an account apart in caches and in scheduling. ' +
-      'metadata, prompt_cache_key and the names of messages are accepted and have no effect.',
+      'metadata, prompt_cache_key and the names of messages are accepted and have no effect. ' +
+      'response_format, a tool_choice of required or of one function, and strict functions are kept ' +
+      'by masking tokens: an answer that ends is JSON of the schema, and one that was cut has the ' +
+      'finish_reason length. A keyword of a schema that cannot be kept is refused by name. Reasoning, ' +
+      'if any, comes before and is free, also before a call that is forced. reasoning_effort turns ' +
+      'thinking on (none: off) unless thinking says; the models know one depth of it.',
     body: chatRequestSchema,
     answer: chatCompletionSchema,
     streams: true,
@@ -82,8 +87,10 @@ const routes: readonly Route[] = [
     path: '/anthropic/v1/messages',
     summary: "Message, in Anthropic's protocol",
     description:
-      'cache_control, budget_tokens, disable_parallel_tool_use, container and mcp_servers are ' +
-      'accepted and have no effect: prefixes are cached automatically. metadata.user_id acts as user_id does in chat completions.',
+      'cache_control, budget_tokens, container and mcp_servers are accepted and have no effect: ' +
+      'prefixes are cached automatically. metadata.user_id acts as user_id does in chat completions. ' +
+      'tool_choice, strict tools and output_config.format are kept by masking tokens, as chat ' +
+      'completions say; output_config.effort turns thinking on unless thinking says.',
     body: messagesRequestSchema,
     answer: anthropicMessageSchema,
     streams: true,

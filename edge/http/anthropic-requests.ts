@@ -1,5 +1,5 @@
 /** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
-import type { Message, Tool } from '../../gpu-worker/protocol.ts';
+import type { Message, ResponseFormat, Tool } from '../../gpu-worker/protocol.ts';
 import { createAnthropicAnswer } from '../stream/anthropic-answer.ts';
 import { createAnthropicEncoder } from '../stream/anthropic-events.ts';
 import type { InferenceRequest } from './inference-request.ts';
@@ -29,6 +29,8 @@ function toInference(request: MessagesRequest): InferenceRequest {
   const messages = toMessages(request);
   const tools = request.tools?.map(toTool) ?? null;
   const thinking = request.thinking?.type;
+  const { effort } = request.output_config ?? {};
+  const format = toResponseFormat(request);
   return {
     model: request.model,
     stream: request.stream ?? false,
@@ -42,12 +44,14 @@ function toInference(request: MessagesRequest): InferenceRequest {
       ...(request.top_p != null && { top_p: request.top_p }),
       ...(request.top_k != null && { top_k: request.top_k }),
       ...(thinking && { thinking: { type: thinking === 'disabled' ? 'disabled' : 'enabled' } }),
+      ...(effort && { reasoning_effort: effort }),
+      ...(format && { response_format: format }),
     },
     cacheScope: request.metadata?.user_id ?? '',
     outputTokensStated: request.max_tokens,
     prompts: 1,
     answersEach: 1,
-    promptParts: chatParts({ messages, tools, response_format: null }),
+    promptParts: chatParts({ messages, tools, response_format: format }),
     promptTokens: null,
     hasTools: tools !== null || messages.some((each) => each.role === 'tool'),
     answer: {
@@ -157,11 +161,23 @@ function toTool(tool: NonNullable<MessagesRequest['tools']>[number]): Tool {
       name: tool.name,
       ...(tool.description != null && { description: tool.description }),
       parameters: tool.input_schema,
+      ...(tool.strict != null && { strict: tool.strict }),
     },
   };
 }
 
+function toResponseFormat({ output_config: config }: MessagesRequest): ResponseFormat | null {
+  if (!config?.format) return null;
+  const { schema } = config.format;
+  return { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } };
+}
+
 function toolChoice({ tool_choice: choice }: MessagesRequest): object {
+  const isSingle = choice && choice.type !== 'none' && choice.disable_parallel_tool_use;
+  return { ...chosenTool(choice), ...(isSingle && { parallel_tool_calls: false }) };
+}
+
+function chosenTool(choice: MessagesRequest['tool_choice']): object {
   switch (choice?.type) {
     case undefined:
       return {};

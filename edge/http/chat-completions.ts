@@ -160,7 +160,7 @@ function openOn(services: Services, place: Placed, order: Order, signal: AbortSi
     path: order.request.workerPath,
     token: tokenFor(place, services),
     requestId: order.requestId,
-    body: workerBody(order, settings, { ownDefault: place.hasJournal }),
+    body: workerBody(order, settings, { isSift: place.hasJournal }),
     signal,
   });
 }

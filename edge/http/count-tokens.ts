@@ -9,6 +9,7 @@ import { parseCountRequest } from './anthropic-requests.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkTenant } from './authenticate.ts';
 import { prepareOrder, type Order } from './order.ts';
+import { inOthersTerms } from './other-workers.ts';
 import { readJson } from './parse-request.ts';
 import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
 import { finishFlight, tokenFor, type Placed } from './settlement.ts';
@@ -83,12 +84,13 @@ async function countOnWorker(
 }
 
 function tokenizeBody({ request }: Order, place: Placed): string {
-  const { model, messages, tools, tool_choice, thinking } = request.workerBody;
-  const conversation = { model, messages, tools, tool_choice, thinking };
+  const { model, messages, tools, tool_choice, thinking, reasoning_effort } = request.workerBody;
+  const conversation = { model, messages, tools, tool_choice, thinking, reasoning_effort };
   if (place.hasJournal) return JSON.stringify(conversation);
+  const { reasoning_effort: _, ...shown } = inOthersTerms(conversation);
   const goesOn = begunAnswer.safeParse(request.promptParts.at(-1)?.value).success;
   return JSON.stringify({
-    ...conversation,
+    ...shown,
     add_generation_prompt: !goesOn,
     continue_final_message: goesOn,
   });

@@ -19,7 +19,7 @@ export function parseChatRequest(json: unknown): InferenceRequest {
   const {
     max_tokens,
     max_completion_tokens,
-    parallel_tool_calls: _parallel,
+    parallel_tool_calls: inParallel,
     metadata: _metadata,
     modalities: _modalities,
     prompt_cache_key: _cacheKey,
@@ -40,7 +40,11 @@ export function parseChatRequest(json: unknown): InferenceRequest {
   return {
     ...commonParts(request),
     workerPath: '/v1/chat/completions',
-    workerBody: forWorker({ ...others, ...(user && { user }) }),
+    workerBody: forWorker({
+      ...others,
+      ...(user && { user }),
+      ...(inParallel === false && { parallel_tool_calls: false }),
+    }),
     outputTokensStated: max_completion_tokens ?? max_tokens ?? null,
     prompts: 1,
     promptParts: chatParts(request),

@@ -22,6 +22,7 @@ import type {
   VerifiedKey,
 } from '../services.ts';
 import type { InferenceRequest } from './inference-request.ts';
+import { inOthersTerms } from './other-workers.ts';
 
 /** Of the chat format: marks of the beginning, of the turns, of reasoning. */
 const formatTokensMax = 256;
@@ -156,18 +157,17 @@ export function confirmedChain(order: Order, reply: object | null): readonly Pre
   return chainOfBytes(bytes, order.prefixRoot);
 }
 
-/** The body for a worker; `ownDefault`: it fits an unstated limit to its context by itself. */
+/** The body for a worker; one of ours fits an unstated limit to its context by itself. */
 export function workerBody(
   order: Order,
   settings: { readonly outputTokensDefault: number },
-  worker: { readonly ownDefault: boolean },
+  worker: { readonly isSift: boolean },
 ): string {
   const { request } = order;
   const unstated = request.outputTokensStated === null;
-  const leaveOut =
-    unstated && worker.ownDefault && settings.outputTokensDefault >= defaultOutputTokens;
+  const leaveOut = unstated && worker.isSift && settings.outputTokensDefault >= defaultOutputTokens;
   return JSON.stringify({
-    ...request.workerBody,
+    ...(worker.isSift ? request.workerBody : inOthersTerms(request.workerBody)),
     ...(!leaveOut && { max_tokens: request.outputTokensStated ?? settings.outputTokensDefault }),
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },

@@ -45,7 +45,6 @@ export const chatRequestSchema = chatCompletionRequestSchema.extend({
   /** OpenAI's newer name of `user`. */
   safety_identifier: z.string().max(512).nullish(),
   verbosity: z.literal('medium', 'the model has no levels of verbosity').nullish(),
-  parallel_tool_calls: z.literal(true, 'the model decides how many tools it calls').nullish(),
 });
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
 
@@ -132,12 +131,14 @@ const anthropicToolSchema = z.strictObject({
   name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
   description: z.string().nullish(),
   input_schema: z.looseObject({ type: z.literal('object') }),
+  /** Whether the input of every call is held to the schema. */
+  strict: z.boolean().nullish(),
   /** Arguments are streamed as they are generated in any case. */
   eager_input_streaming: z.boolean().nullish(),
   cache_control: cacheControlSchema,
 });
 
-/** Ignored, as the model alone decides how many tools it calls. */
+/** At most one call. */
 const parallel = { disable_parallel_tool_use: z.boolean().nullish() };
 
 export const messagesRequestSchema = z.strictObject({
@@ -177,6 +178,19 @@ export const messagesRequestSchema = z.strictObject({
       z.strictObject({ type: z.literal('tool'), name: z.string().min(1).max(64), ...parallel }),
     ])
     .nullish(),
+  output_config: z
+    .strictObject({
+      /** Turns thinking on unless `thinking` says; the models know one depth of it. */
+      effort: z.enum(['low', 'medium', 'high', 'xhigh', 'max']).nullish(),
+      /** The answer is held to the schema token by token. */
+      format: z
+        .strictObject({
+          type: z.literal('json_schema'),
+          schema: z.record(z.string(), z.unknown()),
+        })
+        .nullish(),
+    })
+    .nullish(),
   metadata: z.strictObject({ user_id: z.string().min(1).max(512).nullish() }).nullish(),
   service_tier: z.enum(['auto', 'standard_only'], 'there is one tier').nullish(),
   /** Ignored, as DeepSeek does: nothing runs here but the model. */
@@ -193,6 +207,7 @@ export const countTokensRequestSchema = messagesRequestSchema.pick({
   thinking: true,
   tools: true,
   tool_choice: true,
+  output_config: true,
   cache_control: true,
 });
 export type CountTokensRequest = z.infer<typeof countTokensRequestSchema>;

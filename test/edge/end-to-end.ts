@@ -173,6 +173,92 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
         expect(answer.usage?.completion_tokens_details?.reasoning_tokens).toBe(2);
       });
 
+      const place = {
+        type: 'object',
+        properties: { city: { type: 'string' } },
+        required: ['city'],
+        additionalProperties: false,
+      };
+      const tools = [
+        {
+          type: 'function' as const,
+          function: { name: 'weather', parameters: place, strict: true },
+        },
+      ];
+
+      test('parses an answer of a schema, whole and streamed', async () => {
+        edge.stub.script = { ...plainScript, words: ['{"city"', ':"Rom"}'] };
+        const asked = {
+          ...hello(),
+          response_format: {
+            type: 'json_schema' as const,
+            json_schema: { name: 'place', schema: place, strict: true },
+          },
+        };
+        const whole = await openai.chat.completions.parse(asked);
+        expect(whole.choices[0]?.message.parsed).toEqual({ city: 'Rom' });
+        const stream = openai.chat.completions.stream(asked);
+        const streamed = await stream.finalChatCompletion();
+        expect(streamed.choices[0]?.message.parsed).toEqual({ city: 'Rom' });
+        expect(edge.stub.requests.at(-1)?.body).toMatchObject({
+          response_format: asked.response_format,
+        });
+        const object = { ...hello(), response_format: { type: 'json_object' as const } };
+        const answer = await openai.chat.completions.create(object);
+        expect(answer.choices[0]?.message.content).toBe('{"city":"Rom"}');
+      });
+
+      test('forces calls, whole and streamed', async () => {
+        edge.stub.script = {
+          ...plainScript,
+          words: [],
+          toolCall: { name: 'weather', arguments: '{"city":"Rom"}' },
+          finishReason: 'tool_calls',
+        };
+        const named = { type: 'function' as const, function: { name: 'weather' } };
+        for (const choice of ['required' as const, named]) {
+          const asked = { ...hello(), tools, tool_choice: choice, parallel_tool_calls: false };
+          const whole = await openai.chat.completions.parse(asked);
+          expect(whole.choices[0]?.finish_reason).toBe('tool_calls');
+          expect(whole.choices[0]?.message.tool_calls).toMatchObject([
+            { function: { name: 'weather', parsed_arguments: { city: 'Rom' } } },
+          ]);
+          const streamed = await openai.chat.completions.stream(asked).finalChatCompletion();
+          expect(streamed.choices[0]?.message.tool_calls).toMatchObject([
+            { function: { name: 'weather', arguments: '{"city":"Rom"}' } },
+          ]);
+          expect(edge.stub.requests.at(-1)?.body).toMatchObject({
+            tools,
+            tool_choice: choice,
+            parallel_tool_calls: false,
+          });
+        }
+      });
+
+      test('is told by its own error of a schema that the worker cannot keep', async () => {
+        const param = 'response_format.json_schema.schema.not';
+        const error = {
+          message: `'${param}' is not supported: output can’t be held to it.`,
+          type: 'invalid_request_error',
+          param,
+          code: 'unsupported_parameter',
+        };
+        edge.stub.script = {
+          ...plainScript,
+          fault: { kind: 'reject', status: 400, body: { error } },
+        };
+        const before = await balanceOf(edge.apiKey);
+        const asked = openai.chat.completions.create({
+          ...hello(),
+          response_format: {
+            type: 'json_schema',
+            json_schema: { name: 'x', schema: { not: {} } },
+          },
+        });
+        await expect(asked).rejects.toMatchObject({ status: 400, param, code: error.code });
+        expect(await balanceOf(edge.apiKey)).toBe(before);
+      });
+
       test('completes text, and fills in the middle', async () => {
         const answer = await openai.completions.create({
           model: edge.model,
@@ -260,6 +346,53 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
     });
 
     describe('the @anthropic-ai/sdk package', () => {
+      test('forces tools, whole and streamed', async () => {
+        edge.stub.script = {
+          ...plainScript,
+          words: [],
+          toolCall: { name: 'weather', arguments: '{"city":"Rom"}' },
+          finishReason: 'tool_calls',
+        };
+        const schema = { type: 'object' as const, properties: { city: { type: 'string' } } };
+        const tools = [{ name: 'weather', input_schema: schema, strict: true }];
+        const choices = [
+          [{ type: 'any' as const }, 'required'],
+          [
+            { type: 'tool' as const, name: 'weather' },
+            { type: 'function', function: { name: 'weather' } },
+          ],
+        ] as const;
+        for (const [tool_choice, sent] of choices) {
+          const asked = { ...message(), tools, tool_choice };
+          const whole = await anthropic.messages.create(asked);
+          const streamed = await anthropic.messages.stream(asked).finalMessage();
+          for (const { content, stop_reason: reason } of [whole, streamed]) {
+            expect(content).toMatchObject([
+              { type: 'tool_use', name: 'weather', input: { city: 'Rom' } },
+            ]);
+            expect(reason).toBe('tool_use');
+          }
+          expect(edge.stub.requests.at(-1)?.body).toMatchObject({
+            tools: [{ function: { name: 'weather', parameters: schema, strict: true } }],
+            tool_choice: sent,
+          });
+        }
+      });
+
+      test('asks for an effort and for a format', async () => {
+        edge.stub.script = { ...plainScript, words: ['{"city"', ':"Rom"}'] };
+        const schema = { type: 'object', properties: { city: { type: 'string' } } };
+        const answer = await anthropic.messages.create({
+          ...message(),
+          output_config: { effort: 'high', format: { type: 'json_schema', schema } },
+        });
+        expect(answer.content).toEqual([{ type: 'text', text: '{"city":"Rom"}' }]);
+        expect(edge.stub.requests.at(-1)?.body).toMatchObject({
+          reasoning_effort: 'high',
+          response_format: { type: 'json_schema', json_schema: { schema } },
+        });
+      });
+
       test('gets a whole message, whose input tokens are the uncached ones', async () => {
         edge.stub.script = {
           ...plainScript,

@@ -63,6 +63,72 @@ test('every documented parameter of a chat completion reaches the worker', async
   expect(headers['x-api-key']).toBeUndefined();
 });
 
+const schema = { type: 'object', properties: { a: { type: 'null' } } };
+const format = {
+  type: 'json_schema',
+  json_schema: { name: 'answer', schema, strict: true },
+};
+const strictTools = [
+  { type: 'function', function: { name: 'f', parameters: schema, strict: true } },
+];
+
+test.each(['/v1/chat/completions', '/beta/chat/completions'])(
+  'what constrains the answer reaches the worker from %s',
+  async (path) => {
+    edge = await startHarness();
+    for (const choice of ['required', { type: 'function', function: { name: 'f' } }]) {
+      const parameters = {
+        response_format: format,
+        tools: strictTools,
+        tool_choice: choice,
+        parallel_tool_calls: false,
+        reasoning_effort: 'max',
+      };
+      const { body } = await sent(path, { ...chat, ...parameters });
+      expect(body).toMatchObject(parameters);
+      expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
+    }
+  },
+);
+
+test.each([
+  [{ thinking: { type: 'enabled' } }, { chat_template_kwargs: { thinking: true } }],
+  [{ thinking: { type: 'disabled' } }, { chat_template_kwargs: { thinking: false } }],
+  [
+    { reasoning_effort: 'max' },
+    { chat_template_kwargs: { thinking: true }, reasoning_effort: 'high' },
+  ],
+  [
+    { reasoning_effort: 'minimal' },
+    { chat_template_kwargs: { thinking: true }, reasoning_effort: 'low' },
+  ],
+  [{ reasoning_effort: 'none' }, { chat_template_kwargs: { thinking: false } }],
+  [
+    { reasoning_effort: 'high', thinking: { type: 'disabled' } },
+    { chat_template_kwargs: { thinking: false } },
+  ],
+  [{ chat_template_kwargs: { thinking: true } }, { chat_template_kwargs: { thinking: true } }],
+  [
+    { response_format: format, tools: strictTools },
+    { response_format: format, tools: strictTools },
+  ],
+  [
+    { tools: strictTools, tool_choice: 'required', parallel_tool_calls: false },
+    { tools: strictTools, tool_choice: 'required', parallel_tool_calls: false },
+  ],
+] as const)('a worker of another make is asked for %j in its own terms', async (asked, told) => {
+  edge = await startHarness({ hasJournal: false });
+  const { body } = await sent('/v1/chat/completions', { ...chat, ...asked });
+  expect(body).toEqual({
+    ...chat,
+    ...told,
+    max_tokens: 4_096,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+    cache_salt: expect.any(String),
+  });
+});
+
 test('what OpenAI and DeepSeek document and what needs nothing done is accepted', async () => {
   edge = await startHarness();
   const history = {
@@ -252,7 +318,47 @@ test("Anthropic's messages become a chat completion", async () => {
       },
     ],
     tool_choice: { type: 'function', function: { name: 'weather' } },
+    parallel_tool_calls: false,
   });
+});
+
+test("Anthropic's structured output and effort are OpenAI's", async () => {
+  edge = await startHarness();
+  const { body } = await sent('/anthropic/v1/messages', {
+    ...chat,
+    max_tokens: 50,
+    tools: [{ name: 'f', input_schema: schema, strict: true }],
+    tool_choice: { type: 'any' },
+    output_config: { effort: 'xhigh', format: { type: 'json_schema', schema } },
+  });
+  expect(body).toMatchObject({
+    tools: strictTools,
+    tool_choice: 'required',
+    reasoning_effort: 'xhigh',
+    response_format: format,
+  });
+  expect(body).not.toHaveProperty('parallel_tool_calls');
+  expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
+});
+
+test("what a worker can't keep is said in the terms of the client's protocol", async () => {
+  const message =
+    "'tools[0].function.parameters.not' is not supported: output can’t be held to it.";
+  const error = { message, type: 'x', param: 'p', code: 'unsupported_parameter' };
+  edge = await startHarness({
+    scripts: [{ fault: { kind: 'reject', status: 400, body: { error } } }],
+  });
+  const openAi = await edge.post('/v1/chat/completions', { ...chat, tools: strictTools });
+  expect([openAi.status, await openAi.json()]).toMatchObject([
+    400,
+    { error: { message, param: 'p', code: 'unsupported_parameter' } },
+  ]);
+  const tools = [{ name: 'f', input_schema: schema, strict: true }];
+  const claude = await edge.post('/anthropic/v1/messages', { ...chat, max_tokens: 5, tools });
+  expect([claude.status, await claude.json()]).toMatchObject([
+    400,
+    { error: { message: expect.stringContaining("'tools[0].input_schema.not'") } },
+  ]);
 });
 
 test("what Anthropic's protocol knows and what needs nothing done is accepted", async () => {

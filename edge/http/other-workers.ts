@@ -1,0 +1,42 @@
+/** What workers of other makes, vLLM and SGLang, are asked in place of what ours are. */
+import { z } from 'zod';
+import { chatCompletionRequestSchema } from '../../gpu-worker/protocol.ts';
+
+const thinkingFields = z.object({
+  thinking: chatCompletionRequestSchema.shape.thinking,
+  reasoning_effort: chatCompletionRequestSchema.shape.reasoning_effort,
+  chat_template_kwargs: z.looseObject({ thinking: z.boolean().nullish() }).nullish(),
+});
+
+/**
+ * They know thinking as a variable of the chat template, and three levels of effort; all else is in
+ * OpenAI's terms already.
+ */
+export function inOthersTerms(
+  body: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const { thinking: _thinking, reasoning_effort: _effort, ...others } = body;
+  const asked = thinkingFields.parse(body);
+  const effort = asked.reasoning_effort ?? null;
+  const byType = asked.thinking ? asked.thinking.type === 'enabled' : null;
+  const byEffort = effort === null ? null : effort !== 'none';
+  const thinks = byType ?? asked.chat_template_kwargs?.thinking ?? byEffort;
+  return {
+    ...others,
+    ...(thinks !== null && {
+      chat_template_kwargs: { ...asked.chat_template_kwargs, thinking: thinks },
+    }),
+    ...(effort !== null && thinks && effort !== 'none' && { reasoning_effort: levels[effort] }),
+  };
+}
+
+/** DeepSeek's own mapping of the words that others use. */
+const levels = {
+  minimal: 'low',
+  low: 'low',
+  medium: 'medium',
+  high: 'high',
+  xhigh: 'high',
+  max: 'high',
+  ultra: 'high',
+} as const;
