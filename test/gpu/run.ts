@@ -1,25 +1,65 @@
 /**
  * `npm run test:gpu [-- part ...]`: the CUDA backend against the cpu backend. Each part runs in a
  * process of its own, since a fault on the device ends all that its process has there.
+ *
+ * `npm run test:gpu -- --sanitize [tool ...]`: the kernels under NVIDIA's compute-sanitizer, its tools
+ * memcheck and racecheck unless others are named, on steps small enough for them: minutes in all.
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
+import { delimiter } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const folder = fileURLToPath(new URL('../gpu-worker/backend/cuda/', import.meta.url));
 const suffix = '.gpu.ts';
-const parts = readdirSync(folder)
-  .filter((file) => file.endsWith(suffix))
-  .map((file) => file.slice(0, -suffix.length));
-const wanted = process.argv.slice(2);
-let failed = 0;
-for (const part of wanted.length > 0 ? wanted : parts) {
-  console.log(`\n# ${part}`);
-  const { status } = spawnSync(process.execPath, [`${folder}${part}${suffix}`], {
-    stdio: 'inherit',
-    timeout: 240_000,
-  });
-  if (status !== 0) failed++;
-}
+const partMsMax = 240_000;
+/** The part with the published widths reaches every kernel made for them, and the plain ones. */
+const sanitizedParts = ['widths', 'sampling'];
+const sanitizerFolder = '/usr/local/cuda/bin';
+
+const [first, ...rest] = process.argv.slice(2);
+const failed =
+  first === '--sanitize'
+    ? sanitize(rest.length > 0 ? rest : ['memcheck', 'racecheck'])
+    : runParts(process.argv.slice(2));
 console.log(failed === 0 ? '\nall parts passed' : `\n${failed} parts failed`);
 process.exitCode = failed === 0 ? 0 : 1;
+
+function runParts(wanted: readonly string[]): number {
+  const parts = readdirSync(folder)
+    .filter((file) => file.endsWith(suffix))
+    .map((file) => file.slice(0, -suffix.length));
+  return (wanted.length > 0 ? wanted : parts).filter((part) => {
+    console.log(`\n# ${part}`);
+    return !succeeds(process.execPath, [`${folder}${part}${suffix}`]);
+  }).length;
+}
+
+function sanitize(tools: readonly string[]): number {
+  return tools.flatMap((tool) =>
+    sanitizedParts.filter((part) => {
+      console.log(`\n# ${part} under ${tool}`);
+      const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '10'];
+      return !succeeds('compute-sanitizer', [
+        ...flags,
+        process.execPath,
+        `${folder}${part}${suffix}`,
+      ]);
+    }),
+  ).length;
+}
+
+function succeeds(command: string, args: readonly string[]): boolean {
+  const isSanitizer = command !== process.execPath;
+  const path = `${process.env['PATH'] ?? ''}${delimiter}${sanitizerFolder}`;
+  const small = isSanitizer ? { PATH: path, SIFT_GPU_SMALL: '1' } : {};
+  const env = { ...process.env, ...small };
+  const { status, error, signal } = spawnSync(command, args, {
+    stdio: 'inherit',
+    timeout: partMsMax,
+    env,
+  });
+  if (error !== undefined) console.log(`${command}: ${error.message}`);
+  else if (signal !== null) console.log(`ended by ${signal} after at most ${partMsMax / 1000} s`);
+  return status === 0;
+}

@@ -101,6 +101,29 @@ export function runSchedule(
   return transcripts;
 }
 
+/**
+ * Runs all sequences by the schedule as an engine does: unseen, and told only the most likely next
+ * token of each row.
+ */
+export function drawSchedule(
+  model: Model,
+  sequences: readonly (readonly number[])[],
+  { schedule, blockSeed = 1 }: RunOptions,
+): (number | null)[][] {
+  const tokens = sequences.map((): (number | null)[] => []);
+  const blockTables = scatterBlocks(sequences, { blocks: model.blocks, seed: blockSeed });
+  const done = sequences.map(() => 0);
+  for (const step of schedule) {
+    const owners = step.flatMap(({ sequence, count }) => Array<number>(count).fill(sequence));
+    model.forward(buildBatch(step, { sequences, done, blockTables }));
+    const draws = owners.map(() => ({ temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 }));
+    const drawn = model.sample(Int32Array.from(owners.keys()), draws);
+    owners.forEach((owner, row) => tokens[owner].push(drawn[row]));
+    for (const { sequence, count } of step) done[sequence] += count;
+  }
+  return tokens;
+}
+
 interface Progress {
   readonly sequences: readonly (readonly number[])[];
   /** Tokens of each sequence that earlier steps computed. */

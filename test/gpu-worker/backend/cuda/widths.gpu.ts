@@ -1,0 +1,136 @@
+/**
+ * A model of one layer with the published heads, latents and indexer and little else: every kernel
+ * that is made for those widths, on steps small enough for compute-sanitizer (test/gpu/run.ts).
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
+import type { NumericsName } from '../../../../gpu-worker/model/numerics.ts';
+import { openModel } from '../../../../gpu-worker/open-model.ts';
+import { test } from '../../../gpu/check.ts';
+import { randomConfig } from '../../../support/checkpoint-config.ts';
+import { argmax, calcDiff } from '../../../support/golden.ts';
+import {
+  drawSchedule,
+  openForTest,
+  runSchedule,
+  type Step,
+} from '../../../support/model-harness.ts';
+import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
+import { seededRandom } from '../../../support/random.ts';
+
+const seed = Number(process.env['SEED'] ?? 1);
+console.log(`seed ${seed}`);
+const rowsMax = 160;
+const config = {
+  ...randomConfig('V3.2 with everything', seed),
+  vocab_size: 512,
+  hidden_size: 256,
+  intermediate_size: 256,
+  moe_intermediate_size: 128,
+  num_hidden_layers: 1,
+  num_attention_heads: 64,
+  num_key_value_heads: 64,
+  n_routed_experts: 8,
+  num_experts_per_tok: 2,
+  n_group: 2,
+  topk_group: 1,
+  kv_lora_rank: 512,
+  q_lora_rank: 128,
+  qk_rope_head_dim: 64,
+  qk_nope_head_dim: 128,
+  v_head_dim: 128,
+  index_topk: 128,
+  index_head_dim: 128,
+  index_n_heads: 64,
+  first_k_dense_replace: 0,
+  max_position_embeddings: 512,
+};
+
+/** Many rows that select all, many rows that choose, a mixed step, then a token each. */
+const schedule: readonly Step[] = [
+  [{ sequence: 0, count: 128 }],
+  [{ sequence: 1, count: 140 }],
+  [
+    { sequence: 0, count: 1 },
+    { sequence: 1, count: 9 },
+  ],
+  ...Array.from({ length: 3 }, () => [
+    { sequence: 0, count: 1 },
+    { sequence: 1, count: 1 },
+  ]),
+];
+const random = seededRandom(seed);
+const sequences = [132, 152].map((length) =>
+  Array.from({ length }, () => random.integer(0, config.vocab_size - 1)),
+);
+
+const folder = mkdtempSync(join(tmpdir(), 'sift-widths-'));
+const checkpoints = new Map(
+  (['F8_E4M3', 'BF16'] as const).map((dtype) => [
+    dtype,
+    writeRandomCheckpoint(join(folder, dtype), config, { seed, dtype, shards: 1 }),
+  ]),
+);
+
+for (const { dtype, numerics, attention, bound } of [
+  { dtype: 'F8_E4M3', numerics: 'fp8', attention: 'sparse', bound: 2e-3 },
+  { dtype: 'F8_E4M3', numerics: 'fp8', attention: 'dense', bound: 2e-3 },
+  { dtype: 'BF16', numerics: 'fp8', attention: 'sparse', bound: 2e-3 },
+  { dtype: 'F8_E4M3', numerics: 'f32', attention: 'sparse', bound: 1e-7 },
+] as const) {
+  await test(`${dtype} weights, ${numerics}, ${attention}: the states of the cpu backend`, async () => {
+    const options = { numerics, attention, absorb: 'decode', rowsMax, blocks: 12 } as const;
+    const directory = checkpoints.get(dtype) ?? '';
+    const cpu = await openForTest(directory, { ...options, threads: 4 });
+    const gpu = await openOnGpu(directory, options);
+    try {
+      const expected = runSchedule(cpu, sequences, { schedule });
+      const actual = runSchedule(gpu, sequences, { schedule });
+      expected.forEach(({ hidden }, sequence) => {
+        const diffs = (hidden[1] ?? []).map((row, position) =>
+          calcDiff(actual[sequence]?.hidden[1]?.[position] ?? [], row),
+        );
+        const middle = diffs.toSorted((x, y) => x - y)[Math.floor(diffs.length / 2)];
+        console.log(`     sequence ${sequence}: median calc_diff ${middle?.toExponential(2)}`);
+        if (!(middle !== undefined && middle < bound)) throw new Error(`calc_diff ${middle}`);
+        if (!diffs.every((diff) => diff < 0.5)) throw new Error('a row is far off');
+      });
+
+      // Without an observer steps run as graphs, and the tokens are drawn where the logits are.
+      for (let round = 0; round < 3; round++) {
+        const tokens = drawSchedule(gpu.model, sequences, { schedule });
+        const wanted = actual.map(({ logits }) => logits.map((row) => argmax(row)));
+        if (tokens.join() !== wanted.join()) throw new Error(`round ${round} draws other tokens`);
+      }
+    } finally {
+      await gpu.close();
+      await cpu.close();
+    }
+  });
+}
+rmSync(folder, { recursive: true });
+
+async function openOnGpu(
+  location: string,
+  options: {
+    numerics: NumericsName;
+    attention: 'sparse' | 'dense';
+    absorb: 'decode';
+    blocks: number;
+  },
+) {
+  const {
+    model,
+    config: parsed,
+    backend,
+  } = await openModel({
+    location,
+    ...options,
+    limits: { rowsMax, logitRowsMax: rowsMax },
+    openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax }),
+    chooseBlocks: () => options.blocks,
+  });
+  return { model, config: parsed, close: () => backend.close() };
+}
