@@ -39,10 +39,12 @@ export interface Tensor {
 }
 
 /**
- * What a tensor holds: activations, rounded as the numerics say, or float32 whatever they say (gate
- * and output logits, index head weights, log-sum-exps). A backend may keep both in float32.
+ * What a tensor holds: activations, rounded as the numerics say; `input`, the same for those that
+ * linear ops read, which a backend may keep in a second form for them; or float32 whatever the
+ * numerics say (gate and output logits, index head weights, log-sum-exps). A backend may keep all of
+ * them in float32.
  */
-export type TensorPrecision = 'activation' | 'f32';
+export type TensorPrecision = 'activation' | 'input' | 'f32';
 
 /** A weight matrix [out, in] in its checkpoint dtype; `y = x W^T`. */
 export interface Matrix {
@@ -163,6 +165,14 @@ export interface RopeTable {
 
 /** `interleaved` rotates the pairs (2i, 2i + 1); `half` the pairs (i, i + dim / 2). */
 export type RopeLayout = 'interleaved' | 'half';
+
+export interface RotateOptions {
+  readonly rows: number;
+  readonly heads: number;
+  readonly start: number;
+  readonly layout: RopeLayout;
+  readonly transform?: boolean;
+}
 
 export interface RouteOptions {
   readonly groups: number;
@@ -291,11 +301,11 @@ export interface Backend {
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
   /** As `linear`, in float32 throughout into an `f32` tensor: gate, index weights, LM head. */
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
-  /** Rotates columns [start, start + rope dim) of each of `heads` equal parts of x, in place. */
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
-  ): void;
+  /**
+   * Rotates columns [start, start + rope dim) of each of `heads` equal parts of x, in place; with
+   * `transform`, then does what `hadamard` does.
+   */
+  rotate(x: Tensor, options: RotateOptions): void;
   /** Walsh-Hadamard transform / sqrt(dim) of each of `heads` equal parts, in place, Sylvester order. */
   hadamard(x: Tensor, options: { rows: number; heads: number }): void;
   /** out = silu(gate) * up. `out` may be `gate`. */
@@ -307,6 +317,21 @@ export interface Backend {
   writeLatent(cache: LayerCache, entries: Tensor): void;
   /** Stores index keys ([rows, indexDim], normed, rotated and transformed) at the batch's slots. */
   writeIndexKeys(cache: LayerCache, keys: Tensor): void;
+  /**
+   * `writeLatent` of what `rmsNorm` makes of the latent part and `rotate` (interleaved) of the rope
+   * part, rounded alike. `entries` is left with no meaning.
+   */
+  storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void;
+  /**
+   * `writeIndexKeys` of what `layerNorm` and `rotate` (from the first column on) make of the keys,
+   * rounded alike. `keys` is left with no meaning.
+   */
+  storeIndexKeys(
+    cache: LayerCache,
+    keys: Tensor,
+    norm: { weight: Vector; bias: Vector; epsilon: number },
+    rotation: { layout: RopeLayout; transform: boolean },
+  ): void;
   /**
    * The lightning indexer (engine-spec 6): I(t, s) = sum_j w[t, j] * max(0, q[t, j] . k[s]) over
    * s <= t, then the top `width` of each row: score descending, index ascending on ties; stored in

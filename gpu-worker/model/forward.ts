@@ -12,6 +12,7 @@ import type {
   Routing,
   Selection,
   Tensor,
+  TensorPrecision,
 } from '../backend/backend.ts';
 import type { Draw } from '../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
@@ -153,7 +154,7 @@ class ForwardModel implements Model {
     const rows = this.#rows;
     const cache = this.#caches[index];
     const { heads, nopeDim } = this.#config.attention;
-    const { normed, queryLatent, q, kv, kvLatent, kvRope, attended, delta } = this.#buffers;
+    const { normed, queryLatent, q, kv, attended, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
     if (layer.query.kind === 'direct') {
@@ -166,9 +167,7 @@ class ForwardModel implements Model {
     backend.rotate(q, { rows, heads, start: nopeDim, layout: 'interleaved' });
 
     backend.linear(kv, normed, layer.kvA, rows);
-    backend.rmsNorm(kvLatent, kvLatent, layer.kvNorm, norm);
-    backend.rotate(kvRope, { rows, heads: 1, start: 0, layout: 'interleaved' });
-    backend.writeLatent(cache, kv);
+    backend.storeLatent(cache, kv, { weight: layer.kvNorm, epsilon: norm.epsilon });
 
     const selection = this.#select(layer.indexer, cache);
     if (selection !== null && observer.selection) {
@@ -231,16 +230,11 @@ class ForwardModel implements Model {
     const { normed, queryLatent } = this.#buffers;
 
     backend.linear(index.queries, queryLatent, weights.queries, rows);
-    backend.rotate(index.queries, { rows, heads, start: 0, layout: ropeLayout });
+    const transform = backend.numerics.hadamard;
+    backend.rotate(index.queries, { rows, heads, start: 0, layout: ropeLayout, transform });
     backend.linear(index.key, normed, weights.key, rows);
-    const norm = { rows, epsilon: indexNormEpsilon };
-    backend.layerNorm(index.key, index.key, weights.keyNorm, norm);
-    backend.rotate(index.key, { rows, heads: 1, start: 0, layout: ropeLayout });
-    if (backend.numerics.hadamard) {
-      backend.hadamard(index.queries, { rows, heads });
-      backend.hadamard(index.key, { rows, heads: 1 });
-    }
-    backend.writeIndexKeys(cache, index.key);
+    const norm = { ...weights.keyNorm, epsilon: indexNormEpsilon };
+    backend.storeIndexKeys(cache, index.key, norm, { layout: ropeLayout, transform });
     backend.linearF32(index.headWeights, normed, weights.headWeights, rows);
     backend.select(index.selection, cache, index.queries, index.headWeights, { heads, dim });
     return index.selection;
@@ -283,22 +277,20 @@ type Buffers = ReturnType<typeof allocateBuffers>;
 function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLimits) {
   const { hiddenSize } = config;
   const { heads, queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
-  const make = (columns: number) => backend.tensor(limits.rowsMax, columns);
-  const kv = make(latentDim + ropeDim);
+  const make = (columns: number, precision?: TensorPrecision) =>
+    backend.tensor(limits.rowsMax, columns, precision);
   return {
     residual: make(hiddenSize),
-    normed: make(hiddenSize),
+    normed: make(hiddenSize, 'input'),
     delta: make(hiddenSize),
-    queryLatent: make(queryLatentDim ?? 1),
+    queryLatent: make(queryLatentDim ?? 1, 'input'),
     q: make(heads * (nopeDim + ropeDim)),
-    kv,
-    kvLatent: backend.columns(kv, 0, latentDim),
-    kvRope: backend.columns(kv, latentDim, ropeDim),
+    kv: make(latentDim + ropeDim),
     absorbedQ: make(heads * (latentDim + ropeDim)),
     attendedLatent: make(heads * latentDim),
     attended: make(heads * valueDim),
     index: allocateIndexBuffers(config, backend, limits),
-    mlpGate: make(config.intermediateSize),
+    mlpGate: make(config.intermediateSize, 'input'),
     mlpUp: make(config.intermediateSize),
     moe: allocateMoeBuffers(config, backend, limits),
     lastHidden: backend.tensor(limits.logitRowsMax, hiddenSize),
@@ -325,7 +317,7 @@ function allocateMoeBuffers(config: ModelConfig, backend: Backend, limits: Model
     gateLogits: backend.tensor(limits.rowsMax, experts.count, 'f32'),
     routing: backend.routing(limits.rowsMax, experts.perToken) satisfies Routing,
     shared: backend.tensor(limits.rowsMax, config.hiddenSize),
-    sharedGate: backend.tensor(limits.rowsMax, sharedSize),
+    sharedGate: backend.tensor(limits.rowsMax, sharedSize, 'input'),
     sharedUp: backend.tensor(limits.rowsMax, sharedSize),
   };
 }

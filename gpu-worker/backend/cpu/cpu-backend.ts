@@ -24,6 +24,7 @@ import type {
   Numerics,
   RopeLayout,
   RopeTable,
+  RotateOptions,
   RouteOptions,
   Routing,
   Selection,
@@ -31,6 +32,7 @@ import type {
   Tensor,
   Vector,
 } from '../backend.ts';
+import { storeIndexKeys, storeLatent } from '../compositions.ts';
 import { createDrawScratch, type Draw, type DrawScratch, drawToken } from '../draw.ts';
 import { Arena } from './arena.ts';
 import { Attention } from './attention.ts';
@@ -232,11 +234,9 @@ export class CpuBackend implements Backend {
     this.linears.linearF32(out, x, weight, rows);
   }
 
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
-  ): void {
+  rotate(x: Tensor, options: RotateOptions): void {
     this.rowOps.rotate(x, options);
+    if (options.transform === true) this.rowOps.hadamard(x, options);
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
@@ -257,6 +257,19 @@ export class CpuBackend implements Backend {
 
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
     writeIndexKeys(this.machine, cache, keys);
+  }
+
+  storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void {
+    storeLatent(this, cache, entries, { ...norm, rows: this.machine.step.rows });
+  }
+
+  storeIndexKeys(
+    cache: LayerCache,
+    keys: Tensor,
+    norm: { weight: Vector; bias: Vector; epsilon: number },
+    rotation: { layout: RopeLayout; transform: boolean },
+  ): void {
+    storeIndexKeys(this, cache, keys, { ...norm, rows: this.machine.step.rows }, rotation);
   }
 
   select(

@@ -19,6 +19,7 @@ import {
   dtypeCode,
   own,
   ownFloats,
+  ownOutput,
   ownTensor,
 } from './handles.ts';
 import { real } from './launch-queue.ts';
@@ -82,7 +83,7 @@ export class Attention {
     assert(heads > 0 && rows > 0 && rows <= step.rows, 'attention needs a head and a row');
     const width = latentDim + ropeDim;
     const query = ownTensor(q, rows, heads * width);
-    const into = ownTensor(out, rows, heads * latentDim);
+    const into = ownOutput(out, rows, heads * latentDim);
     const chosen = this.#ownSelection(selection);
     const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
     const slots = [
@@ -135,7 +136,7 @@ export class Attention {
     );
     assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
     const call: ExpandedCall = {
-      out: ownTensor(out, rows, heads * valueDim),
+      out: ownOutput(out, rows, heads * valueDim),
       q: ownTensor(q, rows, heads * (nopeDim + ropeDim)),
       cache: from,
       matrix,

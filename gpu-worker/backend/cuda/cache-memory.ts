@@ -5,10 +5,13 @@ import {
   type CacheShape,
   type LayerCache,
   type Numerics,
+  type RopeLayout,
   type Tensor,
 } from '../backend.ts';
-import { CudaLayerCache, dtypeCode, own, ownTensor } from './handles.ts';
+import { CudaLayerCache, type CudaVector, dtypeCode, own, ownTensor } from './handles.ts';
+import { real } from './launch-queue.ts';
 import type { Machine } from './machine.ts';
+import { perLane, type RopePlace, ropeSlots } from './row-ops.ts';
 
 const scaleGroup = 128;
 
@@ -72,25 +75,76 @@ export function makeCaches(machine: Machine, shape: CacheShape): readonly CudaLa
   });
 }
 
-export function writeLatent(machine: Machine, cache: LayerCache, entries: Tensor): void {
+/** What is done to entries on the way: see write_latent. */
+export interface LatentNorm {
+  readonly weight: CudaVector;
+  readonly epsilon: number;
+  readonly rope: RopePlace;
+}
+
+/** What is done to keys on the way: see write_index_keys. */
+export interface KeyNorm {
+  readonly weight: CudaVector;
+  readonly bias: CudaVector;
+  readonly epsilon: number;
+  readonly rope: RopePlace;
+  readonly layout: RopeLayout;
+  readonly transform: boolean;
+}
+
+export function writeLatent(
+  machine: Machine,
+  cache: LayerCache,
+  entries: Tensor,
+  norm: LatentNorm | null,
+): void {
   const { device, step, defines } = machine;
   const { shape, latents, entryBytes: bytes, latentFormat } = own(CudaLayerCache, cache);
   const { latentDim, ropeDim } = shape;
   const x = ownTensor(entries, step.rows, latentDim + ropeDim);
-  const launch = { grid: [step.rows, 1, 1], threads: 128 } as const;
-  device.launch(device.kernel('caches', 'write_latent', defines), launch, [
+  assert(
+    norm === null || (norm.weight.length === latentDim && norm.rope.half * 2 === ropeDim),
+    'the norm or the rope table does not fit the entries',
+  );
+  const sharedBytes = (latentDim + ropeDim) * 4;
+  const launch = { grid: [step.rows, 1, 1], threads: 128, sharedBytes } as const;
+  device.launch(device.kernel('caches', 'write_latent', { ...defines, kPerLane: 1 }), launch, [
     [latents, bytes, latentFormat, latentDim, ropeDim, x.at, x.stride, step.slots],
+    [norm?.weight.at ?? 0, real(norm?.epsilon ?? 0)],
+    [norm?.rope.cos ?? 0, norm?.rope.sin ?? 0, step.positions],
   ]);
 }
 
-export function writeIndexKeys(machine: Machine, cache: LayerCache, keys: Tensor): void {
+export function writeIndexKeys(
+  machine: Machine,
+  cache: LayerCache,
+  keys: Tensor,
+  norm: KeyNorm | null,
+): void {
   const { device, step, defines } = machine;
   const { shape, keys: at, pageBytes: bytes, keyFormat } = own(CudaLayerCache, cache);
-  assert(shape.indexDim > 0, 'the caches were made without index keys');
-  const x = ownTensor(keys, step.rows, shape.indexDim);
-  const launch = { grid: [step.rows, 1, 1], threads: 32 } as const;
-  device.launch(device.kernel('caches', 'write_index_keys', defines), launch, [
-    [at, bytes, keyFormat, shape.indexDim, x.at, x.stride, step.slots],
+  const { indexDim: dim } = shape;
+  assert(dim > 0, 'the caches were made without index keys');
+  const x = ownTensor(keys, step.rows, dim);
+  assert(
+    norm === null || (norm.weight.length === dim && norm.bias.length === dim),
+    'the norm does not fit the index keys',
+  );
+  const rowsPerBlock = 4;
+  const launch = {
+    grid: [Math.ceil(step.rows / rowsPerBlock), 1, 1],
+    threads: rowsPerBlock * 32,
+    sharedBytes: rowsPerBlock * dim * 4,
+  } as const;
+  const kernel = device.kernel('caches', 'write_index_keys', {
+    ...defines,
+    kPerLane: perLane(dim),
+  });
+  device.launch(kernel, launch, [
+    [at, bytes, keyFormat, dim, x.at, x.stride, step.slots, step.rows],
+    [norm?.weight.at ?? 0, norm?.bias.at ?? 0, real(norm?.epsilon ?? 0)],
+    ropeSlots(norm, 0, step.positions),
+    [norm?.transform === true ? 1 : 0, real(1 / Math.sqrt(dim))],
   ]);
 }
 

@@ -22,6 +22,7 @@ import type {
   Numerics,
   RopeLayout,
   RopeTable,
+  RotateOptions,
   RouteOptions,
   Routing,
   Selection,
@@ -163,17 +164,27 @@ export class CudaBackend implements Backend {
     const stride = Math.ceil(columns / 8) * 8;
     const what = `a tensor of ${rows} x ${columns}`;
     const at = device.allocate(rows * stride * elementBytes[format], 'activation', what);
-    return new CudaTensor({ rows, columns, at, stride, precision, format });
+    const quantized = precision === 'input' ? this.linears.quantizedForm(rows, columns) : null;
+    return new CudaTensor({
+      rows,
+      columns,
+      at,
+      stride,
+      precision: precision === 'f32' ? 'f32' : 'activation',
+      format,
+      writes: { count: 0 },
+      quantized,
+    });
   }
 
   columns(of: Tensor, start: number, count: number): Tensor {
-    const { rows, columns, at, stride, precision, format } = own(CudaTensor, of);
+    const { columns, at, format, ...place } = own(CudaTensor, of);
     assert(
       start >= 0 && count > 0 && start + count <= columns,
       `columns ${start} to ${start + count} of a tensor that has ${columns}`,
     );
     const from = at + start * elementBytes[format];
-    return new CudaTensor({ rows, columns: count, at: from, stride, precision, format });
+    return new CudaTensor({ ...place, columns: count, at: from, format, quantized: null });
   }
 
   selection(rows: number, width: number): Selection {
@@ -257,10 +268,7 @@ export class CudaBackend implements Backend {
     this.linears.linearF32(out, x, weight, rows);
   }
 
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
-  ): void {
+  rotate(x: Tensor, options: RotateOptions): void {
     this.rowOps.rotate(x, options);
   }
 
@@ -277,11 +285,29 @@ export class CudaBackend implements Backend {
   }
 
   writeLatent(cache: LayerCache, entries: Tensor): void {
-    writeLatent(this.machine, cache, entries);
+    writeLatent(this.machine, cache, entries, null);
   }
 
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
-    writeIndexKeys(this.machine, cache, keys);
+    writeIndexKeys(this.machine, cache, keys, null);
+  }
+
+  storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void {
+    const rope = this.rowOps.rope(this.machine.step.rows);
+    const weight = own(CudaVector, norm.weight);
+    writeLatent(this.machine, cache, entries, { weight, epsilon: norm.epsilon, rope });
+  }
+
+  storeIndexKeys(
+    cache: LayerCache,
+    keys: Tensor,
+    norm: { weight: Vector; bias: Vector; epsilon: number },
+    rotation: { layout: RopeLayout; transform: boolean },
+  ): void {
+    const rope = this.rowOps.rope(this.machine.step.rows);
+    const [weight, bias] = [own(CudaVector, norm.weight), own(CudaVector, norm.bias)];
+    const { epsilon } = norm;
+    writeIndexKeys(this.machine, cache, keys, { weight, bias, epsilon, rope, ...rotation });
   }
 
   select(

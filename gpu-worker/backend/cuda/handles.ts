@@ -9,7 +9,6 @@ import type {
   Routing,
   Selection,
   Tensor,
-  TensorPrecision,
   Vector,
 } from '../backend.ts';
 
@@ -19,6 +18,24 @@ export type DtypeCode = (typeof dtypeCode)[keyof typeof dtypeCode];
 /** Bytes of an element, by the code of its dtype. */
 export const elementBytes = [4, 2, 1] as const;
 
+/** Rows as fp8 products read them: e4m3 codes, and a scale per row and 128 columns. */
+export interface Quantized {
+  readonly codes: number;
+  /** Rows that there is memory for. */
+  readonly rows: number;
+  /** Codes from a row to the next: the columns and zeros up to a multiple of 128. */
+  readonly codeStride: number;
+  readonly scales: number;
+  /** Floats from a row's scale to the next row's, and from a group's to the next group's. */
+  readonly scaleRow: number;
+  readonly scaleGroup: number;
+}
+
+/** Counts the ops that wrote some memory; a tensor and its views share one. */
+export interface Writes {
+  count: number;
+}
+
 export class CudaTensor implements Tensor {
   readonly rows: number;
   readonly columns: number;
@@ -26,16 +43,22 @@ export class CudaTensor implements Tensor {
   readonly at: number;
   /** Elements from a row to the next. */
   readonly stride: number;
-  readonly precision: TensorPrecision;
+  readonly precision: 'activation' | 'f32';
   readonly format: DtypeCode;
+  readonly writes: Writes;
+  /** Memory for the rows in quantised form; what it holds counts while `isQuantized`. */
+  readonly quantized: Quantized | null;
+  #quantizedAt = { step: -1, writes: -1, rows: 0 };
 
   constructor(place: {
     rows: number;
     columns: number;
     at: number;
     stride: number;
-    precision: TensorPrecision;
+    precision: 'activation' | 'f32';
     format: DtypeCode;
+    writes: Writes;
+    quantized: Quantized | null;
   }) {
     this.rows = place.rows;
     this.columns = place.columns;
@@ -43,6 +66,24 @@ export class CudaTensor implements Tensor {
     this.stride = place.stride;
     this.precision = place.precision;
     this.format = place.format;
+    this.writes = place.writes;
+    this.quantized = place.quantized;
+  }
+
+  /**
+   * Whether `quantized` holds the first `rows` rows as they are: quantised in this step, and not
+   * written since. Of an earlier step nothing is known: a step that is run again as it was writes
+   * tensors without a word (repeats.ts).
+   */
+  isQuantized(rows: number, step: number): boolean {
+    const at = this.#quantizedAt;
+    const holds = this.quantized !== null && at.step === step && at.writes === this.writes.count;
+    return holds && rows <= at.rows;
+  }
+
+  /** The op just queued has put the first `rows` rows, as they are now, into `quantized`. */
+  markQuantized(rows: number, step: number): void {
+    this.#quantizedAt = { step, writes: this.writes.count, rows };
   }
 }
 
@@ -219,6 +260,13 @@ export function ownTensor(handle: Tensor, rows: number, columns: number): CudaTe
   return checkedTensor(handle, { rows, columns, precision: 'activation' });
 }
 
+/** The same for an op that writes it: what was quantised of it before counts no more. */
+export function ownOutput(handle: Tensor, rows: number, columns: number): CudaTensor {
+  const tensor = ownTensor(handle, rows, columns);
+  tensor.writes.count++;
+  return tensor;
+}
+
 /** The same of a tensor that was made for float32. */
 export function ownFloats(handle: Tensor, rows: number, columns: number): CudaTensor {
   return checkedTensor(handle, { rows, columns, precision: 'f32' });
@@ -226,7 +274,7 @@ export function ownFloats(handle: Tensor, rows: number, columns: number): CudaTe
 
 function checkedTensor(
   handle: Tensor,
-  needed: { rows: number; columns: number; precision: TensorPrecision },
+  needed: { rows: number; columns: number; precision: 'activation' | 'f32' },
 ): CudaTensor {
   const tensor = own(CudaTensor, handle);
   const { rows, columns, precision } = needed;

@@ -7,7 +7,9 @@ import { Compiler } from './nvrtc.ts';
 /** Sources that lie beside this file, or beside a bundle of it, in kernels/. */
 const programs = {
   rows: ['rows.cu'],
-  caches: ['caches.cu'],
+  norms: ['norms.cu'],
+  heads: ['head-rows.cuh', 'heads.cu'],
+  caches: ['head-rows.cuh', 'caches.cu'],
   select: ['select.cu'],
   attend: ['attend.cu'],
   mixture: ['mixture.cu'],

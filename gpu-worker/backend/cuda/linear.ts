@@ -6,17 +6,20 @@ import {
   CudaAbsorbedKv,
   type CudaExperts,
   CudaMatrix,
+  type CudaTensor,
   dtypeCode,
   type DtypeCode,
   elementBytes,
   type ExpertTable,
   own,
   ownFloats,
+  ownOutput,
   ownTensor,
+  type Quantized,
 } from './handles.ts';
 import type { Machine } from './machine.ts';
 import { fewTileRows, manyTileRows, planProduct, plainTileRows } from './product-plan.ts';
-import type { RowOps } from './row-ops.ts';
+import type { RowOps, RowPlace } from './row-ops.ts';
 import { type MappedTensor, TensorMaps, weightBoxRows } from './tensor-maps.ts';
 
 const scaleGroup = 128;
@@ -33,6 +36,8 @@ export interface Rows {
   readonly columns: number;
   /** [rows] i32, or 0. */
   readonly rowIndices: number;
+  /** The tensor that they are, if its quantised form may be used, and its rows in use. */
+  readonly tensor?: { readonly of: CudaTensor; readonly rows: number };
 }
 
 /** Rows in the form that a product reads. */
@@ -94,6 +99,7 @@ export class Linear {
   readonly #inputs: Scratch;
   readonly #scales: Scratch;
   readonly #maps: TensorMaps;
+  #quantizes = false;
 
   constructor(machine: Machine, rowOps: RowOps) {
     this.#machine = machine;
@@ -109,7 +115,10 @@ export class Linear {
     const at = device.allocate(source.bytes.byteLength, 'weight', source.name);
     device.upload(at, source.bytes);
     const scales = this.#uploadScales(source);
-    if (scales !== 0 && numerics.quantizedLinear) this.reserve(step.rowsMax, inputs);
+    if (scales !== 0 && numerics.quantizedLinear) {
+      this.#quantizes = true;
+      this.reserve(step.rowsMax, inputs);
+    }
     return new CudaMatrix(
       { name: source.name, outputs, inputs },
       {
@@ -126,6 +135,26 @@ export class Linear {
     const at = device.allocate(scales.byteLength, 'weight', `${name}'s scales`);
     device.upload(at, new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength));
     return at;
+  }
+
+  /** Memory for a tensor's quantised form, if a weight so far wants its inputs quantised. */
+  quantizedForm(rows: number, columns: number): Quantized | null {
+    if (!this.#quantizes) return null;
+    const { device } = this.#machine;
+    const groups = Math.ceil(columns / scaleGroup);
+    const what = `the quantised form of a tensor of ${rows} x ${columns}`;
+    const codes = device.allocate(rows * groups * scaleGroup, 'activation', what);
+    const scales = device.allocate(scaleBytes(rows, groups), 'activation', what);
+    return quantizedAt(rows, groups, { codes, scales, rows });
+  }
+
+  /** Scratch for rows in quantised form, until the next product's input. */
+  #quantizedScratch(rows: number, columns: number): Quantized {
+    const groups = Math.ceil(columns / scaleGroup);
+    const codes = this.#inputs.at(rows * groups * scaleGroup);
+    const scales = this.#scales.at(scaleBytes(rows, groups));
+    const capacity = Math.floor(this.#inputs.bytes / (groups * scaleGroup));
+    return quantizedAt(rows, groups, { codes, scales, rows: capacity });
   }
 
   /** Takes at start the scratch for `rows` inputs of `inputs` elements, gathered or quantised. */
@@ -189,11 +218,18 @@ export class Linear {
     const { rows, exact } = call;
     const matrix = own(CudaMatrix, call.weight);
     const x = ownTensor(call.x, rows, matrix.inputs);
-    const ownOut = exact ? ownFloats : ownTensor;
+    const ownOut = exact ? ownFloats : ownOutput;
     const out = ownOut(call.out, rows, matrix.outputs);
     const weight: Weight = { ...pick(matrix), scaled: matrix.scales !== 0 };
     const { at, stride } = x;
-    const plain = { at, stride, rows: x.rows, columns: matrix.inputs, rowIndices: 0 };
+    const plain = {
+      at,
+      stride,
+      rows: x.rows,
+      columns: matrix.inputs,
+      rowIndices: 0,
+      tensor: { of: x, rows },
+    };
     const input = this.input(plain, weight, { rows, exact });
     this.multiply(input, weight, out, { rows });
   }
@@ -203,28 +239,53 @@ export class Linear {
    * activations as they lie, or their copy where rows are gathered.
    */
   input(x: Rows, weight: Weight, options: { rows: number; exact: boolean }): Input {
-    const { device, numerics, powerOfTwo, activation, activationBytes, defines } = this.#machine;
+    const { activation, activationBytes } = this.#machine;
     const { rows, exact } = options;
-    const groups = Math.ceil(x.columns / scaleGroup);
-    const stride = groups * scaleGroup;
-    if (weight.scaled && numerics.quantizedLinear && !exact) {
-      const at = this.#inputs.at(rows * stride);
-      const scales = this.#scales.at(scaleBytes(rows, groups));
-      const scaleStride = scaleStrideOf(rows);
-      const grid = [Math.ceil(groups / 4), rows, 1] as const;
-      device.launch(device.kernel('rows', 'quantize', defines), { grid, threads: 128 }, [
-        [at, stride, scales, groups, scaleStride, x.at, x.stride, x.columns, x.rowIndices],
-        [powerOfTwo],
-      ]);
-      const capacity = Math.floor(this.#inputs.bytes / stride);
-      return { format: dtypeCode.F8_E4M3, at, stride, rows: capacity, scales, scaleStride };
-    }
+    if (!exact && this.#quantizesFor(weight)) return quantizedInput(this.#quantized(x, rows));
     if (x.rowIndices === 0) return unscaled({ ...x, format: activation, rows: x.rows ?? rows });
+    const stride = padded(x.columns);
     const at = this.#inputs.at(rows * stride * activationBytes);
     const part = { parts: 1, columns: x.columns, outPart: 0, xPart: 0, rowIndices: x.rowIndices };
     this.#rowOps.copy(rows, { at, stride }, x, part);
     const capacity = Math.floor(this.#inputs.bytes / (stride * activationBytes));
     return unscaled({ format: activation, at, stride, rows: capacity });
+  }
+
+  #quantizesFor(weight: Weight): boolean {
+    return weight.scaled && this.#machine.numerics.quantizedLinear;
+  }
+
+  /** The rows quantised: as an op before has left them, or by a launch of their own. */
+  #quantized(x: Rows, rows: number): Quantized {
+    const { at, stride, columns, rowIndices, tensor } = x;
+    const form = tensor?.of.quantized ?? null;
+    if (tensor === undefined || form === null) {
+      const to = this.#quantizedScratch(rows, columns);
+      this.#rowOps.quantize(to, { at, stride }, { rows, columns, rowIndices });
+      return to;
+    }
+    const { serial } = this.#machine.step;
+    if (!tensor.of.isQuantized(tensor.rows, serial)) {
+      this.#rowOps.quantize(form, { at, stride }, { rows: tensor.rows, columns, rowIndices: 0 });
+      tensor.of.markQuantized(tensor.rows, serial);
+    }
+    if (rowIndices === 0) return form;
+    const to = this.#quantizedScratch(rows, columns);
+    const groups = Math.ceil(columns / scaleGroup);
+    this.#rowOps.gatherQuantized(to, form, { rows, groups, rowIndices });
+    return to;
+  }
+
+  /** silu(gate) * up as the product with this weight reads it; `gate` may be overwritten. */
+  activatedInput(gate: Output, up: RowPlace, weight: Weight, rows: number): Input {
+    const columns = weight.inputs;
+    if (this.#quantizesFor(weight)) {
+      const quantized = this.#quantizedScratch(rows, columns);
+      this.#rowOps.silu({ out: null, quantized }, gate, up, { rows, columns });
+      return quantizedInput(quantized);
+    }
+    this.#rowOps.silu({ out: gate, quantized: null }, gate, up, { rows, columns });
+    return unscaled({ ...gate, rows });
   }
 
   /** Whether the product runs on the matrix unit: pieces of 16 bytes must be whole. */
@@ -319,7 +380,7 @@ export class Linear {
     const rope = q.columns / heads - nope;
     assert(Number.isInteger(rope) && rope >= 0, 'the queries do not fit the heads');
     const from = ownTensor(q, rows, heads * (nope + rope));
-    const into = ownTensor(out, rows, heads * (latent + rope));
+    const into = ownOutput(out, rows, heads * (latent + rope));
     const weight = perHead(kv.toLatent, kv.dtype, { outputs: latent, inputs: nope });
     const batching = { count: heads, x: nope + rope, w: latent * nope, out: latent + rope };
     this.multiply(unscaled(from), weight, into, { rows, batching });
@@ -335,7 +396,7 @@ export class Linear {
     const kv = own(CudaAbsorbedKv, handle);
     const { heads, value, latent: width } = kv.shape;
     const from = ownTensor(latent, rows, heads * width);
-    const into = ownTensor(out, rows, heads * value);
+    const into = ownOutput(out, rows, heads * value);
     const weight = perHead(kv.fromLatent, kv.dtype, { outputs: value, inputs: width });
     const batching = { count: heads, x: width, w: value * width, out: value };
     this.multiply(unscaled(from), weight, into, { rows, batching });
@@ -381,6 +442,20 @@ function scaleStrideOf(rows: number): number {
 /** Bytes of the scales of rows: a tile's copy may run past the last one. */
 function scaleBytes(rows: number, groups: number): number {
   return groups * scaleStrideOf(rows) * 4 + manyTileRows * 4 + 16;
+}
+
+function quantizedAt(
+  rows: number,
+  groups: number,
+  place: { codes: number; scales: number; rows: number },
+): Quantized {
+  const codeStride = groups * scaleGroup;
+  return { ...place, codeStride, scaleRow: 1, scaleGroup: scaleStrideOf(rows) };
+}
+
+function quantizedInput({ codes, codeStride, rows, scales, scaleGroup: group }: Quantized): Input {
+  const format = dtypeCode.F8_E4M3;
+  return { format, at: codes, stride: codeStride, rows, scales, scaleStride: group };
 }
 
 function perHead(at: number, dtype: DtypeCode, shape: { outputs: number; inputs: number }): Weight {

@@ -10,6 +10,7 @@ import {
   type ExpertTable,
   own,
   ownFloats,
+  ownOutput,
   ownTensor,
   ownVector,
 } from './handles.ts';
@@ -24,7 +25,10 @@ import {
 } from './linear.ts';
 import type { Machine } from './machine.ts';
 
-const threads = 256;
+/** Threads of a block of the sum over experts; each takes 8 columns. */
+const threads = 128;
+/** Slots that a block sorts (mixture.cu). */
+const chunkSlots = 1024;
 /** Fewest rows of a tile of the experts' products. */
 const tileRowsMin = 8;
 
@@ -145,7 +149,7 @@ export class Mixture {
     const experts = own(CudaExperts, handles.experts);
     const { inputs: hidden, outputs: inner } = experts.gate;
     const from = ownTensor(x, rows, hidden);
-    const into = ownTensor(out, rows, hidden);
+    const into = ownOutput(out, rows, hidden);
     const added = ownTensor(shared, rows, hidden);
     assert(rows <= routing.rows, `${rows} rows of a routing of ${routing.rows}`);
 
@@ -156,6 +160,7 @@ export class Mixture {
       stride: from.stride,
       columns: hidden,
       rowIndices: grouped.sources,
+      tensor: { of: from, rows },
     };
     const input = this.#linear.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
     const stride = padded(inner);
@@ -164,12 +169,7 @@ export class Mixture {
     const up = { ...gate, at: gate.at + innerBytes };
     this.#perExpert(experts.gate, grouped, { input, out: gate, slots });
     this.#perExpert(experts.up, grouped, { input, out: up, slots });
-    this.#activate(gate, up, slots, inner);
-    const activated = this.#linear.input(
-      { ...gate, columns: inner, rowIndices: 0 },
-      weightOf(experts.down),
-      { rows: slots, exact: false },
-    );
+    const activated = this.#linear.activatedInput(gate, up, weightOf(experts.down), slots);
     const down = {
       at: this.#outputs.at(slots * padded(hidden) * activationBytes),
       stride: padded(hidden),
@@ -182,11 +182,14 @@ export class Mixture {
   /** Where the row numbers of a step lie. */
   #places(slots: number, experts: number, tileRows: number) {
     const tilesMax = Math.min(slots, Math.ceil(slots / tileRows) + experts);
-    const counts = this.#numbers.at((2 * experts + 1 + 2 * slots + 2 * tilesMax) * 4);
-    const starts = counts + experts * 4;
+    const chunks = Math.ceil(slots / chunkSlots);
+    const numbers = (chunks + 1) * experts + 1 + 2 * slots + 2 * tilesMax;
+    const counts = this.#numbers.at(numbers * 4);
+    const starts = counts + chunks * experts * 4;
     const places = starts + (experts + 1) * 4;
     const sources = places + slots * 4;
-    return { counts, starts, places, sources, tiles: sources + slots * 4, tilesMax, tileRows };
+    const tiles = sources + slots * 4;
+    return { counts, starts, places, sources, tiles, tilesMax, tileRows, chunks };
   }
 
   /** Sorts the rows by expert, rows ascending within each, and cuts them into tiles. */
@@ -196,16 +199,25 @@ export class Mixture {
     const experts = handle.count;
     const tileRows = this.#linear.groupedTileRows(slots, handle);
     const place = this.#places(slots, experts, tileRows);
-    const { counts, starts, places, sources, tiles, tilesMax } = place;
+    const { counts, starts, places, sources, tiles, tilesMax, chunks } = place;
     const args = [
       [routing.experts, slots, routing.perToken, experts, counts, starts, places, sources],
-      [tiles, tilesMax, tileRows],
+      [tiles, tilesMax, tileRows, chunks],
     ];
-    const perExpert = { grid: [experts, 1, 1], threads: 32 } as const;
-    device.launch(device.kernel('mixture', 'group_count', defines), perExpert, args);
-    const alone = { grid: [1, 1, 1], threads: 1024 } as const;
-    device.launch(device.kernel('mixture', 'group_starts', defines), alone, args);
-    device.launch(device.kernel('mixture', 'group_place', defines), perExpert, args);
+    // Totals of all experts, and counts of each of 32 warps.
+    const launch = { threads: chunkSlots, sharedBytes: experts * (4 + 32 * 2) } as const;
+    const steps =
+      chunks === 1
+        ? ([['group_rows', 1]] as const)
+        : ([
+            ['group_count', chunks],
+            ['group_starts', 1],
+            ['group_place', chunks],
+          ] as const);
+    for (const [name, blocks] of steps) {
+      const kernel = device.kernel('mixture', name, defines);
+      device.launch(kernel, { ...launch, grid: [blocks, 1, 1] }, args);
+    }
     return place;
   }
 
@@ -221,19 +233,6 @@ export class Mixture {
     this.#linear.multiply(rows.input, weightOf(table), rows.out, options);
   }
 
-  #activate(
-    gate: { at: number; stride: number },
-    up: { at: number; stride: number },
-    slots: number,
-    inner: number,
-  ): void {
-    const { device, defines } = this.#machine;
-    const grid = [Math.ceil(inner / threads), slots, 1] as const;
-    device.launch(device.kernel('rows', 'silu_multiply', defines), { grid, threads }, [
-      [gate.at, gate.stride, gate.at, gate.stride, up.at, up.stride, inner],
-    ]);
-  }
-
   #combine(call: {
     into: CudaTensor;
     added: CudaTensor;
@@ -245,7 +244,7 @@ export class Mixture {
     const { device, defines } = this.#machine;
     const { into, added, down, routing, places, rows } = call;
     const { columns } = into;
-    const grid = [Math.ceil(columns / threads), rows, 1] as const;
+    const grid = [rows, Math.ceil(columns / 8 / threads), 1] as const;
     device.launch(device.kernel('mixture', 'combine', defines), { grid, threads }, [
       [into.at, into.stride, added.at, added.stride, down.at, down.stride],
       [places, routing.weights, routing.perToken, columns],

@@ -1,9 +1,18 @@
-/** Ops that treat every row on its own: norms, sums, rotations, activations, copies (rows.cu). */
+/**
+ * Ops that treat every row on its own: norms, sums, rotations, activations, copies, quantisation
+ * (rows.cu, norms.cu, heads.cu).
+ */
 import assert from 'node:assert/strict';
-import type { Matrix, RopeLayout, RopeTable, Tensor, Vector } from '../backend.ts';
-import { CudaMatrix, own, ownTensor, ownVector } from './handles.ts';
+import type { Matrix, RopeLayout, RopeTable, RotateOptions, Tensor, Vector } from '../backend.ts';
+import { CudaMatrix, own, ownOutput, ownTensor, ownVector, type Quantized } from './handles.ts';
 import { real } from './launch-queue.ts';
 import type { Machine } from './machine.ts';
+
+/** Where rows lie, and the elements from one to the next. */
+export interface RowPlace {
+  readonly at: number;
+  readonly stride: number;
+}
 
 interface NormOptions {
   readonly rows: number;
@@ -11,14 +20,46 @@ interface NormOptions {
 }
 
 /** Where the cosines and sines lie, [positions, half] f32. */
-interface RopePlace {
+export interface RopePlace {
   readonly positions: number;
   readonly half: number;
   readonly cos: number;
   readonly sin: number;
 }
 
-const threads = 256;
+/** norms.cu: most threads of a row. */
+const normThreadsMax = 512;
+/** Threads of a block; each takes 8 columns. */
+const threads = 128;
+
+/** Blocks for `pieces` threads of each of `rows` rows. */
+function gridOf(rows: number, pieces: number): readonly [number, number, number] {
+  return [rows, Math.ceil(pieces / threads), 1];
+}
+
+/** Threads for every 8 columns, or for whole groups of 128. */
+function piecesOf(columns: number): number {
+  return Math.ceil(columns / 8);
+}
+function groupPiecesOf(columns: number): number {
+  return Math.ceil(columns / 128) * 16;
+}
+
+/** Elements of a head that a lane holds (head-rows.cuh). */
+export function perLane(dim: number): number {
+  return Math.ceil(dim / 32);
+}
+
+/** The fields of a kernel's Rope. */
+export function ropeSlots(
+  rotation: { rope: RopePlace; layout: RopeLayout } | null,
+  start: number,
+  positions: number,
+): readonly number[] {
+  if (rotation === null) return [0, 0, 0, 0, 0, 0];
+  const { cos, sin, half } = rotation.rope;
+  return [cos, sin, positions, start, half, rotation.layout === 'half' ? 1 : 0];
+}
 
 export class RowOps {
   readonly #machine: Machine;
@@ -54,11 +95,12 @@ export class RowOps {
     const { device, step, defines } = this.#machine;
     const matrix = own(CudaMatrix, table);
     const { rows } = step;
-    const into = ownTensor(out, rows, matrix.inputs);
+    const into = ownOutput(out, rows, matrix.inputs);
     step.limitTokens(matrix.outputs);
     const { at, scales, dtype, inputs } = matrix;
     const scaleColumns = Math.ceil(inputs / 128);
-    device.launch(device.kernel('rows', 'embed', defines), { grid: [rows, 1, 1], threads }, [
+    const grid = gridOf(rows, piecesOf(inputs));
+    device.launch(device.kernel('rows', 'embed', defines), { grid, threads }, [
       [into.at, into.stride, at, scales, dtype, inputs, scaleColumns, step.tokens],
     ]);
   }
@@ -84,64 +126,131 @@ export class RowOps {
     call: { out: Tensor; x: Tensor; weight: Vector; residual: Tensor | null; bias: Vector | null },
     options: NormOptions,
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, step, defines } = this.#machine;
     const { rows, epsilon } = options;
     const { columns } = call.x;
     const x = ownTensor(call.x, rows, columns);
-    const out = ownTensor(call.out, rows, columns);
-    const residual = call.residual === null ? null : ownTensor(call.residual, rows, columns);
+    const out = ownOutput(call.out, rows, columns);
+    const residual = call.residual === null ? null : ownOutput(call.residual, rows, columns);
     const bias = call.bias === null ? null : ownVector(call.bias, columns);
-    const block = columns >= 2048 ? 512 : columns >= 512 ? 256 : 64;
-    device.launch(
-      device.kernel('rows', 'norm_rows', defines),
-      { grid: [rows, 1, 1], threads: block },
-      [
-        [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
-        [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
-      ],
-    );
+    // By the width alone, so that a row's sums have one order.
+    const pieces = groupPiecesOf(columns);
+    const kPieces = Math.ceil(pieces / normThreadsMax);
+    const block = Math.ceil(pieces / kPieces / 32) * 32;
+    const kernel = device.kernel('norms', 'norm_rows', { ...defines, kPieces });
+    device.launch(kernel, { grid: [rows, 1, 1], threads: block }, [
+      [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
+      [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
+      this.quantizedSlots(out.quantized),
+    ]);
+    out.markQuantized(rows, step.serial);
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
-    this.#pair('add', { out: residual, a: residual, b: x, rows });
-  }
-
-  siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
-    this.#pair('silu_multiply', { out, a: gate, b: up, rows });
-  }
-
-  #pair(
-    name: 'add' | 'silu_multiply',
-    call: { out: Tensor; a: Tensor; b: Tensor; rows: number },
-  ): void {
     const { device, defines } = this.#machine;
-    const { rows } = call;
-    const { columns } = call.a;
-    const out = ownTensor(call.out, rows, columns);
-    const a = ownTensor(call.a, rows, columns);
-    const b = ownTensor(call.b, rows, columns);
-    const grid = [Math.ceil(columns / threads), rows, 1] as const;
-    device.launch(device.kernel('rows', name, defines), { grid, threads }, [
-      [out.at, out.stride, a.at, a.stride, b.at, b.stride, columns],
+    const { columns } = residual;
+    const added = ownTensor(x, rows, columns);
+    const out = ownOutput(residual, rows, columns);
+    const grid = gridOf(rows, piecesOf(columns));
+    device.launch(device.kernel('rows', 'add', defines), { grid, threads }, [
+      [out.at, out.stride, out.at, out.stride, added.at, added.stride, columns],
+      this.quantizedSlots(null),
     ]);
   }
 
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
+  siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
+    const { columns } = gate;
+    const a = ownTensor(gate, rows, columns);
+    const b = ownTensor(up, rows, columns);
+    const into = ownOutput(out, rows, columns);
+    this.silu({ out: into, quantized: into.quantized }, a, b, { rows, columns });
+    into.markQuantized(rows, this.#machine.step.serial);
+  }
+
+  /** silu(a) * b to `out`, to its quantised form, or to both. */
+  silu(
+    to: { out: RowPlace | null; quantized: Quantized | null },
+    a: RowPlace,
+    b: RowPlace,
+    shape: { rows: number; columns: number },
   ): void {
-    const { device, step, defines } = this.#machine;
-    const { rows, heads, start, layout } = options;
+    const { device, defines } = this.#machine;
+    const { rows, columns } = shape;
+    const { out, quantized } = to;
+    const grid = gridOf(rows, groupPiecesOf(columns));
+    device.launch(device.kernel('rows', 'silu_multiply', defines), { grid, threads }, [
+      [out?.at ?? 0, out?.stride ?? 0, a.at, a.stride, b.at, b.stride, columns],
+      this.quantizedSlots(quantized),
+    ]);
+  }
+
+  /** The fields of a kernel's QuantizedRows. */
+  quantizedSlots(to: Quantized | null): readonly number[] {
+    if (to === null) return [0, 0, 0, 0, 0, 0];
+    const { codes, codeStride, scales, scaleRow, scaleGroup } = to;
+    return [codes, codeStride, scales, scaleRow, scaleGroup, this.#machine.powerOfTwo];
+  }
+
+  /** Rows of activations, or with `rowIndices` those rows of them, to `to`. */
+  quantize(
+    to: Quantized,
+    x: RowPlace,
+    shape: { rows: number; columns: number; rowIndices: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, columns, rowIndices } = shape;
+    const grid = gridOf(rows, groupPiecesOf(columns));
+    device.launch(device.kernel('rows', 'quantize', defines), { grid, threads }, [
+      this.quantizedSlots(to),
+      [x.at, x.stride, columns, rowIndices],
+    ]);
+  }
+
+  /** Those rows of what is quantised already. */
+  gatherQuantized(
+    to: Quantized,
+    from: Quantized,
+    shape: { rows: number; groups: number; rowIndices: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, groups, rowIndices } = shape;
+    const grid = gridOf(rows, groups * 8);
+    device.launch(device.kernel('rows', 'gather_quantized', defines), { grid, threads }, [
+      this.quantizedSlots(to),
+      this.quantizedSlots(from),
+      [groups, rowIndices],
+    ]);
+  }
+
+  /** The rope table, in which the step's rows have their places. */
+  rope(rows: number): RopePlace {
+    const { step } = this.#machine;
     const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
+    assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
+    return rope;
+  }
+
+  rotate(x: Tensor, options: RotateOptions): void {
+    const { device, step, defines } = this.#machine;
+    const { rows, heads, start, layout, transform = false } = options;
+    const rope = this.rope(rows);
     const width = x.columns / heads;
-    const into = ownTensor(x, rows, heads * width);
+    const into = ownOutput(x, rows, heads * width);
     assert(
       Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
       'the rotated part lies outside the heads',
     );
-    assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
-    const grid = [Math.ceil((heads * rope.half) / threads), rows, 1] as const;
+    if (transform) {
+      this.#transform(
+        into,
+        { rows, heads, dim: width },
+        ropeSlots({ rope, layout }, start, step.positions),
+      );
+      return;
+    }
+    const pieces = heads * piecesOf(layout === 'half' ? rope.half : 2 * rope.half);
+    const grid = gridOf(rows, pieces);
     device.launch(device.kernel('rows', 'rotate', defines), { grid, threads }, [
       [into.at, into.stride, heads, width, start, rope.half, layout === 'half' ? 1 : 0],
       [rope.cos, rope.sin, step.positions],
@@ -149,17 +258,30 @@ export class RowOps {
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
-    const { device, defines } = this.#machine;
     const { rows, heads } = options;
     const dim = x.columns / heads;
-    assert(
-      Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
-      `the Hadamard transform needs a power of two, not ${dim}`,
-    );
-    const into = ownTensor(x, rows, heads * dim);
-    const shape = { grid: [heads, rows, 1], threads: 64, sharedBytes: dim * 4 } as const;
-    device.launch(device.kernel('rows', 'hadamard', defines), shape, [
-      [into.at, into.stride, heads, dim, real(1 / Math.sqrt(dim))],
+    const into = ownOutput(x, rows, heads * dim);
+    this.#transform(into, { rows, heads, dim }, ropeSlots(null, 0, 0));
+  }
+
+  /** Rotates each head if `rope` says so, and transforms it. */
+  #transform(
+    x: RowPlace,
+    shape: { rows: number; heads: number; dim: number },
+    rope: readonly number[],
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, heads, dim } = shape;
+    assertPowerOfTwo(dim);
+    const kernel = device.kernel('heads', 'transform_heads', {
+      ...defines,
+      kPerLane: perLane(dim),
+    });
+    const sharedBytes = (threads / 32) * dim * 4;
+    device.launch(kernel, { grid: gridOf(rows, heads * 32), threads, sharedBytes }, [
+      [x.at, x.stride, heads, dim],
+      rope,
+      [real(1 / Math.sqrt(dim))],
     ]);
   }
 
@@ -168,7 +290,7 @@ export class RowOps {
     const rows = rowIndices.length;
     assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
     const from = ownTensor(x, 0, x.columns);
-    const into = ownTensor(out, rows, from.columns);
+    const into = ownOutput(out, rows, from.columns);
     assert(
       rowIndices.every((row) => row >= 0 && row < from.rows),
       'a row to gather is not in the tensor',
@@ -184,15 +306,22 @@ export class RowOps {
   /** Copies `parts` parts of each row of activations; strides in elements. */
   copy(
     rows: number,
-    out: { at: number; stride: number },
-    x: { at: number; stride: number },
+    out: RowPlace,
+    x: RowPlace,
     part: { parts: number; columns: number; outPart: number; xPart: number; rowIndices: number },
   ): void {
     const { device, defines } = this.#machine;
     const { parts, columns, outPart, xPart, rowIndices } = part;
-    const grid = [Math.ceil((parts * columns) / threads), rows, 1] as const;
+    const grid = gridOf(rows, parts * piecesOf(columns));
     device.launch(device.kernel('rows', 'copy_rows', defines), { grid, threads }, [
       [out.at, out.stride, outPart, x.at, x.stride, xPart, parts, columns, rowIndices],
     ]);
   }
+}
+
+function assertPowerOfTwo(dim: number): void {
+  assert(
+    Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
+    `the Hadamard transform needs a power of two, not ${dim}`,
+  );
 }

@@ -38,6 +38,7 @@ export class Step {
   /** What lies in `tables`, so that only what changed is sent. */
   readonly #sentTables = new Int32Array(tableEntriesMax).fill(-1);
   #shape: CacheShape | null = null;
+  #serial = 0;
   #current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
   #tokensEnd = Infinity;
   #positionsEnd = Infinity;
@@ -55,6 +56,11 @@ export class Step {
     this.slots = column('slots');
     this.tableStarts = column('block table starts', 8);
     this.#tables = device.allocate(tableEntriesMax * 4, 'activation', 'block tables');
+  }
+
+  /** Counts the steps begun. */
+  get serial(): number {
+    return this.#serial;
   }
 
   /** From here on batches name blocks of these caches. */
@@ -75,6 +81,7 @@ export class Step {
     const device = this.#device;
     // What is queued still reads the batch before.
     device.queue.flush();
+    this.#serial++;
     device.send(this.tokens, batch.tokens);
     device.send(this.positions, batch.positions);
     device.send(this.slots, batch.slots);

@@ -93,24 +93,13 @@ extern "C" __global__ void __launch_bounds__(32) route(const __grid_constant__ R
 struct GroupArgs {
   const int* chosen;  // [slots], slot = row * per_token + choice
   i64 slots, per_token, experts;
-  int* counts;   // [experts]
+  int* counts;   // [chunks, experts] how many of a chunk's 1,024 slots; then how many of those before it
   int* starts;   // [experts + 1]
   int* places;   // [slots] where each slot went
   int* sources;  // [slots] the row of each place
   int* tiles;    // [tiles_max][2]
-  i64 tiles_max, tile_rows;
+  i64 tiles_max, tile_rows, chunks;
 };
-
-/** A warp per expert counts its slots. */
-extern "C" __global__ void group_count(const __grid_constant__ GroupArgs a) {
-  int expert = blockIdx.x, lane = threadIdx.x;
-  int count = 0;
-  for (i64 s = 0; s < a.slots; s += 32) {
-    bool mine = s + lane < a.slots && a.chosen[s + lane] == expert;
-    count += __popc(__ballot_sync(0xffffffffu, mine));
-  }
-  if (lane == 0) a.counts[expert] = count;
-}
 
 /** Sum of the values of the threads before this one in a block of 1,024; `total` takes all of them. */
 __device__ __forceinline__ int sum_before(int value, int* warp_sums, int* total) {
@@ -133,18 +122,46 @@ __device__ __forceinline__ int sum_before(int value, int* warp_sums, int* total)
   return before + sum - value;
 }
 
+/**
+ * A thread's slot of chunk blockIdx.x: its expert, -1 behind the last slot, and by `rank` how many slots
+ * of the same expert come before it in the chunk. `totals` [experts] takes the chunk's counts.
+ * Shared: `before` [32][experts].
+ */
+__device__ __forceinline__ int rank_slot(const GroupArgs& a, u16* before, int* totals, int& rank) {
+  int experts = (int)a.experts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  i64 slot = (i64)blockIdx.x * 1024 + threadIdx.x;
+  int expert = slot < a.slots ? a.chosen[slot] : -1;
+  for (int i = threadIdx.x; i < 32 * experts; i += 1024) before[i] = 0;
+  __syncthreads();
+  u32 alike = __match_any_sync(0xffffffffu, expert);
+  rank = __popc(alike & ((1u << lane) - 1));
+  if (expert >= 0 && rank == 0) before[warp * experts + expert] = (u16)__popc(alike);
+  __syncthreads();
+  for (int e = threadIdx.x; e < experts; e += 1024) {
+    int sum = 0;
+    for (int w = 0; w < 32; w++) {
+      int count = before[w * experts + e];
+      before[w * experts + e] = (u16)sum;
+      sum += count;
+    }
+    totals[e] = sum;
+  }
+  __syncthreads();
+  if (expert >= 0) rank += before[warp * experts + expert];
+  return expert;
+}
+
 /** A block of 1,024 lays the experts one after another and cuts each into row tiles. */
-extern "C" __global__ void __launch_bounds__(1024) group_starts(const __grid_constant__ GroupArgs a) {
-  __shared__ int warp_sums[32];
-  int start = 0, tile = 0;
+__device__ __forceinline__ void lay_out(const GroupArgs& a, const int* totals, int* warp_sums) {
+  int start = 0, tile = 0, tile_rows = (int)a.tile_rows;
   for (int first = 0; first < a.experts; first += 1024) {
     int e = first + threadIdx.x;
-    int count = e < a.experts ? a.counts[e] : 0;
+    int count = e < a.experts ? totals[e] : 0;
     int rows, tiles;
     int row = start + sum_before(count, warp_sums, &rows);
-    int at = tile + sum_before((count + (int)a.tile_rows - 1) / (int)a.tile_rows, warp_sums, &tiles);
+    int at = tile + sum_before((count + tile_rows - 1) / tile_rows, warp_sums, &tiles);
     if (e < a.experts) a.starts[e] = row;
-    for (int r = 0; r < count; r += (int)a.tile_rows, at++) {
+    for (int r = 0; r < count; r += tile_rows, at++) {
       a.tiles[2 * at] = e;
       a.tiles[2 * at + 1] = row + r;
     }
@@ -155,20 +172,60 @@ extern "C" __global__ void __launch_bounds__(1024) group_starts(const __grid_con
   for (int i = tile + threadIdx.x; i < a.tiles_max; i += 1024) a.tiles[2 * i] = -1;
 }
 
-/** A warp per expert writes where its slots go, in their order. */
-extern "C" __global__ void group_place(const __grid_constant__ GroupArgs a) {
-  int expert = blockIdx.x, lane = threadIdx.x;
-  int next = a.starts[expert];
-  for (i64 s = 0; s < a.slots; s += 32) {
-    bool mine = s + lane < a.slots && a.chosen[s + lane] == expert;
-    u32 lanes = __ballot_sync(0xffffffffu, mine);
-    if (mine) {
-      int place = next + __popc(lanes & ((1u << lane) - 1));
-      a.places[s + lane] = place;
-      a.sources[place] = (int)((s + lane) / a.per_token);
+__device__ __forceinline__ void put_slot(const GroupArgs& a, int place) {
+  i64 slot = (i64)blockIdx.x * 1024 + threadIdx.x;
+  a.places[slot] = place;
+  a.sources[place] = (int)(slot / a.per_token);
+}
+
+// Shared memory of the four kernels: `totals` [experts] int, then `before`.
+
+/** Sorts the slots by expert, in their order within each; alone, if there are at most 1,024. */
+extern "C" __global__ void __launch_bounds__(1024) group_rows(const __grid_constant__ GroupArgs a) {
+  extern __shared__ int totals[];
+  __shared__ int warp_sums[32];
+  int rank, expert = rank_slot(a, (u16*)(totals + a.experts), totals, rank);
+  lay_out(a, totals, warp_sums);
+  __syncthreads();
+  if (expert >= 0) put_slot(a, a.starts[expert] + rank);
+}
+
+/** Otherwise in three steps: a block a chunk, one block, a block a chunk. */
+extern "C" __global__ void __launch_bounds__(1024) group_count(const __grid_constant__ GroupArgs a) {
+  extern __shared__ int totals[];
+  int rank;
+  rank_slot(a, (u16*)(totals + a.experts), totals, rank);
+  for (int e = threadIdx.x; e < a.experts; e += 1024) a.counts[blockIdx.x * a.experts + e] = totals[e];
+}
+
+extern "C" __global__ void __launch_bounds__(1024) group_starts(const __grid_constant__ GroupArgs a) {
+  extern __shared__ int totals[];
+  __shared__ int warp_sums[32];
+  for (int e = threadIdx.x; e < a.experts; e += 1024) {
+    int sum = 0;
+    for (i64 first = 0; first < a.chunks; first += 8) {
+      int counts[8];
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        counts[i] = first + i < a.chunks ? a.counts[(first + i) * a.experts + e] : 0;
+      }
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        if (first + i < a.chunks) a.counts[(first + i) * a.experts + e] = sum;
+        sum += counts[i];
+      }
     }
-    next += __popc(lanes);
+    totals[e] = sum;
   }
+  __syncthreads();
+  lay_out(a, totals, warp_sums);
+}
+
+extern "C" __global__ void __launch_bounds__(1024) group_place(const __grid_constant__ GroupArgs a) {
+  extern __shared__ int totals[];
+  int rank, expert = rank_slot(a, (u16*)(totals + a.experts), totals, rank);
+  if (expert < 0) return;
+  put_slot(a, a.starts[expert] + a.counts[blockIdx.x * a.experts + expert] + rank);
 }
 
 struct CombineArgs {
@@ -185,14 +242,18 @@ struct CombineArgs {
 
 /** out = sum of weight * routed in the order of the routing, then shared; one rounding. */
 extern "C" __global__ void combine(const __grid_constant__ CombineArgs a) {
-  i64 row = blockIdx.y;
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= a.columns) return;
-  float total = 0.f;
-  for (i64 i = 0; i < a.per_token; i++) {
-    i64 place = a.places[row * a.per_token + i];
-    total += a.weights[row * a.per_token + i] * load(a.routed + place * a.routed_stride + c);
+  i64 row = blockIdx.x;
+  int columns = (int)a.columns, c = (blockIdx.y * blockDim.x + threadIdx.x) * 8;
+  if (c >= columns) return;
+  float total[8] = {}, v[8];
+  for (i64 i = row * a.per_token; i < (row + 1) * a.per_token; i++) {
+    float weight = a.weights[i];
+    load_eight(a.routed + a.places[i] * a.routed_stride, c, columns, v);
+#pragma unroll
+    for (int j = 0; j < 8; j++) total[j] += weight * v[j];
   }
-  total += load(a.shared + row * a.shared_stride + c);
-  store(a.out + row * a.out_stride + c, total);
+  load_eight(a.shared + row * a.shared_stride, c, columns, v);
+#pragma unroll
+  for (int j = 0; j < 8; j++) total[j] += v[j];
+  store_eight(a.out + row * a.out_stride, c, columns, total);
 }

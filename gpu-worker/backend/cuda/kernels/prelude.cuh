@@ -74,6 +74,51 @@ __device__ __forceinline__ float load(const float* p) { return *p; }
 __device__ __forceinline__ float load(const u16* p) { return bf16_value(*p); }
 __device__ __forceinline__ void store(float* p, float x) { *p = x; }
 __device__ __forceinline__ void store(u16* p, float x) { *p = bf16_bits(x); }
+/** What a store of `x` would be read as. */
+__device__ __forceinline__ float stored(float x) {
+  return sizeof(activation) == 2 ? bf16_value(bf16_bits(x)) : x;
+}
+
+__device__ __forceinline__ void load_whole(const u16* p, float (&v)[8]) {
+  uint4 four = *(const uint4*)p;
+  u32 words[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    v[2 * i] = __uint_as_float(words[i] << 16);
+    v[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000u);
+  }
+}
+__device__ __forceinline__ void load_whole(const float* p, float (&v)[8]) {
+  float4 a = ((const float4*)p)[0], b = ((const float4*)p)[1];
+  v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+  v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+}
+__device__ __forceinline__ void store_whole(u16* p, const float (&v)[8]) {
+  *(uint4*)p = make_uint4(pack_bf16(v[0], v[1]), pack_bf16(v[2], v[3]), pack_bf16(v[4], v[5]),
+                          pack_bf16(v[6], v[7]));
+}
+__device__ __forceinline__ void store_whole(float* p, const float (&v)[8]) {
+  ((float4*)p)[0] = make_float4(v[0], v[1], v[2], v[3]);
+  ((float4*)p)[1] = make_float4(v[4], v[5], v[6], v[7]);
+}
+
+/** Elements [c, c + 8) of a row of `columns`, zeros behind its end; c is a multiple of 8. */
+template <typename T>
+__device__ __forceinline__ void load_eight(const T* row, int c, int columns, float (&v)[8]) {
+  if (c + 8 <= columns && ((u64)row & 15) == 0) return load_whole(row + c, v);
+#pragma unroll
+  for (int i = 0; i < 8; i++) v[i] = c + i < columns ? load(row + c + i) : 0.f;
+}
+
+/** Writes no column behind the end, where the row may be part of a wider one. */
+template <typename T>
+__device__ __forceinline__ void store_eight(T* row, int c, int columns, const float (&v)[8]) {
+  if (c + 8 <= columns && ((u64)row & 15) == 0) return store_whole(row + c, v);
+#pragma unroll
+  for (int i = 0; i < 8; i++) {
+    if (c + i < columns) store(row + c + i, v[i]);
+  }
+}
 
 /** The scale of a group whose largest magnitude is `amax`. */
 __device__ __forceinline__ float group_scale(float amax, bool power_of_two) {
@@ -133,4 +178,47 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
   }
   __syncthreads();
   return scratch[32];
+}
+
+// ---- rows as fp8 products read them (engine-spec 3.1) ------------------------------------------------
+
+struct QuantizedRows {
+  u8* codes;  // [rows, code_stride], zero behind the columns up to a multiple of 128; or null: none
+  i64 code_stride;
+  float* scales;  // one per row and 128 columns
+  i64 scale_row, scale_group;  // floats from a row's scale to the next row's, to the next group's
+  i64 power_of_two;
+};
+
+/** Four e4m3 codes, saturated; NaN becomes 0x7f. */
+__device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
+  u32 packed;
+  asm("{\n.reg .b16 low, high;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\n"
+      "mov.b32 %0, {low, high};\n}\n"
+      : "=r"(packed)
+      : "f"(a), "f"(b), "f"(c), "f"(d));
+  return packed;
+}
+
+/**
+ * Columns [8 * piece, 8 * piece + 8) of a row, by 16 lanes that hold a group of 128 together. All lanes
+ * of the warp must come here; those whose piece is behind the last group write nothing.
+ */
+__device__ __forceinline__ void quantize_eight(const QuantizedRows& to, i64 row, int piece, int groups,
+                                               const float (&v)[8]) {
+  float amax = 0.f;
+#pragma unroll
+  for (int i = 0; i < 8; i++) amax = fmaxf(amax, fabsf(v[i]));
+#pragma unroll
+  for (int d = 8; d > 0; d >>= 1) amax = fmaxf(amax, __shfl_xor_sync(0xffffffffu, amax, d));
+  int group = piece >> 4;
+  if (group >= groups) return;
+  float scale = group_scale(amax, to.power_of_two);
+  uint2 codes;
+  codes.x = pack_e4m3(v[0] / scale, v[1] / scale, v[2] / scale, v[3] / scale);
+  codes.y = pack_e4m3(v[4] / scale, v[5] / scale, v[6] / scale, v[7] / scale);
+  *(uint2*)(to.codes + row * to.code_stride + piece * 8) = codes;
+  if ((piece & 15) == 0) to.scales[row * to.scale_row + group * to.scale_group] = scale;
 }

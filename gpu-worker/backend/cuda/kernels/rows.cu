@@ -1,5 +1,5 @@
-// Ops on one row at a time: embedding, norms, sums, rotations, activations, copies, quantisation.
-// All are bound by memory; a block takes one row (or a warp one group), loads are coalesced.
+// Ops on one row at a time: embedding, sums, rotations, activations, copies, quantisation. All are bound
+// by memory: a thread takes 8 columns, 16 bytes of bfloat16. Sums and figures: rows.md.
 
 struct EmbedArgs {
   activation* out;  // [rows, out_stride]
@@ -11,86 +11,59 @@ struct EmbedArgs {
 };
 
 extern "C" __global__ void embed(const __grid_constant__ EmbedArgs a) {
-  i64 row = blockIdx.x;
-  i64 token = a.tokens[row];
-  for (int c = threadIdx.x; c < a.columns; c += blockDim.x) {
-    float value = load_weight(a.table, token * a.columns + c, (int)a.dtype);
-    if (a.scales) value *= a.scales[(token / kScaleGroup) * a.scale_columns + c / kScaleGroup];
-    store(a.out + row * a.out_stride + c, value);
+  i64 row = blockIdx.x, token = a.tokens[row], at = token * a.columns;
+  int columns = (int)a.columns, c = (blockIdx.y * blockDim.x + threadIdx.x) * 8;
+  if (c >= columns) return;
+  float v[8];
+  if (a.dtype == kDtypeF32) load_eight((const float*)a.table + at, c, columns, v);
+  else if (a.dtype == kDtypeBf16) load_eight((const u16*)a.table + at, c, columns, v);
+  else {
+    const u8* codes = (const u8*)a.table + at;
+    float scale = a.scales ? a.scales[(token / kScaleGroup) * a.scale_columns + c / kScaleGroup] : 1.f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = c + i < columns ? e4m3_value(codes[c + i]) * scale : 0.f;
   }
-}
-
-struct NormArgs {
-  activation* out;
-  i64 out_stride;
-  const activation* x;
-  i64 x_stride;
-  activation* residual;  // null without; added to x, and replaced by the rounded sum
-  i64 residual_stride;
-  const float* weight;  // [columns]
-  const float* bias;    // [columns]: LayerNorm; null: RMSNorm
-  i64 columns;
-  real epsilon;
-};
-
-extern "C" __global__ void norm_rows(const __grid_constant__ NormArgs a) {
-  __shared__ float scratch[33];
-  i64 row = blockIdx.x;
-  int columns = (int)a.columns;
-  const activation* x = a.x + row * a.x_stride;
-  activation* residual = a.residual ? a.residual + row * a.residual_stride : nullptr;
-  activation* out = a.out + row * a.out_stride;
-
-  float mean = 0.f;
-  if (a.bias) {
-    float sum = 0.f;
-    for (int c = threadIdx.x; c < columns; c += blockDim.x) sum += load(x + c);
-    mean = block_sum(sum, scratch) / (float)columns;
-  }
-  float squares = 0.f;
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    float value = residual ? load(residual + c) + load(x + c) : load(x + c) - mean;
-    squares += value * value;
-  }
-  float variance = block_sum(squares, scratch) / (float)columns;
-  float scale = 1.f / sqrtf(variance + a.epsilon.v);
-
-  // A thread writes only elements that it alone reads, so `out` may be `x`.
-  for (int c = threadIdx.x; c < columns; c += blockDim.x) {
-    float value = residual ? load(residual + c) + load(x + c) : load(x + c) - mean;
-    float result = a.weight[c] * (value * scale);
-    if (a.bias) result += a.bias[c];
-    store(out + c, result);
-    if (residual) store(residual + c, value);
-  }
+  store_eight(a.out + row * a.out_stride, c, columns, v);
 }
 
 struct PairArgs {
-  activation* out;
+  activation* out;  // null: quantised alone
   i64 out_stride;
   const activation* a;
   i64 a_stride;
   const activation* b;
   i64 b_stride;
   i64 columns;
+  QuantizedRows quantized;  // of `out`
 };
 
 extern "C" __global__ void add(const __grid_constant__ PairArgs p) {
-  i64 row = blockIdx.y;
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= p.columns) return;
-  float sum = load(p.a + row * p.a_stride + c) + load(p.b + row * p.b_stride + c);
-  store(p.out + row * p.out_stride + c, sum);
+  i64 row = blockIdx.x;
+  int columns = (int)p.columns, c = (blockIdx.y * blockDim.x + threadIdx.x) * 8;
+  if (c >= columns) return;
+  float a[8], b[8];
+  load_eight(p.a + row * p.a_stride, c, columns, a);
+  load_eight(p.b + row * p.b_stride, c, columns, b);
+#pragma unroll
+  for (int i = 0; i < 8; i++) a[i] += b[i];
+  store_eight(p.out + row * p.out_stride, c, columns, a);
 }
 
-/** out = silu(a) * b */
+/** out = silu(a) * b; whole warps stay to the end, as quantising needs them. */
 extern "C" __global__ void silu_multiply(const __grid_constant__ PairArgs p) {
-  i64 row = blockIdx.y;
-  int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= p.columns) return;
-  float gate = load(p.a + row * p.a_stride + c);
-  float silu = gate / (1.f + exp_reference(-gate));
-  store(p.out + row * p.out_stride + c, silu * load(p.b + row * p.b_stride + c));
+  i64 row = blockIdx.x;
+  int columns = (int)p.columns, piece = blockIdx.y * blockDim.x + threadIdx.x, c = piece * 8;
+  float a[8], b[8];
+  load_eight(p.a + row * p.a_stride, c, columns, a);
+  load_eight(p.b + row * p.b_stride, c, columns, b);
+#pragma unroll
+  for (int i = 0; i < 8; i++) a[i] = (a[i] / (1.f + exp_reference(-a[i]))) * b[i];
+  if (p.out) store_eight(p.out + row * p.out_stride, c, columns, a);
+  if (p.quantized.codes) {
+#pragma unroll
+    for (int i = 0; i < 8; i++) a[i] = stored(a[i]);
+    quantize_eight(p.quantized, row, piece, (columns + kScaleGroup - 1) / kScaleGroup, a);
+  }
 }
 
 struct RotateArgs {
@@ -101,45 +74,40 @@ struct RotateArgs {
   const int* positions;  // [rows]
 };
 
+/** A thread takes 8 columns that lie together: four pairs; in halves, 8 columns and their partners. */
 extern "C" __global__ void rotate(const __grid_constant__ RotateArgs a) {
-  i64 row = blockIdx.y;
-  int half = (int)a.half;
-  int pair = blockIdx.x * blockDim.x + threadIdx.x;
-  if (pair >= a.heads * half) return;
-  int head = pair / half, i = pair % half;
-  i64 angle = (i64)a.positions[row] * half + i;
-  float cos = a.cos[angle], sin = a.sin[angle];
+  i64 row = blockIdx.x;
+  int half = (int)a.half, width = a.half_split ? half : 2 * half, pieces = (width + 7) / 8;
+  int index = blockIdx.y * blockDim.x + threadIdx.x;
+  if (index >= a.heads * pieces) return;
+  int head = index / pieces, c = (index % pieces) * 8;
+  const float* cos = a.cos + (i64)a.positions[row] * half;
+  const float* sin = a.sin + (i64)a.positions[row] * half;
   activation* x = a.x + row * a.x_stride + head * a.head_stride + a.start;
-  int first = a.half_split ? i : 2 * i;
-  int second = a.half_split ? i + half : 2 * i + 1;
-  float u = load(x + first), v = load(x + second);
-  store(x + first, u * cos - v * sin);
-  store(x + second, u * sin + v * cos);
-}
-
-struct HadamardArgs {
-  activation* x;
-  i64 x_stride, heads, dim;
-  real scale;  // dim^-0.5
-};
-
-/** One (head, row) per block of dim / 2 threads at least one; butterflies of distance 1, 2, 4, ... */
-extern "C" __global__ void hadamard(const __grid_constant__ HadamardArgs a) {
-  extern __shared__ float values[];
-  activation* x = a.x + (i64)blockIdx.y * a.x_stride + blockIdx.x * a.dim;
-  int dim = (int)a.dim;
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) values[i] = load(x + i);
-  __syncthreads();
-  for (int distance = 1; distance < dim; distance <<= 1) {
-    for (int i = threadIdx.x; i < dim / 2; i += blockDim.x) {
-      int low = (i / distance) * 2 * distance + i % distance;
-      float u = values[low], v = values[low + distance];
-      values[low] = u + v;
-      values[low + distance] = u - v;
+  float u[8];
+  load_eight(x, c, width, u);
+  if (a.half_split) {
+    float v[8], cosines[8], sines[8];
+    load_eight(x + half, c, half, v);
+    load_eight(cos, c, half, cosines);
+    load_eight(sin, c, half, sines);
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+      float first = u[i] * cosines[i] - v[i] * sines[i];
+      v[i] = u[i] * sines[i] + v[i] * cosines[i];
+      u[i] = first;
     }
-    __syncthreads();
+    store_eight(x + half, c, half, v);
+  } else {
+#pragma unroll
+    for (int i = 0; i < 8; i += 2) {
+      int pair = min((c + i) / 2, half - 1);
+      float first = u[i] * cos[pair] - u[i + 1] * sin[pair];
+      u[i + 1] = u[i] * sin[pair] + u[i + 1] * cos[pair];
+      u[i] = first;
+    }
   }
-  for (int i = threadIdx.x; i < dim; i += blockDim.x) store(x + i, values[i] * a.scale.v);
+  store_eight(x, c, width, u);
 }
 
 struct CopyArgs {
@@ -152,46 +120,50 @@ struct CopyArgs {
 };
 
 extern "C" __global__ void copy_rows(const __grid_constant__ CopyArgs a) {
-  i64 row = blockIdx.y;
+  i64 row = blockIdx.x;
   i64 from = a.row_indices ? a.row_indices[row] : row;
-  i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= a.parts * a.part_columns) return;
-  i64 part = i / a.part_columns, c = i % a.part_columns;
-  a.out[row * a.out_stride + part * a.out_part + c] = a.x[from * a.x_stride + part * a.x_part + c];
+  int columns = (int)a.part_columns, pieces = (columns + 7) / 8;
+  int index = blockIdx.y * blockDim.x + threadIdx.x;
+  if (index >= a.parts * pieces) return;
+  int part = index / pieces, c = (index % pieces) * 8;
+  float v[8];
+  load_eight(a.x + from * a.x_stride + part * a.x_part, c, columns, v);
+  store_eight(a.out + row * a.out_stride + part * a.out_part, c, columns, v);
 }
 
 struct QuantizeArgs {
-  u8* out;  // [rows, out_stride], zero behind `columns`
-  i64 out_stride;
-  float* scales;  // [groups, scale_stride >= rows], groups = ceil(columns / 128)
-  i64 groups, scale_stride;
+  QuantizedRows to;
   const activation* x;
   i64 x_stride, columns;
   const int* row_indices;  // [rows] rows of x, or null for the same rows
-  i64 power_of_two;
 };
 
-/** A warp takes one group of 128, four values a lane. */
 extern "C" __global__ void quantize(const __grid_constant__ QuantizeArgs a) {
-  i64 row = blockIdx.y;
-  i64 group = (i64)blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
-  if (group >= a.groups) return;
-  int lane = threadIdx.x & 31;
+  i64 row = blockIdx.x;
   i64 from = a.row_indices ? a.row_indices[row] : row;
-  i64 first = group * kScaleGroup + lane * 4;
-  float values[4];
-  float amax = 0.f;
-#pragma unroll
-  for (int i = 0; i < 4; i++) {
-    values[i] = first + i < a.columns ? load(a.x + from * a.x_stride + first + i) : 0.f;
-    amax = fmaxf(amax, fabsf(values[i]));
+  int columns = (int)a.columns, piece = blockIdx.y * blockDim.x + threadIdx.x;
+  float v[8];
+  load_eight(a.x + from * a.x_stride, piece * 8, columns, v);
+  quantize_eight(a.to, row, piece, (columns + kScaleGroup - 1) / kScaleGroup, v);
+}
+
+struct GatherArgs {
+  QuantizedRows to, from;
+  i64 groups;
+  const int* row_indices;  // [rows] rows of `from`
+};
+
+/** Quantised rows, 16 codes a thread. */
+extern "C" __global__ void gather_quantized(const __grid_constant__ GatherArgs a) {
+  i64 row = blockIdx.x, from = a.row_indices[row];
+  int piece = blockIdx.y * blockDim.x + threadIdx.x, group = piece >> 3;
+  if (group >= a.groups) return;
+  uint4 codes = *(const uint4*)(a.from.codes + from * a.from.code_stride + piece * 16);
+  *(uint4*)(a.to.codes + row * a.to.code_stride + piece * 16) = codes;
+  if ((piece & 7) == 0) {
+    a.to.scales[row * a.to.scale_row + group * a.to.scale_group] =
+        a.from.scales[from * a.from.scale_row + group * a.from.scale_group];
   }
-  float scale = group_scale(warp_max(amax), a.power_of_two);
-  u32 codes = 0;
-#pragma unroll
-  for (int i = 0; i < 4; i++) codes |= e4m3_code(values[i] / scale) << (8 * i);
-  *(u32*)(a.out + row * a.out_stride + first) = codes;
-  if (lane == 0) a.scales[group * a.scale_stride + row] = scale;
 }
 
 struct AbsorbArgs {

@@ -20,6 +20,7 @@ import {
   type Numerics,
   type RopeLayout,
   type RopeTable,
+  type RotateOptions,
   type RouteOptions,
   type Routing,
   type Selection,
@@ -27,6 +28,7 @@ import {
   type Tensor,
   type Vector,
 } from '../../../../gpu-worker/backend/backend.ts';
+import { storeIndexKeys, storeLatent } from '../../../../gpu-worker/backend/compositions.ts';
 import type { Draw } from '../../../../gpu-worker/backend/draw.ts';
 import {
   decodeBf16,
@@ -401,10 +403,7 @@ export class PlainBackend implements Backend {
     }
   }
 
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
-  ): void {
+  rotate(x: Tensor, options: RotateOptions): void {
     const table = this.rope;
     assert(table !== null, 'rotate ran before ropeTable');
     const half = table.dim / 2;
@@ -424,6 +423,7 @@ export class PlainBackend implements Backend {
         }
       }
     }
+    if (options.transform === true) this.hadamard(x, options);
   }
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
     for (let r = 0; r < options.rows; r++) {
@@ -492,6 +492,17 @@ export class PlainBackend implements Backend {
       into.key(slot).set(values);
       into.keyScales[slot] = scale;
     }
+  }
+  storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void {
+    storeLatent(this, cache, entries, { ...norm, rows: this.step().slots.length });
+  }
+  storeIndexKeys(
+    cache: LayerCache,
+    keys: Tensor,
+    norm: { weight: Vector; bias: Vector; epsilon: number },
+    rotation: { layout: RopeLayout; transform: boolean },
+  ): void {
+    storeIndexKeys(this, cache, keys, { ...norm, rows: this.step().slots.length }, rotation);
   }
   select(
     out: Selection,

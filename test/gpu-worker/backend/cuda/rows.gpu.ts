@@ -20,6 +20,7 @@ for (const { name, numerics } of allNumerics) {
   const tolerance = round ? bf16Tolerance : exactTolerance;
   const random = seededRandom(seed);
   const rows = 7;
+  const inOrder = Int32Array.from({ length: rows }, (_, r) => r);
   const activations = (columns: number) => {
     const values = randomFloats(random, rows * columns);
     return round ? toBf16(values) : values;
@@ -61,11 +62,7 @@ for (const { name, numerics } of allNumerics) {
       const residual = filled(y, columns);
       const w = backend.vector('w', weights);
       backend.addRmsNorm(out, residual, filled(x, columns), w, options);
-      backend.gatherRows(
-        out,
-        residual,
-        Int32Array.from({ length: rows }, (_, r) => r),
-      );
+      backend.gatherRows(out, residual, inOrder);
     });
     await both(`layerNorm of ${columns}, in place`, columns, ({ backend, filled }, out) => {
       const norm = { weight: backend.vector('w', weights), bias: backend.vector('b', bias) };
@@ -83,11 +80,7 @@ for (const { name, numerics } of allNumerics) {
     await both(`add of ${columns}`, columns, ({ backend, filled }, out) => {
       const residual = filled(x, columns);
       backend.add(residual, filled(y, columns), rows);
-      backend.gatherRows(
-        out,
-        residual,
-        Int32Array.from({ length: rows }, (_, r) => r),
-      );
+      backend.gatherRows(out, residual, inOrder);
     });
   }
 
@@ -108,23 +101,42 @@ for (const { name, numerics } of allNumerics) {
     await both(`rotate, ${layout}`, 63, ({ backend, filled }, out) => {
       const x = filled(heads, 63);
       backend.rotate(x, { rows, heads: 3, start: 11, layout });
-      backend.gatherRows(
-        out,
-        x,
-        Int32Array.from({ length: rows }, (_, r) => r),
-      );
+      backend.gatherRows(out, x, inOrder);
     });
+  }
+  for (const layout of ['interleaved', 'half'] as const) {
+    for (const [dim, start] of [
+      [8, 0],
+      [32, 11],
+      [64, 0],
+      [128, 64],
+    ] as const) {
+      const x = activations(3 * dim);
+      await both(
+        `rotate and transform 3 x ${dim}, ${layout}`,
+        3 * dim,
+        ({ backend, filled }, out) => {
+          const held = filled(x, 3 * dim);
+          backend.rotate(held, { rows, heads: 3, start, layout, transform: true });
+          backend.gatherRows(out, held, inOrder);
+        },
+      );
+      await test(`${name}: rotate and transform 3 x ${dim}, ${layout}, as two ops`, () => {
+        const { backend, filled } = cuda;
+        const [one, two] = [filled(x, 3 * dim), filled(x, 3 * dim)];
+        backend.rotate(one, { rows, heads: 3, start, layout, transform: true });
+        backend.rotate(two, { rows, heads: 3, start, layout });
+        backend.hadamard(two, { rows, heads: 3 });
+        expectSame(backend.read(one, rows), backend.read(two, rows).slice(), 'at once');
+      });
+    }
   }
   for (const dim of [1, 2, 32, 128]) {
     const x = activations(3 * dim);
     await both(`hadamard of 3 x ${dim}`, 3 * dim, ({ backend, filled }, out) => {
       const held = filled(x, 3 * dim);
       backend.hadamard(held, { rows, heads: 3 });
-      backend.gatherRows(
-        out,
-        held,
-        Int32Array.from({ length: rows }, (_, r) => r),
-      );
+      backend.gatherRows(out, held, inOrder);
     });
   }
   for (const dtype of ['F32', 'BF16', 'F8_E4M3'] as const) {

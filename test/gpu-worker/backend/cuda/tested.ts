@@ -26,7 +26,8 @@ export async function openCudaTested(
   const backend = own(CudaBackend, opened);
   const { device } = backend.machine;
   const poison = (handle: Tensor) => {
-    const { at, stride, rows, format } = own(CudaTensor, handle);
+    const { at, stride, rows, format, writes } = own(CudaTensor, handle);
+    writes.count++;
     device.fill(at, rows * stride * elementBytes[format], 0xff);
     return handle;
   };
