@@ -83,10 +83,41 @@ __device__ __forceinline__ void norm_head(float (&v)[kPerLane], int dim, const f
   }
 }
 
-/** `staged` is the warp's own, [dim]. */
+/**
+ * Partners lie in one lane, or at an equal distance of lanes, for the widths of published models; for
+ * others they meet in `staged`, the warp's own [dim].
+ */
 __device__ __forceinline__ void rotate_head(float (&v)[kPerLane], int dim, const Rope& rope, i64 row,
                                             float* staged) {
-  int first = (threadIdx.x & 31) * kPerLane, half = (int)rope.half;
+  int lane = threadIdx.x & 31, first = lane * kPerLane, half = (int)rope.half, start = (int)rope.start;
+  const float* cosines = rope.cos + (i64)rope.positions[row] * half;
+  const float* sines = rope.sin + (i64)rope.positions[row] * half;
+  int distance = half / kPerLane;
+  if (!rope.half_split && kPerLane % 2 == 0 && start % 2 == 0) {
+#pragma unroll
+    for (int i = 0; i + 1 < kPerLane; i += 2) {
+      int c = first + i - start;
+      if (c < 0 || c >= 2 * half) continue;
+      float cos = cosines[c / 2], sin = sines[c / 2], u = v[i], w = v[i + 1];
+      v[i] = stored(u * cos - w * sin);
+      v[i + 1] = stored(u * sin + w * cos);
+    }
+    return;
+  }
+  if (rope.half_split && distance * kPerLane == half && (distance & (distance - 1)) == 0 &&
+      start % (2 * half) == 0) {
+    int c = first - start;
+    bool inside = c >= 0 && c < 2 * half, second = c >= half;
+    int pair = inside ? (second ? c - half : c) : 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; i++) {
+      float other = __shfl_xor_sync(0xffffffffu, v[i], distance);
+      float cos = cosines[pair + i], sin = sines[pair + i];
+      float turned = second ? other * sin + v[i] * cos : v[i] * cos - other * sin;
+      if (inside) v[i] = stored(turned);
+    }
+    return;
+  }
 #pragma unroll
   for (int i = 0; i < kPerLane; i++) {
     if (first + i < dim) staged[first + i] = v[i];
@@ -94,15 +125,13 @@ __device__ __forceinline__ void rotate_head(float (&v)[kPerLane], int dim, const
   __syncwarp();
 #pragma unroll
   for (int i = 0; i < kPerLane; i++) {
-    int c = first + i - (int)rope.start;
+    int c = first + i - start;
     if (c < 0 || c >= 2 * half) continue;
     int pair = rope.half_split ? c % half : c / 2;
     bool second = rope.half_split ? c >= half : c & 1;
-    const float* from = staged + rope.start;
-    float u = from[rope.half_split ? pair : 2 * pair];
-    float w = from[rope.half_split ? pair + half : 2 * pair + 1];
-    i64 angle = (i64)rope.positions[row] * half + pair;
-    float cos = rope.cos[angle], sin = rope.sin[angle];
+    float u = staged[start + (rope.half_split ? pair : 2 * pair)];
+    float w = staged[start + (rope.half_split ? pair + half : 2 * pair + 1)];
+    float cos = cosines[pair], sin = sines[pair];
     v[i] = stored(second ? u * sin + w * cos : u * cos - w * sin);
   }
 }
@@ -123,10 +152,12 @@ __device__ __forceinline__ void transform_head(float (&v)[kPerLane], int dim, fl
 #pragma unroll
   for (int lanes = 1; lanes < 32; lanes <<= 1) {
     if (lanes * kPerLane >= dim) break;
+    // A product with 1 or -1 is exact, so this is the sum or the difference.
+    float sign = lane & lanes ? -1.f : 1.f;
 #pragma unroll
     for (int i = 0; i < kPerLane; i++) {
       float other = __shfl_xor_sync(0xffffffffu, v[i], lanes);
-      v[i] = lane & lanes ? other - v[i] : v[i] + other;
+      v[i] = fmaf(v[i], sign, other);
     }
   }
 #pragma unroll
