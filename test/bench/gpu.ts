@@ -8,6 +8,7 @@ import { copyRate } from './gpu-ceilings.ts';
 import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { grouped, perHead, products } from './gpu-products.ts';
+import { rowOps } from './gpu-rows.ts';
 import { slice } from './gpu-slice.ts';
 import { tinyModel } from './gpu-tiny.ts';
 
@@ -19,6 +20,7 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   products,
   perHead,
   experts: grouped,
+  rows: rowOps,
   'slice-sparse': () => slice('sparse'),
   'slice-dense': () => slice('dense'),
   tiny: tinyModel,
