@@ -7,8 +7,9 @@ import { exploreDfa, GrammarLimitError } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 import { Nfa } from './nfa.ts';
 
-const integerDigitsMax = 19;
-const fractionDigitsMax = 20;
+/** As many as JSON.stringify ever writes without an exponent. */
+const integerDigitsMax = 21;
+const fractionDigitsMax = 25;
 const exactDigits = 15;
 export const multipleOfMax = 1000;
 
@@ -41,7 +42,7 @@ export function integerDfa(range: NumberRange, work: Work): Dfa | null {
       // 0 is written without a sign, so negative numbers begin at -1.
       negative: low < 0n ? [inclusive(high < 0n ? -high : 1n), inclusive(-low)] : null,
       positive: high >= 0n ? [inclusive(low > 0n ? low : 0n), inclusive(high)] : null,
-      fractionDigits: 0,
+      hasFractions: false,
       modulus: multipleOf ?? 1,
     },
     work,
@@ -53,17 +54,11 @@ export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
   if (min === null && max === null) return anyNumberDfa(work);
   const low = min === null ? null : decimalOf(min);
   const high = max === null ? null : decimalOf(max);
-  const digits = Math.max(low?.digits.length ?? 1, high?.digits.length ?? 1, 9);
-  const fractionDigits = exactDigits - digits;
-  if (fractionDigits < 0) {
+  if ([low, high].some((bound) => bound !== null && bound.digits.length > exactDigits)) {
     throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
   }
   const zero: Decimal = { digits: '0', fraction: '', exclusive: false };
-  const most: Decimal = {
-    digits: '9'.repeat(digits),
-    fraction: '9'.repeat(fractionDigits),
-    exclusive: false,
-  };
+  const most: Decimal = { digits: '9'.repeat(exactDigits), fraction: '', exclusive: false };
   const isNegative = (bound: Bound | null): boolean => bound !== null && bound.value < 0;
   const reachesBelow = min === null || min.value < 0;
   const reachesAbove = max === null || max.value >= 0;
@@ -75,7 +70,7 @@ export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
       positive: reachesAbove
         ? [min !== null && min.value >= 0 && low !== null ? low : zero, high ?? most]
         : null,
-      fractionDigits,
+      hasFractions: true,
       modulus: 1,
     },
     work,
@@ -98,14 +93,18 @@ function anyNumberDfa(work: Work): Dfa | null {
   nfa.skip(nfa.repeat(point, { min: 1, max: fractionDigitsMax }, digit), fraction);
   const end = nfa.node();
   nfa.skip(fraction, end);
-  const exponent = nfa.node();
+  const [positive, negative] = [nfa.node(), nfa.node()];
   for (const letter of 'eE') {
-    const e = nfa.text(fraction, letter);
-    nfa.skip(e, exponent);
-    for (const each of '+-') nfa.skip(nfa.text(e, each), exponent);
+    const exponent = nfa.text(fraction, letter);
+    nfa.skip(exponent, positive);
+    nfa.skip(nfa.text(exponent, '+'), positive);
+    nfa.skip(nfa.text(exponent, '-'), negative);
   }
-  // Two digits at most: with 19 before them the number is finite.
-  nfa.skip(nfa.repeat(exponent, { min: 1, max: 2 }, digit), end);
+  nfa.skip(nfa.repeat(negative, { min: 1, max: 3 }, digit), end);
+  nfa.skip(nfa.repeat(positive, { min: 1, max: 2 }, digit), end);
+  // Up to e279: with 21 digits before the point the number is finite.
+  nfa.skip(digit(digit(nfa.text(positive, '1'))), end);
+  nfa.skip(digit(nfa.bytes(nfa.text(positive, '2'), [0x30, 0x37])), end);
   return nfa.determinize(end);
 }
 
@@ -122,7 +121,7 @@ interface Ranges {
   /** Magnitudes, least and greatest, of numbers with a sign; null where there are none. */
   readonly negative: readonly [Decimal, Decimal] | null;
   readonly positive: readonly [Decimal, Decimal] | null;
-  readonly fractionDigits: number;
+  readonly hasFractions: boolean;
   readonly modulus: number;
 }
 
@@ -132,7 +131,8 @@ type Order = -1 | 0 | 1;
 interface NumberState {
   readonly phase: 'start' | 'sign' | 'zero' | 'whole' | 'point' | 'fraction';
   readonly isNegative: boolean;
-  /** Digits read of the whole part, and then of the fraction. */
+  /** Digits read of the whole part, and of the fraction. */
+  readonly whole: number;
   readonly count: number;
   readonly low: Order;
   readonly high: Order;
@@ -146,6 +146,7 @@ function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
   const start: NumberState = {
     phase: 'start',
     isNegative: false,
+    whole: 0,
     count: 0,
     low: 0,
     high: 0,
@@ -156,8 +157,8 @@ function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
       start,
       classOf,
       classes: characters.length + 1,
-      key: ({ phase, isNegative, count, low, high, remainder }) =>
-        `${phase}${isNegative ? '-' : '+'}${count},${low},${high},${remainder}`,
+      key: ({ phase, isNegative, whole, count, low, high, remainder }) =>
+        `${phase}${isNegative ? '-' : '+'}${whole},${count},${low},${high},${remainder}`,
       step: (state, byteClass) =>
         byteClass === 0 ? null : readCharacter(state, characters[byteClass - 1], ranges),
       accepts: (state) => isWithin(state, ranges),
@@ -174,25 +175,26 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
   if (bounds === null) return null;
   const [low, high] = bounds;
   if (character === '.') {
-    if (ranges.fractionDigits === 0 || (phase !== 'whole' && phase !== 'zero')) return null;
+    if (!ranges.hasFractions || (phase !== 'whole' && phase !== 'zero')) return null;
     const order = { low: wholeOrder(state, 'low', low), high: wholeOrder(state, 'high', high) };
-    return { ...state, ...order, phase: 'point', count: 0 };
+    return { ...state, ...order, phase: 'point' };
   }
   if (phase === 'zero') return null;
   const isFraction = phase === 'point' || phase === 'fraction';
-  if (isFraction && state.count === ranges.fractionDigits) return null;
-  const most = isFraction ? Infinity : Math.max(low.digits.length, high.digits.length);
-  if (state.count >= most) return null;
+  const most = Math.max(low.digits.length, high.digits.length);
+  if (isFraction ? state.whole + state.count >= exactDigits : state.whole >= most) return null;
+  const place = isFraction ? state.count : state.whole;
   const compare = (order: Order, bound: Decimal): Order => {
     if (order !== 0) return order;
-    const against = (isFraction ? bound.fraction : bound.digits)[state.count] ?? '0';
+    const against = (isFraction ? bound.fraction : bound.digits)[place] ?? '0';
     return character < against ? -1 : character > against ? 1 : 0;
   };
-  const isZero = !isFraction && state.count === 0 && character === '0';
+  const isZero = !isFraction && place === 0 && character === '0';
   return {
     ...state,
     phase: isFraction ? 'fraction' : isZero ? 'zero' : 'whole',
-    count: state.count + 1,
+    whole: isFraction ? state.whole : state.whole + 1,
+    count: isFraction ? state.count + 1 : 0,
     low: compare(state.low, low),
     high: compare(state.high, high),
     remainder: (state.remainder * 10 + Number(character)) % ranges.modulus,
@@ -201,7 +203,7 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
 
 /** The order of the whole parts, now that all digits are known. */
 function wholeOrder(state: NumberState, side: 'low' | 'high', bound: Decimal): Order {
-  const difference = state.count - bound.digits.length;
+  const difference = state.whole - bound.digits.length;
   return difference === 0 ? state[side] : difference < 0 ? -1 : 1;
 }
 
@@ -213,8 +215,7 @@ function isWithin(state: NumberState, ranges: Ranges): boolean {
   const order = (side: 'low' | 'high', bound: Decimal): Order => {
     const known = phase === 'fraction' ? state[side] : wholeOrder(state, side, bound);
     if (known !== 0) return known;
-    const read = phase === 'fraction' ? state.count : 0;
-    return /[1-9]/.test(bound.fraction.slice(read)) ? -1 : 0;
+    return /[1-9]/.test(bound.fraction.slice(state.count)) ? -1 : 0;
   };
   const [low, high] = bounds;
   const aboveLow = order('low', low);

@@ -1,0 +1,291 @@
+/** Terminals against what they stand for: JavaScript's own regular expressions, numbers and strings. */
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { acceptsText, GrammarLimitError, Work } from '../../../gpu-worker/grammar/dfa.ts';
+import type { Dfa } from '../../../gpu-worker/grammar/dfa.ts';
+import { formatPatterns } from '../../../gpu-worker/grammar/formats.ts';
+import { integerDfa, numberDfa } from '../../../gpu-worker/grammar/numbers.ts';
+import type { Bound, NumberRange } from '../../../gpu-worker/grammar/numbers.ts';
+import {
+  parseRegularExpression,
+  PatternError,
+} from '../../../gpu-worker/grammar/regular-expression.ts';
+import { anyStringDfa, otherStringsDfa, stringDfa } from '../../../gpu-worker/grammar/strings.ts';
+
+const unbounded = { min: 0, max: Infinity };
+
+function accepts(dfa: Dfa | null, text: string): boolean {
+  return dfa !== null && acceptsText(dfa, text);
+}
+
+describe('a pattern', () => {
+  const atom = fc.constantFrom(
+    'a',
+    'b',
+    '.',
+    '[ab]',
+    '[^a]',
+    '[a-cx-z]',
+    '\\d',
+    '\\W',
+    '\\s',
+    '[\\s\\d-]',
+    'é',
+    '🙂',
+    '[^🙂]',
+    '\\n',
+    '\\u0041',
+    '\\u{1F642}',
+    '\\ud83d\\ude42',
+    '\\/',
+    '"',
+    '\\\\',
+    '[\\]\\\\"]',
+    '\\x41',
+    '\\cJ',
+    '\\0',
+  );
+  const expression = fc.letrec<{ choice: string; sequence: string; quantified: string }>((tie) => ({
+    choice: fc.array(tie('sequence'), { minLength: 1, maxLength: 2 }).map((all) => all.join('|')),
+    sequence: fc
+      .tuple(fc.boolean(), fc.array(tie('quantified'), { maxLength: 3 }), fc.boolean())
+      .map(([start, parts, end]) => `${start ? '^' : ''}${parts.join('')}${end ? '$' : ''}`),
+    quantified: fc
+      .tuple(
+        fc.oneof(
+          { maxDepth: 2 },
+          atom,
+          tie('choice').map((inner) => `(?:${inner})`),
+        ),
+        fc.constantFrom('', '*', '+', '?', '{2}', '{1,}', '{0,2}', '*?'),
+      )
+      .map(([part, quantifier]) => part + quantifier),
+  })).choice;
+  const text = fc.string({
+    unit: fc.constantFrom(
+      'a',
+      'b',
+      'c',
+      'A',
+      'é',
+      '🙂',
+      '\n',
+      ' ',
+      '1',
+      '"',
+      '\\',
+      '-',
+      '\u2028',
+      '\0',
+    ),
+    maxLength: 6,
+  });
+
+  test('matches where JavaScript says that it does', () => {
+    const seed = Date.now();
+    let compared = 0;
+    fc.assert(
+      fc.property(expression, fc.array(text, { minLength: 5, maxLength: 5 }), (source, texts) => {
+        let dfa: Dfa | null;
+        try {
+          const patterns = [parseRegularExpression(source)];
+          dfa = stringDfa({ patterns, length: unbounded }, new Work());
+        } catch (error) {
+          // An anchor inside, which random expressions have and people's hardly ever.
+          if (error instanceof PatternError) return;
+          throw error;
+        }
+        compared++;
+        for (const each of texts) {
+          const expected = new RegExp(source, 'u').test(each);
+          expect(accepts(dfa, JSON.stringify(each)), `${source} on ${JSON.stringify(each)}`).toBe(
+            expected,
+          );
+        }
+      }),
+      { seed, numRuns: 400 },
+    );
+    expect(compared, `seed ${seed}`).toBeGreaterThan(100);
+  });
+
+  test.each([
+    '(?=a)',
+    '(?!a)b',
+    '(?<=a)b',
+    '(a)\\1',
+    '\\bword',
+    '\\p{L}',
+    'a^b',
+    '(^a)?',
+    '(?i:a)',
+  ])('%s is refused', (source) => {
+    expect(() => parseRegularExpression(source)).toThrow(PatternError);
+  });
+
+  test('of more states than may be is refused', () => {
+    const patterns = [parseRegularExpression('^(a|b)*a(a|b){20}$')];
+    expect(() => stringDfa({ patterns, length: unbounded }, new Work())).toThrow(GrammarLimitError);
+  });
+});
+
+describe('a string', () => {
+  test('is any JSON string, and only that', () => {
+    const dfa = anyStringDfa(new Work());
+    for (const text of [
+      '""',
+      '"é🙂"',
+      '"\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9"',
+      '"\\ud83d\\uDE42"',
+      '"\u007f"',
+    ]) {
+      expect(accepts(dfa, text), text).toBe(true);
+    }
+    for (const text of [
+      '',
+      '"',
+      '"a',
+      '"\n"',
+      '"\\x41"',
+      '"\\u12"',
+      '"\\ud83d"',
+      '"\\ude42"',
+      '"a"b',
+    ]) {
+      expect(accepts(dfa, text), text).toBe(false);
+    }
+  });
+
+  test('has its length counted in code points', () => {
+    const dfa = stringDfa({ patterns: [], length: { min: 2, max: 3 } }, new Work());
+    const lengths = ['', 'a', '🙂', 'a"', '🙂🙂', 'é\né', '\\\\\\', '🙂🙂🙂', 'abcd', '🙂🙂🙂🙂'];
+    expect(lengths.filter((text) => accepts(dfa, JSON.stringify(text)))).toEqual(
+      lengths.slice(3, 8),
+    );
+  });
+
+  test('that must be another is none of those, however they are written', () => {
+    const dfa = otherStringsDfa(['a', 'é"', ''], new Work());
+    for (const text of ['"a"', '"\\u0061"', '"é\\""', '"\\u00e9\\""', '""']) {
+      expect(accepts(dfa, text), text).toBe(false);
+    }
+    for (const text of ['"b"', '"aa"', '"é"', '"\\""']) expect(accepts(dfa, text), text).toBe(true);
+  });
+
+  test.each([
+    [
+      'date',
+      ['2024-02-29', '1999-12-31'],
+      ['2023-02-29', '2024-04-31', '1900-02-29', '2024-13-01'],
+    ],
+    ['time', ['23:59:59Z', '00:00:00.5+02:30'], ['24:00:00Z', '12:00:00', '12:60:00Z']],
+    ['date-time', ['2024-02-29T12:00:00Z'], ['2024-02-29', '2024-02-29 12:00:00Z']],
+    ['email', ['a.b+c@example.com'], ['a@', '@b.c', 'a b@c.de', 'a..b@c.de']],
+    ['hostname', ['a', 'a-b.example'], ['-a', 'a-', 'a..b', '']],
+    ['ipv4', ['0.0.0.0', '255.249.10.1'], ['256.1.1.1', '01.1.1.1', '1.1.1']],
+    [
+      'ipv6',
+      ['::', '::1', '1::', '1:2:3:4:5:6:7:8', 'fe80::1:2'],
+      [':', '1:2', '1::2::3', '12345::'],
+    ],
+    ['uuid', ['123e4567-e89b-12d3-a456-426614174000'], ['123e4567e89b12d3a456426614174000']],
+  ])('of format %s', (name, right, wrong) => {
+    const patterns = [parseRegularExpression(formatPatterns.get(name) ?? '(')];
+    const dfa = stringDfa({ patterns, length: unbounded }, new Work());
+    for (const text of right) expect(accepts(dfa, JSON.stringify(text)), text).toBe(true);
+    for (const text of wrong) expect(accepts(dfa, JSON.stringify(text)), text).toBe(false);
+  });
+});
+
+describe('a number', () => {
+  const bound = (values: fc.Arbitrary<number>): fc.Arbitrary<Bound | null> =>
+    fc.option(fc.record({ value: values, exclusive: fc.boolean() }), { freq: 4 });
+  const isIn = (value: number, { min, max, multipleOf }: NumberRange): boolean =>
+    (min === null || value > min.value || (value === min.value && !min.exclusive)) &&
+    (max === null || value < max.value || (value === max.value && !max.exclusive)) &&
+    (multipleOf === null || value % multipleOf === 0);
+
+  test('is an integer of the range, each of them', () => {
+    const near = fc.oneof(
+      fc.integer({ min: -1200, max: 1200 }),
+      fc.constantFrom(-0.5, 0.5, 99.5, -1e15),
+    );
+    const seed = Date.now();
+    fc.assert(
+      fc.property(
+        bound(near),
+        bound(near),
+        fc.option(fc.integer({ min: 1, max: 12 })),
+        (min, max, multipleOf) => {
+          const range = { min, max, multipleOf };
+          const dfa = integerDfa(range, new Work());
+          for (let value = -1300; value <= 1300; value += 13 + (value % 3)) {
+            expect(accepts(dfa, String(value)), String(value)).toBe(isIn(value, range));
+          }
+        },
+      ),
+      { seed, numRuns: 150 },
+    );
+    const dfa = integerDfa({ min: null, max: null, multipleOf: null }, new Work());
+    for (const text of ['-0', '01', '1.0', '1e3', '', '-', '+1', '1234567890123456789012']) {
+      expect(accepts(dfa, text), text).toBe(false);
+    }
+  });
+
+  test('is a decimal of the range, each that is written with few digits', () => {
+    const values = fc.oneof(
+      fc.integer({ min: -3000, max: 3000 }).map((each) => each / 1000),
+      fc.constantFrom(0, -0, 1e-7, 0.1 + 0.2, 123456789.5),
+    );
+    const decimals = fc.oneof(
+      fc.tuple(fc.integer({ min: -40_000, max: 40_000 }), fc.integer({ min: 0, max: 4 })),
+    );
+    const seed = Date.now();
+    fc.assert(
+      fc.property(
+        bound(values),
+        bound(values),
+        fc.array(decimals, { minLength: 20, maxLength: 20 }),
+        (min, max, all) => {
+          const range = { min, max, multipleOf: null };
+          const dfa = numberDfa(range, new Work());
+          const edges = [min, max].flatMap((each) =>
+            each === null ? [] : [each.value, each.value + 0.001],
+          );
+          const texts = [
+            ...all.map(([digits, point]) => (digits / 10 ** point).toFixed(point)),
+            ...edges.map(String),
+          ];
+          for (const text of texts.filter((each) => /^-?\d+(\.\d{1,5})?$/.test(each))) {
+            expect(accepts(dfa, text), `${text} in ${JSON.stringify(range)}`).toBe(
+              isIn(Number(text), range),
+            );
+          }
+        },
+      ),
+      { seed, numRuns: 200 },
+    );
+  });
+
+  test('without bounds may have an exponent, and is finite', () => {
+    const dfa = numberDfa({ min: null, max: null, multipleOf: null }, new Work());
+    for (const text of ['0', '-0.5', '1e-7', '12.5E+10', '999999999999999999999.9e279', '1e-324']) {
+      expect(accepts(dfa, text), text).toBe(true);
+      expect(Number.isFinite(JSON.parse(text))).toBe(true);
+    }
+    for (const text of ['.5', '1.', '1e', '1e280', '1e-1000', '00', 'NaN', '-']) {
+      expect(accepts(dfa, text), text).toBe(false);
+    }
+  });
+
+  test('of a range without numbers has no automaton', () => {
+    const at = (value: number, exclusive = false): Bound => ({ value, exclusive });
+    expect(integerDfa({ min: at(0.2), max: at(0.8), multipleOf: null }, new Work())).toBe(null);
+    expect(integerDfa({ min: at(8), max: at(9), multipleOf: 7 }, new Work())).toBe(null);
+    expect(numberDfa({ min: at(1), max: at(1, true), multipleOf: null }, new Work())).toBe(null);
+    const narrow = numberDfa(
+      { min: at(1.23456789), max: at(1.2345679), multipleOf: null },
+      new Work(),
+    );
+    expect(accepts(narrow, '1.234567895')).toBe(true);
+  });
+});
