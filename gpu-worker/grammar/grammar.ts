@@ -36,7 +36,7 @@ export interface Grammar {
 }
 
 export const grammarNodesMax = 20_000;
-export const grammarDfaStatesMax = 65_536;
+export const grammarDfaStatesMax = 32_768;
 
 interface OpenNode {
   edges: GrammarEdge[];

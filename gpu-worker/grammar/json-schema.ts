@@ -18,6 +18,8 @@ import { otherStringsDfa, stringDfa } from './strings.ts';
 
 export const schemaBytesMax = 131_072;
 export const schemaDepthMax = 64;
+/** Of all `anyOf` together: the engine follows them side by side. */
+export const schemaOptionsMax = 256;
 const indentationMax = 64;
 
 /** A schema that can't be kept, and the place in it: keys and indices from its root. */
@@ -79,6 +81,7 @@ export class JsonWriter {
   /** What is referred to is written one after the other, not inside one another. */
   readonly #pending: (() => void)[] = [];
   #anyContainer: number | null = null;
+  #options = 0;
 
   constructor(builder: GrammarBuilder) {
     this.#builder = builder;
@@ -232,6 +235,9 @@ export class JsonWriter {
       const written = JSON.stringify(option);
       if (seen.has(written)) return;
       seen.add(written);
+      if (++this.#options > schemaOptionsMax) {
+        throw unsupported([...path, 'anyOf'], `there are more than ${schemaOptionsMax} options`);
+      }
       this.#value(from, to, below(at, ['anyOf', index], option));
     });
   }

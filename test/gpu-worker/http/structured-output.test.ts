@@ -174,6 +174,11 @@ describe('response_format', () => {
     [{ oneOf: [{ type: 'string' }] }, 'oneOf', 'unsupported_parameter'],
     [{ not: {} }, 'not', 'unsupported_parameter'],
     [{ anyOf: [{ type: 'string' }], minLength: 2 }, 'minLength', 'unsupported_parameter'],
+    [
+      { anyOf: Array.from({ length: 300 }, (_, each) => ({ const: each })) },
+      'anyOf',
+      'unsupported_parameter',
+    ],
     [{ $ref: 'https://example.com/a.json' }, '$ref', 'unsupported_parameter'],
     [{ type: 'string', maxLength: 5000 }, '', 'unsupported_parameter'],
     [{ type: 'array', items: { type: 'null' }, maxItems: 1e6 }, '', 'invalid_value'],
