@@ -257,6 +257,17 @@ const commands: readonly Command[] = [
       ),
   },
   {
+    name: 'prefixes',
+    parameters: [],
+    options: ['tenant', 'from', 'to'],
+    summary: 'how often the prefix index promised what no worker had',
+    run: ({ call, flags }) =>
+      call(
+        'GET',
+        `/prefixes${queryOf({ tenant: flags['tenant'], from: flags['from'], to: flags['to'] })}`,
+      ),
+  },
+  {
     name: 'audit',
     parameters: [],
     options: ['tenant'],

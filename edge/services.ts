@@ -170,7 +170,14 @@ export interface UsageRow {
   readonly requests: number;
   readonly usage: Usage;
   readonly costNanoUsd: number;
+  /** Complete answers whose prompt the prefix index expected to be cached where they were placed. */
+  readonly prefixPromised: number;
+  /** Of those, the ones of which the worker had nothing: the index's mismatches. */
+  readonly prefixBroken: number;
 }
+
+/** Rows come in this order. */
+export type UsageCursor = Pick<UsageRow, 'day' | 'model' | 'keyId'>;
 
 export interface LedgerEntry {
   readonly id: number;
@@ -217,7 +224,13 @@ export interface Tenant {
     scope: Scope,
   ): Promise<{ readonly refusal: Refusal | null; readonly limits: LimitState | null }>;
   balance(): Promise<Balance>;
-  usage(range: { fromDay: string; toDay: string }): Promise<UsageRow[]>;
+  /** At most `limit` rows, after that one; fewer mean the end. */
+  usage(page: {
+    fromDay: string;
+    toDay: string;
+    after: UsageCursor | null;
+    limit: number;
+  }): Promise<UsageRow[]>;
   entries(page: { afterId: number; limit: number }): Promise<LedgerEntry[]>;
   /** Open for at least that long (or since a time that the clock has not reached yet), oldest first. */
   openHolds(olderThanMs: number): Promise<OpenHold[]>;

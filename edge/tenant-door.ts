@@ -13,7 +13,7 @@ export function tenantDoor(reach: Reach): Tenant {
     authorize: (key, scope) => reach((tenant) => tenant.authorize(key, scope)),
     admitFree: (key, scope) => reach((tenant) => tenant.admitFree(key, scope)),
     balance: () => reach((tenant) => tenant.balance()),
-    usage: (range) => reach((tenant) => tenant.usage(range)),
+    usage: (page) => reach((tenant) => tenant.usage(page)),
     entries: (page) => reach((tenant) => tenant.entries(page)),
     openHolds: (olderThanMs) => reach((tenant) => tenant.openHolds(olderThanMs)),
     audit: () => reach((tenant) => tenant.audit()),

@@ -88,8 +88,8 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
     return this.#open.balance();
   }
 
-  async usage(range: Parameters<Tenant['usage']>[0]) {
-    return this.#open.usage(range);
+  async usage(page: Parameters<Tenant['usage']>[0]) {
+    return this.#open.usage(page);
   }
 
   async entries(page: Parameters<Tenant['entries']>[0]) {

@@ -56,7 +56,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
         return { refusal: null, limits: limits.takeRequest(standings) };
       }),
     balance: () => run(() => reports.balance()),
-    usage: (range) => run(() => reports.usage(range)),
+    usage: (page) => run(() => reports.usage(page)),
     entries: (page) => run(() => reports.entries(page)),
     openHolds: (olderThanMs) => run(() => holds.stale({ olderThanMs, nowMs: now() })),
     audit: () => run(() => auditLedger(db)),
@@ -140,7 +140,10 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   const { keyId, model } = open;
   const used = input.usage === null ? 0 : limitedTokens(input.usage);
   limits.giveBack({ keyId, reserved: open.tokensReserved, used });
-  if (input.usage !== null) reports.count({ model, keyId, settlement, nowMs });
+  if (input.usage !== null) {
+    const prefixPromised = input.outcome === 'done' && input.predictedCachedBytes > 0;
+    reports.count({ model, keyId, settlement, prefixPromised, nowMs });
+  }
   keepAnswer(stages, open, input);
   if (input.worker !== null && input.epoch !== null) {
     index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);

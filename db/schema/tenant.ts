@@ -250,6 +250,10 @@ export const usageDaily = sqliteTable(
     outputText: integer('output_text').notNull(),
     outputReasoning: integer('output_reasoning').notNull(),
     costNanoUsd: integer('cost_nano_usd').notNull(),
+    /** Complete answers whose prompt the prefix index expected to be cached where they were placed. */
+    prefixPromised: integer('prefix_promised').notNull().default(0),
+    /** Of those, the ones of which the worker had nothing. */
+    prefixBroken: integer('prefix_broken').notNull().default(0),
   },
   (t) => [primaryKey({ columns: [t.day, t.model, t.keyId] })],
 );

@@ -1,7 +1,7 @@
 /** What the operator reads: usage and ledgers of all tenants as streams, and the audit of the books. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
-import type { Services } from '../services.ts';
+import type { Services, UsageCursor, UsageRow } from '../services.ts';
 import { streamEndpoint, jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import { streamRows, rowMediaTypes } from './row-stream.ts';
@@ -10,6 +10,8 @@ import { knownTenant, tenantIdSchema } from './tenants.ts';
 import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
 
 const entriesPerPage = 500;
+const usageRowsPerPage = 1_000;
+const allDays = { fromDay: '0000-01-01', toDay: '9999-12-31' };
 
 const exportQuery = z.strictObject({
   format: z.enum(['jsonl', 'csv']).default('jsonl'),
@@ -27,6 +29,8 @@ const usageColumns = [
   'output_text',
   'output_reasoning',
   'cost_nano_usd',
+  'prefix_promised',
+  'prefix_broken',
 ];
 const entryColumns = [
   'tenant',
@@ -59,9 +63,8 @@ export const reportEndpoints: readonly Endpoint[] = [
       mediaTypes: rowMediaTypes,
     },
     async ({ services, query }) => {
-      const range = { fromDay: query.from ?? '0000-01-01', toDay: query.to ?? '9999-12-31' };
       const ids = await tenantIds(services, query.tenant);
-      return streamRows(usageRows(services, ids, range), {
+      return streamRows(usageRows(services, ids, rangeOf(query)), {
         columns: usageColumns,
         format: query.format,
       });
@@ -79,6 +82,26 @@ export const reportEndpoints: readonly Endpoint[] = [
       const ids = await tenantIds(services, query.tenant);
       return streamRows(entryRows(services, ids), { columns: entryColumns, format: query.format });
     },
+  ),
+  jsonEndpoint(
+    {
+      method: 'get',
+      path: '/prefixes',
+      summary: 'How often the prefix index promised a cached prefix that its worker did not have',
+      query: z.strictObject({
+        tenant: tenantIdSchema.optional().describe('all tenants if left out'),
+        from: daySchema.optional(),
+        to: daySchema.optional(),
+      }),
+      answer: z.object({
+        requests: z.int(),
+        promised: z.int().describe('complete answers placed where a prefix was expected'),
+        broken: z.int().describe('of those, the ones of which the worker had nothing'),
+        mismatch_rate: z.number().nullable(),
+      }),
+    },
+    async ({ services, query }) =>
+      prefixReport(services, await tenantIds(services, query.tenant), rangeOf(query)),
   ),
   jsonEndpoint(
     {
@@ -120,9 +143,49 @@ async function* usageRows(
   range: { readonly fromDay: string; readonly toDay: string },
 ): AsyncGenerator<Row> {
   for (const tenant of ids) {
-    for (const row of await services.tenant(tenant).usage(range))
-      yield { tenant, ...wireUsage(row) };
+    for await (const row of usageOf(services, tenant, range)) yield { tenant, ...wireUsage(row) };
   }
+}
+
+async function* usageOf(
+  services: Services,
+  tenant: string,
+  range: { readonly fromDay: string; readonly toDay: string },
+): AsyncGenerator<UsageRow> {
+  for (let after: UsageRow | null = null; ;) {
+    const page: UsageRow[] = await services
+      .tenant(tenant)
+      .usage({ ...range, after: after && cursorOf(after), limit: usageRowsPerPage });
+    yield* page;
+    after = page.at(-1) ?? null;
+    if (page.length < usageRowsPerPage) return;
+  }
+}
+
+/** A row of its own: what crosses to a Durable Object is what it needs. */
+function cursorOf({ day, model, keyId }: UsageRow): UsageCursor {
+  return { day, model, keyId };
+}
+
+function rangeOf(query: { readonly from?: string | undefined; readonly to?: string | undefined }) {
+  return { fromDay: query.from ?? allDays.fromDay, toDay: query.to ?? allDays.toDay };
+}
+
+/** How far the prefix index can be believed: what it promised against what workers then had. */
+async function prefixReport(
+  services: Services,
+  ids: readonly string[],
+  range: { readonly fromDay: string; readonly toDay: string },
+) {
+  const sum = { requests: 0, promised: 0, broken: 0 };
+  for (const tenant of ids) {
+    for await (const row of usageOf(services, tenant, range)) {
+      sum.requests += row.requests;
+      sum.promised += row.prefixPromised;
+      sum.broken += row.prefixBroken;
+    }
+  }
+  return { ...sum, mismatch_rate: sum.promised === 0 ? null : sum.broken / sum.promised };
 }
 
 async function* entryRows(services: Services, ids: readonly string[]): AsyncGenerator<Row> {

@@ -99,6 +99,8 @@ export const usageRowSchema = z.object({
   requests: z.int(),
   ...usageFields,
   cost_nano_usd: nanoUsd,
+  prefix_promised: z.int(),
+  prefix_broken: z.int(),
 });
 
 export const entrySchema = z.object({
@@ -195,6 +197,8 @@ export function wireUsage(row: UsageRow): z.infer<typeof usageRowSchema> {
     requests: row.requests,
     ...wireCounts(row.usage),
     cost_nano_usd: row.costNanoUsd,
+    prefix_promised: row.prefixPromised,
+    prefix_broken: row.prefixBroken,
   };
 }
 

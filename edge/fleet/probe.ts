@@ -29,7 +29,7 @@ export async function probeHealth(target: ProbeTarget): Promise<Health> {
     if (!health.ok) return { kind: 'failing', reason: `/health answers ${health.status}` };
     const listed = await ask(target, '/v1/models', null, healthMsMax);
     if (!listed.ok) return { kind: 'failing', reason: `/v1/models answers ${listed.status}` };
-    const list = modelListSchema.safeParse(await listed.json());
+    const list = modelListSchema.safeParse(listed.json);
     if (!list.success) return { kind: 'failing', reason: '/v1/models is no list of models' };
     return { kind: 'ready', models: list.data.data.map((model) => model.id) };
   } catch (cause) {
@@ -62,26 +62,50 @@ async function usageOfProbe(target: ProbeTarget, model: string) {
   const body = { model, prompt, max_tokens: 1, temperature: 0, stream: false };
   const answer = await ask(target, '/v1/completions', body, completionMsMax);
   if (!answer.ok) throw new Error(`/v1/completions answers ${answer.status}`);
-  const json: unknown = await answer.json();
+  const { json } = answer;
   const found = typeof json === 'object' && json !== null && 'usage' in json ? json.usage : null;
   return foreignUsageSchema.parse(found);
 }
 
-function ask(
+interface Answer {
+  readonly ok: boolean;
+  readonly status: number;
+  /** null for what is no JSON. */
+  readonly json: unknown;
+}
+
+/** The whole answer within that time, and no timer left behind: it would keep a Durable Object awake. */
+async function ask(
   target: ProbeTarget,
   path: string,
   body: object | null,
   ms: number,
-): Promise<Response> {
-  return target.fetch(`${target.url}${path}`, {
-    method: body === null ? 'GET' : 'POST',
-    headers: {
-      'content-type': 'application/json',
-      ...(target.token !== null && { authorization: `Bearer ${target.token}` }),
-    },
-    ...(body !== null && { body: JSON.stringify(body) }),
-    signal: AbortSignal.timeout(ms),
-  });
+): Promise<Answer> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(new Error(`no answer within ${ms} ms`)), ms);
+  try {
+    const response = await target.fetch(`${target.url}${path}`, {
+      method: body === null ? 'GET' : 'POST',
+      headers: {
+        'content-type': 'application/json',
+        ...(target.token !== null && { authorization: `Bearer ${target.token}` }),
+      },
+      ...(body !== null && { body: JSON.stringify(body) }),
+      signal: late.signal,
+    });
+    const { ok, status } = response;
+    return { ok, status, json: parseJson(await response.text()) };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 function reasonOf(cause: unknown): string {

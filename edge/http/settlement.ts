@@ -71,7 +71,8 @@ export function createEnding(
       requestId: order.requestId,
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
-      predictedCachedBytes: hit?.bytes ?? 0,
+      // What a worker that reports nothing had cached is never known.
+      predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
     });
     if (worker) finishFlight(services, order.requestId, worker.worker);

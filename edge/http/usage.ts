@@ -10,11 +10,23 @@ import { usageQuerySchema } from './response-schemas.ts';
 const dayMs = 24 * 3_600_000;
 const defaultDays = 30;
 const daysMax = 366;
+/** Of one answer, some megabytes. */
+const rowsMax = 20_000;
 
 export const usage = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'read');
   const range = readRange(c.req.query(), services.clock.nowMs());
-  const rows = await services.tenant(key.tenant).usage({ fromDay: range.from, toDay: range.to });
+  const page = { fromDay: range.from, toDay: range.to, after: null, limit: rowsMax + 1 };
+  const rows = await services.tenant(key.tenant).usage(page);
+  if (rows.length > rowsMax) {
+    throw new ApiError(
+      'invalid_value',
+      `There are more than ${rowsMax} rows; ask for fewer days.`,
+      {
+        param: 'from',
+      },
+    );
+  }
   const total = rows.reduce(
     (sum, row) => ({
       requests: sum.requests + row.requests,

@@ -1,9 +1,9 @@
 /** Reading the ledger: the balance, daily usage, and pages of entries for the export. */
 import { strict as assert } from 'node:assert';
-import { asc, between, gt, sql } from 'drizzle-orm';
+import { and, asc, between, gt, sql } from 'drizzle-orm';
 import { account, entry, usageDaily } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { Balance, LedgerEntry, Settlement, UsageRow } from '../services.ts';
+import type { Balance, LedgerEntry, Settlement, UsageCursor, UsageRow } from '../services.ts';
 
 export const entriesPageMax = 1_000;
 /** Of one usage report; a year of a hundred pairs of model and key. */
@@ -24,6 +24,8 @@ export function createReports(db: SyncDb) {
       outputText: sql.placeholder('outputText'),
       outputReasoning: sql.placeholder('outputReasoning'),
       costNanoUsd: sql.placeholder('costNanoUsd'),
+      prefixPromised: sql.placeholder('prefixPromised'),
+      prefixBroken: sql.placeholder('prefixBroken'),
     })
     .onConflictDoUpdate({
       target: [usageDaily.day, usageDaily.model, usageDaily.keyId],
@@ -34,6 +36,8 @@ export function createReports(db: SyncDb) {
         outputText: added('output_text'),
         outputReasoning: added('output_reasoning'),
         costNanoUsd: added('cost_nano_usd'),
+        prefixPromised: added('prefix_promised'),
+        prefixBroken: added('prefix_broken'),
       },
     })
     .prepare();
@@ -43,15 +47,19 @@ export function createReports(db: SyncDb) {
     readonly model: string;
     readonly keyId: string;
     readonly settlement: Settlement;
+    readonly prefixPromised: boolean;
     readonly nowMs: number;
   }): void {
-    const { model, keyId, settlement, nowMs } = posted;
+    const { model, keyId, settlement, prefixPromised, nowMs } = posted;
+    const prefixBroken = prefixPromised && settlement.usage.inputCached === 0;
     rollUp.run({
       day: dayOf(nowMs),
       model,
       keyId,
       ...settlement.usage,
       costNanoUsd: settlement.costNanoUsd,
+      prefixPromised: Number(prefixPromised),
+      prefixBroken: Number(prefixBroken),
     });
   }
 
@@ -66,21 +74,40 @@ export function createReports(db: SyncDb) {
   }
 
   /** Both days included, YYYY-MM-DD. */
-  function usage(range: { readonly fromDay: string; readonly toDay: string }): UsageRow[] {
+  function usage(page: {
+    readonly fromDay: string;
+    readonly toDay: string;
+    readonly after: UsageCursor | null;
+    readonly limit: number;
+  }): UsageRow[] {
+    const { after } = page;
+    const key = sql`(${usageDaily.day}, ${usageDaily.model}, ${usageDaily.keyId})`;
     const rows = db
       .select()
       .from(usageDaily)
-      .where(between(usageDaily.day, range.fromDay, range.toDay))
+      .where(
+        and(
+          between(usageDaily.day, page.fromDay, page.toDay),
+          after ? sql`${key} > (${after.day}, ${after.model}, ${after.keyId})` : undefined,
+        ),
+      )
       .orderBy(asc(usageDaily.day), asc(usageDaily.model), asc(usageDaily.keyId))
-      .limit(usageRowsMax)
+      .limit(Math.min(Math.max(page.limit, 1), usageRowsMax))
       .all();
-    return rows.map(({ day, model, keyId, requests, costNanoUsd, ...counts }) => ({
-      day,
-      model,
-      keyId,
-      requests,
-      usage: counts,
-      costNanoUsd,
+    return rows.map((row) => ({
+      day: row.day,
+      model: row.model,
+      keyId: row.keyId,
+      requests: row.requests,
+      usage: {
+        inputUncached: row.inputUncached,
+        inputCached: row.inputCached,
+        outputText: row.outputText,
+        outputReasoning: row.outputReasoning,
+      },
+      costNanoUsd: row.costNanoUsd,
+      prefixPromised: row.prefixPromised,
+      prefixBroken: row.prefixBroken,
     }));
   }
 

@@ -252,9 +252,14 @@ export const tenantCases: readonly Case<SyncDb>[] = [
       assert.deepEqual(settled, { costNanoUsd: 11_904_928, usage, first: true, excessNanoUsd: 0 });
       const again = await tenant.settle(settleInput('r1'));
       assert.deepEqual(again, { ...settled, first: false });
-      const rows = await tenant.usage({ fromDay: '2026-01-15', toDay: '2026-01-15' });
+      const page = { fromDay: '2026-01-15', toDay: '2026-01-15', after: null, limit: 10 };
+      const rows = await tenant.usage(page);
       const day = { day: '2026-01-15', model: 'model-1', keyId: 'key-1' };
-      assert.deepEqual(rows, [{ ...day, requests: 1, usage, costNanoUsd: 11_904_928 }]);
+      const promises = { prefixPromised: 0, prefixBroken: 0 };
+      assert.deepEqual(rows, [
+        { ...day, requests: 1, usage, costNanoUsd: 11_904_928, ...promises },
+      ]);
+      assert.deepEqual(await tenant.usage({ ...page, after: day }), []);
       assert.deepEqual(await tenant.audit(), []);
     },
   },

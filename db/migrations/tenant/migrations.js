@@ -2,6 +2,7 @@ import journal from './meta/_journal.json';
 import m0000 from './0000_begin.sql';
 import m0001 from './0001_guards.sql';
 import m0002 from './0002_idempotency_answers.sql';
+import m0003 from './0003_prefix_promises.sql';
 
 export default {
   journal,
@@ -9,5 +10,6 @@ export default {
     m0000,
     m0001,
     m0002,
+    m0003,
   },
 };

@@ -151,6 +151,44 @@ test('prices of the past, of unknown models and of a taken id are refused', asyn
   expect((await call('POST', '/prices', price)).status).toBe(409);
 });
 
+test('the prefix index is judged by what workers had, and usage is exported whole', async () => {
+  const ask = (text: string) =>
+    harness.post('/v1/chat/completions', {
+      model: testModel,
+      messages: [{ role: 'user', content: text.repeat(200) }],
+    });
+  const told = async () => (await call('GET', '/prefixes?tenant=acme')).json;
+  expect(await told()).toEqual({ requests: 0, promised: 0, broken: 0, mismatch_rate: null });
+  for (let turn = 0; turn < 2; turn++) await (await ask('A long story. ')).text();
+  await harness.idle();
+  expect(await told()).toEqual({ requests: 2, promised: 1, broken: 0, mismatch_rate: 0 });
+  harness.worker.script = { ...harness.worker.script, cachedTokens: 0 };
+  await (await ask('A long story. ')).text();
+  await harness.idle();
+  expect(await told()).toEqual({ requests: 3, promised: 2, broken: 1, mismatch_rate: 0.5 });
+  const { text } = await call('GET', '/export/usage');
+  expect(JSON.parse(text)).toMatchObject({ requests: 3, prefix_promised: 2, prefix_broken: 1 });
+
+  // More rows than a page: one per key.
+  const { db, tenant: large } = openTestTenant();
+  db.run(sql`INSERT INTO usage_daily (day, model, key_id, requests, input_uncached, input_cached,
+      output_text, output_reasoning, cost_nano_usd)
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20001)
+    SELECT '2026-01-15', 'm', printf('k%06d', i), 1, 0, 0, 0, 0, 0 FROM n`);
+  const authorize: typeof large.authorize = async () => null;
+  const tenant = () => ({ ...large, authorize });
+  const app = createApp({ ...harness.services, tenant }, mounts);
+  const headers = { authorization: 'Bearer admin-token' };
+  const lines = await (await app.request('/admin/export/usage?tenant=acme', { headers })).text();
+  expect(lines.trimEnd().split('\n')).toHaveLength(20_001);
+  const own = { authorization: `Bearer ${harness.apiKey}` };
+  const report = await app.request('/v1/usage', { headers: own });
+  expect([report.status, await report.text()]).toEqual([
+    422,
+    expect.stringContaining('more than 20000 rows'),
+  ]);
+});
+
 test('a credit beyond what a balance can be is refused, and changes nothing', async () => {
   const credit = (source: string, amount: number) =>
     call('POST', '/tenants/acme/credits', { kind: 'granted', amount_nano_usd: amount, source });

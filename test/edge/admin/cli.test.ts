@@ -32,6 +32,7 @@ test('a tenant goes from creation to its audit', async () => {
   expect(await run('entries list new --limit 1')).toContain('amount: 12.50 USD');
   expect(await run('corrections add new 1 --note typo -- -2.5')).toContain('amount: -2.50 USD');
   expect(await run('tenants suspend new')).toContain('status: suspended');
+  expect(await run('prefixes --tenant new')).toContain('promised: 0');
   expect(await run('audit')).toMatch(/ok: true[\s\S]*total.granted: 20.00 USD/);
   expect(await run('export entries --format csv --tenant new')).toMatch(/^tenant,id,[\s\S]*typo/);
 });

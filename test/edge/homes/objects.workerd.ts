@@ -110,7 +110,6 @@ test('an engine that the operator adds is probed, also after an eviction, until 
   const engine = { id: 'vllm', url: 'http://127.0.0.1:9', ownToken: { bearer: 'its-token' } };
   expect(await stub.addStatic(engine)).toEqual({ accepted: true, reason: null });
   await expect.poll(states).toEqual([['vllm', 'failing']]);
-  // Waits for the probe's own time limit, some seconds.
   await evictDurableObject(stub);
   await expect.poll(states).toEqual([['vllm', 'failing']]);
   expect(await stub.removeStatic('vllm')).toBe(true);

@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest';
-import type { LedgerEntry, Tenant } from '../../../edge/services.ts';
+import type {
+  LedgerEntry,
+  SettleInput,
+  Tenant,
+  UsageCursor,
+  UsageRow,
+} from '../../../edge/services.ts';
 import { openTestTenant } from '../tenant-opened.ts';
 import {
   addKey,
@@ -292,7 +298,8 @@ test('usage is rolled up by day, model and key, and a void is no usage', async (
   clock.advance(86_400_000);
   await tenant.admit(admitInput('r6'));
   await tenant.settle(settleInput('r6'));
-  const days = await tenant.usage({ fromDay: '2026-01-01', toDay: '2026-01-31' });
+  const january = { fromDay: '2026-01-01', toDay: '2026-01-31', after: null, limit: 100 };
+  const days = await tenant.usage(january);
   expect(days.map((row) => [row.day, row.model, row.keyId, row.requests, row.costNanoUsd])).toEqual(
     [
       ['2026-01-15', 'model-1', 'key-1', 2, 2 * sampleCost],
@@ -302,7 +309,42 @@ test('usage is rolled up by day, model and key, and a void is no usage', async (
     ],
   );
   expect(days[0]?.usage).toEqual(usageOf({ inputUncached: 400, outputText: 100 }));
-  expect(await tenant.usage({ fromDay: '2026-01-16', toDay: '2026-01-16' })).toHaveLength(1);
+  expect(await tenant.usage({ ...january, fromDay: '2026-01-16' })).toHaveLength(1);
+
+  const paged: UsageRow[] = [];
+  for (let after: UsageCursor | null = null; ;) {
+    const page: UsageRow[] = await tenant.usage({ ...january, after, limit: 3 });
+    paged.push(...page);
+    const last = page.at(-1);
+    if (last === undefined || page.length < 3) break;
+    after = last;
+  }
+  expect(paged).toEqual(days);
+});
+
+test('the prefix index is held to what it promised, by the answers that were completed', async () => {
+  const { tenant } = await funded({ toppedUp: 1e9 });
+  const settle = async (
+    id: string,
+    bytes: number,
+    cached: number,
+    more: Partial<SettleInput> = {},
+  ) => {
+    await tenant.admit(admitInput(id));
+    const usage = usageOf({ inputUncached: 100, inputCached: cached });
+    await tenant.settle(settleInput(id, { predictedCachedBytes: bytes, usage, ...more }));
+  };
+  await settle('kept', 2_048, 512);
+  await settle('broken', 2_048, 0);
+  await settle('unpromised', 0, 64);
+  await settle('nothing', 0, 0);
+  await settle('aborted', 2_048, 0, { outcome: 'aborted' });
+  await settle('void', 2_048, 0, { outcome: 'failed', usage: null });
+  const page = { fromDay: '2026-01-01', toDay: '2026-12-31', after: null, limit: 10 };
+  expect(await tenant.usage(page)).toMatchObject([
+    { requests: 5, prefixPromised: 2, prefixBroken: 1 },
+  ]);
+  expect(await tenant.audit()).toEqual([]);
 });
 
 test('the audit names what does not agree', async () => {
