@@ -211,7 +211,7 @@ export class Device {
   }
 
   /** A small copy in stream order, behind what has been flushed; `from` may change at once. */
-  send(to: number, from: Int32Array | Float64Array | BigInt64Array): void {
+  send(to: number, from: Int32Array | Float64Array | Uint8Array): void {
     if (from.byteLength === 0) return;
     this.#copies++;
     // The driver copies pageable memory aside before it returns.

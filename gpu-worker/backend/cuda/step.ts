@@ -5,6 +5,8 @@ import type { Device } from './device.ts';
 
 /** Block table entries of a step, all its sequences together; 16 MiB of them. */
 const tableEntriesMax = 4_194_304;
+/** Bytes of a row in all columns. */
+const rowBytes = 20;
 /** A table starts at a multiple of this many entries. */
 const tableStep = 64;
 
@@ -27,13 +29,10 @@ export type Answers = ReadonlyMap<string, { readonly ask: () => number; readonly
 
 export class Step {
   readonly rowsMax: number;
-  /** Addresses of [rowsMax] i32. */
-  readonly tokens: number;
-  readonly positions: number;
-  readonly slots: number;
-  /** [rowsMax] i64: where each row's block table starts in `tables`. */
-  readonly tableStarts: number;
   readonly #device: Device;
+  /** The columns of the batch one behind another, so that they take one copy: here and on the GPU. */
+  readonly #columns: Uint8Array<ArrayBuffer>;
+  readonly #columnsAt: number;
   readonly #tables: number;
   /** What lies in `tables`, so that only what changed is sent. */
   readonly #sentTables = new Int32Array(tableEntriesMax).fill(-1);
@@ -49,12 +48,8 @@ export class Step {
   constructor(device: Device, rowsMax: number) {
     this.#device = device;
     this.rowsMax = rowsMax;
-    const column = (what: string, bytes = 4) =>
-      device.allocate(rowsMax * bytes, 'activation', `a step's ${what}`);
-    this.tokens = column('tokens');
-    this.positions = column('positions');
-    this.slots = column('slots');
-    this.tableStarts = column('block table starts', 8);
+    this.#columns = new Uint8Array(paddedRows(rowsMax) * rowBytes);
+    this.#columnsAt = device.allocate(this.#columns.length, 'activation', "a step's columns");
     this.#tables = device.allocate(tableEntriesMax * 4, 'activation', 'block tables');
   }
 
@@ -82,12 +77,19 @@ export class Step {
     // What is queued still reads the batch before.
     device.queue.flush();
     this.#serial++;
-    device.send(this.tokens, batch.tokens);
-    device.send(this.positions, batch.positions);
-    device.send(this.slots, batch.slots);
     this.#current = { batch, sequences: this.#shape === null ? [] : this.#sequencesOf(batch) };
     this.#checkTokens(batch);
     this.#checkPositions(batch);
+    this.#sendColumns(batch);
+  }
+
+  #sendColumns({ tokens, positions, slots }: Batch): void {
+    const { buffer } = this.#columns;
+    const padded = paddedRows(tokens.length);
+    [tokens, positions, slots].forEach((column, i) =>
+      new Int32Array(buffer, padded * (8 + 4 * i), column.length).set(column),
+    );
+    this.#device.send(this.#columnsAt, this.#columns.subarray(0, padded * rowBytes));
   }
 
   /** Every token from here on must be below `end`: what embeds them has no more. */
@@ -104,6 +106,28 @@ export class Step {
   }
 
   // ---- what ops may ask --------------------------------------------------------------------------
+
+  // Addresses of the batch's columns, which depend on how many rows it has.
+
+  /** [rows] i64: where each row's block table starts in `tables`. */
+  get tableStarts(): number {
+    return this.#columnsAt;
+  }
+
+  /** [rows] i32 */
+  get tokens(): number {
+    return this.#columnsAt + paddedRows(this.rows) * 8;
+  }
+
+  /** [rows] i32 */
+  get positions(): number {
+    return this.#columnsAt + paddedRows(this.rows) * 12;
+  }
+
+  /** [rows] i32 */
+  get slots(): number {
+    return this.#columnsAt + paddedRows(this.rows) * 16;
+  }
 
   /** Rows of the current step. */
   get rows(): number {
@@ -214,7 +238,7 @@ export class Step {
     const found: SequenceRows[] = [];
     const seen = new Set<number>();
     const rows = batch.tokens.length;
-    const tableStarts = new BigInt64Array(rows);
+    const tableStarts = new BigInt64Array(this.#columns.buffer, 0, rows);
     for (let start = 0; start < rows;) {
       const sequence = batch.sequences[start] ?? -1;
       const table = batch.blockTables[sequence];
@@ -234,7 +258,6 @@ export class Step {
       });
       start = end;
     }
-    this.#device.send(this.tableStarts, tableStarts);
     return found;
   }
 
@@ -291,4 +314,9 @@ export class Step {
       'a slot does not lie where the block table puts its position',
     );
   }
+}
+
+/** Columns begin at multiples of 16 bytes. */
+function paddedRows(rows: number): number {
+  return Math.ceil(rows / 4) * 4;
 }
