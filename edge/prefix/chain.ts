@@ -48,15 +48,18 @@ export function prefixChain(parts: readonly PromptPart[], root: Buffer): PrefixK
   return chainOfBytes(canonicalBytes(parts), root);
 }
 
-/** Tools first, then each message as its own part: `kind, length of the JSON in bytes, JSON`. */
+/**
+ * Tools first, then each message as its own part: `kind, JSON, line feed`. The JSON itself holds no line
+ * feed, so no two prompts spell the same bytes; and as no length comes first, two messages that begin
+ * alike, such as questions about one document, have the same bytes for as long as they are alike.
+ */
 export function canonicalBytes(parts: readonly PromptPart[]): Buffer {
   const tools = parts.filter((part) => part.kind === 'tools');
   const rest = parts.filter((part) => part.kind !== 'tools');
-  const pieces = [...tools, ...rest].flatMap((part) => {
-    const json = Buffer.from(canonicalJson(part.value, 0), 'utf8');
-    return [Buffer.from(partTag[part.kind]), lengthOf(json), json];
-  });
-  return Buffer.concat(pieces);
+  const pieces = [...tools, ...rest].map(
+    (part) => `${partTag[part.kind]}${canonicalJson(part.value, 0)}\n`,
+  );
+  return Buffer.from(pieces.join(''), 'utf8');
 }
 
 export function chainOfBytes(bytes: Uint8Array, root: Buffer): PrefixKey[] {

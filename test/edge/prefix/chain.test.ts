@@ -70,10 +70,24 @@ test('a conversation that grows only appends: every key it had it keeps', () => 
   );
 });
 
+test('two questions about one document, each in one message with it, share the document', () => {
+  const document = 'It was a dark and stormy night. '.repeat(1_000);
+  const ask = (question: string) => prefixChain([message(`${document}\n\n${question}`)], root);
+  const [first, second] = [ask('Who sailed?'), ask('Why, and how far, and when, and with whom?')];
+  expect(first).toHaveLength(6);
+  expect(second).toEqual(first);
+});
+
+test('no content can end its own part', () => {
+  const forged = text('a"\nP"b');
+  expect(hex([forged])).not.toBe(hex([text('a'), text('b')]));
+  expect(canonicalBytes([forged]).toString().split('\n')).toHaveLength(2);
+});
+
 test('tools come first, wherever the request names them', () => {
   const tools: PromptPart = { kind: 'tools', value: [{ type: 'function' }] };
   expect(canonicalBytes([message('a'), tools])).toEqual(canonicalBytes([tools, message('a')]));
-  expect(canonicalBytes([tools]).subarray(0, 5)).toEqual(Buffer.from([0x54, 0, 0, 0, 21]));
+  expect(canonicalBytes([tools]).toString()).toBe('T[{"type":"function"}]\n');
 });
 
 test('the order of properties and absent ones make no difference, any other change does', () => {
