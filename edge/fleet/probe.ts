@@ -5,7 +5,8 @@
  */
 import { foreignUsageSchema, modelListSchema } from '../../gpu-worker/protocol.ts';
 
-const healthMsMax = 5_000;
+/** Each of two questions: one that hangs holds up the announcements of the others for so long. */
+const healthMsMax = 2_500;
 /** A cold engine may compile at its first request. */
 const completionMsMax = 60_000;
 /** More than a block of any engine: 64 tokens here, 16 at vLLM, up to 256 elsewhere. */
@@ -21,6 +22,12 @@ export interface ProbeTarget {
 export type Health =
   | { readonly kind: 'ready'; readonly models: readonly string[] }
   | { readonly kind: 'failing'; readonly reason: string };
+
+export type CacheReport =
+  | { readonly kind: 'reported' }
+  | { readonly kind: 'unreported'; readonly reason: string }
+  /** Nothing is known; ask again later. */
+  | { readonly kind: 'failed'; readonly reason: string };
 
 /** Never throws: what goes wrong is the reason why the worker is failing. */
 export async function probeHealth(target: ProbeTarget): Promise<Health> {
@@ -39,21 +46,19 @@ export async function probeHealth(target: ProbeTarget): Promise<Health> {
 
 /**
  * Sends one prompt twice. Engines leave the count out while it is 0, so only the second answer, whose
- * prompt is cached, tells. Returns null when cached tokens are reported, else why there is no discount.
+ * prompt is cached, tells. Never throws.
  */
-export async function probeCachedTokens(
-  target: ProbeTarget,
-  model: string,
-): Promise<string | null> {
+export async function probeCachedTokens(target: ProbeTarget, model: string): Promise<CacheReport> {
   try {
     await usageOfProbe(target, model);
     const usage = await usageOfProbe(target, model);
     const cached = usage.prompt_tokens_details?.cached_tokens ?? usage.prompt_cache_hit_tokens;
-    return typeof cached === 'number'
-      ? null
-      : 'it does not report cached tokens (vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report)';
+    if (typeof cached === 'number') return { kind: 'reported' };
+    const options = 'vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report';
+    return { kind: 'unreported', reason: `it does not report cached tokens (${options})` };
   } catch (cause) {
-    return `the probe for cached tokens failed: ${reasonOf(cause)}`;
+    const reason = `the probe for cached tokens failed: ${reasonOf(cause)}`;
+    return { kind: 'failed', reason };
   }
 }
 

@@ -1,13 +1,19 @@
 /** Announces the workers that do not do so themselves to the fleet, as their probes show them. */
 import type { StaticWorker } from '../services.ts';
 import type { Announcement } from './worker-entry.ts';
-import { probeCachedTokens, probeHealth } from './probe.ts';
+import { probeCachedTokens, probeHealth, type CacheReport, type ProbeTarget } from './probe.ts';
 
 /** Must stay below the time after which a silent worker counts as lost. */
 export const probeEveryMs = 5_000;
 
+/** A report of cached tokens that could not be had is asked for again after so long. */
+const askAgainMs = 60_000;
+
 export interface StaticWorkers {
-  /** Probes each worker once and announces the result. Does not throw. */
+  /**
+   * Asks each worker once how it is and announces it. What takes long, whether a new one reports cached
+   * tokens, is found out beside it, and announced then: nobody else waits for it. Does not throw.
+   */
   probe(): Promise<void>;
 }
 
@@ -22,46 +28,59 @@ export function createStaticWorkers(options: {
   readonly log: (event: Readonly<Record<string, unknown>>) => void;
 }): StaticWorkers {
   const last = new Map<string, Announcement>();
+  const learning = new Set<string>();
+  const askAgainAtMs = new Map<string, number>();
+
+  const say = (said: Announcement): void => {
+    const before = last.get(said.id);
+    last.set(said.id, said);
+    options.announce(said);
+    if (before?.state === said.state && before.noDiscountReason === said.noDiscountReason) return;
+    const { id, state, models, noDiscountReason } = said;
+    options.log({ event: 'static-worker', id, state, models, noDiscountReason });
+  };
+
+  /** Finds out whether the worker reports cached tokens, and announces it if it is still what it was. */
+  const learn = async (worker: StaticWorker, asked: Announcement): Promise<void> => {
+    const { id } = worker;
+    if (learning.has(id)) return;
+    learning.add(id);
+    const [model] = asked.models;
+    const report: CacheReport =
+      model === undefined
+        ? { kind: 'unreported', reason: 'it serves no model' }
+        : await probeCachedTokens(targetOf(worker, options), model);
+    learning.delete(id);
+    if (!options.workers().includes(worker) || last.get(id) !== asked) return;
+    askAgainAtMs.delete(id);
+    if (report.kind === 'failed') askAgainAtMs.set(id, options.clock.nowMs() + askAgainMs);
+    const noDiscountReason = report.kind === 'reported' ? null : report.reason;
+    say({ ...asked, state: 'ready', noDiscountReason });
+  };
 
   const probeOne = async (worker: StaticWorker): Promise<void> => {
-    const { url, ownToken } = worker;
-    const token = ownToken === null ? options.workerToken : ownToken.bearer;
-    const target = { url, token, fetch: options.fetch };
-    const health = await probeHealth(target);
-    const known = last.get(worker.id);
-    const before = known?.url === url ? known : undefined;
-    const base = { id: worker.id, url: worker.url, static: true, hasJournal: false };
-    let said: Announcement;
-    if (health.kind === 'failing') {
-      said = {
-        ...base,
-        state: 'failing',
-        epoch: before?.epoch ?? options.clock.nowMs(),
-        models: before?.models ?? [],
-        noDiscountReason: health.reason,
-      };
-    } else if (before?.state === 'ready' && sameNames(before.models, health.models)) {
-      said = before;
-    } else {
-      // It is new, or it comes back: whatever it had cached before is not to be relied upon.
-      const [model] = health.models;
-      said = {
-        ...base,
-        state: 'ready',
-        epoch: options.clock.nowMs(),
-        models: health.models,
-        noDiscountReason:
-          model === undefined ? 'it serves no model' : await probeCachedTokens(target, model),
-      };
-    }
+    const { id, url } = worker;
+    const health = await probeHealth(targetOf(worker, options));
     // It may have been removed or changed while it was asked.
     if (!options.workers().includes(worker)) return;
-    last.set(worker.id, said);
-    options.announce(said);
-    if (before?.state !== said.state || before.noDiscountReason !== said.noDiscountReason) {
-      const { id, state, models, noDiscountReason } = said;
-      options.log({ event: 'static-worker', id, state, models, noDiscountReason });
+    const nowMs = options.clock.nowMs();
+    const known = last.get(id);
+    const before = known?.url === url ? known : undefined;
+    const base = { id, url, static: true, hasJournal: false, state: 'failing' as const };
+    if (health.kind === 'failing') {
+      const { epoch = nowMs, models = [] } = before ?? {};
+      say({ ...base, epoch, models, noDiscountReason: health.reason });
+      return;
     }
+    const same = before !== undefined && sameNames(before.models, health.models);
+    const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
+    // It is new, or it comes back: whatever it had cached before is not to be relied upon.
+    const said: Announcement = isKnown
+      ? before
+      : { ...base, epoch: nowMs, models: health.models, noDiscountReason: beingAsked };
+    say(said);
+    const due = nowMs >= (askAgainAtMs.get(id) ?? Infinity);
+    if (said.state === 'failing' || due) void learn(worker, said);
   };
 
   return {
@@ -71,6 +90,16 @@ export function createStaticWorkers(options: {
       await Promise.all(workers.map((worker) => probeOne(worker)));
     },
   };
+}
+
+const beingAsked = 'it is being asked whether it reports cached tokens';
+
+function targetOf(
+  { url, ownToken }: StaticWorker,
+  options: { readonly workerToken: string; readonly fetch: typeof fetch },
+): ProbeTarget {
+  const token = ownToken === null ? options.workerToken : ownToken.bearer;
+  return { url, token, fetch: options.fetch };
 }
 
 function sameNames(a: readonly string[], b: readonly string[]): boolean {

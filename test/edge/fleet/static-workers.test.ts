@@ -10,6 +10,7 @@ function engine(state: {
   models: string[];
   cached: number | null;
   reportsZero?: boolean;
+  completions?: 'fail' | 'hang';
 }) {
   const requests: { path: string; token: string | null }[] = [];
   let prompts = 0;
@@ -22,6 +23,8 @@ function engine(state: {
       const data = state.models.map((id) => ({ id, object: 'model', created: 1, owned_by: 'x' }));
       return Response.json({ object: 'list', data });
     }
+    if (state.completions === 'fail') return new Response('warming up', { status: 503 });
+    if (state.completions === 'hang') await new Promise(() => {});
     const body: { prompt: string; max_tokens: number } = JSON.parse(String(init?.body));
     expect(body.max_tokens).toBe(1);
     // As vLLM does: the detail is left out while nothing is cached.
@@ -56,6 +59,12 @@ function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWork
     log: (event) => void logged.push(event),
   });
   const status = async () => (await fleet.status())[0];
+  /** Probes, and waits until what goes on beside it is known. */
+  const probed = async () => {
+    await workers.probe();
+    const asked = 'it is being asked whether it reports cached tokens';
+    await expect.poll(async () => (await status())?.noDiscountReason).not.toBe(asked);
+  };
   const place = () =>
     fleet.place({
       requestId: 'r1',
@@ -65,13 +74,13 @@ function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWork
       prefixHits: [],
       exclude: [],
     });
-  return { clock, fleet, workers, status, place, logged, saved: () => saved };
+  return { clock, fleet, workers, probed, status, place, logged, saved: () => saved };
 }
 
 test('a worker that reports cached tokens is ready with its discount', async () => {
   const { fetch, requests } = engine({ up: true, models: ['m1'], cached: 512 });
-  const { workers, status, place } = fleetOf(fetch);
-  await workers.probe();
+  const { probed, status, place } = fleetOf(fetch);
+  await probed();
   expect(await status()).toMatchObject({ state: 'ready', static: true, noDiscountReason: null });
   expect(await place()).toMatchObject({ reportsCachedTokens: true, hasJournal: false });
   expect(requests.map(({ path }) => path)).toEqual([
@@ -85,48 +94,54 @@ test('a worker that reports cached tokens is ready with its discount', async () 
 
 test('a worker that reports none serves without the discount, and its status says why', async () => {
   const { fetch } = engine({ up: true, models: ['m1'], cached: null });
-  const { workers, status, place } = fleetOf(fetch);
-  await workers.probe();
+  const { probed, status, place } = fleetOf(fetch);
+  await probed();
   expect((await status())?.noDiscountReason).toMatch(/does not report cached tokens/);
   expect(await place()).toMatchObject({ kind: 'placed', reportsCachedTokens: false });
 });
 
 test('a count of 0 is a report', async () => {
   const { fetch } = engine({ up: true, models: ['m1'], cached: 0, reportsZero: true });
-  const { workers, status } = fleetOf(fetch);
-  await workers.probe();
+  const { probed, status } = fleetOf(fetch);
+  await probed();
   expect((await status())?.noDiscountReason).toBeNull();
 });
 
 test('a worker that is down gets nothing, and comes back under a new epoch', async () => {
   const state = { up: true, models: ['m1'], cached: 512 };
   const { fetch, requests } = engine(state);
-  const { clock, workers, status, place, logged } = fleetOf(fetch);
-  await workers.probe();
+  const { clock, probed, status, place, logged } = fleetOf(fetch);
+  await probed();
   const first = await status();
   state.up = false;
   clock.advance(5_000);
-  await workers.probe();
+  await probed();
   expect(await status()).toMatchObject({ state: 'failing', epoch: first?.epoch });
   expect((await status())?.noDiscountReason).toContain('connection refused');
   expect((await place()).kind).toBe('no-worker');
   state.up = true;
   clock.advance(5_000);
-  await workers.probe();
+  await probed();
   expect((await status())?.epoch).toBeGreaterThan(first?.epoch ?? Infinity);
   expect((await place()).kind).toBe('placed');
-  expect(logged).toHaveLength(3);
+  expect(logged.map((event) => Object(event).state)).toEqual([
+    'failing',
+    'ready',
+    'failing',
+    'failing',
+    'ready',
+  ]);
   const prompts = requests.filter(({ path }) => path === '/v1/completions');
   clock.advance(5_000);
-  await workers.probe();
+  await probed();
   // A healthy worker is only asked for its health.
   expect(requests.filter(({ path }) => path === '/v1/completions')).toHaveLength(prompts.length);
 });
 
 test('a heartbeat cannot take the name of a configured worker', async () => {
   const { fetch } = engine({ up: true, models: ['m1'], cached: 512 });
-  const { fleet, workers, status } = fleetOf(fetch);
-  await workers.probe();
+  const { fleet, probed, status } = fleetOf(fetch);
+  await probed();
   const beat = heartbeatOf({ id: 'vllm', url: 'http://elsewhere.test', epoch: 9_999_999_999_999 });
   expect((await fleet.heartbeat(beat)).accepted).toBe(false);
   expect((await status())?.url).toBe('http://vllm.test');
@@ -140,8 +155,8 @@ test('each worker is shown its own token, the shared one or none, and no log or 
   ];
   for (const [ownToken, shown] of tokens) {
     const { fetch, requests } = engine({ up: true, models: ['m1'], cached: 512 });
-    const { workers, place, logged, status } = fleetOf(fetch, [{ ...vllm, ownToken }]);
-    await workers.probe();
+    const { probed, place, logged, status } = fleetOf(fetch, [{ ...vllm, ownToken }]);
+    await probed();
     expect(new Set(requests.map(({ token }) => token))).toEqual(new Set([shown]));
     expect(await place()).toMatchObject({ kind: 'placed', ownToken });
     expect(JSON.stringify([logged, await status()])).not.toMatch(/own-token|shared-token/);
@@ -150,10 +165,10 @@ test('each worker is shown its own token, the shared one or none, and no log or 
 
 test('a worker that the operator adds serves after a probe, outlives a restart, and can go', async () => {
   const { fetch, requests } = engine({ up: true, models: ['m1'], cached: 512 });
-  const { fleet, workers, place, saved, clock, status } = fleetOf(fetch, []);
+  const { fleet, probed, place, saved, clock, status } = fleetOf(fetch, []);
   expect(await fleet.addStatic(vllm)).toEqual({ accepted: true, reason: null });
   expect((await place()).kind).toBe('no-worker');
-  await workers.probe();
+  await probed();
   expect(await place()).toMatchObject({ kind: 'placed', ownToken: { bearer: 'its-own-token' } });
 
   const again = createFleet({ clock, snapshot: saved() ?? { workers: [], drained: [] } });
@@ -164,14 +179,14 @@ test('a worker that the operator adds serves after a probe, outlives a restart, 
   clock.advance(1_000);
   const moved = { ...vllm, url: 'http://moved.test', ownToken: null };
   expect((await fleet.addStatic(moved)).accepted).toBe(true);
-  await workers.probe();
+  await probed();
   expect(await place()).toMatchObject({ url: 'http://moved.test', ownToken: null });
   expect((await status())?.epoch).toBeGreaterThan(first?.epoch ?? Infinity);
   expect(requests.at(-1)?.token).toBe('Bearer shared-token');
 
   expect(await fleet.removeStatic('vllm')).toBe(true);
   expect(await fleet.removeStatic('vllm')).toBe(false);
-  await workers.probe();
+  await probed();
   expect(await fleet.status()).toEqual([]);
   expect(saved()?.added).toEqual([]);
 });
@@ -195,4 +210,46 @@ test('the operator cannot add a worker under a name that is taken', async () => 
   expect((await fleet.addStatic({ ...vllm, id: 'w1' })).reason).toContain('announces itself');
   await fleet.addStatic({ ...vllm, id: 'added' });
   expect((await fleet.heartbeat(heartbeatOf({ id: 'added' }))).accepted).toBe(false);
+});
+
+test('a worker that could not say whether it reports cached tokens is asked again', async () => {
+  const state: Parameters<typeof engine>[0] = { up: true, models: ['m1'], cached: 512 };
+  state.completions = 'fail';
+  const { fetch, requests } = engine(state);
+  const { clock, probed, workers, status, place } = fleetOf(fetch);
+  await probed();
+  const first = await status();
+  expect(first).toMatchObject({ state: 'ready' });
+  expect(first?.noDiscountReason).toContain('/v1/completions answers 503');
+  delete state.completions;
+  const asked = requests.length;
+  clock.advance(5_000);
+  await workers.probe();
+  expect(requests.slice(asked).map(({ path }) => path)).toEqual(['/health', '/v1/models']);
+  clock.advance(60_000);
+  await workers.probe();
+  await expect.poll(async () => (await status())?.noDiscountReason).toBeNull();
+  expect(await status()).toMatchObject({ state: 'ready', epoch: first?.epoch });
+  expect(await place()).toMatchObject({ reportsCachedTokens: true });
+  expect(requests.filter(({ path }) => path === '/v1/completions')).toHaveLength(3);
+});
+
+test('a worker that takes long over its first completion keeps no other from being announced', async () => {
+  const slow = engine({ up: true, models: ['m1'], cached: 512, completions: 'hang' });
+  const fine = engine({ up: true, models: ['m1'], cached: 512 });
+  const fetch = ((url: string, init?: RequestInit) =>
+    (new URL(url).host === 'slow.test' ? slow : fine).fetch(url, init)) as typeof globalThis.fetch;
+  const { clock, workers, fleet } = fleetOf(fetch, [
+    { ...vllm, id: 'slow', url: 'http://slow.test' },
+    { ...vllm, id: 'fine', url: 'http://fine.test' },
+  ]);
+  const states = async () => (await fleet.status()).map(({ id, state }) => `${id} ${state}`);
+  await workers.probe();
+  await expect.poll(states).toEqual(['slow failing', 'fine ready']);
+  for (let beat = 0; beat < 4; beat++) {
+    clock.advance(5_000);
+    await workers.probe();
+  }
+  expect(await states()).toEqual(['slow failing', 'fine ready']);
+  expect(slow.requests.filter(({ path }) => path === '/v1/completions')).toHaveLength(1);
 });
