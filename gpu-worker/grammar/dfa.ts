@@ -155,6 +155,36 @@ export function literalsDfa(texts: readonly string[], work: Work): Dfa | null {
   );
 }
 
+/** Accepts all bytes but those that contain the text. */
+export function withoutTextDfa(text: string, work: Work): Dfa | null {
+  const wanted = [...Buffer.from(text)];
+  const used = [...new Set(wanted)];
+  const classOf = new Uint8Array(256);
+  used.forEach((byte, index) => (classOf[byte] = index + 1));
+  /** How much of the text ends where `read` does. */
+  const matched = (read: readonly number[]): number => {
+    const from = read.findIndex((_, start) =>
+      read.slice(start).every((byte, index) => byte === wanted[index]),
+    );
+    return from < 0 ? 0 : read.length - from;
+  };
+  return exploreDfa<number>(
+    {
+      start: 0,
+      classOf,
+      classes: used.length + 1,
+      key: String,
+      step(length, byteClass) {
+        const next =
+          byteClass === 0 ? 0 : matched([...wanted.slice(0, length), used[byteClass - 1]]);
+        return next === wanted.length ? null : next;
+      },
+      accepts: () => true,
+    },
+    work,
+  );
+}
+
 /** Whether the whole text is accepted. */
 export function acceptsText(dfa: Dfa, text: string): boolean {
   let state = 0;

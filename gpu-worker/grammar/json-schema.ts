@@ -4,7 +4,7 @@
  * break and an indentation, between elements; no white space around the whole. Every value that the
  * grammar lets through is valid; what can't be kept is refused by its keyword.
  */
-import { GrammarLimitError, literalsDfa, Work } from './dfa.ts';
+import { combineDfa, GrammarLimitError, literalsDfa, withoutTextDfa, Work } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
 import { formatPatterns } from './formats.ts';
 import { GrammarBuilder } from './grammar.ts';
@@ -81,10 +81,16 @@ export class JsonWriter {
   /** What is referred to is written one after the other, not inside one another. */
   readonly #pending: (() => void)[] = [];
   #anyContainer: number | null = null;
+  readonly #escaped: string | null;
   #options = 0;
 
-  constructor(builder: GrammarBuilder) {
+  /**
+   * `escaped`: a character that stands in no string as it is, for the sake of whoever looks for marks
+   * in the text. In strings of any text it can be escaped; others go without it.
+   */
+  constructor(builder: GrammarBuilder, { escaped = null }: { escaped?: string | null } = {}) {
     this.#builder = builder;
+    this.#escaped = escaped;
   }
 
   /** Any JSON object. */
@@ -102,15 +108,9 @@ export class JsonWriter {
     for (let next = this.#pending.shift(); next !== undefined; next = this.#pending.shift()) next();
   }
 
-  /** Any text, an empty one too. */
-  anyText(from: number, to: number): void {
-    const any: Dfa = {
-      classOf: new Uint8Array(256),
-      classes: 1,
-      next: Int32Array.of(0),
-      accepts: Uint8Array.of(1),
-    };
-    this.#terminal(from, 'any', () => any, to);
+  /** Any text that does not contain `mark`, an empty one too. */
+  textWithout(from: number, mark: string, to: number): void {
+    this.#terminal(from, `without:${mark}`, () => withoutTextDfa(mark, this.#work), to);
   }
 
   /** The text as it stands. */
@@ -252,7 +252,7 @@ export class JsonWriter {
     const fitting = values.filter(
       (value) => types === null || types.some((each) => isOfType(value, each)),
     );
-    const texts = fitting.map((value) => JSON.stringify(value));
+    const texts = fitting.map((value) => this.#written(value));
     this.#terminal(
       from,
       `texts:${JSON.stringify(texts)}`,
@@ -317,7 +317,7 @@ export class JsonWriter {
     };
     const key = `string:${JSON.stringify([sources, length.min, String(length.max)])}`;
     const build = (): Dfa | null => stringDfa({ patterns, length }, this.#work);
-    this.#terminal(from, key, build, to, path);
+    this.#terminal(from, ...this.#escaping(key, build), to, path);
   }
 
   #array(from: number, to: number, { schema, at }: { schema: Schema; at: Place }): void {
@@ -414,14 +414,18 @@ export class JsonWriter {
     if (lastRequired < 0) this.text(open, '}', to);
 
     names.forEach(([name, place], index) => {
-      this.#member(starts[index], JSON.stringify(name), ends[index + 1], place);
+      this.#member(starts[index], this.#written(name), ends[index + 1], place);
       if (!required.has(name)) builder.skip(starts[index], starts[index + 1]);
     });
     if (others.schema !== false) {
       const excluded = names.map(([name]) => name);
       const key = builder.node();
       const build = (): Dfa | null => otherStringsDfa(excluded, this.#work);
-      this.#terminal(starts[names.length], `other:${JSON.stringify(excluded)}`, build, key);
+      this.#terminal(
+        starts[names.length],
+        ...this.#escaping(`other:${JSON.stringify(excluded)}`, build),
+        key,
+      );
       const value = builder.node();
       this.#punctuation(key, ':', value);
       this.#value(value, ends[names.length], others);
@@ -468,6 +472,27 @@ export class JsonWriter {
     });
     nfa.skip(indented, spaced);
     return nfa.determinize(side === 'after' ? spaced : nfa.text(spaced, character));
+  }
+
+  #written(value: unknown): string {
+    const escaped = this.#escaped;
+    const text = JSON.stringify(value);
+    if (escaped === null) return text;
+    const code = escaped.charCodeAt(0).toString(16).padStart(4, '0');
+    return text.replaceAll(escaped, `\\u${code}`);
+  }
+
+  /** The terminal of a key without what is to be escaped. */
+  #escaping(key: string, build: () => Dfa | null): [string, () => Dfa | null] {
+    const escaped = this.#escaped;
+    if (escaped === null) return [key, build];
+    const buildWithout = (): Dfa | null => {
+      const [dfa, without] = [build(), withoutTextDfa(escaped, this.#work)];
+      return dfa === null || without === null
+        ? null
+        : combineDfa([dfa, without], 'and', this.#work);
+    };
+    return [`${key} without ${escaped}`, buildWithout];
   }
 
   /** A terminal that nothing fits adds no edge. */

@@ -10,7 +10,14 @@ import type { ResponseFormat, Tool } from '../protocol.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ApiError } from './errors.ts';
-import { callBegin, callEnd, callsBegin, callsEnd, separator } from './tool-calls.ts';
+import {
+  callBegin,
+  callEnd,
+  callsBegin,
+  callsEnd,
+  markCharacter,
+  separator,
+} from './tool-calls.ts';
 
 /** Requests whose grammars are kept; the least recently used are forgotten. */
 const keptMax = 64;
@@ -65,7 +72,8 @@ function buildGrammar(
 ): Grammar {
   const { format, tools, choice } = rules;
   const builder = new GrammarBuilder();
-  const json = new JsonWriter(builder);
+  // What the model writes is searched for calls: no string of theirs may look like the end of one.
+  const json = new JsonWriter(builder, { escaped: tools.length > 0 ? markCharacter : null });
   const start = builder.node();
   const end = builder.node({ isFinal: true });
   const mustCall = choice !== 'auto';
@@ -76,7 +84,7 @@ function buildGrammar(
     if (mustCall) builder.skip(start, calls);
     else if (format === null || format.type === 'text') {
       const text = builder.node();
-      json.anyText(start, text);
+      json.textWithout(start, callsBegin, text);
       builder.skip(text, calls);
       builder.skip(text, end);
     } else {

@@ -13,6 +13,8 @@ export const callsBegin = '<｜tool▁calls▁begin｜>';
 export const callsEnd = '<｜tool▁calls▁end｜>';
 export const callBegin = '<｜tool▁call▁begin｜>';
 export const callEnd = '<｜tool▁call▁end｜>';
+/** All of the marks have it, and hardly any other text. */
+export const markCharacter = '｜';
 export const separator = '<｜tool▁sep｜>';
 
 /** The tokens that a tokenizer must have for its model to call tools in this way. */

@@ -1,7 +1,12 @@
 /** Terminals against what they stand for: JavaScript's own regular expressions, numbers and strings. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { acceptsText, GrammarLimitError, Work } from '../../../gpu-worker/grammar/dfa.ts';
+import {
+  acceptsText,
+  GrammarLimitError,
+  withoutTextDfa,
+  Work,
+} from '../../../gpu-worker/grammar/dfa.ts';
 import type { Dfa } from '../../../gpu-worker/grammar/dfa.ts';
 import { formatPatterns } from '../../../gpu-worker/grammar/formats.ts';
 import { integerDfa, numberDfa } from '../../../gpu-worker/grammar/numbers.ts';
@@ -194,6 +199,20 @@ describe('a string', () => {
     for (const text of right) expect(accepts(dfa, JSON.stringify(text)), text).toBe(true);
     for (const text of wrong) expect(accepts(dfa, JSON.stringify(text)), text).toBe(false);
   });
+});
+
+test('a text without a mark has it nowhere', () => {
+  const seed = Date.now();
+  fc.assert(
+    fc.property(
+      fc.string({ unit: fc.constantFrom('a', 'b', '｜'), minLength: 1, maxLength: 4 }),
+      fc.string({ unit: fc.constantFrom('a', 'b', '｜', 'é'), maxLength: 12 }),
+      (mark, text) => {
+        expect(accepts(withoutTextDfa(mark, new Work()), text)).toBe(!text.includes(mark));
+      },
+    ),
+    { seed, numRuns: 500 },
+  );
 });
 
 describe('a number', () => {

@@ -18,7 +18,7 @@ const idOf = (text: string): number => deepseek.encode(text)[0] ?? -1;
 const callsBegin = deepseek.controlToken('<｜tool▁calls▁begin｜>') ?? -1;
 
 /** Noise alone would hardly ever close a string. */
-const bias = Object.fromEntries(['"', '}', ']', '",', '"}'].map((text) => [idOf(text), 6]));
+const bias = Object.fromEntries(['"', '}', ']', '",', '"}'].map((text) => [idOf(text), 10]));
 const question = {
   model: 'tiny',
   messages: [{ role: 'user' as const, content: 'Where is it warm?' }],
@@ -138,7 +138,7 @@ describe('response_format', () => {
     const answer = await client.chat.completions.create({
       ...question,
       reasoning_effort: 'high',
-      logit_bias: { ...bias, [think]: 8 },
+      logit_bias: { ...bias, [think]: 11 },
       response_format: format,
     });
     const message: unknown = answer.choices[0]?.message;
@@ -240,17 +240,43 @@ describe('tool calls', () => {
   });
 
   test('strict functions: the model may call or not; what it calls is valid', async () => {
-    const eager = { ...question, logit_bias: { ...bias, [callsBegin]: 8 }, tools: strictTools };
-    const answer = await client.chat.completions.create({ ...eager, tool_choice: 'auto' });
-    const [choice] = answer.choices;
-    expect(choice?.message.content).not.toBe(null);
-    expectValidCalls(choice ? functionCalls(choice.message) : []);
+    const answer = await client.chat.completions.create({
+      ...question,
+      logit_bias: { ...bias, [callsBegin]: 9 },
+      tools: strictTools,
+      tool_choice: 'auto',
+      n: 6,
+    });
+    const calls = answer.choices.map(({ message }) => functionCalls(message));
+    for (const each of calls) if (each.length > 0) expectValidCalls(each);
+    expect(calls.flat().length).toBeGreaterThan(0);
+    expect(answer.choices.some(({ message }) => (message.content ?? '') !== '')).toBe(true);
+  });
+
+  test('arguments that look like the end of a call are still whole', async () => {
+    const mark = '<｜tool▁call▁end｜>';
+    const quoting: Record<string, unknown> = {
+      type: 'object',
+      properties: { [mark]: { enum: [mark, `${mark}2`] }, text: { type: 'string', maxLength: 9 } },
+      required: [mark, 'text'],
+      additionalProperties: false,
+    };
+    const towards = { ...bias, [idOf('｜')]: 30, [idOf('<｜')]: 30 };
+    const answer = await client.chat.completions.create({
+      ...question,
+      logit_bias: towards,
+      tools: [{ type: 'function', function: { name: 'quote', parameters: quoting, strict: true } }],
+      tool_choice: 'required',
+      parallel_tool_calls: false,
+    });
+    const [call] = answer.choices[0] ? functionCalls(answer.choices[0].message) : [];
+    expect(faultOf(quoting, JSON.parse(call?.function.arguments ?? ''))).toBe(null);
   });
 
   test('parallel_tool_calls false leaves it at one call', async () => {
     const callAgain = deepseek.controlToken('<｜tool▁call▁begin｜>') ?? -1;
     const eager = { ...question, tools, tool_choice: 'required' as const };
-    const again = { ...bias, [callAgain]: 3 };
+    const again = { ...bias, [callAgain]: 5 };
     const many = await client.chat.completions.create({ ...eager, logit_bias: again });
     expect(many.choices[0]?.message.tool_calls?.length).toBeGreaterThan(1);
     const one = await client.chat.completions.create({
@@ -281,7 +307,7 @@ describe('tool calls', () => {
     const thinking = { ...question, thinking: { type: 'enabled' } };
     const answer = await client.chat.completions.create({
       ...thinking,
-      logit_bias: { ...bias, [think]: 8 },
+      logit_bias: { ...bias, [think]: 11 },
       tools,
       tool_choice: 'required',
     });
