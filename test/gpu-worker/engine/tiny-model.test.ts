@@ -1,6 +1,7 @@
 /** The engine over the real tiny model, its tokenizer and the CPU backend. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EngineLoop } from '../../../gpu-worker/engine/engine.ts';
 import { openText } from '../../../gpu-worker/open-text.ts';
@@ -14,8 +15,10 @@ import {
   textOf,
   tokensOf,
 } from '../../support/engine-driver.ts';
+import { schemaGrammar } from '../../support/grammar-walk.ts';
 import { openForTest } from '../../support/model-harness.ts';
 import type { OpenedModel } from '../../support/model-harness.ts';
+import { faultOf, randomSchema } from '../../support/random-schema.ts';
 
 interface ExpectedAnswer {
   readonly input_ids: number[];
@@ -86,6 +89,50 @@ test('a long prompt asked again answers the same from its cached blocks', () => 
   expect(endOf(first, 'first').usage.cachedTokens).toBe(0);
   expect(endOf(again, 'again').usage.cachedTokens).toBe(2624);
   expect(tokensOf(again, 'again')).toEqual([long.greedy]);
+});
+
+test('answers of random schemas, computed together, each fit their own', () => {
+  const seed = Date.now();
+  const [answer] = answers;
+  const closers = ['"', '}', ']', '0'].map((each) => text.tokenizer.encode(each)[0]);
+  let ended = 0;
+  fc.assert(
+    fc.property(fc.array(randomSchema, { minLength: 4, maxLength: 4 }), (schemas) => {
+      const engine = createEngine();
+      const asked = schemas.flatMap((schema, index) => {
+        const grammar = schemaGrammar(schema);
+        if (grammar === null || grammar === 'endless') return [];
+        const sampling = {
+          ...plainSampling,
+          temperature: 1,
+          seed: index,
+          logitBias: closers.map((token) => [token, 5] as const),
+        };
+        const request = createRequest({
+          id: `${index}`,
+          cacheSalt: `${index}`,
+          promptTokens: Int32Array.from(answer.input_ids),
+          outputTokensMax: 150,
+          ignoreEnd: false,
+          sampling,
+          grammar,
+        });
+        engine.submit(request);
+        return [{ id: request.id, schema }];
+      });
+      const events = runToEnd(engine);
+      for (const { id, schema } of asked) {
+        expect(endOf(events, id).error).toBe(null);
+        const finish = eventsOf(events, id).find((event) => event.kind === 'finished');
+        if (finish?.kind !== 'finished' || finish.reason !== 'stop') continue;
+        ended++;
+        const written = textOf(events, id);
+        expect(faultOf(schema, JSON.parse(written)), written).toBe(null);
+      }
+    }),
+    { seed, numRuns: 6 },
+  );
+  expect(ended, `seed ${seed}`).toBeGreaterThan(5);
 });
 
 test('prompt logprobs have the mean that is expected, and n seeded choices repeat', () => {

@@ -10,6 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
+import { faultOf } from '../../support/random-schema.ts';
 
 const token = 'a-worker-token-of-length';
 const model = 'tiny';
@@ -122,6 +123,69 @@ test('a stop string ends the answer before it', async () => {
   const stopped = await client.chat.completions.create({ ...greedy, stop: [stop] });
   expect(stopped.choices[0]?.message.content).toBe(text.slice(0, text.indexOf(stop)));
   expect(stopped.choices[0]?.finish_reason).toBe('stop');
+});
+
+const boat: Record<string, unknown> = {
+  type: 'object',
+  properties: {
+    name: { type: 'string', minLength: 1, maxLength: 30 },
+    kind: { enum: ['barge', 'cutter', 'ketch'] },
+    crew: { type: 'integer', minimum: 1, maximum: 40 },
+    ports: { type: 'array', items: { type: 'string', maxLength: 12 }, minItems: 1, maxItems: 2 },
+  },
+  required: ['name', 'kind', 'crew', 'ports'],
+  additionalProperties: false,
+};
+const boatFormat = {
+  type: 'json_schema' as const,
+  json_schema: { name: 'boat', schema: boat, strict: true },
+};
+
+test('an answer of a schema is parsed by the client, greedy and at any temperature', async () => {
+  for (const temperature of [0, 0.7, 2]) {
+    const answer = await client.chat.completions.parse({
+      ...greedy,
+      temperature,
+      seed: 3,
+      n: 2,
+      max_tokens: 300,
+      response_format: boatFormat,
+    });
+    for (const { message, finish_reason: reason } of answer.choices) {
+      expect(reason).toBe('stop');
+      expect(faultOf(boat, message.parsed), message.content ?? '').toBe(null);
+    }
+  }
+});
+
+test('a streamed answer of a schema has the same text, with logprobs and penalties too', async () => {
+  const asked = {
+    ...greedy,
+    max_tokens: 300,
+    response_format: boatFormat,
+    frequency_penalty: 1,
+    logprobs: true,
+    top_logprobs: 2,
+  };
+  const whole = await client.chat.completions.create(asked);
+  const streamed = await client.chat.completions.stream(asked).finalChatCompletion();
+  expect(streamed.choices[0]?.message.content).toBe(whole.choices[0]?.message.content);
+  expect(faultOf(boat, JSON.parse(whole.choices[0]?.message.content ?? ''))).toBe(null);
+  const entries = whole.choices[0]?.logprobs?.content ?? [];
+  expect(entries).toHaveLength(whole.usage?.completion_tokens ?? -1);
+});
+
+test('an answer of any object begins as one, and ends as one or with length', async () => {
+  const { choices } = await client.chat.completions.create({
+    ...greedy,
+    max_tokens: 400,
+    response_format: { type: 'json_object' },
+  });
+  const [choice] = choices;
+  expect(choice?.message.content).toMatch(/^\{/);
+  if (choice?.finish_reason === 'stop') {
+    expect(JSON.parse(choice.message.content ?? '')).toEqual(expect.any(Object));
+  }
 });
 
 test('max_tokens ends the answer with length', async () => {
