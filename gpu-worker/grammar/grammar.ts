@@ -38,6 +38,44 @@ export interface Grammar {
 export const grammarNodesMax = 20_000;
 export const grammarDfaStatesMax = 32_768;
 
+/** What keeping it takes, roughly. */
+export function grammarBytes({ nodes, terminals }: Grammar): number {
+  const edges = nodes.reduce((sum, node) => sum + node.edges.length, 0);
+  return terminals.reduce((sum, { dfa }) => sum + dfa.next.byteLength, 64 * (nodes.length + edges));
+}
+
+/**
+ * Keeps the latest of what was made from grammars, as many as `countMax` and as large together as
+ * `bytesMax`.
+ */
+export class RecentGrammars<Value> {
+  readonly #values = new Map<string, { readonly value: Value; readonly bytes: number }>();
+  readonly #limits: { readonly countMax: number; readonly bytesMax: number };
+  #bytes = 0;
+
+  constructor(limits: { readonly countMax: number; readonly bytesMax: number }) {
+    this.#limits = limits;
+  }
+
+  /** What is kept under the key, or what `make` makes, with the grammar that it is made from. */
+  get(key: string, make: () => { readonly value: Value; readonly grammar: Grammar }): Value {
+    let kept = this.#values.get(key);
+    if (kept === undefined) {
+      const { value, grammar } = make();
+      kept = { value, bytes: grammarBytes(grammar) };
+      this.#bytes += kept.bytes;
+    }
+    this.#values.delete(key);
+    this.#values.set(key, kept);
+    for (const [oldest, { bytes }] of this.#values) {
+      if (this.#values.size <= this.#limits.countMax && this.#bytes <= this.#limits.bytesMax) break;
+      this.#values.delete(oldest);
+      this.#bytes -= bytes;
+    }
+    return kept.value;
+  }
+}
+
 interface OpenNode {
   edges: GrammarEdge[];
   isFinal: boolean;

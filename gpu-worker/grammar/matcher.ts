@@ -8,13 +8,14 @@
  * tokens go on behind its end depends on what comes after; only those are walked for each state, and
  * most fall off at once.
  */
+import { RecentGrammars } from './grammar.ts';
 import type { Grammar, Terminal } from './grammar.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
-/** Grammars whose states are kept, the least recently used are forgotten. */
-const grammarsMax = 64;
+/** Grammars whose states are kept; the least recently used are forgotten. */
+const keptGrammars = { countMax: 32, bytesMax: 64 * 2 ** 20 };
 /** States of one grammar that are kept: beyond it all are forgotten and made again as needed. */
-const statesMax = 20_000;
+const statesMax = 4_000;
 /** Memory of masks that are kept, of terminals and of states each. */
 const maskBytesMax = 64 * 2 ** 20;
 /** Values that stand inside one another; what would go deeper is not let through. */
@@ -71,7 +72,7 @@ export class Matcher {
   readonly #endTokens: readonly number[];
   readonly #terminals: TerminalMasks;
   readonly #masks = new BoundedMasks<State>();
-  readonly #runs = new Map<string, GrammarRun>();
+  readonly #runs = new RecentGrammars<GrammarRun>(keptGrammars);
 
   constructor(vocabulary: Vocabulary, endTokens: readonly number[]) {
     this.#vocabulary = vocabulary;
@@ -80,20 +81,14 @@ export class Matcher {
   }
 
   start(grammar: Grammar): MatcherCursor {
-    const run =
-      this.#runs.get(grammar.key) ??
-      new GrammarRun(grammar, {
-        vocabulary: this.#vocabulary,
-        endTokens: this.#endTokens,
-        terminals: this.#terminals,
-        masks: this.#masks,
-      });
-    this.#runs.delete(grammar.key);
-    this.#runs.set(grammar.key, run);
-    for (const [oldest] of this.#runs) {
-      if (this.#runs.size <= grammarsMax) break;
-      this.#runs.delete(oldest);
-    }
+    const services = {
+      vocabulary: this.#vocabulary,
+      endTokens: this.#endTokens,
+      terminals: this.#terminals,
+      masks: this.#masks,
+    };
+    const make = () => ({ value: new GrammarRun(grammar, services), grammar });
+    const run = this.#runs.get(grammar.key, make);
     return new MatcherCursor(run);
   }
 }

@@ -3,7 +3,7 @@
  * of this model. Building one takes milliseconds, and applications repeat theirs, so that they are kept.
  */
 import { GrammarLimitError } from '../grammar/dfa.ts';
-import { GrammarBuilder } from '../grammar/grammar.ts';
+import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
 import { JsonWriter, SchemaError, schemaBytesMax } from '../grammar/json-schema.ts';
 import type { ResponseFormat, Tool } from '../protocol.ts';
@@ -19,8 +19,8 @@ import {
   separator,
 } from './tool-calls.ts';
 
-/** Requests whose grammars are kept; the least recently used are forgotten. */
-const keptMax = 64;
+/** Grammars that are kept; the least recently used are forgotten. */
+const keptGrammars = { countMax: 64, bytesMax: 64 * 2 ** 20 };
 
 export interface OutputRules {
   readonly format: ResponseFormat | null;
@@ -40,22 +40,17 @@ export function createOutputGrammars(model: {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
 }): OutputGrammars {
-  const kept = new Map<string, Grammar>();
+  const kept = new RecentGrammars<Grammar>(keptGrammars);
   return {
     of(rules) {
       if (!isConstrained(rules)) return null;
       if (model.tokenizer.endTokens.length === 0) {
         throw new ApiError('unsupported_parameter', 'The model has no token that ends an answer.');
       }
-      const key = JSON.stringify(rules);
-      const grammar = kept.get(key) ?? buildGrammar(model, rules);
-      kept.delete(key);
-      kept.set(key, grammar);
-      for (const [oldest] of kept) {
-        if (kept.size <= keptMax) break;
-        kept.delete(oldest);
-      }
-      return grammar;
+      return kept.get(JSON.stringify(rules), () => {
+        const grammar = buildGrammar(model, rules);
+        return { value: grammar, grammar };
+      });
     },
   };
 }

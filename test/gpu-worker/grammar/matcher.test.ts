@@ -1,7 +1,11 @@
 /** Masks against a plain reading of every token, and JSON of all kinds against the grammars. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { GrammarBuilder } from '../../../gpu-worker/grammar/grammar.ts';
+import {
+  grammarBytes,
+  GrammarBuilder,
+  RecentGrammars,
+} from '../../../gpu-worker/grammar/grammar.ts';
 import type { Grammar } from '../../../gpu-worker/grammar/grammar.ts';
 import { JsonWriter } from '../../../gpu-worker/grammar/json-schema.ts';
 import { Vocabulary } from '../../../gpu-worker/grammar/vocabulary.ts';
@@ -234,6 +238,30 @@ test('control tokens stand only where the grammar has them', () => {
   expect(allowed.size).toBeGreaterThan(vocabSize - 20);
   expect(cursor.advance(6, tiny.tokenBytes(6))).toBe(true);
   expect(tokensOfMask(cursor.mask() ?? new Uint32Array())).toEqual([endToken]);
+});
+
+test('of grammars the latest are kept, as many and as large as may be', () => {
+  const [small, large] = [
+    grammarOf({ enum: ['a'] }),
+    grammarOf({ type: 'string', maxLength: 300 }),
+  ];
+  const room = { countMax: 2, bytesMax: 2 * grammarBytes(large) };
+  const recent = new RecentGrammars<string>(room);
+  const made: string[] = [];
+  const ask = (key: string, grammar = small): void => {
+    const value = recent.get(key, () => {
+      made.push(key);
+      return { value: key, grammar };
+    });
+    expect(value).toBe(key);
+  };
+  for (const key of ['a', 'b', 'a', 'c', 'a', 'b']) ask(key);
+  expect(made.splice(0)).toEqual(['a', 'b', 'c', 'b']);
+  const bytes = new RecentGrammars<number>({ countMax: 9, bytesMax: grammarBytes(large) });
+  const sizes = [1, 2, 1].map((each) =>
+    bytes.get(String(each), () => ({ value: made.push(''), grammar: large })),
+  );
+  expect(sizes).toEqual([1, 2, 3]);
 });
 
 function everyLeaf(value: unknown, holds: (leaf: unknown) => boolean): boolean {
