@@ -35,6 +35,32 @@ test('it answers two questions, ends at Ctrl-C, and goes on with its data at the
   await second.saidLast();
   expect(second.text()).toContain('The demo tenant has $4.998415424 left.');
   expect(second.text()).toContain(`Bearer ${key}'`);
+  const [, again] = /curl (http:\S+)\/v1/.exec(second.text()) ?? [];
+  const schema = {
+    type: 'object',
+    properties: { port: { enum: ['Dobeku', 'Rivoka'] }, boats: { type: 'integer', maximum: 9 } },
+    required: ['port', 'boats'],
+    additionalProperties: false,
+  };
+  const ask = async (path: string, fields: object): Promise<unknown> => {
+    const messages = [{ role: 'user', content: 'Which port has boats?' }];
+    const answer = await fetch(`${again}${path}`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'sift-tiny', messages, max_tokens: 200, ...fields }),
+    });
+    return answer.json();
+  };
+  const fits = expect.stringMatching(/^\{\s*"port":\s*"(Dobeku|Rivoka)",\s*"boats":\s*-?\d+\s*\}$/);
+  const response_format = { type: 'json_schema', json_schema: { name: 'port', schema } };
+  expect(await ask('/v1/chat/completions', { response_format })).toMatchObject({
+    choices: [{ message: { content: fits }, finish_reason: 'stop' }],
+  });
+  const output_config = { format: { type: 'json_schema', schema } };
+  expect(await ask('/anthropic/v1/messages', { output_config })).toMatchObject({
+    content: [{ type: 'text', text: fits }],
+    stop_reason: 'end_turn',
+  });
   expect(await second.interrupt()).toBe(0);
 });
 

@@ -172,6 +172,19 @@ test('without thinking the answer starts at once', async () => {
   expect(answer.choices[0]?.message).toEqual({ role: 'assistant', content: 'tea' });
 });
 
+test.each([
+  [{ reasoning_effort: 'low' }, true],
+  [{ reasoning_effort: 'max' }, true],
+  [{ reasoning_effort: 'none' }, false],
+  [{ reasoning_effort: 'high', thinking: { type: 'disabled' } }, false],
+  [{ reasoning_effort: 'none', thinking: { type: 'enabled' } }, true],
+  [{ reasoning_effort: 'high', chat_template_kwargs: { thinking: false } }, false],
+])('an effort turns thinking on where nothing else decides: %j', async (fields, thinks) => {
+  await using worker = await httpWorker({ script: answering('tea'), template: thinkingTemplate });
+  expect((await ask(worker, { ...question, ...fields })).status).toBe(200);
+  expect(worker.engine.requests[0]?.reasoningEndToken).toBe(thinks ? 7 : null);
+});
+
 test('logprobs name each token, its exact bytes and the alternatives', async () => {
   await using worker = await httpWorker({ script: answering('té') });
   const body = { ...question, logprobs: true, top_logprobs: 2 };
