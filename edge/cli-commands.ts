@@ -94,6 +94,14 @@ const commands: readonly Command[] = [
       }),
   },
   {
+    name: 'keys limit',
+    parameters: ['tenant', 'key-id'],
+    options: limitOptions,
+    summary: 'limits of one key; one that is left out is lifted',
+    run: ({ call, values, flags }) =>
+      call('PATCH', `/tenants/${at(values, 0)}/keys/${at(values, 1)}`, { limits: limitsOf(flags) }),
+  },
+  {
     name: 'keys revoke',
     parameters: ['tenant', 'key-id'],
     options: [],

@@ -106,6 +106,15 @@ function covers(window: { startMinute: number; endMinute: number }, atMs: number
   return minute >= startMinute || minute < endMinute;
 }
 
+type Window = NonNullable<PriceRecord['window']>;
+
+/** Whether there is a minute in both; no window is all day, but goes after any window. */
+export function contend(a: Window | null, b: Window | null): boolean {
+  if (a === null || b === null) return a === b;
+  const begins = ({ startMinute }: Window): number => startMinute * 60_000;
+  return covers(a, begins(b)) || covers(b, begins(a));
+}
+
 function toRecord({
   windowStartMinute,
   windowEndMinute,

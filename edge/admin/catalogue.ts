@@ -1,5 +1,6 @@
 /** What is sold: models and their prices. */
 import { z } from 'zod';
+import { contend } from '../directory.ts';
 import { ApiError } from '../errors.ts';
 import type { PriceRecord } from '../services.ts';
 import { jsonEndpoint } from './endpoint.ts';
@@ -116,9 +117,22 @@ export const catalogueEndpoints: readonly Endpoint[] = [
           ? { startMinute: body.window.start_minute, endMinute: body.window.end_minute }
           : null,
       };
-      const taken = (await directory.prices(null)).some(({ id }) => id === price.id);
-      if (taken)
+      const known = await directory.prices(null);
+      if (known.some(({ id }) => id === price.id)) {
         throw new ApiError('conflict', `There is a price ${price.id} already.`, { param: 'id' });
+      }
+      // The later of two is in force; of two that begin together neither would be.
+      const rival = known.find(
+        (each) =>
+          each.model === price.model &&
+          each.fromMs === price.fromMs &&
+          contend(each.window, price.window),
+      );
+      if (rival !== undefined) {
+        throw new ApiError('conflict', `${rival.id} begins at that moment; name a later one.`, {
+          param: 'from_ms',
+        });
+      }
       await directory.addPrice(price);
       return wirePrice(price);
     },

@@ -33,6 +33,8 @@ export function mountPublicApi(app: App, services: Services): void {
     '/models/:id{.+}': getModel(services),
     '/user/balance': balance(services),
     '/v1/usage': usage(services),
+    // For whatever watches over the process; it says nothing of the workers.
+    '/health': async (c) => c.json({ status: 'ok' }),
     '/openapi.json': reference.json,
     '/docs': reference.page,
   };

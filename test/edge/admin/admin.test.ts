@@ -141,6 +141,23 @@ test('a price acts from its time on, and inside its window', async () => {
   expect(await cost()).toBeGreaterThan(before);
 });
 
+test('of two prices none can begin at one moment of one day', async () => {
+  const from_ms = harness.services.clock.nowMs() + 3_600_000;
+  const price = { model: testModel, input_cached: 1, input: 2, output: 3, from_ms };
+  const add = async (window?: [number, number]) => {
+    const [start_minute, end_minute] = window ?? [];
+    const body = { ...price, ...(window && { window: { start_minute, end_minute } }) };
+    return (await call('POST', '/prices', body)).status;
+  };
+  expect(await add()).toBe(201);
+  expect(await add()).toBe(409);
+  expect(await add([1_380, 120])).toBe(201);
+  expect(await add([60, 240])).toBe(409);
+  expect(await add([1_439, 1_440])).toBe(409);
+  expect(await add([120, 240])).toBe(201);
+  expect((await call('POST', '/prices', { ...price, from_ms: from_ms + 1 })).status).toBe(201);
+});
+
 test('prices of the past, of unknown models and of a taken id are refused', async () => {
   const price = { id: 'mine', model: testModel, input_cached: 1, input: 2, output: 3 };
   expect((await call('POST', '/prices', { ...price, from_ms: 0 })).status).toBe(422);

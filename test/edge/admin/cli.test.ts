@@ -28,6 +28,8 @@ test('a tenant goes from creation to its audit', async () => {
   const made = JSON.parse(await run('keys create new --scopes inference --json'));
   expect(made).toMatchObject({ scopes: ['inference'], limits: { requests_per_minute: null } });
   expect(await run('keys list new')).toContain(made.key_id);
+  const limited = await run(`keys limit new ${made.key_id} --tokens-per-minute 9`);
+  expect(limited).toContain('limits.tokens_per_minute: 9');
   expect(await run(`keys revoke new ${made.key_id}`)).toContain('status: revoked');
   expect(await run('entries list new --limit 1')).toContain('amount: 12.50 USD');
   expect(await run('corrections add new 1 --note typo -- -2.5')).toContain('amount: -2.50 USD');

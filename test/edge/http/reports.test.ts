@@ -178,3 +178,9 @@ test('a quote of a prompt beyond the context expects no more than the context', 
   expect(quote.prompt_tokens_estimate).toBe(65_536);
   expect(quote.input_cost_estimate_nano_usd).toBeLessThanOrEqual(quote.max_cost_nano_usd);
 });
+
+test('the edge says that it is up, to whoever asks', async () => {
+  edge = await startHarness({ scripts: [] });
+  const answer = await edge.app.request('/health');
+  expect([answer.status, await answer.json()]).toEqual([200, { status: 'ok' }]);
+});
