@@ -316,3 +316,24 @@ test('thousands of requests leave nothing behind', () => {
   const { requestsAborted, requestsFinished } = load.counters;
   expect(requestsAborted + requestsFinished).toBe(2100 + 1400);
 });
+
+test('a request draws the same tokens whether its logits are looked at or not, and in any company', () => {
+  const sampling = { ...plainSampling, temperature: 0.9, topP: 0.95, topK: 30, seed: 11 };
+  const seen = createRequest({ id: 'seen', sampling, outputTokensMax: 40, logprobs: 2 });
+  const unseen = { ...seen, id: 'unseen', logprobs: null };
+  const biased = {
+    ...unseen,
+    id: 'biased',
+    sampling: { ...sampling, logitBias: [[5, 0] as const] },
+  };
+  const greedy = createRequest({ id: 'greedy', outputTokensMax: 40 });
+  const expected = tokensOf(runAlone(seen), 'seen');
+  expect(expected[0]).toHaveLength(40);
+  expect(tokensOf(runAlone(unseen), 'unseen')).toEqual(expected);
+
+  const { engine } = createDriver({ logitRowsMax: 3 });
+  for (const request of [greedy, seen, unseen, biased]) engine.submit(request);
+  const events = runToEnd(engine);
+  for (const id of ['seen', 'unseen', 'biased']) expect(tokensOf(events, id)).toEqual(expected);
+  expect(tokensOf(events, 'greedy')).toEqual(tokensOf(runAlone(greedy), 'greedy'));
+});
