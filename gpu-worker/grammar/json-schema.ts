@@ -6,70 +6,38 @@
  */
 import { combineDfa, GrammarLimitError, literalsDfa, withoutTextDfa, Work } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
+import { areDisjoint } from './disjoint-schemas.ts';
 import { formatPatterns } from './formats.ts';
 import { GrammarBuilder } from './grammar.ts';
 import type { Terminal } from './grammar.ts';
 import { Nfa } from './nfa.ts';
 import type { Pattern } from './nfa.ts';
 import { integerDfa, multipleOfMax, numberDfa } from './numbers.ts';
-import type { Bound, NumberRange } from './numbers.ts';
+import type { NumberRange } from './numbers.ts';
 import { parseRegularExpression, PatternError } from './regular-expression.ts';
+import {
+  annotations,
+  countAt,
+  findReference,
+  invalid,
+  isObject,
+  isOfType,
+  listAt,
+  numberAt,
+  plainKeywords,
+  SchemaError,
+  tighter,
+  typesOf,
+  unsupported,
+} from './schema-keywords.ts';
+import type { Path, Schema, TypeName } from './schema-keywords.ts';
 import { otherStringsDfa, stringDfa } from './strings.ts';
 
 export const schemaBytesMax = 131_072;
 export const schemaDepthMax = 64;
-/** Of all `anyOf` together: the engine follows them side by side. */
+/** Of all `anyOf` and `oneOf` together: the engine follows them side by side. */
 export const schemaOptionsMax = 256;
 const indentationMax = 64;
-
-/** A schema that can't be kept, and the place in it: keys and indices from its root. */
-export class SchemaError extends Error {
-  override readonly name = 'SchemaError';
-  readonly path: readonly (string | number)[];
-  /** `unsupported`: valid JSON Schema that is not enforced. `invalid`: malformed, or allows nothing. */
-  readonly kind: 'unsupported' | 'invalid';
-
-  constructor(kind: SchemaError['kind'], path: SchemaError['path'], message: string) {
-    super(message);
-    this.kind = kind;
-    this.path = path;
-  }
-}
-
-type Path = readonly (string | number)[];
-type Schema = Readonly<Record<string, unknown>>;
-type TypeName = (typeof typeNames)[number];
-
-const typeNames = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
-
-/** Keywords that say nothing about which values are valid. */
-const annotations = new Set([
-  '$schema',
-  '$id',
-  '$comment',
-  '$defs',
-  'definitions',
-  'title',
-  'description',
-  'default',
-  'example',
-  'examples',
-  'deprecated',
-  'readOnly',
-  'writeOnly',
-]);
-
-const keywordsOfType: Readonly<Record<TypeName, readonly string[]>> = {
-  null: [],
-  boolean: [],
-  integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
-  number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
-  string: ['minLength', 'maxLength', 'pattern', 'format'],
-  array: ['items', 'minItems', 'maxItems'],
-  object: ['properties', 'required', 'additionalProperties'],
-};
-
-const plainKeywords = new Set(['type', ...Object.values(keywordsOfType).flat()]);
 
 /** Puts the values of JSON schemas into a grammar. One per grammar: it keeps what they share. */
 export class JsonWriter {
@@ -82,7 +50,7 @@ export class JsonWriter {
   readonly #pending: (() => void)[] = [];
   #anyContainer: number | null = null;
   readonly #escaped: string | null;
-  #options = 0;
+  #optionsCount = 0;
 
   /**
    * `escaped`: a character that stands in no string as it is, for the sake of whoever looks for marks
@@ -140,9 +108,10 @@ export class JsonWriter {
       allow(['$ref']);
       return this.#reference(from, to, at);
     }
-    if (Object.hasOwn(schema, 'anyOf')) {
-      allow(['anyOf']);
-      return this.#anyOf(from, to, at);
+    for (const keyword of ['anyOf', 'oneOf'] as const) {
+      if (!Object.hasOwn(schema, keyword)) continue;
+      allow([keyword]);
+      return this.#options(from, to, { keyword, at });
     }
     if (Object.hasOwn(schema, 'allOf')) {
       const all = listAt(schema, 'allOf', path);
@@ -226,19 +195,31 @@ export class JsonWriter {
     this.#builder.call(from, start, to);
   }
 
-  #anyOf(from: number, to: number, at: Place): void {
-    const { schema, path } = at;
-    const options = isObject(schema) ? listAt(schema, 'anyOf', path) : [];
+  #options(
+    from: number,
+    to: number,
+    { keyword, at }: { keyword: 'anyOf' | 'oneOf'; at: Place },
+  ): void {
+    const { schema, root, path } = at;
+    const options = isObject(schema) ? listAt(schema, keyword, path) : [];
+    this.#optionsCount += options.length;
+    if (this.#optionsCount > schemaOptionsMax) {
+      throw unsupported([...path, keyword], `there are more than ${schemaOptionsMax} options`);
+    }
+    if (keyword === 'oneOf') {
+      const isApart = options.every((one, index) =>
+        options.slice(index + 1).every((other) => areDisjoint(one, other, root)),
+      );
+      const reason =
+        'its options do not exclude one another by their types or by a constant property';
+      if (!isApart) throw unsupported([...path, keyword], reason);
+    }
     // Equal options would be followed side by side for nothing.
     const seen = new Set<string>();
     options.forEach((option, index) => {
       const written = JSON.stringify(option);
-      if (seen.has(written)) return;
+      if (!seen.has(written)) this.#value(from, to, below(at, [keyword, index], option));
       seen.add(written);
-      if (++this.#options > schemaOptionsMax) {
-        throw unsupported([...path, 'anyOf'], `there are more than ${schemaOptionsMax} options`);
-      }
-      this.#value(from, to, below(at, ['anyOf', index], option));
     });
   }
 
@@ -522,112 +503,4 @@ interface Place {
 
 function below(at: Place, keys: Path, schema: unknown): Place {
   return { schema, root: at.root, path: [...at.path, ...keys], depth: at.depth + 1 };
-}
-
-/** Null if any type will do. */
-function typesOf(schema: Schema, path: Path): readonly TypeName[] | null {
-  const { type } = schema;
-  if (type === undefined) {
-    // Keywords of a type without the type are meant for that type.
-    const implied = (['number', 'string', 'array', 'object'] as const).filter((each) =>
-      keywordsOfType[each].some((keyword) => Object.hasOwn(schema, keyword)),
-    );
-    return implied.length === 0 ? null : implied;
-  }
-  const named: readonly unknown[] = Array.isArray(type) ? type : [type];
-  const types = typeNames.filter((each) => named.includes(each));
-  if (named.length === 0 || types.length !== new Set(named).size) {
-    throw invalid([...path, 'type'], `expected one or several of ${typeNames.join(', ')}`);
-  }
-  // An integer is a number: side by side they would be read twice.
-  return types.includes('number') ? types.filter((each) => each !== 'integer') : types;
-}
-
-function isOfType(value: unknown, type: TypeName): boolean {
-  switch (type) {
-    case 'null':
-      return value === null;
-    case 'integer':
-      return Number.isInteger(value);
-    case 'array':
-      return Array.isArray(value);
-    case 'object':
-      return isObject(value);
-    default:
-      return typeof value === type;
-  }
-}
-
-function tighter(
-  schema: Schema,
-  path: Path,
-  keywords: { inclusive: string; exclusive: string },
-  choose: (a: number, b: number) => number,
-): Bound | null {
-  const inclusive = numberAt(schema, keywords.inclusive, path);
-  const exclusive = numberAt(schema, keywords.exclusive, path);
-  if (exclusive === null) return inclusive === null ? null : { value: inclusive, exclusive: false };
-  if (inclusive === null) return { value: exclusive, exclusive: true };
-  const value = choose(inclusive, exclusive);
-  return { value, exclusive: value === exclusive };
-}
-
-function numberAt(schema: Schema, keyword: string, path: Path): number | null {
-  const value = schema[keyword];
-  if (value === undefined) return null;
-  if (typeof value !== 'number') throw invalid([...path, keyword], 'expected a number');
-  return value;
-}
-
-function countAt(schema: Schema, keyword: string, path: Path): number | null {
-  const value = numberAt(schema, keyword, path);
-  if (value === null) return null;
-  if (!Number.isSafeInteger(value) || value < 0) {
-    throw invalid([...path, keyword], 'expected an integer of at least 0');
-  }
-  return value;
-}
-
-function listAt(schema: Schema, keyword: string, path: Path): readonly unknown[] {
-  const value = schema[keyword];
-  if (!Array.isArray(value)) throw invalid([...path, keyword], 'expected a list');
-  return value;
-}
-
-function isObject(value: unknown): value is Schema {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** Follows a JSON pointer within the document. */
-function findReference(
-  root: unknown,
-  reference: string,
-): { schema: unknown; path: Path } | undefined {
-  const path: (string | number)[] = [];
-  let schema: unknown = root;
-  for (const part of reference.split('/').slice(1)) {
-    const key = unescapePointer(part);
-    path.push(key);
-    if (typeof schema !== 'object' || schema === null || !Object.hasOwn(schema, key))
-      return undefined;
-    schema = (schema as Record<string, unknown>)[key];
-  }
-  return { schema, path };
-}
-
-function unescapePointer(part: string): string {
-  const pointer = part.replaceAll('~1', '/').replaceAll('~0', '~');
-  try {
-    return decodeURIComponent(pointer);
-  } catch {
-    return pointer;
-  }
-}
-
-function unsupported(path: Path, reason: string): SchemaError {
-  return new SchemaError('unsupported', path, reason);
-}
-
-function invalid(path: Path, reason: string): SchemaError {
-  return new SchemaError('invalid', path, reason);
 }

@@ -9,23 +9,18 @@
  * most fall off at once.
  */
 import { RecentGrammars } from './grammar.ts';
-import type { Grammar, Terminal } from './grammar.ts';
+import type { Grammar } from './grammar.ts';
+import { BoundedMasks, TerminalMasks } from './terminal-masks.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Grammars whose states are kept; the least recently used are forgotten. */
 const keptGrammars = { countMax: 32, bytesMax: 64 * 2 ** 20 };
 /** States of one grammar that are kept: beyond it all are forgotten and made again as needed. */
 const statesMax = 4_000;
-/** Memory of masks that are kept, of terminals and of states each. */
-const maskBytesMax = 64 * 2 ** 20;
 /** Values that stand inside one another; what would go deeper is not let through. */
 const depthMax = 512;
 /** Steps that one byte may take: reached only where a schema's ways of reading multiply. */
 const stepsMax = 100_000;
-/** What a mask takes beside its contents. */
-const bookkeepingBytes = 128;
-/** Masks with fewer tokens are kept as lists. */
-const listedTokensMax = 256;
 
 /** The places to go on from, once what is being read is complete; innermost first. */
 interface Frames {
@@ -50,15 +45,6 @@ interface Scan {
   readonly terminal: number;
   readonly place: number;
   readonly frames: Frames;
-}
-
-/** The part of a mask that a place in a terminal decides by itself. */
-interface TerminalMask {
-  /** Tokens all of whose bytes are inside; as a list or as bits. */
-  readonly list: Int32Array | null;
-  readonly bits: Uint32Array | null;
-  /** Nodes of the vocabulary where the terminal may end and tokens go on. */
-  readonly exits: Int32Array;
 }
 
 /** A grammar's text can be read in too many ways at once. */
@@ -164,7 +150,9 @@ export class GrammarRun {
       ),
     );
     this.#walk = Array.from({ length: services.vocabulary.depthMax + 1 }, () => null);
-    this.start = this.#stateAt((draft) => this.#expand(draft, grammar.start, this.#bottom));
+    this.start = withoutTooManyWays(() =>
+      this.#stateAt((draft) => this.#expand(draft, grammar.start, this.#bottom)),
+    );
   }
 
   mask(state: State): Uint32Array {
@@ -355,78 +343,5 @@ class Draft {
 
   step(): void {
     if (++this.#steps > stepsMax) throw new TooManyWaysError();
-  }
-}
-
-/** Forgets all at once when it is full: what is in use comes back at the next step. */
-class BoundedMasks<Key> {
-  readonly #masks = new Map<Key, Uint32Array>();
-  #bytes = 0;
-
-  get(key: Key): Uint32Array | undefined {
-    return this.#masks.get(key);
-  }
-
-  set(key: Key, mask: Uint32Array): void {
-    if (this.#bytes + mask.byteLength > maskBytesMax) {
-      this.#masks.clear();
-      this.#bytes = 0;
-    }
-    this.#bytes += mask.byteLength;
-    this.#masks.set(key, mask);
-  }
-}
-
-/** The parts of masks that terminals decide by themselves. */
-class TerminalMasks {
-  readonly #vocabulary: Vocabulary;
-  readonly #masks = new Map<string, (TerminalMask | undefined)[]>();
-  #bytes = 0;
-
-  constructor(vocabulary: Vocabulary) {
-    this.#vocabulary = vocabulary;
-  }
-
-  at(terminal: Terminal, place: number): TerminalMask {
-    let places = this.#masks.get(terminal.key);
-    if (places === undefined) this.#masks.set(terminal.key, (places = []));
-    const known = places[place];
-    if (known !== undefined) return known;
-    const mask = this.#compute(terminal, place);
-    this.#bytes += bookkeepingBytes + mask.exits.byteLength;
-    this.#bytes += (mask.list ?? mask.bits ?? mask.exits).byteLength;
-    if (this.#bytes > maskBytesMax) {
-      this.#masks.clear();
-      this.#bytes = 0;
-    } else places[place] = mask;
-    return mask;
-  }
-
-  /** One pass over the vocabulary. */
-  #compute({ dfa }: Terminal, place: number): TerminalMask {
-    const { bytes, depths, ends, tokens, sameText, nodes, words } = this.#vocabulary;
-    const { next, classes, classOf, accepts } = dfa;
-    const places = new Int32Array(this.#vocabulary.depthMax + 1);
-    places[0] = place;
-    const found: number[] = [];
-    const exits: number[] = [];
-    for (let node = 0; node < nodes;) {
-      const depth = depths[node];
-      const reached = next[places[depth] * classes + classOf[bytes[node]]];
-      if (reached < 0) {
-        node = ends[node];
-        continue;
-      }
-      places[depth + 1] = reached;
-      for (let token = tokens[node]; token >= 0; token = sameText[token]) found.push(token);
-      if (accepts[reached] === 1 && ends[node] > node + 1) exits.push(node);
-      node++;
-    }
-    if (found.length <= listedTokensMax) {
-      return { list: Int32Array.from(found), bits: null, exits: Int32Array.from(exits) };
-    }
-    const bits = new Uint32Array(words);
-    for (const token of found) bits[token >>> 5] |= 1 << (token & 31);
-    return { list: null, bits, exits: Int32Array.from(exits) };
   }
 }

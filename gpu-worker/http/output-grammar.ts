@@ -5,7 +5,8 @@
 import { GrammarLimitError } from '../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
-import { JsonWriter, SchemaError, schemaBytesMax } from '../grammar/json-schema.ts';
+import { JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
+import { SchemaError } from '../grammar/schema-keywords.ts';
 import type { ResponseFormat, Tool } from '../protocol.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';

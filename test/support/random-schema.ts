@@ -97,6 +97,16 @@ const { schema } = fc.letrec<{ schema: Schema; object: Schema }>((tie) => ({
     fc.constantFrom<Schema>({ $ref: '#/$defs/node' }, { $ref: '#/$defs/leaf' }),
     fc.array(tie('schema'), { minLength: 1, maxLength: 3 }).map((anyOf): Schema => ({ anyOf })),
     fc
+      .tuple(stringSchema, numberSchema)
+      .map((oneOf): Schema => ({ oneOf: [...oneOf, { type: 'null' }] })),
+    fc.tuple(tie('schema'), tie('schema')).map((options): Schema => ({
+      oneOf: options.map((value, kind) => ({
+        type: 'object',
+        properties: { kind: { const: kind }, value },
+        required: ['kind'],
+      })),
+    })),
+    fc
       .tuple(
         tie('schema'),
         fc.record(

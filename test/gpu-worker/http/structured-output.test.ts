@@ -171,7 +171,7 @@ describe('response_format', () => {
     [{ type: 'number', multipleOf: 0.01 }, 'multipleOf', 'unsupported_parameter'],
     [{ type: 'array', uniqueItems: true }, 'uniqueItems', 'unsupported_parameter'],
     [{ type: 'array', prefixItems: [{}] }, 'prefixItems', 'unsupported_parameter'],
-    [{ oneOf: [{ type: 'string' }] }, 'oneOf', 'unsupported_parameter'],
+    [{ oneOf: [{ type: 'string' }, { const: 'a' }] }, 'oneOf', 'unsupported_parameter'],
     [{ not: {} }, 'not', 'unsupported_parameter'],
     [{ anyOf: [{ type: 'string' }], minLength: 2 }, 'minLength', 'unsupported_parameter'],
     [
