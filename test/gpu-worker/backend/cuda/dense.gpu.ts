@@ -1,6 +1,6 @@
 /**
  * Dense attention at the published models' head dimensions against the cpu backend: prefill with
- * expanded keys and values, alone and in a whole model beside absorbed rows.
+ * expanded keys and values, absorbed decode, and both in the batches of a whole model.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -48,6 +48,7 @@ interface Sequence {
 interface Inputs {
   readonly parts: readonly (Part & { readonly entries: Float32Array })[];
   readonly q: Float32Array;
+  readonly absorbedQ: Float32Array;
 }
 
 function bf16Floats(random: Random, count: number, factor: number): Float32Array {
@@ -65,11 +66,15 @@ function inputsOf(heads: number, sequences: readonly Sequence[], steep: number):
   let used = 0;
   const parts = sequences.map((sequence) => {
     const blockTable = blocks.slice(used, (used += blocksOf(sequence)));
-    const entries = bf16Floats(random, sequence.context * (latentDim + ropeDim), 0.3);
+    const entries = bf16Floats(random, sequence.context * (latentDim + ropeDim), 0.2);
     return { start: sequence.context - sequence.rows, rows: sequence.rows, blockTable, entries };
   });
   const rows = parts.reduce((sum, part) => sum + part.rows, 0);
-  return { parts, q: bf16Floats(random, rows * heads * (nopeDim + ropeDim), steep) };
+  return {
+    parts,
+    q: bf16Floats(random, rows * heads * (nopeDim + ropeDim), steep),
+    absorbedQ: bf16Floats(random, rows * heads * (latentDim + ropeDim), steep / 2),
+  };
 }
 
 class DenseCase {
@@ -80,6 +85,9 @@ class DenseCase {
   private readonly cache;
   private readonly q;
   private readonly out;
+  private readonly absorbedQ;
+  private readonly latent;
+  private readonly lse;
 
   constructor(tested: Tested, heads: number, inputs: Inputs) {
     this.tested = tested;
@@ -97,6 +105,9 @@ class DenseCase {
     for (const part of inputs.parts) this.write(part);
     this.q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
     this.out = backend.tensor(this.q.rows, heads * valueDim);
+    this.absorbedQ = tested.filled(inputs.absorbedQ, heads * (latentDim + ropeDim));
+    this.latent = backend.tensor(this.q.rows, heads * latentDim);
+    this.lse = backend.tensor(this.q.rows, heads, 'f32');
   }
 
   private write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
@@ -117,6 +128,17 @@ class DenseCase {
     const options = { heads: this.heads, scale, nopeDim, ropeDim, valueDim, firstRow };
     backend.attendExpanded(poison(this.out), this.q, this.cache, this.kvB, null, options);
     return backend.read(this.out, this.q.rows);
+  }
+
+  /** Of the first `rows` rows. */
+  absorbed(rows = this.q.rows): { out: Float32Array; lse: Float32Array } {
+    const { backend, poison } = this.tested;
+    const { cache, absorbedQ, latent, lse, heads } = this;
+    backend.beginStep(batchOf(this.inputs.parts));
+    poison(latent);
+    poison(lse);
+    backend.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
+    return { out: backend.read(latent, this.q.rows), lse: backend.read(lse, this.q.rows) };
   }
 }
 
@@ -206,6 +228,54 @@ for (const { name: format, numerics } of [
         }
       });
     }
+    await cuda.backend.close();
+    await cpu.backend.close();
+  }
+}
+
+const decodeCases: readonly { name: string; heads: number; contexts: readonly number[] }[] = [
+  { name: 'few tokens', heads: 128, contexts: [1, 63, 64, 65, 128] },
+  { name: 'a long context', heads: 128, contexts: [9000] },
+  { name: 'long and short contexts', heads: 64, contexts: [4097, 3, 2048, 2049, 1, 6000, 64] },
+];
+for (const { name: format, numerics } of [
+  { name: 'fp8', numerics: fp8Numerics },
+  { name: 'bf16', numerics: bf16Numerics },
+]) {
+  for (const { name, heads, contexts } of decodeCases) {
+    const label = `decode, ${format}, ${name}`;
+    if (!words.every((word) => label.includes(word))) continue;
+    const batch = contexts.map((context) => ({ context, rows: 1 }));
+    const inputs = inputsOf(heads, batch, 1);
+    const cuda = await openCudaTested(numerics, { rowsMax });
+    const cpu = await openTested(numerics, { rowsMax, threads: 8 });
+    const [mine, wanted] = [new DenseCase(cuda, heads, inputs), new DenseCase(cpu, heads, inputs)];
+    let actual: ReturnType<DenseCase['absorbed']> = {
+      out: new Float32Array(0),
+      lse: new Float32Array(0),
+    };
+    await test(`${label}: as the cpu backend`, () => {
+      actual = mine.absorbed();
+      const expected = wanted.absorbed();
+      expectClose(actual.out, expected.out, tensorCoreTolerance);
+      expectClose(actual.lse, expected.lse, tensorCoreTolerance);
+    });
+    await test(`${label}: the same bits twenty times`, () => {
+      for (let i = 0; i < 20; i++) {
+        const again = mine.absorbed();
+        expectSame(again.out, actual.out, `run ${i}`);
+        expectSame(again.lse, actual.lse, `the log-sum-exp of run ${i}`);
+      }
+    });
+    await test(`${label}: the same bits without the rows behind`, () => {
+      const rows = Math.ceil(contexts.length / 2);
+      const { out, lse } = mine.absorbed(rows);
+      const columns = heads * latentDim;
+      expectSame(out.slice(0, rows * columns), actual.out.slice(0, rows * columns), 'out');
+      expectSame(lse.slice(0, rows * heads), actual.lse.slice(0, rows * heads), 'log-sum-exp');
+      if (!out.slice(rows * columns).every(Number.isNaN))
+        throw new Error('rows behind were written');
+    });
     await cuda.backend.close();
     await cpu.backend.close();
   }
