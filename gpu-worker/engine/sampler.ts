@@ -76,11 +76,18 @@ function adjust(
   return scores;
 }
 
-/** Leaves NaN where it is: a row that is no distribution is not made one. */
+/**
+ * Takes infinity off what is not allowed, so that NaN and +Infinity stay or become NaN: a row that is
+ * no distribution is not made one.
+ */
 function ruleOut(scores: Float32Array, allowed: Uint32Array): void {
-  for (let token = 0; token < scores.length; token++) {
-    const isAllowed = ((allowed[token >>> 5] >>> (token & 31)) & 1) === 1;
-    if (!isAllowed && scores[token] === scores[token]) scores[token] = -Infinity;
+  for (let word = 0; word < allowed.length; word++) {
+    const bits = allowed[word];
+    if (bits === 0xffffffff) continue;
+    const end = Math.min(32 * word + 32, scores.length);
+    for (let token = 32 * word; token < end; token++) {
+      if (((bits >>> (token & 31)) & 1) === 0) scores[token] -= Infinity;
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { rowLogprobs } from '../../../gpu-worker/engine/logprobs.ts';
 import { uniform } from '../../../gpu-worker/engine/random.ts';
 import type { SamplingOptions } from '../../../gpu-worker/engine/request.ts';
@@ -276,4 +276,56 @@ test('logprobs stand huge logits and impossible tokens', () => {
   const { logprob, top } = rowLogprobs(row, { token: 1, topCount: 3 }) ?? { top: [] };
   expect(logprob).toBe(-Infinity);
   expect(top[0]).toEqual({ token: 0, logprob: expect.closeTo(0, 0) });
+});
+
+describe('with tokens that are not allowed', () => {
+  const size = 70;
+  const only = (...tokens: number[]): Uint32Array => {
+    const allowed = new Uint32Array(Math.ceil(size / 32));
+    for (const token of tokens) allowed[token >>> 5] |= 1 << (token & 31);
+    return allowed;
+  };
+  const sample = (
+    options: Partial<SamplingOptions>,
+    allowed: Uint32Array,
+    change: (row: Float32Array) => void = () => {},
+    unit = 0.5,
+  ): number | null => {
+    const row = Float32Array.from({ length: size }, (_, token) => token / 10);
+    change(row);
+    const all = { ...plainSampling, ...options };
+    const context = { history: null, allowed };
+    return sampleToken(row, all, context, () => unit, createSamplerScratch(size));
+  };
+
+  test('the best of the allowed is greedy’s choice', () => {
+    for (const tokens of [[0], [31], [32, 5], [69], [1, 63, 64]]) {
+      expect(sample({}, only(...tokens))).toBe(Math.max(...tokens));
+    }
+  });
+
+  test('no other is drawn, whatever is filtered and biased', () => {
+    const filters = [{}, { topK: 3 }, { topP: 0.5 }, { minP: 0.9 }, { topK: 60, topP: 0.99 }];
+    for (const filter of filters) {
+      const options = { ...filter, temperature: 2, logitBias: [[69, 100] as const] };
+      for (let unit = 0; unit < 1; unit += 0.01) {
+        expect([3, 40]).toContain(sample(options, only(3, 40), () => {}, unit));
+      }
+    }
+  });
+
+  test('all allowed is as if nothing were said', () => {
+    const all = new Uint32Array(3).fill(0xffffffff);
+    expect(sample({}, all)).toBe(69);
+  });
+
+  test('a row that is no distribution stays none, and where none is allowed there is none', () => {
+    for (const broken of [Number.NaN, Infinity]) {
+      for (const place of [3, 50]) {
+        expect(sample({}, only(3, 40), (row) => (row[place] = broken))).toBe(null);
+      }
+    }
+    expect(sample({}, only())).toBe(null);
+    expect(sample({ temperature: 1 }, only(4), (row) => (row[4] = -Infinity))).toBe(null);
+  });
 });
