@@ -54,7 +54,10 @@ export async function answerInference(
   ]);
 
   const tenant = services.tenant(key.tenant);
-  const admission = await tenant.admit(admitInput(order, { key, idempotency }));
+  const admitting = tenant.admit(admitInput(order, { key, idempotency }));
+  // Where a client leaves now, the home would otherwise end the request here and leave its hold open.
+  services.keepAlive(admitting.catch(() => {}));
+  const admission = await admitting;
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
   const headers = { 'x-request-id': requestId };
   if (admission.kind === 'replay') {

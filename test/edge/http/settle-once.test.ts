@@ -114,16 +114,19 @@ test.each(events.slice(0, 6))(
   async (event) => {
     const fault: StubFault = { kind: 'stall', event };
     edge = await startHarness({ balanceNanoUsd: balance, scripts: [{ ...script, fault }] });
+    const generated = Math.max(0, Math.min(event - 1, words.length));
     const leave = new AbortController();
-    setTimeout(() => leave.abort(), 40);
-    const response = await edge
+    const answer = edge
       .post('/v1/chat/completions', body(true), { signal: leave.signal })
       .catch(() => null);
+    const record = () => [...edge.worker.records.values()][0];
+    await expect.poll(() => record()?.output).toBe(generated);
+    leave.abort();
+    const response = await answer;
     if (response) await Promise.race([readAll(response), sleep(100)]);
     await edge.idle();
-    const [record] = edge.worker.records.values();
-    expect(record?.status).toBe('aborted');
-    await expectSettled(cost(Math.max(0, Math.min(event - 1, words.length))));
+    expect(record()?.status).toBe('aborted');
+    await expectSettled(cost(generated));
   },
 );
 
@@ -374,3 +377,22 @@ test.each([true, false])(
     await answer;
   },
 );
+
+test('a client that leaves while it is admitted is kept until its hold is settled', async () => {
+  edge = await startHarness({ scripts: [script] });
+  const { admit } = edge.tenant;
+  Object.assign(edge.tenant, {
+    admit: async (input: Parameters<typeof admit>[0]) => {
+      const admission = await admit(input);
+      await sleep(50);
+      return admission;
+    },
+  });
+  const leave = new AbortController();
+  const answer = edge.post('/v1/chat/completions', body(false), { signal: leave.signal });
+  await expect.poll(async () => (await edge.tenant.balance()).held).toBeGreaterThan(0);
+  leave.abort();
+  await edge.idle();
+  await expectSettled(0);
+  expect((await answer).status).toBe(499);
+});
