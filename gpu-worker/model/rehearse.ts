@@ -3,6 +3,7 @@
  * backend compiles or sizes at the first call of an op is then there before the first request.
  */
 import { blockTokens } from '../backend/backend.ts';
+import type { Batch } from '../backend/backend.ts';
 import type { Draw } from '../backend/draw.ts';
 import { expandedRowsMin } from './forward.ts';
 import type { Model } from './model.ts';
@@ -24,12 +25,16 @@ export function rehearse(model: Model): void {
       );
     }
   }
-  const sequences = Math.min(rowsMax, limits.logitRowsMax);
-  model.forward(together({ sequences, position: contextLength - 1, blocks }));
+  const decoding = { sequences: Math.min(rowsMax, limits.logitRowsMax), rows: 1 };
+  const prefilling = { sequences: Math.floor(rowsMax / expandedRowsMin), rows: expandedRowsMin };
+  for (const { sequences, rows } of [decoding, prefilling]) {
+    if (sequences === 0 || rows > contextLength) continue;
+    model.forward(together(sequences, chunk({ start: contextLength - rows, rows, blocks })));
+  }
 }
 
 /** Rows of one sequence. Where the caches are shorter than its context, blocks stand in several places. */
-function chunk({ start, rows, blocks }: { start: number; rows: number; blocks: number }) {
+function chunk({ start, rows, blocks }: { start: number; rows: number; blocks: number }): Batch {
   const positions = Int32Array.from({ length: rows }, (_, i) => start + i);
   const table = Int32Array.from(
     { length: Math.ceil((start + rows) / blockTokens) },
@@ -44,16 +49,17 @@ function chunk({ start, rows, blocks }: { start: number; rows: number; blocks: n
   };
 }
 
-/** A row of each of some sequences, all at the same position of the same blocks. */
-function together(size: { sequences: number; position: number; blocks: number }) {
-  const { sequences, position, blocks } = size;
-  const [table = new Int32Array()] = chunk({ start: position, rows: 1, blocks }).blockTables;
+/** The same rows for each of some sequences, all over the same blocks. */
+function together(sequences: number, batch: Batch): Batch {
+  const rows = batch.tokens.length;
+  const repeated = (column: Int32Array): Int32Array =>
+    Int32Array.from({ length: sequences * rows }, (_, i) => column[i % rows] ?? 0);
   return {
-    tokens: new Int32Array(sequences),
-    positions: new Int32Array(sequences).fill(position),
-    slots: new Int32Array(sequences).fill(slotOf(table, position)),
-    sequences: Int32Array.from({ length: sequences }, (_, i) => i),
-    blockTables: Array.from({ length: sequences }, () => table),
+    tokens: repeated(batch.tokens),
+    positions: repeated(batch.positions),
+    slots: repeated(batch.slots),
+    sequences: Int32Array.from({ length: sequences * rows }, (_, i) => Math.floor(i / rows)),
+    blockTables: Array.from({ length: sequences }, () => batch.blockTables[0] ?? new Int32Array()),
   };
 }
 
