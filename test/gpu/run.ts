@@ -13,6 +13,7 @@ import { fileURLToPath } from 'node:url';
 const folder = fileURLToPath(new URL('../gpu-worker/backend/cuda/', import.meta.url));
 const suffix = '.gpu.ts';
 const partMsMax = 240_000;
+const sanitizedMsMax = 480_000;
 /** The part with the published widths reaches every kernel made for them, and the plain ones. */
 const sanitizedParts = ['widths', 'sampling'];
 const sanitizerFolder = '/usr/local/cuda/bin';
@@ -54,12 +55,13 @@ function succeeds(command: string, args: readonly string[]): boolean {
   const path = `${process.env['PATH'] ?? ''}${delimiter}${sanitizerFolder}`;
   const small = isSanitizer ? { PATH: path, SIFT_GPU_SMALL: '1' } : {};
   const env = { ...process.env, ...small };
+  const msMax = isSanitizer ? sanitizedMsMax : partMsMax;
   const { status, error, signal } = spawnSync(command, args, {
     stdio: 'inherit',
-    timeout: partMsMax,
+    timeout: msMax,
     env,
   });
   if (error !== undefined) console.log(`${command}: ${error.message}`);
-  else if (signal !== null) console.log(`ended by ${signal} after at most ${partMsMax / 1000} s`);
+  else if (signal !== null) console.log(`ended by ${signal} after at most ${msMax / 1000} s`);
   return status === 0;
 }
