@@ -11,6 +11,8 @@ import type { LibraryCall } from './launch-queue.ts';
 import { loadLibrary } from './libraries.ts';
 
 const workspaceBytes = 32 * 2 ** 20;
+/** Fewest rows for which it is asked. */
+const rowsMin = 129;
 /** Rows that algorithms are chosen for: the same one for any number of rows. */
 const nominalRows = 4096;
 /** Bytes of cublasLtMatmulHeuristicResult_t, which begins with the algorithm. */
@@ -26,6 +28,7 @@ const signatures = {
   MatmulDescDestroy: 'uint64_t',
   MatmulDescSetAttribute: 'uint64_t, int, void*, uint64_t',
   MatrixLayoutCreate: '_Out_ uint64_t*, int, uint64_t, uint64_t, int64_t',
+  MatrixLayoutSetAttribute: 'uint64_t, int, void*, uint64_t',
   MatrixLayoutDestroy: 'uint64_t',
   MatmulPreferenceCreate: '_Out_ uint64_t*',
   MatmulPreferenceDestroy: 'uint64_t',
@@ -48,6 +51,7 @@ const descAttribute = {
   bScaleMode: 32,
 } as const;
 const scaleMode = { vec128: 4, block128x128: 5 } as const;
+const layoutColumns = 3;
 const preferenceAttribute = { workspaceBytes: 1, reductionSchemes: 3 } as const;
 const invalidValue = 7;
 const notSupported = 15;
@@ -63,7 +67,7 @@ export interface MatmulShape {
   readonly outFormat: DtypeCode;
 }
 
-/** One product, ready to run: arguments are the addresses of w, x, out, and both scales. */
+/** A product of a weight's shape: arguments are the addresses of w, x, out, of both scales, and rows. */
 type Matmul = LibraryCall;
 
 export class CublasLt {
@@ -96,11 +100,12 @@ export class CublasLt {
 
   /** The product as a call for the launch queue, or null if the library does not compute it. */
   matmul(shape: MatmulShape): Matmul | null {
-    const { fp8, rows, outputs, inputs, xStride, outStride, outFormat } = shape;
-    const key = [fp8, rows, outputs, inputs, xStride, outStride, outFormat].join(' ');
+    if (!this.#fits(shape)) return null;
+    const { fp8, outputs, inputs, xStride, outStride, outFormat } = shape;
+    const key = [fp8, outputs, inputs, xStride, outStride, outFormat].join(' ');
     const known = this.#matmuls.get(key);
     if (known !== undefined) return known;
-    const made = this.#fits(shape) ? this.#makeMatmul(shape) : null;
+    const made = this.#makeMatmul(shape);
     this.#matmuls.set(key, made);
     return made;
   }
@@ -108,7 +113,7 @@ export class CublasLt {
   /** Pieces of 16 bytes, and scales that lie as the library reads them: four groups at a time. */
   #fits({ fp8, rows, outputs, inputs, xStride, outStride }: MatmulShape): boolean {
     const aligned = outputs % 16 === 0 && inputs % 16 === 0 && xStride % 16 === 0;
-    if (!aligned || outStride % 8 !== 0) return false;
+    if (!aligned || outStride % 8 !== 0 || rows < rowsMin) return false;
     return !fp8 || (this.version >= blockScalesVersion && inputs % 512 === 0 && rows % 4 === 0);
   }
 
@@ -117,15 +122,18 @@ export class CublasLt {
     if (algorithm === null) return null;
     const { desc, layouts } = this.#describe(shape);
     const [one, zero] = [Float32Array.of(1), Float32Array.of(0)];
-    const name = `cuBLASLt's ${shape.rows} x ${shape.inputs} by ${shape.outputs}`;
     return {
-      name,
-      run: ([w = 0, x = 0, out = 0, wScales = 0, xScales = 0]) => {
+      name: `cuBLASLt's product with ${shape.outputs} x ${shape.inputs}`,
+      run: ([w = 0, x = 0, out = 0, wScales = 0, xScales = 0, rows = 0]) => {
         if (shape.fp8) {
           this.#describeBy(desc, descAttribute.aScale, BigUint64Array.of(BigInt(wScales)));
           this.#describeBy(desc, descAttribute.bScale, BigUint64Array.of(BigInt(xScales)));
         }
         const [a, b, d] = layouts;
+        const columns = BigUint64Array.of(BigInt(rows));
+        for (const layout of [b, d]) {
+          this.#call('MatrixLayoutSetAttribute', [layout, layoutColumns, columns, 8]);
+        }
         const { stream } = this.#device;
         const operands = [w, a, x, b, zero, out, d, out, d];
         const room = [algorithm, this.#workspace, workspaceBytes, stream];

@@ -34,6 +34,7 @@ import type {
 import type { Draw } from '../draw.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
+import { CublasLt } from './cublaslt.ts';
 import { Device } from './device.ts';
 import {
   CudaRouting,
@@ -44,6 +45,7 @@ import {
   elementBytes,
   own,
 } from './handles.ts';
+import { CudaMissing } from './libraries.ts';
 import { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
 import { Mixture } from './mixture.ts';
@@ -63,6 +65,12 @@ export interface CudaBackendOptions {
   readonly graphs?: boolean;
   /** Whether tensor core kernels are used where they fit; yes unless told otherwise. */
   readonly matrixUnit?: boolean;
+  /**
+   * Whether cuBLASLt computes products of many rows, if it is installed; SIFT_CUBLASLT=1 if not told.
+   * No is the default: its sums have another order than those of few rows, so that a row's bits would
+   * depend on what else is in the step.
+   */
+  readonly cublasLt?: boolean;
   /** Tokens whose keys and values are expanded at a time, whole 128; by memory unless given. */
   readonly expandedTokens?: number;
 }
@@ -87,9 +95,22 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
     activationBytes: bf16 ? 2 : 4,
     defines,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
+    library:
+      (options.cublasLt ?? process.env['SIFT_CUBLASLT'] === '1') ? openLibrary(device) : null,
     matrixUnit: options.matrixUnit ?? true,
   };
   return new CudaBackend(machine, options.expandedTokens ?? null);
+}
+
+/** Our own kernels stand in for a library that is not there. */
+function openLibrary(device: Device): CublasLt | null {
+  try {
+    return new CublasLt(device);
+  } catch (cause) {
+    if (!(cause instanceof CudaMissing)) throw cause;
+    process.emitWarning(`${cause.message}; products use the kernels of this project instead`);
+    return null;
+  }
 }
 
 export class CudaBackend implements Backend {
@@ -416,6 +437,7 @@ export class CudaBackend implements Backend {
   }
 
   close(): Promise<void> {
+    this.machine.library?.close();
     this.machine.device.close();
     return Promise.resolve();
   }

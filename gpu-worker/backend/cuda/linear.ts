@@ -302,7 +302,7 @@ export class Linear {
     const { gate, down, count } = experts;
     const onUnit = [gate, down].every((table) => this.#expertsOnMatrixUnit(table));
     if (!onUnit) return plainTileRows;
-    return fewTileRows.find((rows) => rows <= 64 && rows * count >= 2 * slots) ?? manyTileRows;
+    return fewTileRows.find((rows) => rows * count >= 2 * slots) ?? manyTileRows;
   }
 
   #expertsOnMatrixUnit({ map, scales, dtype }: ExpertTable): boolean {
@@ -333,6 +333,7 @@ export class Linear {
     const { device, defines: activations } = this.#machine;
     const { rows, batching = alone, grouping } = options;
     const { outputs, inputs } = weight;
+    if (this.#multiplyByLibrary(x, weight, out, options)) return;
     const plan = this.#onMatrixUnit(x, weight, batching)
       ? planProduct(
           {
@@ -371,6 +372,34 @@ export class Linear {
       grouping?.map?.map ?? this.#maps.of(weightMap(weight, batching.count), weightBoxRows);
     const { program, name, defines } = plan.kernel;
     device.launch(device.kernel(program, name, defines), plan, [...slots, xMap, wMap]);
+  }
+
+  /** Queues the product for cuBLASLt, if it is to be used and has it. */
+  #multiplyByLibrary(
+    x: Input,
+    weight: Weight,
+    out: Output,
+    options: { rows: number; batching?: Batching; grouping?: Grouping },
+  ): boolean {
+    const { device, library } = this.#machine;
+    const { rows, batching = alone, grouping } = options;
+    const single = grouping === undefined && batching.count === 1;
+    if (library === null || !single || !this.#onMatrixUnit(x, weight, batching)) return false;
+    // The library takes the scales of a group to end with the last row.
+    if (x.scales !== 0 && x.scaleStride !== rows) return false;
+    const { outputs, inputs } = weight;
+    const call = library.matmul({
+      fp8: x.format === dtypeCode.F8_E4M3,
+      rows,
+      outputs,
+      inputs,
+      xStride: x.stride,
+      outStride: out.stride,
+      outFormat: out.format,
+    });
+    if (call === null) return false;
+    device.queue.pushCall(call, [weight.at, x.at, out.at, weight.scales, x.scales, rows]);
+    return true;
   }
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {

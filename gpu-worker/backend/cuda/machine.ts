@@ -1,5 +1,6 @@
 /** What the ops of the CUDA backend work with. */
 import type { Numerics } from '../backend.ts';
+import type { CublasLt } from './cublaslt.ts';
 import type { Device } from './device.ts';
 import type { DtypeCode } from './handles.ts';
 import type { Step } from './step.ts';
@@ -15,6 +16,8 @@ export interface Machine {
   readonly defines: { readonly kBf16: 0 | 1 };
   /** 1 if scales are powers of two: the kernels' `power_of_two`. */
   readonly powerOfTwo: 0 | 1;
+  /** cuBLASLt for products of many rows; null: our own kernels compute them all. */
+  readonly library: CublasLt | null;
   /** Whether the tensor core kernels are used where they fit; off to test the plain ones. */
   readonly matrixUnit: boolean;
 }

@@ -18,6 +18,7 @@ export async function openCudaTested(
   options: {
     rowsMax?: number;
     matrixUnit?: boolean;
+    cublasLt?: boolean;
     graphs?: boolean;
     expandedTokens?: number;
   } = {},
