@@ -1,3 +1,4 @@
+import type { AbsorbedKv } from '../../gpu-worker/backend/backend.ts';
 import { CublasLt } from '../../gpu-worker/backend/cuda/cublaslt.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaMatrix, dtypeCode, elementBytes } from '../../gpu-worker/backend/cuda/handles.ts';
@@ -24,8 +25,19 @@ const perToken = 8;
 const headDim = 128;
 /** Weights that a measurement goes round, so that none of them is read from L2. */
 const rotatedBytes = 256 * 2 ** 20;
-/** Most products in one measurement. */
-const rotatedMax = 64;
+/** Products of few rows in one measurement, so that what a list costs to start does not count. */
+const fewCalls = 256;
+
+function callsOf(rows: number, copies: number): number {
+  return rows <= 128 ? Math.max(fewCalls, copies) : copies;
+}
+
+/** The matrices again and again until there are `count`. */
+function rotate(matrices: readonly CudaMatrix[], count: number): CudaMatrix[] {
+  return Array.from({ length: count }, (_, i) => matrices[i % matrices.length]).filter(
+    (matrix) => matrix !== undefined,
+  );
+}
 
 function randomMatrix(
   backend: CudaBackend,
@@ -66,18 +78,20 @@ export async function products(): Promise<void> {
   for (const dtype of ['F8_E4M3', 'BF16'] as const) {
     for (const { name, inputs, outputs, rowCounts } of shapes) {
       const weightBytes = inputs * outputs * elementBytes[dtypeCode[dtype]];
-      const copies = Math.min(Math.ceil(rotatedBytes / weightBytes) + 1, rotatedMax);
-      const matrices = Array.from({ length: copies }, () =>
+      const copies = Math.ceil(rotatedBytes / weightBytes) + 1;
+      const copiesOfOne = Array.from({ length: copies }, () =>
         randomMatrix(backend, { name, inputs, outputs }, dtype),
       );
       for (const rows of rowCounts) {
+        const calls = callsOf(rows, copies);
+        const matrices = rotate(copiesOfOne, calls);
         const x = randomTensor(backend, rows, inputs);
         const out = randomTensor(backend, rows, outputs);
         const whole = measure(backend, () => {
           for (const matrix of matrices) backend.linear(out, x, matrix, rows);
         });
         const alone = multiplyAlone(backend, matrices, { x, out, rows });
-        const ms = alone / copies;
+        const ms = alone / calls;
         const byLibrary = multiplyByLibrary(backend, library, matrices, { x, out, rows });
         record(
           backend,
@@ -85,8 +99,8 @@ export async function products(): Promise<void> {
           { name, dtype, rows, inputs, outputs },
           {
             ms,
-            withQuantisationMs: whole / copies,
-            cublasLtMs: byLibrary / copies,
+            withQuantisationMs: whole / calls,
+            ...(Number.isNaN(byLibrary) ? {} : { cublasLtMs: byLibrary / calls }),
             teraflops: (2 * rows * inputs * outputs) / ms / 1e9,
             ...shares(ms, weightBytes),
           },
@@ -131,7 +145,8 @@ function multiplyByLibrary(
   device.synchronize();
   return measure(backend, () => {
     for (const matrix of matrices) {
-      device.queue.pushCall(matmul, [matrix.at, input.at, out.at, matrix.scales, input.scales]);
+      const { at, scales } = matrix;
+      device.queue.pushCall(matmul, [at, input.at, out.at, scales, input.scales, rows]);
     }
   });
 }
@@ -169,7 +184,11 @@ export async function perHead(): Promise<void> {
   const outputs = heads * 2 * headDim;
   const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
   const source = { name: 'kv_b', dtype: 'BF16', shape: [outputs, latentDim], bytes, scales: null };
-  const kv = backend.absorb({ ...source, dtype: 'BF16' }, { heads, nopeDim: 128, valueDim: 128 });
+  const shape = { heads, nopeDim: headDim, valueDim: headDim };
+  const copies = 8;
+  const kvs = Array.from({ length: copies }, () =>
+    backend.absorb({ ...source, dtype: 'BF16' }, shape),
+  );
   const weightBytes = heads * headDim * latentDim * 2;
   for (const rows of [1, 32, 128, 4096]) {
     const q = randomTensor(backend, rows, heads * (headDim + ropeDim));
@@ -178,14 +197,15 @@ export async function perHead(): Promise<void> {
     const lowered = randomTensor(backend, rows, heads * headDim);
     const operations = 2 * rows * heads * headDim * latentDim;
     for (const [name, run] of [
-      ['toLatent', () => backend.toLatent(lifted, q, kv, rows)],
-      ['fromLatent', () => backend.fromLatent(lowered, attended, kv, rows)],
+      ['toLatent', (kv: AbsorbedKv) => backend.toLatent(lifted, q, kv, rows)],
+      ['fromLatent', (kv: AbsorbedKv) => backend.fromLatent(lowered, attended, kv, rows)],
     ] as const) {
-      // Four at a time: a list of launches this short is worth a graph only then.
+      const rounds = rows <= 128 ? 16 : 1;
       const ms =
         measure(backend, () => {
-          for (let i = 0; i < 4; i++) run();
-        }) / 4;
+          for (let i = 0; i < rounds; i++) for (const kv of kvs) run(kv);
+        }) /
+        (rounds * copies);
       const figures = { ms, teraflops: operations / ms / 1e9, ...shares(ms, weightBytes) };
       record(backend, 'gpu-per-head', { name, rows, heads, headDim, latentDim }, figures);
     }
@@ -222,7 +242,13 @@ export async function grouped(): Promise<void> {
       const x = randomTensor(backend, rows, hidden);
       const shared = randomTensor(backend, rows, hidden);
       const out = backend.tensor(rows, hidden);
-      const ms = measure(backend, () => backend.mixExperts(out, x, shared, routing, experts, rows));
+      const rounds = rows === 1 ? 8 : 1;
+      const ms =
+        measure(backend, () => {
+          for (let i = 0; i < rounds; i++) {
+            backend.mixExperts(out, x, shared, routing, experts, rows);
+          }
+        }) / rounds;
       const operations = 2 * rows * perToken * 3 * hidden * expertInner;
       record(
         backend,

@@ -4,16 +4,27 @@
  * the same bits whatever the choice (kernels/sm90-gemm.md).
  */
 
-/** Rows of a tile of sm90-gemm.cu, of gemm-f32.cu, and what sm90-gemm-few.cu may have. */
-export const manyTileRows = 128;
+/** Rows of a tile of experts' products in sm90-gemm.cu, of gemm-f32.cu, and of sm90-gemm-few.cu. */
+export const manyTileRows = 192;
 export const plainTileRows = 64;
-export const fewTileRows = [8, 16, 32, 64, 128] as const;
-const fewRowsMax = 128;
+export const fewTileRows = [8, 16, 32, 64] as const;
+const fewRowsMax = 64;
+/** Tiles of sm90-gemm.cu: warpgroups of 64 rows, outputs, and buffers that fit shared memory. */
+const tile64 = { kGroups: 2, kColumns: 64, stages: 8 };
+const tile128 = { kGroups: 2, kColumns: 128, stages: 6 };
+const tile256 = { kGroups: 2, kColumns: 256, stages: 4 };
+const tall128 = { kGroups: 3, kColumns: 128, stages: 5 };
+/**
+ * Cycles of a multiprocessor: of its matrix unit for a row by an output of a stage, of what reaches it
+ * of memory for a row or an output, of a tile beside its stages.
+ */
+const cycles = { product: 1 / 32, row: 128 / 42, tile: 1500 };
 /** Bytes of inputs in a stage, of a row of a box. */
 const stageBytes = 128;
 /** Outputs of a warpgroup of sm90-gemm-few.cu. */
 const fewOutputs = 64;
-/** Blocks that a weight should give sm90-gemm-few.cu, so that enough copies are in flight. */
+/** Blocks of sm90-gemm-few.cu that keep enough copies in flight; a weight that has fewer is split. */
+const wholeBlocks = 112;
 const fewBlocks = 192;
 const runsMax = 8;
 
@@ -43,32 +54,56 @@ export interface ProductPlan {
 
 export function planProduct(shape: ProductShape, multiprocessors: number): ProductPlan {
   const { rows, grouped } = shape;
-  const few = (grouped?.tileRows ?? rows) <= fewRowsMax && grouped?.tileRows !== manyTileRows;
+  // A narrow weight gives sm90-gemm.cu too few tiles: two tiles of few rows are sooner done.
+  const most = runsOf(shape) >= 4 ? 2 * fewRowsMax : fewRowsMax;
+  const few = (grouped?.tileRows ?? rows) <= most;
   return few ? planFew(shape) : planMany(shape, multiprocessors);
 }
 
 function planMany(shape: ProductShape, multiprocessors: number): ProductPlan {
   const { fp8, rows, outputs, batches, grouped } = shape;
   const kSplit = runsOf(shape);
-  // Narrow tiles where wide ones would leave multiprocessors idle; wide ones where registers allow.
-  const kColumns = outputs <= 640 ? 64 : fp8 || kSplit > 1 ? 128 : 256;
-  const rowTiles = grouped?.tilesMax ?? Math.ceil(rows / manyTileRows);
-  const stages = { 64: 8, 128: 6, 256: 4 }[kColumns];
-  const items = rowTiles * Math.ceil(outputs / (2 * kColumns)) * batches;
-  const scaleBytes = fp8 ? manyTileRows * 4 + 16 : 0;
+  const clusters = Math.floor(multiprocessors / 2);
+  const plans = manyTiles(shape, kSplit).map((tile) => {
+    const { kGroups, kColumns } = tile;
+    const rowTiles = grouped?.tilesMax ?? Math.ceil(rows / (64 * kGroups));
+    const items = rowTiles * Math.ceil(outputs / (2 * kColumns)) * batches;
+    const tileRows = 64 * kGroups;
+    const { product, row } = cycles;
+    const stage = Math.max(tileRows * kColumns * product, (tileRows + kColumns) * row);
+    const cost = Math.ceil(items / clusters) * (stagesOf(shape) * stage + cycles.tile);
+    return { ...tile, rowTiles, items, cost };
+  });
+  const plan = plans.reduce((best, other) => (other.cost < best.cost ? other : best));
+  const { kGroups, kColumns, stages, rowTiles, items } = plan;
+  const tileRows = 64 * kGroups;
+  const scaleBytes = fp8 ? tileRows * 4 + 32 : 0;
   return {
     kernel: {
       program: 'sm90Gemm',
       name: 'sm90_gemm',
-      defines: { kFp8: fp8 ? 1 : 0, kColumns, kSplit },
+      defines: { kFp8: fp8 ? 1 : 0, kColumns, kSplit, kGroups },
     },
     // Clusters of two blocks take item after item.
-    grid: [2 * Math.min(items, Math.floor(multiprocessors / 2)), 1, 1],
-    threads: 384,
-    sharedBytes: stages * ((manyTileRows + kColumns) * stageBytes + scaleBytes + 16),
+    grid: [2 * Math.min(items, clusters), 1, 1],
+    threads: 128 * (kGroups + 1),
+    sharedBytes:
+      stages * ((tileRows + kColumns) * stageBytes + scaleBytes + 16) + outBytes(kGroups),
     rowTiles,
-    boxRows: 64,
+    boxRows: tileRows / 2,
   };
+}
+
+/** What warps take sums to memory through, from a multiple of 128 bytes on. */
+function outBytes(groups: number): number {
+  return 128 + groups * 4 * 1024;
+}
+
+/** The tiles that registers allow: sums of e4m3 have parts beside, and so have sums of runs. */
+function manyTiles({ fp8, grouped }: ProductShape, kSplit: number) {
+  if (grouped !== null) return [tall128];
+  if (kSplit > 1) return [tile128, tile64];
+  return fp8 ? [tall128, tile128, tile64] : [tile256, tile128, tile64];
 }
 
 function planFew(shape: ProductShape): ProductPlan {
@@ -76,29 +111,35 @@ function planFew(shape: ProductShape): ProductPlan {
   const kSplit = runsOf(shape);
   const wanted = grouped?.tileRows ?? rows;
   const kTileRows = fewTileRows.find((most) => wanted <= most) ?? fewRowsMax;
-  const groups = kTileRows >= 64 ? 2 : 1;
+  // A block of two warpgroups reads x half as often, if there are blocks enough.
+  const kGroups = kTileRows === 64 && outputs >= 2 * fewOutputs * wholeBlocks ? 2 : 1;
   const rowTiles = grouped?.tilesMax ?? Math.ceil(rows / kTileRows);
-  const stages = { 8: 8, 16: 7, 32: 6, 64: 4, 128: 6 }[kTileRows];
-  const scaleBytes = fp8 ? kTileRows * 4 + 16 : 0;
+  const stages = { 8: 8, 16: 7, 32: 6, 64: 4 }[kTileRows];
+  const scaleBytes = fp8 ? kTileRows * 4 + 32 : 0;
   return {
     kernel: {
       program: 'sm90GemmFew',
       name: 'sm90_gemm_few',
-      defines: { kFp8: fp8 ? 1 : 0, kTileRows, kSplit },
+      defines: { kFp8: fp8 ? 1 : 0, kTileRows, kSplit, kGroups },
     },
-    grid: [Math.ceil(outputs / (fewOutputs * groups)) * kSplit, rowTiles, batches],
-    threads: 128 * groups + 32,
-    sharedBytes: stages * ((fewOutputs * groups + kTileRows) * stageBytes + scaleBytes + 16),
+    grid: [Math.ceil(outputs / (fewOutputs * kGroups)) * kSplit, rowTiles, batches],
+    threads: 128 * kGroups + 32,
+    sharedBytes: stages * ((fewOutputs * kGroups + kTileRows) * stageBytes + scaleBytes + 16),
     rowTiles,
     boxRows: kTileRows,
   };
 }
 
+function stagesOf({ fp8, inputs }: ProductShape): number {
+  return Math.ceil((inputs * (fp8 ? 1 : 2)) / stageBytes);
+}
+
 /** Runs of inputs that are summed apart: of the weight's shape alone, never of the rows. */
-function runsOf({ fp8, outputs, inputs, batches, grouped }: ProductShape): number {
-  if (batches > 1 || grouped !== null) return 1;
-  const stages = Math.ceil((inputs * (fp8 ? 1 : 2)) / stageBytes);
+function runsOf(shape: ProductShape): number {
+  const { outputs, batches, grouped } = shape;
   const blocks = Math.ceil(outputs / fewOutputs);
+  if (batches > 1 || grouped !== null || blocks >= wholeBlocks) return 1;
+  const stages = stagesOf(shape);
   let runs = 1;
   while (runs < runsMax && runs * blocks < fewBlocks && stages >= 4 * runs) runs *= 2;
   return runs;

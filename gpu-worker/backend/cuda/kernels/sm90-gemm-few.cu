@@ -10,13 +10,15 @@
 #define kFp8 1
 #define kTileRows 8
 #define kSplit 1
+#define kGroups 1
 #endif
-#define kGroups (kTileRows >= 64 ? 2 : 1)
 #define kOutputs (64 * kGroups)
 #define kThreads (128 * kGroups + 32)
-#define kStages (kTileRows == 8 ? 8 : kTileRows == 16 ? 7 : kTileRows == 64 ? 4 : 6)
+#define kStages (kTileRows == 8 ? 8 : kTileRows == 16 ? 7 : kTileRows == 32 ? 6 : 4)
 #define kStageBytes ((kOutputs + kTileRows) * 128)
-#define kScaleBytes (kFp8 ? kTileRows * 4 + 16 : 0)
+/** As in sm90-gemm.cu. */
+#define kRowScaleBytes (kTileRows * 4 + 16)
+#define kScaleBytes (kFp8 ? kRowScaleBytes + 16 : 0)
 #define kStageInputs (kFp8 ? 128 : 64)
 #define kBarriers (kStages * (kStageBytes + kScaleBytes))
 /** Of a row's sums, in floats: a quad's stores meet in no bank. */
@@ -38,6 +40,9 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
   int rank = kSplit > 1 ? blockIdx.x % kSplit : 0;
   i64 column = (i64)(blockIdx.x / kSplit) * kOutputs;
   int stages_total = (int)((a.inputs + kStageInputs - 1) / kStageInputs);
+  // A block's outputs have one block of scales: 128 outputs at most, and they begin at such a block or
+  // at its middle.
+  const float* w_scales = tile.w_scales + (column / kScaleGroup) * stages_total;
   int run = (stages_total + kSplit - 1) / kSplit;
   int first = min(rank * run, stages_total), last = min(first + run, stages_total);
   if (t == 0) {
@@ -66,8 +71,10 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
         }
         copy_box(to + kOutputs * 128, &a.x_map, barrier, s * kStageInputs, batch, (int)tile.row);
 #if kFp8
-        copy_bulk(base + kStages * kStageBytes + stage * kScaleBytes,
-                  a.x_scales + s * a.x_scale_stride + (tile.row & ~3ll), kScaleBytes, barrier);
+        u32 scales = base + kStages * kStageBytes + stage * kScaleBytes;
+        const float* x_scales = a.x_scales + s * a.x_scale_stride + (tile.row & ~3ll);
+        copy_bulk(scales, x_scales, kRowScaleBytes, barrier);
+        copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(w_scales + s) & ~15ull), 16, barrier);
 #endif
       }
     }
@@ -77,10 +84,7 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
 #pragma unroll
     for (int i = 0; i < kTileRows / 2; i++) total[i] = 0.f;
 #if kFp8
-    const float* w_scale = tile.w_scales + ((column + group * 64) / kScaleGroup) * stages_total;
-    if (column + group * 64 >= a.outputs) w_scale = tile.w_scales;
-    float next_scale = first < last ? w_scale[first] : 0.f;
-    int scale_at = (int)(tile.row & 3) + (lane & 3) * 2;
+    int row_scale = (int)(tile.row & 3) + (lane & 3) * 2, w_scale = (int)((u64)w_scales >> 2);
 #endif
     for (int s = first; s < last; s++) {
       int stage = (s - first) % kStages;
@@ -93,13 +97,12 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
 #pragma unroll
       for (int k = 0; k < 4; k++) multiply_e4m3(part, wd + 2 * k, xd + 2 * k, k > 0);
       wgmma_commit();
-      const float* x_scale = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
-      float scale = next_scale;
-      next_scale = w_scale[min(s + 1, stages_total - 1)];
+      const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
+      float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)];
       wgmma_wait<0>();
 #pragma unroll
       for (int i = 0; i < kTileRows / 2; i += 4) {
-        float scale0 = x_scale[scale_at + 2 * i] * scale, scale1 = x_scale[scale_at + 2 * i + 1] * scale;
+        float scale0 = scales[row_scale + 2 * i] * scale, scale1 = scales[row_scale + 2 * i + 1] * scale;
         total[i] = fmaf(part[i], scale0, total[i]);
         total[i + 1] = fmaf(part[i + 1], scale1, total[i + 1]);
         total[i + 2] = fmaf(part[i + 2], scale0, total[i + 2]);

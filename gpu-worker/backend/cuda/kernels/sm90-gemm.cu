@@ -2,10 +2,11 @@
 // of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums (engine-spec 3.2).
 // The sums and the ladder of versions: sm90-gemm.md.
 //
-// 384 threads, one block per multiprocessor that takes tile after tile. A producer thread feeds
-// kStages buffers of 128 bytes of inputs for 128 rows of x and kColumns outputs of W through the copy
-// engine; two consumer warpgroups multiply 64 rows each. A cluster of two blocks works on two
-// neighbouring tiles of outputs: each block copies half of the rows of x into both.
+// One block per multiprocessor takes tile after tile. A producer thread feeds kStages buffers of 128
+// bytes of inputs for kRows rows of x and kColumns outputs of W through the copy engine; kGroups
+// consumer warpgroups multiply 64 rows each, in e4m3 by turns: one scales its sums while the matrix
+// unit is another's. A cluster of two blocks works on two neighbouring tiles of outputs: each block
+// copies half of the rows of x into both.
 //
 // Every output sums its inputs in one order whatever the tile: kSplit runs of stages, each from zero,
 // then the runs in order. sm90-gemm-few.cu sums in the same order, so that a row has the same bits in
@@ -15,115 +16,147 @@
 #define kFp8 1
 #define kColumns 128
 #define kSplit 1
+#define kGroups 2
 #endif
-#define kRows 128
-#define kStages (kColumns == 256 ? 4 : 6)
+#define kRows (64 * kGroups)
+#define kThreads (128 * (kGroups + 1))
+#define kStages (kColumns == 256 ? 4 : kColumns == 64 ? 8 : kGroups == 3 ? 5 : 6)
 #define kBoxRows 64
 #define kBoxBytes (kBoxRows * 128)
 #define kStageBytes ((kRows + kColumns) * 128)
-/** Row scales of a stage begin at a multiple of 16 bytes at or before the tile's first row. */
-#define kScaleBytes (kFp8 ? kRows * 4 + 16 : 0)
+/** Scales of a stage: of the rows, and of the weight's block, each from 16 whole bytes on. */
+#define kRowScaleBytes (kRows * 4 + 16)
+#define kScaleBytes (kFp8 ? kRowScaleBytes + 16 : 0)
 #define kStageInputs (kFp8 ? 128 : 64)
+/** Of each warp on its way out: 32 columns of its 16 rows, in bf16. */
+#define kPieceBytes 1024
 #define kBarriers (kStages * (kStageBytes + kScaleBytes))
-#define kSharedBytes (kBarriers + kStages * 16)
-#define kProducerRegisters 40
-#define kConsumerRegisters 232
+#define kPieces ((kBarriers + kStages * 16 + 127) / 128 * 128)
+#define kSharedBytes (kPieces + 4 * kGroups * kPieceBytes)
+#define kProducerRegisters (kGroups == 3 ? 32 : 40)
+#define kConsumerRegisters (kGroups == 3 ? 160 : 232)
 /** Row tiles whose outputs are computed together, so that the weights they share stay in L2. */
 #define kBand 16
 static_assert(kSharedBytes <= 232448, "a block has no more shared memory");
-static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 65536, "too many registers");
+static_assert(128 * (kProducerRegisters + kGroups * kConsumerRegisters) <= 65536, "too many registers");
 
 struct GemmItem : GemmTile {
   i64 column;
   int batch, w_batch;  // in the map of w: of an expert where its weight begins
 };
 
-/** Work item `index` of this block; false behind the last one. */
-__device__ __forceinline__ bool find_item(const GemmArgs& a, int index, u32 rank, GemmItem& item) {
+/** Where a cluster is among the items: batch after batch, band after band of row tiles. */
+struct GemmCursor {
+  int index, first, batch;  // within the band; the band's first row tile
+};
+
+/** The item `step` behind the cursor's; false behind the last one. Experts are bands of one tile. */
+__device__ __forceinline__ bool find_item(const GemmArgs& a, int step, GemmCursor& cursor, u32 rank,
+                                          GemmItem& item) {
   int pairs = (int)((a.outputs + 2 * kColumns - 1) / (2 * kColumns));
-  int row_tiles = (int)a.row_tiles;
-  if (index >= pairs * row_tiles * (int)a.batches) return false;
-  item.batch = index / (pairs * row_tiles);
-  index -= item.batch * pairs * row_tiles;
-  int tile, pair;
-  if (a.tiles) {
-    // All outputs of a tile one after another: an expert's weights are read once.
-    tile = index / pairs;
-    pair = index % pairs;
-  } else {
-    int first = index / (kBand * pairs) * kBand;
-    int band = min(kBand, row_tiles - first);
-    index -= first * pairs;
-    tile = first + index % band;
-    pair = index / band;
+  int row_tiles = (int)a.row_tiles, band;
+  for (cursor.index += step;; cursor.index -= band * pairs, cursor.first += band) {
+    if (cursor.first >= row_tiles) {
+      cursor.first = 0;
+      cursor.batch++;
+    }
+    band = a.tiles ? 1 : min(kBand, row_tiles - cursor.first);
+    if (cursor.batch >= (int)a.batches || cursor.index < band * pairs) break;
   }
+  if (cursor.batch >= (int)a.batches) return false;
+  int pair = band == 1 ? cursor.index : band == kBand ? cursor.index / kBand : cursor.index / band;
   item.column = (i64)(2 * pair + (int)rank) * kColumns;
-  bool found = find_tile(a, tile, kRows, item);
+  item.batch = cursor.batch;
+  bool found = find_tile(a, cursor.first + cursor.index - pair * band, kRows, item);
   item.w_batch = a.tiles ? (int)(((const u8*)item.w - a.w_base) >> 8) : item.batch;
+  if (kFp8 && item.column < a.outputs) {
+    item.w_scales += (item.column / kScaleGroup) * ((a.inputs + kScaleGroup - 1) / kScaleGroup);
+  }
   return found;
 }
 
-/** From four blocks of a quad's two columns a lane to one block's eight columns: 16 bytes of a row. */
-__device__ __forceinline__ void gather_quad(u32 (&v)[4]) {
-  bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
-  u32 a = __shfl_xor_sync(0xffffffffu, odd ? v[0] : v[1], 1);
-  u32 b = __shfl_xor_sync(0xffffffffu, odd ? v[2] : v[3], 1);
-  v[0] = odd ? a : v[0];
-  v[1] = odd ? v[1] : a;
-  v[2] = odd ? b : v[2];
-  v[3] = odd ? v[3] : b;
-  a = __shfl_xor_sync(0xffffffffu, high ? v[0] : v[2], 2);
-  b = __shfl_xor_sync(0xffffffffu, high ? v[1] : v[3], 2);
-  v[0] = high ? a : v[0];
-  v[1] = high ? b : v[1];
-  v[2] = high ? v[2] : a;
-  v[3] = high ? v[3] : b;
+/** Waits until the warpgroup before this one has given the matrix unit over; gives it to the next. */
+__device__ __forceinline__ void take_turn(int group) {
+  asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
+}
+__device__ __forceinline__ void give_turn(int group) {
+  asm volatile("bar.arrive %0, 256;" ::"r"(group + 1 == kGroups ? 1 : group + 2) : "memory");
 }
 
-/** The sums of a warpgroup's 64 rows to memory; a lane has `row` and the eighth row after it. */
-__device__ __forceinline__ void store_sums(const GemmArgs& a, const GemmItem& item, i64 row,
-                                           float (&sums)[kColumns / 2]) {
-  int quad_lane = threadIdx.x & 3;
-  i64 start = item.batch * a.out_batch + item.column;
-  bool bf16 = a.out_dtype == kDtypeBf16;
-  bool pieces = bf16 && ((u64)a.out | (u64)a.out_stride * 2 | (u64)a.out_batch * 2) % 16 == 0 &&
-                a.outputs % 8 == 0;
+/** Four matrices of 8 x 8 bf16 as the matrix unit leaves them; a lane addresses one of their rows. */
+__device__ __forceinline__ void store_matrices(u32 to, u32 a, u32 b, u32 c, u32 d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),
+               "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
+/**
+ * A warp's 16 rows of sums to memory as bf16, 16 bytes a lane: through `pieces`, where row r has 64
+ * bytes and its 16-byte pieces are swizzled by r / 2. `rows` are inside, `columns` too.
+ */
+__device__ __forceinline__ void store_bf16(float (&sums)[kColumns / 2], u32 pieces, u16* out,
+                                           i64 out_stride, i64 rows, i64 columns) {
+  int lane = threadIdx.x & 31;
+  int matrix_row = (lane & 7) + (lane & 8), matrix_piece = lane >> 4;
+  int row = lane >> 2, piece = lane & 3;
 #pragma unroll
-  for (int half = 0; half < 2; half++) {
-    i64 at = (row + 8 * half) * a.out_stride + start;
-    bool inside = row + 8 * half < item.row_end;
-    if (pieces) {
+  for (int c = 0; c < kColumns / 32; c++) {
+    __syncwarp();
 #pragma unroll
-      for (int j = 0; j < kColumns / 8; j += 4) {
-        u32 v[4];
+    for (int p = 0; p < 4; p += 2) {
+      u32 v[4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-          int from = 4 * (j + i) + 2 * half;
-          v[i] = pack_bf16(sums[from], sums[from + 1]);
-        }
-        gather_quad(v);
-        int column = 8 * (j + quad_lane);
-        if (inside && item.column + column < a.outputs) {
-          *(uint4*)((u16*)a.out + at + column) = make_uint4(v[0], v[1], v[2], v[3]);
-        }
+      for (int i = 0; i < 4; i++) {
+        int from = 16 * c + 4 * (p + (i >> 1)) + 2 * (i & 1);
+        v[i] = pack_bf16(sums[from], sums[from + 1]);
       }
-      continue;
+      u32 at = matrix_row * 64 + (((matrix_piece + p) ^ ((matrix_row >> 1) & 3)) << 4);
+      store_matrices(pieces + at, v[0], v[1], v[2], v[3]);
     }
+    __syncwarp();
 #pragma unroll
-    for (int i = 0; i < kColumns / 4; i++) {
-      int column = 8 * (i >> 1) + 2 * quad_lane + (i & 1);
-      float sum = sums[4 * (i >> 1) + 2 * half + (i & 1)];
-      if (!inside || item.column + column >= a.outputs) continue;
-      if (bf16) {
-        store((u16*)a.out + at + column, sum);
-      } else {
-        store((float*)a.out + at + column, sum);
+    for (int half = 0; half < 2; half++) {
+      int r = row + 8 * half;
+      u32 at = pieces + r * 64 + ((piece ^ ((r >> 1) & 3)) << 4);
+      u32 v[4];
+      asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+                   : "r"(at)
+                   : "memory");
+      int column = 32 * c + 8 * piece;
+      if (r < rows && column < columns) {
+        *(uint4*)(out + r * out_stride + column) = make_uint4(v[0], v[1], v[2], v[3]);
       }
     }
   }
 }
 
-extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(384, 1)
+/** The sums of a warp's 16 rows from `row` on to memory. */
+__device__ __forceinline__ void store_sums(const GemmArgs& a, const GemmItem& item, i64 row, u32 pieces,
+                                           float (&sums)[kColumns / 2]) {
+  i64 start = row * a.out_stride + item.batch * a.out_batch + item.column;
+  i64 rows = item.row_end - row, columns = a.outputs - item.column;
+  bool bf16 = a.out_dtype == kDtypeBf16;
+  bool whole = ((u64)a.out | (u64)a.out_stride * 2 | (u64)a.out_batch * 2) % 16 == 0 && a.outputs % 8 == 0;
+  if (bf16 && whole) {
+    store_bf16(sums, pieces, (u16*)a.out + start, a.out_stride, rows, columns);
+    return;
+  }
+  int lane = threadIdx.x & 31;
+#pragma unroll
+  for (int i = 0; i < kColumns / 2; i++) {
+    int r = (lane >> 2) + 8 * ((i >> 1) & 1), column = 8 * (i >> 2) + 2 * (lane & 3) + (i & 1);
+    if (r >= rows || column >= columns) continue;
+    i64 at = start + r * a.out_stride + column;
+    if (bf16) {
+      store((u16*)a.out + at, sums[i]);
+    } else {
+      store((float*)a.out + at, sums[i]);
+    }
+  }
+}
+
+extern "C" __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(kThreads, 1)
 sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
   extern __shared__ __align__(1024) u8 shared[];
   u32 base = shared_address(shared);
@@ -132,43 +165,46 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
   u32 rank = cluster_rank();
   int stages_total = (int)((a.inputs + kStageInputs - 1) / kStageInputs);
   int run_stages = (stages_total + kSplit - 1) / kSplit;
-  int first_item = blockIdx.x >> 1, clusters = gridDim.x >> 1;
+  int clusters = gridDim.x >> 1;
+  GemmCursor cursor = {(int)(blockIdx.x >> 1) - clusters, 0, 0};
   if (t == 0) {
     for (int s = 0; s < kStages; s++) {
       barrier_init(full + 8 * s, 1);
       // Both blocks write into this one's buffers: the consumers of both give them back.
-      barrier_init(empty + 8 * s, 16);
+      barrier_init(empty + 8 * s, 8 * kGroups);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   cluster_meet();
 
-  if (group == 2) {
+  if (group == kGroups) {
     // ---- producer ----
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
-    if (t == 256) {
+    if (t == 128 * kGroups) {
       prefetch_map(&a.x_map);
       prefetch_map(&a.w_map);
       int stage = 0;
       u32 parity = 1;
       GemmItem item;
-      for (int index = first_item; find_item(a, index, rank, item); index += clusters) {
+      while (find_item(a, clusters, cursor, rank, item)) {
 #pragma unroll 1
         for (int s = 0; s < stages_total; s++) {
           u32 to = base + stage * kStageBytes, barrier = full + 8 * stage;
           barrier_wait(empty + 8 * stage, parity);
           barrier_expect(barrier, kStageBytes + kScaleBytes);
           int input = s * kStageInputs;
-          copy_box_to(to + rank * kBoxBytes, &a.x_map, barrier, input, item.batch,
-                      (int)item.row + rank * kBoxRows, 3);
+          copy_box_to(to + rank * (kRows / 2) * 128, &a.x_map, barrier, input, item.batch,
+                      (int)item.row + rank * (kRows / 2), 3);
 #pragma unroll
           for (int b = 0; b < kColumns / kBoxRows; b++) {
             copy_box(to + kRows * 128 + b * kBoxBytes, &a.w_map, barrier, input, item.w_batch,
                      (int)item.column + b * kBoxRows);
           }
 #if kFp8
-          copy_bulk(base + kStages * kStageBytes + stage * kScaleBytes,
-                    a.x_scales + s * a.x_scale_stride + (item.row & ~3ll), kScaleBytes, barrier);
+          u32 scales = base + kStages * kStageBytes + stage * kScaleBytes;
+          const float* x_scales = a.x_scales + s * a.x_scale_stride + (item.row & ~3ll);
+          copy_bulk(scales, x_scales, kRowScaleBytes, barrier);
+          copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(item.w_scales + s) & ~15ull), 16, barrier);
 #endif
           if (++stage == kStages) {
             stage = 0;
@@ -180,7 +216,8 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
   } else {
     // ---- consumers ----
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
-    int own_row = group * 64 + ((t >> 5) & 3) * 16 + (lane >> 2);
+    int warp_row = group * 64 + ((t >> 5) & 3) * 16;
+    u32 pieces = base + kPieces + (t >> 5) * kPieceBytes;
     int stage = 0;
     u32 parity = 0;
     auto give_back = [&](int s) {
@@ -192,22 +229,27 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
         parity ^= 1;
       }
     };
+#if kFp8
+    if (group == kGroups - 1) give_turn(group);
+#endif
     GemmItem item;
-    for (int index = first_item; find_item(a, index, rank, item); index += clusters) {
+    while (find_item(a, clusters, cursor, rank, item)) {
       if (item.row + group * 64 >= item.row_end) {
 #pragma unroll 1
         for (int s = 0; s < stages_total; s++) {
           barrier_wait(full + 8 * stage, parity);
+#if kFp8
+          take_turn(group);
+          give_turn(group);
+#endif
           give_back(stage);
           next_stage();
         }
         continue;
       }
 #if kFp8
-      const float* w_scale = item.w_scales;
-      if (item.column < a.outputs) w_scale += (item.column / kScaleGroup) * stages_total;
-      float next_scale = w_scale[0];
-      int scale_at = (int)(item.row & 3) + own_row;
+      int row_scale = (int)(item.row & 3) + warp_row + (lane >> 2);
+      int w_scale = (int)((u64)item.w_scales >> 2);
 #endif
       float total[kColumns / 2];
 #if kSplit > 1
@@ -225,18 +267,23 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
           u32 at = base + stage * kStageBytes;
           barrier_wait(full + 8 * stage, parity);
           u64 xd = k_major(at + group * kBoxBytes), wd = k_major(at + kRows * 128);
-          wgmma_fence();
 #if kFp8
+          const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
+          float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)];
+          float scale0 = scales[row_scale] * scale, scale1 = scales[row_scale + 8] * scale;
           float part[kColumns / 2];
-#pragma unroll
-          for (int k = 0; k < 4; k++) multiply_e4m3(part, xd + 2 * k, wd + 2 * k, k > 0);
+          take_turn(group);
+          wgmma_fence();
+          multiply_e4m3(part, xd, wd, 0);
           wgmma_commit();
-          const float* x_scale = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
-          float scale0 = x_scale[scale_at] * next_scale, scale1 = x_scale[scale_at + 8] * next_scale;
-          next_scale = w_scale[min(s + 1, stages_total - 1)];
+#pragma unroll
+          for (int k = 1; k < 4; k++) multiply_e4m3(part, xd + 2 * k, wd + 2 * k, 1);
+          wgmma_commit();
+          // Starting the next group's products takes as long as the rest of these run.
+          wgmma_wait<1>();
+          give_turn(group);
           wgmma_wait<0>();
           give_back(stage);
-          // Meanwhile the matrix unit has the other group's products.
 #pragma unroll
           for (int i = 0; i < kColumns / 2; i += 4) {
             total[i] = fmaf(part[i], scale0, total[i]);
@@ -245,6 +292,7 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
             total[i + 3] = fmaf(part[i + 3], scale1, total[i + 3]);
           }
 #else
+          wgmma_fence();
 #pragma unroll
           for (int k = 0; k < 4; k++) multiply_bf16(total, xd + 2 * k, wd + 2 * k, k > 0 || s > begin);
           wgmma_commit();
@@ -264,11 +312,14 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
 #endif
       }
 #if kSplit > 1
-      store_sums(a, item, item.row + own_row, runs);
+      store_sums(a, item, item.row + warp_row, pieces, runs);
 #else
-      store_sums(a, item, item.row + own_row, total);
+      store_sums(a, item, item.row + warp_row, pieces, total);
 #endif
     }
+#if kFp8
+    if (group == 0) take_turn(group);
+#endif
   }
   // Neither block may end while the other still writes into it.
   cluster_meet();

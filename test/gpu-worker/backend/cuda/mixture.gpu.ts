@@ -8,8 +8,14 @@ import {
   test,
 } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { allNumerics, randomFloats, randomWeight, type Tested } from '../cpu/backends.ts';
-import { openPair, toBf16 } from './tested.ts';
+import {
+  allNumerics,
+  fp8Numerics,
+  randomFloats,
+  randomWeight,
+  type Tested,
+} from '../cpu/backends.ts';
+import { openCudaTested, openPair, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -19,7 +25,7 @@ const shapes = [
   { rows: 130, hidden: 256, inner: 128, experts: 8, perToken: 2, groups: 1, kept: 1 },
   { rows: 160, hidden: 40, inner: 16, experts: 16, perToken: 8, groups: 1, kept: 1 },
   { rows: 70, hidden: 288, inner: 96, experts: 256, perToken: 8, groups: 8, kept: 4 },
-  // Tiles of 8 to 128 rows: every kernel of the experts' products.
+  // Tiles of 16, 32, 64 and 192 rows; those above have 8 and 192.
   { rows: 16, hidden: 256, inner: 144, experts: 4, perToken: 2, groups: 1, kept: 1 },
   { rows: 31, hidden: 144, inner: 256, experts: 4, perToken: 2, groups: 1, kept: 1 },
   { rows: 60, hidden: 512, inner: 208, experts: 4, perToken: 2, groups: 2, kept: 2 },
@@ -85,4 +91,43 @@ for (const { name, numerics } of allNumerics) {
     }
     await close();
   }
+}
+
+// The experts' products have another kernel, or other tiles, for every number of rows here.
+for (const dtype of ['F8_E4M3', 'BF16'] as const) {
+  const { backend, filled, poison } = await openCudaTested(fp8Numerics, { rowsMax: 300 });
+  const random = seededRandom(seed);
+  const { rows, hidden, inner, count, perToken } = {
+    rows: 300,
+    hidden: 1152,
+    inner: 640,
+    count: 16,
+    perToken: 4,
+  };
+  const experts = backend.experts(
+    Array.from({ length: count }, () => ({
+      gate: backend.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
+      up: backend.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
+      down: backend.matrix(randomWeight(random, { outputs: hidden, inputs: inner, dtype })),
+    })),
+  );
+  const bias = backend.vector('bias', new Float32Array(count));
+  const logits = filled(randomFloats(random, rows * count, 2), count, 'f32');
+  const x = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
+  const shared = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
+  const routing = backend.routing(rows, perToken);
+  const out = backend.tensor(rows, hidden);
+  const mix = (some: number) => {
+    const options = { groups: 1, groupsKept: 1, normalize: true, scale: 2.5 };
+    backend.route(routing, logits, bias, some, options);
+    backend.mixExperts(poison(out), x, shared, routing, experts, some);
+    return backend.read(out, some).slice();
+  };
+  await test(`${dtype} experts: a row has the same bits among any number of rows`, () => {
+    const all = mix(rows);
+    for (const some of [1, 3, 16, 30, 60, 120, 290]) {
+      expectSame(mix(some), all.slice(0, some * hidden), `${some} rows`);
+    }
+  });
+  await backend.close();
 }

@@ -21,21 +21,22 @@ const random = seededRandom(seed);
 const rowsMax = 300;
 const { cuda, cpu, close } = await openPair(fp8Numerics, { rowsMax });
 
+const bothDtypes = ['F8_E4M3', 'BF16'] as const satisfies readonly WeightDtype[];
 /** Inputs with a tail behind the last 128, outputs that fill no tile, and V3.2's own. */
 const shapes = [
-  { inputs: 16, outputs: 8 },
-  { inputs: 1040, outputs: 200 },
-  { inputs: 272, outputs: 12424 },
-  { inputs: 7168, outputs: 64 },
-  { inputs: 7168, outputs: 576 },
-  { inputs: 7168, outputs: 1536 },
-  { inputs: 2048, outputs: 7168 },
-  { inputs: 1536, outputs: 24576 },
-];
+  { inputs: 16, outputs: 8, dtypes: bothDtypes },
+  { inputs: 1040, outputs: 200, dtypes: bothDtypes },
+  { inputs: 272, outputs: 12424, dtypes: bothDtypes },
+  { inputs: 7168, outputs: 64, dtypes: bothDtypes },
+  { inputs: 7168, outputs: 576, dtypes: bothDtypes },
+  { inputs: 2048, outputs: 7168, dtypes: bothDtypes },
+  { inputs: 7168, outputs: 1536, dtypes: ['F8_E4M3'] },
+  { inputs: 1536, outputs: 24576, dtypes: ['F8_E4M3'] },
+] as const;
 const fewRows = [1, 2, 7, 8, 9, 16, 17, 32, 33, 63, 64, 65, 127, 128];
 
-for (const { inputs, outputs } of shapes) {
-  for (const dtype of ['F8_E4M3', 'BF16'] as const satisfies readonly WeightDtype[]) {
+for (const { inputs, outputs, dtypes } of shapes) {
+  for (const dtype of dtypes) {
     for (const exact of dtype === 'BF16' ? [false, true] : [false]) {
       const kind = `${inputs} by ${dtype} ${outputs}${exact ? ' to float32' : ''}`;
       const weight = randomWeight(random, { outputs, inputs, dtype });
@@ -67,8 +68,8 @@ for (const { inputs, outputs } of shapes) {
           expectSame(some, all.slice(0, rows * outputs), `${rows} rows`);
         }
       });
+      if (exact || inputs < 1024) continue;
       await test(`${kind}: twenty runs are equal to the bit`, () => {
-        if (exact || inputs < 1000) return;
         for (let run = 0; run < 20; run++) {
           for (const rows of [8, rowsMax]) {
             const again = op(cuda.backend, cuda.poison(out), rows);
@@ -82,7 +83,7 @@ for (const { inputs, outputs } of shapes) {
 
 for (const { heads, nope, rope, value, latent } of [
   { heads: 5, nope: 24, rope: 8, value: 72, latent: 136 },
-  { heads: 128, nope: 128, rope: 64, value: 128, latent: 512 },
+  { heads: 16, nope: 128, rope: 64, value: 128, latent: 512 },
 ]) {
   const source = { outputs: heads * (nope + value), inputs: latent, dtype: 'F8_E4M3' } as const;
   const weight = randomWeight(random, source);
