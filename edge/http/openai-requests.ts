@@ -61,7 +61,7 @@ export function parseChatRequest(json: unknown): InferenceRequest {
 /** @throws ApiError naming the parameter at fault. */
 export function parseTextRequest(json: unknown): InferenceRequest {
   const request = parseRequest(textRequestSchema, json);
-  const { max_tokens, ...others } = request;
+  const { max_tokens, best_of: _best, ...others } = request;
   const prompts = promptsOf(request.prompt);
   return {
     ...commonParts(request),

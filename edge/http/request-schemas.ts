@@ -48,7 +48,10 @@ export const chatRequestSchema = chatCompletionRequestSchema.extend({
 });
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
 
-export const textRequestSchema = completionRequestSchema.extend(edgeFields);
+export const textRequestSchema = completionRequestSchema.extend({
+  ...edgeFields,
+  best_of: z.literal(1, 'use n and choose among the answers').nullish(),
+});
 export type TextRequest = z.infer<typeof textRequestSchema>;
 
 // ---- Anthropic's messages ------------------------------------------------------------------------
@@ -193,6 +196,7 @@ export const messagesRequestSchema = z.strictObject({
     .nullish(),
   metadata: z.strictObject({ user_id: z.string().min(1).max(512).nullish() }).nullish(),
   service_tier: z.enum(['auto', 'standard_only'], 'there is one tier').nullish(),
+  speed: z.literal('standard', 'there is one speed').nullish(),
   /** Ignored, as DeepSeek does: nothing runs here but the model. */
   container: z.union([z.string(), z.looseObject({})]).nullish(),
   mcp_servers: z.array(z.looseObject({})).max(64).nullish(),
@@ -209,5 +213,6 @@ export const countTokensRequestSchema = messagesRequestSchema.pick({
   tool_choice: true,
   output_config: true,
   cache_control: true,
+  speed: true,
 });
 export type CountTokensRequest = z.infer<typeof countTokensRequestSchema>;

@@ -5,7 +5,6 @@
  */
 const openAiReasons: Readonly<Record<string, string>> = {
   audio: 'the model reads and writes text only',
-  best_of: 'use n and choose among the answers',
   function_call: 'it was replaced by tool_choice',
   functions: 'it was replaced by tools',
   guided_json: 'use response_format with a json_schema',
@@ -26,7 +25,8 @@ const anthropicReasons: Readonly<Record<string, string>> = {
   context_management: 'the client keeps its own context',
   diagnostics: 'there are none',
   inference_geo: 'the operator decides where the workers are',
-  speed: 'there is one speed',
+  user_profile_id: 'use metadata.user_id',
+  workspace_id: 'a key belongs to one account',
   'metadata.user_id': 'expected at most 512 characters',
   'messages[].content[].source': 'the model reads and writes text only',
   'tools[].defer_loading': 'all tools are in the prompt',

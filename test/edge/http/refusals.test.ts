@@ -166,7 +166,7 @@ describe('a completion', () => {
     [{ model: testModel }, 400, 'prompt'],
     [{ ...text, prompt: 5 }, 422, 'prompt'],
     [{ ...text, prompt: ['a', 1] }, 422, 'prompt[1]'],
-    [{ ...text, best_of: 3 }, 400, 'best_of'],
+    [{ ...text, best_of: 3 }, 422, 'best_of'],
     [{ ...text, messages: [] }, 400, 'messages'],
   ])('%j is refused', async (body, status, param) => {
     const error = await errorOf('/v1/completions', body);
@@ -179,6 +179,8 @@ describe("a message in Anthropic's protocol", () => {
   test.each([
     [chat, 400, "'max_tokens'"],
     [{ ...claude, temperature: 2.5 }, 422, "'temperature'"],
+    [{ ...claude, speed: 'fast' }, 422, 'there is one speed'],
+    [{ ...claude, workspace_id: 'w' }, 400, 'a key belongs to one account'],
     [{ ...claude, inference_geo: 'us' }, 400, 'the operator decides where the workers are'],
     [{ ...claude, top_n: 3 }, 400, "'top_n'"],
     [

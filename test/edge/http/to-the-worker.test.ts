@@ -200,7 +200,9 @@ test('every documented parameter of a completion reaches the worker', async () =
     frequency_penalty: 0,
     presence_penalty: 0,
   };
-  const { path, body } = await sent('/beta/completions', { model: testModel, ...parameters });
+  const own = { best_of: 1, user_id: 'u-1' };
+  const asked = { model: testModel, ...parameters, ...own };
+  const { path, body } = await sent('/beta/completions', asked);
   expect(path).toBe('/v1/completions');
   expect(body).toMatchObject(parameters);
   expect(completionRequestSchema.safeParse(body).success).toBe(true);
@@ -391,6 +393,7 @@ test("what Anthropic's protocol knows and what needs nothing done is accepted", 
     mcp_servers: [{ type: 'url', name: 'm', url: 'https://m.test' }],
     context_management: null,
     inference_geo: null,
+    speed: 'standard',
     tools: [{ name: 'f', input_schema: { type: 'object' }, eager_input_streaming: true }],
     messages: [
       { role: 'user', content: 'Search.' },
@@ -425,6 +428,7 @@ test("what Anthropic's protocol knows and what needs nothing done is accepted", 
     { role: 'tool', tool_call_id: 's2', content: 'Error: unavailable' },
   ]);
   expect(body).not.toHaveProperty('mcp_servers');
+  expect(body).not.toHaveProperty('speed');
   expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
 });
 
