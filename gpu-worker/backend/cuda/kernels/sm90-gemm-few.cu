@@ -108,6 +108,8 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
         total[i + 2] = fmaf(part[i + 2], scale0, total[i + 2]);
         total[i + 3] = fmaf(part[i + 3], scale1, total[i + 3]);
       }
+      // All lanes have read the scales.
+      __syncwarp();
       if (lane == 0) barrier_arrive(empty + 8 * stage);
 #else
 #pragma unroll
