@@ -13,6 +13,8 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
+          // What a test waits for comes later on a slow machine.
+          expect: { poll: { timeout: 30_000 } },
         },
       },
       './vitest.workerd.config.ts',

@@ -22,6 +22,8 @@ export default defineConfig({
   ],
   test: {
     name: 'workerd',
+    testTimeout: 120_000,
+    expect: { poll: { timeout: 30_000 } },
     fsModuleCache: false,
     include: ['test/**/*.workerd.ts'],
   },
