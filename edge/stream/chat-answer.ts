@@ -52,16 +52,21 @@ export function createChatAnswer(head: AnswerHead): AnswerBuilder {
       }
     },
 
-    finish: ({ usage, costNanoUsd }) => ({
-      id: head.id,
-      object: 'chat.completion',
-      ...rest,
-      model: head.model,
-      ...(head.service_tier && { service_tier: head.service_tier }),
-      // flatMap, unlike map, leaves out the places of choices that never came.
-      choices: choices.flatMap(toWire),
-      usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
-    }),
+    finish({ usage, costNanoUsd }) {
+      const { created, ...others } = rest;
+      const { id, model, ...tier } = head;
+      return {
+        id,
+        object: 'chat.completion',
+        created,
+        model,
+        ...tier,
+        ...others,
+        // flatMap, unlike map, leaves out the places of choices that never came.
+        choices: choices.flatMap(toWire),
+        usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
+      };
+    },
 
     reply() {
       const [only, ...others] = choices;

@@ -10,13 +10,15 @@ export function createOpenAiEncoder(
   head: AnswerHead,
   wants: { readonly usage: boolean; readonly runningUsage: boolean },
 ): StreamEncoder {
-  let last: Readonly<Record<string, unknown>> = {};
+  let last: Readonly<Record<string, unknown>> = { ...head };
   return {
     keepAlive: ': keep-alive\n\n',
 
     chunk(chunk, usage) {
-      const { usage: _, ...fields } = chunk;
-      const rest = { ...fields, ...head };
+      const { usage: _u, id: _i, model: _m, object, created, choices, ...others } = chunk;
+      // In OpenAI's order: people read streams too.
+      const { id, model, ...tier } = head;
+      const rest = { id, object, created, model, ...tier, ...others, choices };
       last = rest;
       // The worker's last event carries only usage; ours, with the cost, is written by end().
       if (chunk.choices.length === 0) return '';
@@ -27,7 +29,7 @@ export function createOpenAiEncoder(
     end({ usage, costNanoUsd }) {
       if (!wants.usage) return 'data: [DONE]\n\n';
       const final = { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd };
-      return `${frame({ ...head, ...last, choices: [], usage: final })}data: [DONE]\n\n`;
+      return `${frame({ ...last, choices: [], usage: final })}data: [DONE]\n\n`;
     },
 
     error: (error) => frame(openAiErrorBody(error)),

@@ -38,19 +38,23 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
       }
     },
 
-    finish: ({ usage, costNanoUsd }) => ({
-      id: head.id,
-      object: 'text_completion',
-      ...rest,
-      model: head.model,
-      choices: choices.flatMap(({ text, logprobs, rest: said }, index) => ({
-        text,
-        index,
-        logprobs,
-        ...said,
-      })),
-      usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
-    }),
+    finish({ usage, costNanoUsd }) {
+      const { created, ...others } = rest;
+      return {
+        id: head.id,
+        object: 'text_completion',
+        created,
+        model: head.model,
+        ...others,
+        choices: choices.flatMap(({ text, logprobs, rest: said }, index) => ({
+          text,
+          index,
+          logprobs,
+          ...said,
+        })),
+        usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
+      };
+    },
 
     reply: () => null,
   };

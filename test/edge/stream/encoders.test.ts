@@ -28,6 +28,32 @@ test('an OpenAI event is the one of the worker under our id and name, without it
   expect(encoder.end(bill)).toBe('data: [DONE]\n\n');
 });
 
+test("fields are in OpenAI's order, in whatever order the worker sends them", () => {
+  const { choices, ...fields } = chunkOf({ content: 'x' });
+  const mixed = {
+    choices,
+    system_fingerprint: 'fp',
+    ...Object.fromEntries(Object.entries(fields).toReversed()),
+  } as unknown as ReturnType<typeof chunkOf>;
+  const tiered = { ...head, service_tier: 'default' as const };
+  const order = ['id', 'object', 'created', 'model'];
+  const encoder = createOpenAiEncoder(tiered, { usage: true, runningUsage: false });
+  const events = [encoder.chunk(mixed, usage), encoder.end(bill)];
+  for (const event of events) {
+    const json = JSON.parse(event.slice(6, event.indexOf('\n')));
+    const rest = ['service_tier', 'system_fingerprint', 'choices', 'usage'];
+    expect(Object.keys(json)).toEqual([...order, ...rest]);
+  }
+  const whole = [createChatAnswer(tiered), createTextAnswer(head)].map((answer) => {
+    answer.add(mixed);
+    return Object.keys(answer.finish(bill));
+  });
+  expect(whole).toEqual([
+    [...order, 'service_tier', 'system_fingerprint', 'choices', 'usage'],
+    [...order, 'system_fingerprint', 'choices', 'usage'],
+  ]);
+});
+
 test('usage is null until the last event, or runs along if it is asked to', () => {
   const last = createOpenAiEncoder(head, { usage: true, runningUsage: false });
   expect(last.chunk(chunkOf({}), usage)).toContain('"usage":null');
