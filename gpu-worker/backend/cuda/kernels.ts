@@ -11,6 +11,7 @@ const programs = {
   heads: ['head-rows.cuh', 'heads.cu'],
   caches: ['head-rows.cuh', 'caches.cu'],
   select: ['select.cu'],
+  topK: ['top-k.cu'],
   attend: ['attend.cu'],
   mixture: ['mixture.cu'],
   gemmF32: ['gemm-tiles.cuh', 'gemm-f32.cu'],
@@ -101,6 +102,8 @@ export class Kernels {
       `--gpu-architecture=${this.#architecture}`,
       '--fmad=false',
       '-std=c++17',
+      // Lambdas with `auto` parameters would be host code else.
+      '--device-as-default-execution-space',
       ...defines,
     ];
     const compiler = (this.#compiler ??= new Compiler());

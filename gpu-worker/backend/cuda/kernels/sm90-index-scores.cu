@@ -1,151 +1,286 @@
 // Scores of 64 index heads of 128 in fp8 on the matrix unit: I(t, s) = scale_s * sum_j w_j *
-// max(0, q_j . k_s) (engine-spec 6), for kQueries adjacent rows of one sequence at a time.
+// max(0, q_j . k_s) (engine-spec 6), for kQueries adjacent rows of one sequence at a time, and the
+// greatest score of every 16 tokens. Sums and the ladder of versions: sm90-index-scores.md.
 //
-// A page of 64 keys is one operand tile: its first 8,192 bytes are [64 tokens][128]. Each of two
-// warpgroups takes every second page of 1,024 tokens; the relu and the sum over heads stay in
-// registers, four lanes sharing a token. The order of the sums is one for all kQueries.
-//
-// Sums for 4,096 queries at 128K keys, half of them visible at most: 8.8 TFLOP or 7.0 ms at 1,255
-// TFLOP/s; relu and weighing are two instructions for each 256 of those operations, 2.6 ms of issue.
-// Keys are read once for kQueries rows: 17.7 GB at 4 rows, from L2. One row: 17.3 MB, 4.1 us.
-//
-// Ladder, one H200, scores and top-k together, 4,096 rows at 8K / 32K / 128K keys: queries quantised
-// by every block, scales read after the sums: 3.01 / 12.8 / 51.3 ms. Queries quantised once, scales
-// read before, 64 accumulators at a time and so two blocks a multiprocessor, top-k with even bins:
-// 0.86 / 3.06 / 12.5 ms, of which top-k at 128K 3.3. 128 sequences at 128K: 1.38, then 0.78 ms, 67% of
-// the copy rate. A single row at 128K: 0.35, then 0.13 ms: its top-k is one block's work.
+// A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales and
+// all, to a ring in shared memory, some ahead; from there a page's keys go to registers as the matrix
+// unit's first operand, and their place is free again. A thread reads 16 bytes of a row at a time, so
+// the dimensions are in another order than in the cache, and index_queries (select.cu) puts the queries
+// in the same one. Queries lie in shared memory as the second operand. While the unit works on one
+// query's products, the block weighs and adds those of the query before; the sums over heads stay in
+// registers. Their order is one for all kQueries.
 
 #ifndef kQueries
 #define kQueries 4
 #endif
-#define kTokens 1024
-#define kPageBytes 8192
-#define kKeyStages 3
-#define kWeights (kQueries * kPageBytes)
-#define kKeys (kWeights + 1024)
+/** Keys of a page, and with their scales. */
+#define kKeyBytes 8192
+#define kPageBytes 8448
+/** Pages in the ring. */
+#ifndef kStages
+#define kStages (kQueries == 1 ? 4 : 2)
+#endif
+/** Products under way at a time: a row of its own waits for memory, not for the matrix unit. */
+#define kTurns (kQueries == 1 ? 1 : 2)
+/** The weights of four queries do not fit the registers of four blocks. */
+#define kSharedWeights (kQueries > 1)
+#define kBlocks 4
+#define kSpanMax 128
+#define kGroup 16
+#define kRing (kQueries * kKeyBytes)
+#define kWeights (kRing + kStages * kPageBytes)
 
 struct Sm90ScoreArgs {
   const u8* keys;  // pages
   i64 page_bytes;
-  const u8* queries;     // [rows of the chunk, 64, 128] e4m3
-  const float* weights;  // [rows of the chunk, 64]
-  const int* positions;
-  const int* tables;
-  const i64* table_start;
+  const u8* queries;       // [rows of the chunk, 64 * 128] e4m3, as index_queries leaves them
+  const float* weights;    // [rows of the chunk, 64], likewise
+  const int* positions;    // [rows]
+  const int* tables;       // block tables
+  const i64* table_start;  // [rows]
+  i64 step_rows;
   float* scores;  // [rows of the chunk, score_stride]
-  i64 score_stride, first_row, width, rows;
+  float* maxima;  // [rows of the chunk, score_stride / 16]
+  i64 score_stride;
+  i64 first_row;           // of the chunk
+  i64 row_start, row_end;  // of this launch, in the chunk
+  i64 width, span;         // pages of a block
+  int* not_a_number;
 };
 
+/** What a thread has of a page: two rows of 128, and their scales. */
+struct PageKeys {
+  u32 low[8], high[8];
+  float low_scale, high_scale;
+};
+
+/** Starts a copy of `bytes`, a multiple of 16, that the barrier counts. */
+__device__ __forceinline__ void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(barrier)
+               : "memory");
+}
+
+/** Half a row's bytes of this thread, and the other half: odd rows read them in the other order. */
+__device__ __forceinline__ void load_row(u32 (&to)[8], const u8* page, int row) {
+  bool odd = row & 1;
+  const uint4* half = (const uint4*)(page + row * 128 + (threadIdx.x & 3) * 16);
+  uint4 one = half[odd ? 4 : 0], other = half[odd ? 0 : 4];
+  uint4 first = odd ? other : one, second = odd ? one : other;
+  to[0] = first.x, to[1] = first.y, to[2] = first.z, to[3] = first.w;
+  to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
+}
+
+__device__ __forceinline__ void wgmma_keys(float (&d)[32], const PageKeys& keys, int k, u64 b) {
+  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, p, 1, 1;\n}\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+      : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]), "r"(keys.high[2 * k + 1]),
+        "l"(b), "r"(k > 0 ? 1 : 0));
+}
+
+/** Nothing that reads the products may move in front of this. */
+__device__ __forceinline__ void settle(float (&products)[32]) {
+#pragma unroll
+  for (int i = 0; i < 32; i++) asm volatile("" : "+f"(products[i])::"memory");
+}
+
+/** max(0, product), but a NaN stays one, so that a score of it is told. */
 __device__ __forceinline__ float weighed(float sum, float product, float weight) {
-  return fmaf(weight, fmaxf(product, 0.f), sum);
+  float positive;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(positive) : "f"(product));
+  return fmaf(weight, positive, sum);
 }
 
-/** A row's score of this thread's token from products [64 tokens][64 heads]; lanes 0 and 1 of four. */
-__device__ __forceinline__ float score_of(const float* products, const float* weights) {
-  int lane = threadIdx.x & 31;
-  float low = 0.f, high = 0.f;
+/** This lane's 16 heads of the two tokens it has in products [64 tokens][64 heads]. */
+__device__ __forceinline__ void add_heads(const float (&products)[32], const float4* weights, float& low,
+                                          float& high) {
+  low = high = 0.f;
 #pragma unroll
-  for (int i = 0; i < 8; i++) {
-    float2 w = *(const float2*)(weights + 8 * i + 2 * (lane & 3));
-    low = weighed(low, products[4 * i], w.x);
-    low = weighed(low, products[4 * i + 1], w.y);
-    high = weighed(high, products[4 * i + 2], w.x);
-    high = weighed(high, products[4 * i + 3], w.y);
+  for (int i = 0; i < 4; i++) {
+    float4 w = weights[i * (kSharedWeights ? 4 : 1)];
+    const float* of = products + 8 * i;
+    low = weighed(weighed(weighed(weighed(low, of[0], w.x), of[1], w.y), of[4], w.z), of[5], w.w);
+    high = weighed(weighed(weighed(weighed(high, of[2], w.x), of[3], w.y), of[6], w.z), of[7], w.w);
   }
-  low += __shfl_xor_sync(0xffffffffu, low, 1);
-  high += __shfl_xor_sync(0xffffffffu, high, 1);
-  low += __shfl_xor_sync(0xffffffffu, low, 2);
-  high += __shfl_xor_sync(0xffffffffu, high, 2);
-  return lane & 1 ? high : low;
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-sm90_index_scores(const __grid_constant__ Sm90ScoreArgs a) {
-  extern __shared__ __align__(1024) u8 shared[];
-  u32 base = shared_address(shared);
-  float* weights = (float*)(shared + kWeights);
-  int t = threadIdx.x, lane = t & 31, group = t >> 7;
-  i64 local = (i64)blockIdx.y * kQueries;
-  i64 row0 = a.first_row + local;
-  int rows = (int)min((i64)kQueries, a.rows - local);
-  int furthest = a.positions[row0 + rows - 1];
-  int start = blockIdx.x * kTokens;
-  if (start > furthest || furthest < a.width) return;
-
-  // Rows behind the last of the chunk repeat it; their scores are not written.
-  int positions[kQueries];
-#pragma unroll
-  for (int r = 0; r < kQueries; r++) positions[r] = r < rows ? a.positions[row0 + r] : -1;
-  for (int i = t; i < kQueries * 512; i += 256) {
-    int row = min(i >> 9, rows - 1), piece = i & 511;
-    copy_async(base + swizzled(i >> 3, i & 7), a.queries + (local + row) * kPageBytes + piece * 16, 16);
-  }
-  for (int i = t; i < kQueries * 64; i += 256) {
-    weights[i] = a.weights[(local + min(i >> 6, rows - 1)) * 64 + (i & 63)];
-  }
-  copy_commit();
-
-  const int* table = a.tables + a.table_start[row0];
-  int first_page = start / 64, end_page = min(first_page + kTokens / 64, furthest / 64 + 1);
-  u32 stages = base + kKeys + group * kKeyStages * kPageBytes;
-  auto load_page = [&](int i) {
-    int page = first_page + group + 2 * i;
-    if (page < end_page) {
-      const u8* from = a.keys + (i64)__ldg(table + page) * a.page_bytes;
-      u32 to = stages + (i % kKeyStages) * kPageBytes;
-#pragma unroll
-      for (int p = 0; p < 4; p++) {
-        int piece = (t & 127) + 128 * p;
-        copy_async(to + swizzled(piece >> 3, piece & 7), from + piece * 16, 16);
-      }
-    }
-    copy_commit();
-  };
-  load_page(0);
-  load_page(1);
-  copy_wait<2>();
-  fence_async();
-  __syncthreads();
-
-  u64 query = k_major(base);
-  int token = ((t >> 5) & 3) * 16 + (lane >> 2) + (lane & 1) * 8;
-  for (int i = 0; first_page + group + 2 * i < end_page; i++) {
-    int page = first_page + group + 2 * i, at = page * 64 + token;
-    const u8* scales = a.keys + (i64)__ldg(table + page) * a.page_bytes + kPageBytes;
-    float scale = __ldg((const float*)scales + token);
-    copy_wait<1>();
-    fence_async();
-    asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory");
-    load_page(i + 2);
-    u64 key = k_major(stages + (i % kKeyStages) * kPageBytes);
-    float* out = a.scores + local * a.score_stride + at;
+/**
+ * Adds over the four lanes that share two tokens. Of four queries, each lane keeps the sums of one:
+ * halves are exchanged instead of all sums of all lanes.
+ */
+__device__ __forceinline__ float2 add_lanes(const float (&low)[kQueries], const float (&high)[kQueries]) {
+  float2 sum;
 #if kQueries == 1
-    float products[32];
+  sum = make_float2(low[0], high[0]);
+#pragma unroll
+  for (int d = 1; d < 4; d <<= 1) {
+    sum.x += __shfl_xor_sync(0xffffffffu, sum.x, d);
+    sum.y += __shfl_xor_sync(0xffffffffu, sum.y, d);
+  }
+#else
+  bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+  float2 pair[2];
+#pragma unroll
+  for (int i = 0; i < 2; i++) {
+    float give = odd ? low[2 * i] : low[2 * i + 1], keep = odd ? low[2 * i + 1] : low[2 * i];
+    pair[i].x = keep + __shfl_xor_sync(0xffffffffu, give, 1);
+    give = odd ? high[2 * i] : high[2 * i + 1], keep = odd ? high[2 * i + 1] : high[2 * i];
+    pair[i].y = keep + __shfl_xor_sync(0xffffffffu, give, 1);
+  }
+  float give = upper ? pair[0].x : pair[1].x, keep = upper ? pair[1].x : pair[0].x;
+  sum.x = keep + __shfl_xor_sync(0xffffffffu, give, 2);
+  give = upper ? pair[0].y : pair[1].y, keep = upper ? pair[1].y : pair[0].y;
+  sum.y = keep + __shfl_xor_sync(0xffffffffu, give, 2);
+#endif
+  return sum;
+}
+
+/** Barriers in shared memory and how often each has been used. */
+struct Ring {
+  u32 base, full, queries;
+  int pages, runs;
+};
+
+/** Rows [from, end) of the chunk belong to one sequence; the block scores `pages` pages for them. */
+__device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64 end, const int* table, int pages,
+                                           u8* shared, int* ids, Ring& ring) {
+  int t = threadIdx.x, lane = t & 31, warp = t >> 5, quad = lane & 3, rows = (int)(end - from);
+  auto load_page = [&](int page, int id) {
+    int stage = (ring.pages + page) % kStages;
+    u32 to = ring.base + kRing + stage * kPageBytes;
+    copy_bulk(to, a.keys + (i64)id * a.page_bytes, kPageBytes, ring.full + 8 * stage);
+  };
+  if (t < pages) {
+    int id = __ldg(table + t);
+    ids[t] = id;
+    if (t < kStages) load_page(t, id);
+  }
+  // Queries behind the last are what the memory held; their scores are not written.
+  if (t == 32) copy_bulk(ring.base, a.queries + from * kKeyBytes, rows * kKeyBytes, ring.queries);
+#if kSharedWeights
+  for (int i = t; i < kQueries * 16; i += 128) {
+    const float4* w = (const float4*)(a.weights + from * 64);
+    ((float4*)(shared + kWeights))[i] = __ldg(w + min(i, rows * 16 - 1));
+  }
+  const float4* weights = (const float4*)(shared + kWeights) + quad;
+#else
+  float4 weights[kQueries][4];
+#pragma unroll
+  for (int q = 0; q < kQueries; q++) {
+    const float4* w = (const float4*)(a.weights + (from + min(q, rows - 1)) * 64) + quad;
+#pragma unroll
+    for (int i = 0; i < 4; i++) weights[q][i] = __ldg(w + 4 * i);
+  }
+#endif
+
+  // With four queries a lane writes the scores of one, else every lane has both tokens of the row.
+  int mine = kQueries == 1 ? 0 : quad;
+  int position = mine < rows ? a.positions[a.first_row + from + mine] : -1;
+  int first_token = blockIdx.x * (int)a.span * 64 + warp * 16;
+  float* scores = a.scores + (from + mine) * a.score_stride;
+  float* maxima = a.maxima + (from + mine) * (a.score_stride / kGroup);
+  bool bad = false;
+  PageKeys keys;
+  auto finish = [&](int page, float2 sum) {
+    int group = first_token + page * 64, token = group + (lane >> 2);
+    float low = sum.x * keys.low_scale, high = sum.y * keys.high_scale, greatest = minus_infinity();
+    // What is not a number is told, and counts as the least for the top-k.
+    if (token <= position) {
+      bad |= low != low;
+      greatest = low = fmaxf(low, minus_infinity());
+      if (kQueries > 1 || quad == 0) scores[token] = low;
+    }
+    if (token + 8 <= position) {
+      bad |= high != high;
+      high = fmaxf(high, minus_infinity());
+      greatest = fmaxf(greatest, high);
+      if (kQueries > 1 || quad == 0) scores[token + 8] = high;
+    }
+#pragma unroll
+    for (int d = 4; d < 32; d <<= 1) greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, d));
+    if (lane < kQueries && group <= position) maxima[group / kGroup] = greatest;
+  };
+
+  barrier_wait(ring.queries, ring.runs & 1);
+  __syncthreads();
+  u64 query = k_major(ring.base);
+  float products[kTurns][32], low[kQueries], high[kQueries];
+  // Frees the page's place in the ring for the one that follows it there.
+  auto take_page = [&](int page) {
+    int stage = (ring.pages + page) % kStages;
+    const u8* at = shared + kRing + stage * kPageBytes;
+    int row = warp * 16 + (lane >> 2);
+    barrier_wait(ring.full + 8 * stage, (ring.pages + page) / kStages & 1);
+    load_row(keys.low, at, row), load_row(keys.high, at, row + 8);
+    keys.low_scale = ((const float*)(at + kKeyBytes))[row];
+    keys.high_scale = ((const float*)(at + kKeyBytes))[row + 8];
+    __syncthreads();
+    if (t == 0 && page + kStages < pages) load_page(page + kStages, ids[page + kStages]);
+  };
+  auto issue = [&](float(&to)[32], int q) {
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < 4; k++) wgmma_e4m3(products, key + 2 * k, query + 2 * k, k > 0);
+    for (int k = 0; k < 4; k++) wgmma_keys(to, keys, k, query + q * (kKeyBytes >> 4) + 2 * k);
     wgmma_commit();
-    wgmma_wait<0>();
-    float score = score_of(products, weights) * scale;
-    if ((lane & 3) < 2 && at <= positions[0]) *out = score;
+  };
+  // Nothing is in flight from one page to the next: ptxas would wait for every product on its own.
+  for (int page = 0; page < pages; page++) {
+    take_page(page);
+    if (kTurns > 1) issue(products[0], 0);
+#pragma unroll
+    for (int q = 0; q < kQueries; q++) {
+      int next = q + kTurns - 1;
+      if (next < kQueries) {
+        issue(products[next % kTurns], next);
+        wgmma_wait<kTurns - 1>();
+      } else {
+        wgmma_wait<0>();
+      }
+      settle(products[q % kTurns]);
+#if kSharedWeights
+      add_heads(products[q % kTurns], weights + q * 16, low[q], high[q]);
 #else
-#pragma unroll
-    for (int pair = 0; pair < kQueries / 2; pair++) {
-      float products[64];
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < 4; k++) {
-        wgmma_e4m3(products, key + 2 * k, query + pair * (2 * kPageBytes >> 4) + 2 * k, k > 0);
-      }
-      wgmma_commit();
-      wgmma_wait<0>();
-#pragma unroll
-      for (int r = 0; r < 2; r++) {
-        int q = pair * 2 + r;
-        float score = score_of(products + r * 32, weights + q * 64) * scale;
-        if ((lane & 3) < 2 && at <= positions[q]) out[q * a.score_stride] = score;
-      }
-    }
+      add_heads(products[q % kTurns], weights[q], low[q], high[q]);
 #endif
+    }
+    finish(page, add_lanes(low, high));
+  }
+  if (bad) *a.not_a_number = 1;
+  ring.pages += pages;
+  ring.runs++;
+}
+
+extern "C" __global__ void __launch_bounds__(128, kBlocks)
+sm90_index_scores(const __grid_constant__ Sm90ScoreArgs a) {
+  extern __shared__ __align__(1024) u8 shared[];
+  __shared__ int ids[kSpanMax];
+  __shared__ u64 barriers[kStages + 1];
+  Ring ring = {shared_address(shared), shared_address(barriers), shared_address(barriers + kStages), 0, 0};
+  i64 start = a.row_start + (i64)blockIdx.y * kQueries, end = min(start + kQueries, a.row_end);
+  int first_page = blockIdx.x * (int)a.span;
+  for (i64 from = start, to; from < end; from = to) {
+    i64 row = a.first_row + from, table = a.table_start[row];
+    for (to = from + 1; to < end && a.table_start[a.first_row + to] == table; to++) continue;
+    // Sequences with one row are scored by the kernel for one, which leaves those with more.
+    bool alone = to - from == 1 && (row == 0 || a.table_start[row - 1] != table) &&
+                 (row + 1 == a.step_rows || a.table_start[row + 1] != table);
+    int furthest = a.positions[a.first_row + to - 1];
+    if (alone != (kQueries == 1) || furthest < a.width) continue;
+    int pages = min(first_page + (int)a.span, furthest / 64 + 1) - first_page;
+    if (pages <= 0) continue;
+    if (ring.runs == 0) {
+      if (threadIdx.x <= kStages) barrier_init(ring.full + 8 * threadIdx.x, 1);
+      fence_async();
+    }
+    __syncthreads();
+    score_rows(a, from, to, a.tables + table + first_page, pages, shared, ids, ring);
   }
 }
