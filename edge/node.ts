@@ -233,17 +233,25 @@ async function listen(
     ) as Server;
     // Longer than a client or proxy keeps a connection for reuse, so that none is closed under it.
     server.keepAliveTimeout = 75_000;
-    server.once('error', (error: NodeJS.ErrnoException) => {
-      const reasons: Record<string, string> = {
-        EADDRINUSE: 'is in use',
-        EACCES: 'needs more rights',
-        EADDRNOTAVAIL: 'is no address of this machine',
-      };
-      const reason = reasons[error.code ?? ''] ?? `cannot be listened on (${error.message})`;
-      const advice = 'set PORT or EDGE_HOST to another one';
-      reject(new SettingsError(`port ${port} on ${host} ${reason}; ${advice}`, { cause: error }));
-    });
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(listenError(error, { host, port })),
+    );
   });
+}
+
+/** Why a server does not listen there, and what to do. */
+export function listenError(
+  error: NodeJS.ErrnoException,
+  at: { readonly host: string; readonly port: number },
+): SettingsError {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: 'is in use',
+    EACCES: 'needs more rights',
+    EADDRNOTAVAIL: 'is no address of this machine',
+  };
+  const reason = reasons[error.code ?? ''] ?? `cannot be listened on (${error.message})`;
+  const advice = 'set PORT or EDGE_HOST to another one';
+  return new SettingsError(`port ${at.port} on ${at.host} ${reason}; ${advice}`, { cause: error });
 }
 
 /**

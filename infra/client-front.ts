@@ -6,8 +6,9 @@
  */
 import { createServer, connect } from 'node:net';
 import type { Server, Socket } from 'node:net';
+import { listenError } from '../edge/node.ts';
 
-/** Listens, and passes bytes both ways. @throws NodeJS.ErrnoException when it cannot listen. */
+/** Listens, and passes bytes both ways. @throws SettingsError when it cannot listen. */
 export async function listenInFront(options: {
   readonly host: string;
   /** 0 takes any free port. */
@@ -48,7 +49,7 @@ function listen(
   { host, port }: { readonly host: string; readonly port: number },
 ): Promise<number> {
   return new Promise((resolve, reject) => {
-    server.once('error', reject);
+    server.once('error', (error) => reject(listenError(error, { host, port })));
     server.listen(port, host, () => {
       const address = server.address();
       resolve(typeof address === 'object' && address !== null ? address.port : port);
