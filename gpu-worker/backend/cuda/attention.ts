@@ -34,8 +34,31 @@ const plainHeads = 8;
 const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
-/** sm90-sparse-mla.cu: queries, two buffers of 64 entries, softmax weights, barriers, maxima. */
-const sm90SharedBytes = 3 * 73_728 + 8192 + 64 + 512;
+/** sm90-sparse-mla.cu: queries, two buffers of 64 entries, outputs, barriers, maxima and sums. */
+const sm90SharedBytes = 3 * 73_728 + 8192 + 128 + 512 + 1024;
+const sm90Threads = 512;
+/** The kernel takes 64 heads in a block, or 128 in a cluster of two. */
+const sm90Heads = 64;
+
+/**
+ * Over how many works a row's tokens are spread, where few rows would leave most of the GPU idle.
+ * It depends on nothing but the number of rows, in four steps, so that a schedule's results can be
+ * had again: rows of one step have the bits that they have in any step of the same range.
+ */
+const splitsOfRows = [
+  { rowsMax: 4, splits: 16 },
+  { rowsMax: 8, splits: 8 },
+  { rowsMax: 16, splits: 4 },
+  { rowsMax: 32, splits: 2 },
+] as const;
+
+/** What a step of so many rows splits each of them into; 1 for many rows. */
+export function splitsFor(rows: number): number {
+  return splitsOfRows.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
+}
+
+/** Partial results are kept for so many rows times splits. */
+const partsMax = Math.max(...splitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
 
 /** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
 function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
@@ -50,6 +73,7 @@ export class Attention {
   readonly #entries: Scratch;
   readonly #expanded: Scratch;
   readonly #states: Scratch;
+  readonly #parts: Scratch;
 
   /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
   constructor(machine: Machine, linear: Linear, expandedTokens: number | null) {
@@ -59,6 +83,7 @@ export class Attention {
     this.#entries = new Scratch(machine.device, 'cache entries to expand');
     this.#expanded = new Scratch(machine.device, 'expanded keys and values');
     this.#states = new Scratch(machine.device, 'running softmax states');
+    this.#parts = new Scratch(machine.device, 'attention over parts of a row');
   }
 
   #ownSelection(handle: Selection | null): CudaSelection | null {
@@ -86,19 +111,16 @@ export class Attention {
     const into = ownOutput(out, rows, heads * latentDim);
     const chosen = this.#ownSelection(selection);
     const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
+    if (this.#isSm90(from, heads)) {
+      this.#attendSm90({ out: into, q: query, cache: from, selection: chosen, lse }, rows, options);
+      return;
+    }
     const slots = [
       [into.at, into.stride, query.at, query.stride, from.latents, from.entryBytes],
       [from.latentFormat, latentDim, ropeDim, heads],
       [step.positions, step.tables, step.tableStarts, ...selectionSlots(chosen)],
       [lse?.at ?? 0, lse?.stride ?? 0, real(scale)],
     ];
-    if (this.#isSm90(from, heads)) {
-      const kFp8 = from.latentFormat === dtypeCode.F8_E4M3 ? 1 : 0;
-      const kernel = device.kernel('sm90Mla', 'sm90_sparse_mla', { kFp8 });
-      const grid = [heads / 64, rows, 1] as const;
-      device.launch(kernel, { grid, threads: 384, sharedBytes: sm90SharedBytes }, slots);
-      return;
-    }
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
     // Fewer heads a block where that makes more blocks than multiprocessors; a head's sums are the same.
     const isSmall = rows * Math.ceil(heads / plainHeads) < device.multiprocessors;
@@ -107,6 +129,45 @@ export class Attention {
     const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
     const kernel = device.kernel('attend', 'attend', { ...defines, kHeads });
     device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
+  }
+
+  /** On the matrix unit; few rows are split, and their parts added up by a second kernel. */
+  #attendSm90(call: AttendCall, rows: number, { heads, scale }: AttendOptions): void {
+    const { device, step } = this.#machine;
+    const { out, q, cache, selection, lse } = call;
+    assert(
+      [out.at, out.stride * 2, q.at, q.stride * 2].every((bytes) => bytes % 16 === 0),
+      'queries and outputs of attention must be aligned to 16 bytes',
+    );
+    assert(
+      (cache.shape.blocks * blockTokens * cache.entryBytes) / 16 < 2 ** 31,
+      'the kernel counts 16 bytes of a cache in 31 bits',
+    );
+    const splits = splitsFor(rows);
+    const [kFp8, kCtas, kSplit] = [
+      cache.latentFormat === dtypeCode.F8_E4M3 ? 1 : 0,
+      heads % (2 * sm90Heads) === 0 ? 2 : 1,
+      splits > 1 ? 1 : 0,
+    ];
+    const partBytes = heads * cache.shape.latentDim * 4;
+    const parts = splits > 1 ? this.#parts.at(partsMax * (partBytes + heads * 4)) : 0;
+    const slots = [
+      [out.at, out.stride, q.at, q.stride, cache.latents, rows, heads, splits],
+      [step.positions, step.tables, step.tableStarts, ...selectionSlots(selection)],
+      [lse?.at ?? 0, lse?.stride ?? 0, real(scale), parts, parts + partsMax * partBytes],
+    ];
+    const works = (rows * splits * heads) / (sm90Heads * kCtas);
+    const clusters = Math.min(works, Math.floor(device.multiprocessors / kCtas));
+    const shape = {
+      grid: [clusters * kCtas, 1, 1],
+      threads: sm90Threads,
+      sharedBytes: sm90SharedBytes,
+    } as const;
+    const defines = { kFp8, kCtas, kSplit };
+    device.launch(device.kernel('sm90Mla', 'sm90_sparse_mla', defines), shape, slots);
+    if (splits === 1) return;
+    const perHead = { grid: [heads, rows, 1], threads: 128 } as const;
+    device.launch(device.kernel('sm90Mla', 'combine_splits', defines), perHead, slots);
   }
 
   /** Whether the tensor core kernel has this shape and this rounding. */
@@ -200,6 +261,14 @@ export class Attention {
       [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale)],
     ]);
   }
+}
+
+interface AttendCall {
+  readonly out: CudaTensor;
+  readonly q: CudaTensor;
+  readonly cache: CudaLayerCache;
+  readonly selection: CudaSelection | null;
+  readonly lse: CudaTensor | null;
 }
 
 interface ExpandedCall {

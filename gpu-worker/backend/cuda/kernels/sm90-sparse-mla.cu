@@ -2,337 +2,836 @@
 // 512 latent and 64 rope dimensions: bf16 (kFp8 = 0) or the 656-byte fp8 entry (kFp8 = 1), which the
 // producer widens to bf16. The sums and the ladder of versions: sm90-sparse-mla.md.
 //
-// 384 threads. A producer warpgroup gathers 64 tokens at a time into one of two buffers. Two consumer
-// warpgroups compute the scores of all 64 heads for half of the tokens each, exchange maxima and
-// weights through shared memory, and each sum half of the 512 output columns.
-// Keys come in the order of the selection and nothing is split, so a row's result does not depend on
-// the batch. The caller gives AttendArgs (attend.cu's) with heads a multiple of 64.
+// 512 threads stay and go through the rows of the step: two warpgroups consume, eight warps produce. 64
+// tokens at a time belong to one consumer, even ones to the first and odd ones to the second, and both
+// are in flight at once. The owner scores its tokens and turns scores into weights; each consumer sums
+// half of the 512 output columns over both, with its own weights from registers and the other's from
+// shared memory. So one consumer's softmax runs under the other's products. Producers run ahead into the
+// next row.
+//
+// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers (and widens) half of
+// the tokens and writes them to both shared memories, so that an entry is read once for a row.
+//
+// With kSplit = 1, a row's tokens are spread over `splits` works, and combine_splits adds them up.
+// Without, they come in the order of the selection, so that a row has the same bits in any batch.
+//
+// A maximum is the one that was found first, until a score exceeds it by more than kHeadroom: sums so
+// far are then scaled down, which after the first tokens hardly ever happens.
+//
+// Requires: heads a multiple of 64 * kCtas; out and q bf16, aligned to 16 bytes and so are their
+// strides; entries of 656 or 1,152 bytes, 16 x 2^31 in all at most; scales of entries below 256.
 
-struct AttendArgs {
-  u16* out;  // bf16
+struct SparseMlaArgs {
+  u16* out;  // bf16 [rows, out_stride], heads * 512
   i64 out_stride;
-  const u16* q;  // bf16
+  const u16* q;  // bf16 [rows, q_stride], heads * 576
   i64 q_stride;
-  const u8* cache;
-  i64 entry_bytes, format, latent, rope, heads;
-  const int* positions;
-  const int* tables;
-  const i64* table_start;
-  const int* selected;
+  const u8* cache;  // [slots, 656 or 1,152 bytes]
+  i64 rows, heads, splits;
+  const int* positions;    // [rows]
+  const int* tables;       // block tables of all sequences
+  const i64* table_start;  // [rows]
+  const int* selected;     // [rows, width], or null: all tokens up to the position
   i64 width;
-  const int* counts;
-  float* lse;
+  const int* counts;  // [rows]
+  float* lse;         // [rows, lse_stride], or null
   i64 lse_stride;
   real scale;
+  float* partial;      // [rows, splits, heads, 512] of the splits, each over its own sum
+  float* partial_lse;  // [rows, splits, heads]
 };
 
 #define kLatent 512
-#define kWidth 576
-#define kChunks 9
+#define kQueryWidth 576
 #define kChunkBytes 8192
-#define kTileBytes (kChunks * kChunkBytes)
-#define kSoftmaxWeights (3 * kTileBytes)
-#define kBarriers (kSoftmaxWeights + kChunkBytes)
-#define kMaxima (kBarriers + 64)
-#define kProducerRegisters 88
-#define kConsumerRegisters 208
+#define kTileBytes (9 * kChunkBytes)
+#define kEntryBytes (kFp8 ? 656 : 1152)
+
+// Shared memory: queries, two buffers of entries, a staging area for outputs, barriers, exchanges.
+#define kBuffers kTileBytes
+#define kStaging (3 * kTileBytes)
+#define kBarriers (kStaging + 8192)
+#define kMaxima (kBarriers + 128)
+#define kSums (kMaxima + 512)
+#define kSharedBytes (kSums + 1024)
+static_assert(kSharedBytes <= 232448, "a multiprocessor has no more");
+
+#define kProducerWarps 8
+#define kThreads (256 + 32 * kProducerWarps)
+/** What the compiler gives each thread of the launch; multiples of 8. */
+#define kRegistersEach (65536 / kThreads / 8 * 8)
+// Consumers multiply 128 columns at a time: with 128 registers a thread at the launch, the compiler takes
+// no product of 256, whatever a group asks for later.
+#define kConsumerRegisters 192
 // What a group asks for beyond what the block has, it waits for without end.
-static_assert(128 * kProducerRegisters + 256 * kConsumerRegisters <= 384 * 168, "too many registers");
+#define kProducerRegisters ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
 
-#if kFp8
-/** Four e4m3 codes times a scale as two pairs of bf16; `factor` holds scale * 2^120 twice. */
-__device__ __forceinline__ void widen(u32 codes, u32 factor, u32& low, u32& high) {
-  u32 a = __byte_perm(codes, 0, 0x1404), b = __byte_perm(codes, 0, 0x3424);
-  a = (a & 0x80008000) | ((a >> 4) & 0x07f007f0);
-  b = (b & 0x80008000) | ((b >> 4) & 0x07f007f0);
-  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(low) : "r"(a), "r"(factor));
-  asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(high) : "r"(b), "r"(factor));
+// Barriers. A buffer has a near half, the columns that its owner sums (with its own weights, so it is
+// free early), and a far half with the rope part, where the owner leaves the weights for the other.
+#define kQueriesFull 0
+#define kQueriesEmpty 8
+#define kFull(buffer, far) (16 + 16 * (buffer) + 8 * (far))
+#define kEmpty(buffer, far) (48 + 16 * (buffer) + 8 * (far))
+// Named barriers: a block's weights and maxima are written; a group's warps are together; a row ends.
+#define kWeightsReady 1
+#define kGroupTogether 3
+#define kRowEnds 5
+// The first group's scores are under way: the second's come after them, so that neither waits for both.
+#define kScoresStarted 6
+
+/** By how many powers of two a weight may exceed 1 before the sums so far are scaled down. */
+#define kHeadroom 8.f
+
+// ---- instructions ------------------------------------------------------------------------------------
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
-/** 16 bytes of an entry, zeros of none; volatile, so that it stays where it is issued. */
-__device__ __forceinline__ uint4 load_piece(const u8* entry, int offset) {
-  uint4 piece = make_uint4(0, 0, 0, 0);
-  if (entry) {
-    asm volatile("ld.global.nc.L2::128B.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(piece.x), "=r"(piece.y), "=r"(piece.z), "=r"(piece.w)
-                 : "l"(entry + offset));
-  }
-  return piece;
-}
-
-__device__ __forceinline__ float4 load_scales(const u8* entry) {
-  uint4 bits = load_piece(entry, kLatent);
-  return make_float4(__uint_as_float(bits.x), __uint_as_float(bits.y), __uint_as_float(bits.z),
-                     __uint_as_float(bits.w));
-}
-#endif
-
-__device__ __forceinline__ void store_shared(u32 to, u32 a, u32 b, u32 c, u32 d) {
-  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
+__device__ __forceinline__ void store_shared(u32 to, uint4 v) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
                : "memory");
 }
 
-extern "C" __global__ void __launch_bounds__(384, 1)
-sm90_sparse_mla(const __grid_constant__ AttendArgs a) {
-  extern __shared__ __align__(1024) u8 shared[];
-  u32 base = shared_address(shared);
-  u32 weights = base + kSoftmaxWeights;
-  u32 queries = base, buffers = base + kTileBytes, full = base + kBarriers, empty = full + 16;
-  int t = threadIdx.x, lane = t & 31, group = t >> 7;
-  i64 row = blockIdx.y, first_head = (i64)blockIdx.x * 64;
-  const int* table = a.tables + a.table_start[row];
-  const int* list = a.selected ? a.selected + row * a.width : nullptr;
-  int count = list ? a.counts[row] : a.positions[row] + 1;
-  int blocks = (count + 63) / 64;
+__device__ __forceinline__ uint4 load_shared(u32 from) {
+  uint4 v;
+  asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(from)
+               : "memory");
+  return v;
+}
 
-  // Queries of 64 heads: 72 pieces of 8 values a head.
-  const u16* q = a.q + row * a.q_stride + first_head * kWidth;
-  for (int i = t; i < 64 * 72; i += 384) {
-    int head = i / 72, piece = i % 72;
-    uint4 from = *(const uint4*)(q + head * kWidth + piece * 8);
-    store_shared(queries + (piece >> 3) * kChunkBytes + swizzled(head, piece & 7), from.x, from.y, from.z,
-                 from.w);
+/** Four 8 x 8 matrices of bf16; lane l says where row l % 8 of matrix l / 8 goes. */
+__device__ __forceinline__ void store_matrices(u32 to, u32 a, u32 b, u32 c, u32 d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),
+               "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
+__device__ __forceinline__ u32 cluster_rank() {
+#if kCtas == 2
+  u32 rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+#else
+  return 0;
+#endif
+}
+
+/** An address of shared memory as the same place in the cluster's other block. */
+__device__ __forceinline__ u32 other_block(u32 address) {
+#if kCtas == 2
+  u32 there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(address), "r"(cluster_rank() ^ 1));
+  return there;
+#else
+  return address;
+#endif
+}
+
+__device__ __forceinline__ void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+/** On a barrier of the other block; relaxed, since a release to the cluster flushes to L2. */
+__device__ __forceinline__ void barrier_arrive_there(u32 barrier) {
+  asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
+               : "memory");
+}
+
+/** 16 bytes to the other block, counted by its barrier when they are there. */
+__device__ __forceinline__ void store_remote(u32 to, u32 barrier, uint4 v) {
+  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
+               ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
+               : "memory");
+}
+
+/** d += a b, both from shared memory, b by rows. */
+__device__ __forceinline__ void wgmma_bf16_rows(float (&d)[64], u64 a, u64 b) {
+  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "%64, %65, 1, 1, 1, 0, 1;\n"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
+        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
+        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
+        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),
+        "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]),
+        "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]),
+        "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),
+        "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
+      : "l"(a), "l"(b));
+}
+
+// ---- what the two roles share ---------------------------------------------------------------------
+
+/** A split of a row: blocks [first, end) of 64 tokens out of its `count` tokens. */
+struct Work {
+  int row, split, heads_at;
+  int count, first, end;
+};
+
+__device__ __forceinline__ int works_of(const SparseMlaArgs& a) {
+  return (int)(a.rows * (a.heads / (64 * kCtas))) * (kSplit ? (int)a.splits : 1);
+}
+
+__device__ __forceinline__ int row_of(const SparseMlaArgs& a, int w) {
+  // Divisions are slow and mostly by 1.
+  int per_row = (int)(a.heads / (64 * kCtas)) * (kSplit ? (int)a.splits : 1);
+  return per_row == 1 ? w : w / per_row;
+}
+
+/** How many tokens the row of work `w` has; 0 past the last work. */
+__device__ __forceinline__ int count_of(const SparseMlaArgs& a, int w) {
+  if (w >= works_of(a)) return 0;
+  int row = row_of(a, w);
+  return a.selected ? __ldg(a.counts + row) : __ldg(a.positions + row) + 1;
+}
+
+__device__ __forceinline__ Work work_at(const SparseMlaArgs& a, int w, int count) {
+  // Divisions are slow and mostly by 1.
+  int groups = (int)(a.heads / (64 * kCtas)), splits = kSplit ? (int)a.splits : 1;
+  int of_heads = groups == 1 ? w : w / groups;
+  Work work;
+  work.row = splits == 1 ? of_heads : of_heads / splits;
+  work.split = of_heads - work.row * splits;
+  work.heads_at = ((w - of_heads * groups) * kCtas + cluster_rank()) * 64;
+  work.count = count;
+  int blocks = (count + 63) / 64, share = splits == 1 ? blocks : (blocks + splits - 1) / splits;
+  work.first = min(work.split * share, blocks);
+  work.end = min(work.first + share, blocks);
+  return work;
+}
+
+/** A warp is done with half of a buffer: told to the producers here and in the other block. */
+__device__ __forceinline__ void give_back(u32 barrier, u32 barrier_there) {
+  if ((threadIdx.x & 31) == 0) {
+    barrier_arrive(barrier);
+#if kCtas == 2
+    barrier_arrive_there(barrier_there);
+#endif
   }
-  if (t == 0) {
-    for (int b = 0; b < 2; b++) {
-      barrier_init(full + 8 * b, 128);
-      barrier_init(empty + 8 * b, 8);
+}
+
+// ---- producer ----------------------------------------------------------------------------------------
+
+/** Four e4m3 codes times a scale as two pairs of bf16; `factor` holds scale * 2^120 twice. */
+__device__ __forceinline__ void widen(u32 codes, u32 factor, u32& low, u32& high) {
+  // Bytes with their sign spread over the byte above: shifted by 4, the sign ends at bit 15 of each
+  // half, exponent and mantissa where a bf16 has its low exponent and high mantissa bits.
+  u32 a, b;
+  asm("prmt.b32 %0, %1, 0, 0x9180;" : "=r"(a) : "r"(codes));
+  asm("prmt.b32 %0, %1, 0, 0xb3a2;" : "=r"(b) : "r"(codes));
+  a = (a << 4) & 0x87f087f0;
+  b = (b << 4) & 0x87f087f0;
+  asm volatile("mul.rn.bf16x2 %0, %1, %2;" : "=r"(low) : "r"(a), "r"(factor));
+  asm volatile("mul.rn.bf16x2 %0, %1, %2;" : "=r"(high) : "r"(b), "r"(factor));
+}
+
+// Loads are volatile, so that they stay where they are issued. An entry's place counts 16 bytes from
+// the start of the cache; below 0 there is none.
+__device__ __forceinline__ uint2 load_8(const u8* from, u32 place) {
+  uint2 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.b32 {%0, %1}, [%2];"
+               : "=r"(v.x), "=r"(v.y)
+               : "l"(from + (u64)place * 16));
+  return v;
+}
+
+__device__ __forceinline__ uint4 load_16(const u8* from, int place) {
+  uint4 v;
+  asm volatile(
+      "{\n.reg .pred there;\nsetp.ge.s32 there, %5, 0;\n"
+      "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
+      "@there ld.global.nc.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];\n}\n"
+      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+      : "l"(from + (u64)(u32)place * 16), "r"(place));
+  return v;
+}
+
+__device__ __forceinline__ float load_scale(const u8* from, int place) {
+  float v;
+  asm volatile(
+      "{\n.reg .pred there;\nsetp.ge.s32 there, %2, 0;\nmov.b32 %0, 0;\n"
+      "@there ld.global.nc.b32 %0, [%1];\n}\n"
+      : "=&f"(v)
+      : "l"(from + (u64)(u32)place * 16), "r"(place));
+  return v;
+}
+
+__device__ __forceinline__ int load_int(const int* from) {
+  int v;
+  asm volatile("ld.global.nc.b32 %0, [%1];" : "=r"(v) : "l"(from));
+  return v;
+}
+
+/** Tokens of a block that a warp of the producer gathers. */
+#define kOwn (64 / kCtas / kProducerWarps)
+/** A slice is some tokens of a half of the columns; a half takes so many. */
+#define kSliceTokens (kOwn < 8 ? kOwn : 8)
+#define kSlices (kOwn / kSliceTokens)
+/** Slices whose loads are in flight. */
+#define kHeld kCtas
+
+__device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
+  const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) - 8;
+  const int step = gridDim.x / kCtas, works = works_of(a);
+  const u32 rank = cluster_rank(), there = other_block(base) - base;
+  const u32 barriers = base + kBarriers;
+
+  // Blocks come one after another through all works. List, block table and entry are loads that wait
+  // for one another: a position is read four blocks ahead, its page three, and its entry one.
+  int w = blockIdx.x / kCtas, next_count = count_of(a, w);
+  Work work = {};
+  i64 next_start = w < works ? __ldg(a.table_start + row_of(a, w)) : 0;
+  const int *list = nullptr, *table = nullptr;
+  int b = 0;
+  auto open_work = [&]() {
+    while (w < works) {
+      work = work_at(a, w, next_count);
+      table = a.tables + next_start;
+      list = a.selected ? a.selected + work.row * a.width : nullptr;
+      b = work.first;
+      if (w + step < works) {
+        next_count = count_of(a, w + step);
+        next_start = __ldg(a.table_start + row_of(a, w + step));
+      }
+      if (work.first < work.end) return;
+      w += step;
+    }
+  };
+  // What a block is, as a number: its work, whether it is the first one, and its buffer; or -1.
+  int meta = -1, position = -1;
+  const int* position_table = nullptr;
+  auto read_position = [&]() {
+    meta = -1;
+    position = -1;
+    if (w >= works) return;
+    meta = w * 4 + (b == work.first ? 2 : 0) + ((b - work.first) & 1);
+    position_table = table;
+    int index = b * 64 + ((int)rank * kProducerWarps + warp) * kOwn + (lane & (kOwn - 1));
+    if (index < work.count) position = list ? load_int(list + index) : index;
+    if (++b == work.end) {
+      w += step;
+      open_work();
+    }
+  };
+  auto place_of = [&](int page, int at) {
+    return at < 0 ? -1 : (page * 64 + (at & 63)) * (kEntryBytes / 16);
+  };
+  // Three stages: `meta` and `position` of a block, its page, its place.
+  int paged_meta = -1, paged_position = -1, page = 0;
+  auto read_page = [&]() {
+    paged_meta = meta;
+    paged_position = position;
+    if (position >= 0) page = load_int(position_table + (position >> 6));
+  };
+  open_work();
+  read_position();
+  read_page();
+  int meta_now = paged_meta, place_now = place_of(page, paged_position);
+  read_position();
+  read_page();
+  int meta_next = paged_meta, place_next = place_of(page, paged_position);
+  read_position();
+  read_page();
+  read_position();
+
+  // Slices in registers: a few tokens of a half, a lane holding its 8 columns of each.
+#if kFp8
+  uint2 piece[kHeld][kSliceTokens];
+  float scale[kHeld];
+#else
+  uint4 piece[kHeld][kSliceTokens];
+#endif
+  uint4 rope[kSliceTokens / 4];
+  auto load_slice = [&](int held, int places, int sub, u32 half) {
+    const u8* from = a.cache + half * (kFp8 ? 256 : 512) + lane * (kFp8 ? 8 : 16);
+#if kFp8
+    // Lane 2j + g has token j's scale of the half's group g. Where there is no token the scale is 0,
+    // and whatever is read as codes comes to 0 with it.
+    int place = __shfl_sync(0xffffffffu, places, sub * 8 + ((lane >> 1) & (kSliceTokens - 1)));
+    scale[held] = load_scale(a.cache + kLatent + (half * 2 + (lane & 1)) * 4, place);
+#pragma unroll
+    for (int j = 0; j < kSliceTokens; j++) {
+      piece[held][j] = load_8(from, max(__shfl_sync(0xffffffffu, places, sub * 8 + j), 0));
+    }
+#else
+#pragma unroll
+    for (int j = 0; j < kSliceTokens; j++) {
+      piece[held][j] = load_16(from, __shfl_sync(0xffffffffu, places, sub * 8 + j));
+    }
+#endif
+  };
+  auto load_rope = [&](int places, int sub) {
+#pragma unroll
+    for (int i = 0; i < kSliceTokens / 4; i++) {
+      int place = __shfl_sync(0xffffffffu, places, sub * 8 + 4 * i + (lane >> 3));
+      rope[i] = load_16(a.cache + (kFp8 ? kLatent + 16 : 2 * kLatent) + (lane & 7) * 16, place);
+    }
+  };
+#pragma unroll
+  for (int s = 0; s < kHeld; s++) load_slice(s, place_now, s % kSlices, s < kSlices ? 0 : 1);
+  load_rope(place_now, 0);
+
+  u32 fills = 0, rows_begun = 0;
+  while (meta_now >= 0) {
+    const u32 buffer = meta_now & 1, buffer_next = meta_next & 1;
+    if (meta_now & 2) {
+      // A row begins: the queries of its 64 heads, once the scores of the row before are computed.
+      Work begun = work_at(a, meta_now >> 2, 0);
+      const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;
+      barrier_wait(barriers + kQueriesEmpty, (rows_begun & 1) ^ 1);
+#pragma unroll 4
+      for (int i = threadIdx.x - 256; i < 64 * 72; i += kProducerWarps * 32) {
+        int head = i / 72, at = i % 72;
+        copy_async(base + (at >> 3) * kChunkBytes + swizzled(head, at & 7), q + i * 8, 16);
+      }
+      barrier_arrive_after_copies(barriers + kQueriesFull);
+      rows_begun++;
+    }
+    int meta_after = -1, place_after = -1;
+    const u32 tile = base + kBuffers + buffer * kTileBytes;
+    const u32 row = (rank * kProducerWarps + warp) * kOwn;
+#pragma unroll
+    for (int s = 0; s < 2 * kSlices; s++) {
+      const int far = s / kSlices, sub = s % kSlices, held = s % kHeld;
+      const int later = (s + kHeld) % (2 * kSlices), later_far = later / kSlices;
+      const bool same = s + kHeld < 2 * kSlices;
+      const u32 half = buffer ^ far, later_half = (same ? buffer : buffer_next) ^ later_far;
+      const u32 full = barriers + kFull(buffer, far);
+      // Widened before the buffer is free, so that only stores stand between that and its use.
+      uint4 wide[kSliceTokens];
+#if kFp8
+      float unbiased = scale[held] * 1.329227995784916e36f;
+      u32 factors = pack_bf16(unbiased, unbiased);
+#endif
+#pragma unroll
+      for (int j = 0; j < kSliceTokens; j++) {
+#if kFp8
+        u32 factor = __shfl_sync(0xffffffffu, factors, 2 * j + (lane >> 4));
+        widen(piece[held][j].x, factor, wide[j].x, wide[j].y);
+        widen(piece[held][j].y, factor, wide[j].z, wide[j].w);
+#else
+        wide[j] = piece[held][j];
+#endif
+      }
+      if (sub == 0) barrier_wait(barriers + kEmpty(buffer, far), ((fills >> buffer) & 1) ^ 1);
+      const u32 first = row + sub * 8, piece_at = (lane & 7) ^ (first & 7);
+      const u32 to = tile + (half * 4 + (lane >> 3)) * kChunkBytes + first * 128;
+#pragma unroll
+      for (int j = 0; j < kSliceTokens; j++) {
+        u32 at = to + j * 128 + ((piece_at ^ j) << 4);
+        store_shared(at, wide[j]);
+#if kCtas == 2
+        store_remote(at + there, full + there, wide[j]);
+#endif
+      }
+      if (far) {
+#pragma unroll
+        for (int i = 0; i < kSliceTokens / 4; i++) {
+          u32 at = tile + 8 * kChunkBytes + swizzled(first + 4 * i + (lane >> 3), lane & 7);
+          store_shared(at, rope[i]);
+#if kCtas == 2
+          store_remote(at + there, full + there, rope[i]);
+#endif
+        }
+      }
+      if (sub == kSlices - 1) {
+        fence_async();
+        __syncwarp();
+        // The other block writes as much as this one.
+        if (lane == 0) {
+          if (kCtas == 2 && warp == 0) barrier_expect(full, 32 * 128 * (far ? 5 : 4));
+          else barrier_arrive(full);
+        }
+      }
+      // Loads stand behind the fence, which would wait for them, and what waits for earlier loads
+      // stands before them: the few scoreboards are shared.
+      if (s == 2 * kSlices - 1) {
+        meta_after = paged_meta;
+        place_after = place_of(page, paged_position);
+        read_page();
+        read_position();
+      }
+      load_slice(held, same ? place_now : place_next, later % kSlices, later_half);
+      if (far) load_rope(sub + 1 < kSlices ? place_now : place_next, (sub + 1) % kSlices);
+    }
+    fills ^= 1 << buffer;
+    meta_now = meta_next;
+    place_now = place_next;
+    meta_next = meta_after;
+    place_next = place_after;
+  }
+}
+
+// ---- consumers ---------------------------------------------------------------------------------------
+
+template <int kGroup>
+__device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 base) {
+  const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
+  const int step = gridDim.x / kCtas, works = works_of(a);
+  const u32 barriers = base + kBarriers, barriers_there = other_block(barriers);
+  const u32 tile = base + kBuffers + kGroup * kTileBytes, queries = base;
+  const u32 tile_other = base + kBuffers + (1 - kGroup) * kTileBytes;
+  const int own_head = warp * 16 + (lane >> 2);
+  const float scale = a.scale.v * 1.4426950408889634f;
+  float* maxima = (float*)(shared + kMaxima);
+  float* sums = (float*)(shared + kSums);
+  u32 uses = 0, rows_begun = 0;
+
+  int next_count = count_of(a, blockIdx.x / kCtas);
+  for (int w = blockIdx.x / kCtas; w < works; w += step) {
+    Work work = work_at(a, w, next_count);
+    next_count = count_of(a, w + step);
+    const int blocks = work.end - work.first, pairs = (blocks + 1) / 2;
+    float out[2][64], maximum[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.f, 0.f};
+#pragma unroll
+    for (int i = 0; i < 64; i++) out[0][i] = out[1][i] = 0.f;
+    if (pairs > 0) {
+      barrier_wait(barriers + kQueriesFull, rows_begun & 1);
+      fence_async();
+      rows_begun++;
+    }
+
+    // Scores of 64 heads and the 64 tokens of this group's buffer, started and not waited for.
+    float scores[32];
+    auto start_scores = [&]() {
+      auto chunk_scores = [&](int c, bool first) {
+        u64 query = k_major(queries + c * kChunkBytes), key = k_major(tile + c * kChunkBytes);
+#pragma unroll
+        for (int k = 0; k < 4; k++) wgmma_bf16(scores, query + 2 * k, key + 2 * k, !first || k > 0);
+      };
+      barrier_wait(barriers + kFull(kGroup, 0), uses & 1);
+      fence_async();
+      wgmma_fence();
+#pragma unroll
+      for (int c = 0; c < 4; c++) chunk_scores(4 * kGroup + c, c == 0);
+      barrier_wait(barriers + kFull(kGroup, 1), uses & 1);
+      fence_async();
+      wgmma_fence();
+#pragma unroll
+      for (int c = 0; c < 4; c++) chunk_scores(4 * (1 - kGroup) + c, false);
+      chunk_scores(8, false);
+      wgmma_commit();
+      uses++;
+    };
+
+    // Takes over a maximum: what was summed before shrinks with it, which is rare.
+    auto adopt = [&](const float (&next)[2]) {
+      float shrink[2];
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        shrink[r] = next[r] == maximum[r] ? 1.f : exp2_fast((maximum[r] - next[r]) * scale);
+        maximum[r] = next[r];
+        sum[r] *= shrink[r];
+      }
+      if (__any_sync(0xffffffffu, shrink[0] != 1.f || shrink[1] != 1.f)) {
+        wgmma_wait<0>();
+#pragma unroll
+        for (int i = 0; i < 128; i++) out[i >> 6][i & 63] *= shrink[(i >> 1) & 1];
+      }
+    };
+
+    // Scores to weights, as the left operand of the values' product has them in registers.
+    u32 weights[16];
+    float next[2];
+    auto softmax = [&](int b) {
+      if (b == (work.count + 63) / 64 - 1) {
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+          int token = b * 64 + (i >> 2) * 8 + (lane & 3) * 2 + (i & 1);
+          if (token >= work.count) scores[i] = minus_infinity();
+        }
+      }
+      // A thread has two heads, in the registers with bit 1 of the index clear and set.
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float top = scores[2 * r];
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+          if (((i >> 1) & 1) == r) top = fmaxf(top, scores[i]);
+        }
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
+        next[r] = (top - maximum[r]) * scale > kHeadroom ? top : maximum[r];
+        if ((lane & 3) == 0) maxima[kGroup * 64 + own_head + 8 * r] = next[r];
+      }
+    };
+    float added[2];
+    auto weigh = [&]() {
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float shift = next[r] * scale;
+        added[r] = 0.f;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+          float low = exp2_fast(fmaf(scores[4 * i + 2 * r], scale, -shift));
+          float high = exp2_fast(fmaf(scores[4 * i + 2 * r + 1], scale, -shift));
+          added[r] += low + high;
+          weights[2 * i + r] = pack_bf16(low, high);
+        }
+      }
+    };
+    // The weights go where the block's rope part was: all warps of the group have scored it.
+    auto leave_weights = [&]() {
+      asm volatile("bar.sync %0, 128;" ::"n"(kGroupTogether + kGroup) : "memory");
+      u32 head = warp * 16 + (lane & 15);
+#pragma unroll
+      for (int k = 0; k < 4; k++) {
+        u32 at = tile + 8 * kChunkBytes + swizzled(head, 2 * k + (lane >> 4));
+        store_matrices(at, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3]);
+      }
+      fence_async();
+      asm volatile("bar.arrive %0, 256;" ::"n"(kWeightsReady + kGroup) : "memory");
+    };
+    auto await_weights = [&]() {
+      asm volatile("bar.sync %0, 256;" ::"n"(kWeightsReady + 1 - kGroup) : "memory");
+    };
+    auto start_own_values = [&]() {
+      u64 value = row_major(tile + kGroup * 4 * kChunkBytes, kChunkBytes);
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < 8; k++) {
+        const u32* w = weights + 4 * (k >> 1);
+        u64 at = value + (k & 1) * (2 * kChunkBytes >> 4) + (k >> 1) * (2048 >> 4);
+        wgmma_bf16_rows(out[k & 1], w[0], w[1], w[2], w[3], at);
+      }
+      wgmma_commit();
+    };
+    auto start_other_values = [&]() {
+      u64 weight = k_major(tile_other + 8 * kChunkBytes);
+      u64 value = row_major(tile_other + kGroup * 4 * kChunkBytes, kChunkBytes);
+      fence_async();
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < 8; k++) {
+        u64 at = value + (k & 1) * (2 * kChunkBytes >> 4) + (k >> 1) * (2048 >> 4);
+        wgmma_bf16_rows(out[k & 1], weight + 2 * (k >> 1), at);
+      }
+      wgmma_commit();
+    };
+    auto adopt_other = [&]() {
+      float theirs[2];
+#pragma unroll
+      for (int r = 0; r < 2; r++) theirs[r] = maxima[(1 - kGroup) * 64 + own_head + 8 * r];
+      adopt(theirs);
+    };
+    auto give = [&](int buffer, int far) {
+      give_back(barriers + kEmpty(buffer, far), barriers_there + kEmpty(buffer, far));
+    };
+    auto give_queries = [&](bool last) {
+      if (last && lane == 0) barrier_arrive(barriers + kQueriesEmpty);
+    };
+
+    auto take_own_values = [&]() {
+      leave_weights();
+      adopt(next);
+      sum[0] += added[0];
+      sum[1] += added[1];
+      start_own_values();
+      wgmma_wait<0>();
+      give(kGroup, 0);
+    };
+    const int full_pairs = blocks / 2;
+    for (int pair = 0; pair < full_pairs; pair++) {
+      const int b = work.first + 2 * pair + kGroup;
+      const bool last = 2 * pair + 2 == blocks;
+      if (kGroup == 1) asm volatile("bar.sync %0, 256;" ::"n"(kScoresStarted) : "memory");
+      start_scores();
+      if (kGroup == 0) {
+        asm volatile("bar.arrive %0, 256;" ::"n"(kScoresStarted) : "memory");
+        wgmma_wait<0>();
+        give_queries(last);
+        softmax(b);
+        weigh();
+        take_own_values();
+        await_weights();
+        adopt_other();
+        start_other_values();
+        wgmma_wait<0>();
+        give(1, 1);
+      } else {
+        await_weights();
+        adopt_other();
+        start_other_values();
+        wgmma_wait<1>();
+        give_queries(last);
+        softmax(b);
+        weigh();
+        wgmma_wait<0>();
+        give(0, 1);
+        take_own_values();
+      }
+    }
+    if (blocks & 1) {
+      // The first group's block alone.
+      if (kGroup == 0) {
+        start_scores();
+        wgmma_wait<0>();
+        give_queries(true);
+        softmax(work.end - 1);
+        weigh();
+        take_own_values();
+      } else {
+        give_queries(true);
+        await_weights();
+        adopt_other();
+        start_other_values();
+        wgmma_wait<0>();
+        give(0, 1);
+      }
+    }
+    // Each group has summed the weights of its own blocks. Two rows take turns with the place: after a
+    // row of one block, the first group waits for nothing before it ends its next one.
+    if (pairs > 0) {
+      float* total = sums + (rows_begun & 1) * 128;
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
+        sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
+        if ((lane & 3) == 0) total[kGroup * 64 + own_head + 8 * r] = sum[r];
+      }
+      asm volatile("bar.sync %0, 256;" ::"n"(kRowEnds) : "memory");
+#pragma unroll
+      for (int r = 0; r < 2; r++) sum[r] = total[own_head + 8 * r] + total[64 + own_head + 8 * r];
+    }
+    float factor[2];
+#pragma unroll
+    for (int r = 0; r < 2; r++) factor[r] = sum[r] > 0.f ? 1.f / sum[r] : 0.f;
+    i64 first_head = work.heads_at + warp * 16;
+    bool writes_lse = kGroup == 0 && (lane & 3) == 0;
+#if kSplit
+    i64 at = ((i64)work.row * a.splits + work.split) * a.heads + first_head + (lane >> 2);
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+      float* to = a.partial + (at + 8 * r) * kLatent + kGroup * 256 + (lane & 3) * 2;
+      if (pairs > 0) {
+#pragma unroll
+        for (int i = 0; i < 32; i++) {
+          *(float2*)(to + 8 * i) =
+              make_float2(out[i >> 4][(4 * i + 2 * r) & 63] * factor[r], out[i >> 4][(4 * i + 2 * r + 1) & 63] * factor[r]);
+        }
+      }
+      float lse = pairs > 0 ? maximum[r] * a.scale.v + logf(sum[r]) : minus_infinity();
+      if (writes_lse) a.partial_lse[at + 8 * r] = lse;
+    }
+#else
+    // Through a kilobyte of shared memory a warp, 32 columns at a time, so that rows leave in runs of
+    // 64 bytes; pieces are swizzled so that neither side meets in a bank.
+    u32 staging = base + kStaging + (kGroup * 4 + warp) * 1024;
+    u16* to = a.out + work.row * a.out_stride + first_head * kLatent + kGroup * 256;
+#pragma unroll
+    for (int c = 0; c < 8; c++) {
+      auto piece_at = [&](int row, int piece) {
+        return staging + row * 64 + ((piece ^ ((row >> 1) & 3)) << 4);
+      };
+      u32 v[8];
+#pragma unroll
+      for (int i = 0; i < 8; i++) {
+        int from = (16 * c + 2 * i) & 63;
+        v[i] = pack_bf16(out[c >> 2][from] * factor[i & 1], out[c >> 2][from + 1] * factor[i & 1]);
+      }
+#pragma unroll
+      for (int k = 0; k < 2; k++) {
+        store_matrices(piece_at(lane & 15, 2 * k + (lane >> 4)), v[4 * k], v[4 * k + 1], v[4 * k + 2],
+                       v[4 * k + 3]);
+      }
+      __syncwarp();
+#pragma unroll
+      for (int k = 0; k < 2; k++) {
+        int row = 8 * k + (lane >> 2), piece = lane & 3;
+        *(uint4*)(to + row * kLatent + c * 32 + piece * 8) = load_shared(piece_at(row, piece));
+      }
+      __syncwarp();
+    }
+    if (a.lse && writes_lse) {
+#pragma unroll
+      for (int r = 0; r < 2; r++) {
+        float lse = sum[r] > 0.f ? maximum[r] * a.scale.v + logf(sum[r]) : __int_as_float(0x7f800000);
+        a.lse[work.row * a.lse_stride + first_head + (lane >> 2) + 8 * r] = lse;
+      }
+    }
+#endif
+  }
+}
+
+// ---- the kernel --------------------------------------------------------------------------------------
+
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+#if kCtas == 2
+    __cluster_dims__(2, 1, 1)
+#endif
+    sm90_sparse_mla(const __grid_constant__ SparseMlaArgs a) {
+  extern __shared__ __align__(1024) u8 shared[];
+  const u32 base = shared_address(shared), barriers = base + kBarriers;
+  if (threadIdx.x == 0) {
+    barrier_init(barriers + kQueriesFull, 32 * kProducerWarps);
+    barrier_init(barriers + kQueriesEmpty, 8);
+    for (int buffer = 0; buffer < 2; buffer++) {
+      for (int far = 0; far < 2; far++) {
+        barrier_init(barriers + kFull(buffer, far), kProducerWarps);
+        barrier_init(barriers + kEmpty(buffer, far), 4 * kCtas);
+      }
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
-  fence_async();
   __syncthreads();
-
-  if (group == 2) {
-    // ---- producer: eight threads a token, every sixteenth token ----
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
-    int p = t & 7, first = (t & 127) >> 3;
-    // List, block table and entry are loads that wait for one another: positions are read two blocks
-    // ahead and entries looked up one ahead, so that no copy waits for its address.
-    int positions[4];
-    const u8* entries[4];
-    auto read_positions = [&](int b) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        int index = b * 64 + first + 16 * i;
-        positions[i] = index < count ? (list ? __ldg(list + index) : index) : -1;
-      }
-    };
-    auto look_up = [&]() {
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        int position = positions[i];
-        entries[i] = nullptr;
-        if (position >= 0) {
-          i64 slot = (i64)__ldg(table + (position >> 6)) * 64 + (position & 63);
-          entries[i] = a.cache + slot * a.entry_bytes;
-        }
-      }
-    };
-    read_positions(0);
-    look_up();
-    read_positions(1);
-#if kFp8
-    // Two passes of 16 tokens are in flight: a register takes its next piece as soon as the one it
-    // held is widened, so two round trips to memory overlap and no register waits empty.
-    uint4 codes[2][4], rope[2];
-    float4 scales[2];
-#pragma unroll
-    for (int pass = 0; pass < 2; pass++) {
-      const u8* entry = entries[pass];
-#pragma unroll
-      for (int i = 0; i < 4; i++) codes[pass][i] = load_piece(entry, 128 * i + 16 * p);
-      rope[pass] = load_piece(entry, kLatent + 16 + 16 * p);
-      scales[pass] = load_scales(entry);
-    }
-    for (int b = 0; b < blocks; b++) {
-      u32 to = buffers + (b & 1) * kTileBytes;
-      barrier_wait(empty + 8 * (b & 1), ((b >> 1) & 1) ^ 1);
-#pragma unroll
-      for (int pass = 0; pass < 4; pass++) {
-        if (pass == 2) {
-          look_up();
-          read_positions(b + 2);
-        }
-        const u8* ahead = entries[(pass + 2) & 3];
-        const int slot = pass & 1;
-        int token = first + 16 * pass;
-        float scale[4] = {scales[slot].x, scales[slot].y, scales[slot].z, scales[slot].w};
-        scales[slot] = load_scales(ahead);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-          float wide = scale[i] * 1.329227995784916e36f;
-          u32 factor = pack_bf16(wide, wide);
-          u32 v[8];
-          widen(codes[slot][i].x, factor, v[0], v[1]);
-          widen(codes[slot][i].y, factor, v[2], v[3]);
-          widen(codes[slot][i].z, factor, v[4], v[5]);
-          widen(codes[slot][i].w, factor, v[6], v[7]);
-          codes[slot][i] = load_piece(ahead, 128 * i + 16 * p);
-          u32 chunk = to + (2 * i + (p >> 2)) * kChunkBytes;
-          // Lanes of the two chunks take turns with the halves, or they would meet in one bank.
-          u32 even = swizzled(token, (p & 3) * 2), odd = swizzled(token, (p & 3) * 2 + 1);
-          bool swap = p >= 4;
-          store_shared(chunk + (swap ? odd : even), swap ? v[4] : v[0], swap ? v[5] : v[1],
-                       swap ? v[6] : v[2], swap ? v[7] : v[3]);
-          store_shared(chunk + (swap ? even : odd), swap ? v[0] : v[4], swap ? v[1] : v[5],
-                       swap ? v[2] : v[6], swap ? v[3] : v[7]);
-        }
-        store_shared(to + 8 * kChunkBytes + swizzled(token, p), rope[slot].x, rope[slot].y, rope[slot].z,
-                     rope[slot].w);
-        rope[slot] = load_piece(ahead, kLatent + 16 + 16 * p);
-      }
-      fence_async();
-      barrier_arrive(full + 8 * (b & 1));
-    }
-#else
-    for (int b = 0; b < blocks; b++) {
-      u32 to = buffers + (b & 1) * kTileBytes;
-      barrier_wait(empty + 8 * (b & 1), ((b >> 1) & 1) ^ 1);
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const u8* entry = entries[i];
-        u32 bytes = entry ? 16 : 0;
-        const u8* from = entry ? entry + 16 * p : a.cache;
-        u32 at = to + swizzled(first + 16 * i, p);
-#pragma unroll
-        for (int c = 0; c < kChunks; c++) {
-          copy_async(at + c * kChunkBytes, entry ? from + 128 * c : a.cache, bytes);
-        }
-      }
-      barrier_arrive_after_copies(full + 8 * (b & 1));
-      look_up();
-      read_positions(b + 2);
-    }
-    asm volatile("cp.async.wait_all;" ::: "memory");
+#if kCtas == 2
+  cluster_sync();
 #endif
-    return;
+  const int group = threadIdx.x >> 7;
+  if (group >= 2) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+    produce(a, base);
+  } else if (group == 0) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    consume<0>(a, shared, base);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
+    consume<1>(a, shared, base);
   }
+#if kCtas == 2
+  // Neither block may end while the other still writes to its shared memory.
+  cluster_sync();
+#endif
+}
 
-  // ---- consumers: scores of 64 heads x 64 tokens, then their half of the output ----
-  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
-  float out[128];
-#pragma unroll
-  for (int i = 0; i < 128; i++) out[i] = 0.f;
-  float maximum[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.f, 0.f};
-  float scale = a.scale.v * 1.4426950408889634f;
-  int warp = (t >> 5) & 3, own_head = warp * 16 + (lane >> 2);
-  float* maxima = (float*)(shared + kMaxima);
-
-  // Scores of 64 heads and this group's 32 of the block's 64 tokens, started and not waited for.
-  auto start_scores = [&](int b, float (&scores)[16]) {
-    u32 buffer = buffers + (b & 1) * kTileBytes;
-    barrier_wait(full + 8 * (b & 1), (b >> 1) & 1);
-    fence_async();
-    u64 key = k_major(buffer + group * 32 * 128), query = k_major(queries);
-    // Or the compiler would keep every step's descriptor in registers through the loop.
-    asm volatile("" : "+l"(query), "+l"(key));
-    wgmma_fence();
-#pragma unroll
-    for (int c = 0; c < kChunks; c++) {
-#pragma unroll
-      for (int k = 0; k < 4; k++) {
-        u64 at = c * (kChunkBytes >> 4) + 2 * k;
-        wgmma_bf16(scores, query + at, key + at, c + k > 0);
-      }
+/** Adds up a row's splits: a block of 128 threads per head and row, a thread for four columns. */
+extern "C" __global__ void __launch_bounds__(128)
+    combine_splits(const __grid_constant__ SparseMlaArgs a) {
+  i64 head = blockIdx.x, row = blockIdx.y, at = row * a.splits * a.heads + head;
+  int splits = (int)a.splits;
+  float top = minus_infinity(), sum = 0.f;
+  for (int s = 0; s < splits; s++) top = fmaxf(top, a.partial_lse[at + s * a.heads]);
+  float4 out = make_float4(0.f, 0.f, 0.f, 0.f);
+  if (top > minus_infinity()) {
+    for (int s = 0; s < splits; s++) {
+      float weight = exp2_fast((a.partial_lse[at + s * a.heads] - top) * 1.4426950408889634f);
+      // A split without tokens has written nothing.
+      if (weight == 0.f) continue;
+      sum += weight;
+      float4 v = *(const float4*)(a.partial + (at + s * a.heads) * kLatent + threadIdx.x * 4);
+      out.x = fmaf(weight, v.x, out.x);
+      out.y = fmaf(weight, v.y, out.y);
+      out.z = fmaf(weight, v.z, out.z);
+      out.w = fmaf(weight, v.w, out.w);
     }
-    wgmma_commit();
-  };
-
-  // Scores to weights in shared memory, and by how much earlier sums shrink.
-  float shrink[2];
-  auto softmax = [&](int b, float (&scores)[16]) {
-    if (b == blocks - 1) {
-#pragma unroll
-      for (int i = 0; i < 16; i++) {
-        int token = b * 64 + group * 32 + (i >> 2) * 8 + (lane & 3) * 2 + (i & 1);
-        if (token >= count) scores[i] = minus_infinity();
-      }
-    }
-    // A thread has two heads, in the registers with bit 1 of the index clear and set.
-    float top[2];
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      top[r] = scores[2 * r];
-#pragma unroll
-      for (int i = 0; i < 16; i++) {
-        if (((i >> 1) & 1) == r) top[r] = fmaxf(top[r], scores[i]);
-      }
-      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 1));
-      top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffffu, top[r], 2));
-      if ((lane & 3) == 0) maxima[group * 64 + own_head + 8 * r] = top[r];
-    }
-    // Behind this barrier both groups have summed the values of the block before.
-    asm volatile("bar.sync 1, 256;" ::: "memory");
-#pragma unroll
-    for (int r = 0; r < 2; r++) {
-      top[r] = fmaxf(fmaxf(top[r], maxima[(group ^ 1) * 64 + own_head + 8 * r]), maximum[r]);
-      shrink[r] = exp2f((maximum[r] - top[r]) * scale);
-      maximum[r] = top[r];
-      sum[r] *= shrink[r];
-      float shift = top[r] * scale;
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        float low = exp2f(fmaf(scores[4 * i + 2 * r], scale, -shift));
-        float high = exp2f(fmaf(scores[4 * i + 2 * r + 1], scale, -shift));
-        sum[r] += low + high;
-        u32 at = weights + swizzled(own_head + 8 * r, group * 4 + i) + (lane & 3) * 4;
-        asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(pack_bf16(low, high)) : "memory");
-      }
-    }
-    fence_async();
-    asm volatile("bar.sync 1, 256;" ::: "memory");
-  };
-
-  auto start_values = [&](int b) {
-    u32 buffer = buffers + (b & 1) * kTileBytes;
-    u64 weight = k_major(weights);
-    u64 value = row_major(buffer + group * 4 * kChunkBytes, kChunkBytes);
-    wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < 4; k++) wgmma_bf16_rows(out, weight + 2 * k, value + k * (2048 >> 4), 1);
-    wgmma_commit();
-  };
-
-  // A block's scores, weights and values one after another: a look ahead at the next scores would
-  // wait for a buffer that is only just being filled.
-  float scores[16];
-  for (int b = 0; b < blocks; b++) {
-    start_scores(b, scores);
-    wgmma_wait<0>();
-    softmax(b, scores);
-#pragma unroll
-    for (int i = 0; i < 128; i++) out[i] *= shrink[(i >> 1) & 1];
-    start_values(b);
-    wgmma_wait<0>();
-    if (lane == 0) barrier_arrive(empty + 8 * (b & 1));
   }
-
-  // Each group has summed its own tokens.
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 1);
-    sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
-  }
-  asm volatile("bar.sync 1, 256;" ::: "memory");
-  if ((lane & 3) == 0) {
-    maxima[group * 64 + own_head] = sum[0];
-    maxima[group * 64 + own_head + 8] = sum[1];
-  }
-  asm volatile("bar.sync 1, 256;" ::: "memory");
-#pragma unroll
-  for (int r = 0; r < 2; r++) {
-    sum[r] = maxima[own_head + 8 * r] + maxima[64 + own_head + 8 * r];
-    i64 head = first_head + own_head + 8 * r;
-    float factor = sum[r] > 0.f ? 1.f / sum[r] : 0.f;
-    u16* to = a.out + row * a.out_stride + head * kLatent + group * 256 + (lane & 3) * 2;
-#pragma unroll
-    for (int i = 0; i < 32; i++) {
-      *(u32*)(to + 8 * i) = pack_bf16(out[4 * i + 2 * r] * factor, out[4 * i + 2 * r + 1] * factor);
-    }
-    if (a.lse && group == 0 && (lane & 3) == 0) {
-      float lse = sum[r] > 0.f ? maximum[r] * a.scale.v + logf(sum[r]) : __int_as_float(0x7f800000);
-      a.lse[row * a.lse_stride + head] = lse;
-    }
+  float factor = sum > 0.f ? 1.f / sum : 0.f;
+  uint2 packed = make_uint2(pack_bf16(out.x * factor, out.y * factor),
+                            pack_bf16(out.z * factor, out.w * factor));
+  *(uint2*)(a.out + row * a.out_stride + head * kLatent + threadIdx.x * 4) = packed;
+  if (a.lse && threadIdx.x == 0) {
+    a.lse[row * a.lse_stride + head] = sum > 0.f ? top + logf(sum) : __int_as_float(0x7f800000);
   }
 }

@@ -1,0 +1,201 @@
+/**
+ * Absorbed attention at the deployed model's widths, 128 heads over up to 2,048 selected tokens of
+ * longer contexts, against the cpu backend; and how many rows of a step split a row how far.
+ */
+import type { Selection } from '../../../../gpu-worker/backend/backend.ts';
+import { splitsFor } from '../../../../gpu-worker/backend/cuda/attention.ts';
+import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
+import { seededRandom } from '../../../support/random.ts';
+import {
+  bf16Numerics,
+  batchOf,
+  fp8Numerics,
+  openTested,
+  randomFloats,
+  shuffledBlocks,
+  type Tested,
+} from '../cpu/backends.ts';
+import { openCudaTested, toBf16 } from './tested.ts';
+
+const seed = Number(process.env['SEED'] ?? 1);
+const words = (process.env['CASES'] ?? '').split(',');
+console.log(`seed ${seed}`);
+
+const [latentDim, ropeDim, indexHeads, indexDim, topK] = [512, 64, 4, 128, 2048];
+const width = latentDim + ropeDim;
+const rowsMax = 64;
+const scale = 0.1;
+
+/** Two sequences, one just past the selection's width; their blocks lie anywhere. */
+const lengths = [2400, 2065];
+const tables = (() => {
+  const blocks = shuffledBlocks(seededRandom(seed), 38 + 33);
+  return [blocks.slice(0, 38), blocks.slice(38)];
+})();
+/** The first and the last tokens, and both sides of a block's and of the selection's end. */
+const edges = [2399, 0, 1, 62, 63, 64, 126, 127, 128, 191, 1023, 2046, 2047, 2048, 2111, 2398];
+
+interface Row {
+  readonly sequence: number;
+  readonly position: number;
+}
+
+const random = seededRandom(seed + 1);
+const entries = lengths.map((tokens) => {
+  const values = randomFloats(random, tokens * width, 0.125);
+  // One token that some queries cannot but look at.
+  for (let c = 0; c < width; c++) values[70 * width + c] = (values[70 * width + c] ?? 0) * 16;
+  return toBf16(values);
+});
+const keys = lengths.map((tokens) => toBf16(randomFloats(random, tokens * indexDim)));
+
+/** Queries from gentle to such that one token takes all, by position; made once. */
+const queries = new Map<string, Float32Array>();
+function queriesOf({ sequence, position }: Row, columns: number): Float32Array {
+  const key = `${sequence} ${position} ${columns}`;
+  const known = queries.get(key);
+  if (known !== undefined) return known;
+  const own = seededRandom(seed + 2 + sequence * 10_000 + position);
+  const made = toBf16(randomFloats(own, columns, [0.125, 2, 100][position % 3] ?? 1));
+  queries.set(key, made);
+  return made;
+}
+
+/** Values of which none is what the output was filled with before. */
+function written(values: Float32Array): Float32Array {
+  const missing = values.findIndex((value) => !Number.isFinite(value));
+  if (missing >= 0) throw new Error(`value ${missing} of ${values.length} was not written`);
+  return values;
+}
+
+/** Rows of a step for every range of row counts that is split alike. */
+function rowsFor(count: number): Row[] {
+  return Array.from({ length: count }, (_, i) => {
+    const sequence = i % 5 === 4 ? 1 : 0;
+    const position = edges[i] ?? (i * 97) % (lengths[sequence] ?? 1);
+    return { sequence, position: Math.min(position, (lengths[sequence] ?? 1) - 1) };
+  });
+}
+
+interface Attention {
+  readonly dense: Float32Array;
+  readonly sparse: Float32Array;
+  /** Of the sparse one. */
+  readonly lse: Float32Array;
+}
+
+class Deployed {
+  readonly #tested: Tested;
+  readonly #heads: number;
+  readonly #cache;
+  readonly #selection;
+
+  constructor(tested: Tested, heads: number) {
+    const { backend } = tested;
+    this.#tested = tested;
+    this.#heads = heads;
+    const [cache] = backend.caches({ layers: 1, blocks: 71, latentDim, ropeDim, indexDim });
+    if (cache === undefined) throw new Error('no cache was made');
+    this.#cache = cache;
+    this.#selection = backend.selection(rowsMax, topK);
+    lengths.forEach((tokens, s) => {
+      for (let start = 0; start < tokens; start += rowsMax) {
+        const end = Math.min(tokens, start + rowsMax);
+        const blockTable = tables[s] ?? new Int32Array();
+        backend.beginStep(batchOf([{ start, rows: end - start, blockTable }]));
+        const part = (all: readonly Float32Array[], columns: number) =>
+          tested.filled(
+            (all[s] ?? new Float32Array()).slice(start * columns, end * columns),
+            columns,
+          );
+        backend.writeLatent(cache, part(entries, width));
+        backend.writeIndexKeys(cache, part(keys, indexDim));
+      }
+    });
+  }
+
+  /** Makes a step of these rows; what it returns computes their attention, as often as it is called. */
+  step(rows: readonly Row[]): () => Attention {
+    const { backend, filled, poison } = this.#tested;
+    const heads = this.#heads;
+    backend.beginStep(
+      batchOf(
+        rows.map(({ sequence, position }) => ({
+          start: position,
+          rows: 1,
+          blockTable: tables[sequence] ?? new Int32Array(),
+        })),
+      ),
+    );
+    const gathered = (columns: number) => {
+      const values = new Float32Array(rows.length * columns);
+      rows.forEach((row, r) => values.set(queriesOf(row, columns), r * columns));
+      return filled(values, columns);
+    };
+    const q = gathered(heads * width);
+    const weights = filled(new Float32Array(rows.length * indexHeads).fill(1), indexHeads, 'f32');
+    const indexOptions = { heads: indexHeads, dim: indexDim };
+    const indexQ = gathered(indexHeads * indexDim);
+    backend.select(this.#selection, this.#cache, indexQ, weights, indexOptions);
+    const out = backend.tensor(rows.length, heads * latentDim);
+    const lse = backend.tensor(rows.length, heads, 'f32');
+    const attend = (selection: Selection | null) => {
+      poison(out);
+      poison(lse);
+      backend.attend(out, q, this.#cache, selection, { heads, scale }, lse);
+      return written(backend.read(out, rows.length));
+    };
+    return () => ({
+      dense: attend(null),
+      sparse: attend(this.#selection),
+      lse: written(backend.read(lse, rows.length)),
+    });
+  }
+}
+
+const counts = [1, 4, 7, 12, 20, 34];
+for (const { name, numerics, heads } of [
+  { name: 'fp8, 128 heads', numerics: fp8Numerics, heads: 128 },
+  { name: 'bf16, 128 heads', numerics: bf16Numerics, heads: 128 },
+  { name: 'fp8, 64 heads', numerics: fp8Numerics, heads: 64 },
+]) {
+  if (!words.every((word) => name.includes(word))) continue;
+  const cuda = await openCudaTested(numerics, { rowsMax });
+  const cpu = await openTested(numerics, { rowsMax, threads: 8 });
+  const [actual, expected] = [new Deployed(cuda, heads), new Deployed(cpu, heads)];
+  for (const count of heads === 128 ? counts : [3, 40]) {
+    const rows = rowsFor(count);
+    await test(`${name}: ${count} rows, each split into ${splitsFor(count)}`, () => {
+      const [mine, wanted] = [actual.step(rows)(), expected.step(rows)()];
+      expectClose(mine.dense, wanted.dense, tensorCoreTolerance);
+      expectClose(mine.sparse, wanted.sparse, tensorCoreTolerance);
+      expectClose(mine.lse, wanted.lse, tensorCoreTolerance);
+    });
+  }
+  for (const count of [1, 40]) {
+    await test(`${name}: ${count} rows, the same bits in twenty runs`, () => {
+      const attend = actual.step(rowsFor(count));
+      const first = attend();
+      for (let run = 0; run < 20; run++) {
+        const again = attend();
+        expectSame(again.sparse, first.sparse, `run ${run}`);
+        expectSame(again.dense, first.dense, `run ${run}`);
+      }
+    });
+  }
+  for (const [few, many] of [
+    [1, 4],
+    [9, 16],
+    [33, 50],
+  ] as const) {
+    await test(`${name}: a row has the same bits among ${few} and among ${many}`, () => {
+      const rows = rowsFor(many);
+      const [alone, among] = [actual.step(rows.slice(0, few))(), actual.step(rows)()];
+      for (const output of ['dense', 'sparse', 'lse'] as const) {
+        expectSame(among[output].subarray(0, alone[output].length), alone[output], output);
+      }
+    });
+  }
+  await cuda.backend.close();
+  await cpu.backend.close();
+}
