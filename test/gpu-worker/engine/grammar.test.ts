@@ -91,6 +91,15 @@ test('any object is an object, greedily too', () => {
   }
 });
 
+test('a request that asks nothing else of its logits is held to its grammar too', () => {
+  const words = ['red', 'green', { blue: [1, null] }];
+  for (const temperature of [0, 1]) {
+    const sampling = { ...plainSampling, temperature };
+    const events = runAlone(ask({ id: 'a', sampling, grammar: grammarOf({ enum: words }) }), model);
+    expect(words).toContainEqual(JSON.parse(textOf(events, 'a')));
+  }
+});
+
 test('each of n choices fits, and is what its seed gives alone', () => {
   const events = runAlone(ask({ id: 'n', choices: 3 }), model);
   const texts = [0, 1, 2].map((choice) => textOf(events, 'n', choice));
