@@ -24,7 +24,7 @@ export const dfaStatesMax = 16_384;
 export class Work {
   #left: number;
 
-  constructor(stepsMax = 20_000_000) {
+  constructor(stepsMax = 10_000_000) {
     this.#left = stepsMax;
   }
 

@@ -39,26 +39,35 @@ export const schemaDepthMax = 64;
 export const schemaOptionsMax = 256;
 const indentationMax = 64;
 
-/** Puts the values of JSON schemas into a grammar. One per grammar: it keeps what they share. */
+/** What the schemas of one request share: their terminals, and the work that they may take together. */
+export class Compilation {
+  readonly work = new Work();
+  readonly terminals = new Map<string, Terminal | null>();
+  /**
+   * A character that stands in no string as it is, for the sake of whoever looks for marks in the text.
+   * In strings of any text it can be escaped; others go without it.
+   */
+  readonly escaped: string | null;
+
+  constructor({ escaped = null }: { escaped?: string | null } = {}) {
+    this.escaped = escaped;
+  }
+}
+
+/** Puts the values of JSON schemas into a grammar. One per grammar. */
 export class JsonWriter {
   readonly #builder: GrammarBuilder;
-  readonly #work = new Work();
-  readonly #terminals = new Map<string, Terminal | null>();
+  readonly #compilation: Compilation;
   /** Of schemas that are referred to: where their values start, by the root and the reference. */
   readonly #references = new Map<unknown, Map<string, number>>();
   /** What is referred to is written one after the other, not inside one another. */
   readonly #pending: (() => void)[] = [];
   #anyContainer: number | null = null;
-  readonly #escaped: string | null;
   #optionsCount = 0;
 
-  /**
-   * `escaped`: a character that stands in no string as it is, for the sake of whoever looks for marks
-   * in the text. In strings of any text it can be escaped; others go without it.
-   */
-  constructor(builder: GrammarBuilder, { escaped = null }: { escaped?: string | null } = {}) {
+  constructor(builder: GrammarBuilder, compilation = new Compilation()) {
     this.#builder = builder;
-    this.#escaped = escaped;
+    this.#compilation = compilation;
   }
 
   /** Any JSON object. */
@@ -78,12 +87,12 @@ export class JsonWriter {
 
   /** Any text that does not contain `mark`, an empty one too. */
   textWithout(from: number, mark: string, to: number): void {
-    this.#terminal(from, `without:${mark}`, () => withoutTextDfa(mark, this.#work), to);
+    this.#terminal(from, `without:${mark}`, () => withoutTextDfa(mark, this.#compilation.work), to);
   }
 
   /** The text as it stands. */
   text(from: number, text: string, to: number): void {
-    this.#terminal(from, `text:${text}`, () => literalsDfa([text], this.#work), to);
+    this.#terminal(from, `text:${text}`, () => literalsDfa([text], this.#compilation.work), to);
   }
 
   /** @throws SchemaError, GrammarLimitError */
@@ -237,7 +246,7 @@ export class JsonWriter {
     this.#terminal(
       from,
       `texts:${JSON.stringify(texts)}`,
-      () => literalsDfa(texts, this.#work),
+      () => literalsDfa(texts, this.#compilation.work),
       to,
     );
   }
@@ -264,7 +273,9 @@ export class JsonWriter {
     };
     const key = `${type}:${JSON.stringify(range)}`;
     const build = (): Dfa | null =>
-      type === 'integer' ? integerDfa(range, this.#work) : numberDfa(range, this.#work);
+      type === 'integer'
+        ? integerDfa(range, this.#compilation.work)
+        : numberDfa(range, this.#compilation.work);
     this.#terminal(from, key, build, to, path);
   }
 
@@ -297,7 +308,7 @@ export class JsonWriter {
       max: countAt(schema, 'maxLength', path) ?? Infinity,
     };
     const key = `string:${JSON.stringify([sources, length.min, String(length.max)])}`;
-    const build = (): Dfa | null => stringDfa({ patterns, length }, this.#work);
+    const build = (): Dfa | null => stringDfa({ patterns, length }, this.#compilation.work);
     this.#terminal(from, ...this.#escaping(key, build), to, path);
   }
 
@@ -401,7 +412,7 @@ export class JsonWriter {
     if (others.schema !== false) {
       const excluded = names.map(([name]) => name);
       const key = builder.node();
-      const build = (): Dfa | null => otherStringsDfa(excluded, this.#work);
+      const build = (): Dfa | null => otherStringsDfa(excluded, this.#compilation.work);
       this.#terminal(
         starts[names.length],
         ...this.#escaping(`other:${JSON.stringify(excluded)}`, build),
@@ -438,7 +449,7 @@ export class JsonWriter {
 
   /** Bounded: a model that likes white space must not fill its answer with it. */
   #spaced(character: string, side: 'before' | 'after'): Dfa | null {
-    const nfa = new Nfa(this.#work);
+    const nfa = new Nfa(this.#compilation.work);
     const from = side === 'after' ? nfa.text(nfa.start, character) : nfa.start;
     const spaced = nfa.node();
     nfa.skip(from, spaced);
@@ -456,7 +467,7 @@ export class JsonWriter {
   }
 
   #written(value: unknown): string {
-    const escaped = this.#escaped;
+    const { escaped } = this.#compilation;
     const text = JSON.stringify(value);
     if (escaped === null) return text;
     const code = escaped.charCodeAt(0).toString(16).padStart(4, '0');
@@ -465,20 +476,20 @@ export class JsonWriter {
 
   /** The terminal of a key without what is to be escaped. */
   #escaping(key: string, build: () => Dfa | null): [string, () => Dfa | null] {
-    const escaped = this.#escaped;
+    const { escaped } = this.#compilation;
     if (escaped === null) return [key, build];
     const buildWithout = (): Dfa | null => {
-      const [dfa, without] = [build(), withoutTextDfa(escaped, this.#work)];
+      const [dfa, without] = [build(), withoutTextDfa(escaped, this.#compilation.work)];
       return dfa === null || without === null
         ? null
-        : combineDfa([dfa, without], 'and', this.#work);
+        : combineDfa([dfa, without], 'and', this.#compilation.work);
     };
     return [`${key} without ${escaped}`, buildWithout];
   }
 
   /** A terminal that nothing fits adds no edge. */
   #terminal(from: number, key: string, build: () => Dfa | null, to: number, path: Path = []): void {
-    let terminal = this.#terminals.get(key);
+    let terminal = this.#compilation.terminals.get(key);
     if (terminal === undefined) {
       try {
         const dfa = build();
@@ -487,7 +498,7 @@ export class JsonWriter {
         if (!(error instanceof GrammarLimitError)) throw error;
         throw new SchemaError('unsupported', path, error.message);
       }
-      this.#terminals.set(key, terminal);
+      this.#compilation.terminals.set(key, terminal);
     }
     if (terminal !== null) this.#builder.terminal(from, terminal, to);
   }

@@ -5,7 +5,7 @@
 import { GrammarLimitError } from '../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
-import { JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
+import { Compilation, JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
 import { SchemaError } from '../grammar/schema-keywords.ts';
 import type { ResponseFormat, Tool } from '../protocol.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
@@ -69,14 +69,16 @@ function buildGrammar(
   const { format, tools, choice } = rules;
   const builder = new GrammarBuilder();
   // What the model writes is searched for calls: no string of theirs may look like the end of one.
-  const json = new JsonWriter(builder, { escaped: tools.length > 0 ? markCharacter : null });
+  const compilation = new Compilation({ escaped: tools.length > 0 ? markCharacter : null });
+  const json = new JsonWriter(builder, compilation);
   const start = builder.node();
   const end = builder.node({ isFinal: true });
   const mustCall = choice !== 'auto';
   const param = mustCall || format === null ? 'tools' : 'response_format';
   return refusing(param, [], () => {
     const calls = builder.node();
-    if (tools.length > 0) writeCalls(builder, json, { model, rules, from: calls, to: end });
+    const check = (place: SchemaPlace): void => checkSchema(place, compilation);
+    if (tools.length > 0) writeCalls(builder, json, { model, rules, check, from: calls, to: end });
     if (mustCall) builder.skip(start, calls);
     else if (format === null || format.type === 'text') {
       const text = builder.node();
@@ -84,16 +86,28 @@ function buildGrammar(
       builder.skip(text, calls);
       builder.skip(text, end);
     } else {
-      writeFormat(json, { format, from: start, to: end });
+      writeFormat(json, { format, check, from: start, to: end });
       if (tools.length > 0) builder.skip(start, calls);
     }
     return built(builder, start);
   });
 }
 
+type Path = readonly (string | number)[];
+
+/** A schema, and the parameter and the path in it that it stands at. */
+interface SchemaPlace {
+  readonly schema: unknown;
+  readonly param: 'response_format' | 'tools';
+  readonly path: Path;
+}
+
+/** @throws ApiError 400 */
+type Check = (place: SchemaPlace) => void;
+
 function writeFormat(
   json: JsonWriter,
-  { format, from, to }: { format: ResponseFormat; from: number; to: number },
+  { format, check, from, to }: { format: ResponseFormat; check: Check; from: number; to: number },
 ): void {
   if (format.type === 'text') return;
   if (format.type === 'json_object') {
@@ -101,21 +115,21 @@ function writeFormat(
     return;
   }
   const { schema } = format.json_schema;
-  const path = ['json_schema', 'schema'];
-  checkSchema('response_format', path, schema);
+  check({ schema, param: 'response_format', path: ['json_schema', 'schema'] });
   json.schema(from, schema, to);
 }
 
 interface CallPlan {
   readonly model: { readonly tokenizer: Tokenizer; readonly chatTemplate: ChatTemplate };
   readonly rules: OutputRules;
+  readonly check: Check;
   readonly from: number;
   readonly to: number;
 }
 
 /** One call after the other, in the syntax of tool-calls.ts. */
 function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): void {
-  const { model, rules, from, to } = plan;
+  const { model, rules, check, from, to } = plan;
   const { tools, choice, parallelCalls } = rules;
   const token = (before: number, content: string, after: number): void => {
     const id = model.tokenizer.controlToken(content);
@@ -142,7 +156,8 @@ function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): 
     token(text(name, isFenced ? 'function' : toolName), separator, separated);
     const args = isFenced ? text(separated, `${toolName}\n\`\`\`json\n`) : separated;
     const written = builder.node();
-    writeArguments(json, { tool, index, mustCall: choice !== 'auto', from: args, to: written });
+    const mustCall = choice !== 'auto';
+    writeArguments(json, { tool, index, mustCall, check, from: args, to: written });
     builder.skip(isFenced ? text(written, '\n```') : written, called);
   });
   token(called, callEnd, done);
@@ -157,14 +172,16 @@ function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): 
  */
 function writeArguments(
   json: JsonWriter,
-  {
-    tool,
-    index,
-    mustCall,
-    from,
-    to,
-  }: { tool: Tool; index: number; mustCall: boolean; from: number; to: number },
+  plan: {
+    readonly tool: Tool;
+    readonly index: number;
+    readonly mustCall: boolean;
+    readonly check: Check;
+    readonly from: number;
+    readonly to: number;
+  },
 ): void {
+  const { tool, index, mustCall, check, from, to } = plan;
   const { strict, parameters } = tool.function;
   if (!parameters || Object.keys(parameters).length === 0) {
     // OpenAI's: a function without parameters takes none.
@@ -177,40 +194,36 @@ function writeArguments(
     if (parameters.type !== 'object' && !Object.hasOwn(parameters, '$ref')) {
       throw refusal('tools', [...path, 'type'], 'invalid_value', "expected 'object'");
     }
-    checkSchema('tools', path, parameters);
+    check({ schema: parameters, param: 'tools', path });
     json.schema(from, parameters, to);
-  } else if (mustCall && canBeKept(parameters)) json.schema(from, parameters, to);
+  } else if (mustCall && canBeKept(parameters, check)) json.schema(from, parameters, to);
   else json.object(from, to);
 }
 
-type Path = readonly (string | number)[];
-
 /** Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400 */
-function checkSchema(param: string, path: Path, schema: unknown): void {
+function checkSchema({ schema, param, path }: SchemaPlace, compilation: Compilation): void {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
   if (bytes > schemaBytesMax) {
     const reason = `${bytes} bytes are more than the ${schemaBytesMax} of a schema`;
     throw refusal(param, path, 'invalid_value', reason);
   }
-  refusing(param, path, () => compileAlone(schema));
+  refusing(param, path, () => {
+    const builder = new GrammarBuilder();
+    const [start, end] = [builder.node(), builder.node({ isFinal: true })];
+    new JsonWriter(builder, compilation).schema(start, schema, end);
+    built(builder, start);
+  });
 }
 
-function canBeKept(schema: Tool['function']['parameters']): boolean {
+function canBeKept(schema: Readonly<Record<string, unknown>>, check: Check): boolean {
   try {
-    if (schema?.type !== 'object') return false;
-    checkSchema('tools', [], schema);
+    if (schema.type !== 'object') return false;
+    check({ schema, param: 'tools', path: [] });
     return true;
   } catch (error) {
     if (error instanceof ApiError) return false;
     throw error;
   }
-}
-
-function compileAlone(schema: unknown): void {
-  const builder = new GrammarBuilder();
-  const [start, end] = [builder.node(), builder.node({ isFinal: true })];
-  new JsonWriter(builder).schema(start, schema, end);
-  built(builder, start);
 }
 
 function built(builder: GrammarBuilder, start: number): Grammar {

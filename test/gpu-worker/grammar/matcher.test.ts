@@ -96,7 +96,7 @@ describe('an object', () => {
           expect(takes(grammar, JSON.stringify(value, null, indent))).toBe(true);
         },
       ),
-      { seed, numRuns: 300 },
+      { seed, numRuns: 120 },
     );
   });
 

@@ -213,6 +213,26 @@ describe('response_format', () => {
   });
 });
 
+test('the schemas of one request share what they may take, and what they have in common', () => {
+  const of = (strict: boolean, stringOf: (index: number) => object) =>
+    worker.model.outputGrammars.of({
+      format: null,
+      tools: Array.from({ length: 128 }, (_, index) => ({
+        type: 'function',
+        function: {
+          name: `f${index}`,
+          strict,
+          parameters: { type: 'object', properties: { a: stringOf(index) } },
+        },
+      })),
+      choice: 'required',
+      parallelCalls: true,
+    });
+  expect(of(true, () => ({ type: 'string', maxLength: 1000 }))).not.toBe(null);
+  const costly = (index: number): object => ({ type: 'string', pattern: `a.{11}${index}$` });
+  expect(() => of(false, costly)).toThrow('it takes too long to compile');
+});
+
 describe('tool calls', () => {
   test('required: one or more calls and no text, all valid', async () => {
     const answer = await client.chat.completions.create({
