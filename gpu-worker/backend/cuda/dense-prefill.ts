@@ -10,7 +10,7 @@ import { type CudaLayerCache, type CudaMatrix, type CudaTensor, dtypeCode } from
 import { real } from './launch-queue.ts';
 import type { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
-import { makeTensorMap } from './tensor-map.ts';
+import { encodeTensorMap } from './tensor-maps.ts';
 import { type Pass, planPasses } from './prefill-passes.ts';
 
 /** Queries, two stages of keys and of values, barriers. */
@@ -166,6 +166,19 @@ export class DensePrefill {
   }
 }
 
+/** Address of the map of a bf16 matrix whose rows follow one another; made at start. */
 function mapOf(device: Device, matrix: { at: number; rows: number; columns: number }): number {
-  return makeTensorMap(device, { ...matrix, boxRows: 128 }, 'expanded keys and values');
+  const { at, rows, columns } = matrix;
+  const what = 'expanded keys and values';
+  const boxed = {
+    at,
+    format: dtypeCode.BF16,
+    sizes: [columns, rows],
+    strideBytes: [columns * 2],
+    boxRows: 128,
+  };
+  const map = encodeTensorMap(device.driver, boxed, what);
+  const place = device.allocate(map.byteLength, 'activation', `a map of ${what}`);
+  device.upload(place, map);
+  return place;
 }

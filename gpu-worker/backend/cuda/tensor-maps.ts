@@ -1,6 +1,6 @@
 /**
  * Tensor maps: what Hopper's copy engine must know of a matrix to copy boxes of it into shared memory.
- * Kernels take them among their arguments.
+ * Kernels take them among their arguments, or by address.
  */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
@@ -33,7 +33,6 @@ export interface MappedTensor {
 export class TensorMaps {
   readonly #driver: Driver;
   readonly #made = new Map<string, Uint32Array>();
-  readonly #memory = new Uint8Array(mapBytes + mapAlignment);
 
   constructor(driver: Driver) {
     this.#driver = driver;
@@ -73,36 +72,67 @@ export class TensorMaps {
   #encode(tensor: MappedTensor, boxRows: number): Uint32Array {
     const { at, format, inputs, batches, batchStride, rows, rowStride } = tensor;
     const width = elementBytes[format];
-    assert(format !== dtypeCode.F32, 'products on the matrix unit read no float32');
-    const strides = [batches === 1 ? rowStride : batchStride, rowStride].map((s) => s * width);
-    assert(
-      at % 16 === 0 && strides.every((stride) => stride % 16 === 0),
-      'the copy engine needs addresses and strides of whole 16 bytes',
-    );
-    const misaligned = Number(koffi.address(this.#memory) % BigInt(mapAlignment));
-    const start = misaligned === 0 ? 0 : mapAlignment - misaligned;
-    const map = this.#memory.subarray(start, start + mapBytes);
-    const { UINT8, BFLOAT16, SWIZZLE_128B, L2_256B } = tensorMapCode;
-    this.#driver.call(
-      'TensorMapEncodeTiled',
-      [
-        map,
-        format === dtypeCode.BF16 ? BFLOAT16 : UINT8,
-        3,
+    const map = encodeTensorMap(
+      this.#driver,
+      {
         at,
-        BigUint64Array.from([inputs, batches, rows], BigInt),
-        BigUint64Array.from(strides, BigInt),
-        Uint32Array.of(boxBytes / width, 1, boxRows),
-        Uint32Array.of(1, 1, 1),
-        0,
-        SWIZZLE_128B,
-        L2_256B,
-        0,
-      ],
-      `for a tensor of ${rows} x ${batches} x ${inputs}`,
+        format,
+        sizes: [inputs, batches, rows],
+        strideBytes: [(batches === 1 ? rowStride : batchStride) * width, rowStride * width],
+        boxRows,
+      },
+      `a tensor of ${rows} x ${batches} x ${inputs}`,
     );
-    return new Uint32Array(map.slice().buffer);
+    return new Uint32Array(map.buffer);
   }
+}
+
+/** A tensor in boxes of 128 bytes along its innermost dimension and `boxRows` along its outermost. */
+interface Boxed {
+  readonly at: number;
+  readonly format: DtypeCode;
+  /** Elements of each dimension, the innermost first. */
+  readonly sizes: readonly number[];
+  /** From one to the next in each dimension but the innermost. */
+  readonly strideBytes: readonly number[];
+  readonly boxRows: number;
+}
+
+/** The driver's description, `mapBytes` long, of boxes swizzled as in kernels/sm90.cuh. */
+export function encodeTensorMap(driver: Driver, tensor: Boxed, what: string): Uint8Array {
+  const { at, format, sizes, strideBytes, boxRows } = tensor;
+  assert(format !== dtypeCode.F32, 'the matrix unit reads no float32');
+  assert(
+    at % 16 === 0 && strideBytes.every((stride) => stride % 16 === 0),
+    'the copy engine needs addresses and strides of whole 16 bytes',
+  );
+  const memory = new Uint8Array(mapBytes + mapAlignment);
+  const misaligned = Number(koffi.address(memory) % BigInt(mapAlignment));
+  const start = misaligned === 0 ? 0 : mapAlignment - misaligned;
+  const map = memory.subarray(start, start + mapBytes);
+  const box = sizes.map(() => 1);
+  box[0] = boxBytes / elementBytes[format];
+  box[box.length - 1] = boxRows;
+  const { UINT8, BFLOAT16, SWIZZLE_128B, L2_256B } = tensorMapCode;
+  driver.call(
+    'TensorMapEncodeTiled',
+    [
+      map,
+      format === dtypeCode.BF16 ? BFLOAT16 : UINT8,
+      sizes.length,
+      at,
+      BigUint64Array.from(sizes, BigInt),
+      BigUint64Array.from(strideBytes, BigInt),
+      Uint32Array.from(box),
+      new Uint32Array(sizes.length).fill(1),
+      0,
+      SWIZZLE_128B,
+      L2_256B,
+      0,
+    ],
+    `for a map of ${what}`,
+  );
+  return map.slice();
 }
 
 /** Values of CUtensorMapDataType, CUtensorMapSwizzle and CUtensorMapL2promotion. */
