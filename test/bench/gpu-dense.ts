@@ -8,6 +8,7 @@ import {
 } from '../../gpu-worker/backend/cuda/handles.ts';
 import {
   batchAt,
+  ceilings,
   deployed,
   heads,
   latentDim,
@@ -47,7 +48,12 @@ function denseDecode(backend: CudaBackend, cache: CudaLayerCache): void {
         backend,
         'gpu-dense-decode',
         { sequences, context, heads },
-        { ms, teraflops: operations / ms / 1e9, gbPerSecond: bytes / ms / 1e6 },
+        {
+          ms,
+          teraflops: operations / ms / 1e9,
+          shareOfMatrixRate: operations / ms / 1e9 / ceilings.bf16Teraflops,
+          gbPerSecond: bytes / ms / 1e6,
+        },
       );
     }
   }
@@ -83,6 +89,7 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
         teraflops: operations / ms / 1e9,
         kernelMs,
         kernelTeraflops: operations / kernelMs / 1e9,
+        kernelShareOfMatrixRate: operations / kernelMs / 1e9 / ceilings.bf16Teraflops,
       },
     );
   }

@@ -5,11 +5,12 @@
 import {
   type Batch,
   blockTokens,
+  type LayerCache,
   type Numerics,
   type TensorPrecision,
 } from '../../gpu-worker/backend/backend.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaTensor, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaLayerCache, CudaTensor, own } from '../../gpu-worker/backend/cuda/handles.ts';
 import { real } from '../../gpu-worker/backend/cuda/launch-queue.ts';
 import { median, recordResult } from './results.ts';
 
@@ -28,8 +29,12 @@ export const deployed: Numerics = {
   scaleFormat: 'ue8m0',
 };
 
-/** Measured by the `copy` part, which runs first; NaN without it. */
-export const ceilings = { copyGbPerSecond: Number.NaN };
+/** Measured by the `ceilings` part, which runs first; NaN without it, or without cuBLASLt. */
+export const ceilings = {
+  copyGbPerSecond: Number.NaN,
+  bf16Teraflops: Number.NaN,
+  fp8Teraflops: Number.NaN,
+};
 
 let seed = 1;
 
@@ -81,6 +86,7 @@ export function measure(backend: CudaBackend, run: () => void, repeats = 7): num
   return median(Array.from({ length: repeats }, () => backend.machine.device.time(run)));
 }
 
+/** Records what is finite: a share of a ceiling that was not measured is left out. */
 export function record(
   backend: CudaBackend,
   benchmark: string,
@@ -88,7 +94,9 @@ export function record(
   figures: Record<string, number>,
 ): void {
   const rounded = Object.fromEntries(
-    Object.entries(figures).map(([name, value]) => [name, Number(value.toPrecision(4))]),
+    Object.entries(figures)
+      .filter(([, value]) => Number.isFinite(value))
+      .map(([name, value]) => [name, Number(value.toPrecision(4))]),
   );
   const { name } = backend.machine.device;
   console.log(benchmark.padEnd(24), JSON.stringify(shapes), JSON.stringify(rounded));
@@ -113,4 +121,14 @@ export function batchAt(sequences: number, rowsEach: number, context: number): B
       Int32Array.from({ length: blocks }, (_unused, b) => s * blocks + b),
     ),
   };
+}
+
+/** The cache as if it began at block `start`: reads of few rows that go round do not stay in L2. */
+export function cacheFrom(cache: LayerCache, start: number): CudaLayerCache {
+  const { layer, shape, ...place } = own(CudaLayerCache, cache);
+  return new CudaLayerCache(layer, shape, {
+    ...place,
+    latents: place.latents + start * blockTokens * place.entryBytes,
+    keys: place.keys + start * place.pageBytes,
+  });
 }

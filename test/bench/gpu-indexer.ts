@@ -9,6 +9,7 @@ import {
 import type { ScoredRows } from '../../gpu-worker/backend/cuda/selection.ts';
 import {
   batchAt,
+  cacheFrom,
   ceilings,
   indexDim,
   indexHeads,
@@ -55,7 +56,7 @@ export async function indexer(): Promise<void> {
     // Few rows are timed many times in a row, each over other keys: those of one would stay in L2.
     const shift = sequences + 16 <= 128 ? 2048 : 0;
     const views =
-      rows === 1 ? Array.from({ length: 16 }, (_, i) => viewOf(cache, i * shift)) : [cache];
+      rows === 1 ? Array.from({ length: 16 }, (_, i) => cacheFrom(cache, i * shift)) : [cache];
     const each = (run: (view: LayerCache) => void) =>
       measure(backend, () => views.forEach((view) => run(view))) / views.length;
     const { chunks, scores, top } = halves(backend, { selection, queries, weights });
@@ -74,6 +75,8 @@ export async function indexer(): Promise<void> {
         scoresMs,
         topMs,
         teraflops: operations / ms / 1e9,
+        shareOfMatrixRate: operations / ms / 1e9 / ceilings.fp8Teraflops,
+        scoresShareOfMatrixRate: operations / scoresMs / 1e9 / ceilings.fp8Teraflops,
         keyGbPerSecond: bytes / ms / 1e6,
         shareOfCopyRate: bytes / ms / 1e6 / ceilings.copyGbPerSecond,
       },
@@ -123,10 +126,4 @@ function halves(
     maxima: (chunk: ScoredRows) => selector.maxima(topK, chunk),
     top: (chunk: ScoredRows) => selector.top(selection, chunk),
   };
-}
-
-/** The cache as if it began at block `start`. */
-function viewOf(cache: LayerCache, start: number): LayerCache {
-  const { layer, shape, ...place } = own(CudaLayerCache, cache);
-  return new CudaLayerCache(layer, shape, { ...place, keys: place.keys + start * place.pageBytes });
 }

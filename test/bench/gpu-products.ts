@@ -1,5 +1,6 @@
 import type { AbsorbedKv } from '../../gpu-worker/backend/backend.ts';
 import { CublasLt } from '../../gpu-worker/backend/cuda/cublaslt.ts';
+import { CudaMissing } from '../../gpu-worker/backend/cuda/libraries.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaMatrix, dtypeCode, elementBytes } from '../../gpu-worker/backend/cuda/handles.ts';
 import { type Input, unscaled } from '../../gpu-worker/backend/cuda/linear.ts';
@@ -61,6 +62,11 @@ function shares(ms: number, weightBytes: number): Record<string, number> {
   return { weightGbPerSecond, weightShareOfCopyRate };
 }
 
+function matrixShare(teraflops: number, dtype: Dtype): Record<string, number> {
+  const rate = dtype === 'BF16' ? ceilings.bf16Teraflops : ceilings.fp8Teraflops;
+  return { teraflops, shareOfMatrixRate: teraflops / rate };
+}
+
 /** Products at V3.2's shapes: with the quantisation of their inputs, and without. */
 export async function products(): Promise<void> {
   const backend = await open(8192, deployed, { graphs: true });
@@ -101,7 +107,7 @@ export async function products(): Promise<void> {
             ms,
             withQuantisationMs: whole / calls,
             ...(Number.isNaN(byLibrary) ? {} : { cublasLtMs: byLibrary / calls }),
-            teraflops: (2 * rows * inputs * outputs) / ms / 1e9,
+            ...matrixShare((2 * rows * inputs * outputs) / ms / 1e9, dtype),
             ...shares(ms, weightBytes),
           },
         );
@@ -110,6 +116,23 @@ export async function products(): Promise<void> {
   }
   library.close();
   await backend.close();
+}
+
+/** Milliseconds of cuBLASLt's product of two square matrices; NaN where it has none. */
+export function librarySquare(backend: CudaBackend, dtype: Dtype, side: number): number {
+  let library: CublasLt;
+  try {
+    library = new CublasLt(backend.machine.device);
+  } catch (cause) {
+    if (cause instanceof CudaMissing) return Number.NaN;
+    throw cause;
+  }
+  const matrix = randomMatrix(backend, { name: 'square', inputs: side, outputs: side }, dtype);
+  const x = randomTensor(backend, side, side);
+  const out = randomTensor(backend, side, side);
+  const ms = multiplyByLibrary(backend, library, [matrix], { x, out, rows: side });
+  library.close();
+  return ms;
 }
 
 /** Milliseconds of the same by cuBLASLt; NaN where it has no such product. */
@@ -254,7 +277,11 @@ export async function grouped(): Promise<void> {
         backend,
         'gpu-experts',
         { dtype, rows, hidden, inner: expertInner, experts: expertCount, perToken, touched },
-        { ms, teraflops: operations / ms / 1e9, ...shares(ms, touched * expertBytes) },
+        {
+          ms,
+          ...matrixShare(operations / ms / 1e9, dtype),
+          ...shares(ms, touched * expertBytes),
+        },
       );
     }
     await backend.close();

@@ -16,7 +16,7 @@ import { sliceConfig, sliceWeights } from './v32-slice.ts';
 const contexts = [1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
 const longest = 131072;
 const chunk = 4096;
-const batches = [1, 32, 128];
+const batches = [1, 32, 64, 128];
 const blocksEach = longest / blockTokens;
 const layers = sliceConfig.layers;
 

@@ -4,7 +4,7 @@
  * run; rates of other libraries are in the documents.
  */
 import { sparseAttention } from './gpu-attention.ts';
-import { copyRate } from './gpu-ceilings.ts';
+import { measureCeilings } from './gpu-ceilings.ts';
 import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { grouped, perHead, products } from './gpu-products.ts';
@@ -13,7 +13,7 @@ import { slice } from './gpu-slice.ts';
 import { tinyModel } from './gpu-tiny.ts';
 
 const parts: Readonly<Record<string, () => Promise<void>>> = {
-  copy: copyRate,
+  ceilings: measureCeilings,
   attention: sparseAttention,
   dense: denseAttention,
   indexer,
