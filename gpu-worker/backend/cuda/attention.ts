@@ -52,13 +52,21 @@ const splitsOfRows = [
   { rowsMax: 32, splits: 2 },
 ] as const;
 
+/** A row that attends to all its tokens has work for the whole GPU. */
+const denseSplitsOfRows = [
+  { rowsMax: 1, splits: 64 },
+  { rowsMax: 2, splits: 32 },
+  ...splitsOfRows,
+] as const;
+
 /** What a step of so many rows splits each of them into; 1 for many rows. */
-export function splitsFor(rows: number): number {
-  return splitsOfRows.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
+export function splitsFor(rows: number, isDense = false): number {
+  const table = isDense ? denseSplitsOfRows : splitsOfRows;
+  return table.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
 }
 
 /** Partial results are kept for so many rows times splits. */
-const partsMax = Math.max(...splitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
+const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
 
 /** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
 function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
@@ -143,7 +151,7 @@ export class Attention {
       (cache.shape.blocks * blockTokens * cache.entryBytes) / 16 < 2 ** 31,
       'the kernel counts 16 bytes of a cache in 31 bits',
     );
-    const splits = splitsFor(rows);
+    const splits = splitsFor(rows, selection === null);
     const [kFp8, kCtas, kSplit] = [
       cache.latentFormat === dtypeCode.F8_E4M3 ? 1 : 0,
       heads % (2 * sm90Heads) === 0 ? 2 : 1,

@@ -184,7 +184,7 @@ for (const { name, numerics, heads } of [
     });
   }
   for (const [few, many] of [
-    [1, 4],
+    [3, 4],
     [9, 16],
     [33, 50],
   ] as const) {
