@@ -198,15 +198,21 @@ export const chatCompletionRequestSchema = z.strictObject({
  * `POST /tokenize`, vLLM's route, for conversations: the prompt that a chat completion of these fields
  * would have.
  */
-export const tokenizeRequestSchema = chatCompletionRequestSchema.pick({
-  model: true,
-  messages: true,
-  thinking: true,
-  chat_template_kwargs: true,
-  reasoning_effort: true,
-  tools: true,
-  tool_choice: true,
-});
+export const tokenizeRequestSchema = chatCompletionRequestSchema
+  .pick({
+    model: true,
+    messages: true,
+    thinking: true,
+    chat_template_kwargs: true,
+    reasoning_effort: true,
+    tools: true,
+    tool_choice: true,
+  })
+  .extend({
+    /** vLLM's; they say what the last message's `prefix` says. */
+    add_generation_prompt: z.boolean().nullish(),
+    continue_final_message: z.boolean().nullish(),
+  });
 
 export type Prompt = string | string[] | number[] | number[][];
 

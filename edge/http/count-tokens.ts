@@ -88,7 +88,7 @@ function tokenizeBody({ request }: Order, place: Placed): string {
   const conversation = { model, messages, tools, tool_choice, thinking, reasoning_effort };
   if (place.hasJournal) return JSON.stringify(conversation);
   const { reasoning_effort: _, ...shown } = inOthersTerms(conversation);
-  const goesOn = begunAnswer.safeParse(request.promptParts.at(-1)?.value).success;
+  const goesOn = Array.isArray(messages) && begunAnswer.safeParse(messages.at(-1)).success;
   return JSON.stringify({
     ...shown,
     add_generation_prompt: !goesOn,

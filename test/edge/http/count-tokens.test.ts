@@ -80,7 +80,9 @@ test('an engine of another make is told how the prompt ends', async () => {
     continue_final_message: false,
   });
   const begun = [...prompt.messages, { role: 'assistant', content: 'Hel' }];
-  await edge.post(path, { ...prompt, messages: begun });
+  const schema = { type: 'object', properties: {}, additionalProperties: false };
+  const format = { type: 'json_schema', schema };
+  await edge.post(path, { ...prompt, messages: begun, output_config: { format } });
   expect(edge.worker.requests.at(-1)?.body).toMatchObject({
     add_generation_prompt: false,
     continue_final_message: true,

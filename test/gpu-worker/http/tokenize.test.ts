@@ -38,8 +38,13 @@ test.each(Object.entries(conversations))(
       ...(thinks && { template: thinkingTemplate }),
     });
     const body = { model: 'tiny', ...conversation };
-    const answer = await post(worker, '/tokenize', body);
+    const goesOn = conversation.messages.some((message) => 'prefix' in message);
+    // As vLLM is asked.
+    const ending = { add_generation_prompt: !goesOn, continue_final_message: goesOn };
+    const answer = await post(worker, '/tokenize', { ...body, ...ending });
     expect(answer.status).toBe(200);
+    const plain = await post(worker, '/tokenize', body);
+    expect(await plain.json()).toEqual(await answer.clone().json());
     expect(worker.engine.requests).toEqual([]);
     await post(worker, '/v1/chat/completions', body);
     const tokens = Array.from(worker.engine.requests[0]?.promptTokens ?? []);
@@ -67,6 +72,9 @@ test('what a chat completion would refuse is refused, and what is no part of a p
     400,
     'unsupported_parameter',
   ]);
+  for (const ending of [{ add_generation_prompt: false }, { continue_final_message: true }]) {
+    expect(await refused({ model: 'tiny', messages, ...ending })).toEqual([400, 'invalid_value']);
+  }
   expect(await refused({ model: 'tiny', messages, max_tokens: 5 })).toEqual([
     400,
     'unknown_parameter',
