@@ -16,6 +16,9 @@ const root = join(import.meta.dirname, '..');
 /** Of the worker in wrangler.toml; its Durable Objects' files lie under it. */
 const workerName = 'sift-edge';
 
+/** A build of one's own, under Miniflare's name for it. */
+const givenWorkerd = process.env['MINIFLARE_WORKERD_PATH'];
+
 /** Keeps wrangler from asking for updates, sending metrics or fetching its `cf` sample. */
 const quiet = {
   WRANGLER_SEND_METRICS: 'false',
@@ -76,7 +79,8 @@ async function openRuntime(options: {
   const handlers = signalHandlers();
   const { unstable_getMiniflareWorkerOptions: readWorkerOptions } = await import('wrangler');
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import('miniflare');
-  process.env['MINIFLARE_WORKERD_PATH'] ??= deafToCtrlC(folder);
+  // Of this folder: an earlier one's may be gone.
+  process.env['MINIFLARE_WORKERD_PATH'] = givenWorkerd ?? deafToCtrlC(folder);
   const { workerOptions } = readWorkerOptions(join(root, 'wrangler.toml'));
   const runtime = new Miniflare(
     convertV4MiniflareOptions({
