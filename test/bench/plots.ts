@@ -89,7 +89,11 @@ function specOf(plot: {
         type: 'quantitative',
         title: 'position in the context (tokens)',
         scale: { type: 'linear' },
-        axis: { values: contexts.filter((tokens) => tokens >= 8192), format: '~s', grid: false },
+        axis: {
+          values: contexts.filter((tokens) => tokens >= 8192),
+          labelExpr: "datum.value / 1024 + 'K'",
+          grid: false,
+        },
       },
       y: { field: 'cost', type: 'quantitative', title: plot.unit },
       color: {
