@@ -53,20 +53,9 @@ __device__ __forceinline__ void load_box(u32 to, u64 map, int column, int row, u
       ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier) : "memory");
 }
 
-__device__ __forceinline__ void arrive_expecting(u32 barrier, u32 bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
-               : "memory");
-}
-
 __device__ __forceinline__ void store_shared(u32 to, u32 a, u32 b, u32 c, u32 d) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
-}
-
-__device__ __forceinline__ float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 /** Keeps reads of results behind the wait for them. */
@@ -113,13 +102,13 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         int row = tile.key_row + b * 128;
         u32 key = keys + stage * kKeyBytes, key_barrier = full_keys + 8 * stage;
         barrier_wait(free_keys + 8 * stage, parity);
-        arrive_expecting(key_barrier, kKeyBytes);
+        barrier_expect(key_barrier, kKeyBytes);
         load_box(key, a.expanded_map, column, row, key_barrier);
         load_box(key + kChunk, a.expanded_map, column + 64, row, key_barrier);
         load_box(key + 2 * kChunk, a.rope_map, 0, row, key_barrier);
         u32 value = values + stage * kValueBytes, value_barrier = full_values + 8 * stage;
         barrier_wait(free_values + 8 * stage, parity);
-        arrive_expecting(value_barrier, kValueBytes);
+        barrier_expect(value_barrier, kValueBytes);
         load_box(value, a.expanded_map, column + kNope, row, value_barrier);
         load_box(value + kChunk, a.expanded_map, column + kNope + 64, row, value_barrier);
       }

@@ -95,7 +95,7 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
 #if kFp8
       float part[kTileRows / 2];
 #pragma unroll
-      for (int k = 0; k < 4; k++) multiply_e4m3(part, wd + 2 * k, xd + 2 * k, k > 0);
+      for (int k = 0; k < 4; k++) wgmma_e4m3(part, wd + 2 * k, xd + 2 * k, k > 0);
       wgmma_commit();
       const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
       float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)];
@@ -113,7 +113,7 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
       if (lane == 0) barrier_arrive(empty + 8 * stage);
 #else
 #pragma unroll
-      for (int k = 0; k < 4; k++) multiply_bf16(total, wd + 2 * k, xd + 2 * k, k > 0 || s > first);
+      for (int k = 0; k < 4; k++) wgmma_bf16(total, wd + 2 * k, xd + 2 * k, k > 0 || s > first);
       wgmma_commit();
       wgmma_wait<0>();
       if (lane == 0) barrier_arrive(empty + 8 * stage);

@@ -83,13 +83,6 @@ __device__ __forceinline__ void give_turn(int group) {
   asm volatile("bar.arrive %0, 256;" ::"r"(group + 1 == kGroups ? 1 : group + 2) : "memory");
 }
 
-/** Four matrices of 8 x 8 bf16 as the matrix unit leaves them; a lane addresses one of their rows. */
-__device__ __forceinline__ void store_matrices(u32 to, u32 a, u32 b, u32 c, u32 d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),
-               "r"(b), "r"(c), "r"(d)
-               : "memory");
-}
-
 /**
  * A warp's 16 rows of sums to memory as bf16, 16 bytes a lane: through `pieces`, where row r has 64
  * bytes and its 16-byte pieces are swizzled by r / 2. `rows` are inside, `columns` too.
@@ -274,10 +267,10 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
           float part[kColumns / 2];
           take_turn(group);
           wgmma_fence();
-          multiply_e4m3(part, xd, wd, 0);
+          wgmma_e4m3(part, xd, wd, 0);
           wgmma_commit();
 #pragma unroll
-          for (int k = 1; k < 4; k++) multiply_e4m3(part, xd + 2 * k, wd + 2 * k, 1);
+          for (int k = 1; k < 4; k++) wgmma_e4m3(part, xd + 2 * k, wd + 2 * k, 1);
           wgmma_commit();
           // Starting the next group's products takes as long as the rest of these run.
           wgmma_wait<1>();
@@ -294,7 +287,7 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
 #else
           wgmma_fence();
 #pragma unroll
-          for (int k = 0; k < 4; k++) multiply_bf16(total, xd + 2 * k, wd + 2 * k, k > 0 || s > begin);
+          for (int k = 0; k < 4; k++) wgmma_bf16(total, xd + 2 * k, wd + 2 * k, k > 0 || s > begin);
           wgmma_commit();
           // A stage's products run while the next stage is waited for.
           wgmma_wait<1>();

@@ -54,12 +54,10 @@ struct PageKeys {
   float low_scale, high_scale;
 };
 
-/** Starts a copy of `bytes`, a multiple of 16, that the barrier counts. */
-__device__ __forceinline__ void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier) {
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-               "l"(from), "r"(bytes), "r"(barrier)
-               : "memory");
+/** Starts a copy of `bytes`, a multiple of 16, which is all that the barrier counts. */
+__device__ __forceinline__ void fetch(u32 to, const void* from, u32 bytes, u32 barrier) {
+  barrier_expect(barrier, bytes);
+  copy_bulk(to, from, bytes, barrier);
 }
 
 /** Half a row's bytes of this thread, and the other half: odd rows read them in the other order. */
@@ -74,16 +72,11 @@ __device__ __forceinline__ void load_row(u32 (&to)[8], const u8* page, int row) 
 
 __device__ __forceinline__ void wgmma_keys(float (&d)[32], const PageKeys& keys, int k, u64 b) {
   asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, p, 1, 1;\n}\n"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]),
-        "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]),
-        "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]),
-        "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]), "r"(keys.high[2 * k + 1]),
-        "l"(b), "r"(k > 0 ? 1 : 0));
+               "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {" LIST_32 "}, "
+               "{%32, %33, %34, %35}, %36, p, 1, 1;\n}\n"
+               : SUMS_32(0)
+               : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]),
+                 "r"(keys.high[2 * k + 1]), "l"(b), "r"(k > 0 ? 1 : 0));
 }
 
 /** Nothing that reads the products may move in front of this. */
@@ -156,7 +149,7 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
   auto load_page = [&](int page, int id) {
     int stage = (ring.pages + page) % kStages;
     u32 to = ring.base + kRing + stage * kPageBytes;
-    copy_bulk(to, a.keys + (i64)id * a.page_bytes, kPageBytes, ring.full + 8 * stage);
+    fetch(to, a.keys + (i64)id * a.page_bytes, kPageBytes, ring.full + 8 * stage);
   };
   if (t < pages) {
     int id = __ldg(table + t);
@@ -164,7 +157,7 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
     if (t < kStages) load_page(t, id);
   }
   // Queries behind the last are what the memory held; their scores are not written.
-  if (t == 32) copy_bulk(ring.base, a.queries + from * kKeyBytes, rows * kKeyBytes, ring.queries);
+  if (t == 32) fetch(ring.base, a.queries + from * kKeyBytes, rows * kKeyBytes, ring.queries);
 #if kSharedWeights
   for (int i = t; i < kQueries * 16; i += 128) {
     const float4* w = (const float4*)(a.weights + from * 64);
