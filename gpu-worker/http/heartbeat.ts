@@ -37,15 +37,16 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
   const { edgeUrl, token, logger, lifecycle } = options;
   const url = new URL('/internal/workers/heartbeat', edgeUrl);
   const stopped = new AbortController();
-  let reachable: boolean | null = null;
+  /** Of the last beat: null if there was none, undefined before the first. */
+  let lastProblem: string | null | undefined;
 
   async function beat(): Promise<void> {
     const problem = await send();
-    if (problem === null && reachable !== true) logger.info({ url: url.href }, 'the edge answers');
-    if (problem !== null && reachable !== false) {
-      logger.warn({ url: url.href, problem }, 'the edge did not take the heartbeat');
+    if (problem !== lastProblem) {
+      if (problem === null) logger.info({ url: url.href }, 'the edge answers');
+      else logger.warn({ url: url.href, problem }, 'the edge did not take the heartbeat');
     }
-    reachable = problem === null;
+    lastProblem = problem;
   }
 
   /** What went wrong, if something did. */
@@ -61,6 +62,7 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
         signal: AbortSignal.timeout(timeoutMs),
       });
       await response.body?.cancel();
+      if (response.status === 401) return "status 401: WORKER_TOKEN must be the edge's";
       return response.ok ? null : `status ${response.status}`;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);

@@ -128,9 +128,19 @@ test('an edge that is away is tried again, and only the changes are logged', asy
   expect(edge.log.map((line) => line.msg)).toEqual([
     'the edge answers',
     'the edge did not take the heartbeat',
+    'the edge did not take the heartbeat',
     'the edge answers',
   ]);
   expect(JSON.stringify(edge.log)).not.toContain('w-secret');
+});
+
+test('an edge that refuses the token says so in words that tell what to set', async () => {
+  await using worker = await httpWorker({ script: answering('x') });
+  await using edge = playEdge(worker.services.lifecycle);
+  edge.answer = () => new Response('no', { status: 401 });
+  for (let beat = 0; beat < 3; beat++) await edge.nextBeat();
+  const refused = edge.log.filter(({ msg }) => msg === 'the edge did not take the heartbeat');
+  expect(JSON.stringify(refused)).toContain("WORKER_TOKEN must be the edge's");
 });
 
 test('a heartbeat that is stopped beats no more', async () => {
