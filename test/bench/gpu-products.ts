@@ -2,7 +2,12 @@ import type { AbsorbedKv } from '../../gpu-worker/backend/backend.ts';
 import { CublasLt } from '../../gpu-worker/backend/cuda/cublaslt.ts';
 import { CudaMissing } from '../../gpu-worker/backend/cuda/libraries.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaMatrix, dtypeCode, elementBytes } from '../../gpu-worker/backend/cuda/handles.ts';
+import {
+  CudaMatrix,
+  type CudaTensor,
+  dtypeCode,
+  elementBytes,
+} from '../../gpu-worker/backend/cuda/handles.ts';
 import { type Input, unscaled } from '../../gpu-worker/backend/cuda/linear.ts';
 import {
   ceilings,
@@ -118,6 +123,12 @@ export async function products(): Promise<void> {
   await backend.close();
 }
 
+interface ProductCall {
+  readonly x: CudaTensor;
+  readonly out: CudaTensor;
+  readonly rows: number;
+}
+
 /** Milliseconds of cuBLASLt's product of two square matrices; NaN where it has none. */
 export function librarySquare(backend: CudaBackend, dtype: Dtype, side: number): number {
   let library: CublasLt;
@@ -140,11 +151,7 @@ function multiplyByLibrary(
   backend: CudaBackend,
   library: CublasLt,
   matrices: readonly CudaMatrix[],
-  call: {
-    x: ReturnType<typeof randomTensor>;
-    out: ReturnType<typeof randomTensor>;
-    rows: number;
-  },
+  call: ProductCall,
 ): number {
   const { x, out, rows } = call;
   const [first] = matrices;
@@ -178,11 +185,7 @@ function multiplyByLibrary(
 function multiplyAlone(
   backend: CudaBackend,
   matrices: readonly CudaMatrix[],
-  call: {
-    x: ReturnType<typeof randomTensor>;
-    out: ReturnType<typeof randomTensor>;
-    rows: number;
-  },
+  call: ProductCall,
 ): number {
   const { x, out, rows } = call;
   const { linears } = backend;
