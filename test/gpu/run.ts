@@ -40,7 +40,7 @@ function sanitize(tools: readonly string[]): number {
   return tools.flatMap((tool) =>
     sanitizedParts.filter((part) => {
       console.log(`\n# ${part} under ${tool}`);
-      const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '10'];
+      const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '200'];
       return !succeeds('compute-sanitizer', [
         ...flags,
         process.execPath,
