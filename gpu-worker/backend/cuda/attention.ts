@@ -16,7 +16,6 @@ import {
   CudaMatrix,
   CudaSelection,
   type CudaTensor,
-  dtypeCode,
   own,
   ownFloats,
   ownOutput,
@@ -25,6 +24,7 @@ import {
 import { real } from './launch-queue.ts';
 import { type Linear, padded } from './linear.ts';
 import type { Machine } from './machine.ts';
+import { SparseMla } from './sparse-mla.ts';
 import type { SequenceRows } from './step.ts';
 
 /** Pages whose keys and values are expanded at a time. */
@@ -34,40 +34,6 @@ const plainHeads = 8;
 const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
-/** sm90-sparse-mla.cu: queries, two buffers of 64 entries, outputs, barriers, maxima and sums. */
-const sm90SharedBytes = 3 * 73_728 + 8192 + 128 + 512 + 1024;
-const sm90Threads = 512;
-/** The kernel takes 64 heads in a block, or 128 in a cluster of two. */
-const sm90Heads = 64;
-
-/**
- * Over how many works a row's tokens are spread, where few rows would leave most of the GPU idle.
- * It depends on nothing but the number of rows, in four steps, so that a schedule's results can be
- * had again: rows of one step have the bits that they have in any step of the same range.
- */
-const splitsOfRows = [
-  { rowsMax: 4, splits: 16 },
-  { rowsMax: 8, splits: 8 },
-  { rowsMax: 16, splits: 4 },
-  { rowsMax: 32, splits: 2 },
-] as const;
-
-/** A row that attends to all its tokens has work for the whole GPU. */
-const denseSplitsOfRows = [
-  { rowsMax: 1, splits: 64 },
-  { rowsMax: 2, splits: 32 },
-  ...splitsOfRows,
-] as const;
-
-/** What a step of so many rows splits each of them into; 1 for many rows. */
-export function splitsFor(rows: number, isDense = false): number {
-  const table = isDense ? denseSplitsOfRows : splitsOfRows;
-  return table.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
-}
-
-/** Partial results are kept for so many rows times splits. */
-const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
-
 /** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
 function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
   return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
@@ -78,10 +44,10 @@ export class Attention {
   readonly #linear: Linear;
   /** Its halves can be measured apart. */
   readonly prefill: DensePrefill;
+  readonly sparse: SparseMla;
   readonly #entries: Scratch;
   readonly #expanded: Scratch;
   readonly #states: Scratch;
-  readonly #parts: Scratch;
 
   /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
   constructor(machine: Machine, linear: Linear, expandedTokens: number | null) {
@@ -91,7 +57,7 @@ export class Attention {
     this.#entries = new Scratch(machine.device, 'cache entries to expand');
     this.#expanded = new Scratch(machine.device, 'expanded keys and values');
     this.#states = new Scratch(machine.device, 'running softmax states');
-    this.#parts = new Scratch(machine.device, 'attention over parts of a row');
+    this.sparse = new SparseMla(machine);
   }
 
   #ownSelection(handle: Selection | null): CudaSelection | null {
@@ -119,8 +85,9 @@ export class Attention {
     const into = ownOutput(out, rows, heads * latentDim);
     const chosen = this.#ownSelection(selection);
     const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
-    if (this.#isSm90(from, heads)) {
-      this.#attendSm90({ out: into, q: query, cache: from, selection: chosen, lse }, rows, options);
+    if (this.sparse.fits(from, heads)) {
+      const call = { out: into, q: query, cache: from, selection: chosen, lse, rows, heads, scale };
+      this.sparse.attend(call);
       return;
     }
     const slots = [
@@ -137,54 +104,6 @@ export class Attention {
     const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
     const kernel = device.kernel('attend', 'attend', { ...defines, kHeads });
     device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
-  }
-
-  /** On the matrix unit; few rows are split, and their parts added up by a second kernel. */
-  #attendSm90(call: AttendCall, rows: number, { heads, scale }: AttendOptions): void {
-    const { device, step } = this.#machine;
-    const { out, q, cache, selection, lse } = call;
-    assert(
-      [out.at, out.stride * 2, q.at, q.stride * 2].every((bytes) => bytes % 16 === 0),
-      'queries and outputs of attention must be aligned to 16 bytes',
-    );
-    assert(
-      (cache.shape.blocks * blockTokens * cache.entryBytes) / 16 < 2 ** 31,
-      'the kernel counts 16 bytes of a cache in 31 bits',
-    );
-    const splits = splitsFor(rows, selection === null);
-    const [kFp8, kCtas, kSplit] = [
-      cache.latentFormat === dtypeCode.F8_E4M3 ? 1 : 0,
-      heads % (2 * sm90Heads) === 0 ? 2 : 1,
-      splits > 1 ? 1 : 0,
-    ];
-    const partBytes = heads * cache.shape.latentDim * 4;
-    const parts = splits > 1 ? this.#parts.at(partsMax * (partBytes + heads * 4)) : 0;
-    const slots = [
-      [out.at, out.stride, q.at, q.stride, cache.latents, rows, heads, splits],
-      [step.positions, step.tables, step.tableStarts, ...selectionSlots(selection)],
-      [lse?.at ?? 0, lse?.stride ?? 0, real(scale), parts, parts + partsMax * partBytes],
-    ];
-    const works = (rows * splits * heads) / (sm90Heads * kCtas);
-    const clusters = Math.min(works, Math.floor(device.multiprocessors / kCtas));
-    const shape = {
-      grid: [clusters * kCtas, 1, 1],
-      threads: sm90Threads,
-      sharedBytes: sm90SharedBytes,
-    } as const;
-    const defines = { kFp8, kCtas, kSplit };
-    device.launch(device.kernel('sm90Mla', 'sm90_sparse_mla', defines), shape, slots);
-    if (splits === 1) return;
-    const perHead = { grid: [heads, rows, 1], threads: 128 } as const;
-    device.launch(device.kernel('sm90Mla', 'combine_splits', defines), perHead, slots);
-  }
-
-  /** Whether the tensor core kernel has this shape and this rounding. */
-  #isSm90(cache: CudaLayerCache, heads: number): boolean {
-    const { matrixUnit, numerics } = this.#machine;
-    const { latentDim, ropeDim } = cache.shape;
-    const fits = latentDim === 512 && ropeDim === 64 && heads % 64 === 0;
-    const narrow = cache.latentFormat !== dtypeCode.F32;
-    return matrixUnit && fits && narrow && numerics.activations === 'bf16';
   }
 
   attendExpanded(
@@ -269,14 +188,6 @@ export class Attention {
       [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale)],
     ]);
   }
-}
-
-interface AttendCall {
-  readonly out: CudaTensor;
-  readonly q: CudaTensor;
-  readonly cache: CudaLayerCache;
-  readonly selection: CudaSelection | null;
-  readonly lse: CudaTensor | null;
 }
 
 interface ExpandedCall {

@@ -157,6 +157,7 @@ export class CudaBackend implements Backend {
     source: HostTensor,
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): AbsorbedKv {
+    this.attention.sparse.reserveFor(shape.heads, source.shape[1] ?? 0);
     return this.linears.absorb(source, shape);
   }
 

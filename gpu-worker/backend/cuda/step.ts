@@ -144,6 +144,12 @@ export class Step {
     return this.#ask(`more than ${tokens}`, () => Number(this.#longestNow() > tokens)) === 1;
   }
 
+  /** Whether some sequence has at least so many rows. */
+  hasRun(rows: number): boolean {
+    const has = () => Number(this.#sequencesNow().some(({ rowCount }) => rowCount >= rows));
+    return this.#ask(`a run of ${rows}`, has) === 1;
+  }
+
   /**
    * A power of two, at least 1,024, that is no less than the tokens which the row that sees most of
    * them sees: launches sized by it repeat while a context grows.

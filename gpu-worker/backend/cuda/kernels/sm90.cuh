@@ -132,16 +132,21 @@ PRODUCTS(64, 32, "32", "33", "34")
 PRODUCTS(128, 64, "64", "65", "66")
 PRODUCTS(256, 128, "128", "129", "130")
 
-/** d += a b, b by rows: the summed dimension is the outer one. */
-__device__ __forceinline__ void wgmma_bf16_rows(float (&d)[64], u64 a, u64 b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" LIST_64 "}, %64, %65, 1, 1, 1, 0, 1;\n"
-               : SUMS_64(0)
-               : "l"(a), "l"(b));
-}
+/** d += a b, b by rows: the summed dimension is the outer one; a from registers as two rows of four pairs of bf16. */
+#define PRODUCTS_BY_ROWS(columns, registers, first, second, third, fourth, fifth)                        \
+  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u64 a, u64 b) {                 \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" LIST_##registers "}, " \
+                 "%" first ", %" second ", 1, 1, 1, 0, 1;\n"                                             \
+                 : SUMS_##registers(0)                                                                   \
+                 : "l"(a), "l"(b));                                                                      \
+  }                                                                                                      \
+  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u32 a0, u32 a1, u32 a2, u32 a3, \
+                                                  u64 b) {                                               \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" LIST_##registers "}, " \
+                 "{%" first ", %" second ", %" third ", %" fourth "}, %" fifth ", 1, 1, 1, 1;\n"         \
+                 : SUMS_##registers(0)                                                                   \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));                                          \
+  }
 
-/** The same, a from registers: two rows of four pairs of bf16. */
-__device__ __forceinline__ void wgmma_bf16_rows(float (&d)[64], u32 a0, u32 a1, u32 a2, u32 a3, u64 b) {
-  asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" LIST_64 "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
-               : SUMS_64(0)
-               : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));
-}
+PRODUCTS_BY_ROWS(128, 64, "64", "65", "66", "67", "68")
+PRODUCTS_BY_ROWS(256, 128, "128", "129", "130", "131", "132")

@@ -3,7 +3,7 @@
  * longer contexts, against the cpu backend; and how many rows of a step split a row how far.
  */
 import type { Selection } from '../../../../gpu-worker/backend/backend.ts';
-import { splitsFor } from '../../../../gpu-worker/backend/cuda/attention.ts';
+import { splitsFor } from '../../../../gpu-worker/backend/cuda/sparse-mla.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -23,7 +23,7 @@ console.log(`seed ${seed}`);
 
 const [latentDim, ropeDim, indexHeads, indexDim, topK] = [512, 64, 4, 128, 2048];
 const width = latentDim + ropeDim;
-const rowsMax = 64;
+const rowsMax = 160;
 const scale = 0.1;
 
 /** Two sequences, one just past the selection's width; their blocks lie anywhere. */
@@ -77,6 +77,23 @@ function rowsFor(count: number): Row[] {
   });
 }
 
+/** Rows that follow one another in their sequence come as its chunk. */
+function runsOf(rows: readonly Row[]): { start: number; rows: number; blockTable: Int32Array }[] {
+  const runs: { start: number; rows: number; blockTable: Int32Array }[] = [];
+  rows.forEach(({ sequence, position }, r) => {
+    const before = rows[r - 1];
+    const run = runs.at(-1);
+    const follows = before?.sequence === sequence && before.position === position - 1;
+    if (follows && run !== undefined) run.rows++;
+    else runs.push({ start: position, rows: 1, blockTable: tables[sequence] ?? new Int32Array() });
+  });
+  return runs;
+}
+
+function chunk(sequence: number, start: number, count: number): Row[] {
+  return Array.from({ length: count }, (_, i) => ({ sequence, position: start + i }));
+}
+
 interface Attention {
   readonly dense: Float32Array;
   readonly sparse: Float32Array;
@@ -118,15 +135,7 @@ class Deployed {
   step(rows: readonly Row[]): () => Attention {
     const { backend, filled, poison } = this.#tested;
     const heads = this.#heads;
-    backend.beginStep(
-      batchOf(
-        rows.map(({ sequence, position }) => ({
-          start: position,
-          rows: 1,
-          blockTable: tables[sequence] ?? new Int32Array(),
-        })),
-      ),
-    );
+    backend.beginStep(batchOf(runsOf(rows)));
     const gathered = (columns: number) => {
       const values = new Float32Array(rows.length * columns);
       rows.forEach((row, r) => values.set(queriesOf(row, columns), r * columns));
@@ -193,6 +202,28 @@ for (const { name, numerics, heads } of [
       const [alone, among] = [actual.step(rows.slice(0, few))(), actual.step(rows)()];
       for (const output of ['dense', 'sparse', 'lse'] as const) {
         expectSame(among[output].subarray(0, alone[output].length), alone[output], output);
+      }
+    });
+  }
+  // A sequence of many rows has its fp8 entries widened before; a step may end with such sequences.
+  for (const [what, rows] of [
+    ['from the start', chunk(0, 0, 100)],
+    ['to the end', chunk(0, 2300, 100)],
+    ['of two sequences', [...chunk(1, 1995, 70), ...chunk(0, 2070, 72)]],
+    ['behind few', [{ sequence: 1, position: 70 }, ...chunk(0, 2290, 30), ...chunk(1, 1900, 64)]],
+  ] as const) {
+    await test(`${name}: ${rows.length} rows ${what}, the bits of steps of fewer`, () => {
+      const all = actual.step(rows)();
+      for (let first = 0; first < rows.length; first += 50) {
+        const last = Math.min(first + 50, rows.length);
+        // Not so few that they are split.
+        const start = Math.min(first, last - 33);
+        const few = actual.step(rows.slice(start, last))();
+        for (const output of ['dense', 'sparse', 'lse'] as const) {
+          const each = all[output].length / rows.length;
+          const among = all[output].subarray(start * each, last * each);
+          expectSame(few[output], among, `${output} of rows from ${start} on`);
+        }
       }
     });
   }

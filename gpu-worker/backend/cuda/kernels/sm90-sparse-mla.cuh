@@ -1,25 +1,24 @@
 // Absorbed attention of one row's 64 heads over its selected tokens on the matrix unit, for entries of
-// 512 latent and 64 rope dimensions: bf16 (kFp8 = 0) or the 656-byte fp8 entry (kFp8 = 1), which the
-// producer widens to bf16. The sums and the ladder of versions: sm90-sparse-mla.md.
+// 512 latent and 64 rope dimensions: what the two kernels share that differ in how entries come to
+// shared memory, bf16 (kFp8 = 0, sm90-sparse-mla-bf16.cu) or the 656-byte fp8 entry (kFp8 = 1,
+// sm90-sparse-mla-fp8.cu). The sums and the ladder of versions: sm90-sparse-mla.md.
 //
-// 512 threads stay and go through the rows of the step: two warpgroups consume, eight warps produce. 64
-// tokens at a time belong to one consumer, even ones to the first and odd ones to the second, and both
-// are in flight at once. The owner scores its tokens and turns scores into weights; each consumer sums
-// half of the 512 output columns over both, with its own weights from registers and the other's from
-// shared memory. So one consumer's softmax runs under the other's products. Producers run ahead into the
-// next row.
-//
-// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers (and widens) half of
-// the tokens and writes them to both shared memories, so that an entry is read once for a row.
+// A block's threads stay and go through the rows of the step: two warpgroups consume, the warps behind
+// them produce. 64 tokens at a time belong to one consumer, even ones to the first and odd ones to the
+// second, and both are in flight at once. The owner scores its tokens and turns scores into weights;
+// each consumer sums half of the 512 output columns over both, with its own weights from registers and
+// the other's from shared memory. So one consumer's softmax runs under the other's products. Producers
+// run ahead into the next row.
 //
 // With kSplit = 1, a row's tokens are spread over `splits` works, and combine_splits adds them up.
-// Without, they come in the order of the selection, so that a row has the same bits in any batch.
+// Without, they come in the order of the selection, so that a row has the same bits in any batch, and
+// from entries of either kind that hold the same values.
 //
 // A maximum is the one that was found first, until a score exceeds it by more than kHeadroom: sums so
 // far are then scaled down, which after the first tokens hardly ever happens.
 //
 // Requires: heads a multiple of 64 * kCtas; out and q bf16, aligned to 16 bytes and so are their
-// strides; entries of 656 or 1,152 bytes, 16 x 2^31 in all at most; scales of entries below 256.
+// strides; 16 x 2^31 bytes of entries at most.
 
 struct SparseMlaArgs {
   u16* out;  // bf16 [rows, out_stride], heads * 512
@@ -29,8 +28,9 @@ struct SparseMlaArgs {
   const u8* cache;  // [slots, 656 or 1,152 bytes]
   i64 rows, heads, splits;
   const int* positions;    // [rows]
-  const int* tables;       // block tables of all sequences
+  const int* tables;       // block tables of all sequences; null: pages lie in the tables' order
   const i64* table_start;  // [rows]
+  i64 first_page;          // without tables: the page of the cache's start
   const int* selected;     // [rows, width], or null: all tokens up to the position
   i64 width;
   const int* counts;  // [rows]
@@ -39,6 +39,7 @@ struct SparseMlaArgs {
   real scale;
   float* partial;      // [rows, splits, heads, 512] of the splits, each over its own sum
   float* partial_lse;  // [rows, splits, heads]
+  i64 prefetch;        // 1: entries are likely not in L2
 };
 
 #define kLatent 512
@@ -46,6 +47,10 @@ struct SparseMlaArgs {
 #define kChunkBytes 8192
 #define kTileBytes (9 * kChunkBytes)
 #define kEntryBytes (kFp8 ? 656 : 1152)
+// Without clusters unless a program says otherwise.
+#ifndef kCtas
+#define kCtas 1
+#endif
 
 // Shared memory: queries, two buffers of entries, a staging area for outputs, barriers, exchanges.
 #define kBuffers kTileBytes
@@ -56,15 +61,21 @@ struct SparseMlaArgs {
 #define kSharedBytes (kSums + 1024)
 static_assert(kSharedBytes <= 232448, "a multiprocessor has no more");
 
-#define kProducerWarps 8
+/** Widening takes more hands than copying. */
+#define kProducerWarps (kFp8 ? 8 : 4)
 #define kThreads (256 + 32 * kProducerWarps)
 /** What the compiler gives each thread of the launch; multiples of 8. */
 #define kRegistersEach (65536 / kThreads / 8 * 8)
-// Consumers multiply 128 columns at a time: with 128 registers a thread at the launch, the compiler takes
-// no product of 256, whatever a group asks for later.
-#define kConsumerRegisters 192
+#define kConsumerRegisters (kFp8 ? 192 : 232)
 // What a group asks for beyond what the block has, it waits for without end.
 #define kProducerRegisters ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
+/**
+ * Columns of a product of values. With 128 registers a thread at the launch, the compiler takes no product
+ * of 256, whatever a group asks for later.
+ */
+#define kProductColumns (kFp8 ? 128 : 256)
+#define kProducts (256 / kProductColumns)
+#define kSumsEach (kProductColumns / 2)
 
 // Barriers. A buffer has a near half, the columns that its owner sums (with its own weights, so it is
 // free early), and a far half with the rope part, where the owner leaves the weights for the other.
@@ -72,6 +83,8 @@ static_assert(kSharedBytes <= 232448, "a multiprocessor has no more");
 #define kQueriesEmpty 8
 #define kFull(buffer, far) (16 + 16 * (buffer) + 8 * (far))
 #define kEmpty(buffer, far) (48 + 16 * (buffer) + 8 * (far))
+/** Of a full barrier: a lane of every warp, or every thread once its copies have landed. */
+#define kFullArrivals (kFp8 ? kProducerWarps : 32 * kProducerWarps)
 // Named barriers: a block's weights and maxima are written; a group's warps are together; a row ends.
 #define kWeightsReady 1
 #define kGroupTogether 3
@@ -128,13 +141,6 @@ __device__ __forceinline__ void barrier_arrive_there(u32 barrier) {
   asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-/** 16 bytes to the other block, counted by its barrier when they are there. */
-__device__ __forceinline__ void store_remote(u32 to, u32 barrier, uint4 v) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
-               ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
-               : "memory");
-}
-
 // ---- what the two roles share ---------------------------------------------------------------------
 
 /** A split of a row: blocks [first, end) of 64 tokens out of its `count` tokens. */
@@ -185,51 +191,7 @@ __device__ __forceinline__ void give_back(u32 barrier, u32 barrier_there) {
   }
 }
 
-// ---- producer ----------------------------------------------------------------------------------------
-
-/** Four e4m3 codes times a scale as two pairs of bf16; `factor` holds scale * 2^120 twice. */
-__device__ __forceinline__ void widen(u32 codes, u32 factor, u32& low, u32& high) {
-  // Bytes with their sign spread over the byte above: shifted by 4, the sign ends at bit 15 of each
-  // half, exponent and mantissa where a bf16 has its low exponent and high mantissa bits.
-  u32 a, b;
-  asm("prmt.b32 %0, %1, 0, 0x9180;" : "=r"(a) : "r"(codes));
-  asm("prmt.b32 %0, %1, 0, 0xb3a2;" : "=r"(b) : "r"(codes));
-  a = (a << 4) & 0x87f087f0;
-  b = (b << 4) & 0x87f087f0;
-  asm volatile("mul.rn.bf16x2 %0, %1, %2;" : "=r"(low) : "r"(a), "r"(factor));
-  asm volatile("mul.rn.bf16x2 %0, %1, %2;" : "=r"(high) : "r"(b), "r"(factor));
-}
-
-// Loads are volatile, so that they stay where they are issued. An entry's place counts 16 bytes from
-// the start of the cache; below 0 there is none.
-__device__ __forceinline__ uint2 load_8(const u8* from, u32 place) {
-  uint2 v;
-  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.b32 {%0, %1}, [%2];"
-               : "=r"(v.x), "=r"(v.y)
-               : "l"(from + (u64)place * 16));
-  return v;
-}
-
-__device__ __forceinline__ uint4 load_16(const u8* from, int place) {
-  uint4 v;
-  asm volatile(
-      "{\n.reg .pred there;\nsetp.ge.s32 there, %5, 0;\n"
-      "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
-      "@there ld.global.nc.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];\n}\n"
-      : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
-      : "l"(from + (u64)(u32)place * 16), "r"(place));
-  return v;
-}
-
-__device__ __forceinline__ float load_scale(const u8* from, int place) {
-  float v;
-  asm volatile(
-      "{\n.reg .pred there;\nsetp.ge.s32 there, %2, 0;\nmov.b32 %0, 0;\n"
-      "@there ld.global.nc.b32 %0, [%1];\n}\n"
-      : "=&f"(v)
-      : "l"(from + (u64)(u32)place * 16), "r"(place));
-  return v;
-}
+// ---- what producers share ---------------------------------------------------------------------------
 
 __device__ __forceinline__ int load_int(const int* from) {
   int v;
@@ -239,202 +201,111 @@ __device__ __forceinline__ int load_int(const int* from) {
 
 /** Tokens of a block that a warp of the producer gathers. */
 #define kOwn (64 / kCtas / kProducerWarps)
-/** A slice is some tokens of a half of the columns; a half takes so many. */
-#define kSliceTokens (kOwn < 8 ? kOwn : 8)
-#define kSlices (kOwn / kSliceTokens)
-/** Slices whose loads are in flight. */
-#define kHeld kCtas
 
-__device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
-  const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) - 8;
-  const int step = gridDim.x / kCtas, works = works_of(a);
-  const u32 rank = cluster_rank(), there = other_block(base) - base;
-  const u32 barriers = base + kBarriers;
+/**
+ * The blocks of 64 tokens that come one after another through all works. List, block table and entry are
+ * loads that wait for one another: a position is read four blocks ahead, its page three, and its entry
+ * one. Lane l looks up token l % kOwn of those that its warp gathers.
+ */
+struct BlockStream {
+  const SparseMlaArgs& a;
+  const int step, works, own;
+  // What a block is, as a number: its work, whether it is the row's first one, and its buffer; or -1.
+  // Where the lane's token begins counts 16 bytes from the start of the cache; below 0 there is none.
+  int meta_now, place_now, meta_next, place_next, meta_after = -1, place_after = -1;
 
-  // Blocks come one after another through all works. List, block table and entry are loads that wait
-  // for one another: a position is read four blocks ahead, its page three, and its entry one.
-  int w = blockIdx.x / kCtas, next_count = count_of(a, w);
-  Work work = {};
-  i64 next_start = w < works ? __ldg(a.table_start + row_of(a, w)) : 0;
-  const int *list = nullptr, *table = nullptr;
-  int b = 0;
-  auto open_work = [&]() {
-    while (w < works) {
-      work = work_at(a, w, next_count);
-      table = a.tables + next_start;
-      list = a.selected ? a.selected + work.row * a.width : nullptr;
-      b = work.first;
-      if (w + step < works) {
-        next_count = count_of(a, w + step);
-        next_start = __ldg(a.table_start + row_of(a, w + step));
-      }
-      if (work.first < work.end) return;
-      w += step;
-    }
-  };
-  // What a block is, as a number: its work, whether it is the first one, and its buffer; or -1.
-  int meta = -1, position = -1;
-  const int* position_table = nullptr;
-  auto read_position = [&]() {
-    meta = -1;
-    position = -1;
-    if (w >= works) return;
-    meta = w * 4 + (b == work.first ? 2 : 0) + ((b - work.first) & 1);
-    position_table = table;
-    int index = b * 64 + ((int)rank * kProducerWarps + warp) * kOwn + (lane & (kOwn - 1));
-    if (index < work.count) position = list ? load_int(list + index) : index;
-    if (++b == work.end) {
-      w += step;
-      open_work();
-    }
-  };
-  auto place_of = [&](int page, int at) {
-    return at < 0 ? -1 : (page * 64 + (at & 63)) * (kEntryBytes / 16);
-  };
-  // Three stages: `meta` and `position` of a block, its page, its place.
-  int paged_meta = -1, paged_position = -1, page = 0;
-  auto read_page = [&]() {
-    paged_meta = meta;
-    paged_position = position;
-    if (position >= 0) page = load_int(position_table + (position >> 6));
-  };
-  open_work();
-  read_position();
-  read_page();
-  int meta_now = paged_meta, place_now = place_of(page, paged_position);
-  read_position();
-  read_page();
-  int meta_next = paged_meta, place_next = place_of(page, paged_position);
-  read_position();
-  read_page();
-  read_position();
+  __device__ __forceinline__ BlockStream(const SparseMlaArgs& args, int warp)
+      : a(args),
+        step(gridDim.x / kCtas),
+        works(works_of(args)),
+        own(((int)cluster_rank() * kProducerWarps + warp) * kOwn + (threadIdx.x & (kOwn - 1))) {
+    w = blockIdx.x / kCtas;
+    next_count = count_of(a, w);
+    next_start = w < works ? (int)__ldg(a.table_start + row_of(a, w)) : 0;
+    open_work();
+    read_position();
+    read_page();
+    read_position();
+    look_up();
+    meta_now = meta_after;
+    place_now = place_after;
+    look_up();
+    meta_next = meta_after;
+    place_next = place_after;
+  }
 
-  // Slices in registers: a few tokens of a half, a lane holding its 8 columns of each.
-#if kFp8
-  uint2 piece[kHeld][kSliceTokens];
-  float scale[kHeld];
-#else
-  uint4 piece[kHeld][kSliceTokens];
-#endif
-  uint4 rope[kSliceTokens / 4];
-  auto load_slice = [&](int held, int places, int sub, u32 half) {
-    const u8* from = a.cache + half * (kFp8 ? 256 : 512) + lane * (kFp8 ? 8 : 16);
-#if kFp8
-    // Lane 2j + g has token j's scale of the half's group g. Where there is no token the scale is 0,
-    // and whatever is read as codes comes to 0 with it.
-    int place = __shfl_sync(0xffffffffu, places, sub * 8 + ((lane >> 1) & (kSliceTokens - 1)));
-    scale[held] = load_scale(a.cache + kLatent + (half * 2 + (lane & 1)) * 4, place);
-#pragma unroll
-    for (int j = 0; j < kSliceTokens; j++) {
-      piece[held][j] = load_8(from, max(__shfl_sync(0xffffffffu, places, sub * 8 + j), 0));
-    }
-#else
-#pragma unroll
-    for (int j = 0; j < kSliceTokens; j++) {
-      piece[held][j] = load_16(from, __shfl_sync(0xffffffffu, places, sub * 8 + j));
-    }
-#endif
-  };
-  auto load_rope = [&](int places, int sub) {
-#pragma unroll
-    for (int i = 0; i < kSliceTokens / 4; i++) {
-      int place = __shfl_sync(0xffffffffu, places, sub * 8 + 4 * i + (lane >> 3));
-      rope[i] = load_16(a.cache + (kFp8 ? kLatent + 16 : 2 * kLatent) + (lane & 7) * 16, place);
-    }
-  };
-#pragma unroll
-  for (int s = 0; s < kHeld; s++) load_slice(s, place_now, s % kSlices, s < kSlices ? 0 : 1);
-  load_rope(place_now, 0);
-
-  u32 fills = 0, rows_begun = 0;
-  while (meta_now >= 0) {
-    const u32 buffer = meta_now & 1, buffer_next = meta_next & 1;
-    if (meta_now & 2) {
-      // A row begins: the queries of its 64 heads, once the scores of the row before are computed.
-      Work begun = work_at(a, meta_now >> 2, 0);
-      const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;
-      barrier_wait(barriers + kQueriesEmpty, (rows_begun & 1) ^ 1);
-#pragma unroll 4
-      for (int i = threadIdx.x - 256; i < 64 * 72; i += kProducerWarps * 32) {
-        int head = i / 72, at = i % 72;
-        copy_async(base + (at >> 3) * kChunkBytes + swizzled(head, at & 7), q + i * 8, 16);
-      }
-      barrier_arrive_after_copies(barriers + kQueriesFull);
-      rows_begun++;
-    }
-    int meta_after = -1, place_after = -1;
-    const u32 tile = base + kBuffers + buffer * kTileBytes;
-    const u32 row = (rank * kProducerWarps + warp) * kOwn;
-#pragma unroll
-    for (int s = 0; s < 2 * kSlices; s++) {
-      const int far = s / kSlices, sub = s % kSlices, held = s % kHeld;
-      const int later = (s + kHeld) % (2 * kSlices), later_far = later / kSlices;
-      const bool same = s + kHeld < 2 * kSlices;
-      const u32 half = buffer ^ far, later_half = (same ? buffer : buffer_next) ^ later_far;
-      const u32 full = barriers + kFull(buffer, far);
-      // Widened before the buffer is free, so that only stores stand between that and its use.
-      uint4 wide[kSliceTokens];
-#if kFp8
-      float unbiased = scale[held] * 1.329227995784916e36f;
-      u32 factors = pack_bf16(unbiased, unbiased);
-#endif
-#pragma unroll
-      for (int j = 0; j < kSliceTokens; j++) {
-#if kFp8
-        u32 factor = __shfl_sync(0xffffffffu, factors, 2 * j + (lane >> 4));
-        widen(piece[held][j].x, factor, wide[j].x, wide[j].y);
-        widen(piece[held][j].y, factor, wide[j].z, wide[j].w);
-#else
-        wide[j] = piece[held][j];
-#endif
-      }
-      if (sub == 0) barrier_wait(barriers + kEmpty(buffer, far), ((fills >> buffer) & 1) ^ 1);
-      const u32 first = row + sub * 8, piece_at = (lane & 7) ^ (first & 7);
-      const u32 to = tile + (half * 4 + (lane >> 3)) * kChunkBytes + first * 128;
-#pragma unroll
-      for (int j = 0; j < kSliceTokens; j++) {
-        u32 at = to + j * 128 + ((piece_at ^ j) << 4);
-        store_shared(at, wide[j]);
-#if kCtas == 2
-        store_remote(at + there, full + there, wide[j]);
-#endif
-      }
-      if (far) {
-#pragma unroll
-        for (int i = 0; i < kSliceTokens / 4; i++) {
-          u32 at = tile + 8 * kChunkBytes + swizzled(first + 4 * i + (lane >> 3), lane & 7);
-          store_shared(at, rope[i]);
-#if kCtas == 2
-          store_remote(at + there, full + there, rope[i]);
-#endif
-        }
-      }
-      if (sub == kSlices - 1) {
-        fence_async();
-        __syncwarp();
-        // The other block writes as much as this one.
-        if (lane == 0) {
-          if (kCtas == 2 && warp == 0) barrier_expect(full, 32 * 128 * (far ? 5 : 4));
-          else barrier_arrive(full);
-        }
-      }
-      // Loads stand behind the fence, which would wait for them, and what waits for earlier loads
-      // stands before them: the few scoreboards are shared.
-      if (s == 2 * kSlices - 1) {
-        meta_after = paged_meta;
-        place_after = place_of(page, paged_position);
-        read_page();
-        read_position();
-      }
-      load_slice(held, same ? place_now : place_next, later % kSlices, later_half);
-      if (far) load_rope(sub + 1 < kSlices ? place_now : place_next, (sub + 1) % kSlices);
-    }
-    fills ^= 1 << buffer;
+  /** Goes one block ahead with what is read early; `shift` makes it the next block. */
+  __device__ __forceinline__ void look_up() {
+    meta_after = paged_meta;
+    place_after = paged_position < 0 ? -1 : (page * 64 + (paged_position & 63)) * (kEntryBytes / 16);
+    read_page();
+    read_position();
+  }
+  __device__ __forceinline__ void shift() {
     meta_now = meta_next;
     place_now = place_next;
     meta_next = meta_after;
     place_next = place_after;
   }
+
+ private:
+  // The work whose blocks are read, its next block, and what is known of the work after it.
+  int w, b = 0, next_count, next_start, start = 0;
+  Work work = {};
+  const int* list = nullptr;
+  // Three stages: `meta` and `position` of a block, its page, its place.
+  int meta = -1, position = -1, paged_meta = -1, paged_position = -1, page = 0;
+  int position_start = 0;
+
+  __device__ __forceinline__ void open_work() {
+    while (w < works) {
+      work = work_at(a, w, next_count);
+      start = next_start;
+      list = a.selected ? a.selected + work.row * a.width : nullptr;
+      b = work.first;
+      if (w + step < works) {
+        next_count = count_of(a, w + step);
+        next_start = (int)__ldg(a.table_start + row_of(a, w + step));
+      }
+      if (work.first < work.end) return;
+      w += step;
+    }
+  }
+
+  __device__ __forceinline__ void read_position() {
+    meta = -1;
+    position = -1;
+    if (w >= works) return;
+    meta = w * 4 + (b == work.first ? 2 : 0) + ((b - work.first) & 1);
+    position_start = start;
+    int index = b * 64 + own;
+    if (index < work.count) position = list ? load_int(list + index) : index;
+    if (++b == work.end) {
+      w += step;
+      open_work();
+    }
+  }
+
+  __device__ __forceinline__ void read_page() {
+    paged_meta = meta;
+    paged_position = position;
+    if (position < 0) return;
+    int at = position_start + (position >> 6);
+    page = kFp8 || a.tables ? load_int(a.tables + at) : at - (int)a.first_page;
+  }
+};
+
+/** Where a row begins, its queries follow once the scores of the row before are computed. */
+__device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, const Work& begun, u32 rows_begun) {
+  const u32 barriers = base + kBarriers;
+  const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;
+  barrier_wait(barriers + kQueriesEmpty, (rows_begun & 1) ^ 1);
+#pragma unroll 4
+  for (int i = threadIdx.x - 256; i < 64 * 72; i += kProducerWarps * 32) {
+    int head = i / 72, at = i % 72;
+    copy_async(base + (at >> 3) * kChunkBytes + swizzled(head, at & 7), q + i * 8, 16);
+  }
+  barrier_arrive_after_copies(barriers + kQueriesFull);
 }
 
 // ---- consumers ---------------------------------------------------------------------------------------
@@ -457,9 +328,9 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
     Work work = work_at(a, w, next_count);
     next_count = count_of(a, w + step);
     const int blocks = work.end - work.first, pairs = (blocks + 1) / 2;
-    float out[2][64], maximum[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.f, 0.f};
+    float out[kProducts][kSumsEach], maximum[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.f, 0.f};
 #pragma unroll
-    for (int i = 0; i < 64; i++) out[0][i] = out[1][i] = 0.f;
+    for (int i = 0; i < 128; i++) out[i / kSumsEach][i % kSumsEach] = 0.f;
     if (pairs > 0) {
       barrier_wait(barriers + kQueriesFull, rows_begun & 1);
       fence_async();
@@ -501,7 +372,7 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       if (__any_sync(0xffffffffu, shrink[0] != 1.f || shrink[1] != 1.f)) {
         wgmma_wait<0>();
 #pragma unroll
-        for (int i = 0; i < 128; i++) out[i >> 6][i & 63] *= shrink[(i >> 1) & 1];
+        for (int i = 0; i < 128; i++) out[i / kSumsEach][i % kSumsEach] *= shrink[(i >> 1) & 1];
       }
     };
 
@@ -564,10 +435,10 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       u64 value = row_major(tile + kGroup * 4 * kChunkBytes, kChunkBytes);
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 8; k++) {
-        const u32* w = weights + 4 * (k >> 1);
-        u64 at = value + (k & 1) * (2 * kChunkBytes >> 4) + (k >> 1) * (2048 >> 4);
-        wgmma_bf16_rows(out[k & 1], w[0], w[1], w[2], w[3], at);
+      for (int k = 0; k < 4 * kProducts; k++) {
+        const u32* w = weights + 4 * (k / kProducts);
+        u64 at = value + (k % kProducts) * (2 * kChunkBytes >> 4) + (k / kProducts) * (2048 >> 4);
+        wgmma_bf16_rows(out[k % kProducts], w[0], w[1], w[2], w[3], at);
       }
       wgmma_commit();
     };
@@ -577,9 +448,9 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       fence_async();
       wgmma_fence();
 #pragma unroll
-      for (int k = 0; k < 8; k++) {
-        u64 at = value + (k & 1) * (2 * kChunkBytes >> 4) + (k >> 1) * (2048 >> 4);
-        wgmma_bf16_rows(out[k & 1], weight + 2 * (k >> 1), at);
+      for (int k = 0; k < 4 * kProducts; k++) {
+        u64 at = value + (k % kProducts) * (2 * kChunkBytes >> 4) + (k / kProducts) * (2048 >> 4);
+        wgmma_bf16_rows(out[k % kProducts], weight + 2 * (k / kProducts), at);
       }
       wgmma_commit();
     };
@@ -681,8 +552,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       if (pairs > 0) {
 #pragma unroll
         for (int i = 0; i < 32; i++) {
-          *(float2*)(to + 8 * i) =
-              make_float2(out[i >> 4][(4 * i + 2 * r) & 63] * factor[r], out[i >> 4][(4 * i + 2 * r + 1) & 63] * factor[r]);
+          const float* pair = out[4 * i / kSumsEach] + 4 * i % kSumsEach + 2 * r;
+          *(float2*)(to + 8 * i) = make_float2(pair[0] * factor[r], pair[1] * factor[r]);
         }
       }
       float lse = pairs > 0 ? maximum[r] * a.scale.v + logf(sum[r]) : minus_infinity();
@@ -701,8 +572,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       u32 v[8];
 #pragma unroll
       for (int i = 0; i < 8; i++) {
-        int from = (16 * c + 2 * i) & 63;
-        v[i] = pack_bf16(out[c >> 2][from] * factor[i & 1], out[c >> 2][from + 1] * factor[i & 1]);
+        const float* pair = out[16 * c / kSumsEach] + 16 * c % kSumsEach + 2 * i;
+        v[i] = pack_bf16(pair[0] * factor[i & 1], pair[1] * factor[i & 1]);
       }
 #pragma unroll
       for (int k = 0; k < 2; k++) {
@@ -728,73 +599,20 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
   }
 }
 
-// ---- the kernel --------------------------------------------------------------------------------------
+// ---- the kernel's frame --------------------------------------------------------------------------------
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1)
-#if kCtas == 2
-    __cluster_dims__(2, 1, 1)
-#endif
-    sm90_sparse_mla(const __grid_constant__ SparseMlaArgs a) {
-  extern __shared__ __align__(1024) u8 shared[];
-  const u32 base = shared_address(shared), barriers = base + kBarriers;
+__device__ __forceinline__ void init_barriers(u32 base) {
+  const u32 barriers = base + kBarriers;
   if (threadIdx.x == 0) {
     barrier_init(barriers + kQueriesFull, 32 * kProducerWarps);
     barrier_init(barriers + kQueriesEmpty, 8);
     for (int buffer = 0; buffer < 2; buffer++) {
       for (int far = 0; far < 2; far++) {
-        barrier_init(barriers + kFull(buffer, far), kProducerWarps);
+        barrier_init(barriers + kFull(buffer, far), kFullArrivals);
         barrier_init(barriers + kEmpty(buffer, far), 4 * kCtas);
       }
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
   __syncthreads();
-#if kCtas == 2
-  cluster_sync();
-#endif
-  const int group = threadIdx.x >> 7;
-  if (group >= 2) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
-    produce(a, base);
-  } else if (group == 0) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
-    consume<0>(a, shared, base);
-  } else {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
-    consume<1>(a, shared, base);
-  }
-#if kCtas == 2
-  // Neither block may end while the other still writes to its shared memory.
-  cluster_sync();
-#endif
-}
-
-/** Adds up a row's splits: a block of 128 threads per head and row, a thread for four columns. */
-extern "C" __global__ void __launch_bounds__(128)
-    combine_splits(const __grid_constant__ SparseMlaArgs a) {
-  i64 head = blockIdx.x, row = blockIdx.y, at = row * a.splits * a.heads + head;
-  int splits = (int)a.splits;
-  float top = minus_infinity(), sum = 0.f;
-  for (int s = 0; s < splits; s++) top = fmaxf(top, a.partial_lse[at + s * a.heads]);
-  float4 out = make_float4(0.f, 0.f, 0.f, 0.f);
-  if (top > minus_infinity()) {
-    for (int s = 0; s < splits; s++) {
-      float weight = exp2_fast((a.partial_lse[at + s * a.heads] - top) * 1.4426950408889634f);
-      // A split without tokens has written nothing.
-      if (weight == 0.f) continue;
-      sum += weight;
-      float4 v = *(const float4*)(a.partial + (at + s * a.heads) * kLatent + threadIdx.x * 4);
-      out.x = fmaf(weight, v.x, out.x);
-      out.y = fmaf(weight, v.y, out.y);
-      out.z = fmaf(weight, v.z, out.z);
-      out.w = fmaf(weight, v.w, out.w);
-    }
-  }
-  float factor = sum > 0.f ? 1.f / sum : 0.f;
-  uint2 packed = make_uint2(pack_bf16(out.x * factor, out.y * factor),
-                            pack_bf16(out.z * factor, out.w * factor));
-  *(uint2*)(a.out + row * a.out_stride + head * kLatent + threadIdx.x * 4) = packed;
-  if (a.lse && threadIdx.x == 0) {
-    a.lse[row * a.lse_stride + head] = sum > 0.f ? top + logf(sum) : __int_as_float(0x7f800000);
-  }
 }
