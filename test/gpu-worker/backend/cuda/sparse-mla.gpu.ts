@@ -162,11 +162,13 @@ class Deployed {
   }
 }
 
-const counts = [1, 4, 7, 12, 20, 34];
+/** Both ends of every range of rows that are split alike. */
+const counts = [1, 2, 4, 5, 8, 9, 16, 17, 32, 33];
 for (const { name, numerics, heads } of [
   { name: 'fp8, 128 heads', numerics: fp8Numerics, heads: 128 },
   { name: 'bf16, 128 heads', numerics: bf16Numerics, heads: 128 },
   { name: 'fp8, 64 heads', numerics: fp8Numerics, heads: 64 },
+  { name: 'bf16, 64 heads', numerics: bf16Numerics, heads: 64 },
 ]) {
   if (!words.every((word) => name.includes(word))) continue;
   const cuda = await openCudaTested(numerics, { rowsMax });
@@ -181,7 +183,7 @@ for (const { name, numerics, heads } of [
       expectClose(mine.lse, wanted.lse, tensorCoreTolerance);
     });
   }
-  for (const count of [1, 40]) {
+  for (const count of [1, 8, 16, 32, 40]) {
     await test(`${name}: ${count} rows, the same bits in twenty runs`, () => {
       const attend = actual.step(rowsFor(count));
       const first = attend();
@@ -194,7 +196,9 @@ for (const { name, numerics, heads } of [
   }
   for (const [few, many] of [
     [3, 4],
+    [5, 8],
     [9, 16],
+    [17, 32],
     [33, 50],
   ] as const) {
     await test(`${name}: a row has the same bits among ${few} and among ${many}`, () => {
