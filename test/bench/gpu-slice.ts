@@ -33,12 +33,36 @@ interface Slice {
 }
 
 export async function slice(attention: 'sparse' | 'dense'): Promise<void> {
+  await withSlice(attention, (opened) => {
+    fillCaches(opened);
+    prefill(opened);
+    spreadCaches(opened);
+    decode(opened, 'gpu-slice-decode', contexts);
+    bytesPerToken(opened);
+  });
+}
+
+/**
+ * Decode steps alone, at the longest context, of as many streams as fit: 128 of them take some 97 GB.
+ * Lines of their own, since they are from another GPU than the whole slice's where that has less.
+ */
+export async function streams(): Promise<void> {
+  for (const attention of ['sparse', 'dense'] as const) {
+    await withSlice(attention, (opened) => {
+      fillCaches(opened);
+      spreadCaches(opened);
+      decode(opened, 'gpu-slice-streams', [longest]);
+    });
+  }
+}
+
+async function withSlice(
+  attention: 'sparse' | 'dense',
+  run: (opened: Slice) => void,
+): Promise<void> {
   const backend = await open(chunk, deployed, { graphs: true });
   try {
-    const opened = openSlice(attention, backend, sliceWeights(backend));
-    prefill(opened);
-    decode(opened);
-    bytesPerToken(opened);
+    run(openSlice(attention, backend, sliceWeights(backend)));
   } finally {
     await backend.close();
   }
@@ -135,10 +159,14 @@ function batchOf(sequences: number, rows: number, context: number): Batch {
   };
 }
 
+/** The whole prefill of the first sequence. */
+function fillCaches({ model }: Slice): void {
+  for (let end = chunk; end <= longest; end += chunk) model.forward(batchOf(1, chunk, end));
+}
+
 function prefill(opened: Slice): void {
   const { model, backend, attention } = opened;
   const { device } = backend.machine;
-  for (let end = chunk; end <= longest; end += chunk) model.forward(batchOf(1, chunk, end));
   for (const context of contexts) {
     const rows = Math.min(chunk, context);
     const batch = batchOf(1, rows, context);
@@ -161,12 +189,11 @@ function prefill(opened: Slice): void {
   }
 }
 
-function decode(opened: Slice): void {
+function decode(opened: Slice, benchmark: string, at: readonly number[]): void {
   const { model, backend, attention, sequences } = opened;
   const { device } = backend.machine;
-  spreadCaches(opened);
   for (const count of batches.filter((batch) => batch <= sequences)) {
-    for (const context of contexts) {
+    for (const context of at) {
       const batch = batchOf(count, 1, context);
       // A list of launches is captured when it comes the second time.
       for (let i = 0; i < 3; i++) model.forward(batch);
@@ -182,7 +209,7 @@ function decode(opened: Slice): void {
       const { total, ...apart } = takenApart(opened, batch);
       record(
         backend,
-        'gpu-slice-decode',
+        benchmark,
         { attention, batch: count, context, layers },
         {
           ms,

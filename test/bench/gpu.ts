@@ -9,7 +9,7 @@ import { denseAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { grouped, perHead, products } from './gpu-products.ts';
 import { rowOps } from './gpu-rows.ts';
-import { slice } from './gpu-slice.ts';
+import { slice, streams } from './gpu-slice.ts';
 import { tinyModel } from './gpu-tiny.ts';
 
 const parts: Readonly<Record<string, () => Promise<void>>> = {
@@ -23,6 +23,7 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   rows: rowOps,
   'slice-sparse': () => slice('sparse'),
   'slice-dense': () => slice('dense'),
+  streams,
   tiny: tinyModel,
 };
 const wanted = process.argv.slice(2);
