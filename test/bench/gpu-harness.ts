@@ -86,6 +86,18 @@ export function measure(backend: CudaBackend, run: () => void, repeats = 7): num
   return median(Array.from({ length: repeats }, () => backend.machine.device.time(run)));
 }
 
+/** The same of launches that are captured beforehand, so that queueing them is not counted. */
+export function measureCaptured(backend: CudaBackend, run: () => void): number {
+  const { device } = backend.machine;
+  device.synchronize();
+  run();
+  const graph = device.queue.capture();
+  if (graph === null) throw new Error('nothing was launched');
+  const ms = measure(backend, () => device.queue.launch(graph));
+  device.queue.destroy(graph);
+  return ms;
+}
+
 /** Records what is finite: a share of a ceiling that was not measured is left out. */
 export function record(
   backend: CudaBackend,

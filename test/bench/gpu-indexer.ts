@@ -13,7 +13,7 @@ import {
   ceilings,
   indexDim,
   indexHeads,
-  measure,
+  measureCaptured,
   open,
   randomize,
   randomTensor,
@@ -58,7 +58,7 @@ export async function indexer(): Promise<void> {
     const views =
       rows === 1 ? Array.from({ length: 16 }, (_, i) => cacheFrom(cache, i * shift)) : [cache];
     const each = (run: (view: LayerCache) => void) =>
-      measure(backend, () => views.forEach((view) => run(view))) / views.length;
+      measureCaptured(backend, () => views.forEach((view) => run(view))) / views.length;
     const { chunks, scores, top } = halves(backend, { selection, queries, weights });
     const ms = each((view) => backend.select(selection, view, queries, weights, options));
     const scoresMs = each((view) => chunks.forEach((chunk) => scores(view, chunk)));
@@ -90,7 +90,7 @@ export async function indexer(): Promise<void> {
     chunks.forEach((chunk) => scores(cache, chunk));
     const repeats = rows === 4096 ? 1 : 16;
     const each = (run: (chunk: ScoredRows) => void) =>
-      measure(backend, () => {
+      measureCaptured(backend, () => {
         for (let i = 0; i < repeats; i++) chunks.forEach((chunk) => run(chunk));
       }) / repeats;
     const afterScoringMs = each(top);

@@ -9,7 +9,7 @@ import {
   indexDim,
   indexHeads,
   latentDim,
-  measure,
+  measureCaptured,
   open,
   randomTensor,
   record,
@@ -55,9 +55,8 @@ export async function rowOps(): Promise<void> {
   }
 }
 
-/** Milliseconds of one call: many are captured beforehand, so that queueing them is not counted. */
+/** Milliseconds of one call of many. */
 function timeOf(backend: CudaBackend, op: RowOp, rows: number): number {
-  const { device } = backend.machine;
   const fitting = Math.ceil(cacheBytes / (rows * op.bytesPerRow));
   const sets = Array.from({ length: Math.min(launches, fitting) }, () =>
     op.widths.map((width) =>
@@ -66,13 +65,10 @@ function timeOf(backend: CudaBackend, op: RowOp, rows: number): number {
         : randomTensor(backend, rows, width.input, 1, 'input'),
     ),
   );
-  device.synchronize();
-  for (let i = 0; i < launches; i++) op.run(sets[i % sets.length] ?? []);
-  const graph = device.queue.capture();
-  if (graph === null) throw new Error(`${op.name} launched nothing`);
-  const ms = measure(backend, () => device.queue.launch(graph)) / launches;
-  device.queue.destroy(graph);
-  return ms;
+  const ms = measureCaptured(backend, () => {
+    for (let i = 0; i < launches; i++) op.run(sets[i % sets.length] ?? []);
+  });
+  return ms / launches;
 }
 
 function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
