@@ -10,6 +10,12 @@ import type { Draw } from './draw.ts';
 /** Tokens in a page of both caches, and in a block of the prefix cache. */
 export const blockTokens = 64;
 
+/**
+ * Tokens of a sequence up to which `attendExpanded` is fast with a selection too, where it is without:
+ * the other tokens are masked, and so much memory is set aside for masks.
+ */
+export const maskedTokensMax = 16_384;
+
 /** How the backend rounds; `model/numerics.ts` holds the presets. */
 export interface Numerics {
   /** Rounding of every activation that an op writes: none, or to bfloat16 (engine-spec 3). */

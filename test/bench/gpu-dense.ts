@@ -1,8 +1,9 @@
-import type { ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
+import type { AbsorbedKv, ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaLayerCache,
   CudaMatrix,
+  CudaSelection,
   dtypeCode,
   own,
 } from '../../gpu-worker/backend/cuda/handles.ts';
@@ -13,11 +14,13 @@ import {
   heads,
   latentDim,
   measure,
+  nextSeed,
   open,
   randomize,
   randomTensor,
   record,
   ropeDim,
+  topK,
 } from './gpu-harness.ts';
 
 const [nopeDim, valueDim] = [128, 128];
@@ -68,7 +71,7 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
   const matrix = randomKvB(backend);
   for (const context of contexts) {
     backend.beginStep(batchAt(1, rows, context));
-    const call = { out, q, cache, matrix, firstRow: 0, options };
+    const call = { out, q, cache, matrix, selection: null, firstRow: 0, options };
     const passes = prefill.passes(call);
     const ms = measure(backend, () => prefill.attend(call), 3);
     const kernelMs = measure(
@@ -78,7 +81,7 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
       },
       3,
     );
-    const pairs = rows * (context - rows) + (rows * (rows + 1)) / 2;
+    const pairs = pairsOf(rows, context);
     const operations = 2 * pairs * heads * (nopeDim + ropeDim + valueDim);
     record(
       backend,
@@ -93,6 +96,89 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
       },
     );
   }
+}
+
+/** Rows at the end of a context and the tokens that each sees, at most `width` of them. */
+function pairsOf(count: number, context: number, width = context): number {
+  let pairs = 0;
+  for (let seen = context - count + 1; seen <= context; seen++) pairs += Math.min(seen, width);
+  return pairs;
+}
+
+/**
+ * Prefill of rows that attend to a selection, expanded with a mask and absorbed. `expansionCost` and
+ * `absorbedCost` are what model/forward.ts calls so, as measured.
+ */
+export async function maskedAttention(): Promise<void> {
+  const backend = await open(rows, deployed);
+  const { device, step } = backend.machine;
+  const { prefill } = backend.attention;
+  const cache = filledCache(backend, 16_384 / 64);
+  const kv = randomAbsorbed(backend);
+  const matrix = randomKvB(backend);
+  const q = randomTensor(backend, rows, heads * (nopeDim + ropeDim));
+  const out = randomTensor(backend, rows, heads * valueDim);
+  const lifted = randomTensor(backend, rows, heads * (latentDim + ropeDim), 0.3);
+  const attended = randomTensor(backend, rows, heads * latentDim);
+  const selection = own(CudaSelection, backend.selection(rows, topK));
+  const options: ExpandedAttendOptions = { heads, scale, nopeDim, ropeDim, valueDim };
+  for (const count of [512, 1024, 2048, 4096]) {
+    for (const context of [4096, 8192, 12_288, 16_384]) {
+      backend.beginStep(batchAt(1, count, context));
+      const select = device.kernel('random', 'random_selection');
+      device.launch(select, { grid: [count, 1, 1], threads: 256 }, [
+        [selection.at, topK, selection.counts, step.positions, nextSeed()],
+      ]);
+      const call = { out, q, cache, matrix, selection, firstRow: 0, options };
+      const passes = prefill.passes(call);
+      const overPasses = (run: (pass: (typeof passes)[number]) => void) =>
+        measure(backend, () => passes.forEach(run), 5);
+      const ms = measure(backend, () => prefill.attend(call), 5);
+      const bitsMs = measure(backend, () => prefill.markSelected(call, selection), 5);
+      const expandMs = overPasses((pass) => prefill.expand(call, pass));
+      const kernelMs = overPasses((pass) => prefill.attendPass(call, pass));
+      const unmasked = { ...call, selection: null };
+      const unmaskedKernelMs = overPasses((pass) => prefill.attendPass(unmasked, pass));
+      const attend = () => backend.attend(attended, lifted, cache, selection, { heads, scale });
+      const absorbedKernelMs = measure(backend, attend, 5);
+      const absorb = () => {
+        backend.toLatent(lifted, q, kv, count);
+        attend();
+        backend.fromLatent(out, attended, kv, count);
+      };
+      const absorbedMs = measure(backend, absorb, 5);
+      const [pairs, selected] = [pairsOf(count, context), pairsOf(count, context, topK)];
+      const operations = 2 * pairs * heads * (nopeDim + ropeDim + valueDim);
+      const absorbedOperations = 2 * selected * heads * (2 * latentDim + ropeDim);
+      record(
+        backend,
+        'gpu-masked-prefill',
+        { rows: count, context, heads, topK },
+        {
+          ms,
+          teraflops: operations / ms / 1e9,
+          bitsMs,
+          expandMs,
+          kernelMs,
+          kernelTeraflops: operations / kernelMs / 1e9,
+          unmaskedKernelMs,
+          absorbedMs,
+          absorbedKernelMs,
+          absorbedKernelTeraflops: absorbedOperations / absorbedKernelMs / 1e9,
+          expansionCost: expandMs / context / (kernelMs / pairs),
+          absorbedCost: absorbedMs / selected / (kernelMs / pairs),
+        },
+      );
+    }
+  }
+  await backend.close();
+}
+
+function randomAbsorbed(backend: CudaBackend): AbsorbedKv {
+  const outputs = heads * (nopeDim + valueDim);
+  const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
+  const source = { name: 'kv_b', shape: [outputs, latentDim], bytes, scales: null };
+  return backend.absorb({ ...source, dtype: 'BF16' }, { heads, nopeDim, valueDim });
 }
 
 function randomKvB(backend: CudaBackend): CudaMatrix {

@@ -5,7 +5,7 @@
  */
 import { sparseAttention } from './gpu-attention.ts';
 import { measureCeilings } from './gpu-ceilings.ts';
-import { denseAttention } from './gpu-dense.ts';
+import { denseAttention, maskedAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { grouped, perHead, products } from './gpu-products.ts';
 import { rowOps } from './gpu-rows.ts';
@@ -16,6 +16,7 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   ceilings: measureCeilings,
   attention: sparseAttention,
   dense: denseAttention,
+  masked: maskedAttention,
   indexer,
   products,
   perHead,

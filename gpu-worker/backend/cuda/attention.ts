@@ -131,11 +131,10 @@ export class Attention {
       selection: this.#ownSelection(selection),
       options,
     };
-    if (
-      call.selection === null &&
-      this.prefill.fits({ ...options, latentDim: from.shape.latentDim })
-    ) {
-      this.prefill.attend({ ...call, firstRow });
+    const { prefill } = this;
+    const fits = prefill.fits({ ...options, latentDim: from.shape.latentDim });
+    if (fits && (call.selection === null || prefill.masks(firstRow))) {
+      prefill.attend({ ...call, firstRow });
       return;
     }
     for (const sequence of sequences) {

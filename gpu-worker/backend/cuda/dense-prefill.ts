@@ -1,12 +1,19 @@
 /**
  * Attention of prefill rows with expanded keys and values on the matrix unit (sm90-dense-mha.cu). The
  * tokens of the batch's sequences go through a bounded buffer in passes; rows that have more tokens
- * than a pass holds take their softmax state from pass to pass.
+ * than a pass holds take their softmax state from pass to pass. With a selection the kernel masks all
+ * other tokens, by a bit for each that is made once a layer.
  */
 import assert from 'node:assert/strict';
-import type { ExpandedAttendOptions, HeadShape } from '../backend.ts';
+import { type ExpandedAttendOptions, type HeadShape, maskedTokensMax } from '../backend.ts';
 import { type Device, Scratch } from './device.ts';
-import { type CudaLayerCache, type CudaMatrix, type CudaTensor, dtypeCode } from './handles.ts';
+import {
+  type CudaLayerCache,
+  type CudaMatrix,
+  type CudaSelection,
+  type CudaTensor,
+  dtypeCode,
+} from './handles.ts';
 import { real } from './launch-queue.ts';
 import type { Linear } from './linear.ts';
 import type { Machine } from './machine.ts';
@@ -21,6 +28,13 @@ const dims = { latent: 512, nope: 128, rope: 64, value: 128 } as const;
 const expandedBytesMax = 1024 * 2 ** 20;
 const expandedTokensMax = 16_384;
 const tileRows = 128;
+const tileTokens = 128;
+/** Bytes of a row's bits for a tile's tokens. */
+const tileBitsBytes = tileTokens / 8;
+/** Rows of a block of the kernel that makes them. */
+const bitsRows = 8;
+/** How the kernel is specialised; the same object at every launch. */
+const maskedDefines = { kMasked: 1 } as const;
 /** Grows by doubling from here; 4,096 rows at 128K tokens take 30 KB. */
 const planBytesMin = 2 ** 20;
 
@@ -29,6 +43,7 @@ export interface PrefillCall {
   readonly q: CudaTensor;
   readonly cache: CudaLayerCache;
   readonly matrix: CudaMatrix;
+  readonly selection: CudaSelection | null;
   readonly firstRow: number;
   readonly options: ExpandedAttendOptions;
 }
@@ -44,6 +59,8 @@ interface Buffers {
   readonly expandedMap: number;
   readonly sums: number;
   readonly stats: number;
+  /** Bits of the selected tokens, [blocks of 128 tokens, rows of the step, 4] u32. */
+  readonly selected: number;
 }
 
 export class DensePrefill {
@@ -88,6 +105,10 @@ export class DensePrefill {
     const expanded = take(tokens * columns * 2, 'expanded keys and values');
     const rope = take(tokens * dims.rope * 2, 'rope keys');
     this.#linear.reserve(tokens, dims.latent);
+    // Compiled now, because there may be no masked step among those that are rehearsed.
+    device.kernel('sm90DenseMha', 'sm90_dense_mha', maskedDefines);
+    // The kernel reads bits of 128 rows for a tile of fewer.
+    const bitsRowsMax = (maskedTokensMax / tileTokens) * step.rowsMax + tileRows;
     this.#buffers = {
       tokens,
       heads,
@@ -98,12 +119,20 @@ export class DensePrefill {
       expandedMap: mapOf(device, { at: expanded, rows: tokens, columns }),
       sums: take(step.rowsMax * heads * dims.value * 4, 'values summed so far'),
       stats: take(step.rowsMax * heads * 8, 'softmax states'),
+      selected: take(bitsRowsMax * tileBitsBytes, 'bits of selected tokens'),
     };
     return this.#buffers;
   }
 
+  /** Whether every sequence from `firstRow` on is short enough for bits of its selected tokens. */
+  masks(firstRow: number): boolean {
+    return this.#longestFrom(firstRow) <= maskedTokensMax;
+  }
+
   attend(call: PrefillCall): void {
-    for (const pass of this.passes(call)) {
+    const passes = this.passes(call);
+    if (call.selection !== null) this.markSelected(call, call.selection);
+    for (const pass of passes) {
       this.expand(call, pass);
       this.attendPass(call, pass);
     }
@@ -134,6 +163,28 @@ export class DensePrefill {
     return passes;
   }
 
+  /** Bits of the tokens that rows select, for all passes of a layer. */
+  markSelected({ firstRow, options }: PrefillCall, selection: CudaSelection): void {
+    const { device, step } = this.#machine;
+    const { selected } = this.reserve(options.heads);
+    const blocks = Math.ceil(this.#longestFrom(firstRow) / tileTokens);
+    assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
+    const grid = [Math.ceil((step.rows - firstRow) / bitsRows), 1, 1] as const;
+    const shape = { grid, threads: 32 * bitsRows, sharedBytes: bitsRows * blocks * tileBitsBytes };
+    device.launch(device.kernel('sm90DenseMha', 'selection_bits'), shape, [
+      [selected, blocks, step.rows],
+      [selection.at, selection.width, selection.counts, firstRow],
+    ]);
+  }
+
+  #longestFrom(firstRow: number): number {
+    let longest = 0;
+    for (const { rowStart, tokens } of this.#machine.step.sequences) {
+      if (rowStart >= firstRow) longest = Math.max(longest, tokens);
+    }
+    return longest;
+  }
+
   /** Keys and values of the pass's tokens from their cache entries. */
   expand(call: PrefillCall, pass: Pass): void {
     const { device, step } = this.#machine;
@@ -154,14 +205,15 @@ export class DensePrefill {
 
   attendPass(call: PrefillCall, pass: Pass): void {
     const { device, step } = this.#machine;
-    const { out, q, options } = call;
-    const { expandedMap, ropeMap, sums, stats } = this.reserve(options.heads);
+    const { out, q, selection, options } = call;
+    const { expandedMap, ropeMap, sums, stats, selected } = this.reserve(options.heads);
     assert(out.stride % 8 === 0 && q.stride % 8 === 0, 'rows begin at multiples of 16 bytes');
-    const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha');
+    const defines = selection === null ? undefined : maskedDefines;
+    const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha', defines);
     const grid = [pass.tileCount, options.heads, 1] as const;
     device.launch(attend, { grid, threads: 384, sharedBytes }, [
       [out.at, out.stride, q.at, q.stride, expandedMap, ropeMap, pass.tiles, step.positions],
-      [sums, stats, real(options.scale)],
+      [sums, stats, real(options.scale), selected, step.rows],
     ]);
   }
 }

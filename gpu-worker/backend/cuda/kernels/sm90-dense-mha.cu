@@ -8,7 +8,14 @@
 // run while it computes weights. Keys come in ascending order, and the state of a row goes from pass
 // to pass in float32 as it is, so a row's result depends on its own keys alone.
 //
+// With kMasked a row attends to its selection alone, of which `selected` has a bit for every token. Where
+// all that it sees is selected, its result is the one without, to the bit.
+//
 // Requires: q and out bf16, aligned to 16 bytes and so are their strides; the scale is positive.
+
+#ifndef kMasked
+#define kMasked 0
+#endif
 
 struct DenseMhaArgs {
   u16* out;  // [rows, out_stride] bf16, heads * 128
@@ -22,6 +29,8 @@ struct DenseMhaArgs {
   float* sums;           // [rows, heads, 128]: values summed so far
   float* stats;          // [rows, heads, 2]: maximum score, sum of weights
   real scale;
+  const u32* selected;  // [blocks of 128 tokens, selected_rows, 4]: see selection_bits; if kMasked
+  i64 selected_rows;
 };
 
 /** Up to 128 rows, and the keys from buffer row `key_row` on, the first of them at position `first`. */
@@ -158,6 +167,17 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     if (group * 64 < tile.rows) {
       seen_by_all = (__ldg(a.positions + tile.row + group * 64) + 1 - tile.first) >> 7;
     }
+    // The bits of this thread's columns in the block whose weights come next, of both rows. Rows behind
+    // the tile's last are read like the others: nothing that comes of them is stored.
+    const u32* selected_at =
+        a.selected + ((tile.first >> 7) * a.selected_rows + tile.row + own_row) * 4 + (lane & 3);
+    u32 selected[2] = {0, 0};
+    auto fetch_selected = [&]() {
+      selected[0] = __ldg(selected_at);
+      selected[1] = __ldg(selected_at + 8 * 4);
+      selected_at += a.selected_rows * 4;
+    };
+    if (kMasked) fetch_selected();
     float scale = a.scale.v * 1.4426950408889634f;
     fence_async();
     asm volatile("bar.sync %0, 128;" ::"r"(4 + group) : "memory");
@@ -195,7 +215,15 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
 
     // Scores to weights in place, and by how much earlier sums shrink.
     auto softmax = [&](int b) {
-      if (b >= seen_by_all) {
+      if (kMasked) {
+#pragma unroll
+        for (int i = 0; i < 64; i++) {
+          u32 bit = 1u << (2 * (i >> 2) + (i & 1));
+          if (!(selected[(i >> 1) & 1] & bit)) scores[i] = minus_infinity();
+        }
+        // A block ahead, so that the next products run meanwhile.
+        if (b + 1 < tile.blocks) fetch_selected();
+      } else if (b >= seen_by_all) {
         int key = tile.first + b * 128 + (lane & 3) * 2;
 #pragma unroll
         for (int i = 0; i < 64; i++) {
@@ -210,9 +238,11 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         for (int i = 2 * r; i < 64; i += 4) top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-        shrink[r] = exp2_fast((maximum[r] - top) * scale);
+        // While nothing of a row has been selected, its sums and weights are zeros.
+        float from = kMasked && top == minus_infinity() ? 0.f : top;
+        shrink[r] = exp2_fast((maximum[r] - from) * scale);
         maximum[r] = top;
-        offset[r] = -top * scale;
+        offset[r] = -from * scale;
         sum[r] *= shrink[r];
       }
 #pragma unroll
@@ -308,6 +338,48 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         *(uint4*)(a.out + (tile.row + row) * a.out_stride + head * kValue + piece * 8) = v;
       }
     }
+  }
+}
+
+// ---- the selection as bits ------------------------------------------------------------------------
+
+struct SelectionBitsArgs {
+  u32* bits;  // [blocks, rows, 4]
+  i64 blocks, rows;
+  const int* selected;  // [rows, width] positions
+  i64 width;
+  const int* counts;  // [rows]
+  i64 first_row;
+};
+
+/**
+ * Eight warps to a block, a warp to a row. A row has four words for 128 tokens: column c of them has bit
+ * 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the matrix unit's results holds the columns of
+ * one such word (sm90.cuh).
+ */
+extern "C" __global__ void __launch_bounds__(256) selection_bits(const __grid_constant__ SelectionBitsArgs a) {
+  extern __shared__ __align__(1024) u8 shared[];
+  u32* words = (u32*)shared;  // [8, blocks * 4]
+  int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, row_words = (int)a.blocks * 4;
+  for (int i = threadIdx.x; i < 8 * row_words; i += 256) words[i] = 0;
+  __syncthreads();
+  i64 first = a.first_row + (i64)blockIdx.x * 8, row = first + warp;
+  if (row < a.rows) {
+    const int* positions = a.selected + row * a.width;
+    u32* own = words + warp * row_words;
+    int count = __ldg(a.counts + row);
+#pragma unroll 4
+    for (int i = lane; i < count; i += 32) {
+      int p = __ldg(positions + i);
+      atomicOr(own + (p >> 7) * 4 + ((p >> 1) & 3), 1u << (((p >> 2) & 30) | (p & 1)));
+    }
+  }
+  __syncthreads();
+  // Rows side by side, as they lie.
+  for (int i = threadIdx.x; i < 8 * row_words; i += 256) {
+    int block = i >> 5, r = (i >> 2) & 7, word = i & 3;
+    if (first + r >= a.rows) continue;
+    a.bits[(block * a.rows + first + r) * 4 + word] = words[r * row_words + block * 4 + word];
   }
 }
 
