@@ -4,15 +4,16 @@
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
 import assert from 'node:assert/strict';
-import type {
-  Backend,
-  Batch,
-  LayerCache,
-  MemoryUse,
-  Routing,
-  Selection,
-  Tensor,
-  TensorPrecision,
+import {
+  type Backend,
+  type Batch,
+  type LayerCache,
+  maskedTokensMax,
+  type MemoryUse,
+  type Routing,
+  type Selection,
+  type Tensor,
+  type TensorPrecision,
 } from '../backend/backend.ts';
 import type { Draw } from '../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
@@ -35,6 +36,25 @@ const indexNormEpsilon = 1e-6;
  * it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320) a row.
  */
 export const expandedRowsMin = 128;
+/**
+ * What expanding a token costs, and what attending to a selected one absorbed does, in tokens that a row
+ * attends to expanded: 33.5 MFLOP and 278.5 KFLOP against 81.9 KFLOP at V3.2's widths. The latter is more
+ * than 3.4, because the rate is lower and the row's queries and outputs go through kv_b as well.
+ * `npm run bench:gpu -- masked` measures both.
+ */
+const expansionCost = 410;
+const absorbedCost = 4;
+
+/**
+ * Tokens of a sequence up to which so many of its rows attend faster expanded to all that they see, with
+ * what they do not select masked, than absorbed to their `topK` selected tokens. Rows see
+ * `tokens - rows / 2` on average, and so break even where
+ * `expansionCost * tokens + rows * (tokens - rows / 2) = rows * absorbedCost * topK`.
+ */
+export function limitMaskedTokens({ rows, topK }: { rows: number; topK: number }): number {
+  const tokens = (rows * (absorbedCost * topK + rows / 2)) / (expansionCost + rows);
+  return Math.min(Math.floor(tokens), maskedTokensMax);
+}
 
 export interface ModelOptions {
   /** `dense` attends to every token and leaves the indexer out: the baseline of every speed claim. */
@@ -54,6 +74,14 @@ export function createModel(
   return new ForwardModel(config, weights, backend, options);
 }
 
+/** How a batch's rows attend. */
+interface AttentionForms {
+  /** The batch's first rows, whose attention is absorbed. The others' keys and values are expanded. */
+  readonly absorbedRows: number;
+  /** Whether some expanded rows select fewer tokens than they see: they mask what they do not select. */
+  readonly masked: boolean;
+}
+
 class ForwardModel implements Model {
   readonly vocabSize: number;
   readonly contextLength: number;
@@ -67,8 +95,7 @@ class ForwardModel implements Model {
   readonly #sparse: boolean;
   readonly #absorb: Absorption;
   #rows = 0;
-  /** The batch's first rows, whose attention is absorbed. */
-  #absorbedRows = 0;
+  #forms: AttentionForms = { absorbedRows: 0, masked: false };
 
   constructor(config: ModelConfig, weights: ModelWeights, backend: Backend, options: ModelOptions) {
     this.#config = config;
@@ -100,11 +127,14 @@ class ForwardModel implements Model {
     const rows = batch.tokens.length;
     assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
-    this.#absorbedRows = this.#countAbsorbedRows(batch);
+    this.#forms = this.#chooseForms(batch);
     this.#backend.beginStep(batch);
     // An observer reads between the ops; what it sees can't be run again without it.
     if (observer.hidden || observer.selection) this.#compute(observer);
-    else this.#backend.repeat(this.#absorbedRows, this.#computeUnseen);
+    else {
+      const { absorbedRows, masked } = this.#forms;
+      this.#backend.repeat(2 * absorbedRows + Number(masked), this.#computeUnseen);
+    }
   }
 
   readonly #computeUnseen = (): void => this.#compute({});
@@ -183,7 +213,7 @@ class ForwardModel implements Model {
     const backend = this.#backend;
     const { heads, nopeDim, ropeDim, valueDim, softmaxScale: scale } = this.#config.attention;
     const { q, absorbedQ, attendedLatent, attended } = this.#buffers;
-    const rows = this.#absorbedRows;
+    const { absorbedRows: rows, masked } = this.#forms;
     if (rows > 0) {
       assert(kvB.absorbed !== null, 'kv_b is not there in its absorbed form');
       backend.toLatent(absorbedQ, q, kvB.absorbed, rows);
@@ -192,31 +222,36 @@ class ForwardModel implements Model {
     }
     if (rows < this.#rows) {
       assert(kvB.whole !== null, 'kv_b is not there in its whole form');
-      // Rows are expanded beside absorbed ones only where they select all that they see.
-      const chosen = this.#absorb === 'never' ? selection : null;
       const options = { heads, scale, nopeDim, ropeDim, valueDim, firstRow: rows };
+      const chosen = masked ? selection : null;
       backend.attendExpanded(attended, q, cache, kvB.whole, chosen, options);
     }
   }
 
   /**
-   * Up to the first of the batch's last sequences that all have many rows and select all that they
-   * see. Schedulers put decoding sequences first.
+   * Rows are absorbed up to the first of the batch's last sequences that all have many rows and few
+   * enough tokens. Schedulers put decoding sequences first.
    */
-  #countAbsorbedRows({ positions, sequences }: Batch): number {
-    if (this.#absorb !== 'decode') return this.#absorb === 'always' ? this.#rows : 0;
+  #chooseForms({ positions, sequences }: Batch): AttentionForms {
+    if (this.#absorb === 'always') return { absorbedRows: this.#rows, masked: false };
+    if (this.#absorb === 'never') return { absorbedRows: 0, masked: this.#sparse };
     const { indexer } = this.#config;
-    const tokensMax = this.#sparse && indexer !== null ? indexer.topK : Infinity;
-    let absorbed = this.#rows;
-    while (absorbed > 0) {
-      const last = absorbed - 1;
+    const topK = this.#sparse && indexer !== null ? indexer.topK : Infinity;
+    let absorbedRows = this.#rows;
+    let masked = false;
+    while (absorbedRows > 0) {
+      const last = absorbedRows - 1;
       let first = last;
       while (first > 0 && sequences[first - 1] === sequences[last]) first--;
+      const rows = absorbedRows - first;
       const tokens = (positions[last] ?? 0) + 1;
-      if (absorbed - first < expandedRowsMin || tokens > tokensMax) break;
-      absorbed = first;
+      const leavesOut = tokens > topK;
+      if (rows < expandedRowsMin) break;
+      if (leavesOut && tokens > limitMaskedTokens({ rows, topK })) break;
+      masked ||= leavesOut;
+      absorbedRows = first;
     }
-    return absorbed;
+    return { absorbedRows, masked };
   }
 
   /** The tokens that each row attends to, or null when it attends to all (engine-spec 6). */

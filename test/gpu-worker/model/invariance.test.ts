@@ -1,8 +1,9 @@
 /** What must not change what a model says: batching, paging, the form of attention. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import { type Backend, maskedTokensMax } from '../../../gpu-worker/backend/backend.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
+import { limitMaskedTokens } from '../../../gpu-worker/model/forward.ts';
 import { type CheckpointConfig, randomConfig } from '../../support/checkpoint-config.ts';
 import { maxDifference } from '../../support/golden.ts';
 import {
@@ -118,60 +119,98 @@ describe('weight absorption', () => {
       { sequence: 2, count: 1 },
     ],
   ];
-  const runMixed = async (path: string, options: OpenOptions) => {
-    const firstRows: (number | undefined)[] = [];
+  const runMixed = async (path: string, options: OpenOptions, run = { tokens, schedule }) => {
+    const calls: ExpandedCall[] = [];
     const opened = await openForTest(path, {
       ...options,
-      rowsMax: 400,
-      wrap: (backend) => new RecordingBackend(backend, firstRows),
+      rowsMax: 600,
+      wrap: (backend) => new RecordingBackend(backend, calls),
     });
-    const transcripts = runSchedule(opened, tokens, { schedule });
+    const transcripts = runSchedule(opened, run.tokens, { schedule: run.schedule });
+    const { layers } = opened.config;
     await opened.close();
-    return { transcripts, firstRows: [...new Set(firstRows)] };
+    return { transcripts, calls: calls.filter((_, i) => i % layers === 0) };
   };
-
-  it('is left out, with `decode`, for the sequences of a batch that have many rows', async () => {
-    const path = writeModel('dense-mixed');
-    const absorbed = await runMixed(path, { attention: 'dense' });
-    const mixed = await runMixed(path, { attention: 'dense', absorb: 'decode' });
-    expect(absorbed.firstRows).toEqual([]);
-    expect(mixed.firstRows).toEqual([0, 1]);
-    mixed.transcripts.forEach(({ logits }, sequence) =>
-      logits.forEach((row, position) => {
-        const other = absorbed.transcripts[sequence].logits[position];
-        expect(maxDifference(row, other)).toBeLessThan(5e-5);
-      }),
-    );
-  });
-
-  it('stays, with `decode`, for rows that do not select all that they see', async () => {
-    const path = writeModel('sparse-mixed', { index_topk: 128 });
-    const absorbed = await runMixed(path, {});
-    const mixed = await runMixed(path, { absorb: 'decode' });
-    // Of the second step the last sequence alone.
-    expect(mixed.firstRows).toEqual([201]);
-    mixed.transcripts.forEach(({ logits, selected }, sequence) => {
-      const other = absorbed.transcripts[sequence];
+  /** Sums in another order only, over tokens that are the same. */
+  const expectAlike = (mixed: readonly Transcript[], absorbed: readonly Transcript[]) =>
+    mixed.forEach(({ logits, selected }, sequence) => {
+      const other = absorbed[sequence];
       expect(selected).toEqual(other.selected);
       logits.forEach((row, position) =>
         expect(maxDifference(row, other.logits[position])).toBeLessThan(5e-5),
       );
     });
+
+  it('is left out, with `decode`, for the sequences of a batch that have many rows', async () => {
+    const path = writeModel('dense-mixed');
+    const absorbed = await runMixed(path, { attention: 'dense' });
+    const mixed = await runMixed(path, { attention: 'dense', absorb: 'decode' });
+    expect(absorbed.calls).toEqual([]);
+    expect(mixed.calls).toEqual([
+      { firstRow: 0, masked: false },
+      { firstRow: 1, masked: false },
+    ]);
+    expectAlike(mixed.transcripts, absorbed.transcripts);
+  });
+
+  it('is left out, with `decode`, for many rows that leave out some of not too many tokens', async () => {
+    const topK = 190;
+    const path = writeModel('sparse-mixed', { index_topk: topK });
+    const limit = limitMaskedTokens({ rows: 256, topK });
+    expect(limit).toBeGreaterThan(256);
+    expect(limit).toBeLessThan(150 + 256);
+    const run = {
+      tokens: [randomTokens(150 + 256, 6), randomTokens(256 + 20, 7), randomTokens(130, 8)],
+      schedule: [
+        // Rows that select all that they see, and need no mask.
+        [{ sequence: 2, count: 129 }],
+        [{ sequence: 0, count: 150 }],
+        // Few rows, rows of too many tokens, and rows that mask.
+        [
+          { sequence: 2, count: 1 },
+          { sequence: 0, count: 256 },
+          { sequence: 1, count: 256 },
+        ],
+        [{ sequence: 1, count: 20 }],
+      ],
+    };
+    const absorbed = await runMixed(path, {}, run);
+    const mixed = await runMixed(path, { absorb: 'decode' }, run);
+    expect(mixed.calls).toEqual([
+      { firstRow: 0, masked: false },
+      { firstRow: 0, masked: false },
+      { firstRow: 257, masked: true },
+    ]);
+    expectAlike(mixed.transcripts, absorbed.transcripts);
   });
 });
 
-/** Notes from which row on keys and values are expanded. */
-class RecordingBackend extends CpuBackend {
-  readonly #firstRows: (number | undefined)[];
+describe('the limit of masked attention', () => {
+  it('grows with the rows that share the expansion, up to what backends mask', () => {
+    const limits = [128, 512, 2048, 4096].map((rows) => limitMaskedTokens({ rows, topK: 2048 }));
+    expect(limits).toEqual(limits.toSorted((a, b) => a - b));
+    expect(limits[3]).toBeGreaterThan(4096 + 2048);
+    expect(limitMaskedTokens({ rows: 65_536, topK: 2048 })).toBe(maskedTokensMax);
+  });
+});
 
-  constructor(backend: Backend, firstRows: (number | undefined)[]) {
+interface ExpandedCall {
+  readonly firstRow: number | undefined;
+  readonly masked: boolean;
+}
+
+/** Notes from which row on keys and values are expanded, and whether some are masked. */
+class RecordingBackend extends CpuBackend {
+  readonly #calls: ExpandedCall[];
+
+  constructor(backend: Backend, calls: ExpandedCall[]) {
     if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
     super(backend.machine);
-    this.#firstRows = firstRows;
+    this.#calls = calls;
   }
 
   override attendExpanded(...args: Parameters<CpuBackend['attendExpanded']>): void {
-    this.#firstRows.push(args[5].firstRow);
+    this.#calls.push({ firstRow: args[5].firstRow, masked: args[4] !== null });
     super.attendExpanded(...args);
   }
 }

@@ -55,13 +55,16 @@ const config = {
 const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
 const fewHeads = { num_attention_heads: 8, num_key_value_heads: 8, index_n_heads: 8 };
 
-/** Many rows that select all, many rows that choose, a mixed step, then a token each. */
+/**
+ * Many rows that select all, many rows that choose and mask the rest, a step of so many absorbed rows
+ * that they are not split, then a token each.
+ */
 const schedule: readonly Step[] = [
   [{ sequence: 0, count: 128 }],
   [{ sequence: 1, count: 140 }],
   [
     { sequence: 0, count: 1 },
-    { sequence: 1, count: 9 },
+    { sequence: 1, count: 40 },
   ],
   ...Array.from({ length: 3 }, () => [
     { sequence: 0, count: 1 },
@@ -69,7 +72,7 @@ const schedule: readonly Step[] = [
   ]),
 ];
 const random = seededRandom(seed);
-const sequences = [132, 152].map((length) =>
+const sequences = [132, 183].map((length) =>
   Array.from({ length }, () => random.integer(0, config.vocab_size - 1)),
 );
 
