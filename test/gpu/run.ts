@@ -3,7 +3,8 @@
  * process of its own, since a fault on the device ends all that its process has there.
  *
  * `npm run test:gpu -- --sanitize [tool ...]`: the kernels under NVIDIA's compute-sanitizer, its tools
- * memcheck and racecheck unless others are named, on steps small enough for them: minutes in all.
+ * memcheck and racecheck unless others are named, on steps small enough for them: minutes in all. For
+ * racecheck kernels are compiled so that it can follow what orders their accesses (kTraced in sm90.cuh).
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -41,21 +42,23 @@ function sanitize(tools: readonly string[]): number {
     sanitizedParts.filter((part) => {
       console.log(`\n# ${part} under ${tool}`);
       const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '200'];
-      return !succeeds('compute-sanitizer', [
-        ...flags,
-        process.execPath,
-        `${folder}${part}${suffix}`,
-      ]);
+      const command = [...flags, process.execPath, `${folder}${part}${suffix}`];
+      return !succeeds('compute-sanitizer', command, {
+        SIFT_GPU_SMALL: '1',
+        ...(tool === 'racecheck' ? { SIFT_GPU_TRACED: '1' } : {}),
+      });
     }),
   ).length;
 }
 
-function succeeds(command: string, args: readonly string[]): boolean {
-  const isSanitizer = command !== process.execPath;
-  const path = `${process.env['PATH'] ?? ''}${delimiter}${sanitizerFolder}`;
-  const small = isSanitizer ? { PATH: path, SIFT_GPU_SMALL: '1' } : {};
-  const env = { ...process.env, ...small };
-  const msMax = isSanitizer ? sanitizedMsMax : partMsMax;
+function succeeds(
+  command: string,
+  args: readonly string[],
+  changes: Readonly<Record<string, string>> = {},
+): boolean {
+  const PATH = `${process.env['PATH'] ?? ''}${delimiter}${sanitizerFolder}`;
+  const env = { ...process.env, PATH, ...changes };
+  const msMax = command === process.execPath ? partMsMax : sanitizedMsMax;
   const { status, error, signal } = spawnSync(command, args, {
     stdio: 'inherit',
     timeout: msMax,

@@ -2,7 +2,12 @@
  * Runs a model the way an engine does, and keeps everything that it says: sequences in chunks, in
  * any company, with their cache blocks scattered over the pool.
  */
-import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
+import {
+  type Backend,
+  type Batch,
+  blockTokens,
+  type Numerics,
+} from '../../gpu-worker/backend/backend.ts';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../gpu-worker/model/config.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
@@ -19,6 +24,8 @@ export interface OpenOptions {
   readonly threads?: number;
   readonly rowsMax?: number;
   readonly blocks?: number;
+  /** What differs from the numerics of that name. */
+  readonly changed?: Partial<Numerics>;
   /** Stands between model and backend, for tests that change an op. */
   wrap?(backend: Backend): Backend;
 }
@@ -42,7 +49,8 @@ export async function openForTest(
     absorb: options.absorb ?? 'always',
     limits: { rowsMax, logitRowsMax: rowsMax },
     openBackend: async (numerics) => {
-      const opened = await openCpuBackend({ numerics, rowsMax, threads });
+      const changed = { ...numerics, ...options.changed };
+      const opened = await openCpuBackend({ numerics: changed, rowsMax, threads });
       return options.wrap?.(opened) ?? opened;
     },
     chooseBlocks: () => options.blocks ?? 24,

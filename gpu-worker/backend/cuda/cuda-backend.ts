@@ -63,6 +63,8 @@ export interface CudaBackendOptions {
   readonly memoryBytesMax?: number;
   /** Whether repeated steps run as CUDA graphs; yes unless told otherwise. */
   readonly graphs?: boolean;
+  /** Whether kernels are made for racecheck (see DeviceOptions); no unless told. */
+  readonly traced?: boolean;
   /** Whether tensor core kernels are used where they fit; yes unless told otherwise. */
   readonly matrixUnit?: boolean;
   /**
@@ -77,11 +79,12 @@ export interface CudaBackendOptions {
 
 /** Rejects with CudaMissing, in one line, if there is no driver, NVRTC or fitting GPU. */
 export async function openCudaBackend(options: CudaBackendOptions): Promise<Backend> {
-  const { numerics, rowsMax, memoryBytesMax, graphs } = options;
+  const { numerics, rowsMax, memoryBytesMax, graphs, traced } = options;
   assert(Number.isInteger(rowsMax) && rowsMax > 0, 'rowsMax must be a positive integer');
   const device = new Device({
     ...(memoryBytesMax === undefined ? {} : { memoryBytesMax }),
     ...(graphs === undefined ? {} : { graphs }),
+    ...(traced === undefined ? {} : { traced }),
   });
   const bf16 = numerics.activations === 'bf16';
   const defines = { kBf16: bf16 ? 1 : 0 } as const;

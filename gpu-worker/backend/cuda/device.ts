@@ -39,6 +39,8 @@ export interface DeviceOptions {
   readonly memoryBytesMax?: number;
   /** Whether repeated steps run as CUDA graphs; yes unless told otherwise. */
   readonly graphs?: boolean;
+  /** Whether kernels tell racecheck, at a cost, all that orders their accesses; no unless told. */
+  readonly traced?: boolean;
 }
 
 export class Device {
@@ -88,7 +90,7 @@ export class Device {
     this.multiprocessors = attributeOf(attribute.multiprocessors);
     driver.call('CtxSetCurrent', [driver.make('DevicePrimaryCtxRetain', [this.#ordinal])]);
     this.stream = driver.make('StreamCreate', [1]);
-    this.#kernels = new Kernels(driver, 'sm_90a');
+    this.#kernels = new Kernels(driver, 'sm_90a', options.traced === true ? ['-DkTraced=1'] : []);
     this.queue = new LaunchQueue(driver, this.#kernels, this.stream, options.graphs ?? true);
     const [free, total]: [[Handle], [Handle]] = [[0], [0]];
     driver.call('MemGetInfo_v2', [free, total]);

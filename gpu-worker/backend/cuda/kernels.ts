@@ -45,15 +45,18 @@ const noDefines = {};
 export class Kernels {
   readonly #driver: Driver;
   readonly #architecture: string;
+  readonly #defines: readonly string[];
   readonly #modules = new Map<string, Handle>();
   readonly #kernels = new Map<string, Kernel>();
   /** The same kernels by the very object that specialised them: a look-up without making a key. */
   readonly #byDefines = new WeakMap<object, Map<string, Kernel>>();
   #compiler: Compiler | null = null;
 
-  constructor(driver: Driver, architecture: string) {
+  /** `defines` of every program, beside its own. */
+  constructor(driver: Driver, architecture: string, defines: readonly string[]) {
     this.#driver = driver;
     this.#architecture = architecture;
+    this.#defines = defines;
   }
 
   /** Kernel `name` of a program specialised by `defines`; compiled at its first use. */
@@ -106,6 +109,7 @@ export class Kernels {
       '-std=c++17',
       // Lambdas with `auto` parameters would be host code else.
       '--device-as-default-execution-space',
+      ...this.#defines,
       ...defines,
     ];
     const compiler = (this.#compiler ??= new Compiler());

@@ -50,7 +50,7 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
     prefetch_map(&a.w_map);
     for (int s = 0; s < kStages; s++) {
       barrier_init(full + 8 * s, 1);
-      barrier_init(empty + 8 * s, 4 * kGroups);
+      barrier_init(empty + 8 * s, 4 * kGroups * kWarpArrivals);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -108,19 +108,17 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
         total[i + 2] = fmaf(part[i + 2], scale0, total[i + 2]);
         total[i + 3] = fmaf(part[i + 3], scale1, total[i + 3]);
       }
-      // All lanes have read the scales.
-      __syncwarp();
-      if (lane == 0) barrier_arrive(empty + 8 * stage);
+      warp_arrive(empty + 8 * stage);
 #else
 #pragma unroll
       for (int k = 0; k < 4; k++) wgmma_bf16(total, wd + 2 * k, xd + 2 * k, k > 0 || s > first);
       wgmma_commit();
       wgmma_wait<0>();
-      if (lane == 0) barrier_arrive(empty + 8 * stage);
+      warp_arrive(empty + 8 * stage);
 #endif
     }
     // No group may write sums over a stage that another still reads.
-    asm volatile("bar.sync 1, %0;" ::"n"(128 * kGroups) : "memory");
+    threads_meet<1, 128 * kGroups>();
     int output = group * 64 + ((t >> 5) & 3) * 16 + (lane >> 2);
 #pragma unroll
     for (int i = 0; i < kTileRows / 2; i++) {
@@ -132,7 +130,7 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
 #if kSplit > 1
   cluster_sync();
 #else
-  __syncthreads();
+  threads_meet<0, kThreads>();
 #endif
 
   // ---- the runs' sums, four outputs a thread ----

@@ -164,7 +164,7 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
     for (int s = 0; s < kStages; s++) {
       barrier_init(full + 8 * s, 1);
       // Both blocks write into this one's buffers: the consumers of both give them back.
-      barrier_init(empty + 8 * s, 8 * kGroups);
+      barrier_init(empty + 8 * s, 8 * kGroups * kWarpArrivals);
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   }
@@ -214,7 +214,13 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
     int stage = 0;
     u32 parity = 0;
     auto give_back = [&](int s) {
-      if (lane < 2) barrier_arrive_at(empty + 8 * s, lane);
+      __syncwarp();
+      if (kTraced) {
+        barrier_arrive_at(empty + 8 * s, 0);
+        barrier_arrive_at(empty + 8 * s, 1);
+      } else if (lane < 2) {
+        barrier_arrive_at(empty + 8 * s, lane);
+      }
     };
     auto next_stage = [&]() {
       if (++stage == kStages) {

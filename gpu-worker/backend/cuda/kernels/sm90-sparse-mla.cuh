@@ -183,12 +183,10 @@ __device__ __forceinline__ Work work_at(const SparseMlaArgs& a, int w, int count
 
 /** A warp is done with half of a buffer: told to the producers here and in the other block. */
 __device__ __forceinline__ void give_back(u32 barrier, u32 barrier_there) {
-  if ((threadIdx.x & 31) == 0) {
-    barrier_arrive(barrier);
+  warp_arrive(barrier);
 #if kCtas == 2
-    barrier_arrive_there(barrier_there);
+  if (kTraced || (threadIdx.x & 31) == 0) barrier_arrive_there(barrier_there);
 #endif
-  }
 }
 
 // ---- what producers share ---------------------------------------------------------------------------
@@ -464,7 +462,7 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       give_back(barriers + kEmpty(buffer, far), barriers_there + kEmpty(buffer, far));
     };
     auto give_queries = [&](bool last) {
-      if (last && lane == 0) barrier_arrive(barriers + kQueriesEmpty);
+      if (last) warp_arrive(barriers + kQueriesEmpty);
     };
 
     auto take_own_values = [&]() {
@@ -535,7 +533,7 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
         sum[r] += __shfl_xor_sync(0xffffffffu, sum[r], 2);
         if ((lane & 3) == 0) total[kGroup * 64 + own_head + 8 * r] = sum[r];
       }
-      asm volatile("bar.sync %0, 256;" ::"n"(kRowEnds) : "memory");
+      threads_meet<kRowEnds, 256>();
 #pragma unroll
       for (int r = 0; r < 2; r++) sum[r] = total[own_head + 8 * r] + total[64 + own_head + 8 * r];
     }
@@ -605,11 +603,11 @@ __device__ __forceinline__ void init_barriers(u32 base) {
   const u32 barriers = base + kBarriers;
   if (threadIdx.x == 0) {
     barrier_init(barriers + kQueriesFull, 32 * kProducerWarps);
-    barrier_init(barriers + kQueriesEmpty, 8);
+    barrier_init(barriers + kQueriesEmpty, 8 * kWarpArrivals);
     for (int buffer = 0; buffer < 2; buffer++) {
       for (int far = 0; far < 2; far++) {
         barrier_init(barriers + kFull(buffer, far), kFullArrivals);
-        barrier_init(barriers + kEmpty(buffer, far), 4 * kCtas);
+        barrier_init(barriers + kEmpty(buffer, far), 4 * kCtas * kWarpArrivals);
       }
     }
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");

@@ -4,6 +4,14 @@
 // a row swizzled: piece p of row r lies at p ^ (r & 7). A tile starts at a multiple of 1,024 bytes.
 // A step along a K-major row moves a descriptor by 32 bytes, whatever the element.
 
+// For racecheck (sm90-gemm.md says why): with kTraced = 1, what one lane says for its warp is said by every
+// lane, and threads that meet do so twice. Nothing is ordered that is not ordered without.
+#ifndef kTraced
+#define kTraced 0
+#endif
+/** Arrivals of a warp at a barrier. */
+#define kWarpArrivals (kTraced ? 32 : 1)
+
 __device__ __forceinline__ u32 shared_address(const void* p) {
   return (u32)__cvta_generic_to_shared(p);
 }
@@ -46,6 +54,17 @@ __device__ __forceinline__ void barrier_init(u32 barrier, u32 count) {
 }
 __device__ __forceinline__ void barrier_arrive(u32 barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+/** A warp arrives, once all of its lanes are here. */
+__device__ __forceinline__ void warp_arrive(u32 barrier) {
+  __syncwarp();
+  if (kTraced || (threadIdx.x & 31) == 0) barrier_arrive(barrier);
+}
+/** So many threads of the block meet at one of its 16 barriers. */
+template <int kBarrier, int kThreadsThere>
+__device__ __forceinline__ void threads_meet() {
+  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kThreadsThere) : "memory");
+  if (kTraced) asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kThreadsThere) : "memory");
 }
 /** Arrives once the thread's copies so far have landed. */
 __device__ __forceinline__ void barrier_arrive_after_copies(u32 barrier) {
