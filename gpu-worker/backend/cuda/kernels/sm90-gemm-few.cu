@@ -98,11 +98,14 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
       for (int k = 0; k < 4; k++) wgmma_e4m3(part, wd + 2 * k, xd + 2 * k, k > 0);
       wgmma_commit();
       const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
-      float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)];
+      float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)], row_scales[kTileRows / 4];
+#pragma unroll
+      for (int i = 0; i < kTileRows / 4; i++) row_scales[i] = scales[row_scale + 8 * (i >> 1) + (i & 1)];
       wgmma_wait<0>();
+      loads_done();
 #pragma unroll
       for (int i = 0; i < kTileRows / 2; i += 4) {
-        float scale0 = scales[row_scale + 2 * i] * scale, scale1 = scales[row_scale + 2 * i + 1] * scale;
+        float scale0 = row_scales[i / 2] * scale, scale1 = row_scales[i / 2 + 1] * scale;
         total[i] = fmaf(part[i], scale0, total[i]);
         total[i + 1] = fmaf(part[i + 1], scale1, total[i + 1]);
         total[i + 2] = fmaf(part[i + 2], scale0, total[i + 2]);

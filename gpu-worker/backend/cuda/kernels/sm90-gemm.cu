@@ -282,6 +282,7 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
           wgmma_wait<1>();
           give_turn(group);
           wgmma_wait<0>();
+          loads_done();
           give_back(stage);
 #pragma unroll
           for (int i = 0; i < kColumns / 2; i += 4) {

@@ -215,6 +215,7 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
     load_row(keys.low, at, row), load_row(keys.high, at, row + 8);
     keys.low_scale = ((const float*)(at + kKeyBytes))[row];
     keys.high_scale = ((const float*)(at + kKeyBytes))[row + 8];
+    loads_done();
     __syncthreads();
     if (t == 0 && page + kStages < pages) load_page(page + kStages, ids[page + kStages]);
   };

@@ -44,6 +44,12 @@ __device__ __forceinline__ void fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+/**
+ * What the thread loads from shared memory has come, so that a copy of the engine may be let in there. An
+ * arrival alone does not wait for loads, which can be held up for longer than a copy takes.
+ */
+__device__ __forceinline__ void loads_done() { fence_async(); }
+
 __device__ __forceinline__ void copy_async(u32 to, const void* from, u32 bytes) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");

@@ -14,6 +14,7 @@ import {
   test,
   type Tolerance,
 } from '../../../gpu/check.ts';
+import { calcDiff } from '../../../support/golden.ts';
 import { seededRandom } from '../../../support/random.ts';
 import { fp8Numerics, openTested, randomFloats, type Tested } from '../cpu/backends.ts';
 import { openCudaTested, toBf16 } from './tested.ts';
@@ -29,9 +30,11 @@ const rowsMax = Math.max(...steps);
 /**
  * Where a sum of the first products falls on the other side of a rounding, the second gets another e4m3
  * code. With sums cut off 12 to 14 bits below their greatest term, as the matrix unit does, that is 1 to
- * 4% of the codes and a calc_diff of 5e-6 to 8e-6; the specification allows 1e-3.
+ * 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; the specification allows 1e-3. A great inner
+ * value with another code moves single outputs by some percent of the greatest.
  */
-const tolerance: Tolerance = { ...chainedTolerance, absolute: 1e-2, calcDiff: 1e-4 };
+const tolerance: Tolerance = { ...chainedTolerance, absolute: 5e-2, calcDiff: 1e-4 };
+const rowDiffMax = 1e-3;
 
 /** Every code but the two NaNs, four at a time: xorshift32. */
 function randomCodes(bytes: number, start: number): Uint8Array {
@@ -153,7 +156,15 @@ await test('rows go to the experts of the cpu backend', () => {
 });
 for (const rows of steps) {
   await test(`${rows} rows: the outputs of the cpu backend`, () => {
-    expectClose(layer.mix(rows), expected.subarray(0, rows * hidden), tolerance);
+    const mixed = layer.mix(rows);
+    expectClose(mixed, expected.subarray(0, rows * hidden), tolerance);
+    const diffs = Array.from({ length: rows }, (_, row) => {
+      const [from, to] = [row * hidden, (row + 1) * hidden];
+      return calcDiff(mixed.subarray(from, to), expected.subarray(from, to));
+    });
+    const worst = diffs.indexOf(Math.max(...diffs));
+    console.log(`     calc_diff of row ${worst}: ${diffs[worst]?.toExponential(2)}`);
+    if (!diffs.every((diff) => diff < rowDiffMax)) throw new Error(`row ${worst} is off`);
   });
   await test(`${rows} rows: the bits that they have among ${rowsMax}, in ten runs`, () => {
     for (let run = 0; run < 10; run++) {
