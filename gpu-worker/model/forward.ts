@@ -42,8 +42,8 @@ export const expandedRowsMin = 128;
  * than 3.4, because the rate is lower and the row's queries and outputs go through kv_b as well.
  * `npm run bench:gpu -- masked` measures both.
  */
-const expansionCost = 410;
-const absorbedCost = 4;
+const expansionCost = 450;
+const absorbedCost = 4.5;
 
 /**
  * Tokens of a sequence up to which so many of its rows attend faster expanded to all that they see, with
