@@ -9,7 +9,9 @@ import { blockTokens } from '../backend.ts';
 import { Scratch } from './device.ts';
 import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from './handles.ts';
 import { real } from './launch-queue.ts';
+import type { Kernel } from './kernels.ts';
 import type { Machine } from './machine.ts';
+import type { SequenceRows } from './step.ts';
 
 const dims = { latent: 512, rope: 64 } as const;
 const wideEntryBytes = (dims.latent + dims.rope) * 2;
@@ -20,20 +22,6 @@ const blockHeads = 64;
 const threads = { fp8: 512, bf16: 384 } as const;
 /** Entries that a block of widen_entries takes. */
 const widenWarps = 8;
-const bf16Defines = [
-  { kFp8: 0, kSplit: 0 },
-  { kFp8: 0, kSplit: 1 },
-] as const;
-const fp8Defines = {
-  1: [
-    { kFp8: 1, kCtas: 1, kSplit: 0 },
-    { kFp8: 1, kCtas: 1, kSplit: 1 },
-  ],
-  2: [
-    { kFp8: 1, kCtas: 2, kSplit: 0 },
-    { kFp8: 1, kCtas: 2, kSplit: 1 },
-  ],
-} as const;
 
 /**
  * Over how many works a row's tokens are spread, where few rows would leave most of the GPU idle.
@@ -129,6 +117,9 @@ export class SparseMla {
       const bytes = widenedPages * blockTokens * wideEntryBytes;
       const what = 'entries widened for many rows';
       this.#widenedAt = this.#machine.device.allocate(bytes, 'activation', what);
+      // No step of the start need have so many rows.
+      this.#widenKernel();
+      this.#bf16Kernel(0);
     }
     return this.#widenedAt;
   }
@@ -169,22 +160,14 @@ export class SparseMla {
     const { device, step } = this.#machine;
     // Steps of few rows are repeated, so they must not look at the batch.
     if (latentFormat !== dtypeCode.F8_E4M3 || !step.hasRun(widenedRowsMin)) return null;
-    const within = step.sequences.filter(({ rowStart }) => rowStart < rows);
-    const pagesEnd = Math.max(
-      ...within.map(({ tableStart, tokens }) => tableStart + pagesOf(tokens)),
-    );
-    const before = within.findLastIndex(
-      ({ rowCount, tokens, tableStart }) =>
-        rowCount < Math.max(widenedRowsMin, tokens / widenedTokensPerRow) ||
-        pagesEnd - tableStart > widenedPages,
-    );
-    const chosen = within.slice(before + 1);
+    const chosen = lastWithManyRows(step.sequences.filter(({ rowStart }) => rowStart < rows));
     const [first] = chosen;
     if (first === undefined) return null;
+    const firstPage = Math.min(...chosen.map(({ tableStart }) => tableStart));
     const widened = this.#reserve();
-    const kernel = device.kernel('sparseMlaBf16', 'widen_entries', bf16Defines[0]);
+    const kernel = this.#widenKernel();
     for (const { table, tableStart, tokens } of chosen) {
-      const at = widened + (tableStart - first.tableStart) * blockTokens * wideEntryBytes;
+      const at = widened + (tableStart - firstPage) * blockTokens * wideEntryBytes;
       const shape = {
         grid: [Math.ceil(tokens / widenWarps), 1, 1],
         threads: widenWarps * 32,
@@ -197,7 +180,7 @@ export class SparseMla {
       isFp8: false,
       at: widened,
       tables: 0,
-      firstPage: first.tableStart,
+      firstPage,
       tokens: chosen.reduce((sum, { tokens }) => sum + tokens, 0),
     };
   }
@@ -232,9 +215,18 @@ export class SparseMla {
     } as const;
     const kSplit = splits > 1 ? 1 : 0;
     const kernel = isFp8
-      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', fp8Defines[kCtas][kSplit])
-      : device.kernel('sparseMlaBf16', 'sm90_sparse_mla', bf16Defines[kSplit]);
+      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', { kFp8: 1, kCtas, kSplit })
+      : this.#bf16Kernel(kSplit);
     device.launch(kernel, shape, slots);
+  }
+
+  #bf16Kernel(kSplit: 0 | 1): Kernel {
+    return this.#machine.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { kFp8: 0, kSplit });
+  }
+
+  #widenKernel(): Kernel {
+    const defines = { kFp8: 0, kSplit: 0 };
+    return this.#machine.device.kernel('sparseMlaBf16', 'widen_entries', defines);
   }
 
   #combine(call: SparseMlaCall, splits: number): void {
@@ -256,10 +248,20 @@ export class SparseMla {
   }
 }
 
-function isShape(heads: number, latentDim: number): boolean {
-  return heads % blockHeads === 0 && latentDim === dims.latent;
+/** The last sequences that are all worth being widened and fit together where that is done. */
+function lastWithManyRows(sequences: readonly SequenceRows[]): readonly SequenceRows[] {
+  let [firstPage, endPage] = [Infinity, 0];
+  let from = sequences.length;
+  for (const { rowCount, tokens, tableStart } of sequences.toReversed()) {
+    firstPage = Math.min(firstPage, tableStart);
+    endPage = Math.max(endPage, tableStart + Math.ceil(tokens / blockTokens));
+    const many = Math.max(widenedRowsMin, tokens / widenedTokensPerRow);
+    if (rowCount < many || endPage - firstPage > widenedPages) break;
+    from--;
+  }
+  return sequences.slice(from);
 }
 
-function pagesOf(tokens: number): number {
-  return Math.ceil(tokens / blockTokens);
+function isShape(heads: number, latentDim: number): boolean {
+  return heads % blockHeads === 0 && latentDim === dims.latent;
 }

@@ -2,7 +2,7 @@
  * Absorbed attention at the deployed model's widths, 128 heads over up to 2,048 selected tokens of
  * longer contexts, against the cpu backend; and how many rows of a step split a row how far.
  */
-import type { Selection } from '../../../../gpu-worker/backend/backend.ts';
+import type { Batch, Selection } from '../../../../gpu-worker/backend/backend.ts';
 import { splitsFor } from '../../../../gpu-worker/backend/cuda/sparse-mla.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
@@ -90,6 +90,12 @@ function runsOf(rows: readonly Row[]): { start: number; rows: number; blockTable
   return runs;
 }
 
+function withTablesReversed(batch: Batch): Batch {
+  const last = batch.blockTables.length - 1;
+  const sequences = batch.sequences.map((sequence) => last - sequence);
+  return { ...batch, sequences, blockTables: batch.blockTables.toReversed() };
+}
+
 function chunk(sequence: number, start: number, count: number): Row[] {
   return Array.from({ length: count }, (_, i) => ({ sequence, position: start + i }));
 }
@@ -132,10 +138,11 @@ class Deployed {
   }
 
   /** Makes a step of these rows; what it returns computes their attention, as often as it is called. */
-  step(rows: readonly Row[]): () => Attention {
+  step(rows: readonly Row[], tableOrder: 'as rows' | 'reversed' = 'as rows'): () => Attention {
     const { backend, filled, poison } = this.#tested;
     const heads = this.#heads;
-    backend.beginStep(batchOf(runsOf(rows)));
+    const batch = batchOf(runsOf(rows));
+    backend.beginStep(tableOrder === 'reversed' ? withTablesReversed(batch) : batch);
     const gathered = (columns: number) => {
       const values = new Float32Array(rows.length * columns);
       rows.forEach((row, r) => values.set(queriesOf(row, columns), r * columns));
@@ -218,6 +225,8 @@ for (const { name, numerics, heads } of [
   ] as const) {
     await test(`${name}: ${rows.length} rows ${what}, the bits of steps of fewer`, () => {
       const all = actual.step(rows)();
+      const reversed = actual.step(rows, 'reversed')();
+      expectSame(reversed.sparse, all.sparse, 'with block tables in another order');
       for (let first = 0; first < rows.length; first += 50) {
         const last = Math.min(first + 50, rows.length);
         // Not so few that they are split.

@@ -50,13 +50,20 @@ const config = {
 };
 
 /**
- * Under compute-sanitizer (test/gpu/run.ts), which pays for every access to shared memory: fewer heads
+ * Under compute-sanitizer (test/gpu/run.ts), which pays for every access to shared memory: little of all
  * where kernels are made for no width, and one round of drawing.
  */
 const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
 const traced = process.env['SIFT_GPU_TRACED'] !== undefined;
 const words = (process.env['CASES'] ?? '').split(',');
-const fewHeads = { num_attention_heads: 8, num_key_value_heads: 8, index_n_heads: 8 };
+const narrow = {
+  num_attention_heads: 4,
+  num_key_value_heads: 4,
+  index_n_heads: 4,
+  kv_lora_rank: 128,
+  qk_nope_head_dim: 32,
+  v_head_dim: 32,
+};
 
 /**
  * Many rows that select all, many rows that choose and mask the rest, a step of so many absorbed rows
@@ -87,7 +94,7 @@ const bf16 = writeRandomCheckpoint(join(folder, 'bf16'), config, { ...written, d
 const plain = isSmall
   ? writeRandomCheckpoint(
       join(folder, 'plain'),
-      { ...config, ...fewHeads },
+      { ...config, ...narrow },
       { ...written, dtype: 'F8_E4M3' },
     )
   : fp8;
