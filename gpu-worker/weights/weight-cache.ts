@@ -28,6 +28,7 @@ const unflushedBytesMax = 2 * 2 ** 30;
 const parallelFlushes = 2;
 
 interface StoredPart {
+  readonly sha256: string;
   readonly path: string;
   readonly bytes: number;
   readonly usedMs: number;
@@ -78,8 +79,8 @@ export class WeightCache implements AsyncDisposable {
   readonly #timer: NodeJS.Timeout;
   /** Bytes of all parts as far as this user knows; null until it writes its first. */
   #bytes: Promise<number> | null = null;
-  /** Bytes that have room and are not on the disk yet. */
-  #writingBytes = 0;
+  /** Bytes of the parts, by hash, that have room and are not known to be on the disk yet. */
+  readonly #writing = new Map<string, number>();
 
   constructor({ directory, bytesMax, hasher }: CacheOptions, userFile: string) {
     this.#hasher = hasher;
@@ -139,12 +140,12 @@ export class WeightCache implements AsyncDisposable {
       await this.touch(sha256);
       return onKept();
     }
-    if (!(await this.#makeRoom(bytes.length))) return;
+    if (!(await this.#makeRoom(sha256, bytes.length))) return;
     const temporary = join(this.#directory, 'tmp', randomUUID());
     try {
       await writeFile(temporary, bytes, { flag: 'wx' });
     } catch (cause) {
-      this.#writingBytes -= bytes.length;
+      this.#writing.delete(sha256);
       await rm(temporary, { force: true }).catch(() => {});
       if (isDiskFull(cause)) return;
       throw new CheckpointError(`the weights' cache can't write ${path}: ${reasonOf(cause)}`, {
@@ -152,7 +153,7 @@ export class WeightCache implements AsyncDisposable {
       });
     }
     const kept = this.#keep({ temporary, path, onKept }).finally(() => {
-      this.#writingBytes -= bytes.length;
+      this.#writing.delete(sha256);
       this.#pending.delete(sha256);
     });
     this.#pending.set(sha256, { temporary, bytes: bytes.length, kept });
@@ -201,7 +202,7 @@ export class WeightCache implements AsyncDisposable {
   }
 
   /** Counts `bytes` in and evicts what was used least recently. False if too much is in use. */
-  async #makeRoom(bytes: number): Promise<boolean> {
+  async #makeRoom(sha256: string, bytes: number): Promise<boolean> {
     if (bytes > this.#bytesMax) return false;
     this.#bytes ??= this.#storedParts().then(sumBytes);
     // Each caller chains on the one before, so that parts written side by side are all counted.
@@ -213,7 +214,7 @@ export class WeightCache implements AsyncDisposable {
       return { total: fits ? left + bytes : left, fits };
     });
     this.#bytes = after.then(({ total, fits }) => {
-      if (fits) this.#writingBytes += bytes;
+      if (fits) this.#writing.set(sha256, bytes);
       return total;
     });
     await this.#bytes;
@@ -223,10 +224,11 @@ export class WeightCache implements AsyncDisposable {
   /** Deletes the least recently used parts that no live user needs; returns the bytes left. */
   async #evict(bytesNeeded: number): Promise<number> {
     const inUseSinceMs = (await this.#oldestUserMs()) - clockSlackMs;
-    // Taken before the files are counted: what is renamed meanwhile counts twice, not never.
-    const writingBytes = this.#writingBytes;
+    // Taken before the files are listed: what is renamed meanwhile is in one of the two, or in both.
+    const writing = new Map(this.#writing);
     const parts = await this.#storedParts();
-    let total = sumBytes(parts) + writingBytes;
+    for (const { sha256 } of parts) writing.delete(sha256);
+    let total = sumBytes(parts) + [...writing.values()].reduce((sum, size) => sum + size, 0);
     for (const part of parts.toSorted((a, b) => a.usedMs - b.usedMs)) {
       if (total + bytesNeeded <= this.#bytesMax || part.usedMs >= inUseSinceMs) break;
       await rm(part.path, { force: true });
@@ -255,7 +257,8 @@ export class WeightCache implements AsyncDisposable {
       for (const name of await readdir(join(root, folder))) {
         const path = join(root, folder, name);
         const status = await stat(path).catch(() => null);
-        if (status !== null) parts.push({ path, bytes: status.size, usedMs: status.mtimeMs });
+        if (status === null) continue;
+        parts.push({ sha256: name, path, bytes: status.size, usedMs: status.mtimeMs });
       }
     }
     return parts;

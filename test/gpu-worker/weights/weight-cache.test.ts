@@ -93,6 +93,36 @@ describe('the cache of weights', () => {
     expect(await held(second, [1, 2, 3, 4, 5])).toEqual([1, 2, 3]);
   });
 
+  test('counts a part once that is on the disk and whose keeper has not heard of it', async () => {
+    const directory = newDirectory();
+    {
+      await using before = await openWeightCache({ directory, hasher, bytesMax: 300 });
+      await putAll(before, 1, 2, 3);
+    }
+    for (const fill of [1, 2, 3]) setAge(directory, fill, 90_000);
+    await using cache = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    const renamed = Promise.withResolvers<void>();
+    const heard = Promise.withResolvers<void>();
+    await cache.put({
+      sha256: hashOf(part(4)),
+      bytes: part(4),
+      onKept() {
+        renamed.resolve();
+        return heard.promise;
+      },
+    });
+    await renamed.promise;
+    for (const fill of [5, 6]) {
+      const kept = Promise.withResolvers<void>();
+      const onKept = async () => kept.resolve();
+      await cache.put({ sha256: hashOf(part(fill)), bytes: part(fill), onKept });
+      if (fill === 5) await kept.promise;
+    }
+    heard.resolve();
+    await cache.settled();
+    expect(await held(cache, [1, 2, 3, 4, 5, 6])).toEqual([4, 5, 6]);
+  });
+
   test('evicts what only dead users have touched', async () => {
     const directory = newDirectory();
     const dead = await openWeightCache({ directory, hasher, bytesMax: 300 });
