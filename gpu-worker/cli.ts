@@ -13,6 +13,7 @@ const usage = `usage: npm run --silent score -- --model <dir> --ids <json file>
   --greedy 24            tokens of greedy continuation (default 0)
   --backend cpu|cuda     what computes (default cpu)
   --numerics f32|fp8     exact, or the deployed model's arithmetic (default f32)
+  --latents fp8|bf16     how fp8 numerics keep latents in the cache (default fp8)
   --attention sparse|dense
   --absorb always|decode|never
                          weight absorption, or keys and values expanded: by all rows, or
@@ -38,6 +39,7 @@ const optionsSchema = z.strictObject({
   greedy: z.coerce.number().int().min(0).default(0),
   backend: z.enum(['cpu', 'cuda']).default('cpu'),
   numerics: z.enum(['f32', 'fp8']).default('f32'),
+  latents: z.enum(['fp8', 'bf16']).optional(),
   attention: z.enum(['sparse', 'dense']).default('sparse'),
   absorb: z.enum(['always', 'decode', 'never']).default('always'),
   chunk: count.max(8192).default(512),
@@ -57,6 +59,7 @@ async function main(): Promise<void> {
   const { model, backend, config } = await openModel({
     location: options.model,
     numerics: options.numerics,
+    latents: options.latents,
     attention: options.attention,
     absorb: options.absorb,
     limits: { rowsMax: options.chunk, logitRowsMax: Math.min(options.chunk, 64) },

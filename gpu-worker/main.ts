@@ -202,6 +202,7 @@ async function openEngineModel(
     location: settings.model,
     weights: sourceSettings(settings),
     numerics: settings.numerics,
+    latents: settings.latents,
     attention: settings.attention,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
     async openBackend(numerics, { rowsMax }) {

@@ -6,7 +6,7 @@ import { createModel } from './model/forward.ts';
 import type { Model, ModelLimits } from './model/model.ts';
 import { rehearse } from './model/rehearse.ts';
 import { chooseNumerics } from './model/numerics.ts';
-import type { NumericsName } from './model/numerics.ts';
+import type { LatentFormat, NumericsName } from './model/numerics.ts';
 import { type Absorption, WeightBuilder } from './model/weights.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';
@@ -21,6 +21,8 @@ export interface OpenModelOptions {
   /** How a store is read and where its parts are kept. */
   readonly weights?: SourceSettings;
   readonly numerics: NumericsName;
+  /** How fp8 numerics keep latents; fp8 unless given. */
+  readonly latents?: LatentFormat | undefined;
   readonly attention: 'sparse' | 'dense';
   /** `decode` where the backend says that it is faster unless given, else `always`. */
   readonly absorb?: Absorption;
@@ -58,7 +60,7 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
   const config = parseModelConfig(await readJson(source, 'config.json'));
   const checkpoint = await openCheckpoint(source);
   const backend = await options.openBackend(
-    chooseNumerics(options.numerics, config),
+    chooseNumerics(options.numerics, config, options.latents),
     options.limits,
   );
   try {

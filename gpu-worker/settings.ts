@@ -63,6 +63,12 @@ const settings = {
     help: "f32 (exact) or fp8 (the deployed model's arithmetic, less cache memory) (default f32)",
     schema: z.enum(['f32', 'fp8']).default('f32'),
   },
+  latents: {
+    env: 'SIFT_LATENTS',
+    flag: 'latents',
+    help: 'how fp8 numerics keep latents in the cache: fp8, or bf16 at 1.6 times the bytes (default fp8)',
+    schema: z.enum(['fp8', 'bf16']).optional(),
+  },
   attention: {
     env: 'SIFT_ATTENTION',
     flag: 'attention',

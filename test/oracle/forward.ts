@@ -34,6 +34,8 @@ export interface OracleOptions {
   readonly quantized?: boolean;
   /** Scales of quantised activations; only with `quantized`. */
   readonly scaleFormat?: ScaleFormat;
+  /** What `quantized` leaves of cached latents; fp8 unless told. */
+  readonly latents?: 'fp8' | 'bf16';
   /** Attention in latent space. Equal to the expanded form but for rounding. */
   readonly absorbed?: boolean;
   /** How the best tokens are picked; by default score descending, then index ascending. */
@@ -74,6 +76,7 @@ export function oracleForward(
       attention: options.attention ?? 'sparse',
       quantized,
       scaleFormat: options.scaleFormat ?? 'ue8m0',
+      latents: options.latents ?? 'fp8',
       absorbed: options.absorbed ?? quantized,
       pick: options.pick ?? topIndices,
     },
@@ -163,8 +166,9 @@ function attention(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
   const keys = xs.map((x, t): Keys => {
     const both = linear(pass, keyWeight, x);
     const latent = norm(pass, `${prefix}.kv_a_layernorm.weight`, both.subarray(0, rank));
-    // Everybody reads the quantised latent, this step included; the rope part stays as it is.
-    return { latent: quantize(pass, latent, 128), rope: turn(both.subarray(rank), t) };
+    // Everybody reads the cached latent, this step included; the rope part stays as it is.
+    const cached = pass.options.latents === 'fp8' ? quantize(pass, latent, 128) : latent;
+    return { latent: cached, rope: turn(both.subarray(rank), t) };
   });
   const selected = select(pass, prefix, xs, inputs);
   const attend = pass.options.absorbed ? attendAbsorbed : attendExpanded;

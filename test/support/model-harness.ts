@@ -2,16 +2,11 @@
  * Runs a model the way an engine does, and keeps everything that it says: sequences in chunks, in
  * any company, with their cache blocks scattered over the pool.
  */
-import {
-  type Backend,
-  type Batch,
-  blockTokens,
-  type Numerics,
-} from '../../gpu-worker/backend/backend.ts';
+import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../gpu-worker/model/config.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
-import type { NumericsName } from '../../gpu-worker/model/numerics.ts';
+import type { LatentFormat, NumericsName } from '../../gpu-worker/model/numerics.ts';
 import type { Absorption } from '../../gpu-worker/model/weights.ts';
 import { openModel } from '../../gpu-worker/open-model.ts';
 import { argmax } from './golden.ts';
@@ -24,8 +19,7 @@ export interface OpenOptions {
   readonly threads?: number;
   readonly rowsMax?: number;
   readonly blocks?: number;
-  /** What differs from the numerics of that name. */
-  readonly changed?: Partial<Numerics>;
+  readonly latents?: LatentFormat;
   /** Stands between model and backend, for tests that change an op. */
   wrap?(backend: Backend): Backend;
 }
@@ -45,12 +39,12 @@ export async function openForTest(
   const { model, config, backend } = await openModel({
     location: directory,
     numerics: options.numerics ?? 'f32',
+    latents: options.latents,
     attention: options.attention ?? 'sparse',
     absorb: options.absorb ?? 'always',
     limits: { rowsMax, logitRowsMax: rowsMax },
     openBackend: async (numerics) => {
-      const changed = { ...numerics, ...options.changed };
-      const opened = await openCpuBackend({ numerics: changed, rowsMax, threads });
+      const opened = await openCpuBackend({ numerics, rowsMax, threads });
       return options.wrap?.(opened) ?? opened;
     },
     chooseBlocks: () => options.blocks ?? 24,

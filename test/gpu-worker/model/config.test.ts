@@ -237,6 +237,12 @@ describe('a broken model configuration', () => {
     expect(chooseNumerics('f32', config).hadamard).toBe(false);
   });
 
+  it('refuses a choice of latents that float32 does not leave', () => {
+    const config = parseModelConfig(randomConfig('V3.2 with everything', 5));
+    expect(() => chooseNumerics('f32', config, 'bf16')).toThrow(/^f32 numerics keep latents in/);
+    expect(chooseNumerics('fp8', config, 'bf16').latentCache).toBe('bf16');
+  });
+
   it.each([null, [], 'text', 7])('is refused when the file holds %j', (json) => {
     expect(errorOf(json)).toMatch(/config\.json/);
   });

@@ -82,6 +82,25 @@ it('agrees with the oracle in the deployment numerics without weight absorption'
   expect(median(differences)).toBeLessThan(2e-4);
 });
 
+it('keeps latents in bfloat16 if asked to', async () => {
+  const seed = 201;
+  const config = randomConfig('V3.2 with everything', seed);
+  const path = join(directory, String(seed));
+  writeRandomCheckpoint(path, config, { seed, dtype: 'F8_E4M3', shards: 1 });
+  const tokens = Array.from({ length: 60 }, (_, i) => (i * 7) % config.vocab_size);
+  const opened = await openForTest(path, { numerics: 'fp8', latents: 'bf16' });
+  const said = runAlone(opened, tokens);
+  await opened.close();
+  const differenceTo = (latents: 'fp8' | 'bf16') => {
+    const { pick } = new AdoptedPicks(said, 1 / 16);
+    const expected = oracleForward(loadOracle(path), tokens, { quantized: true, latents, pick });
+    return median(said.logits.map((row, t) => calcDiff(row, expected.logits[t])));
+  };
+  const [kept, asFp8] = [differenceTo('bf16'), differenceTo('fp8')];
+  expect(kept).toBeLessThan(2e-4);
+  expect(asFp8).toBeGreaterThan(2 * kept);
+});
+
 // dsv32-fp8 names no scale_fmt, so its scales are the exact quotients instead of powers of two. Its
 // later layers magnify every value that rounds the other way; the first one shows the rule itself.
 it('scales activations as the checkpoint asks', async () => {

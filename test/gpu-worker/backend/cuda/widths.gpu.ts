@@ -6,8 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
-import type { Numerics } from '../../../../gpu-worker/backend/backend.ts';
-import type { NumericsName } from '../../../../gpu-worker/model/numerics.ts';
+import type { LatentFormat, NumericsName } from '../../../../gpu-worker/model/numerics.ts';
 import { openModel } from '../../../../gpu-worker/open-model.ts';
 import { test } from '../../../gpu/check.ts';
 import { randomConfig } from '../../../support/checkpoint-config.ts';
@@ -113,15 +112,9 @@ for (const { directory, what, numerics, attention, bound } of [
 ] as const) {
   if (!words.every((word) => what.includes(word))) continue;
   await test(`${what}: the states of the cpu backend`, async () => {
-    const changed = directory === bf16 ? { latentCache: 'bf16' as const } : {};
-    const options = {
-      numerics,
-      changed,
-      attention,
-      absorb: 'decode',
-      rowsMax,
-      blocks: 12,
-    } as const;
+    const latents = directory === bf16 ? ({ latents: 'bf16' } as const) : {};
+    const common = { absorb: 'decode', rowsMax, blocks: 12 } as const;
+    const options = { numerics, attention, ...latents, ...common };
     const cpu = await openForTest(directory, { ...options, threads: 4 });
     const gpu = await openOnGpu(directory, options);
     try {
@@ -163,7 +156,7 @@ async function openOnGpu(
   location: string,
   options: {
     numerics: NumericsName;
-    changed: Partial<Numerics>;
+    latents?: LatentFormat;
     attention: 'sparse' | 'dense';
     absorb: 'decode';
     blocks: number;
@@ -177,8 +170,7 @@ async function openOnGpu(
     location,
     ...options,
     limits: { rowsMax, logitRowsMax: rowsMax },
-    openBackend: (numerics) =>
-      openCudaBackend({ numerics: { ...numerics, ...options.changed }, rowsMax, traced }),
+    openBackend: (numerics) => openCudaBackend({ numerics, rowsMax, traced }),
     chooseBlocks: () => options.blocks,
   });
   return { model, config: parsed, close: () => backend.close() };
