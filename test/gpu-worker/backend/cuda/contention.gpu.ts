@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { Matrix } from '../../../../gpu-worker/backend/backend.ts';
+import type { LayerCache, Matrix } from '../../../../gpu-worker/backend/backend.ts';
 import { test } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -18,10 +18,15 @@ import {
 import { type CudaTested, openCudaTested, toBf16 } from './tested.ts';
 
 const processes = 5;
-const msEach = 6000;
+const msEach = 5000;
 /** Weights in so many places do not stay in L2. */
 const copies = 12;
 const [hidden, inner] = [7168, 2048];
+const [tokens, heads, topK] = [16_384, 128, 2048];
+const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];
+const [indexHeads, indexDim] = [64, 128];
+const blockTable = shuffledBlocks(seededRandom(2), tokens / 64);
+const scale = 0.1;
 const childName = 'SIFT_GPU_CONTENDER';
 
 if (process.env[childName] === undefined) await contend();
@@ -44,8 +49,11 @@ async function repeatAll(): Promise<void> {
   const cuda = await openCudaTested(fp8Numerics, { rowsMax, graphs: false });
   const mlps = mlpsOf(cuda);
   for (const rows of [128, 8, 64, 640]) repeat(`an MLP of ${rows} rows`, mlpOf(cuda, mlps, rows));
-  repeat('scores of 4 rows', scoringOf(cuda, 4));
-  repeat('scores of a row', scoringOf(cuda, 1));
+  for (const rows of [1, 64, 640]) repeat(`experts of ${rows} rows`, expertsOf(cuda, mlps, rows));
+  const cache = filledCache(cuda);
+  for (const rows of [1, 4, 48]) repeat(`attention of ${rows} rows`, absorbedOf(cuda, cache, rows));
+  repeat('attention of 96 rows, widened', absorbedOf(cuda, cache, 96));
+  repeat('attention of 160 rows, masked', maskedOf(cuda, cache, 160));
   await cuda.backend.close();
 }
 
@@ -106,26 +114,84 @@ function mlpOf(
   };
 }
 
-/** Selections of the last rows of a sequence of 16,384 tokens. */
-function scoringOf({ backend, filled }: CudaTested, rows: number): Repeated {
-  const [tokens, heads, dim, topK, chunk] = [16_384, 64, 128, 2048, 512];
+function expertsOf(
+  { backend, filled, poison }: CudaTested,
+  mlps: readonly Mlp[],
+  rows: number,
+): Repeated {
   const random = seededRandom(rows);
-  const blocks = tokens / 64;
-  const blockTable = shuffledBlocks(random, blocks);
-  const shape = { layers: 1, blocks, latentDim: 512, ropeDim: 64, indexDim: dim };
+  const x = filled(toBf16(randomFloats(random, rows * hidden)), hidden, 'input');
+  const shared = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
+  const logits = filled(randomFloats(random, rows * mlps.length), mlps.length, 'f32');
+  const bias = backend.vector('bias', new Float32Array(mlps.length));
+  const [experts, routing] = [backend.experts(mlps), backend.routing(rows, 4)];
+  const out = backend.tensor(rows, hidden);
+  const options = { groups: 4, groupsKept: 2, normalize: true, scale: 2.5 };
+  return () => {
+    backend.route(routing, logits, bias, rows, options);
+    backend.mixExperts(poison(out), x, shared, routing, experts, rows);
+    return [bytesOf(backend.read(out, rows))];
+  };
+}
+
+/** Latents and index keys of a sequence of 16,384 tokens. */
+function filledCache({ backend, filled }: CudaTested): LayerCache {
+  const chunk = 512;
+  const random = seededRandom(3);
+  const shape = { layers: 1, blocks: blockTable.length, latentDim, ropeDim, indexDim };
   const [cache] = backend.caches(shape);
   if (cache === undefined) throw new Error('no cache was made');
+  const some = (columns: number, deviation: number) =>
+    filled(toBf16(randomFloats(random, chunk * columns, deviation)), columns);
   for (let start = 0; start < tokens; start += chunk) {
     backend.beginStep(batchOf([{ start, rows: chunk, blockTable }]));
-    backend.writeIndexKeys(cache, filled(toBf16(randomFloats(random, chunk * dim)), dim));
+    backend.writeLatent(cache, some(latentDim + ropeDim, 0.2));
+    backend.writeIndexKeys(cache, some(indexDim, 1));
   }
+  return cache;
+}
+
+/** Makes a step of the sequence's last rows; the result selects tokens for each of them. */
+function selectingOf({ backend, filled }: CudaTested, cache: LayerCache, rows: number) {
+  const random = seededRandom(rows);
   backend.beginStep(batchOf([{ start: tokens - rows, rows, blockTable }]));
-  const q = filled(toBf16(randomFloats(random, rows * heads * dim)), heads * dim);
-  const weights = filled(randomFloats(random, rows * heads), heads, 'f32');
+  const columns = indexHeads * indexDim;
+  const q = filled(toBf16(randomFloats(random, rows * columns)), columns);
+  const weights = filled(randomFloats(random, rows * indexHeads), indexHeads, 'f32');
   const selection = backend.selection(rows, topK);
+  const select = () =>
+    backend.select(selection, cache, q, weights, { heads: indexHeads, dim: indexDim });
+  return { selection, select };
+}
+
+function absorbedOf(cuda: CudaTested, cache: LayerCache, rows: number): Repeated {
+  const { backend, filled, poison } = cuda;
+  const { selection, select } = selectingOf(cuda, cache, rows);
+  const columns = heads * (latentDim + ropeDim);
+  const q = filled(toBf16(randomFloats(seededRandom(rows), rows * columns)), columns);
+  const out = backend.tensor(rows, heads * latentDim);
   return () => {
-    backend.select(selection, cache, q, weights, { heads, dim });
-    return backend.readSelection(selection, rows).map(bytesOf);
+    select();
+    backend.attend(poison(out), q, cache, selection, { heads, scale });
+    const chosen = backend.readSelection(selection, rows).map(bytesOf);
+    return [...chosen, bytesOf(backend.read(out, rows))];
+  };
+}
+
+function maskedOf(cuda: CudaTested, cache: LayerCache, rows: number): Repeated {
+  const { backend, filled, poison } = cuda;
+  const { selection, select } = selectingOf(cuda, cache, rows);
+  const random = seededRandom(rows);
+  const outputs = heads * (nopeDim + valueDim);
+  const kvB = backend.matrix(randomWeight(random, { outputs, inputs: latentDim, dtype: 'BF16' }));
+  const columns = heads * (nopeDim + ropeDim);
+  const q = filled(toBf16(randomFloats(random, rows * columns)), columns);
+  const out = backend.tensor(rows, heads * valueDim);
+  const options = { heads, scale, nopeDim, ropeDim, valueDim };
+  return () => {
+    select();
+    backend.attendExpanded(poison(out), q, cache, kvB, selection, options);
+    return [bytesOf(backend.read(out, rows))];
   };
 }
 
