@@ -1,4 +1,5 @@
 /** `npm start`: the whole system on this machine, with the edge on Node. */
+import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { startEdge } from '../edge/node.ts';
 import { demoTenant } from './demo-tenant.ts';
@@ -15,7 +16,7 @@ try {
     throw error;
   }
   const { adminToken, workerToken } = edge.services.settings;
-  const { dataFolder } = settings;
+  const dataFolder = resolve(settings.dataFolder);
   await runSystem(
     { url: edge.url, close: edge.close, adminToken, workerToken, dataFolder },
     process.env,
