@@ -398,30 +398,21 @@ struct PassEntriesArgs {
 extern "C" __global__ void __launch_bounds__(256) sm90_pass_entries(const __grid_constant__ PassEntriesArgs a) {
   int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   int4 block = __ldg((const int4*)a.blocks + (row >> 7));
-  uint4 low = make_uint4(0, 0, 0, 0), high = low;
-  u32 tail = 0;
+  WideEntry wide = {};
   if ((row & 127) < block.z) {
     int position = block.y + (row & 127);
     i64 slot = (i64)__ldg(a.tables + block.x + (position >> 6)) * 64 + (position & 63);
     const u8* entry = a.cache + slot * a.entry_bytes;
     if (a.format == kDtypeBf16) {
-      low = *(const uint4*)(entry + lane * 32);
-      high = *(const uint4*)(entry + lane * 32 + 16);
-      tail = *(const u32*)(entry + 1024 + lane * 4);
+      wide.low = *(const uint4*)(entry + lane * 32);
+      wide.high = *(const uint4*)(entry + lane * 32 + 16);
+      wide.rope = *(const u32*)(entry + 1024 + lane * 4);
     } else {
-      uint4 codes = *(const uint4*)(entry + lane * 16);
-      float scale = *(const float*)(entry + 512 + (lane >> 3) * 4);
-      auto pair = [&](u32 word, int at) {
-        float x = e4m3_value((word >> at) & 0xff) * scale, y = e4m3_value((word >> (at + 8)) & 0xff) * scale;
-        return pack_bf16(x, y);
-      };
-      low = make_uint4(pair(codes.x, 0), pair(codes.x, 16), pair(codes.y, 0), pair(codes.y, 16));
-      high = make_uint4(pair(codes.z, 0), pair(codes.z, 16), pair(codes.w, 0), pair(codes.w, 16));
-      tail = *(const u32*)(entry + 528 + lane * 4);
+      wide = widen_entry(entry);
     }
   }
   uint4* to = (uint4*)(a.latents + (i64)row * 512 + lane * 16);
-  to[0] = low;
-  to[1] = high;
-  ((u32*)(a.rope + (i64)row * 64))[lane] = tail;
+  to[0] = wide.low;
+  to[1] = wide.high;
+  ((u32*)(a.rope + (i64)row * 64))[lane] = wide.rope;
 }

@@ -84,16 +84,10 @@ extern "C" __global__ void __launch_bounds__(256) widen_entries(const __grid_con
   int lane = threadIdx.x & 31;
   if (token >= a.tokens) return;
   i64 slot = (i64)__ldg(a.table + (token >> 6)) * 64 + (token & 63);
-  const u8* entry = a.cache + slot * 656;
-  // A lane has 16 codes of one group.
-  uint4 codes = *(const uint4*)(entry + lane * 16);
-  float scale = *(const float*)(entry + kLatent + (lane >> 3) * 4);
-  auto pair = [&](u32 word, int at) {
-    return pack_bf16(e4m3_value((word >> at) & 0xff) * scale, e4m3_value((word >> (at + 8)) & 0xff) * scale);
-  };
+  WideEntry wide = widen_entry(a.cache + slot * 656);
   u16* out = a.out + token * kQueryWidth;
   uint4* to = (uint4*)(out + lane * 16);
-  to[0] = make_uint4(pair(codes.x, 0), pair(codes.x, 16), pair(codes.y, 0), pair(codes.y, 16));
-  to[1] = make_uint4(pair(codes.z, 0), pair(codes.z, 16), pair(codes.w, 0), pair(codes.w, 16));
-  ((u32*)(out + kLatent))[lane] = ((const u32*)(entry + kLatent + 16))[lane];
+  to[0] = wide.low;
+  to[1] = wide.high;
+  ((u32*)(out + kLatent))[lane] = wide.rope;
 }
