@@ -7,16 +7,20 @@ import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuSelection } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaSelection, own } from '../../../../gpu-worker/backend/cuda/handles.ts';
+import { expectSame, test } from '../../../gpu/check.ts';
 import { type Random, seededRandom } from '../../../support/random.ts';
 import {
   batchOf,
+  bf16Numerics,
+  fp8Numerics,
+  openTested,
   type Part,
   randomFloats,
   randomWeight,
   shuffledBlocks,
   type Tested,
 } from '../cpu/backends.ts';
-import { toBf16 } from './tested.ts';
+import { type CudaTested, openCudaTested, toBf16 } from './tested.ts';
 
 export const seed = Number(process.env['SEED'] ?? 1);
 export const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];
@@ -153,4 +157,77 @@ export class DenseCase {
     backend.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
     return { out: backend.read(latent, this.q.rows), lse: backend.read(lse, this.q.rows) };
   }
+}
+
+export interface AttentionCase {
+  readonly name: string;
+  readonly heads: number;
+  readonly sequences: readonly Sequence[];
+  /** Tokens of a pass. */
+  readonly pass?: number;
+  readonly steep?: number;
+}
+
+/** One case on the backend under test and on the cpu's. */
+export interface Both {
+  readonly label: string;
+  readonly inputs: Inputs;
+  readonly cuda: CudaTested;
+  readonly cpu: Tested;
+  readonly mine: DenseCase;
+  readonly wanted: DenseCase;
+}
+
+const words = (process.env['CASES'] ?? '').split(',');
+
+/** Whether CASES, words with commas between, leaves the case in. */
+export function isWanted(label: string): boolean {
+  return words.every((word) => label.includes(word));
+}
+
+/** Checks the cases that CASES names, over caches of both formats. */
+export async function onBoth<C extends AttentionCase>(
+  what: string,
+  cases: readonly C[],
+  check: (both: Both, each: C) => Promise<void>,
+): Promise<void> {
+  const formats = [
+    ['fp8', fp8Numerics],
+    ['bf16', bf16Numerics],
+  ] as const;
+  for (const [format, numerics] of formats) {
+    for (const each of cases) {
+      const { name, heads, sequences, pass, steep = 1 } = each;
+      const label = `${what}, ${format}, ${name}`;
+      if (!isWanted(label)) continue;
+      const inputs = inputsOf(heads, sequences, steep);
+      const options = { rowsMax, ...(pass === undefined ? {} : { expandedTokens: pass }) };
+      const cuda = await openCudaTested(numerics, options);
+      const cpu = await openTested(numerics, { rowsMax, threads: 8 });
+      const [mine, wanted] = [cuda, cpu].map((tested) => new DenseCase(tested, heads, inputs));
+      if (mine === undefined || wanted === undefined) throw new Error('a backend is missing');
+      await check({ label, inputs, cuda, cpu, mine, wanted }, each);
+      await cuda.backend.close();
+      await cpu.backend.close();
+    }
+  }
+}
+
+/** The last sequence has the bits of `actual` when it is expanded alone, and nothing else is written. */
+export async function testLastAlone(
+  { label, mine }: Both,
+  { sequences, heads }: AttentionCase,
+  result: { actual: Float32Array; selection: Selection | null },
+): Promise<void> {
+  if (sequences.length === 1) return;
+  await test(`${label}: the same bits without the sequences before the last`, () => {
+    const { actual, selection } = result;
+    const firstRow = sequences.slice(0, -1).reduce((sum, { rows }) => sum + rows, 0);
+    const start = firstRow * heads * valueDim;
+    const alone = mine.expanded({ firstRow, selection });
+    expectSame(alone.slice(start), actual.slice(start), 'the last sequence');
+    if (!alone.slice(0, start).every(Number.isNaN)) {
+      throw new Error('rows before the first were written');
+    }
+  });
 }

@@ -19,32 +19,22 @@ import {
 } from '../../../support/model-harness.ts';
 import { seededRandom } from '../../../support/random.ts';
 import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
-import { bf16Numerics, fp8Numerics, openTested } from '../cpu/backends.ts';
 import {
-  DenseCase,
-  inputsOf,
+  type AttentionCase,
+  type DenseCase,
+  isWanted,
   latentDim,
   nopeDim,
+  onBoth,
   ropeDim,
-  rowsMax,
   seed,
-  type Sequence,
+  testLastAlone,
   valueDim,
 } from './dense-case.ts';
-import { openCudaTested } from './tested.ts';
 
 console.log(`seed ${seed}`);
 
-interface Case {
-  readonly name: string;
-  readonly heads: number;
-  readonly sequences: readonly Sequence[];
-  /** Tokens of a pass. */
-  readonly pass?: number;
-  readonly steep?: number;
-}
-
-const cases: readonly Case[] = [
+const cases: readonly AttentionCase[] = [
   { name: 'all 128 heads', heads: 128, sequences: [{ context: 200, rows: 70 }] },
   { name: 'a sequence from its start', heads: 4, sequences: [{ context: 300, rows: 300 }] },
   { name: 'one row', heads: 4, sequences: [{ context: 130, rows: 1 }] },
@@ -88,92 +78,56 @@ const cases: readonly Case[] = [
   },
 ];
 
-const words = (process.env['CASES'] ?? '').split(',');
-for (const { name: format, numerics } of [
-  { name: 'fp8', numerics: fp8Numerics },
-  { name: 'bf16', numerics: bf16Numerics },
-]) {
-  for (const { name, heads, sequences, pass, steep = 1 } of cases) {
-    const label = `prefill, ${format}, ${name}`;
-    if (!words.every((word) => label.includes(word))) continue;
-    const inputs = inputsOf(heads, sequences, steep);
-    const options = { rowsMax, ...(pass === undefined ? {} : { expandedTokens: pass }) };
-    const cuda = await openCudaTested(numerics, options);
-    const cpu = await openTested(numerics, { rowsMax, threads: 8 });
-    const [mine, wanted] = [new DenseCase(cuda, heads, inputs), new DenseCase(cpu, heads, inputs)];
-    let actual: Float32Array = new Float32Array(0);
-    await test(`${label}: as the cpu backend`, () => {
-      actual = mine.expanded();
-      expectClose(actual, wanted.expanded(), tensorCoreTolerance);
-    });
-    await test(`${label}: the same bits twenty times`, () => {
-      for (let i = 0; i < 20; i++) expectSame(mine.expanded(), actual, `run ${i}`);
-    });
-    if (sequences.length > 1) {
-      await test(`${label}: the same bits without the sequences before the last`, () => {
-        const firstRow = sequences.slice(0, -1).reduce((sum, { rows }) => sum + rows, 0);
-        const columns = heads * valueDim;
-        const last = (all: Float32Array) => all.slice(firstRow * columns);
-        const alone = mine.expanded({ firstRow });
-        expectSame(last(alone), last(actual), 'the last sequence');
-        if (!alone.slice(0, firstRow * columns).every(Number.isNaN)) {
-          throw new Error('rows before the first were written');
-        }
-      });
-    }
-    await cuda.backend.close();
-    await cpu.backend.close();
-  }
-}
+await onBoth('prefill', cases, async (both, each) => {
+  const { label, mine, wanted } = both;
+  let actual: Float32Array = new Float32Array(0);
+  await test(`${label}: as the cpu backend`, () => {
+    actual = mine.expanded();
+    expectClose(actual, wanted.expanded(), tensorCoreTolerance);
+  });
+  await test(`${label}: the same bits twenty times`, () => {
+    for (let i = 0; i < 20; i++) expectSame(mine.expanded(), actual, `run ${i}`);
+  });
+  await testLastAlone(both, each, { actual, selection: null });
+});
 
-const decodeCases: readonly { name: string; heads: number; contexts: readonly number[] }[] = [
+const decodeCases: readonly AttentionCase[] = [
   { name: 'few tokens', heads: 128, contexts: [1, 63, 64, 65, 128, 2, 127] },
   { name: 'a long context', heads: 128, contexts: [9000] },
   { name: 'long and short contexts', heads: 64, contexts: [4097, 3, 2048, 2049, 1, 6000, 64] },
-];
-for (const { name: format, numerics } of [
-  { name: 'fp8', numerics: fp8Numerics },
-  { name: 'bf16', numerics: bf16Numerics },
-]) {
-  for (const { name, heads, contexts } of decodeCases) {
-    const label = `decode, ${format}, ${name}`;
-    if (!words.every((word) => label.includes(word))) continue;
-    const batch = contexts.map((context) => ({ context, rows: 1 }));
-    const inputs = inputsOf(heads, batch, 1);
-    const cuda = await openCudaTested(numerics, { rowsMax });
-    const cpu = await openTested(numerics, { rowsMax, threads: 8 });
-    const [mine, wanted] = [new DenseCase(cuda, heads, inputs), new DenseCase(cpu, heads, inputs)];
-    let actual: ReturnType<DenseCase['absorbed']> = {
-      out: new Float32Array(0),
-      lse: new Float32Array(0),
-    };
-    await test(`${label}: as the cpu backend`, () => {
-      actual = mine.absorbed();
-      const expected = wanted.absorbed();
-      expectClose(actual.out, expected.out, tensorCoreTolerance);
-      expectClose(actual.lse, expected.lse, tensorCoreTolerance);
-    });
-    await test(`${label}: the same bits twenty times`, () => {
-      for (let i = 0; i < 20; i++) {
-        const again = mine.absorbed();
-        expectSame(again.out, actual.out, `run ${i}`);
-        expectSame(again.lse, actual.lse, `the log-sum-exp of run ${i}`);
-      }
-    });
-    await test(`${label}: the same bits without the row behind`, () => {
-      // As many parts a row as before: they depend on the number of rows.
-      const rows = Math.max(1, contexts.length - 1);
-      const { out, lse } = mine.absorbed(rows);
-      const columns = heads * latentDim;
-      expectSame(out.slice(0, rows * columns), actual.out.slice(0, rows * columns), 'out');
-      expectSame(lse.slice(0, rows * heads), actual.lse.slice(0, rows * heads), 'log-sum-exp');
-      if (!out.slice(rows * columns).every(Number.isNaN))
-        throw new Error('the row behind was written');
-    });
-    await cuda.backend.close();
-    await cpu.backend.close();
-  }
-}
+].map(({ contexts, ...each }) => ({
+  ...each,
+  sequences: contexts.map((context) => ({ context, rows: 1 })),
+}));
+await onBoth('decode', decodeCases, async ({ label, mine, wanted }, { heads, sequences }) => {
+  let actual: ReturnType<DenseCase['absorbed']> = {
+    out: new Float32Array(0),
+    lse: new Float32Array(0),
+  };
+  await test(`${label}: as the cpu backend`, () => {
+    actual = mine.absorbed();
+    const expected = wanted.absorbed();
+    expectClose(actual.out, expected.out, tensorCoreTolerance);
+    expectClose(actual.lse, expected.lse, tensorCoreTolerance);
+  });
+  await test(`${label}: the same bits twenty times`, () => {
+    for (let i = 0; i < 20; i++) {
+      const again = mine.absorbed();
+      expectSame(again.out, actual.out, `run ${i}`);
+      expectSame(again.lse, actual.lse, `the log-sum-exp of run ${i}`);
+    }
+  });
+  await test(`${label}: the same bits without the row behind`, () => {
+    // As many parts a row as before: they depend on the number of rows.
+    const rows = Math.max(1, sequences.length - 1);
+    const { out, lse } = mine.absorbed(rows);
+    const columns = heads * latentDim;
+    expectSame(out.slice(0, rows * columns), actual.out.slice(0, rows * columns), 'out');
+    expectSame(lse.slice(0, rows * heads), actual.lse.slice(0, rows * heads), 'log-sum-exp');
+    if (!out.slice(rows * columns).every(Number.isNaN))
+      throw new Error('the row behind was written');
+  });
+});
 
 // A decoding sequence beside two with many rows, one of which sees more than it may select, then rows
 // that are few.
@@ -220,7 +174,7 @@ writeRandomCheckpoint(folder, config, { seed, dtype: 'F8_E4M3', shards: 1 });
 
 for (const attention of ['dense', 'sparse'] as const) {
   const label = `model, ${attention}`;
-  if (!words.every((word) => label.includes(word))) continue;
+  if (!isWanted(label)) continue;
   await test(`${label}: expanded prefill says what absorbed prefill and the cpu backend say`, async () => {
     const said: Partial<Record<Absorption | 'cpu', Transcript[]>> = {};
     for (const absorb of ['always', 'decode', 'never'] as const) {

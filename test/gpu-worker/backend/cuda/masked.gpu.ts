@@ -5,18 +5,15 @@
 import { maskedTokensMax } from '../../../../gpu-worker/backend/backend.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../gpu/check.ts';
 import { type Random, seededRandom } from '../../../support/random.ts';
-import { bf16Numerics, fp8Numerics, openTested } from '../cpu/backends.ts';
 import {
-  DenseCase,
+  type AttentionCase,
   type Inputs,
-  inputsOf,
-  rowsMax,
+  onBoth,
   seed,
   selectionOf,
-  type Sequence,
+  testLastAlone,
   valueDim,
 } from './dense-case.ts';
-import { openCudaTested } from './tested.ts';
 
 console.log(`seed ${seed}`);
 
@@ -62,15 +59,9 @@ function chosenBy(
   });
 }
 
-interface Case {
-  readonly name: string;
-  readonly heads: number;
-  readonly sequences: readonly Sequence[];
+interface Case extends AttentionCase {
   readonly choice: ChoiceName | 'mixed';
   readonly width: number;
-  /** Tokens of a pass. */
-  readonly pass?: number;
-  readonly steep?: number;
 }
 
 const cases: readonly Case[] = [
@@ -175,58 +166,35 @@ const cases: readonly Case[] = [
   },
 ];
 
-const words = (process.env['CASES'] ?? '').split(',');
-for (const { name: format, numerics } of [
-  { name: 'fp8', numerics: fp8Numerics },
-  { name: 'bf16', numerics: bf16Numerics },
-]) {
-  for (const { name, heads, sequences, choice, width, pass, steep = 1 } of cases) {
-    const label = `masked prefill, ${format}, ${name}`;
-    if (!words.every((word) => label.includes(word))) continue;
-    const inputs = inputsOf(heads, sequences, steep);
-    const options = { rowsMax, ...(pass === undefined ? {} : { expandedTokens: pass }) };
-    const cuda = await openCudaTested(numerics, options);
-    const cpu = await openTested(numerics, { rowsMax, threads: 8 });
-    const [mine, wanted] = [new DenseCase(cuda, heads, inputs), new DenseCase(cpu, heads, inputs)];
-    const chosen = chosenBy(choice, inputs, { width });
-    const selection = selectionOf(cuda.backend, chosen, width);
-    const columns = heads * valueDim;
-    let actual: Float32Array = new Float32Array(0);
-    await test(`${label}: as the cpu backend`, () => {
-      actual = mine.expanded({ selection });
-      const expected = wanted.expanded({ selection: selectionOf(cpu.backend, chosen, width) });
-      expectClose(actual, expected, tensorCoreTolerance);
-    });
-    await test(`${label}: the same bits twenty times`, () => {
-      for (let i = 0; i < 20; i++) expectSame(mine.expanded({ selection }), actual, `run ${i}`);
-    });
-    await test(`${label}: the same bits whatever the other rows select`, () => {
-      const others = chosenBy('mixed', inputs, { width, turn: 1 });
-      const changed = chosen.map((row, r) => (r % 2 === 0 ? row : (others[r] ?? row)));
-      const out = mine.expanded({ selection: selectionOf(cuda.backend, changed, width) });
-      for (let r = 0; r < chosen.length; r += 2) {
-        const row = (all: Float32Array) => all.slice(r * columns, (r + 1) * columns);
-        expectSame(row(out), row(actual), `row ${r}`);
-      }
-    });
-    if (sequences.length > 1) {
-      await test(`${label}: the same bits without the sequences before the last`, () => {
-        const firstRow = sequences.slice(0, -1).reduce((sum, { rows }) => sum + rows, 0);
-        const alone = mine.expanded({ firstRow, selection });
-        expectSame(alone.slice(firstRow * columns), actual.slice(firstRow * columns), 'the last');
-        if (!alone.slice(0, firstRow * columns).every(Number.isNaN)) {
-          throw new Error('rows before the first were written');
-        }
-      });
+await onBoth('masked prefill', cases, async (both, each) => {
+  const { label, inputs, cuda, cpu, mine, wanted } = both;
+  const { heads, sequences, choice, width } = each;
+  const chosen = chosenBy(choice, inputs, { width });
+  const selection = selectionOf(cuda.backend, chosen, width);
+  const columns = heads * valueDim;
+  let actual: Float32Array = new Float32Array(0);
+  await test(`${label}: as the cpu backend`, () => {
+    actual = mine.expanded({ selection });
+    const expected = wanted.expanded({ selection: selectionOf(cpu.backend, chosen, width) });
+    expectClose(actual, expected, tensorCoreTolerance);
+  });
+  await test(`${label}: the same bits twenty times`, () => {
+    for (let i = 0; i < 20; i++) expectSame(mine.expanded({ selection }), actual, `run ${i}`);
+  });
+  await test(`${label}: the same bits whatever the other rows select`, () => {
+    const others = chosenBy('mixed', inputs, { width, turn: 1 });
+    const changed = chosen.map((row, r) => (r % 2 === 0 ? row : (others[r] ?? row)));
+    const out = mine.expanded({ selection: selectionOf(cuda.backend, changed, width) });
+    for (let r = 0; r < chosen.length; r += 2) {
+      const row = (all: Float32Array) => all.slice(r * columns, (r + 1) * columns);
+      expectSame(row(out), row(actual), `row ${r}`);
     }
-    const longest = Math.max(...sequences.map(({ context }) => context));
-    if (longest <= maskedTokensMax) {
-      await test(`${label}: without a mask's bits where all is selected`, () => {
-        const all = selectionOf(cuda.backend, chosenBy('all', inputs, { width: longest }), longest);
-        expectSame(mine.expanded({ selection: all }), mine.expanded(), 'all selected');
-      });
-    }
-    await cuda.backend.close();
-    await cpu.backend.close();
-  }
-}
+  });
+  await testLastAlone(both, each, { actual, selection });
+  const longest = Math.max(...sequences.map(({ context }) => context));
+  if (longest > maskedTokensMax) return;
+  await test(`${label}: without a mask's bits where all is selected`, () => {
+    const all = selectionOf(cuda.backend, chosenBy('all', inputs, { width: longest }), longest);
+    expectSame(mine.expanded({ selection: all }), mine.expanded(), 'all selected');
+  });
+});
