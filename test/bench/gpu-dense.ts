@@ -1,4 +1,4 @@
-import type { AbsorbedKv, ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
+import type { ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaLayerCache,
@@ -8,6 +8,7 @@ import {
   own,
 } from '../../gpu-worker/backend/cuda/handles.ts';
 import {
+  absorbedKv,
   batchAt,
   ceilings,
   deployed,
@@ -114,7 +115,7 @@ export async function maskedAttention(): Promise<void> {
   const { device, step } = backend.machine;
   const { prefill } = backend.attention;
   const cache = filledCache(backend, 16_384 / 64);
-  const kv = randomAbsorbed(backend);
+  const kv = absorbedKv(backend);
   const matrix = randomKvB(backend);
   const q = randomTensor(backend, rows, heads * (nopeDim + ropeDim));
   const out = randomTensor(backend, rows, heads * valueDim);
@@ -172,13 +173,6 @@ export async function maskedAttention(): Promise<void> {
     }
   }
   await backend.close();
-}
-
-function randomAbsorbed(backend: CudaBackend): AbsorbedKv {
-  const outputs = heads * (nopeDim + valueDim);
-  const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
-  const source = { name: 'kv_b', shape: [outputs, latentDim], bytes, scales: null };
-  return backend.absorb({ ...source, dtype: 'BF16' }, { heads, nopeDim, valueDim });
 }
 
 function randomKvB(backend: CudaBackend): CudaMatrix {

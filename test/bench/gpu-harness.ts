@@ -3,6 +3,7 @@
  * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
  */
 import {
+  type AbsorbedKv,
   type Batch,
   blockTokens,
   type LayerCache,
@@ -18,6 +19,8 @@ export const heads = 128;
 export const latentDim = 512;
 export const ropeDim = 64;
 export const topK = 2048;
+/** Of a head's keys without their rope part, and of its values. */
+export const headDim = 128;
 export const indexHeads = 64;
 export const indexDim = 128;
 export const deployed: Numerics = {
@@ -77,6 +80,15 @@ export function randomTensor(
   const { at, stride, format: dtype } = tensor;
   randomize(backend, { at, count: rows * stride, dtype }, scale);
   return tensor;
+}
+
+/** kv_b of all heads in bf16, for absorption; values of one size, made on the host. */
+export function absorbedKv(backend: CudaBackend): AbsorbedKv {
+  const outputs = heads * 2 * headDim;
+  const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
+  const source = { name: 'kv_b', shape: [outputs, latentDim], bytes, scales: null };
+  const shape = { heads, nopeDim: headDim, valueDim: headDim };
+  return backend.absorb({ ...source, dtype: 'BF16' }, shape);
 }
 
 /** Median milliseconds on the GPU. */

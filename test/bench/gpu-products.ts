@@ -10,8 +10,10 @@ import {
 } from '../../gpu-worker/backend/cuda/handles.ts';
 import { type Input, unscaled } from '../../gpu-worker/backend/cuda/linear.ts';
 import {
+  absorbedKv,
   ceilings,
   deployed,
+  headDim,
   heads,
   latentDim,
   measure,
@@ -29,7 +31,6 @@ const hidden = 7168;
 const expertInner = 2048;
 const expertCount = 256;
 const perToken = 8;
-const headDim = 128;
 /** Weights that a measurement goes round, so that none of them is read from L2. */
 const rotatedBytes = 256 * 2 ** 20;
 /** Products of few rows in one measurement, so that what a list costs to start does not count. */
@@ -214,14 +215,8 @@ function multiplyAlone(
 export async function perHead(): Promise<void> {
   const backend = await open(4096, deployed, { graphs: true });
   const { device } = backend.machine;
-  const outputs = heads * 2 * headDim;
-  const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
-  const source = { name: 'kv_b', dtype: 'BF16', shape: [outputs, latentDim], bytes, scales: null };
-  const shape = { heads, nopeDim: headDim, valueDim: headDim };
   const copies = 8;
-  const kvs = Array.from({ length: copies }, () =>
-    backend.absorb({ ...source, dtype: 'BF16' }, shape),
-  );
+  const kvs = Array.from({ length: copies }, () => absorbedKv(backend));
   const weightBytes = heads * headDim * latentDim * 2;
   for (const rows of [1, 32, 128, 4096]) {
     const q = randomTensor(backend, rows, heads * (headDim + ropeDim));
