@@ -119,14 +119,16 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
         widen(piece[held][j].y, factor, wide[j].z, wide[j].w);
       }
       if (sub == 0) barrier_wait(barriers + kEmpty(buffer, far), ((fills >> buffer) & 1) ^ 1);
+      // A slice's first row is a multiple of its tokens: 128 j and the swizzle of row j's piece flip bits of
+      // the first one's address and carry nothing.
       const u32 first = row + sub * 8, piece_at = (lane & 7) ^ (first & 7);
-      const u32 to = tile + (half * 4 + (lane >> 3)) * kChunkBytes + first * 128;
+      const u32 to = tile + (half * 4 + (lane >> 3)) * kChunkBytes + first * 128 + piece_at * 16;
 #pragma unroll
       for (int j = 0; j < kSliceTokens; j++) {
-        u32 at = to + j * 128 + ((piece_at ^ j) << 4);
-        store_shared(at, wide[j]);
+        const u32 to_row = j * (128 + 16);
+        store_shared(to ^ to_row, wide[j]);
 #if kCtas == 2
-        store_remote(at + there, full + there, wide[j]);
+        store_remote((to + there) ^ to_row, full + there, wide[j]);
 #endif
       }
       if (far) {
@@ -140,7 +142,7 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
         }
       }
       if (sub == kSlices - 1) {
-        fence_async();
+        // Whoever reads fences, once the barrier is passed. A fence here would wait for loads as well.
         __syncwarp();
         // The other block writes as much as this one.
         if (lane == 0) {
@@ -148,8 +150,7 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
           else barrier_arrive(full);
         }
       }
-      // Loads stand behind the fence, which would wait for them, and what waits for earlier loads
-      // stands before them: the few scoreboards are shared.
+      // What waits for earlier loads stands before later ones: the few scoreboards are shared.
       if (s == 2 * kSlices - 1) blocks.look_up();
       load_slice(held, same ? blocks.place_now : blocks.place_next, later % kSlices, later_half);
       if (far) load_rope(sub + 1 < kSlices ? blocks.place_now : blocks.place_next, (sub + 1) % kSlices);

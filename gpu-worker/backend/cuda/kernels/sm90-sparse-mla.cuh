@@ -298,8 +298,11 @@ __device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, 
   const u32 barriers = base + kBarriers;
   const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;
   barrier_wait(barriers + kQueriesEmpty, (rows_begun & 1) ^ 1);
+  // Volatile, so that no address of these copies is kept in a register from row to row.
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
 #pragma unroll 4
-  for (int i = threadIdx.x - 256; i < 64 * 72; i += kProducerWarps * 32) {
+  for (int i = thread - 256; i < 64 * 72; i += kProducerWarps * 32) {
     int head = i / 72, at = i % 72;
     copy_async(base + (at >> 3) * kChunkBytes + swizzled(head, at & 7), q + i * 8, 16);
   }
