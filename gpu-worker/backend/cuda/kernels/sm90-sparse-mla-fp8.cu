@@ -145,8 +145,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
         // Whoever reads fences, once the barrier is passed. A fence here would wait for loads as well.
         __syncwarp();
         // The other block writes as much as this one.
-        if (lane == 0) {
-          if (kCtas == 2 && warp == 0) barrier_expect(full, 32 * 128 * (far ? 5 : 4));
+        if (kTraced || lane == 0) {
+          if (kCtas == 2 && warp == 0 && lane == 0) barrier_expect(full, 32 * 128 * (far ? 5 : 4));
           else barrier_arrive(full);
         }
       }

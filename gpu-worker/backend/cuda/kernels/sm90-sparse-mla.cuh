@@ -84,7 +84,7 @@ static_assert(kSharedBytes <= 232448, "a multiprocessor has no more");
 #define kFull(buffer, far) (16 + 16 * (buffer) + 8 * (far))
 #define kEmpty(buffer, far) (48 + 16 * (buffer) + 8 * (far))
 /** Of a full barrier: a lane of every warp, or every thread once its copies have landed. */
-#define kFullArrivals (kFp8 ? kProducerWarps : 32 * kProducerWarps)
+#define kFullArrivals (kFp8 ? kProducerWarps * kWarpArrivals : 32 * kProducerWarps)
 // Named barriers: a block's weights and maxima are written; a group's warps are together; a row ends.
 #define kWeightsReady 1
 #define kGroupTogether 3

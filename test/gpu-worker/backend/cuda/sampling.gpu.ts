@@ -3,7 +3,7 @@ import { createDrawScratch, type Draw, drawToken } from '../../../../gpu-worker/
 import { test } from '../../../gpu/check.ts';
 import { type Random, seededRandom } from '../../../support/random.ts';
 import { f32Numerics } from '../cpu/backends.ts';
-import { openCudaTested } from './tested.ts';
+import { isSmall, openCudaTested } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -35,9 +35,6 @@ function randomDraw(random: Random, vocabSize: number): Draw {
     unit: random.choose([0, 1 - 2 ** -53, random.uniform(), random.uniform(), random.uniform()]),
   };
 }
-
-/** Under compute-sanitizer (test/gpu/run.ts). */
-const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
 
 for (const vocabSize of isSmall ? [5, 4097] : [1, 2, 5, 97, 4096, 4097, 8190, 129_280]) {
   for (const [kind, value] of Object.entries(kinds)) {

@@ -13,11 +13,9 @@ import { test } from '../../../gpu/check.ts';
 import { fromE4m3, toE4m3 } from '../../../oracle/number-formats.ts';
 import { type Random, seededRandom } from '../../../support/random.ts';
 import { fp8Numerics, randomFloats, shuffledBlocks, type Tested } from '../cpu/backends.ts';
-import { openCudaTested, openPair, toBf16 } from './tested.ts';
+import { isSmall, openCudaTested, openPair, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
-/** Without the long contexts: for slow checkers. */
-const small = process.env['SIFT_GPU_SMALL'] === '1';
 const heads = 64;
 const dim = 128;
 const roundingBound = 2 ** -16;
@@ -107,7 +105,7 @@ async function topOfGiven(): Promise<void> {
     { count: 2049, width: 2048 },
     { count: 8191, width: 2048 },
     { count: 8191, width: 2048, rows: 150 },
-    ...(small
+    ...(isSmall
       ? []
       : [40_000, 70_000, 131_071, 131_072, 300_000].map((count) => ({ count, width: 2048 }))),
   ];
@@ -257,7 +255,7 @@ function worstOfPage(
 
 async function fullWidth(): Promise<void> {
   const width = 2048;
-  const context = small ? 5000 : 131_071;
+  const context = isSmall ? 5000 : 131_071;
   const { cuda, cpu, close } = await openPair(fp8Numerics, { rowsMax: 4096 });
   const random = seededRandom(seed);
   const blocks = Math.ceil(context / 64);
@@ -267,7 +265,7 @@ async function fullWidth(): Promise<void> {
   for (const side of sides) writeKeys(side, keys, table);
   const positions = [0, 2046, 2047, 2048, 4095, 8190, 39_999, 131_070]
     .filter((position) => position < context)
-    .slice(small ? -3 : 0);
+    .slice(isSmall ? -3 : 0);
   const rows = positions.length;
   const inputs = {
     q: toBf16(randomFloats(random, rows * heads * dim)),

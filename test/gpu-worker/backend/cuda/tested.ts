@@ -9,6 +9,11 @@ import {
 } from '../../../../gpu-worker/backend/cuda/handles.ts';
 import { openTested, type Tested } from '../cpu/backends.ts';
 
+/** Under compute-sanitizer (test/gpu/run.ts), whose tools take minutes for what takes a second else. */
+export const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
+/** Kernels are compiled so that racecheck can follow what orders their accesses (kTraced in sm90.cuh). */
+export const traced = process.env['SIFT_GPU_TRACED'] !== undefined;
+
 export interface CudaTested extends Tested {
   readonly backend: CudaBackend;
 }
@@ -23,7 +28,7 @@ export async function openCudaTested(
     expandedTokens?: number;
   } = {},
 ): Promise<CudaTested> {
-  const opened = await openCudaBackend({ rowsMax: 160, ...options, numerics });
+  const opened = await openCudaBackend({ rowsMax: 160, ...options, numerics, traced });
   const backend = own(CudaBackend, opened);
   const { device } = backend.machine;
   const poison = (handle: Tensor) => {

@@ -19,6 +19,7 @@ import {
 } from '../../../support/model-harness.ts';
 import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
 import { seededRandom } from '../../../support/random.ts';
+import { isSmall, traced } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -48,13 +49,8 @@ const config = {
   max_position_embeddings: 512,
 };
 
-/**
- * Under compute-sanitizer (test/gpu/run.ts), which pays for every access to shared memory: little of all
- * where kernels are made for no width, and one round of drawing.
- */
-const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
-const traced = process.env['SIFT_GPU_TRACED'] !== undefined;
 const words = (process.env['CASES'] ?? '').split(',');
+/** Instead of V3.2's where kernels are made for no width, for compute-sanitizer pays for every access. */
 const narrow = {
   num_attention_heads: 4,
   num_key_value_heads: 4,
