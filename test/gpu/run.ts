@@ -3,7 +3,7 @@
  * process of its own, since a fault on the device ends all that its process has there.
  *
  * `npm run test:gpu -- --sanitize [tool ...]`: the kernels under NVIDIA's compute-sanitizer, its tools
- * memcheck and racecheck unless others are named, on steps small enough for them: minutes in all. For
+ * memcheck and racecheck unless others are named, on steps small enough for them: minutes a part. For
  * racecheck kernels are compiled so that it can follow what orders their accesses (kTraced in sm90.cuh).
  */
 import { spawnSync } from 'node:child_process';
@@ -15,8 +15,19 @@ const folder = fileURLToPath(new URL('../gpu-worker/backend/cuda/', import.meta.
 const suffix = '.gpu.ts';
 const partMsMax = 240_000;
 const sanitizedMsMax = 480_000;
-/** The part with the published widths reaches every kernel made for them, and the plain ones. */
-const sanitizedParts = ['widths', 'sampling'];
+/**
+ * `widths` reaches every kernel made for the published widths, and the plain ones; the others what needs
+ * other shapes. With the words that CASES leaves of a part.
+ */
+const sanitizedParts: Readonly<Record<string, string>> = {
+  widths: '',
+  sampling: '',
+  rows: '',
+  caches: '',
+  quantized: '',
+  select: '',
+  mixture: 'fp8',
+};
 const sanitizerFolder = '/usr/local/cuda/bin';
 
 const [first, ...rest] = process.argv.slice(2);
@@ -39,11 +50,12 @@ function runParts(wanted: readonly string[]): number {
 
 function sanitize(tools: readonly string[]): number {
   return tools.flatMap((tool) =>
-    sanitizedParts.filter((part) => {
+    Object.entries(sanitizedParts).filter(([part, CASES]) => {
       console.log(`\n# ${part} under ${tool}`);
       const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '200'];
       const command = [...flags, process.execPath, `${folder}${part}${suffix}`];
       return !succeeds('compute-sanitizer', command, {
+        ...(CASES === '' ? {} : { CASES }),
         SIFT_GPU_SMALL: '1',
         ...(tool === 'racecheck' ? { SIFT_GPU_TRACED: '1' } : {}),
       });

@@ -281,7 +281,7 @@ async function fullWidth(): Promise<void> {
   );
   const { backend } = cuda;
   const { device } = backend.machine;
-  const tokens = 2 ** Math.ceil(Math.log2(context));
+  const tokens = 2 ** Math.ceil(Math.log2(Math.max(...positions) + 1));
   const scoresOf = (row: number, count: number) => {
     const { scores } = backend.selector.places({ tokens, first: 0, count: rows });
     return new Float32Array(device.download(scores + row * tokens * 4, count * 4).slice().buffer);
