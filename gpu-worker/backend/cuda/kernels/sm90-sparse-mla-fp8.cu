@@ -108,7 +108,7 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
       const bool same = s + kHeld < 2 * kSlices;
       const u32 half = buffer ^ far, later_half = (same ? buffer : buffer_next) ^ later_far;
       const u32 full = barriers + kFull(buffer, far);
-      // Widened before the buffer is free, so that only stores stand between that and its use.
+      // Ready before the buffer is free, but for what the assembler leaves between the stores.
       uint4 wide[kSliceTokens];
       float unbiased = scale[held] * 1.329227995784916e36f;
       u32 factors = pack_bf16(unbiased, unbiased);
