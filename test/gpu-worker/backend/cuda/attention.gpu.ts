@@ -21,7 +21,7 @@ import {
   wideShape,
 } from '../cpu/attention-case.ts';
 import { allNumerics, shuffledBlocks, type Tested } from '../cpu/backends.ts';
-import { openPair, toBf16 } from './tested.ts';
+import { isWanted, openPair, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -76,14 +76,11 @@ function runAll(tested: Tested, shape: AttentionShape, steps: readonly (readonly
   return steps.map((parts) => attention.run(parts));
 }
 
-/** `CASES=fp8,matrix` runs those alone whose label has both words: for slow checkers. */
-const words = (process.env['CASES'] ?? '').split(',');
-
 for (const { name: numericsName, numerics } of allNumerics) {
   for (const matrixUnit of [false, true]) {
     for (const { name, shape } of cases) {
       const label = `${numericsName}, ${matrixUnit ? 'matrix unit' : 'plain'}, ${name}`;
-      if (!words.every((word) => label.includes(word))) continue;
+      if (!isWanted(label)) continue;
       const { cuda, cpu, close } = await openPair(numerics, { matrixUnit });
       const round = numerics.activations === 'bf16';
       const random = seededRandom(seed);

@@ -22,7 +22,6 @@ import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
 import {
   type AttentionCase,
   type DenseCase,
-  isWanted,
   latentDim,
   nopeDim,
   onBoth,
@@ -31,6 +30,7 @@ import {
   testLastAlone,
   valueDim,
 } from './dense-case.ts';
+import { isWanted } from './tested.ts';
 
 console.log(`seed ${seed}`);
 

@@ -15,7 +15,7 @@ import {
   randomWeight,
   type Tested,
 } from '../cpu/backends.ts';
-import { openCudaTested, openPair, toBf16 } from './tested.ts';
+import { isWanted, openCudaTested, openPair, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -32,13 +32,10 @@ const shapes = [
   { rows: 150, hidden: 640, inner: 384, experts: 3, perToken: 2, groups: 1, kept: 1 },
 ];
 
-/** `CASES=fp8,matrix` runs those alone whose label has both words: for slow checkers. */
-const words = (process.env['CASES'] ?? '').split(',');
-
 for (const { name, numerics } of allNumerics) {
   for (const matrixUnit of [false, true]) {
     const unit = matrixUnit ? 'matrix unit' : 'plain';
-    if (!words.every((word) => `${name}, ${unit}`.includes(word))) continue;
+    if (!isWanted(`${name}, ${unit}`)) continue;
     const { cuda, cpu, close } = await openPair(numerics, { matrixUnit });
     const random = seededRandom(seed);
     const round = numerics.activations === 'bf16';

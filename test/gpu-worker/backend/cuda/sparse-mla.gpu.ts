@@ -15,10 +15,9 @@ import {
   shuffledBlocks,
   type Tested,
 } from '../cpu/backends.ts';
-import { openCudaTested, toBf16 } from './tested.ts';
+import { isWanted, openCudaTested, toBf16 } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
-const words = (process.env['CASES'] ?? '').split(',');
 console.log(`seed ${seed}`);
 
 const [latentDim, ropeDim, indexHeads, indexDim, topK] = [512, 64, 4, 128, 2048];
@@ -177,7 +176,7 @@ for (const { name, numerics, heads } of [
   { name: 'fp8, 64 heads', numerics: fp8Numerics, heads: 64 },
   { name: 'bf16, 64 heads', numerics: bf16Numerics, heads: 64 },
 ]) {
-  if (!words.every((word) => name.includes(word))) continue;
+  if (!isWanted(name)) continue;
   const cuda = await openCudaTested(numerics, { rowsMax });
   const cpu = await openTested(numerics, { rowsMax, threads: 8 });
   const [actual, expected] = [new Deployed(cuda, heads), new Deployed(cpu, heads)];

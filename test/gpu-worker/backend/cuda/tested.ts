@@ -14,6 +14,13 @@ export const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
 /** Kernels are compiled so that racecheck can follow what orders their accesses (kTraced in sm90.cuh). */
 export const traced = process.env['SIFT_GPU_TRACED'] !== undefined;
 
+/** `CASES=fp8,matrix` runs those cases alone whose label has both words: for slow checkers. */
+const wantedWords = (process.env['CASES'] ?? '').split(',');
+
+export function isWanted(label: string): boolean {
+  return wantedWords.every((word) => label.includes(word));
+}
+
 export interface CudaTested extends Tested {
   readonly backend: CudaBackend;
 }

@@ -19,7 +19,7 @@ import {
 } from '../../../support/model-harness.ts';
 import { writeRandomCheckpoint } from '../../../support/random-checkpoint.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { isSmall, traced } from './tested.ts';
+import { isSmall, isWanted, traced } from './tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);
@@ -49,7 +49,6 @@ const config = {
   max_position_embeddings: 512,
 };
 
-const words = (process.env['CASES'] ?? '').split(',');
 /** Instead of V3.2's where kernels are made for no width, for compute-sanitizer pays for every access. */
 const narrow = {
   num_attention_heads: 4,
@@ -124,7 +123,7 @@ for (const { directory, what, numerics, attention, bound } of [
   },
   { directory: plain, what: 'f32', numerics: 'f32', attention: 'sparse', bound: 1e-7 },
 ] as const) {
-  if (!words.every((word) => what.includes(word))) continue;
+  if (!isWanted(what)) continue;
   await test(`${what}: the states of the cpu backend`, async () => {
     const latents = directory === bf16 ? ({ latents: 'bf16' } as const) : {};
     const common = { absorb: 'decode', rowsMax, blocks: 12 } as const;
