@@ -1,5 +1,5 @@
 /** The commands as a table: what each takes and which route it calls; and how an answer reads. */
-import { formatUsd } from './http/money-text.ts';
+import { formatUsd } from './money-text.ts';
 
 export type Call = (
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE',

@@ -250,6 +250,7 @@ export interface Tenant {
   ): Promise<KeyRecord | null>;
   keys(): Promise<KeyRecord[]>;
   /** The tenant's own limits, over all of its keys. */
+  limits(): Promise<KeyLimits>;
   setLimits(limits: KeyLimits): Promise<void>;
   /** Credits once per source, whatever is repeated; false when the source was seen before. */
   credit(input: {

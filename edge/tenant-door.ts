@@ -20,6 +20,7 @@ export function tenantDoor(reach: Reach): Tenant {
     createKey: (input) => reach((tenant) => tenant.createKey(input)),
     updateKey: (keyId, change) => reach((tenant) => tenant.updateKey(keyId, change)),
     keys: () => reach((tenant) => tenant.keys()),
+    limits: () => reach((tenant) => tenant.limits()),
     setLimits: (limits) => reach((tenant) => tenant.setLimits(limits)),
     credit: (input) => reach((tenant) => tenant.credit(input)),
     correct: (input) => reach((tenant) => tenant.correct(input)),

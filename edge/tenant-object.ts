@@ -116,6 +116,10 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
     return this.#open.keys();
   }
 
+  async limits() {
+    return this.#open.limits();
+  }
+
   async setLimits(limits: KeyLimits) {
     return this.#open.setLimits(limits);
   }

@@ -69,6 +69,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
         return keys.get(keyId);
       }),
     keys: () => run(() => keys.list()),
+    limits: () => run(() => limits.tenantLimits()),
     setLimits: (to) => run(() => limits.setTenantLimits(to)),
     credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
     correct: (input) => run(() => credits.correct({ ...input, nowMs: now() })),

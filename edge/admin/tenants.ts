@@ -23,7 +23,7 @@ export const tenantParams = z.strictObject({ tenant: tenantIdSchema });
 const keyParams = z.strictObject({ tenant: tenantIdSchema, key: z.string().max(64) });
 const name = z.string().min(1).max(200);
 const label = z.string().max(200);
-const noLimits = { requests_per_minute: null, tokens_per_minute: null, concurrent_requests: null };
+const unlimited = { requestsPerMinute: null, tokensPerMinute: null, concurrentRequests: null };
 
 /** A tenant's door, once the directory knows the tenant: nothing is created for a mistyped name. */
 export async function knownTenant(
@@ -35,15 +35,50 @@ export async function knownTenant(
   return { record, tenant: services.tenant(id) };
 }
 
+/** Tenants whose databases are read side by side for a list of them all. */
+const readAtOnce = 16;
+
+const listedSchema = tenantSchema.extend({
+  limits: tenantSchema.shape.limits
+    .nullable()
+    .describe("as of one tenant; null if the tenant's database cannot be read"),
+});
+
+/** A damaged database of one tenant does not hide the others. */
+async function listed(
+  services: Services,
+  record: TenantRecord,
+): Promise<z.infer<typeof listedSchema>> {
+  try {
+    return wireTenant(record, await services.tenant(record.id).limits());
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    services.log({ event: 'tenant-read-failed', tenant: record.id, reason });
+    return { ...wireTenant(record, unlimited), limits: null };
+  }
+}
+
+function noKeyError({ tenant, key }: z.infer<typeof keyParams>): ApiError {
+  return new ApiError('not_found', `The tenant ${tenant} has no key ${key}.`);
+}
+
 export const tenantEndpoints: readonly Endpoint[] = [
   jsonEndpoint(
     {
       method: 'get',
       path: '/tenants',
       summary: 'All tenants',
-      answer: z.object({ tenants: z.array(tenantSchema) }),
+      answer: z.object({ tenants: z.array(listedSchema) }),
     },
-    async ({ services }) => ({ tenants: (await services.directory.tenants()).map(wireTenant) }),
+    async ({ services }) => {
+      const tenants: z.infer<typeof listedSchema>[] = [];
+      const records = await services.directory.tenants();
+      for (let at = 0; at < records.length; at += readAtOnce) {
+        const some = records.slice(at, at + readAtOnce);
+        tenants.push(...(await Promise.all(some.map((record) => listed(services, record)))));
+      }
+      return { tenants };
+    },
   ),
   jsonEndpoint(
     {
@@ -63,7 +98,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
       };
       const created = await services.directory.createTenant(record);
       if (!created) throw new ApiError('conflict', `There is a tenant ${body.id} already.`);
-      return wireTenant(record);
+      return wireTenant(record, await services.tenant(body.id).limits());
     },
   ),
   jsonEndpoint(
@@ -76,9 +111,9 @@ export const tenantEndpoints: readonly Endpoint[] = [
     },
     async ({ services, params }) => {
       const { record, tenant } = await knownTenant(services, params.tenant);
-      const balance = await tenant.balance();
+      const [balance, limits] = await Promise.all([tenant.balance(), tenant.limits()]);
       return {
-        ...wireTenant(record),
+        ...wireTenant(record, limits),
         balance: {
           granted_nano_usd: balance.granted,
           topped_up_nano_usd: balance.toppedUp,
@@ -102,9 +137,9 @@ export const tenantEndpoints: readonly Endpoint[] = [
     async ({ services, params, body }) => {
       const { record, tenant } = await knownTenant(services, params.tenant);
       if (body.limits !== undefined) await tenant.setLimits(limitsOf(body.limits));
-      if (body.status === undefined) return wireTenant(record);
-      await services.directory.setTenantStatus(params.tenant, body.status);
-      return wireTenant({ ...record, status: body.status });
+      const { status = record.status } = body;
+      if (status !== record.status) await services.directory.setTenantStatus(record.id, status);
+      return wireTenant({ ...record, status }, await tenant.limits());
     },
   ),
   jsonEndpoint(
@@ -146,9 +181,24 @@ export const tenantEndpoints: readonly Endpoint[] = [
         secretHash,
         label: body.label ?? '',
         scopes: [...new Set<Scope>(body.scopes ?? ['inference', 'read'])],
-        limits: limitsOf(body.limits ?? noLimits),
+        limits: body.limits ? limitsOf(body.limits) : unlimited,
       });
       return { ...wireKey(record), key };
+    },
+  ),
+  jsonEndpoint(
+    {
+      method: 'get',
+      path: '/tenants/{tenant}/keys/{key}',
+      summary: 'One key and its limits, without its secret',
+      params: keyParams,
+      answer: keySchema,
+    },
+    async ({ services, params }) => {
+      const { tenant } = await knownTenant(services, params.tenant);
+      const record = (await tenant.keys()).find(({ keyId }) => keyId === params.key);
+      if (record === undefined) throw noKeyError(params);
+      return wireKey(record);
     },
   ),
   jsonEndpoint(
@@ -171,7 +221,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
         ...(body.label !== undefined && { label: body.label }),
         ...(body.limits && { limits: limitsOf(body.limits) }),
       });
-      if (record === null) throw new ApiError('not_found', `There is no key ${params.key}.`);
+      if (record === null) throw noKeyError(params);
       return wireKey(record);
     },
   ),

@@ -32,6 +32,7 @@ export const tenantSchema = z.object({
   id: z.string(),
   name: z.string(),
   status: z.enum(['active', 'suspended']),
+  limits: limitsSchema.describe('over all keys of the tenant; null means no limit of its own'),
   created_at_ms: unixMs,
 });
 
@@ -128,23 +129,26 @@ export function limitsOf(wire: z.infer<typeof limitsSchema>): KeyLimits {
   };
 }
 
-export function wireTenant(record: TenantRecord): z.infer<typeof tenantSchema> {
+function wireLimits(limits: KeyLimits): z.infer<typeof limitsSchema> {
+  return {
+    requests_per_minute: limits.requestsPerMinute,
+    tokens_per_minute: limits.tokensPerMinute,
+    concurrent_requests: limits.concurrentRequests,
+  };
+}
+
+export function wireTenant(record: TenantRecord, limits: KeyLimits): z.infer<typeof tenantSchema> {
   const { id, name, status, createdAtMs } = record;
-  return { id, name, status, created_at_ms: createdAtMs };
+  return { id, name, status, limits: wireLimits(limits), created_at_ms: createdAtMs };
 }
 
 export function wireKey(record: KeyRecord): z.infer<typeof keySchema> {
-  const { limits } = record;
   return {
     key_id: record.keyId,
     label: record.label,
     status: record.status,
     scopes: [...record.scopes],
-    limits: {
-      requests_per_minute: limits.requestsPerMinute,
-      tokens_per_minute: limits.tokensPerMinute,
-      concurrent_requests: limits.concurrentRequests,
-    },
+    limits: wireLimits(record.limits),
     created_at_ms: record.createdAtMs,
     last_used_at_ms: record.lastUsedAtMs,
   };

@@ -121,11 +121,20 @@ export function createLimits(db: SyncDb) {
       .run();
   }
 
+  /** The tenant's own; its row is there from the first migration on. */
+  function tenantLimits(): KeyLimits {
+    const row = db.select().from(quota).where(eq(quota.owner, tenantOwner)).get();
+    assert(row !== undefined, 'the tenant has a quota row');
+    const { requestsPerMinute, tokensPerMinute, concurrentRequests } = row;
+    return { requestsPerMinute, tokensPerMinute, concurrentRequests };
+  }
+
   return {
     look,
     takeFor,
     takeRequest,
     giveBack,
+    tenantLimits,
     setKeyLimits: (keyId: string, limits: KeyLimits) => setLimits(keyId, limits),
     setTenantLimits: (limits: KeyLimits) => setLimits(tenantOwner, limits),
   };

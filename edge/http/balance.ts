@@ -2,7 +2,7 @@
 import type { Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { authorize } from './authenticate.ts';
-import { formatUsd } from './money-text.ts';
+import { formatUsd } from '../money-text.ts';
 
 export const balance = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'read');

@@ -1,7 +1,7 @@
 /** What a tenant's refusal says to the client, and the limits that every admitted answer states. */
 import { ApiError, badKeyError } from '../errors.ts';
 import type { LimitState, Refusal } from '../services.ts';
-import { formatUsd } from './money-text.ts';
+import { formatUsd } from '../money-text.ts';
 
 export function refusalError(refusal: Refusal, limits: LimitState | null = null): ApiError {
   const headers = limits ? limitHeaders(limits) : {};

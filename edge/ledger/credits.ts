@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { and, eq, sql } from 'drizzle-orm';
 import { account, entry } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
+import { formatUsd } from '../money-text.ts';
 import type { LedgerEntry } from '../services.ts';
 import { toLedgerEntry } from './reports.ts';
 
@@ -102,7 +103,7 @@ export function createCredits(db: SyncDb) {
     const toGranted = credited.grantedNanoUsd > 0;
     if (amountNanoUsd > 0) return intoOne(toGranted, amountNanoUsd);
     const given = net.grantedNanoUsd + net.toppedUpNanoUsd;
-    assert(-amountNanoUsd <= given, `the credit gave ${given} nano-USD, corrections counted`);
+    assert(-amountNanoUsd <= given, `the credit gave ${formatUsd(given)} USD, corrections counted`);
     const balance = readBalance();
     const first = toGranted ? balance.grantedNanoUsd : balance.toppedUpNanoUsd;
     const fromFirst = Math.min(first, -amountNanoUsd);
@@ -116,7 +117,7 @@ export function createCredits(db: SyncDb) {
       return taking(granted, -amountNanoUsd - granted);
     }
     const taken = 0 - net.grantedNanoUsd - net.toppedUpNanoUsd;
-    assert(amountNanoUsd <= taken, `the entry took ${taken} nano-USD, corrections counted`);
+    assert(amountNanoUsd <= taken, `the entry took ${formatUsd(taken)} USD, corrections counted`);
     const toppedUp = Math.min(Math.max(0, -net.toppedUpNanoUsd), amountNanoUsd);
     return { grantedNanoUsd: amountNanoUsd - toppedUp, toppedUpNanoUsd: toppedUp };
   }

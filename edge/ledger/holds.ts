@@ -7,6 +7,7 @@ import { strict as assert } from 'node:assert';
 import { asc, gt, lte, or } from 'drizzle-orm';
 import { hold } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
+import { formatUsd } from '../money-text.ts';
 import { costNanoUsd } from '../money.ts';
 import type { OpenHold, Price, SettleInput, Settlement, Usage } from '../services.ts';
 import { prepareHoldStatements } from './hold-statements.ts';
@@ -102,7 +103,7 @@ export function createHolds(db: SyncDb) {
       excessNanoUsd,
       outcome: resolution.outcome,
       worker: resolution.worker ?? open.worker,
-      note: excessNanoUsd > 0 ? `cost exceeded the hold by ${excessNanoUsd} nano-USD` : null,
+      note: excessNanoUsd > 0 ? `cost exceeded the hold by ${formatUsd(excessNanoUsd)} USD` : null,
       nowMs,
     });
     return { costNanoUsd: cost, usage, first: true, excessNanoUsd };

@@ -95,6 +95,50 @@ test('limits of a key act at the next request', async () => {
   expect(statuses).toEqual([200, 429]);
 });
 
+test('limits are shown wherever their tenant or key is', async () => {
+  const none = { requests_per_minute: null, tokens_per_minute: null, concurrent_requests: null };
+  const limits = { ...none, requests_per_minute: 1, concurrent_requests: 7 };
+  expect((await call('POST', '/tenants', { id: 'poor' })).json.limits).toEqual(none);
+  expect((await call('PATCH', '/tenants/poor', { limits })).json.limits).toEqual(limits);
+  const suspended = await call('PATCH', '/tenants/poor', { status: 'suspended' });
+  expect(suspended.json).toMatchObject({ status: 'suspended', limits });
+  expect((await call('GET', '/tenants/poor')).json.limits).toEqual(limits);
+  const { json: all } = await call('GET', '/tenants');
+  expect(all.tenants).toMatchObject([
+    { id: 'acme', limits: none },
+    { id: 'poor', limits },
+  ]);
+
+  const { json: made } = await call('POST', '/tenants/poor/keys', { limits });
+  expect(made.limits).toEqual(limits);
+  const path = `/tenants/poor/keys/${made.key_id}`;
+  expect((await call('GET', path)).json).toMatchObject({ key_id: made.key_id, limits });
+  expect((await call('PATCH', path, { label: 'a' })).json.limits).toEqual(limits);
+  expect((await call('GET', '/tenants/poor/keys')).json.keys).toMatchObject([{ limits }]);
+  const { status, json } = await call('GET', '/tenants/poor/keys/none');
+  expect([status, json.error.message]).toEqual([404, 'The tenant poor has no key none.']);
+});
+
+test('a tenant whose database cannot be read does not hide the others', async () => {
+  await harness.addTenant('sound');
+  const limits = () => Promise.reject(new Error('the database is damaged'));
+  const tenant = (id: string) =>
+    id === 'acme' ? { ...harness.tenant, limits } : harness.services.tenant(id);
+  const app = createApp({ ...harness.services, tenant }, mounts);
+  const answer = await app.request('/admin/tenants', {
+    headers: { authorization: 'Bearer admin-token' },
+  });
+  expect(await answer.json()).toMatchObject({
+    tenants: [
+      { id: 'acme', limits: null },
+      { id: 'sound', limits: { requests_per_minute: null } },
+    ],
+  });
+  expect(harness.logged).toContainEqual(
+    expect.objectContaining({ event: 'tenant-read-failed', tenant: 'acme' }),
+  );
+});
+
 test('a correction names its entry, and one that the books do not allow is refused with why', async () => {
   await askWith(harness.apiKey);
   const { json } = await call('GET', '/tenants/acme/entries');
@@ -104,7 +148,7 @@ test('a correction names its entry, and one that the books do not allow is refus
   expect(corrected.json).toMatchObject({ kind: 'correction', refers_to: posted.id });
   const twice = await call('POST', '/tenants/acme/corrections', back);
   expect(twice.status).toBe(409);
-  expect(twice.json.error.message).toMatch(/the entry took 0 nano-USD/);
+  expect(twice.json.error.message).toMatch(/the entry took 0.00 USD/);
   const none = await call('POST', '/tenants/acme/corrections', { ...back, entry_id: 999 });
   expect(none.status).toBe(404);
   expect((await call('GET', '/audit')).json).toMatchObject({ ok: true, findings: [] });

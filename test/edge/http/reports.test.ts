@@ -1,7 +1,7 @@
 /** Models, balance, usage and quotes. */
 import { afterEach, expect, test } from 'vitest';
 import { formatDuration } from '../../../edge/http/refusal.ts';
-import { formatUsd } from '../../../edge/http/money-text.ts';
+import { formatUsd } from '../../../edge/money-text.ts';
 import {
   balanceSchema,
   chatCompletionSchema,

@@ -108,7 +108,7 @@ test('usage that costs more than the hold is billed at the hold, and the excess 
   const usage = usageOf({ inputUncached: 1_000, outputText: 101 });
   const settled = await tenant.settle(settleInput('r1', { usage }));
   expect(settled).toEqual({ costNanoUsd: sampleHold, usage, first: true, excessNanoUsd: 420 });
-  expect((await lastEntry(tenant)).note).toBe('cost exceeded the hold by 420 nano-USD');
+  expect((await lastEntry(tenant)).note).toBe('cost exceeded the hold by 0.00000042 USD');
   expect(await tenant.balance()).toEqual({ granted: 0, toppedUp: 1e9 - sampleHold, held: 0 });
   expect(await tenant.audit()).toEqual([]);
 });
@@ -169,7 +169,7 @@ test('a refund returns to where the money came from, the last spent first, and n
   });
   const rest = await refund(57_000);
   expect([rest.grantedNanoUsd, rest.toppedUpNanoUsd]).toEqual([50_000, 7_000]);
-  await expect(refund(1)).rejects.toThrow(/took 0 nano-USD/);
+  await expect(refund(1)).rejects.toThrow(/took 0.00 USD/);
   expect(await tenant.balance()).toEqual({ granted: 50_000, toppedUp: 1_000_000, held: 0 });
   expect(await tenant.audit()).toEqual([]);
 });
@@ -180,7 +180,7 @@ test('a credit can be taken back as far as it goes and as far as it is not held'
   const toppedUp = credits[1]?.id ?? 0;
   const take = (entryId: number, amount: number) =>
     tenant.correct({ entryId, amountNanoUsd: -amount, note: 'charged back' });
-  await expect(take(toppedUp, 300_001)).rejects.toThrow(/gave 300000 nano-USD/);
+  await expect(take(toppedUp, 300_001)).rejects.toThrow(/gave 0.0003 USD/);
   await tenant.admit(admitInput('r1'));
   await expect(take(toppedUp, 300_000)).rejects.toThrow(/available balance does not cover/);
   await take(toppedUp, 78_000);
