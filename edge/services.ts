@@ -303,8 +303,12 @@ export type PlaceResult =
       /** What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged. */
       readonly ownToken: OwnToken | null;
     }
-  | { readonly kind: 'no-model' }
-  | { readonly kind: 'no-worker'; readonly retryAfterSeconds: number };
+  | {
+      readonly kind: 'no-worker';
+      /** `none-ready`: those that serve the model fail or drain; `all-refused`: they are in `exclude`. */
+      readonly reason: 'none-serves' | 'none-ready' | 'all-refused';
+      readonly retryAfterSeconds: number;
+    };
 
 /** Live workers of all models; counts tokens in flight at placement, before dispatch. */
 export interface Fleet {

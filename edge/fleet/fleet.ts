@@ -187,8 +187,6 @@ type Chosen = Omit<Placed, 'ownToken'> | Exclude<PlaceResult, Placed>;
 
 function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: number): Chosen {
   const serving = [...workers.values()].filter((entry) => entry.said.models.includes(input.model));
-  // An empty fleet has only just started: its workers will announce themselves.
-  if (serving.length === 0 && workers.size > 0) return { kind: 'no-model' };
   const ready = serving.filter(
     (entry) => stateAt(entry, nowMs) === 'ready' && !input.exclude.includes(entry.said.id),
   );
@@ -205,9 +203,9 @@ function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: numb
     tieKey: input.prefixKey ?? input.requestId,
   });
   if (chosen === null) {
-    const refusedOnly = serving.some((entry) => input.exclude.includes(entry.said.id));
-    const waitMs = refusedOnly ? backoffMs : heartbeatMs;
-    return { kind: 'no-worker', retryAfterSeconds: Math.ceil(waitMs / 1_000) };
+    const reason = whyNone(serving, input, nowMs);
+    const waitMs = reason === 'all-refused' ? backoffMs : heartbeatMs;
+    return { kind: 'no-worker', reason, retryAfterSeconds: Math.ceil(waitMs / 1_000) };
   }
   const { said, flights } = chosen.entry;
   const uncached = Math.max(0, input.promptTokens - chosen.cachedTokens);
@@ -220,6 +218,11 @@ function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: numb
     reportsCachedTokens: said.noDiscountReason === null,
     hasJournal: said.hasJournal,
   };
+}
+
+function whyNone(serving: readonly WorkerEntry[], input: PlaceInput, nowMs: number) {
+  if (serving.some((entry) => input.exclude.includes(entry.said.id))) return 'all-refused';
+  return serving.some((entry) => stateAt(entry, nowMs) !== 'lost') ? 'none-ready' : 'none-serves';
 }
 
 /** What was cached under an older epoch is gone. */

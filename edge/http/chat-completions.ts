@@ -103,15 +103,13 @@ async function* relay(
   const { requestId, chain } = order;
   const { fleet, settings } = services;
   const exclude: string[] = [];
-  let retryAfterSeconds: number | null = null;
+  let busySeconds: number | null = null;
 
   while (exclude.length < workerTriesMax) {
     ending.stop.throwIfAborted();
     const { prefixHits } = admission;
     const place = await fleet.place(placeInput(order, { prefixHits, exclude }));
-    if (place.kind === 'no-model') throw noWorkerError(retryAfterSeconds);
-    if (place.kind === 'no-worker')
-      throw noWorkerError(retryAfterSeconds ?? place.retryAfterSeconds);
+    if (place.kind === 'no-worker') throw noWorkerError(order.model.id, { ...place, busySeconds });
 
     const { worker, epoch } = place;
     const workerUrl = place.hasJournal ? place.url : null;
@@ -148,11 +146,11 @@ async function* relay(
       }
     }
     services.log({ event: 'worker-refused', requestId, worker, reason });
-    if (opened.kind === 'refused') retryAfterSeconds = opened.retryAfterSeconds;
+    if (opened.kind === 'refused') busySeconds = opened.retryAfterSeconds;
     finishFlight(services, requestId, worker);
     exclude.push(worker);
   }
-  throw noWorkerError(retryAfterSeconds);
+  throw noWorkerError(order.model.id, { reason: 'all-refused', busySeconds });
 }
 
 function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {

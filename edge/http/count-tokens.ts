@@ -54,8 +54,9 @@ async function countOnWorker(
       prefixHits: [],
       exclude,
     });
-    if (place.kind === 'no-model') throw noWorkerError(null);
-    if (place.kind === 'no-worker') throw noWorkerError(place.retryAfterSeconds);
+    if (place.kind === 'no-worker') {
+      throw noWorkerError(order.model.id, { ...place, busySeconds: null });
+    }
     try {
       const count = await countPrompt({
         fetch: services.fetch,
@@ -80,7 +81,7 @@ async function countOnWorker(
     }
     exclude.push(place.worker);
   }
-  throw noWorkerError(null);
+  throw noWorkerError(order.model.id, { reason: 'all-refused', busySeconds: null });
 }
 
 function tokenizeBody({ request }: Order, place: Placed): string {

@@ -1,8 +1,8 @@
 /** GET /v1/models and /v1/models/{id}, in OpenAI's shape. */
-import { ApiError } from '../errors.ts';
 import type { ModelRecord, Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { authorize } from './authenticate.ts';
+import { modelNotFoundError } from './refusal.ts';
 
 export const listModels = (services: Services) => async (c: AppContext) => {
   await authorize(c, services, 'inference');
@@ -13,9 +13,10 @@ export const listModels = (services: Services) => async (c: AppContext) => {
 export const getModel = (services: Services) => async (c: AppContext) => {
   await authorize(c, services, 'inference');
   // The rest of the path: ids may hold slashes, which clients encode or not.
-  const id = c.req.param('id');
-  const model = (await services.directory.models()).find((each) => each.id === id);
-  if (!model) throw new ApiError('model_not_found', `The model '${id}' does not exist.`);
+  const id = c.req.param('id') ?? '';
+  const models = await services.directory.models();
+  const model = models.find((each) => each.id === id);
+  if (!model) throw modelNotFoundError(id, models);
   return c.json(toWire(model));
 };
 

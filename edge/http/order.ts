@@ -23,6 +23,7 @@ import type {
 } from '../services.ts';
 import type { InferenceRequest } from './inference-request.ts';
 import { inOthersTerms } from './other-workers.ts';
+import { modelNotFoundError } from './refusal.ts';
 
 /** Of the chat format: marks of the beginning, of the turns, of reasoning. */
 const formatTokensMax = 256;
@@ -59,11 +60,7 @@ export async function prepareOrder(
     directory.priceAt(request.model, clock.nowMs()),
   ]);
   const model = models.find((each) => each.id === request.model);
-  if (!model) {
-    throw new ApiError('model_not_found', `The model '${request.model}' does not exist.`, {
-      param: 'model',
-    });
-  }
+  if (!model) throw modelNotFoundError(request.model, models);
   if (!price) throw new ApiError('price_missing', `The model '${model.id}' has no price yet.`);
 
   const root = prefixRoot(settings.cacheSecret, {

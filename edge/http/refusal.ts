@@ -1,6 +1,7 @@
 /** What a tenant's refusal says to the client, and the limits that every admitted answer states. */
 import { ApiError, badKeyError } from '../errors.ts';
-import type { LimitState, Refusal } from '../services.ts';
+import { nearestName } from '../nearest.ts';
+import type { LimitState, ModelRecord, PlaceResult, Refusal } from '../services.ts';
 import { formatUsd } from '../money-text.ts';
 
 export function refusalError(refusal: Refusal, limits: LimitState | null = null): ApiError {
@@ -44,9 +45,39 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
   }
 }
 
-export function noWorkerError(retryAfterSeconds: number | null): ApiError {
-  return new ApiError('overloaded', 'No worker can take the request now. Try again later.', {
-    headers: { 'retry-after': String(Math.max(1, retryAfterSeconds ?? 1)) },
+/** The worker's own word, where one that was asked gave it, goes before the fleet's. */
+export function noWorkerError(
+  model: string,
+  asked: {
+    readonly reason: Extract<PlaceResult, { kind: 'no-worker' }>['reason'];
+    /** Of the last worker that was asked: a busy one says how long. */
+    readonly busySeconds: number | null;
+    readonly retryAfterSeconds?: number;
+  },
+): ApiError {
+  const { reason, busySeconds, retryAfterSeconds } = asked;
+  const sentences = {
+    'none-serves': `No worker serves the model '${model}'.`,
+    'none-ready': `No worker of the model '${model}' is ready.`,
+    'all-refused':
+      busySeconds === null
+        ? `No worker of the model '${model}' could take the request.`
+        : `All workers of the model '${model}' are busy.`,
+  };
+  return new ApiError('overloaded', `${sentences[reason]} Try again later.`, {
+    headers: { 'retry-after': String(Math.max(1, busySeconds ?? retryAfterSeconds ?? 1)) },
+  });
+}
+
+/** @param models those that the caller may use. */
+export function modelNotFoundError(asked: string, models: readonly ModelRecord[]): ApiError {
+  const nearest = nearestName(
+    asked,
+    models.map(({ id }) => id),
+  );
+  const advice = nearest === null ? '' : ` The nearest one is '${nearest}'.`;
+  return new ApiError('model_not_found', `The model '${asked}' does not exist.${advice}`, {
+    param: 'model',
   });
 }
 

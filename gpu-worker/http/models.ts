@@ -13,17 +13,20 @@ export function listModels(c: Context<AppEnv>, services: Services): Response {
 export function retrieveModel(c: Context<AppEnv>, services: Services): Response {
   const model = services.lifecycle.state().model;
   const id = c.req.param('id') ?? '';
-  if (model?.id !== id) throw modelNotFound(id);
+  if (model?.id !== id) throw modelNotFound(id, model);
   return c.json(describe(model));
 }
 
 /** @throws ApiError 404 */
 export function requireModel(model: ServedModel, asked: string): void {
-  if (asked !== model.id) throw modelNotFound(asked);
+  if (asked !== model.id) throw modelNotFound(asked, model);
 }
 
-function modelNotFound(id: string): ApiError {
-  return new ApiError('model_not_found', `The model '${id}' does not exist.`, { param: 'model' });
+function modelNotFound(id: string, served: ServedModel | null): ApiError {
+  const advice = served === null ? '' : ` This worker serves '${served.id}'.`;
+  return new ApiError('model_not_found', `The model '${id}' does not exist.${advice}`, {
+    param: 'model',
+  });
 }
 
 function describe(model: ServedModel): ModelList['data'][number] {

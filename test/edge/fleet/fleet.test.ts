@@ -82,7 +82,11 @@ test('three missed heartbeats take a worker out, and the next brings it back', a
   expect((await fleet.place(request('r1'))).kind).toBe('placed');
   clock.advance(1);
   expect((await fleet.status())[0]?.state).toBe('lost');
-  expect(await fleet.place(request('r2'))).toEqual({ kind: 'no-worker', retryAfterSeconds: 5 });
+  expect(await fleet.place(request('r2'))).toEqual({
+    kind: 'no-worker',
+    reason: 'none-serves',
+    retryAfterSeconds: 5,
+  });
   await fleet.heartbeat(heartbeatOf({ id: 'a' }));
   expect((await fleet.place(request('r3'))).kind).toBe('placed');
 });
@@ -162,17 +166,20 @@ test('a worker that refused someone else is still tried when there is no other',
   const { fleet } = await fleetOf(['a']);
   await fleet.place(request('r1'));
   const none = await fleet.place(request('r1', { exclude: ['a'] }));
-  expect(none).toEqual({ kind: 'no-worker', retryAfterSeconds: 1 });
+  expect(none).toEqual({ kind: 'no-worker', reason: 'all-refused', retryAfterSeconds: 1 });
   expect((await fleet.place(request('r2'))).kind).toBe('placed');
 });
 
-test('a model that no worker serves is told from a model whose workers are away', async () => {
+test('a model that no live worker serves is told from one whose workers are not ready', async () => {
   const { fleet, clock } = await fleetOf([]);
-  expect((await fleet.place(request('r'))).kind).toBe('no-worker');
+  expect(await fleet.place(request('r'))).toMatchObject({ reason: 'none-serves' });
   await fleet.heartbeat(heartbeatOf({ id: 'a' }));
-  expect((await fleet.place(request('r', { model: 'other' }))).kind).toBe('no-model');
+  const other = await fleet.place(request('r', { model: 'other' }));
+  expect(other).toMatchObject({ kind: 'no-worker', reason: 'none-serves' });
+  await fleet.drain('a', true);
+  expect(await fleet.place(request('r'))).toMatchObject({ reason: 'none-ready' });
   clock.advance(60_000);
-  expect((await fleet.place(request('r'))).kind).toBe('no-worker');
+  expect(await fleet.place(request('r'))).toMatchObject({ reason: 'none-serves' });
 });
 
 test('what others send to a worker shows in its load', async () => {

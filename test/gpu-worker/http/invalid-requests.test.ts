@@ -264,6 +264,7 @@ test('an unknown model is not found', async () => {
     status: 404,
     param: 'model',
     code: 'model_not_found',
+    message: expect.stringMatching(/'gpt-4o' does not exist\. This worker serves '\S+'\.$/),
   });
 });
 
