@@ -95,10 +95,22 @@ const types: Record<ErrorStatus, { readonly openAi: string; readonly anthropic: 
   503: { openAi: 'server_error', anthropic: 'overloaded_error' },
 };
 
+/** By how much a request exceeds the context. */
+export interface Overflow {
+  readonly promptTokens: number;
+  /** What the request asks for; null if the prompt alone is too long. */
+  readonly outputTokens: number | null;
+  readonly contextTokens: number;
+}
+
 interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
   readonly param?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Beside `context_length_exceeded`, as far as the worker tells the numbers. */
+  readonly overflow?: Overflow | null;
+  /** Anthropic's `error.details`, which its clients act on; OpenAI's shape has no such part. */
+  readonly anthropicDetails?: { readonly error_code: string };
   /** For the log alone. */
   readonly cause?: unknown;
 }
@@ -108,6 +120,8 @@ export class ApiError extends Error {
   readonly status: ErrorStatus;
   readonly param: string | null;
   readonly headers: Readonly<Record<string, string>>;
+  readonly overflow: Overflow | null;
+  readonly anthropicDetails: ErrorDetails['anthropicDetails'];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, { cause: details.cause });
@@ -116,6 +130,8 @@ export class ApiError extends Error {
     this.status = errorTable[code].status;
     this.param = details.param ?? null;
     this.headers = details.headers ?? {};
+    this.overflow = details.overflow ?? null;
+    this.anthropicDetails = details.anthropicDetails;
   }
 }
 
@@ -139,11 +155,31 @@ export function openAiErrorBody(error: ApiError) {
 }
 
 export function anthropicErrorBody(error: ApiError, requestId: string) {
+  const { status, code, anthropicDetails: details } = error;
+  const isOverflow = code === 'context_length_exceeded';
   return {
     type: 'error' as const,
-    error: { type: types[error.status].anthropic, message: inAnthropicTerms(error.message) },
+    error: {
+      type: types[status].anthropic,
+      message: isOverflow ? anthropicOverflow(error) : inAnthropicTerms(error.message),
+      ...(details && { details }),
+    },
     request_id: requestId,
   };
+}
+
+/** Anthropic's own sentences: clients find them by their words, and shorten by their numbers. */
+function anthropicOverflow({ overflow, message }: ApiError): string {
+  if (overflow === null) return `prompt is too long: ${message}`;
+  const { promptTokens, outputTokens, contextTokens } = overflow;
+  if (outputTokens === null || promptTokens > contextTokens) {
+    return `prompt is too long: ${promptTokens} tokens > ${contextTokens} maximum`;
+  }
+  return (
+    'input length and `max_tokens` exceed context limit: ' +
+    `${promptTokens} + ${outputTokens} > ${contextTokens}, ` +
+    'decrease input length or `max_tokens` and try again'
+  );
 }
 
 /** A worker names the parameters of the chat completion that the message became. */

@@ -14,6 +14,8 @@ export const promptsMax = 64;
 export const stopStringsMax = 16;
 export const stopStringCharactersMax = 256;
 export const logprobsMax = 20;
+/** Anthropic's; OpenAI's routes take 64. */
+export const toolNameCharactersMax = 128;
 
 /** DeepSeek's and OpenAI's words together. */
 export const reasoningEfforts = [
@@ -113,10 +115,13 @@ const textOnly = 'the model reads and writes text only';
 const textPartSchema = z.strictObject({ type: z.literal('text', textOnly), text: z.string() });
 const contentSchema = z.union([z.string(), boundedArray(textPartSchema, { min: 1, max: 1024 })]);
 
+/** Of a tool that is called or has to be; one of a history may have been another provider's. */
+const calledNameSchema = z.string().min(1).max(toolNameCharactersMax);
+
 export const toolCallSchema = z.strictObject({
   id: z.string().min(1).max(256),
   type: z.literal('function'),
-  function: z.strictObject({ name: z.string().min(1).max(64), arguments: z.string() }),
+  function: z.strictObject({ name: calledNameSchema, arguments: z.string() }),
 });
 
 /** Of a participant. The chat formats have no names, so the model is not shown it. */
@@ -155,7 +160,10 @@ export const messageSchema = z.discriminatedUnion('role', [
 export const toolSchema = z.strictObject({
   type: z.literal('function'),
   function: z.strictObject({
-    name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+    name: z
+      .string()
+      .regex(/^[A-Za-z0-9_-]+$/)
+      .max(toolNameCharactersMax),
     description: z.string().nullish(),
     parameters: z.record(z.string(), z.unknown()).nullish(),
     /** Whether the arguments of every call are held to the parameters' schema. */
@@ -167,7 +175,7 @@ const toolChoiceSchema = z.union([
   z.enum(['none', 'auto', 'required']),
   z.strictObject({
     type: z.literal('function'),
-    function: z.strictObject({ name: z.string().min(1).max(64) }),
+    function: z.strictObject({ name: calledNameSchema }),
   }),
 ]);
 
@@ -372,6 +380,8 @@ export interface ChatChoice {
   };
   readonly logprobs: ChatLogprobs | null;
   readonly finish_reason: WireFinishReason;
+  /** vLLM's: the request's own stop string or token that matched; null if none did. */
+  readonly stop_reason: string | number | null;
 }
 
 export interface ChatCompletion extends ResponseHead<'chat.completion'> {
@@ -393,6 +403,8 @@ export interface ChatCompletionChunk extends ResponseHead<'chat.completion.chunk
     readonly delta: ChatDelta;
     readonly logprobs: ChatLogprobs | null;
     readonly finish_reason: WireFinishReason | null;
+    /** Beside a finish reason. */
+    readonly stop_reason?: string | number | null;
   }[];
   /** Absent unless usage was asked for; null in all events but the last without running usage. */
   readonly usage?: Usage | null;
@@ -403,7 +415,7 @@ export interface CompletionChoice {
   readonly text: string;
   readonly logprobs: CompletionLogprobs | null;
   readonly finish_reason: WireFinishReason | null;
-  /** The request's own stop string or token that matched, if one did. */
+  /** Beside a finish reason: the request's own stop string or token that matched; null if none did. */
   readonly stop_reason?: string | number | null;
   readonly prompt_logprobs?: PromptLogprobs;
 }
@@ -431,6 +443,15 @@ export const tokenizeResponseSchema = z.looseObject({
 });
 export type TokenizeResponse = z.infer<typeof tokenizeResponseSchema>;
 
+/** By how much a request exceeds the context. */
+export const overflowSchema = z.object({
+  /** Of a text that is refused before all of it is tokenised, the tokens counted so far. */
+  prompt_tokens: tokenCount,
+  /** What the request asks for; null if the prompt alone is too long or it states no maximum. */
+  output_tokens: tokenCount.nullable(),
+  context_tokens: tokenCount,
+});
+
 export const errorBodySchema = z.object({
   error: z.object({
     message: z.string(),
@@ -438,6 +459,8 @@ export const errorBodySchema = z.object({
     /** The parameter at fault, such as `messages[0].role`. */
     param: z.string().nullable(),
     code: z.string().nullable(),
+    /** Beside the code `context_length_exceeded`. */
+    overflow: overflowSchema.optional(),
   }),
 });
 export type ErrorBody = z.infer<typeof errorBodySchema>;

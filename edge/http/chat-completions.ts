@@ -25,6 +25,7 @@ import {
 } from './order.ts';
 import { readJson } from './parse-request.ts';
 import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
+import { requestIdHeaders } from './request-id.ts';
 import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
@@ -59,7 +60,7 @@ export async function answerInference(
   services.keepAlive(admitting.catch(() => {}));
   const admission = await admitting;
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
-  const headers = { 'x-request-id': requestId };
+  const headers = requestIdHeaders(c);
   if (admission.kind === 'replay') {
     c.set('answerHasId', true);
     return replay(admission.answer, headers);

@@ -4,7 +4,7 @@
  */
 import type { MiddlewareHandler } from 'hono';
 import type { Services } from '../services.ts';
-import type { AppEnv } from './app-env.ts';
+import type { AppContext, AppEnv } from './app-env.ts';
 
 const idBytes = 16;
 
@@ -13,6 +13,16 @@ export function requestIds(services: Services): MiddlewareHandler<AppEnv> {
     const id = Buffer.from(services.random.bytes(idBytes)).toString('hex');
     c.set('requestId', id);
     await next();
-    if (!c.get('answerHasId')) c.header('x-request-id', id);
+    if (c.get('answerHasId')) return;
+    for (const [name, value] of Object.entries(requestIdHeaders(c))) c.header(name, value);
+  };
+}
+
+/** Anthropic's clients read theirs under a name of its own. */
+export function requestIdHeaders(c: AppContext): Readonly<Record<string, string>> {
+  const id = c.get('requestId');
+  return {
+    'x-request-id': id,
+    ...(c.req.path.startsWith('/anthropic/') && { 'request-id': id }),
   };
 }

@@ -9,6 +9,7 @@ import {
   completionRequestSchema,
   stopStringCharactersMax,
   stopStringsMax,
+  toolNameCharactersMax,
 } from '../../gpu-worker/protocol.ts';
 
 /** DeepSeek's: keeps users of one account apart in caches and in scheduling. */
@@ -30,7 +31,7 @@ const metadataSchema = z
 
 const streamOptions = chatCompletionRequestSchema.shape.stream_options.unwrap().unwrap();
 
-export const chatRequestSchema = chatCompletionRequestSchema.extend({
+const openAiChatSchema = chatCompletionRequestSchema.extend({
   ...edgeFields,
   stream_options: streamOptions
     .extend({ include_obfuscation: z.literal(false, 'events are not padded').nullish() })
@@ -46,6 +47,31 @@ export const chatRequestSchema = chatCompletionRequestSchema.extend({
   safety_identifier: z.string().max(512).nullish(),
   verbosity: z.literal('medium', 'the model has no levels of verbosity').nullish(),
 });
+
+/** OpenAI's; workers take the longer names of Anthropic's tools too. */
+const openAiToolNameCharactersMax = 64;
+
+export const chatRequestSchema = openAiChatSchema.superRefine((request, context) => {
+  for (const { name, path } of toolNames(request)) {
+    if (name.length <= openAiToolNameCharactersMax) continue;
+    const message = `expected at most ${openAiToolNameCharactersMax} characters`;
+    context.addIssue({ code: 'custom', path, message, input: name });
+  }
+});
+
+function toolNames({ tools, tool_choice: choice, messages }: z.infer<typeof openAiChatSchema>) {
+  const chosen = choice && typeof choice === 'object' ? [choice] : [];
+  return [
+    ...(tools ?? []).map((tool, at) => ({ name: tool.function.name, at: ['tools', at] })),
+    ...chosen.map((tool) => ({ name: tool.function.name, at: ['tool_choice'] })),
+    ...messages.flatMap((message, index) =>
+      (message.role === 'assistant' ? (message.tool_calls ?? []) : []).map((call, at) => ({
+        name: call.function.name,
+        at: ['messages', index, 'tool_calls', at],
+      })),
+    ),
+  ].map(({ name, at }) => ({ name, path: [...at, 'function', 'name'] }));
+}
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
 
 export const textRequestSchema = completionRequestSchema.extend({
@@ -91,7 +117,7 @@ const assistantBlockSchema = blocks([
   z.strictObject({
     type: z.literal('tool_use'),
     id: z.string().min(1).max(256),
-    name: z.string().min(1).max(64),
+    name: z.string().min(1).max(toolNameCharactersMax),
     input: z.record(z.string(), z.unknown()),
     caller: z.looseObject({ type: z.literal('direct') }).nullish(),
     cache_control: cacheControlSchema,
@@ -100,7 +126,7 @@ const assistantBlockSchema = blocks([
   z.strictObject({
     type: z.literal('server_tool_use'),
     id: z.string().min(1).max(256),
-    name: z.string().min(1).max(64),
+    name: z.string().min(1).max(toolNameCharactersMax),
     input: z.record(z.string(), z.unknown()),
     caller: z.looseObject({ type: z.string() }).nullish(),
     cache_control: cacheControlSchema,
@@ -131,7 +157,10 @@ export type AnthropicMessage = z.infer<typeof anthropicMessageSchema>;
 
 const anthropicToolSchema = z.strictObject({
   type: z.literal('custom').nullish(),
-  name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+  name: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]+$/)
+    .max(toolNameCharactersMax),
   description: z.string().nullish(),
   input_schema: z.looseObject({ type: z.literal('object') }),
   /** Whether the input of every call is held to the schema. */
@@ -178,7 +207,11 @@ export const messagesRequestSchema = z.strictObject({
       z.strictObject({ type: z.literal('auto'), ...parallel }),
       z.strictObject({ type: z.literal('any'), ...parallel }),
       z.strictObject({ type: z.literal('none') }),
-      z.strictObject({ type: z.literal('tool'), name: z.string().min(1).max(64), ...parallel }),
+      z.strictObject({
+        type: z.literal('tool'),
+        name: z.string().min(1).max(toolNameCharactersMax),
+        ...parallel,
+      }),
     ])
     .nullish(),
   output_config: z

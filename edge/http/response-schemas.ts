@@ -15,7 +15,11 @@ export const errorSchema = z.object({
 
 export const anthropicErrorSchema = z.object({
   type: z.literal('error'),
-  error: z.object({ type: z.string(), message: z.string() }),
+  error: z.object({
+    type: z.string(),
+    message: z.string(),
+    details: z.looseObject({ error_code: z.string() }).optional(),
+  }),
   request_id: z.string(),
 });
 

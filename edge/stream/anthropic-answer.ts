@@ -8,7 +8,7 @@ export interface StopReason {
   readonly stop_sequence: string | null;
 }
 
-/** `stopReason` is the worker's, where it says which stop sequence matched. */
+/** `stopReason` is the worker's: the stop sequence or the token that matched, if one did. */
 export function toStopReason(finishReason: string | null, stopReason: unknown): StopReason {
   if (finishReason === 'length') return { stop_reason: 'max_tokens', stop_sequence: null };
   if (finishReason === 'tool_calls') return { stop_reason: 'tool_use', stop_sequence: null };

@@ -1,6 +1,6 @@
 /** Sends a request to one worker, and says whether it took it, has no room, or finds it wrong. */
-import { errorBodySchema } from '../../gpu-worker/protocol.ts';
-import { ApiError, type ErrorCode } from '../errors.ts';
+import { errorBodySchema, type ErrorBody } from '../../gpu-worker/protocol.ts';
+import { ApiError, type ErrorCode, type Overflow } from '../errors.ts';
 
 export type WorkerAnswer =
   | { readonly kind: 'open'; readonly body: ReadableStream<Uint8Array> }
@@ -77,7 +77,17 @@ export async function rejectionOf(response: Response): Promise<ApiError> {
           : 'invalid_request';
   const message = error?.message ?? 'The model cannot take this request.';
   const param = error?.param ?? undefined;
-  return new ApiError(code, message, param ? { param } : {});
+  const overflow = error?.overflow ? toOverflow(error.overflow) : null;
+  return new ApiError(code, message, { ...(param && { param }), overflow });
+}
+
+function toOverflow(told: NonNullable<ErrorBody['error']['overflow']>): Overflow {
+  const { prompt_tokens, output_tokens, context_tokens } = told;
+  return {
+    promptTokens: prompt_tokens,
+    outputTokens: output_tokens,
+    contextTokens: context_tokens,
+  };
 }
 
 /** undefined if it is not JSON, or too long to be an error. */

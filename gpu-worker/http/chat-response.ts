@@ -1,12 +1,12 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import type {
+  ChatChoice,
   ChatCompletion,
   ChatCompletionChunk,
   ChatDelta,
   ChatLogprobs,
   ChatTokenLogprob,
   ToolCall,
-  WireFinishReason,
 } from '../protocol.ts';
 import { toChatLogprobs, toPromptLogprobs } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
@@ -31,7 +31,7 @@ export async function* chatChunks(
   const head = { ...options.head, object: 'chat.completion.chunk' as const };
   const chunk = (
     event: RunEvent & { choice: number },
-    choice: { delta: ChatDelta; logprobs?: ChatLogprobs | null; finish?: WireFinishReason },
+    choice: { delta: ChatDelta; logprobs?: ChatLogprobs | null; finish?: Finish },
   ): ChatCompletionChunk => ({
     ...head,
     choices: [
@@ -39,7 +39,8 @@ export async function* chatChunks(
         index: event.choice,
         delta: choice.delta,
         logprobs: choice.logprobs ?? null,
-        finish_reason: choice.finish ?? null,
+        finish_reason: null,
+        ...choice.finish,
       },
     ],
     ...usage.during(event.usage),
@@ -66,7 +67,7 @@ export async function* chatChunks(
         const parser = options.toolParsers?.[event.choice];
         const rest = parser?.flush() ?? '';
         if (rest !== '') yield chunk(event, { delta: { content: rest } });
-        yield chunk(event, { delta: {}, finish: toFinish(event.reason, parser) });
+        yield chunk(event, { delta: {}, finish: toFinish(event, parser) });
         break;
       }
       case 'end':
@@ -88,8 +89,14 @@ function toDelta({ channel, text }: Output, parser: ToolCallParser | undefined):
   };
 }
 
-function toFinish(reason: 'stop' | 'length', parser: ToolCallParser | undefined): WireFinishReason {
-  return reason === 'stop' && parser !== undefined && parser.count > 0 ? 'tool_calls' : reason;
+type Finish = Pick<ChatChoice, 'finish_reason' | 'stop_reason'>;
+
+function toFinish(
+  { reason, stopMatch }: Extract<RunEvent, { kind: 'finished' }>,
+  parser: ToolCallParser | undefined,
+): Finish {
+  const stopped = parser !== undefined && parser.count > 0 ? 'tool_calls' : 'stop';
+  return { finish_reason: reason === 'stop' ? stopped : 'length', stop_reason: stopMatch };
 }
 
 function toLogprobs({ channel, logprobs }: Output): ChatLogprobs | null {
@@ -106,7 +113,7 @@ interface Gathered {
   readonly textLogprobs: ChatTokenLogprob[];
   readonly reasoningLogprobs: ChatTokenLogprob[];
   readonly toolCalls: ToolCall[];
-  finish: WireFinishReason;
+  finish: Finish;
 }
 
 /** The whole answer. Choices that the client's leaving cut short count as `length`. */
@@ -144,7 +151,7 @@ export async function gatherChat(
         if (!choice || event.reason === 'aborted') break;
         const parser = options.toolParsers?.[event.choice];
         choice.text += parser?.flush() ?? '';
-        choice.finish = toFinish(event.reason, parser);
+        choice.finish = toFinish(event, parser);
         break;
       }
     }
@@ -162,7 +169,7 @@ export async function gatherChat(
         ...(options.thinking && { reasoning_content: choice.reasoning }),
       },
       logprobs: options.logprobs ? gatheredLogprobs(choice, options.thinking) : null,
-      finish_reason: choice.finish,
+      ...choice.finish,
     })),
     usage: toWireUsage(usage),
     ...promptLogprobs,
@@ -176,7 +183,7 @@ function newGathered(): Gathered {
     textLogprobs: [],
     reasoningLogprobs: [],
     toolCalls: [],
-    finish: 'length',
+    finish: { finish_reason: 'length', stop_reason: null },
   };
 }
 

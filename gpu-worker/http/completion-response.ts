@@ -161,7 +161,7 @@ function toChoice(
     logprobs:
       tokens && offset && logprobs !== null ? toCompletionLogprobs(tokens, offset, logprobs) : null,
     finish_reason: finish,
-    ...(stopMatch !== null && { stop_reason: stopMatch }),
+    ...(finish !== null && { stop_reason: stopMatch }),
   };
 }
 

@@ -33,6 +33,7 @@ interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
   readonly param?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly overflow?: ErrorBody['error']['overflow'];
 }
 
 export class ApiError extends Error {
@@ -40,6 +41,7 @@ export class ApiError extends Error {
   readonly status: ErrorRow['status'];
   readonly param: string | null;
   readonly headers: Readonly<Record<string, string>>;
+  readonly overflow: ErrorBody['error']['overflow'];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message);
@@ -47,11 +49,13 @@ export class ApiError extends Error {
     this.status = errorTable[code].status;
     this.param = details.param ?? null;
     this.headers = details.headers ?? {};
+    this.overflow = details.overflow;
   }
 
   body(): ErrorBody {
-    const { message, param, code } = this;
-    return { error: { message, type: errorTable[code].type, param, code } };
+    const { message, param, code, overflow } = this;
+    const { type } = errorTable[code];
+    return { error: { message, type, param, code, ...(overflow && { overflow }) } };
   }
 }
 

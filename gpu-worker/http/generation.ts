@@ -135,7 +135,14 @@ export function outputTokensMax(
     `This model's maximum context length is ${contextLength} tokens. However, you requested ` +
       `${total} tokens (${promptTokens} in the ${promptParam}, ${asked ?? 'at least 1'} in the ` +
       `completion). Please reduce the length of the ${promptParam} or completion.`,
-    { param: promptParam },
+    {
+      param: promptParam,
+      overflow: {
+        prompt_tokens: promptTokens,
+        output_tokens: asked,
+        context_tokens: contextLength,
+      },
+    },
   );
 }
 
@@ -159,7 +166,10 @@ export function refuseHopelessText(
     'context_length_exceeded',
     `This model's maximum context length is ${contextLength} tokens. However, the ${promptParam} ` +
       `took more than ${contextLength} tokens. Please reduce the length of the ${promptParam}.`,
-    { param: promptParam },
+    {
+      param: promptParam,
+      overflow: { prompt_tokens: tokens, output_tokens: null, context_tokens: contextLength },
+    },
   );
 }
 

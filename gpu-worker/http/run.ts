@@ -60,7 +60,7 @@ export async function* runRequest(
       case 'finished':
         return { ...event, usage, choice: index * choicesEach + event.choice };
       case 'end':
-        if (event.error) throw toApiError(event.error, promptParam);
+        if (event.error) throw toApiError(event.error, { model, promptParam, ...requests[index] });
         return null;
     }
   };
@@ -111,10 +111,25 @@ function watchTimes(services: Services, access: Access): (event: EngineEvent) =>
   };
 }
 
-function toApiError(error: EngineError, promptParam: RunOptions['promptParam']): ApiError {
+function toApiError(
+  error: EngineError,
+  run: Pick<RunOptions, 'model' | 'promptParam'> & Partial<EngineRequest>,
+): ApiError {
   switch (error.kind) {
-    case 'too-long':
-      return new ApiError('context_length_exceeded', error.message, { param: promptParam });
+    case 'too-long': {
+      const { contextLength, plan } = run.model.engine.description;
+      // The last output token is never stored.
+      const cacheTokens = plan.blocks * plan.blockTokens + 1;
+      const overflow = {
+        prompt_tokens: run.promptTokens?.length ?? 0,
+        output_tokens: run.outputTokensMax ?? null,
+        context_tokens: Math.min(contextLength, cacheTokens),
+      };
+      return new ApiError('context_length_exceeded', error.message, {
+        param: run.promptParam,
+        overflow,
+      });
+    }
     case 'busy':
       return new ApiError('engine_busy', error.message, {
         headers: { 'retry-after': String(Math.ceil(error.retryAfterSeconds ?? 1)) },

@@ -28,6 +28,8 @@ export interface Script {
   /** Runs before each step; a test holds the engine here, or throws to fail it. */
   beforeStep?(request: EngineRequest, step: number): Promise<void> | void;
   readonly cachedTokens?: number;
+  /** Of the request's own stops, the one that ends an answer which ends by itself. */
+  readonly stopMatch?: string | number;
   /** Pause per step. */
   readonly stepMs?: number;
 }
@@ -108,7 +110,8 @@ export function scriptedEngine(
         if (next === null || next.done) {
           open = open.filter((each) => each !== state);
           const reason = next === null ? 'length' : 'stop';
-          yield { kind: 'finished', id, choice, reason, stopMatch: null, usage };
+          const stopMatch = reason === 'stop' ? (engine.script.stopMatch ?? null) : null;
+          yield { kind: 'finished', id, choice, reason, stopMatch, usage };
           continue;
         }
         const { token, text } = next.value;

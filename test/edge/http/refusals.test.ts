@@ -13,6 +13,8 @@ afterAll(() => edge.close());
 const chat = { model: testModel, messages: [{ role: 'user', content: 'Hello.' }] };
 const text = { model: testModel, prompt: 'Hello' };
 const claude = { ...chat, max_tokens: 16 };
+/** OpenAI's tools have names of at most 64 characters. */
+const longName = 'n'.repeat(65);
 
 const errorOf = async (path: string, body: unknown, headers: Record<string, string> = {}) => {
   const response = await edge.post(path, body, { headers });
@@ -49,6 +51,35 @@ describe('a chat completion', () => {
       'max_completion_tokens',
     ],
     [{ ...chat, user_id: 'a b' }, 422, 'invalid_value', 'user_id'],
+    [
+      { ...chat, tools: [{ type: 'function', function: { name: longName } }] },
+      422,
+      'invalid_value',
+      'tools[0].function.name',
+    ],
+    [
+      { ...chat, tool_choice: { type: 'function', function: { name: longName } } },
+      422,
+      'invalid_value',
+      'tool_choice.function.name',
+    ],
+    [
+      {
+        ...chat,
+        messages: [
+          ...chat.messages,
+          {
+            role: 'assistant',
+            tool_calls: [
+              { id: 'c', type: 'function', function: { name: longName, arguments: '{}' } },
+            ],
+          },
+        ],
+      },
+      422,
+      'invalid_value',
+      'messages[1].tool_calls[0].function.name',
+    ],
     [{ ...chat, store: true }, 422, 'invalid_value', 'store'],
     [{ ...chat, stream_options: { include_usage: true } }, 422, 'invalid_value', 'stream_options'],
     [{ ...chat, messages: [] }, 422, 'invalid_value', 'messages'],

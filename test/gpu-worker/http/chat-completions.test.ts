@@ -38,6 +38,7 @@ test('an answer has the text, the reason it ended and what it used', async () =>
         message: { role: 'assistant', content: 'It is tea.' },
         logprobs: null,
         finish_reason: 'stop',
+        stop_reason: null,
       },
     ],
     usage: {
@@ -63,11 +64,24 @@ test('a stream begins with the role, goes on with deltas and ends with the reaso
     { index: 0, delta: { content: 'It' }, logprobs: null, finish_reason: null },
     { index: 0, delta: { content: ' is' }, logprobs: null, finish_reason: null },
     { index: 0, delta: { content: ' tea.' }, logprobs: null, finish_reason: null },
-    { index: 0, delta: {}, logprobs: null, finish_reason: 'stop' },
+    { index: 0, delta: {}, logprobs: null, finish_reason: 'stop', stop_reason: null },
   ]);
   expect(events.at(-1)).toBe('[DONE]');
   expect(events[0]).not.toHaveProperty('usage');
   expect(events[0]).toMatchObject({ object: 'chat.completion.chunk', model: 'tiny' });
+});
+
+test.each(['END', 7])('the stop that matched, %j, is said beside the reason', async (stopMatch) => {
+  await using worker = await httpWorker({ script: { ...answering('It'), stopMatch } });
+  const asked = { ...question, stop: ['x', 'END'], stop_token_ids: [7] };
+  const whole: unknown = await (await ask(worker, asked)).json();
+  const said = { finish_reason: 'stop', stop_reason: stopMatch };
+  expect(whole).toMatchObject({ choices: [said] });
+  const events = parseEvents(await (await ask(worker, { ...asked, stream: true })).text());
+  expect(choiceOf(events.at(-2))).toMatchObject(said);
+  expect(choiceOf(events[0])).not.toHaveProperty('stop_reason');
+  const cut: unknown = await (await ask(worker, { ...asked, max_tokens: 1 })).json();
+  expect(cut).toMatchObject({ choices: [{ finish_reason: 'length', stop_reason: null }] });
 });
 
 test('with include_usage one more event has no choices and the usage; the others have null', async () => {

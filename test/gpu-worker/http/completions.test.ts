@@ -25,7 +25,9 @@ test('a text prompt gets the begin token in front and is continued', async () =>
   const completion = await completed(worker, { prompt: 'Tea' });
   expect(completion).toMatchObject({
     object: 'text_completion',
-    choices: [{ index: 0, text: 'It is té.', logprobs: null, finish_reason: 'stop' }],
+    choices: [
+      { index: 0, text: 'It is té.', logprobs: null, finish_reason: 'stop', stop_reason: null },
+    ],
     usage: { completion_tokens: 3 },
   });
   const tokens = worker.engine.requests[0]?.promptTokens ?? [];

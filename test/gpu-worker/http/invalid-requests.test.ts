@@ -28,7 +28,7 @@ async function post(path: string, body: string, headers: Record<string, string> 
 async function refused(path: string, body: unknown) {
   const response = await post(path, JSON.stringify(body));
   const { error } = errorBodySchema.parse(await response.json());
-  return { status: response.status, param: error.param, code: error.code, message: error.message };
+  return { status: response.status, ...error };
 }
 
 const badChats: [object, string][] = [
@@ -196,6 +196,8 @@ test('a prompt that is too long is refused with the numbers', async () => {
   expect(error).toMatchObject({ code: 'context_length_exceeded', param: 'prompt' });
   expect(error.message).toContain('64 tokens');
   expect(error.message).toContain('65 tokens (2 in the prompt, 63 in the completion)');
+  const overflow = { prompt_tokens: 2, output_tokens: 63, context_tokens: 64 };
+  expect(error).toMatchObject({ overflow });
 });
 
 test('a text that is far too long is refused before all of it is tokenised', async () => {
@@ -207,6 +209,7 @@ test('a text that is far too long is refused before all of it is tokenised', asy
     const error = await refused(path, body);
     expect(error).toMatchObject({ status: 400, param, code: 'context_length_exceeded' });
     expect(error.message).toContain('more than 64 tokens');
+    expect(error).toMatchObject({ overflow: { output_tokens: null, context_tokens: 64 } });
   }
 });
 

@@ -157,6 +157,18 @@ test('an engine that is full answers 429 with Retry-After, streamed or not', asy
   }
 });
 
+test('an overflow that only the engine finds is told in numbers', async () => {
+  const refusal = { kind: 'too-long' as const, message: 'needs 9 blocks', retryAfterSeconds: null };
+  await using worker = await httpWorker({ script: { ...answering('x'), refuse: () => refusal } });
+  const response = await worker.app.request('/v1/completions', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'tiny', prompt: [1, 2, 3], max_tokens: 5 }),
+  });
+  const overflow = { prompt_tokens: 3, output_tokens: 5, context_tokens: 1024 };
+  expect(await response.json()).toMatchObject({ error: { overflow } });
+});
+
 test('what the engine finds too long or invalid is the request’s fault, with its words', async () => {
   for (const [kind, code] of [
     ['too-long', 'context_length_exceeded'],
