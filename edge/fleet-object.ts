@@ -6,15 +6,21 @@
  */
 import type { DurableObjectState } from '@cloudflare/workers-types';
 import { DurableObject } from 'cloudflare:workers';
+import { openDirectoryDb } from '../db/drivers/d1.ts';
+import { createDirectory } from './directory.ts';
+import { cacheDirectory } from './directory-cache.ts';
 import { readWorkerSettings } from './env.ts';
 import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot, LocalFleet } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import type { StaticWorkers } from './fleet/static-workers.ts';
 import type { Fleet, PlaceInput, StaticWorker } from './services.ts';
+import { createUnsoldLog } from './unsold-models.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 const snapshotKey = 'snapshot';
+/** Each worker announces itself every 5 s; the directory is read less often. */
+const directoryTtlMs = 30_000;
 
 export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
   readonly #fleet: LocalFleet;
@@ -24,6 +30,12 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     super(ctx, env);
     const clock = { nowMs: () => Date.now() };
     const { staticWorkers: configured, workerToken } = readWorkerSettings(env);
+    const log = (event: Readonly<Record<string, unknown>>): void => console.log(event);
+    const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
+      clock,
+      ttlMs: directoryTtlMs,
+    });
+    const logUnsold = createUnsoldLog({ directory, clock, log });
     // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
     const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
     const fleet = createFleet({
@@ -31,6 +43,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       configured,
       ...(snapshot && { snapshot }),
       save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
+      onAnnounced: (worker, served) => ctx.waitUntil(logUnsold(worker, served)),
     });
     this.#fleet = fleet;
     this.#static = createStaticWorkers({
@@ -39,7 +52,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       clock,
       fetch: (...call) => fetch(...call),
       announce: (said) => void fleet.announce(said),
-      log: (event) => console.log(event),
+      log,
     });
     if (fleet.staticWorkers().length > 0) void ctx.storage.setAlarm(Date.now());
   }

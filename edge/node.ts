@@ -37,6 +37,7 @@ import { createOpenTenants } from './open-tenants.ts';
 import { createHoldKeeper } from './reconcile/hold-keeper.ts';
 import type { Services } from './services.ts';
 import { createTenant } from './tenant.ts';
+import { createUnsoldLog } from './unsold-models.ts';
 
 /** Holds are looked at this often; an expired one waits at most so much longer. */
 const reconcileEveryMs = 30_000;
@@ -81,12 +82,19 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
     },
   });
   const { staticWorkers: configured } = settings;
-  const fleet = createFleet({ clock, configured, ...fleetMemory(join(folder, 'fleet.json')) });
+  const directory = cacheDirectory(createDirectory(directoryDb.db), { clock, ttlMs: Infinity });
+  const logUnsold = createUnsoldLog({ directory, clock, log });
+  const fleet = createFleet({
+    clock,
+    configured,
+    ...fleetMemory(join(folder, 'fleet.json')),
+    onAnnounced: (worker, served) => services.keepAlive(logUnsold(worker, served)),
+  });
   const underWay = new Set<Promise<unknown>>();
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
     fleet,
-    directory: cacheDirectory(createDirectory(directoryDb.db), { clock, ttlMs: Infinity }),
+    directory,
     settings: { ...settings, ...secrets },
     clock,
     random: { bytes: randomBytes },
@@ -317,7 +325,7 @@ function repeat(
 function logTo(level: NodeSettings['logLevel']): Services['log'] {
   const logger = pino({ level });
   return ({ event, ...fields }) => {
-    const failed = /failed|unreachable|refused/.test(String(event));
+    const failed = /failed|unreachable|refused|unsold/.test(String(event));
     logger[failed ? 'warn' : 'info'](fields, String(event));
   };
 }

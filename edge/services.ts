@@ -332,11 +332,28 @@ export interface WorkerStatus {
   readonly state: 'ready' | 'draining' | 'lost' | 'failing';
   readonly static: boolean;
   readonly models: readonly string[];
+  /** The same models with what the worker says of them. */
+  readonly served: readonly ServedModel[];
   readonly tokensInFlight: number;
   readonly requestsInFlight: number;
   readonly seenAtMs: number;
   /** null when it reports cached tokens; else why there is no discount. */
   readonly noDiscountReason: string | null;
+}
+
+/** What a worker says of a model; null: it does not say. */
+export interface ServedModel {
+  readonly id: string;
+  readonly contextLength: number | null;
+  readonly revision: string | null;
+  readonly tokenizer: string | null;
+}
+
+/** A model that nobody can use until the operator has run the command. */
+export interface UnsoldModel {
+  readonly model: string;
+  readonly lacks: 'directory entry' | 'price';
+  readonly command: string;
 }
 
 // ---- the directory -------------------------------------------------------------------------------

@@ -2,10 +2,19 @@
 import { z } from 'zod';
 import { contend } from '../directory.ts';
 import { ApiError } from '../errors.ts';
-import type { PriceRecord } from '../services.ts';
+import type { PriceRecord, Services } from '../services.ts';
+import { unsoldModels } from '../unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
-import { modelSchema, priceSchema, wireModel, wirePrice } from './wire.ts';
+import {
+  currentPriceSchema,
+  modelSchema,
+  priceSchema,
+  unsoldSchema,
+  wireCurrentPrice,
+  wireModel,
+  wirePrice,
+} from './wire.ts';
 
 const modelId = z.string().min(1).max(256);
 const word = z.string().min(1).max(128);
@@ -13,15 +22,36 @@ const word = z.string().min(1).max(128);
 const priceMax = 1_000_000_000_000;
 const amount = z.int().min(0).max(priceMax).describe('nano-USD per 1,000,000 tokens');
 
+const listedSchema = modelSchema.extend({
+  price: currentPriceSchema.nullable().describe('in force now; without one nobody can use it'),
+  workers: z.int().describe('those that are ready and serve it'),
+});
+
+async function listModels(services: Services) {
+  const { directory, clock, fleet } = services;
+  const [models, workers] = await Promise.all([directory.models(), fleet.status()]);
+  const ready = workers.filter(({ state }) => state === 'ready');
+  const listed = models.map(async (model): Promise<z.infer<typeof listedSchema>> => {
+    const price = await directory.priceAt(model.id, clock.nowMs());
+    return {
+      ...wireModel(model),
+      price: price && wireCurrentPrice(price),
+      workers: ready.filter((worker) => worker.models.includes(model.id)).length,
+    };
+  });
+  const served = workers.flatMap((worker) => worker.served);
+  return { models: await Promise.all(listed), unsold: await unsoldModels(served, services) };
+}
+
 export const catalogueEndpoints: readonly Endpoint[] = [
   jsonEndpoint(
     {
       method: 'get',
       path: '/models',
-      summary: 'All models',
-      answer: z.object({ models: z.array(modelSchema) }),
+      summary: 'All models, and those that workers serve and nobody can use',
+      answer: z.object({ models: z.array(listedSchema), unsold: z.array(unsoldSchema) }),
     },
-    async ({ services }) => ({ models: (await services.directory.models()).map(wireModel) }),
+    async ({ services }) => listModels(services),
   ),
   jsonEndpoint(
     {

@@ -5,8 +5,10 @@ import type {
   KeyRecord,
   LedgerEntry,
   ModelRecord,
+  Price,
   PriceRecord,
   TenantRecord,
+  UnsoldModel,
   UsageRow,
   WorkerStatus,
 } from '../services.ts';
@@ -64,6 +66,14 @@ export const priceSchema = z.object({
   window: z.object({ start_minute: z.int(), end_minute: z.int() }).nullable(),
 });
 
+/** Of one model, now: nano-USD per 1,000,000 tokens. */
+export const currentPriceSchema = z.object({
+  id: z.string(),
+  input_cached: nanoUsd,
+  input: nanoUsd,
+  output: nanoUsd,
+});
+
 export const modelSchema = z.object({
   id: z.string(),
   context_length: z.int(),
@@ -73,6 +83,14 @@ export const modelSchema = z.object({
   created_at_ms: unixMs,
 });
 
+export const unsoldSchema = z
+  .object({
+    model: z.string(),
+    lacks: z.enum(['directory entry', 'price']),
+    command: z.string().describe('adds what it lacks; words in capitals are yours to replace'),
+  })
+  .describe('a model that nobody can use yet');
+
 export const workerSchema = z.object({
   id: z.string(),
   url: z.string(),
@@ -80,6 +98,7 @@ export const workerSchema = z.object({
   state: z.enum(['ready', 'draining', 'lost', 'failing']),
   static: z.boolean().describe('from the configuration, probed by the edge'),
   models: z.array(z.string()),
+  unsold: z.array(unsoldSchema),
   tokens_in_flight: z.int(),
   requests_in_flight: z.int(),
   seen_at_ms: unixMs,
@@ -167,6 +186,11 @@ export function wirePrice(record: PriceRecord): z.infer<typeof priceSchema> {
   };
 }
 
+export function wireCurrentPrice(price: Price): z.infer<typeof currentPriceSchema> {
+  const { id, inputCached, inputUncached, output } = price;
+  return { id, input_cached: inputCached, input: inputUncached, output };
+}
+
 export function wireModel(record: ModelRecord): z.infer<typeof modelSchema> {
   return {
     id: record.id,
@@ -178,7 +202,10 @@ export function wireModel(record: ModelRecord): z.infer<typeof modelSchema> {
   };
 }
 
-export function wireWorker(status: WorkerStatus): z.infer<typeof workerSchema> {
+export function wireWorker(
+  status: WorkerStatus,
+  unsold: readonly UnsoldModel[],
+): z.infer<typeof workerSchema> {
   return {
     id: status.id,
     url: status.url,
@@ -186,6 +213,7 @@ export function wireWorker(status: WorkerStatus): z.infer<typeof workerSchema> {
     state: status.state,
     static: status.static,
     models: [...status.models],
+    unsold: unsold.filter(({ model }) => status.models.includes(model)),
     tokens_in_flight: status.tokensInFlight,
     requests_in_flight: status.requestsInFlight,
     seen_at_ms: status.seenAtMs,

@@ -1,6 +1,7 @@
 /** The fleet as the operator sees it. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
+import { unsoldModels } from '../unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import { wireWorker, workerSchema } from './wire.ts';
@@ -13,10 +14,18 @@ export const workerEndpoints: readonly Endpoint[] = [
     {
       method: 'get',
       path: '/workers',
-      summary: 'All workers, their state and what is in flight on each',
+      summary:
+        'All workers: their state, what is in flight and which of their models nobody can use',
       answer: z.object({ workers: z.array(workerSchema) }),
     },
-    async ({ services }) => ({ workers: (await services.fleet.status()).map(wireWorker) }),
+    async ({ services }) => {
+      const workers = await services.fleet.status();
+      const unsold = await unsoldModels(
+        workers.flatMap(({ served }) => served),
+        services,
+      );
+      return { workers: workers.map((worker) => wireWorker(worker, unsold)) };
+    },
   ),
   jsonEndpoint(
     {

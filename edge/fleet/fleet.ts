@@ -4,9 +4,24 @@
  */
 import { heartbeatSchema } from '../../gpu-worker/protocol.ts';
 import type { Heartbeat } from '../../gpu-worker/protocol.ts';
-import type { Fleet, PlaceInput, PlaceResult, StaticWorker, WorkerStatus } from '../services.ts';
+import type {
+  Fleet,
+  PlaceInput,
+  PlaceResult,
+  ServedModel,
+  StaticWorker,
+  WorkerStatus,
+} from '../services.ts';
 import { chooseWorker } from './placement.ts';
-import { backoffMs, heartbeatMs, learnRate, newEntry, stateAt, statusAt } from './worker-entry.ts';
+import {
+  backoffMs,
+  heartbeatMs,
+  learnRate,
+  newEntry,
+  servedBy,
+  stateAt,
+  statusAt,
+} from './worker-entry.ts';
 import type { Announcement, WorkerEntry } from './worker-entry.ts';
 
 /** Ids that a fleet remembers, live or lost; the lost ones are forgotten first. */
@@ -34,6 +49,8 @@ export interface FleetOptions {
   readonly configured?: readonly StaticWorker[];
   /** Called when the snapshot changes, which heartbeats alone do not do. */
   readonly save?: (snapshot: FleetSnapshot) => void;
+  /** Called whenever a worker has said what it serves. */
+  readonly onAnnounced?: (worker: string, served: readonly ServedModel[]) => void;
 }
 
 /** `Fleet` and the door for workers that do not announce themselves. */
@@ -74,8 +91,10 @@ export function createFleet(options: FleetOptions): LocalFleet {
     if (known === undefined) {
       forgetLost(workers, nowMs);
       if (workers.size >= workersMax) return { accepted: false, reason: 'the fleet is full' };
-      workers.set(said.id, newEntry(said, drained.has(said.id), nowMs));
+      const entry = newEntry(said, drained.has(said.id), nowMs);
+      workers.set(said.id, entry);
       save();
+      options.onAnnounced?.(said.id, servedBy(entry));
       return { accepted: true, reason: null };
     }
     if (said.epoch > known.said.epoch) known.flights.clear();
@@ -84,6 +103,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
     known.seenAtMs = nowMs;
     known.flights.forgetOld(nowMs);
     if (changed) save();
+    options.onAnnounced?.(said.id, servedBy(known));
     return { accepted: true, reason: null };
   };
 
@@ -239,6 +259,12 @@ function announcementOf(heartbeat: Heartbeat): Announcement {
     epoch,
     state: state === 'ready' || state === 'draining' ? state : 'failing',
     models: models.map((model) => model.id),
+    served: models.map((model) => ({
+      id: model.id,
+      contextLength: model.context_length,
+      revision: model.revision,
+      tokenizer: model.tokenizer,
+    })),
     static: false,
     hasJournal: true,
     noDiscountReason: null,

@@ -4,6 +4,7 @@
  * prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
 import { foreignUsageSchema, modelListSchema } from '../../gpu-worker/protocol.ts';
+import type { ServedModel } from '../services.ts';
 
 /** Each of two questions: one that hangs holds up the announcements of the others for so long. */
 const healthMsMax = 2_500;
@@ -20,7 +21,7 @@ export interface ProbeTarget {
 }
 
 export type Health =
-  | { readonly kind: 'ready'; readonly models: readonly string[] }
+  | { readonly kind: 'ready'; readonly served: readonly ServedModel[] }
   | { readonly kind: 'failing'; readonly reason: string };
 
 export type CacheReport =
@@ -38,7 +39,13 @@ export async function probeHealth(target: ProbeTarget): Promise<Health> {
     if (!listed.ok) return { kind: 'failing', reason: `/v1/models answers ${listed.status}` };
     const list = modelListSchema.safeParse(listed.json);
     if (!list.success) return { kind: 'failing', reason: '/v1/models is no list of models' };
-    return { kind: 'ready', models: list.data.data.map((model) => model.id) };
+    const served = list.data.data.map(({ id, max_model_len: contextLength = null }) => ({
+      id,
+      contextLength,
+      revision: null,
+      tokenizer: null,
+    }));
+    return { kind: 'ready', served };
   } catch (cause) {
     return { kind: 'failing', reason: reasonOf(cause) };
   }

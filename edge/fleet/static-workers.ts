@@ -68,16 +68,17 @@ export function createStaticWorkers(options: {
     const before = known?.url === url ? known : undefined;
     const base = { id, url, static: true, hasJournal: false, state: 'failing' as const };
     if (health.kind === 'failing') {
-      const { epoch = nowMs, models = [] } = before ?? {};
-      say({ ...base, epoch, models, noDiscountReason: health.reason });
+      const { epoch = nowMs, models = [], served = [] } = before ?? {};
+      say({ ...base, epoch, models, served, noDiscountReason: health.reason });
       return;
     }
-    const same = before !== undefined && sameNames(before.models, health.models);
+    const models = health.served.map((model) => model.id);
+    const same = before !== undefined && sameNames(before.models, models);
     const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
     // It is new, or it comes back: whatever it had cached before is not to be relied upon.
     const said: Announcement = isKnown
       ? before
-      : { ...base, epoch: nowMs, models: health.models, noDiscountReason: beingAsked };
+      : { ...base, epoch: nowMs, models, served: health.served, noDiscountReason: beingAsked };
     say(said);
     const due = nowMs >= (askAgainAtMs.get(id) ?? Infinity);
     if (said.state === 'failing' || due) void learn(worker, said);

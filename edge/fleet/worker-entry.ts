@@ -1,5 +1,5 @@
 /** What the fleet knows of one worker, and what follows from it at a given moment. */
-import type { WorkerStatus } from '../services.ts';
+import type { ServedModel, WorkerStatus } from '../services.ts';
 import { Flights } from './flights.ts';
 import type { SpeedSample } from './flights.ts';
 
@@ -23,6 +23,8 @@ export interface Announcement {
   readonly epoch: number;
   readonly state: 'ready' | 'draining' | 'failing';
   readonly models: readonly string[];
+  /** What it says of them, if anything. */
+  readonly served?: readonly ServedModel[];
   readonly static: boolean;
   /** Whether it keeps the final usage of a request for those who ask later. */
   readonly hasJournal: boolean;
@@ -66,11 +68,17 @@ export function statusAt(entry: WorkerEntry, nowMs: number): WorkerStatus {
     state: stateAt(entry, nowMs),
     static: said.static,
     models: [...said.models],
+    served: servedBy(entry),
     tokensInFlight: flights.tokens,
     requestsInFlight: flights.requests,
     seenAtMs: entry.seenAtMs,
     noDiscountReason: said.noDiscountReason,
   };
+}
+
+export function servedBy({ said }: WorkerEntry): ServedModel[] {
+  const unknown = { contextLength: null, revision: null, tokenizer: null };
+  return said.models.map((id) => said.served?.find((each) => each.id === id) ?? { id, ...unknown });
 }
 
 /**

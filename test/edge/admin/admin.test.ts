@@ -5,6 +5,7 @@ import { createApp } from '../../../edge/app.ts';
 import { mounts } from '../../../edge/edge.ts';
 import { startHarness, testModel } from '../../support/edge-harness.ts';
 import type { Harness } from '../../support/edge-harness.ts';
+import { heartbeatOf } from '../../support/home-fleet.ts';
 import { openTestTenant } from '../tenant-opened.ts';
 
 let harness: Harness;
@@ -137,6 +138,46 @@ test('a tenant whose database cannot be read does not hide the others', async ()
   expect(harness.logged).toContainEqual(
     expect.objectContaining({ event: 'tenant-read-failed', tenant: 'acme' }),
   );
+});
+
+test('a model that a worker serves and nobody can use is shown with the command that mends it', async () => {
+  const said = heartbeatOf({ id: 'w9' });
+  const [model] = said.models;
+  await harness.fleet.heartbeat({ ...said, models: [{ ...model, id: 'new one' }] });
+  const unlisted = {
+    model: 'new one',
+    lacks: 'directory entry',
+    command: `npm run --silent admin -- models put 'new one' ${model?.context_length} ${model?.revision} ${model?.tokenizer}`,
+  };
+  const { json: before } = await call('GET', '/workers');
+  const unsoldBy = (id: string, { workers }: { workers: { id: string; unsold: unknown[] }[] }) =>
+    workers.find((worker) => worker.id === id)?.unsold;
+  expect(unsoldBy('w9', before)).toEqual([unlisted]);
+  expect(unsoldBy('worker-0', before)).toEqual([]);
+  expect((await call('GET', '/models')).json.unsold).toEqual([unlisted]);
+
+  await call('POST', '/models', {
+    id: 'new one',
+    context_length: 1024,
+    revision: 'r',
+    tokenizer: 't',
+  });
+  const unpriced = {
+    model: 'new one',
+    lacks: 'price',
+    command: "npm run --silent admin -- prices add 'new one' CACHED_USD INPUT_USD OUTPUT_USD",
+  };
+  expect(unsoldBy('w9', (await call('GET', '/workers')).json)).toEqual([unpriced]);
+  const { json: models } = await call('GET', '/models');
+  expect(models.unsold).toEqual([unpriced]);
+  expect(models.models).toMatchObject([
+    { id: 'new one', price: null, workers: 1 },
+    { id: testModel, price: { id: 'price-1', input: 280_000_000 }, workers: 1 },
+  ]);
+
+  await call('POST', '/prices', { model: 'new one', input_cached: 1, input: 1, output: 1 });
+  expect(unsoldBy('w9', (await call('GET', '/workers')).json)).toEqual([]);
+  expect((await call('GET', '/models')).json.unsold).toEqual([]);
 });
 
 test('a correction names its entry, and one that the books do not allow is refused with why', async () => {
