@@ -121,13 +121,20 @@ const calledNameSchema = z.string().min(1).max(toolNameCharactersMax);
 export const toolCallSchema = z.strictObject({
   id: z.string().min(1).max(256),
   type: z.literal('function'),
-  function: z.strictObject({ name: calledNameSchema, arguments: z.string() }),
+  function: z
+    .strictObject({
+      name: calledNameSchema,
+      arguments: z.string(),
+      /** OpenAI's client adds it to the answers that it parses; the model is shown the text. */
+      parsed_arguments: z.unknown().optional(),
+    })
+    .transform(({ parsed_arguments: _parsed, ...called }) => called),
 });
 
 /** Of a participant. The chat formats have no names, so the model is not shown it. */
 const nameSchema = z.string().max(256).nullish();
 
-const assistantMessageSchema = z.strictObject({
+const assistantFieldsSchema = z.strictObject({
   role: z.literal('assistant'),
   name: nameSchema,
   content: contentSchema.nullish(),
@@ -141,7 +148,12 @@ const assistantMessageSchema = z.strictObject({
   audio: z.null(textOnly).optional(),
   function_call: z.null('it was replaced by tool_calls').optional(),
   annotations: z.array(z.unknown()).max(0, 'the model does not annotate').nullish(),
+  /** OpenAI's client adds it to the answers that it parses; the model is shown the text. */
+  parsed: z.unknown().optional(),
 });
+const assistantMessageSchema = assistantFieldsSchema.transform(
+  ({ parsed: _parsed, ...message }) => message,
+);
 
 export const messageSchema = z.discriminatedUnion('role', [
   z.strictObject({ role: z.literal('system'), name: nameSchema, content: contentSchema }),

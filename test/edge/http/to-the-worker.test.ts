@@ -168,6 +168,24 @@ test('what OpenAI and DeepSeek document and what needs nothing done is accepted'
   expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
 });
 
+test('a history may hold what OpenAI’s client parsed, and the model is shown the texts alone', async () => {
+  edge = await startHarness();
+  const called = { name: 'look', arguments: '{"city":"Bergen"}' };
+  const call = { id: 'call-1', type: 'function', function: called };
+  const parsedCall = { ...call, function: { ...called, parsed_arguments: { city: 'Bergen' } } };
+  const result = { role: 'tool', tool_call_id: 'call-1', content: 'Rain.' };
+  const history = (calls: object[], parsed: object) => [
+    { role: 'user', content: 'Weather?' },
+    { role: 'assistant', content: null, tool_calls: calls, ...parsed },
+    result,
+    { role: 'assistant', content: '{"rain":true}', ...parsed },
+    { role: 'user', content: 'Sure?' },
+  ];
+  const messages = history([parsedCall], { parsed: { rain: true } });
+  const { body } = await sent('/v1/chat/completions', { model: testModel, messages });
+  expect(body.messages).toEqual(history([call], {}));
+});
+
 test.each(['auto', 'flex', 'priority'])(
   'a client that asks for the tier %s is told which one served it',
   async (tier) => {
