@@ -102,8 +102,8 @@ const settings = {
   waiting: {
     env: 'SIFT_WAITING',
     flag: 'waiting',
-    help: 'sequences that may wait before callers get 429 (default 256)',
-    schema: count.default(256),
+    help: 'sequences that may wait before callers get 429 (default 1024)',
+    schema: count.default(1024),
   },
   data: {
     env: 'SIFT_DATA',

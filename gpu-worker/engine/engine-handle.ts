@@ -6,8 +6,10 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { FromEngine, LoadingProgress, ToEngine } from './engine-messages.ts';
+import { nothingComputed } from './request.ts';
 import type {
   Engine,
+  EngineCall,
   EngineDescription,
   EngineEvent,
   EngineLoad,
@@ -15,12 +17,6 @@ import type {
   EngineUsage,
 } from './request.ts';
 
-const nothingDone: EngineUsage = {
-  promptTokens: 0,
-  cachedTokens: 0,
-  outputTokens: 0,
-  reasoningTokens: 0,
-};
 /** What a thread gets beyond the grace to finish its last step and close its backend. */
 const closeMarginMs = 10_000;
 
@@ -61,17 +57,25 @@ export async function startEngine(options: StartOptions): Promise<Engine> {
   });
 }
 
-/** Events of one request that its reader has not taken yet: at most its own output. */
+/** Events of one call that its reader has not taken yet: at most the output of its requests. */
 interface Stream {
   readonly events: EngineEvent[];
-  /** As of the last event that came: what was delivered of a request whose engine fails. */
-  usage: EngineUsage;
+  /** Requests that have not ended, by the names that the thread knows them by. */
+  readonly open: Map<string, OpenRequest>;
+  readonly onUsage: (id: string, usage: EngineUsage) => void;
   wake: () => void;
+}
+
+interface OpenRequest {
+  readonly request: EngineRequest;
+  /** As of the last event that came: what was computed of a request whose engine fails. */
+  usage: EngineUsage;
 }
 
 class EngineHandle implements Engine {
   readonly description: EngineDescription;
   readonly #thread: Worker;
+  /** By the names of the requests that have not ended. */
   readonly #streams = new Map<string, Stream>();
   #load: EngineLoad;
   #failure: string | null = null;
@@ -84,33 +88,26 @@ class EngineHandle implements Engine {
     this.#load = load;
   }
 
-  async *submit(request: EngineRequest, signal: AbortSignal): AsyncGenerator<EngineEvent> {
+  async *submit(requests: readonly EngineRequest[], call: EngineCall): AsyncGenerator<EngineEvent> {
     const refusal = this.#refusal();
     if (refusal !== null) {
-      yield endWith(request, refusal, nothingDone);
+      for (const each of requests) yield endWith(each, refusal, nothingComputed);
       return;
     }
-    // The thread knows the request by a name of our own: the last events of a stream that was left
-    // can't be taken for those of a new one with the same id.
-    const id = String(this.#nextStream++);
-    const stream: Stream = { events: [], usage: nothingDone, wake: () => {} };
-    this.#streams.set(id, stream);
-    const abort = (): void => this.#send({ kind: 'abort', id });
-    this.#send({ kind: 'submit', request: { ...request, id } });
+    const { signal } = call;
+    const stream = this.#open(requests, call);
+    const abort = (): void => this.#send({ kind: 'abort', ids: [...stream.open.keys()] });
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
-    let isEnded = false;
     try {
-      while (!isEnded) {
-        for (const event of stream.events.splice(0)) {
-          isEnded = event.kind === 'end';
-          yield { ...event, id: request.id };
-        }
-        if (isEnded) return;
+      for (;;) {
+        for (const event of stream.events.splice(0)) yield event;
+        // More may have come while the reader was at the last ones.
+        if (stream.events.length > 0) continue;
+        if (stream.open.size === 0) return;
         if (this.#failure !== null) {
-          isEnded = true;
-          yield endWith(request, { kind: 'internal', message: this.#failure }, stream.usage);
-          return;
+          this.#endAll(stream, this.#failure);
+          continue;
         }
         await new Promise<void>((resolve) => {
           stream.wake = resolve;
@@ -118,10 +115,34 @@ class EngineHandle implements Engine {
       }
     } finally {
       signal.removeEventListener('abort', abort);
-      this.#streams.delete(id);
       // The reader left the loop: nobody wants the rest.
-      if (!isEnded) abort();
+      if (stream.open.size > 0) abort();
+      for (const name of stream.open.keys()) this.#streams.delete(name);
     }
+  }
+
+  /**
+   * Hands the requests to the thread under names of our own: the last events of a stream that was
+   * left can't be taken for those of a new one with the same ids.
+   */
+  #open(requests: readonly EngineRequest[], { onUsage = () => {} }: EngineCall): Stream {
+    const stream: Stream = { events: [], open: new Map(), onUsage, wake: () => {} };
+    const named = requests.map((request) => {
+      const name = String(this.#nextStream++);
+      stream.open.set(name, { request, usage: nothingComputed });
+      this.#streams.set(name, stream);
+      return { ...request, id: name };
+    });
+    this.#send({ kind: 'submit', requests: named });
+    return stream;
+  }
+
+  #endAll(stream: Stream, message: string): void {
+    for (const [name, { request, usage }] of stream.open) {
+      stream.events.push(endWith(request, { kind: 'internal', message }, usage));
+      this.#streams.delete(name);
+    }
+    stream.open.clear();
   }
 
   load(): EngineLoad {
@@ -146,17 +167,23 @@ class EngineHandle implements Engine {
     this.#load = load;
     for (const event of events) {
       const stream = this.#streams.get(event.id);
+      const found = stream?.open.get(event.id);
       // A stream whose reader left is gone before its last events arrive.
-      if (stream === undefined) continue;
-      stream.events.push(event);
-      stream.usage = event.usage;
+      if (stream === undefined || found === undefined) continue;
+      stream.events.push({ ...event, id: found.request.id });
+      found.usage = event.usage;
+      stream.onUsage(found.request.id, event.usage);
+      if (event.kind === 'end') {
+        stream.open.delete(event.id);
+        this.#streams.delete(event.id);
+      }
       stream.wake();
     }
   }
 
   fail(message: string): void {
     this.#failure ??= message;
-    for (const stream of this.#streams.values()) stream.wake();
+    for (const stream of new Set(this.#streams.values())) stream.wake();
   }
 
   async #close(graceMs: number): Promise<void> {

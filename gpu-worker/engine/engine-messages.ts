@@ -9,8 +9,8 @@ export interface LoadingProgress {
 }
 
 export type ToEngine =
-  | { readonly kind: 'submit'; readonly request: EngineRequest }
-  | { readonly kind: 'abort'; readonly id: string }
+  | { readonly kind: 'submit'; readonly requests: readonly EngineRequest[] }
+  | { readonly kind: 'abort'; readonly ids: readonly string[] }
   | { readonly kind: 'close'; readonly graceMs: number };
 
 export type FromEngine =

@@ -67,8 +67,9 @@ async function serve(
     else await nextTurn();
     const events: EngineEvent[] = [];
     for (const message of inbox.take()) {
-      if (message.kind === 'submit') events.push(...engine.submit(message.request));
-      else if (message.kind === 'abort') events.push(...engine.abort(message.id));
+      if (message.kind === 'submit') events.push(...engine.submit(...message.requests));
+      else if (message.kind === 'abort')
+        events.push(...message.ids.flatMap((id) => engine.abort(id)));
       else deadlineMs = performance.now() + message.graceMs;
     }
     if (!engine.isIdle) events.push(...engine.step());

@@ -21,6 +21,7 @@ import { Generation } from './generation.ts';
 import type { Choice } from './generation.ts';
 import type { TokenText } from './output.ts';
 import { uniform } from './random.ts';
+import { nothingComputed } from './request.ts';
 import type {
   EngineCounters,
   EngineError,
@@ -103,13 +104,21 @@ export class EngineLoop {
     return this.#generations.size === 0;
   }
 
-  /** Queues the request, or refuses it with an `end` event. */
-  submit(request: EngineRequest): EngineEvent[] {
-    const error = this.#refusal(request);
+  /**
+   * Queues the requests, or refuses all of them with an `end` event each: prompts that were sent
+   * together have their places before any of them runs.
+   */
+  submit(...requests: readonly EngineRequest[]): EngineEvent[] {
+    const error = this.#refusal(requests);
     if (error !== null) {
-      this.#counters.requestsRefused++;
-      return [refusal(request, error)];
+      this.#counters.requestsRefused += requests.length;
+      return requests.map((request) => refusal(request, error));
     }
+    for (const request of requests) this.#queue(request);
+    return [];
+  }
+
+  #queue(request: EngineRequest): void {
     const { tokenText, endTokens, drawSeed } = this.#services;
     const constraints = this.#constraints;
     const seed = request.sampling.seed ?? drawSeed();
@@ -121,7 +130,6 @@ export class EngineLoop {
     for (const { sequence } of generation.choices) {
       this.#scheduler.add(sequence, sequence.choice === 0 ? 'waiting' : 'held');
     }
-    return [];
   }
 
   /** Ends the request's choices as `aborted` and frees their blocks; an unknown id is no error. */
@@ -151,7 +159,7 @@ export class EngineLoop {
     const batch = this.#batches.build(chosen);
     model.forward(batch);
     const spans = rowSpans(chosen);
-    this.#scheduler.advance(chosen);
+    this.#advance(chosen);
     this.#scorePrompts(spans);
     this.#announcePrompts(spans);
     this.#sample(spans);
@@ -180,6 +188,19 @@ export class EngineLoop {
 
   // ---- the parts of a step -----------------------------------------------------------------
 
+  #advance(chosen: readonly Sequence[]): void {
+    const prompts = chosen.filter(({ choice }) => choice === 0);
+    const counted = (): { reached: number; cached: number } => ({
+      reached: sumOf(prompts, ({ promptReached }) => promptReached),
+      cached: sumOf(prompts, ({ cachedTokens }) => cachedTokens ?? 0),
+    });
+    const before = counted();
+    this.#scheduler.advance(chosen);
+    const after = counted();
+    this.#counters.promptTokens += after.reached - before.reached;
+    this.#counters.cachedTokens += after.cached - before.cached;
+  }
+
   /** Prompt logprobs: the scheduler gave the step at most `logitRowsMax` such rows. */
   #scorePrompts(spans: readonly RowSpan[]): void {
     for (const span of spans) {
@@ -200,10 +221,12 @@ export class EngineLoop {
     for (const { sequence } of spans) {
       if (sequence.state === 'ended' || sequence.choice !== 0) continue;
       const generation = this.#generationOf(sequence);
-      if (generation.promptDone || sequence.pending > 0) continue;
+      if (generation.promptDone) continue;
+      if (sequence.pending > 0) {
+        this.#events.push(generation.prefillEvent());
+        continue;
+      }
       const [, ...others] = generation.choices;
-      this.#counters.promptTokens += sequence.promptLength;
-      this.#counters.cachedTokens += sequence.cachedTokens ?? 0;
       this.#events.push(generation.promptEvent());
       if (generation.request.outputTokensMax > 0) {
         for (const other of others) this.#scheduler.unhold(other.sequence);
@@ -316,20 +339,23 @@ export class EngineLoop {
     this.#events.push(generation.endEvent(error));
   }
 
-  #refusal(request: EngineRequest): EngineError | null {
+  #refusal(requests: readonly EngineRequest[]): EngineError | null {
     const { vocabSize, contextLength, blocks } = this.#services.model;
-    const error = checkRequest(request, { vocabSize, contextLength, blocks });
-    if (error !== null) return error;
+    for (const request of requests) {
+      const error = checkRequest(request, { vocabSize, contextLength, blocks });
+      if (error !== null) return error;
+      if (this.#generations.has(request.id)) {
+        const message = `a request with id ${request.id} is in flight already`;
+        return { kind: 'invalid', message, retryAfterSeconds: null };
+      }
+    }
     const { waitingMax } = this.#limits;
-    if (request.choices > waitingMax) {
-      const message = `${request.choices} choices are more than may wait at once (${waitingMax})`;
+    const choices = sumOf(requests, (request) => request.choices);
+    if (choices > waitingMax) {
+      const message = `${choices} choices are more than may wait at once (${waitingMax})`;
       return { kind: 'invalid', message, retryAfterSeconds: null };
     }
-    if (this.#generations.has(request.id)) {
-      const message = `a request with id ${request.id} is in flight already`;
-      return { kind: 'invalid', message, retryAfterSeconds: null };
-    }
-    if (this.#scheduler.waitingCount + request.choices > waitingMax) {
+    if (this.#scheduler.waitingCount + choices > waitingMax) {
       const message = `the queue is full: ${this.#scheduler.waitingCount} of ${waitingMax} places`;
       return { kind: 'busy', message, retryAfterSeconds: this.#retryAfterSeconds() };
     }
@@ -400,16 +426,14 @@ function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): [T[], T
   return [all.filter((each) => isFirst(each)), all.filter((each) => !isFirst(each))];
 }
 
+function sumOf<T>(all: readonly T[], countOf: (each: T) => number): number {
+  return all.reduce((sum, each) => sum + countOf(each), 0);
+}
+
 function rowOf(logits: Float32Array, row: number, vocabSize: number): Float32Array {
   return logits.subarray(row * vocabSize, (row + 1) * vocabSize);
 }
 
-function refusal(request: EngineRequest, error: EngineError): EngineEvent {
-  const usage = {
-    promptTokens: request.promptTokens.length,
-    cachedTokens: 0,
-    outputTokens: 0,
-    reasoningTokens: 0,
-  };
-  return { kind: 'end', id: request.id, usage, error };
+function refusal({ id }: EngineRequest, error: EngineError): EngineEvent {
+  return { kind: 'end', id, usage: nothingComputed, error };
 }

@@ -81,7 +81,7 @@ export class Generation {
 
   usage(): EngineUsage {
     return {
-      promptTokens: this.request.promptTokens.length,
+      promptTokens: this.choices[0].sequence.promptReached,
       cachedTokens: this.choices[0].sequence.cachedTokens ?? 0,
       outputTokens: this.#outputTokens,
       reasoningTokens: this.#reasoningTokens,
@@ -97,6 +97,10 @@ export class Generation {
     const scored = this.#tokenLogprob(logits, token, request.promptLogprobs);
     if (scored !== null) scores.push(scored);
     return scored !== null;
+  }
+
+  prefillEvent(): EngineEvent {
+    return { kind: 'prefill', id: this.request.id, usage: this.usage() };
   }
 
   promptEvent(): EngineEvent {

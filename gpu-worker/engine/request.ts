@@ -55,8 +55,9 @@ export interface TokenLogprob {
   readonly top: readonly { token: number; bytes: readonly number[]; logprob: number }[];
 }
 
-/** Running token counts of a request, all choices together. */
+/** Token counts of a request as it is computed, all choices together: 0 while it is queued. */
 export interface EngineUsage {
+  /** Prompt tokens that prefill has reached, `cachedTokens` included; once each, however often computed. */
   readonly promptTokens: number;
   /** Prompt tokens whose caches were reused, a multiple of 64. */
   readonly cachedTokens: number;
@@ -65,10 +66,23 @@ export interface EngineUsage {
   readonly reasoningTokens: number;
 }
 
+export const nothingComputed: EngineUsage = {
+  promptTokens: 0,
+  cachedTokens: 0,
+  outputTokens: 0,
+  reasoningTokens: 0,
+};
+
 /** `stop` also covers the model's end token; `stopString` tells which string or token it was. */
 export type FinishReason = 'stop' | 'length' | 'aborted';
 
 export type EngineEvent =
+  | {
+      /** A step has computed more of the prompt, but not all of it. */
+      readonly kind: 'prefill';
+      readonly id: string;
+      readonly usage: EngineUsage;
+    }
   | {
       /** The prompt is computed. `logprobs` has one entry per prompt token, null for the first. */
       readonly kind: 'prompt';
@@ -169,13 +183,20 @@ export interface MemoryPlan {
   readonly waitingMax: number;
 }
 
+export interface EngineCall {
+  readonly signal: AbortSignal;
+  /** Told of each new count at once, also while nobody takes the events. */
+  readonly onUsage?: (id: string, usage: EngineUsage) => void;
+}
+
 /**
- * The engine as the HTTP side sees it. `submit` yields events until `end`; aborting the signal (or
+ * The engine as the HTTP side sees it. `submit` takes all of the requests or refuses all of them, and
+ * yields their events, in order of arrival, until each has had its `end`; aborting the signal (or
  * leaving the loop) stops generation within one step, and the events then end with `aborted`.
  */
 export interface Engine {
   readonly description: EngineDescription;
-  submit(request: EngineRequest, signal: AbortSignal): AsyncIterable<EngineEvent>;
+  submit(requests: readonly EngineRequest[], call: EngineCall): AsyncIterable<EngineEvent>;
   /** The newest load figures that the engine thread reported; at most one step old. */
   load(): EngineLoad;
   /** Set once the engine has failed; it takes no requests then. */

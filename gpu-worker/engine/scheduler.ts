@@ -141,7 +141,7 @@ export class Scheduler {
   /** To be called when the step's cache entries are written. */
   advance(chosen: readonly Sequence[]): void {
     for (const sequence of chosen) {
-      sequence.computed += sequence.scheduled;
+      sequence.advance();
       this.#blocks.commit(sequence.table, sequence.tokens, sequence.computed);
     }
   }
@@ -232,7 +232,6 @@ export class Scheduler {
     this.#waitingTokens -= sequence.tokensAhead;
     sequence.state = 'running';
     sequence.computed = this.#blocks.attach(sequence.table, sequence.tokens, sequence.reusable);
-    sequence.cachedTokens ??= sequence.computed;
     enqueue(this.#running, sequence);
     return true;
   }

@@ -31,6 +31,8 @@ export class Sequence {
   scored = 0;
   /** Prompt tokens found cached when the sequence first ran; null before. */
   cachedTokens: number | null = null;
+  /** Leading prompt tokens, cached ones included, computed so far; computing them again adds none. */
+  promptReached = 0;
   /** Tokens that the current step computes. */
   scheduled = 0;
   /** The last step that decided about this sequence; each decides once. */
@@ -90,6 +92,14 @@ export class Sequence {
   get reusable(): number {
     const isScored = !this.scoresPrompt || this.scored >= this.promptLength - 1;
     return isScored ? this.length - 1 : this.scored;
+  }
+
+  /** Takes the tokens of a step as computed. */
+  advance(): void {
+    this.cachedTokens ??= this.computed;
+    this.computed += this.scheduled;
+    const reached = Math.min(this.computed, this.promptLength);
+    this.promptReached = Math.max(this.promptReached, reached);
   }
 
   append(token: number): void {

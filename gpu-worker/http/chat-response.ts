@@ -1,4 +1,5 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
+import { nothingComputed } from '../engine/request.ts';
 import type {
   ChatChoice,
   ChatCompletion,
@@ -12,7 +13,7 @@ import { toChatLogprobs, toPromptLogprobs } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from './run.ts';
 import type { ToolCallParser } from './tool-calls.ts';
-import { noUsage, toWireUsage } from './usage.ts';
+import { toWireUsage } from './usage.ts';
 
 type Output = Extract<RunEvent, { kind: 'output' }>;
 
@@ -131,7 +132,7 @@ export async function gatherChat(
   },
 ): Promise<ChatCompletion> {
   const choices = Array.from({ length: options.choices }, newGathered);
-  let usage = noUsage;
+  let usage = nothingComputed;
   let promptLogprobs: Pick<ChatCompletion, 'prompt_logprobs'> = {};
 
   for await (const event of events) {

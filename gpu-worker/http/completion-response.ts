@@ -1,4 +1,5 @@
 /** The engine's events as an answer of the completions API, at once or in chunks. */
+import { nothingComputed } from '../engine/request.ts';
 import type { Completion, CompletionChoice, WireFinishReason } from '../protocol.ts';
 import type { CompletionPrompt } from './completion-prompt.ts';
 import {
@@ -9,7 +10,7 @@ import {
 } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from './run.ts';
-import { noUsage, toWireUsage } from './usage.ts';
+import { toWireUsage } from './usage.ts';
 
 export interface CompletionOptions {
   readonly head: ResponseHead;
@@ -63,7 +64,7 @@ export async function gatherCompletion(
 ): Promise<Completion> {
   const offsets = choiceOffsets(options);
   const gathered = offsets.map((_, index) => newGathered(index));
-  let usage = noUsage;
+  let usage = nothingComputed;
   for await (const event of events) {
     usage = event.usage;
     if (event.kind === 'end') continue;

@@ -4,12 +4,12 @@
  * with the engine's own count, before the caller sees the end.
  */
 import assert from 'node:assert/strict';
+import { nothingComputed } from '../engine/request.ts';
 import type { EngineError, EngineEvent, EngineRequest, EngineUsage } from '../engine/request.ts';
 import { ApiError } from './errors.ts';
 import type { ServedModel } from './lifecycle.ts';
-import { mergeEvents, type Indexed } from './merge-events.ts';
 import type { Access, Services } from './services.ts';
-import { noUsage, sumUsage } from './usage.ts';
+import { sumUsage } from './usage.ts';
 
 /** As the engine's, but choices count over all prompts and usage is the whole request's. */
 export type RunEvent =
@@ -36,29 +36,42 @@ export async function* runRequest(
   { model, access, requests, promptParam }: RunOptions,
 ): AsyncGenerator<RunEvent, void> {
   const { journal } = services;
+  refuseTooMany(model, requests);
   if (!journal.begin({ id: access.id, model: model.id })) {
     throw new ApiError('request_id_in_use', `A request with the id ${access.id} is running.`);
   }
-  const stop = access.stop;
-  const events = mergeEvents(requests.map((each) => model.engine.submit(each, stop.signal)));
-  const usages: EngineUsage[] = requests.map(() => noUsage);
+  const indices = new Map(requests.map(({ id }, index) => [id, index]));
+  const indexOf = (id: string): number =>
+    indices.get(id) ?? assert.fail('the engine speaks of a request that it was not given');
+  // The counts as the engine computes them, and those of the events that the reader has taken.
+  const [computed, taken] = [requests, requests].map((all) => all.map(() => nothingComputed));
   const choicesEach = requests[0]?.choices ?? 1;
   const watch = watchTimes(services, access);
   let outcome: 'done' | 'aborted' | 'failed' = 'aborted';
   let unfinished = requests.length * choicesEach;
 
-  const take = ({ index, event }: Indexed<EngineEvent>): RunEvent | null => {
-    usages[index] = event.usage;
-    const usage = sumUsage(usages);
-    journal.update(access.id, usage);
+  const answers = model.engine.submit(requests, {
+    signal: access.stop.signal,
+    onUsage(id, usage) {
+      computed[indexOf(id)] = usage;
+      journal.update(access.id, sumUsage(computed));
+    },
+  });
+  const events = answers[Symbol.asyncIterator]();
+
+  const take = (event: EngineEvent): RunEvent | null => {
+    const index = indexOf(event.id);
+    taken[index] = event.usage;
     watch(event);
     if (event.kind === 'finished' && event.reason !== 'aborted') unfinished--;
     switch (event.kind) {
+      case 'prefill':
+        return null;
       case 'prompt':
-        return { ...event, usage, prompt: index };
+        return { ...event, usage: sumUsage(taken), prompt: index };
       case 'output':
       case 'finished':
-        return { ...event, usage, choice: index * choicesEach + event.choice };
+        return { ...event, usage: sumUsage(taken), choice: index * choicesEach + event.choice };
       case 'end':
         if (event.error) throw toApiError(event.error, { model, promptParam, ...requests[index] });
         return null;
@@ -77,15 +90,27 @@ export async function* runRequest(
   } finally {
     // Left early, by an error or because the reader stopped reading: the engine still has to say
     // how many tokens it made until it stopped. After the events' own end this loop does nothing.
-    if (outcome !== 'done') stop.abort();
-    for (let next = await events.next(); !next.done; next = await events.next()) {
-      usages[next.value.index] = next.value.event.usage;
-    }
-    access.usage = sumUsage(usages);
+    if (outcome !== 'done') access.stop.abort();
+    while (!(await events.next()).done);
+    access.usage = sumUsage(computed);
     access.outcome = outcome;
     await journal.finish(access.id, { outcome, usage: access.usage });
   }
-  yield { kind: 'end', usage: sumUsage(usages) };
+  yield { kind: 'end', usage: sumUsage(computed) };
+}
+
+/** @throws ApiError 400 for more answers than could ever have a place in the queue. */
+function refuseTooMany({ engine }: ServedModel, requests: readonly EngineRequest[]): void {
+  const { waitingMax } = engine.description.plan;
+  const choicesEach = requests[0]?.choices ?? 1;
+  const answers = requests.length * choicesEach;
+  if (answers <= waitingMax) return;
+  throw new ApiError(
+    'invalid_value',
+    `${requests.length} prompts with ${choicesEach} choices each are ${answers} answers; ` +
+      `one request may have at most ${waitingMax}.`,
+    { param: requests.length > 1 ? 'prompt' : 'n' },
+  );
 }
 
 /** Time to the first token, and between tokens of a choice. */

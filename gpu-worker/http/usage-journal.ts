@@ -12,6 +12,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
+import { nothingComputed } from '../engine/request.ts';
 import type { EngineUsage } from '../engine/request.ts';
 import type { UsageRecord } from '../protocol.ts';
 import type { Clock } from './clock.ts';
@@ -24,7 +25,7 @@ import {
   type JournalEntry,
 } from './journal-file.ts';
 import { JournalWriter } from './journal-writer.ts';
-import { noUsage, toWireUsage } from './usage.ts';
+import { toWireUsage } from './usage.ts';
 
 const checkpointMs = 1_000;
 /** Lookups in the files that may wait for one another. */
@@ -118,7 +119,7 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
         model,
         startedMs: nowMs,
         updatedMs: nowMs,
-        usage: noUsage,
+        usage: nothingComputed,
       };
       running.set(id, { entry, checkpointedMs: nowMs });
       file.append(entry);

@@ -1,13 +1,7 @@
 /** The engine's counts as the wire shows them: OpenAI's fields and DeepSeek's, of the same numbers. */
+import { nothingComputed } from '../engine/request.ts';
 import type { EngineUsage } from '../engine/request.ts';
 import type { Usage } from '../protocol.ts';
-
-export const noUsage: EngineUsage = {
-  promptTokens: 0,
-  cachedTokens: 0,
-  outputTokens: 0,
-  reasoningTokens: 0,
-};
 
 export function toWireUsage(usage: EngineUsage): Usage {
   return {
@@ -30,6 +24,6 @@ export function sumUsage(usages: readonly EngineUsage[]): EngineUsage {
       outputTokens: sum.outputTokens + usage.outputTokens,
       reasoningTokens: sum.reasoningTokens + usage.reasoningTokens,
     }),
-    noUsage,
+    nothingComputed,
   );
 }

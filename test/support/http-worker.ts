@@ -16,7 +16,12 @@ import {
 import { openUsageJournal } from '../../gpu-worker/http/usage-journal.ts';
 import { createChatTemplate } from '../../gpu-worker/tokenizer/chat-template.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
-import { scriptedEngine, type Script, type ScriptedEngine } from './scripted-engine.ts';
+import {
+  scriptedEngine,
+  tinyDescription,
+  type Script,
+  type ScriptedEngine,
+} from './scripted-engine.ts';
 
 const tiny = new URL('../../gpu-worker/models/tiny/', import.meta.url);
 
@@ -35,6 +40,8 @@ export async function httpWorker(options: {
   settings?: Partial<HttpSettings>;
   contextLength?: number;
   vocabSize?: number;
+  /** Of the engine's plan. */
+  waitingMax?: number;
   /** In place of the tiny model's own. */
   template?: string;
   model?: Partial<ServedModel>;
@@ -48,7 +55,9 @@ export async function httpWorker(options: {
     tokenizerConfig,
   });
   const { contextLength, vocabSize } = options;
+  const { waitingMax } = options;
   const engine = scriptedEngine(options.script, {
+    ...(waitingMax !== undefined && { plan: { ...tinyDescription.plan, waitingMax } }),
     ...(contextLength !== undefined && { contextLength }),
     ...(vocabSize !== undefined && { vocabSize }),
   });

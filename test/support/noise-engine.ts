@@ -28,16 +28,19 @@ export function noiseEngine(tokenizer: Tokenizer, vocabSize: number): Engine {
   return {
     ...nothing,
     load: () => loop.load(),
-    /** One request at a time. */
-    async *submit(request, signal) {
-      const events: EngineEvent[] = [...loop.submit(request)];
+    /** One call at a time. */
+    async *submit(requests, { signal, onUsage }) {
+      const events: EngineEvent[] = [...loop.submit(...requests)];
+      let open = requests.length;
       for (;;) {
         for (const event of events.splice(0)) {
+          if (event.kind === 'end') open--;
+          onUsage?.(event.id, event.usage);
           yield event;
-          if (event.kind === 'end') return;
         }
+        if (open === 0) return;
         await nextTurn();
-        events.push(...(signal.aborted ? loop.abort(request.id) : loop.step()));
+        events.push(...(signal.aborted ? loop.abortAll() : loop.step()));
       }
     },
   };

@@ -4,14 +4,15 @@
  * yields one token per step.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { nothingComputed } from '../../gpu-worker/engine/request.ts';
 import type {
   Engine,
+  EngineCall,
   EngineCounters,
   EngineDescription,
   EngineError,
   EngineEvent,
   EngineRequest,
-  EngineUsage,
   TokenLogprob,
 } from '../../gpu-worker/engine/request.ts';
 
@@ -52,23 +53,35 @@ export function scriptedEngine(
   let running = 0;
   const counters = { promptTokens: 0, cachedTokens: 0, outputTokens: 0, finished: 0, refused: 0 };
 
+  /** Refuses all of them if it refuses one; answers them side by side, an event of each in turn. */
   async function* submit(
+    requests: readonly EngineRequest[],
+    { signal, onUsage }: EngineCall,
+  ): AsyncGenerator<EngineEvent, void> {
+    engine.requests.push(...requests);
+    const errors = requests.map((request) => engine.script.refuse?.(request) ?? null);
+    const error = errors.find((each) => each !== null) ?? null;
+    if (error !== null) {
+      counters.refused += requests.length;
+      for (const { id } of requests) yield { kind: 'end', id, usage: nothingComputed, error };
+      return;
+    }
+    let answers = requests.map((request) => run(request, signal));
+    while (answers.length > 0) {
+      const nexts = await Promise.all(answers.map((each) => each.next()));
+      answers = answers.filter((_, index) => nexts[index]?.done !== true);
+      for (const { value: event } of nexts) {
+        if (!event) continue;
+        onUsage?.(event.id, event.usage);
+        yield event;
+      }
+    }
+  }
+
+  async function* run(
     request: EngineRequest,
     signal: AbortSignal,
   ): AsyncGenerator<EngineEvent, void> {
-    const { id } = request;
-    engine.requests.push(request);
-    const error = engine.script.refuse?.(request) ?? null;
-    if (error) {
-      counters.refused++;
-      yield {
-        kind: 'end',
-        id,
-        usage: countsOf(request, { promptTokens: 0, cachedTokens: 0 }),
-        error,
-      };
-      return;
-    }
     running++;
     try {
       yield* answer(request, signal);
@@ -82,7 +95,7 @@ export function scriptedEngine(
     signal: AbortSignal,
   ): AsyncGenerator<EngineEvent, void> {
     const { id } = request;
-    let usage = countsOf(request, { cachedTokens: engine.script.cachedTokens ?? 0 });
+    let usage = nothingComputed;
     const step = async (): Promise<boolean> => {
       const count = (engine.steps.get(id) ?? 0) + 1;
       engine.steps.set(id, count);
@@ -92,6 +105,8 @@ export function scriptedEngine(
     };
 
     if (await step()) {
+      const cachedTokens = engine.script.cachedTokens ?? 0;
+      usage = { ...usage, promptTokens: request.promptTokens.length, cachedTokens };
       counters.promptTokens += usage.promptTokens;
       counters.cachedTokens += usage.cachedTokens;
       yield { kind: 'prompt', id, usage, logprobs: promptLogprobs(request) };
@@ -168,11 +183,6 @@ export function scriptedEngine(
   return engine;
 }
 
-function countsOf(request: EngineRequest, known: Partial<EngineUsage>): EngineUsage {
-  const promptTokens = request.promptTokens.length;
-  return { promptTokens, cachedTokens: 0, outputTokens: 0, reasoningTokens: 0, ...known };
-}
-
 /** Made up, but told apart: -1 for the token, -2, -3, ... for its alternatives. */
 function logprobOf(token: number, text: string, topCount: number): TokenLogprob {
   return {
@@ -195,7 +205,7 @@ function promptLogprobs(request: EngineRequest): (TokenLogprob | null)[] | null 
   );
 }
 
-const tinyDescription: EngineDescription = {
+export const tinyDescription: EngineDescription = {
   modelType: 'deepseek_v32',
   revision: '0123456789abcdef'.repeat(4),
   backend: 'cpu',

@@ -29,7 +29,7 @@ async function collect(
   signal = new AbortController().signal,
 ): Promise<EngineEvent[]> {
   const events: EngineEvent[] = [];
-  for await (const event of engine.submit(request, signal)) events.push(event);
+  for await (const event of engine.submit([request], { signal })) events.push(event);
   return events;
 }
 
@@ -71,7 +71,7 @@ test('aborting the signal ends the stream as aborted, and frees the engine', asy
   const engine = await start({ stepMs: 1 });
   const client = new AbortController();
   const kinds: string[] = [];
-  for await (const event of engine.submit(long, client.signal)) {
+  for await (const event of engine.submit([long], client)) {
     kinds.push(event.kind === 'finished' ? event.reason : event.kind);
     if (event.kind === 'output') client.abort();
   }
@@ -90,7 +90,7 @@ test('a signal that was aborted before still ends as aborted', async () => {
 
 test('leaving the loop stops the generation, and the id can be used again at once', async () => {
   const engine = await start({ stepMs: 1 });
-  for await (const event of engine.submit(long, new AbortController().signal)) {
+  for await (const event of engine.submit([long], new AbortController())) {
     if (event.kind === 'output') break;
   }
   const again = createRequest({ id: 'long', outputTokensMax: 4 });
@@ -100,6 +100,22 @@ test('leaving the loop stops the generation, and the id can be used again at onc
     runningSequences: 0,
     counters: { requestsAborted: 1, requestsFinished: 1 },
   });
+});
+
+test('requests of one call end in one stream, also for a reader who is slower than they are', async () => {
+  const engine = await start();
+  const requests = ['a', 'b', 'c'].map((id) => createRequest({ id, outputTokensMax: 5 }));
+  const events: EngineEvent[] = [];
+  for await (const event of engine.submit(requests, new AbortController())) {
+    events.push(event);
+    await new Promise((resolve) => setTimeout(resolve, 3));
+  }
+  for (const { id } of requests) {
+    expect(tokensOf(events, id)).toEqual(
+      tokensOf(runAlone(createRequest({ id })), id).map((each) => each.slice(0, 5)),
+    );
+    expect(events.filter((event) => event.id === id && event.kind === 'end')).toHaveLength(1);
+  }
 });
 
 test('an engine that fails in a step ends every stream with the reason, and takes no more', async () => {

@@ -1,6 +1,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { nothingComputed } from '../../../gpu-worker/engine/request.ts';
+import type { EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
   createDriver,
   createPrompt,
@@ -207,6 +209,58 @@ test('an aborted request leaves what it computed to the next one', () => {
 test('aborting an unknown request does nothing', () => {
   const { engine } = createDriver();
   expect(engine.abort('nobody')).toEqual([]);
+});
+
+test('a request that is aborted while it waits has used nothing, whatever is cached for it', () => {
+  const { engine } = createDriver({ sequencesMax: 1 });
+  const prompt = createPrompt(200);
+  engine.submit(createRequest({ id: 'before', promptTokens: prompt, outputTokensMax: 1 }));
+  runToEnd(engine);
+  engine.submit(createRequest({ id: 'busy', outputTokensMax: 50 }));
+  engine.submit(createRequest({ id: 'waits', promptTokens: prompt }));
+  for (let step = 0; step < 5; step++) engine.step();
+  expect(endOf(engine.abort('waits'), 'waits').usage).toEqual(nothingComputed);
+});
+
+test('a prompt is counted as it is computed, the cached part once the sequence has run', () => {
+  const { engine } = createDriver({ stepTokensMax: 50 });
+  const prompt = createPrompt(300);
+  const start = prompt.subarray(0, 130);
+  engine.submit(createRequest({ id: 'before', promptTokens: start, outputTokensMax: 1 }));
+  runToEnd(engine);
+  engine.submit(createRequest({ id: 'long', promptTokens: prompt, choices: 2 }));
+  const events = [...engine.step(), ...engine.step(), ...engine.abort('long')];
+  expect(events.map(({ kind, usage }) => [kind, usage.promptTokens, usage.cachedTokens])).toEqual([
+    ['prefill', 178, 128],
+    ['prefill', 228, 128],
+    ['finished', 228, 128],
+    ['finished', 228, 128],
+    ['end', 228, 128],
+  ]);
+  expect(engine.load().counters).toMatchObject({ promptTokens: 130 + 228, cachedTokens: 128 });
+});
+
+test('requests that are submitted together are all taken or all refused', () => {
+  const group = (name: string): EngineRequest[] =>
+    ['1', '2', '3'].map((index) => createRequest({ id: name + index, choices: 2 }));
+  const { engine } = createDriver({ waitingMax: 10, sequencesMax: 1 });
+  expect(engine.submit(...group('a'))).toEqual([]);
+  const refused = engine.submit(...group('b'));
+  expect(refused.map(({ kind, id, usage }) => [kind, id, usage])).toEqual([
+    ['end', 'b1', nothingComputed],
+    ['end', 'b2', nothingComputed],
+    ['end', 'b3', nothingComputed],
+  ]);
+  expect(endOf(refused, 'b1').error).toMatchObject({ kind: 'busy' });
+  const tooMany = engine.submit(...group('c'), ...group('d'));
+  expect(endOf(tooMany, 'd3').error).toMatchObject({
+    kind: 'invalid',
+    message: '12 choices are more than may wait at once (10)',
+  });
+  const oneWrong = engine.submit(...group('e').slice(1), createRequest({ id: 'f', choices: 0 }));
+  expect(oneWrong.map(({ id }) => id)).toEqual(['e2', 'e3', 'f']);
+  const events = runToEnd(engine);
+  expect(new Set(events.map(({ id }) => id))).toEqual(new Set(['a1', 'a2', 'a3']));
 });
 
 test('what can never fit is refused at once, with the numbers', () => {

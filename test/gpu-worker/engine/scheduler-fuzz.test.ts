@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { nothingComputed } from '../../../gpu-worker/engine/request.ts';
 import type { EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
   createDriver,
@@ -132,6 +133,7 @@ test('every request ends once, with the output that it has alone, and no block s
         expect(own.at(-1)?.kind).toBe('end');
         const finishes = own.flatMap((event) => (event.kind === 'finished' ? [event] : []));
         expect(finishes.length).toBe(request.choices);
+        checkUsage(own, request);
         if (finishes.some(({ reason }) => reason === 'aborted')) {
           checkAborted(events, request);
         } else {
@@ -152,14 +154,28 @@ function checkAborted(events: readonly EngineEvent[], request: EngineRequest): v
   }
 }
 
-test('with room for all, the rows computed are exactly those that the usage does not call cached', () => {
+/** Counts only grow, however often a sequence is preempted, and end at no more than the prompt. */
+function checkUsage(events: readonly EngineEvent[], request: EngineRequest): void {
+  let before = nothingComputed;
+  for (const { usage } of events) {
+    expect(usage.promptTokens).toBeGreaterThanOrEqual(before.promptTokens);
+    expect(usage.cachedTokens).toBeGreaterThanOrEqual(before.cachedTokens);
+    expect(usage.outputTokens).toBeGreaterThanOrEqual(before.outputTokens);
+    expect(usage.cachedTokens).toBeLessThanOrEqual(usage.promptTokens);
+    before = usage;
+  }
+  expect(before.promptTokens).toBeLessThanOrEqual(request.promptTokens.length);
+  const isComputed = events.some(({ kind }) => kind === 'prompt');
+  if (isComputed) expect(before.promptTokens).toBe(request.promptTokens.length);
+}
+
+test('with room for all, the rows computed are exactly those that the usage counts, of aborted requests too', () => {
   const property = fc.property(
     fc.array(arrival, { minLength: 1, maxLength: 10 }),
     fc.integer({ min: 6, max: 90 }),
     (arrivals, stepTokensMax) => {
       const single = arrivals.map((each) => ({
         ...each,
-        abortAfterSteps: null,
         options: { ...each.options, choices: 1 },
       }));
       const run = runTogether(single, {
