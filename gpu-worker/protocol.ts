@@ -56,21 +56,78 @@ const streamOptionsSchema = z.strictObject({
   continuous_usage_stats: z.boolean().nullish(),
 });
 
-/** JSON of any object, or of the schema; the answer is held to it token by token. */
-export const responseFormatSchema = z.discriminatedUnion('type', [
-  z.strictObject({ type: z.literal('text') }),
-  z.strictObject({ type: z.literal('json_object') }),
-  z.strictObject({
-    type: z.literal('json_schema'),
-    json_schema: z.strictObject({
-      name: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/),
+const schemaSchema = z.record(z.string(), z.unknown());
+
+/**
+ * JSON of any object, or of the schema; the answer is held to it token by token. OpenAI's spelling has
+ * the schema in `json_schema`; Together's, Fireworks' and llama.cpp's have it beside the type.
+ */
+export const responseFormatSchema = z
+  .discriminatedUnion('type', [
+    z.strictObject({ type: z.literal('text') }),
+    z.strictObject({ type: z.literal('json_object'), schema: schemaSchema.nullish() }),
+    z.strictObject({
+      type: z.literal('json_schema'),
+      json_schema: z
+        .strictObject({
+          name: z
+            .string()
+            .regex(/^[A-Za-z0-9_-]{1,64}$/)
+            .nullish(),
+          description: z.string().nullish(),
+          schema: schemaSchema,
+          /** Answers are held to the schema in either case. */
+          strict: z.boolean().nullish(),
+        })
+        .nullish(),
+      schema: schemaSchema.nullish(),
+      name: z.string().max(64).nullish(),
       description: z.string().nullish(),
-      schema: z.record(z.string(), z.unknown()),
-      /** Answers are held to the schema in either case. */
       strict: z.boolean().nullish(),
     }),
-  }),
-]);
+  ])
+  .superRefine((format, context) => {
+    if (format.type !== 'json_schema') return;
+    const { json_schema: nested, schema } = format;
+    if (nested && schema) {
+      const message = "'json_schema' has the schema already";
+      context.addIssue({ code: 'custom', path: ['schema'], message, input: schema });
+    } else if (!nested && !schema) {
+      context.addIssue({
+        code: 'custom',
+        path: ['json_schema'],
+        message: 'expected an object that holds the schema',
+        input: undefined,
+      });
+    }
+  });
+
+/** The schema of an answer and where in the format it stands; null where any answer or object will do. */
+export function schemaOfFormat(
+  format: ResponseFormat,
+): { readonly schema: Readonly<Record<string, unknown>>; readonly path: readonly string[] } | null {
+  if (format.type === 'text') return null;
+  if (format.type === 'json_schema' && format.json_schema) {
+    return { schema: format.json_schema.schema, path: ['json_schema', 'schema'] };
+  }
+  return format.schema ? { schema: format.schema, path: ['schema'] } : null;
+}
+
+/** OpenAI's seeds are integers of 64 bits. */
+const seedMax = 2 ** 63;
+/** As many seeds as can be told apart once a choice is added to them. */
+const seedsExact = Number.MAX_SAFE_INTEGER - choicesMax;
+
+/**
+ * JSON numbers beyond 2^53 arrive rounded to 53 bits, the same ones each time: they are folded into
+ * the seeds that a double holds exactly, so that a request with such a seed is reproducible too.
+ */
+export const seedSchema = z
+  .number()
+  .refine(Number.isInteger, 'expected an integer')
+  .min(-seedMax)
+  .max(seedMax)
+  .transform((seed) => (Math.abs(seed) <= seedsExact ? seed : seed % seedsExact));
 
 /** Fields that chat completions and completions have in common. */
 const generationFields = {
@@ -89,10 +146,7 @@ const generationFields = {
   top_k: z.int().min(-1).nullish(),
   min_p: z.number().min(0).max(1).nullish(),
   /** Choice i of n uses seed + i. */
-  seed: z
-    .int()
-    .max(Number.MAX_SAFE_INTEGER - choicesMax)
-    .nullish(),
+  seed: seedSchema.nullish(),
   repetition_penalty: z.number().gt(0).max(2).nullish(),
   frequency_penalty: z.number().min(-2).max(2).nullish(),
   presence_penalty: z.number().min(-2).max(2).nullish(),
@@ -207,7 +261,8 @@ export const chatCompletionRequestSchema = z.strictObject({
    */
   reasoning_effort: z.enum(reasoningEfforts).nullish(),
   chat_template_kwargs: z.strictObject({ thinking: z.boolean().nullish() }).nullish(),
-  tools: boundedArray(toolSchema, { min: 1, max: 128 }).nullish(),
+  /** An empty list is none. */
+  tools: boundedArray(toolSchema, { max: 128 }).nullish(),
   /** A function that has to be called is called after any reasoning. */
   tool_choice: toolChoiceSchema.nullish(),
   /** `false`: at most one call. */

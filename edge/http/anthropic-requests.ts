@@ -3,7 +3,7 @@ import type { Message, ResponseFormat, Tool } from '../../gpu-worker/protocol.ts
 import { createAnthropicAnswer } from '../stream/anthropic-answer.ts';
 import { createAnthropicEncoder } from '../stream/anthropic-events.ts';
 import type { InferenceRequest } from './inference-request.ts';
-import { chatParts } from './openai-requests.ts';
+import { chatParts, choiceWithoutTools } from './openai-requests.ts';
 import { parseRequest } from './parse-request.ts';
 import {
   countTokensRequestSchema,
@@ -27,7 +27,9 @@ export function parseCountRequest(json: unknown): InferenceRequest {
 
 function toInference(request: MessagesRequest): InferenceRequest {
   const messages = toMessages(request);
-  const tools = request.tools?.map(toTool) ?? null;
+  const tools = request.tools?.length ? request.tools.map(toTool) : null;
+  const choice = request.tool_choice?.type;
+  if (tools === null && (choice === 'any' || choice === 'tool')) throw choiceWithoutTools();
   const thinking = request.thinking?.type;
   const { effort } = request.output_config ?? {};
   const format = toResponseFormat(request);
@@ -38,7 +40,7 @@ function toInference(request: MessagesRequest): InferenceRequest {
     workerBody: {
       model: request.model,
       messages,
-      ...(tools && tools.length > 0 && { tools, ...toolChoice(request) }),
+      ...(tools && { tools, ...toolChoice(request) }),
       ...(request.stop_sequences && { stop: request.stop_sequences }),
       ...(request.temperature != null && { temperature: request.temperature }),
       ...(request.top_p != null && { top_p: request.top_p }),

@@ -20,6 +20,8 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     max_tokens,
     max_completion_tokens,
     parallel_tool_calls: inParallel,
+    tools,
+    tool_choice: choice,
     metadata: _metadata,
     modalities: _modalities,
     prompt_cache_key: _cacheKey,
@@ -29,6 +31,8 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     ...others
   } = request;
   const user = request.user ?? safetyIdentifier;
+  const hasTools = Boolean(tools?.length);
+  if (!hasTools && choice && choice !== 'auto' && choice !== 'none') throw choiceWithoutTools();
   const tier = request.service_tier ? ({ service_tier: 'default' } as const) : {};
   if (max_tokens && max_completion_tokens && max_tokens !== max_completion_tokens) {
     throw new ApiError(
@@ -42,6 +46,7 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     workerPath: '/v1/chat/completions',
     workerBody: forWorker({
       ...others,
+      ...(hasTools && { tools, ...(choice && { tool_choice: choice }) }),
       ...(user && { user }),
       ...(inParallel === false && { parallel_tool_calls: false }),
     }),
@@ -56,6 +61,13 @@ export function parseChatRequest(json: unknown): InferenceRequest {
       builder: (head) => createChatAnswer({ ...head, ...tier }),
     },
   };
+}
+
+/** A call that is asked for, of a request that offers nothing to call. */
+export function choiceWithoutTools(): ApiError {
+  return new ApiError('invalid_value', "'tool_choice' asks for a call and 'tools' are none.", {
+    param: 'tool_choice',
+  });
 }
 
 /** @throws ApiError naming the parameter at fault. */
@@ -89,7 +101,7 @@ export function chatParts(
 ): PromptPart[] {
   const { tools, messages, response_format: format } = request;
   return [
-    ...(tools ? [{ kind: 'tools', value: tools } as const] : []),
+    ...(tools?.length ? [{ kind: 'tools', value: tools } as const] : []),
     ...messages.map((value) => ({ kind: 'message', value }) as const),
     ...(format && format.type !== 'text' ? [{ kind: 'message', value: format } as const] : []),
   ];
@@ -97,7 +109,7 @@ export function chatParts(
 
 export function usesTools(request: Pick<ChatRequest, 'tools' | 'messages'>): boolean {
   const calls = request.messages.some((each) => each.role === 'assistant' && each.tool_calls);
-  return calls || Boolean(request.tools);
+  return calls || Boolean(request.tools?.length);
 }
 
 function commonParts(request: ChatRequest | TextRequest) {

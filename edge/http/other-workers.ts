@@ -1,6 +1,11 @@
 /** What workers of other makes, vLLM and SGLang, are asked in place of what ours are. */
 import { z } from 'zod';
-import { chatCompletionRequestSchema } from '../../gpu-worker/protocol.ts';
+import {
+  chatCompletionRequestSchema,
+  responseFormatSchema,
+  schemaOfFormat,
+  type ResponseFormat,
+} from '../../gpu-worker/protocol.ts';
 
 const thinkingFields = z.object({
   thinking: chatCompletionRequestSchema.shape.thinking,
@@ -15,7 +20,12 @@ const thinkingFields = z.object({
 export function inOthersTerms(
   body: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, unknown>> {
-  const { thinking: _thinking, reasoning_effort: _effort, ...others } = body;
+  const {
+    thinking: _thinking,
+    reasoning_effort: _effort,
+    response_format: format,
+    ...others
+  } = body;
   const asked = thinkingFields.parse(body);
   const effort = asked.reasoning_effort ?? null;
   const byType = asked.thinking ? asked.thinking.type === 'enabled' : null;
@@ -23,10 +33,28 @@ export function inOthersTerms(
   const thinks = byType ?? asked.chat_template_kwargs?.thinking ?? byEffort;
   return {
     ...others,
+    ...(format != null && { response_format: formatAsOpenAi(responseFormatSchema.parse(format)) }),
     ...(thinks !== null && {
       chat_template_kwargs: { ...asked.chat_template_kwargs, thinking: thinks },
     }),
     ...(effort !== null && thinks && effort !== 'none' && { reasoning_effort: levels[effort] }),
+  };
+}
+
+/** OpenAI's spelling, which all of them read: a schema has a name and stands in `json_schema`. */
+function formatAsOpenAi(format: ResponseFormat): object {
+  const stated = schemaOfFormat(format);
+  if (stated === null) return { type: format.type };
+  const { name, description, strict } =
+    format.type === 'json_schema' ? (format.json_schema ?? format) : {};
+  return {
+    type: 'json_schema',
+    json_schema: {
+      name: name ?? 'answer',
+      schema: stated.schema,
+      ...(description != null && { description }),
+      ...(strict != null && { strict }),
+    },
   };
 }
 

@@ -45,9 +45,11 @@ export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPromp
 /** The tools that the model is told of. @throws ApiError 400 for what can't be kept. */
 function offeredTools(model: ServedModel, body: TokenizeRequest): readonly Tool[] {
   const { tools, tool_choice: choice } = body;
-  if (!tools) {
-    if (choice && choice !== 'none') {
-      throw new ApiError('invalid_value', "'tool_choice' needs 'tools'.", { param: 'tool_choice' });
+  if (!tools || tools.length === 0) {
+    if (choice && choice !== 'none' && choice !== 'auto') {
+      throw new ApiError('invalid_value', "'tool_choice' asks for a call and 'tools' are none.", {
+        param: 'tool_choice',
+      });
     }
     return [];
   }

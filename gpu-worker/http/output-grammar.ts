@@ -7,7 +7,7 @@ import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
 import { Compilation, JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
 import { SchemaError } from '../grammar/schema-keywords.ts';
-import type { ResponseFormat, Tool } from '../protocol.ts';
+import { schemaOfFormat, type ResponseFormat, type Tool } from '../protocol.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ApiError } from './errors.ts';
@@ -110,13 +110,13 @@ function writeFormat(
   { format, check, from, to }: { format: ResponseFormat; check: Check; from: number; to: number },
 ): void {
   if (format.type === 'text') return;
-  if (format.type === 'json_object') {
+  const stated = schemaOfFormat(format);
+  if (stated === null) {
     json.object(from, to);
     return;
   }
-  const { schema } = format.json_schema;
-  check({ schema, param: 'response_format', path: ['json_schema', 'schema'] });
-  json.schema(from, schema, to);
+  check({ ...stated, param: 'response_format' });
+  json.schema(from, stated.schema, to);
 }
 
 interface CallPlan {

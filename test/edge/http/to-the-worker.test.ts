@@ -129,6 +129,105 @@ test.each([
   });
 });
 
+test.each(['/v1/chat/completions', '/v1/completions'])(
+  'a seed of 64 bits reaches the worker of %s as one that it can count from',
+  async (path) => {
+    edge = await startHarness();
+    const asked = path.includes('chat') ? chat : { model: testModel, prompt: 'a' };
+    for (const [seed, told] of [
+      [2 ** 63, 2 ** 63 % (Number.MAX_SAFE_INTEGER - 8)],
+      [-(2 ** 63), -(2 ** 63 % (Number.MAX_SAFE_INTEGER - 8))],
+      [2 ** 53, 9],
+      [-5, -5],
+    ] as const) {
+      const { body } = await sent(path, { ...asked, seed });
+      expect(body).toMatchObject({ seed: told });
+      expect(Number.isSafeInteger(told + 7)).toBe(true);
+    }
+    for (const seed of [0.5, 2 ** 64, '1']) {
+      const response = await edge.post(path, { ...asked, seed });
+      expect([400, 422]).toContain(response.status);
+      expect(await response.json()).toMatchObject({ error: { param: 'seed' } });
+    }
+  },
+);
+
+test.each([undefined, 'auto', 'none'])(
+  'an empty list of tools is none, with the tool choice %s',
+  async (choice) => {
+    edge = await startHarness();
+    const { body } = await sent('/v1/chat/completions', {
+      ...chat,
+      tools: [],
+      tool_choice: choice,
+    });
+    expect(body).not.toHaveProperty('tools');
+    expect(body).not.toHaveProperty('tool_choice');
+    const message = { model: testModel, max_tokens: 5, messages: chat.messages, tools: [] };
+    const asked = choice ? { ...message, tool_choice: { type: choice } } : message;
+    const { body: translated } = await sent('/anthropic/v1/messages', asked);
+    expect(translated).not.toHaveProperty('tools');
+    expect(translated).not.toHaveProperty('tool_choice');
+  },
+);
+
+test('a call that is asked for of no tools is refused by its name', async () => {
+  edge = await startHarness();
+  const named = { type: 'function', function: { name: 'f' } };
+  const answers = [
+    await edge.post('/v1/chat/completions', { ...chat, tools: [], tool_choice: 'required' }),
+    await edge.post('/v1/chat/completions', { ...chat, tool_choice: named }),
+  ];
+  for (const answer of answers) {
+    expect([400, 422]).toContain(answer.status);
+    expect(await answer.json()).toMatchObject({ error: { param: 'tool_choice' } });
+  }
+  for (const choice of [{ type: 'any' }, { type: 'tool', name: 'f' }]) {
+    const answer = await edge.post('/anthropic/v1/messages', {
+      model: testModel,
+      max_tokens: 5,
+      messages: chat.messages,
+      tools: [],
+      tool_choice: choice,
+    });
+    expect([400, 422]).toContain(answer.status);
+    expect(await answer.text()).toContain("'tool_choice'");
+  }
+});
+
+const besideType = [
+  { type: 'json_schema', schema },
+  { type: 'json_object', schema },
+  { type: 'json_schema', json_schema: { schema } },
+  { type: 'json_schema', json_schema: { name: null, schema } },
+];
+
+test.each(besideType)('a schema spelled as %j reaches workers of any make', async (spelled) => {
+  edge = await startHarness();
+  const own = await sent('/v1/chat/completions', { ...chat, response_format: spelled });
+  expect(chatCompletionRequestSchema.safeParse(own.body).success).toBe(true);
+  expect(own.body).toMatchObject({ response_format: spelled });
+  await edge.close();
+  edge = await startHarness({ hasJournal: false });
+  const other = await sent('/v1/chat/completions', { ...chat, response_format: spelled });
+  expect(other.body).toMatchObject({
+    response_format: { type: 'json_schema', json_schema: { name: 'answer', schema } },
+  });
+});
+
+test.each([
+  { type: 'json_schema' },
+  { type: 'json_schema', schema, json_schema: { name: 'a', schema } },
+  { type: 'json_schema', json_schema: { name: 'a' } },
+])('the format %j is refused by name', async (spelled) => {
+  edge = await startHarness();
+  const answer = await edge.post('/v1/chat/completions', { ...chat, response_format: spelled });
+  expect([400, 422]).toContain(answer.status);
+  expect(await answer.json()).toMatchObject({
+    error: { param: expect.stringMatching(/^response_format\./) },
+  });
+});
+
 test('what OpenAI and DeepSeek document and what needs nothing done is accepted', async () => {
   edge = await startHarness();
   const history = {

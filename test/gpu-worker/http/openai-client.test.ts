@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from 'openai';
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { z } from 'zod';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
@@ -109,6 +110,29 @@ test('n answers of one seed differ from one another and come again the same', as
   expect(new Set(texts).size).toBeGreaterThan(1);
   expect(second.choices.map((choice) => choice.message.content)).toEqual(texts);
 });
+
+test.each(['9223372036854775807', '-9223372036854775808', '9007199254740991', '-1'])(
+  'the seed %s is taken, and gives the same answers each time',
+  async (seed) => {
+    // As text: a JavaScript number can't hold all of them.
+    const body = JSON.stringify({ ...greedy, temperature: 1.5, n: 3 }).replace(
+      '{',
+      `{"seed":${seed},`,
+    );
+    const answers = async () => {
+      const response = await fetch(`${worker.url}/v1/chat/completions`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+        body,
+      });
+      expect(response.status).toBe(200);
+      return z.object({ choices: z.array(z.unknown()) }).parse(await response.json()).choices;
+    };
+    const first = await answers();
+    expect(first).toHaveLength(3);
+    expect(await answers()).toEqual(first);
+  },
+);
 
 test('top_p 0 takes the likeliest token, whatever the temperature', async () => {
   const likeliest = await client.chat.completions.create(greedy);

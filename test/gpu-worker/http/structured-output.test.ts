@@ -4,6 +4,7 @@
  */
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { createOutputGrammars } from '../../../gpu-worker/http/output-grammar.ts';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import type { TokenizerFixture } from '../tokenizer/fixture.ts';
@@ -82,6 +83,10 @@ beforeAll(async () => {
 });
 afterAll(() => worker[Symbol.asyncDispose]());
 
+const chatAnswer = z.looseObject({
+  choices: z.tuple([z.looseObject({ message: z.looseObject({ content: z.string() }) })]),
+});
+
 type Calls = readonly { function: { name: string; arguments: string } }[];
 
 function expectValidCalls(calls: Calls): void {
@@ -111,6 +116,21 @@ describe('response_format', () => {
     expect(choices).toHaveLength(3);
     for (const { message } of choices) expect(faultOf(place, message.parsed)).toBe(null);
     expect(new Set(choices.map(({ message }) => message.content)).size).toBe(3);
+  });
+
+  test.each([
+    { type: 'json_schema', schema: place },
+    { type: 'json_object', schema: place },
+    { type: 'json_schema', json_schema: { schema: place } },
+  ])('a schema in another spelling: %j', async (spelled) => {
+    const response = await worker.app.request('/v1/chat/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ ...question, response_format: spelled }),
+    });
+    expect(response.status).toBe(200);
+    const [choice] = chatAnswer.parse(await response.json()).choices;
+    expect(faultOf(place, JSON.parse(choice.message.content))).toBe(null);
   });
 
   test('any object', async () => {
