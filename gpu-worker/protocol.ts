@@ -457,11 +457,19 @@ export interface ChatCompletion extends ResponseHead<'chat.completion'> {
   readonly prompt_logprobs?: PromptLogprobs;
 }
 
+/** The first delta of a call has its id, type and name; arguments come in pieces. */
+export interface ToolCallDelta {
+  readonly index: number;
+  readonly id?: string;
+  readonly type?: 'function';
+  readonly function: { readonly name?: string; readonly arguments: string };
+}
+
 export interface ChatDelta {
   readonly role?: 'assistant';
   readonly content?: string | null;
   readonly reasoning_content?: string;
-  readonly tool_calls?: readonly (ToolCall & { readonly index: number })[];
+  readonly tool_calls?: readonly ToolCallDelta[];
 }
 
 export interface ChatCompletionChunk extends ResponseHead<'chat.completion.chunk'> {

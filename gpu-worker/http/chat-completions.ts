@@ -1,10 +1,12 @@
 /** `POST /v1/chat/completions`: a conversation, answered; streamed or at once. */
 import type { Context } from 'hono';
-import { chatCompletionRequestSchema, type ChatCompletionRequest } from '../protocol.ts';
+import type { EngineRequest } from '../engine/request.ts';
+import { chatCompletionRequestSchema, type ChatCompletionRequest, type Tool } from '../protocol.ts';
 import { renderChat } from './chat-prompt.ts';
 import { chatChunks, gatherChat } from './chat-response.ts';
 import { ApiError } from './errors.ts';
 import { chatGrammar, checkCombinations, outputTokensMax, toEngineRequest } from './generation.ts';
+import type { ServedModel } from './lifecycle.ts';
 import { requireModel } from './models.ts';
 import { parseRequest } from './parse-request.ts';
 import { readJson } from './read-json.ts';
@@ -12,7 +14,7 @@ import { responseHead, streamedUsage } from './response-head.ts';
 import { runRequest } from './run.ts';
 import type { AppEnv, Services } from './services.ts';
 import { streamEvents } from './sse.ts';
-import { createToolCallParsers } from './tool-calls.ts';
+import { createToolCallParsers, type ToolCallParser } from './tool-calls.ts';
 
 /** @throws ApiError */
 export async function answerChatCompletion(
@@ -48,7 +50,7 @@ export async function answerChatCompletion(
   const options = {
     head: responseHead(services, model, { access, idPrefix: 'chatcmpl' }),
     choices: request.choices,
-    toolParsers: prompt.tools.length > 0 ? createToolCallParsers(access.id, request.choices) : null,
+    toolParsers: toolParsers(model, { tools: prompt.tools, request }),
   };
   if (body.stream) {
     const chunks = chatChunks(events, { ...options, usage: streamedUsage(body) });
@@ -61,6 +63,17 @@ export async function answerChatCompletion(
     promptLogprobs: request.promptLogprobs,
   });
   return c.json(completion);
+}
+
+/** One per choice if the model was offered tools. */
+function toolParsers(
+  { chatTemplate }: ServedModel,
+  { tools, request }: { tools: readonly Tool[]; request: EngineRequest },
+): ToolCallParser[] | null {
+  if (tools.length === 0) return null;
+  const toolNames = tools.map((tool) => tool.function.name);
+  const form = { toolNames, isFenced: chatTemplate.fencesToolArguments };
+  return createToolCallParsers(request.id, { choices: request.choices, form });
 }
 
 function checkChatCombinations(body: ChatCompletionRequest): void {

@@ -6,16 +6,15 @@ import type {
   ChatCompletionChunk,
   ChatDelta,
   ChatLogprobs,
-  ChatTokenLogprob,
   ToolCall,
 } from '../protocol.ts';
-import { toChatLogprobs, toPromptLogprobs } from './logprobs.ts';
+import { createChoiceOutputs, cutShort, isEmpty } from './choice-output.ts';
+import type { ChoiceFinish, ChoiceOutput, ChoicePiece } from './choice-output.ts';
+import { toPromptLogprobs } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from './run.ts';
-import type { ToolCallParser } from './tool-calls.ts';
+import { addToCalls, type ToolCallParser } from './tool-calls.ts';
 import { toWireUsage } from './usage.ts';
-
-type Output = Extract<RunEvent, { kind: 'output' }>;
 
 /** Chunks of a stream; each `next` waits for the engine. */
 export async function* chatChunks(
@@ -32,7 +31,7 @@ export async function* chatChunks(
   const head = { ...options.head, object: 'chat.completion.chunk' as const };
   const chunk = (
     event: RunEvent & { choice: number },
-    choice: { delta: ChatDelta; logprobs?: ChatLogprobs | null; finish?: Finish },
+    choice: { delta: ChatDelta; logprobs?: ChatLogprobs | null; finish?: ChoiceFinish },
   ): ChatCompletionChunk => ({
     ...head,
     choices: [
@@ -47,6 +46,7 @@ export async function* chatChunks(
     ...usage.during(event.usage),
   });
 
+  const choices = createChoiceOutputs(options.choices, options.toolParsers);
   for await (const event of events) {
     switch (event.kind) {
       case 'prompt':
@@ -55,20 +55,21 @@ export async function* chatChunks(
         }
         break;
       case 'output': {
-        const delta = toDelta(event, options.toolParsers?.[event.choice]);
-        // Tokens without text of their own are told only to those who count them.
-        const isEmpty = delta.content === '' || delta.reasoning_content === '';
-        if (!isEmpty || event.logprobs !== null || usage.running) {
-          yield chunk(event, { delta, logprobs: toLogprobs(event) });
-        }
+        const choice = choices[event.choice];
+        if (!choice) break;
+        const piece = choice.push(event);
+        // Tokens that add nothing yet are told only to those who count them.
+        if (!isEmpty(piece)) {
+          yield chunk(event, { delta: toDelta(piece), logprobs: choice.takeLogprobs() });
+        } else if (usage.running) yield chunk(event, { delta: {} });
         break;
       }
       case 'finished': {
-        if (event.reason === 'aborted') break;
-        const parser = options.toolParsers?.[event.choice];
-        const rest = parser?.flush() ?? '';
-        if (rest !== '') yield chunk(event, { delta: { content: rest } });
-        yield chunk(event, { delta: {}, finish: toFinish(event, parser) });
+        const choice = choices[event.choice];
+        if (!choice || event.reason === 'aborted') break;
+        const { rest, finish } = choice.finish(event);
+        if (!isEmpty(rest)) yield chunk(event, { delta: toDelta(rest) });
+        yield chunk(event, { delta: {}, finish, logprobs: choice.takeLogprobs() });
         break;
       }
       case 'end':
@@ -78,43 +79,19 @@ export async function* chatChunks(
   }
 }
 
-function toDelta({ channel, text }: Output, parser: ToolCallParser | undefined): ChatDelta {
-  if (channel === 'reasoning') return { reasoning_content: text };
-  if (!parser) return { content: text };
-  const index = parser.count;
-  const output = parser.push(text);
-  if (output.calls.length === 0) return { content: output.text };
+function toDelta({ reasoning, text, calls }: ChoicePiece): ChatDelta {
   return {
-    ...(output.text !== '' && { content: output.text }),
-    tool_calls: output.calls.map((call, offset) => ({ index: index + offset, ...call })),
+    ...(reasoning !== '' && { reasoning_content: reasoning }),
+    ...(text !== '' && { content: text }),
+    ...(calls.length > 0 && { tool_calls: calls }),
   };
-}
-
-type Finish = Pick<ChatChoice, 'finish_reason' | 'stop_reason'>;
-
-function toFinish(
-  { reason, stopMatch }: Extract<RunEvent, { kind: 'finished' }>,
-  parser: ToolCallParser | undefined,
-): Finish {
-  const stopped = parser !== undefined && parser.count > 0 ? 'tool_calls' : 'stop';
-  return { finish_reason: reason === 'stop' ? stopped : 'length', stop_reason: stopMatch };
-}
-
-function toLogprobs({ channel, logprobs }: Output): ChatLogprobs | null {
-  if (logprobs === null) return null;
-  const entries = toChatLogprobs(logprobs);
-  return channel === 'reasoning'
-    ? { content: null, reasoning_content: entries }
-    : { content: entries };
 }
 
 interface Gathered {
   text: string;
   reasoning: string;
-  readonly textLogprobs: ChatTokenLogprob[];
-  readonly reasoningLogprobs: ChatTokenLogprob[];
   readonly toolCalls: ToolCall[];
-  finish: Finish;
+  finish: ChoiceFinish;
 }
 
 /** The whole answer. Choices that the client's leaving cut short count as `length`. */
@@ -131,7 +108,8 @@ export async function gatherChat(
     readonly toolParsers: readonly ToolCallParser[] | null;
   },
 ): Promise<ChatCompletion> {
-  const choices = Array.from({ length: options.choices }, newGathered);
+  const outputs = createChoiceOutputs(options.choices, options.toolParsers);
+  const choices = outputs.map(newGathered);
   let usage = nothingComputed;
   let promptLogprobs: Pick<ChatCompletion, 'prompt_logprobs'> = {};
 
@@ -144,15 +122,17 @@ export async function gatherChat(
           promptLogprobs = { prompt_logprobs: logprobs };
         }
         break;
-      case 'output':
-        addOutput(choices[event.choice], event, options.toolParsers?.[event.choice]);
+      case 'output': {
+        const piece = outputs[event.choice]?.push(event);
+        if (piece) addPiece(choices[event.choice], piece);
         break;
+      }
       case 'finished': {
+        const finished = outputs[event.choice]?.finish(event);
         const choice = choices[event.choice];
-        if (!choice || event.reason === 'aborted') break;
-        const parser = options.toolParsers?.[event.choice];
-        choice.text += parser?.flush() ?? '';
-        choice.finish = toFinish(event, parser);
+        if (!finished || !choice) break;
+        addPiece(choice, finished.rest);
+        choice.finish = finished.finish;
         break;
       }
     }
@@ -169,7 +149,7 @@ export async function gatherChat(
         ...(choice.toolCalls.length > 0 && { tool_calls: choice.toolCalls }),
         ...(options.thinking && { reasoning_content: choice.reasoning }),
       },
-      logprobs: options.logprobs ? gatheredLogprobs(choice, options.thinking) : null,
+      logprobs: options.logprobs ? gatheredLogprobs(outputs[index], options.thinking) : null,
       ...choice.finish,
     })),
     usage: toWireUsage(usage),
@@ -178,37 +158,20 @@ export async function gatherChat(
 }
 
 function newGathered(): Gathered {
-  return {
-    text: '',
-    reasoning: '',
-    textLogprobs: [],
-    reasoningLogprobs: [],
-    toolCalls: [],
-    finish: { finish_reason: 'length', stop_reason: null },
-  };
+  return { text: '', reasoning: '', toolCalls: [], finish: cutShort };
 }
 
-function addOutput(
-  choice: Gathered | undefined,
-  event: Output,
-  parser: ToolCallParser | undefined,
-): void {
+function addPiece(choice: Gathered | undefined, piece: ChoicePiece): void {
   if (!choice) return;
-  const entries = event.logprobs ? toChatLogprobs(event.logprobs) : [];
-  if (event.channel === 'reasoning') {
-    choice.reasoning += event.text;
-    choice.reasoningLogprobs.push(...entries);
-  } else {
-    const { text, calls } = parser?.push(event.text) ?? { text: event.text, calls: [] };
-    choice.text += text;
-    choice.toolCalls.push(...calls);
-    choice.textLogprobs.push(...entries);
-  }
+  choice.text += piece.text;
+  choice.reasoning += piece.reasoning;
+  addToCalls(choice.toolCalls, piece.calls);
 }
 
-function gatheredLogprobs(choice: Gathered, thinking: boolean): ChatLogprobs {
+function gatheredLogprobs(output: ChoiceOutput | undefined, thinking: boolean): ChatLogprobs {
+  const taken = output?.takeLogprobs();
   return {
-    content: choice.textLogprobs,
-    ...(thinking && { reasoning_content: choice.reasoningLogprobs }),
+    content: taken?.content ?? [],
+    ...(thinking && { reasoning_content: taken?.reasoning_content ?? [] }),
   };
 }

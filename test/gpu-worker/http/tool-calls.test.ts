@@ -1,7 +1,8 @@
 /** Tool calls: the parser on every way to cut its input, and the route with DeepSeek's own template. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ToolCallParser } from '../../../gpu-worker/http/tool-calls.ts';
+import { addToCalls, ToolCallParser } from '../../../gpu-worker/http/tool-calls.ts';
+import type { ToolOutput } from '../../../gpu-worker/http/tool-calls.ts';
 import type {
   ChatCompletion,
   ChatCompletionChunk,
@@ -16,16 +17,20 @@ const end = '<｜tool▁calls▁end｜>';
 const call = (name: string, json: string) =>
   `<｜tool▁call▁begin｜>${name}<｜tool▁sep｜>${json}<｜tool▁call▁end｜>`;
 
-function parsePieces(pieces: readonly string[]): { text: string; calls: ToolCall[] } {
-  const parser = new ToolCallParser('call-x');
+function parsePieces(
+  pieces: readonly string[],
+  { isCut = false, toolNames = ['look', 'f'], isFenced = false } = {},
+): { text: string; calls: ToolCall[] } {
+  const parser = new ToolCallParser('call-x', { toolNames, isFenced });
   let text = '';
   const calls: ToolCall[] = [];
-  for (const piece of pieces) {
-    const output = parser.push(piece);
+  const take = (output: ToolOutput): void => {
     text += output.text;
-    calls.push(...output.calls);
-  }
-  return { text: text + parser.flush(), calls };
+    addToCalls(calls, output.calls);
+  };
+  for (const piece of pieces) take(parser.push(piece));
+  take(parser.flush({ isCut }));
+  return { text, calls };
 }
 
 describe('the parser', () => {
@@ -49,19 +54,145 @@ describe('the parser', () => {
   });
 
   test('leaves text without calls as it is, also if it looks like one for a while', () => {
-    for (const text of ['', 'plain', 'a < b', '<｜tool▁calls', '<｜tool▁call▁begin｜>f', '<<｜']) {
+    for (const text of ['', 'plain', 'a < b', '<｜tool▁calls', '<<｜']) {
       expect(parsePieces([...text])).toEqual({ text, calls: [] });
     }
   });
 
-  test('gives a call that was cut short, or is none, as text', () => {
-    const cut = '<｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a"';
-    expect(parsePieces([`hm${begin}${cut}`])).toEqual({ text: `hm${cut}`, calls: [] });
-    const none = '<｜tool▁call▁begin｜>f<｜tool▁call▁end｜>';
-    expect(parsePieces([`${begin}${none}${end}.`])).toEqual({ text: `${none}.`, calls: [] });
+  test('gives as text, without marks, what is no call', () => {
+    const none = `<｜tool▁call▁begin｜>f<｜tool▁call▁end｜>`;
+    expect(parsePieces([`${begin}${none}${end}.`])).toEqual({ text: 'f.', calls: [] });
+    expect(parsePieces([`${begin}${call('', '{"a":1}')}${end}.`])).toEqual({
+      text: '{"a":1}.',
+      calls: [],
+    });
+    expect(parsePieces([`${begin}nothing to call`])).toEqual({
+      text: 'nothing to call',
+      calls: [],
+    });
+    expect(parsePieces(['a<｜tool▁sep｜>b<｜tool▁call▁end｜>c'])).toEqual({
+      text: 'abc',
+      calls: [],
+    });
   });
 
-  test('gives the same however the output is cut', () => {
+  test('takes for a call what lacks one of the outer marks', () => {
+    const expected = [{ name: 'f', arguments: '{"a":1}' }];
+    for (const written of [
+      call('f', '{"a":1}') + end,
+      `${begin}f<｜tool▁sep｜>{"a":1}${end}`,
+      `${begin}<｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":1}`,
+    ]) {
+      const { text, calls } = parsePieces([...written]);
+      expect([text, calls.map((each) => each.function)]).toEqual(['', expected]);
+    }
+  });
+
+  test('gives arguments that are no JSON as they were written', () => {
+    const { calls } = parsePieces([`${begin}${call('f', 'city: Bergen')}${end}`]);
+    expect(calls[0]?.function).toEqual({ name: 'f', arguments: 'city: Bergen' });
+  });
+
+  test('gives arguments in pieces, as they come', () => {
+    const json = JSON.stringify({
+      text: 'a "quoted" < b, ```code```, \n 日本語  😀 ',
+      more: [1, {}],
+    });
+    for (const written of [
+      call('look', ` ${json}\n`),
+      call('function', `look\n\`\`\`json\n${json}\n\`\`\``),
+    ]) {
+      const parser = new ToolCallParser('call-x', { toolNames: [], isFenced: false });
+      parser.push(begin);
+      const deltas = [...written].flatMap((piece) => parser.push(piece).calls);
+      expect(deltas[0]).toEqual({
+        index: 0,
+        id: 'call-x-0',
+        type: 'function',
+        function: { name: 'look', arguments: expect.any(String) },
+      });
+      const others = deltas.slice(1);
+      expect(others.length).toBeGreaterThan(40);
+      for (const delta of others) {
+        expect(delta).toEqual({ index: 0, function: { arguments: expect.stringMatching(/./su) } });
+      }
+      expect(deltas.map((delta) => delta.function.arguments).join('')).toBe(json);
+    }
+  });
+});
+
+describe('the parser of an output that is cut', () => {
+  const json = '{"city":"Ber\\u0067en <1> 日","days":[1, 2]}';
+  const forms = {
+    'of V3.1': `${call('look', json)}${call('f', '{}')}`,
+    'of V3': [
+      call('function', `look\n\`\`\`json\n${json}\n\`\`\``),
+      call('function', 'f\n```json\n{}\n```'),
+    ].join('\n'),
+  };
+
+  test.each(Object.entries(forms))('never shows a mark, in the form %s', (form, written) => {
+    const isFenced = form === 'of V3';
+    const whole = `Hm.${begin}${written}${end}`;
+    const characters = [...whole];
+    const nameAt = whole.indexOf('look') + 'look'.length;
+    const jsonAt = whole.indexOf(json);
+    let before = '';
+    for (let at = 0; at <= characters.length; at++) {
+      const cut = characters.slice(0, at).join('');
+      const { text, calls } = parsePieces(characters.slice(0, at), {
+        isCut: true,
+        isFenced,
+      });
+      // A lone < is text until more of a mark follows.
+      expect('Hm.'.startsWith(text.replace(/<$/, '')), cut).toBe(true);
+      expect(text.endsWith('<'), cut).toBe(cut === 'Hm.<');
+      expect(calls.length > 0, cut).toBe(at >= nameAt - 'look'.length + 1);
+      const [first, second] = calls.map((each) => each.function);
+      if (first) {
+        expect(first.name, cut).toBe('look');
+        const parts = at - jsonAt;
+        const expected = parts > 0 ? json.slice(0, parts) : '';
+        expect(first.arguments, cut).toBe(isOutsideString(expected) ? expected.trim() : expected);
+        expect(first.arguments.startsWith(before), cut).toBe(true);
+        before = first.arguments;
+      }
+      if (second) expect(['', '{', '{}'], cut).toContain(second.arguments);
+    }
+  });
+
+  test('tells a name that was cut if one tool alone can be meant', () => {
+    const cutName = (name: string, toolNames: string[]) =>
+      parsePieces([`${begin}<｜tool▁call▁begin｜>${name}`], { isCut: true, toolNames }).calls.map(
+        (each) => each.function,
+      );
+    expect(cutName('lo', ['look', 'f'])).toEqual([{ name: 'look', arguments: '' }]);
+    expect(cutName('', ['look'])).toEqual([{ name: 'look', arguments: '' }]);
+    expect(cutName('look', ['look', 'look_up'])).toEqual([]);
+    expect(cutName('g', ['look', 'f'])).toEqual([]);
+  });
+
+  test('leaves out the replacement of a character that is incomplete', () => {
+    const written = `${begin}<｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":"x\u{fffd}`;
+    expect(parsePieces([written], { isCut: true }).calls[0]?.function.arguments).toBe('{"a":"x');
+  });
+
+  test('keeps white space, a fence and < within a string', () => {
+    for (const json of ['{"a":"x ', '{"a":"```', '{"a":"x <', '{"a":"\\"<']) {
+      const inside = `${begin}<｜tool▁call▁begin｜>f<｜tool▁sep｜>${json}`;
+      expect(parsePieces([inside], { isCut: true }).calls[0]?.function.arguments).toBe(json);
+      const fenced = `${begin}<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n\`\`\`json\n${json}`;
+      expect(parsePieces([fenced], { isCut: true }).calls[0]?.function.arguments).toBe(json);
+    }
+  });
+});
+
+function isOutsideString(json: string): boolean {
+  return (json.replaceAll(/\\./g, '').split('"').length - 1) % 2 === 0;
+}
+
+describe('the parser, however its input is divided,', () => {
+  test('gives the same', () => {
     const seed = Date.now();
     const fragment = fc.constantFrom(
       'text',
@@ -81,14 +212,15 @@ describe('the parser', () => {
       fc.property(
         fc.array(fragment, { maxLength: 12 }),
         fc.array(fc.nat(400), { maxLength: 20 }),
-        (fragments, cuts) => {
+        fc.boolean(),
+        (fragments, cuts, isCut) => {
           const written = fragments.join('');
           const places = [...new Set([0, ...cuts.filter((at) => at < written.length)])].toSorted(
             (a, b) => a - b,
           );
           const pieces = places.map((at, index) => written.slice(at, places[index + 1]));
           expect(pieces.join('')).toBe(written);
-          expect(parsePieces(pieces)).toEqual(parsePieces([written]));
+          expect(parsePieces(pieces, { isCut })).toEqual(parsePieces([written], { isCut }));
         },
       ),
       { seed, numRuns: 500 },
