@@ -1,7 +1,6 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import { nothingComputed } from '../engine/request.ts';
 import type {
-  ChatChoice,
   ChatCompletion,
   ChatCompletionChunk,
   ChatDelta,
