@@ -178,11 +178,11 @@ describe('the parser of an output that is cut', () => {
   });
 
   test('keeps white space, a fence and < within a string', () => {
-    for (const json of ['{"a":"x ', '{"a":"```', '{"a":"x <', '{"a":"\\"<']) {
-      const inside = `${begin}<｜tool▁call▁begin｜>f<｜tool▁sep｜>${json}`;
-      expect(parsePieces([inside], { isCut: true }).calls[0]?.function.arguments).toBe(json);
-      const fenced = `${begin}<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n\`\`\`json\n${json}`;
-      expect(parsePieces([fenced], { isCut: true }).calls[0]?.function.arguments).toBe(json);
+    for (const begun of ['{"a":"x ', '{"a":"```', '{"a":"x <', '{"a":"\\"<']) {
+      const inside = `${begin}<｜tool▁call▁begin｜>f<｜tool▁sep｜>${begun}`;
+      expect(parsePieces([inside], { isCut: true }).calls[0]?.function.arguments).toBe(begun);
+      const fenced = `${begin}<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n\`\`\`json\n${begun}`;
+      expect(parsePieces([fenced], { isCut: true }).calls[0]?.function.arguments).toBe(begun);
     }
   });
 });
