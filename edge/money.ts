@@ -10,7 +10,7 @@ const tokensPerPrice = 1_000_000n;
 /** What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts. */
 export function costNanoUsd(usage: Usage, price: Price): number {
   const sum =
-    product(usage.inputCached, price.inputCached) +
+    product(usage.inputCached ?? 0, price.inputCached) +
     product(usage.inputUncached, price.inputUncached) +
     product(usage.outputText, price.output) +
     product(usage.outputReasoning, price.output);

@@ -10,7 +10,8 @@
 /** Disjoint token counts; every wire format is a pure function of this row. 0 is a value, not "absent". */
 export interface Usage {
   readonly inputUncached: number;
-  readonly inputCached: number;
+  /** null: the worker did not say, and the whole prompt is `inputUncached`. */
+  readonly inputCached: number | null;
   readonly outputText: number;
   readonly outputReasoning: number;
 }

@@ -367,18 +367,6 @@ export const usageSchema = z.object({
 });
 export type Usage = z.infer<typeof usageSchema>;
 
-/** As any OpenAI-compatible worker may report it: an absent detail is unknown, not 0. */
-export const foreignUsageSchema = z.looseObject({
-  prompt_tokens: tokenCount,
-  completion_tokens: tokenCount.nullish(),
-  total_tokens: tokenCount.nullish(),
-  prompt_tokens_details: z.looseObject({ cached_tokens: tokenCount.nullish() }).nullish(),
-  completion_tokens_details: z.looseObject({ reasoning_tokens: tokenCount.nullish() }).nullish(),
-  prompt_cache_hit_tokens: tokenCount.nullish(),
-  prompt_cache_miss_tokens: tokenCount.nullish(),
-});
-export type ForeignUsage = z.infer<typeof foreignUsageSchema>;
-
 /** `GET /v1/requests/{id}/usage`. `interrupted`: the worker died; usage is the last checkpoint's. */
 export const usageRecordSchema = z.object({
   object: z.literal('request.usage'),
@@ -500,14 +488,6 @@ export interface Completion extends ResponseHead<'text_completion'> {
   readonly choices: readonly CompletionChoice[];
   readonly usage?: Usage | null;
 }
-
-/** What every streamed event has, whichever worker sent it; the edge reads usage from it. */
-export const streamEventSchema = z.looseObject({
-  id: z.string(),
-  choices: z.array(z.unknown()),
-  usage: foreignUsageSchema.nullish(),
-});
-export type StreamEvent = z.infer<typeof streamEventSchema>;
 
 /** Answer of `POST /tokenize`. */
 export const tokenizeResponseSchema = z.looseObject({

@@ -107,7 +107,7 @@ export const workerSchema = z.object({
 
 const usageFields = {
   input_uncached: z.int(),
-  input_cached: z.int(),
+  input_cached: z.int().nullable().describe('null: the worker did not say; all is uncached'),
   output_text: z.int(),
   output_reasoning: z.int(),
 };

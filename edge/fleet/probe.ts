@@ -3,7 +3,8 @@
  * models it serves, and whether it reports cached tokens. Without that report nothing shows that a
  * prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
-import { foreignUsageSchema, modelListSchema } from '../../gpu-worker/protocol.ts';
+import { modelListSchema } from '../../gpu-worker/protocol.ts';
+import { cachedTokens, readCounts } from '../dialect/usage.ts';
 import type { ServedModel } from '../services.ts';
 
 /** Each of two questions: one that hangs holds up the announcements of the others for so long. */
@@ -57,10 +58,9 @@ export async function probeHealth(target: ProbeTarget): Promise<Health> {
  */
 export async function probeCachedTokens(target: ProbeTarget, model: string): Promise<CacheReport> {
   try {
-    await usageOfProbe(target, model);
-    const usage = await usageOfProbe(target, model);
-    const cached = usage.prompt_tokens_details?.cached_tokens ?? usage.prompt_cache_hit_tokens;
-    if (typeof cached === 'number') return { kind: 'reported' };
+    await cachedOfProbe(target, model);
+    const cached = await cachedOfProbe(target, model);
+    if (cached !== null) return { kind: 'reported' };
     const options = 'vLLM: --enable-prompt-tokens-details, SGLang: --enable-cache-report';
     return { kind: 'unreported', reason: `it does not report cached tokens (${options})` };
   } catch (cause) {
@@ -69,14 +69,24 @@ export async function probeCachedTokens(target: ProbeTarget, model: string): Pro
   }
 }
 
-async function usageOfProbe(target: ProbeTarget, model: string) {
+/** What an engine without the route answers. */
+const unknownRoute = [404, 405, 501];
+
+/** null if the engine does not say. Not every engine has both routes. */
+async function cachedOfProbe(target: ProbeTarget, model: string): Promise<number | null> {
   const prompt = Array.from({ length: probeWords }, (_, index) => `w${index}`).join(' ');
-  const body = { model, prompt, max_tokens: 1, temperature: 0, stream: false };
-  const answer = await ask(target, '/v1/completions', body, completionMsMax);
-  if (!answer.ok) throw new Error(`/v1/completions answers ${answer.status}`);
-  const { json } = answer;
-  const found = typeof json === 'object' && json !== null && 'usage' in json ? json.usage : null;
-  return foreignUsageSchema.parse(found);
+  const common = { model, max_tokens: 1, temperature: 0, stream: false };
+  const messages = [{ role: 'user', content: prompt }];
+  let path = '/v1/completions';
+  let answer = await ask(target, path, { ...common, prompt }, completionMsMax);
+  if (unknownRoute.includes(answer.status)) {
+    path = '/v1/chat/completions';
+    answer = await ask(target, path, { ...common, messages }, completionMsMax);
+  }
+  if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
+  const counts = readCounts(answer.json);
+  if (counts === null) throw new Error(`${path} counts no tokens`);
+  return cachedTokens(counts);
 }
 
 interface Answer {

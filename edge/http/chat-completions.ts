@@ -7,6 +7,9 @@
  * is open, and `ending` settles it exactly once: when the answer is complete, when the client leaves
  * or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
  */
+import { secretsOf } from '../dialect/error-message.ts';
+import { stopsOf } from '../dialect/finish.ts';
+import type { ApiError } from '../errors.ts';
 import type { AdmitResult, Services } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
@@ -105,12 +108,15 @@ async function* relay(
   const { fleet, settings } = services;
   const exclude: string[] = [];
   let busySeconds: number | null = null;
+  let lacking: ApiError | null = null;
 
   while (exclude.length < workerTriesMax) {
     ending.stop.throwIfAborted();
     const { prefixHits } = admission;
     const place = await fleet.place(placeInput(order, { prefixHits, exclude }));
-    if (place.kind === 'no-worker') throw noWorkerError(order.model.id, { ...place, busySeconds });
+    if (place.kind === 'no-worker') {
+      throw lacking ?? noWorkerError(order.model.id, { ...place, busySeconds });
+    }
 
     const { worker, epoch } = place;
     const workerUrl = place.hasJournal ? place.url : null;
@@ -130,8 +136,8 @@ async function* relay(
       let started = false;
       try {
         for await (const events of readWorkerStream(opened.body, {
+          ...dialectOf(order, place, services),
           signal: ending.stop,
-          reportsCachedTokens: place.reportsCachedTokens,
           silenceMsMax:
             settings.workerSilenceMsMax ??
             (place.hasJournal ? workerSilenceMsMax : silenceMsMaxWithoutComments),
@@ -147,11 +153,26 @@ async function* relay(
       }
     }
     services.log({ event: 'worker-refused', requestId, worker, reason });
-    if (opened.kind === 'refused') busySeconds = opened.retryAfterSeconds;
+    if (opened.kind === 'refused') {
+      busySeconds = opened.retryAfterSeconds;
+      lacking = opened.error;
+    }
     finishFlight(services, requestId, worker);
     exclude.push(worker);
   }
-  throw noWorkerError(order.model.id, { reason: 'all-refused', busySeconds });
+  throw lacking ?? noWorkerError(order.model.id, { reason: 'all-refused', busySeconds });
+}
+
+/** What of the request decides how the events of its answer are read. */
+function dialectOf({ request, requestId }: Order, place: Placed, services: Services) {
+  return {
+    kind: request.workerPath === '/v1/completions' ? ('text' as const) : ('chat' as const),
+    requestId,
+    stops: stopsOf(request.workerBody),
+    answers: request.prompts * request.answersEach,
+    reportsCachedTokens: place.reportsCachedTokens,
+    secrets: secretsOf(place.url, tokenFor(place, services)),
+  };
 }
 
 function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {

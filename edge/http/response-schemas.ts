@@ -2,6 +2,9 @@
 import { z } from '@hono/zod-openapi';
 
 const count = z.int().min(0);
+const cachedCount = count
+  .nullable()
+  .describe('null where the engine does not say: nothing is billed as cached then.');
 const nanoUsd = z.int().describe('Nano-USD: 1,000,000,000 are one US dollar.');
 
 export const errorSchema = z.object({
@@ -27,9 +30,9 @@ export const usageSchema = z.object({
   prompt_tokens: count.describe('The whole prompt: cached and uncached.'),
   completion_tokens: count,
   total_tokens: count,
-  prompt_tokens_details: z.object({ cached_tokens: count }),
+  prompt_tokens_details: z.object({ cached_tokens: cachedCount }),
   completion_tokens_details: z.object({ reasoning_tokens: count }),
-  prompt_cache_hit_tokens: count,
+  prompt_cache_hit_tokens: cachedCount,
   prompt_cache_miss_tokens: count,
   cost_nano_usd: nanoUsd,
 });
@@ -90,7 +93,7 @@ export const anthropicMessageSchema = z.object({
   usage: z.object({
     input_tokens: count.describe('Uncached prompt tokens alone.'),
     cache_creation_input_tokens: count,
-    cache_read_input_tokens: count,
+    cache_read_input_tokens: cachedCount,
     output_tokens: count,
     output_tokens_details: z.object({ thinking_tokens: count }),
     cost_nano_usd: nanoUsd,

@@ -79,7 +79,7 @@ function dayOf(ms: number): string {
 function add(a: Usage, b: Usage): Usage {
   return {
     inputUncached: a.inputUncached + b.inputUncached,
-    inputCached: a.inputCached + b.inputCached,
+    inputCached: (a.inputCached ?? 0) + (b.inputCached ?? 0),
     outputText: a.outputText + b.outputText,
     outputReasoning: a.outputReasoning + b.outputReasoning,
   };

@@ -76,8 +76,8 @@ function dailyUsage(db: SyncDb): string[] {
   const columns = sql`model, key_id, sum(requests) AS requests, sum(input_uncached), sum(input_cached),
     sum(output_text), sum(output_reasoning), sum(cost_nano_usd)`;
   const posted = sql`
-    SELECT model, key_id, count(*), sum(input_uncached), sum(input_cached),
-      sum(output_text), sum(output_reasoning), -sum(amount_nano_usd)
+    SELECT model, key_id, count(*), sum(input_uncached),
+      coalesce(sum(input_cached), 0), sum(output_text), sum(output_reasoning), -sum(amount_nano_usd)
     FROM ${entry} WHERE kind = 'posted' GROUP BY model, key_id`;
   const kept = sql`SELECT ${columns} FROM ${usageDaily} GROUP BY model, key_id`;
   const wrong = db.all<{ model: string; key_id: string }>(sql`

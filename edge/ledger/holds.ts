@@ -124,11 +124,12 @@ export function createHolds(db: SyncDb) {
     const row = statements.resolution.get({ requestId });
     if (row === undefined) return null;
     const { inputUncached, inputCached, outputText, outputReasoning } = row;
+    const isCounted = inputUncached !== null;
     return {
       costNanoUsd: 0 - row.amountNanoUsd,
       usage: {
         inputUncached: inputUncached ?? 0,
-        inputCached: inputCached ?? 0,
+        inputCached: isCounted ? inputCached : 0,
         outputText: outputText ?? 0,
         outputReasoning: outputReasoning ?? 0,
       },

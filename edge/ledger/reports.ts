@@ -57,6 +57,7 @@ export function createReports(db: SyncDb) {
       model,
       keyId,
       ...settlement.usage,
+      inputCached: settlement.usage.inputCached ?? 0,
       costNanoUsd: settlement.costNanoUsd,
       prefixPromised: Number(prefixPromised),
       prefixBroken: Number(prefixBroken),
@@ -140,7 +141,6 @@ export function toLedgerEntry(row: typeof entry.$inferSelect): LedgerEntry {
   const counted =
     row.kind === 'posted' &&
     inputUncached !== null &&
-    inputCached !== null &&
     outputText !== null &&
     outputReasoning !== null;
   return {

@@ -6,7 +6,7 @@
 import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
-import { fromWorkerUsage } from '../stream/usage-formats.ts';
+import { fromWorkerUsage } from '../dialect/usage.ts';
 
 /** Longer than any answer takes: until then a request that no journal knows may be under way. */
 export const unknownMsMax = 60 * 60_000;

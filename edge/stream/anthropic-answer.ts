@@ -1,5 +1,4 @@
 /** A whole message in Anthropic's shape out of the chunks of a chat completion. */
-import { chatChoiceSchema } from './chat-answer.ts';
 import type { AnswerBuilder, AnswerHead } from './chunk.ts';
 import { toAnthropicUsage } from './usage-formats.ts';
 
@@ -27,16 +26,13 @@ export function createAnthropicAnswer(head: AnswerHead): AnswerBuilder {
 
   return {
     add(chunk) {
-      for (const each of chunk.choices) {
-        const choice = chatChoiceSchema.safeParse(each).data;
-        if (!choice) continue;
+      for (const choice of chunk.choices) {
         thinking += choice.delta?.reasoning_content ?? '';
         text += choice.delta?.content ?? '';
         for (const part of choice.delta?.tool_calls ?? []) {
-          const call = (calls[part.index] ??= { id: '', name: '', arguments: '' });
-          call.id += part.id ?? '';
-          call.name += part.function?.name ?? '';
-          call.arguments += part.function?.arguments ?? '';
+          const { id = '', function: piece } = part;
+          const call = (calls[part.index] ??= { id, name: piece.name ?? '', arguments: '' });
+          call.arguments += piece.arguments;
         }
         if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
       }

@@ -4,7 +4,7 @@
  */
 import { anthropicErrorBody } from '../errors.ts';
 import { toStopReason } from './anthropic-answer.ts';
-import { chatChoiceSchema } from './chat-answer.ts';
+import type { Choice } from '../dialect/chunk.ts';
 import type { AnswerHead, StreamEncoder } from './chunk.ts';
 import { noUsage, toAnthropicUsage } from './usage-formats.ts';
 
@@ -46,9 +46,7 @@ export function createAnthropicEncoder(head: AnswerHead, requestId: string): Str
 
   const fill = (delta: object): string => frame('content_block_delta', { index: blocks, delta });
 
-  const choiceText = (each: unknown): string => {
-    const choice = chatChoiceSchema.safeParse(each).data;
-    if (!choice) return '';
+  const choiceText = (choice: Choice): string => {
     const { reasoning_content: thinking, content: text, tool_calls: calls } = choice.delta ?? {};
     let out = '';
     if (thinking) {
@@ -60,7 +58,7 @@ export function createAnthropicEncoder(head: AnswerHead, requestId: string): Str
       out += fill({ type: 'text_delta', text });
     }
     for (const call of calls ?? []) {
-      const { name, arguments: json } = call.function ?? {};
+      const { name, arguments: json } = call.function;
       const block = { type: 'tool_use', id: call.id ?? '', name: name ?? '', input: {} };
       out += enter(`tool ${call.index}`, block);
       if (json) out += fill({ type: 'input_json_delta', partial_json: json });

@@ -1,59 +1,29 @@
 /** A whole chat completion out of its chunks. */
-import { z } from 'zod';
+import type { Choice, Chunk } from '../dialect/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from './chunk.ts';
 import { toOpenAiUsage } from './usage-formats.ts';
 
-const toolCallDeltaSchema = z.looseObject({
-  index: z.int().min(0).max(1024).default(0),
-  id: z.string().nullish(),
-  function: z
-    .looseObject({ name: z.string().nullish(), arguments: z.string().nullish() })
-    .nullish(),
-});
-
-export const chatChoiceSchema = z.looseObject({
-  index: z.int().min(0).max(1024).default(0),
-  delta: z
-    .looseObject({
-      content: z.string().nullish(),
-      reasoning_content: z.string().nullish(),
-      tool_calls: z.array(toolCallDeltaSchema).nullish(),
-    })
-    .nullish(),
-  logprobs: z
-    .looseObject({
-      content: z.array(z.unknown()).nullish(),
-      reasoning_content: z.array(z.unknown()).nullish(),
-    })
-    .nullish(),
-  finish_reason: z.string().nullish(),
-});
-export type ChatChoiceDelta = z.infer<typeof chatChoiceSchema>;
-
-interface Choice {
+interface ChatChoice {
   content: string | null;
   reasoning: string | null;
   readonly toolCalls: { id: string; name: string; arguments: string }[];
   logprobs: { content: unknown[]; reasoning: unknown[] } | null;
-  finishReason: string | null;
+  finish: Pick<Choice, 'finish_reason' | 'stop_reason'>;
 }
 
 export function createChatAnswer(head: AnswerHead): AnswerBuilder {
-  let rest: Readonly<Record<string, unknown>> = {};
-  const choices: Choice[] = [];
+  let rest: Omit<Chunk, 'choices'> = {};
+  const choices: ChatChoice[] = [];
 
   return {
     add(chunk) {
-      const { id: _i, object: _o, model: _m, usage: _u, choices: deltas, ...others } = chunk;
+      const { choices: pieces, ...others } = chunk;
       rest = { ...rest, ...others };
-      for (const each of deltas) {
-        const delta = chatChoiceSchema.safeParse(each).data;
-        if (delta) addTo((choices[delta.index] ??= newChoice()), delta);
-      }
+      for (const piece of pieces) addTo((choices[piece.index] ??= newChoice()), piece);
     },
 
     finish({ usage, costNanoUsd }) {
-      const { created, ...others } = rest;
+      const { created, object: _object, ...others } = rest;
       const { id, model, ...tier } = head;
       return {
         id,
@@ -79,30 +49,34 @@ export function createChatAnswer(head: AnswerHead): AnswerBuilder {
   };
 }
 
-function newChoice(): Choice {
-  return { content: null, reasoning: null, toolCalls: [], logprobs: null, finishReason: null };
+function newChoice(): ChatChoice {
+  return {
+    content: null,
+    reasoning: null,
+    toolCalls: [],
+    logprobs: null,
+    finish: { finish_reason: null },
+  };
 }
 
-function addTo(choice: Choice, { delta, logprobs, finish_reason }: ChatChoiceDelta): void {
-  if (typeof delta?.content === 'string') choice.content = (choice.content ?? '') + delta.content;
-  if (typeof delta?.reasoning_content === 'string') {
-    choice.reasoning = (choice.reasoning ?? '') + delta.reasoning_content;
-  }
-  for (const part of delta?.tool_calls ?? []) {
-    const call = (choice.toolCalls[part.index] ??= { id: '', name: '', arguments: '' });
-    call.id += part.id ?? '';
-    call.name += part.function?.name ?? '';
-    call.arguments += part.function?.arguments ?? '';
+function addTo(choice: ChatChoice, { delta, logprobs, finish_reason, stop_reason }: Choice): void {
+  const { content, reasoning_content: reasoning, tool_calls: calls = [] } = delta ?? {};
+  if (content !== undefined) choice.content = (choice.content ?? '') + content;
+  if (reasoning !== undefined) choice.reasoning = (choice.reasoning ?? '') + reasoning;
+  for (const { index, id = '', function: piece } of calls) {
+    const call = (choice.toolCalls[index] ??= { id, name: piece.name ?? '', arguments: '' });
+    call.arguments += piece.arguments;
   }
   if (logprobs) {
     choice.logprobs ??= { content: [], reasoning: [] };
     choice.logprobs.content.push(...(logprobs.content ?? []));
     choice.logprobs.reasoning.push(...(logprobs.reasoning_content ?? []));
   }
-  choice.finishReason = finish_reason ?? choice.finishReason;
+  if (finish_reason === null) return;
+  choice.finish = { finish_reason, ...(stop_reason !== undefined && { stop_reason }) };
 }
 
-function toWire(choice: Choice, index: number): object {
+function toWire(choice: ChatChoice, index: number): object {
   const { toolCalls, logprobs } = choice;
   const hasCalls = toolCalls.length > 0;
   return {
@@ -124,6 +98,6 @@ function toWire(choice: Choice, index: number): object {
       content: logprobs.content,
       ...(logprobs.reasoning.length > 0 && { reasoning_content: logprobs.reasoning }),
     },
-    finish_reason: choice.finishReason,
+    ...choice.finish,
   };
 }

@@ -1,13 +1,7 @@
-/** One event of a worker's answer, as it was sent, and what becomes of an answer's events. */
+/** What becomes of an answer's events: the answer's head, its bill, and what writes it. */
+import type { Chunk } from '../dialect/chunk.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../services.ts';
-
-/** Of chat completions and of completions; what its choices hold is read by those who need it. */
-export interface Chunk {
-  readonly id: string;
-  readonly choices: readonly unknown[];
-  readonly [field: string]: unknown;
-}
 
 /** What the edge says in its own name on every answer. */
 export interface AnswerHead {

@@ -1,7 +1,7 @@
 /** Asks one worker how many tokens a prompt has: a sift worker exactly, vLLM by the same route. */
 import { tokenizeResponseSchema } from '../../gpu-worker/protocol.ts';
 import type { ApiError } from '../errors.ts';
-import { rejectionOf, sendToWorker, type WorkerCall } from './open-worker.ts';
+import { readRefusal, sendToWorker, type WorkerCall } from './open-worker.ts';
 
 export type PromptCount =
   | { readonly kind: 'counted'; readonly tokens: number }
@@ -31,10 +31,8 @@ export async function countPrompt(
       ? { kind: 'cannot-count' }
       : { kind: 'counted', tokens: counted.count };
   }
-  if (call.isSift && (status === 400 || status === 413 || status === 422)) {
-    return { kind: 'rejected', error: await rejectionOf(response) };
-  }
-  await response.body?.cancel().catch(() => {});
+  const said = await readRefusal(response, call);
+  if (call.isSift && said?.kind === 'rejected') return said;
   return !call.isSift && unknownRoute.includes(status)
     ? { kind: 'cannot-count' }
     : { kind: 'refused', reason: `status ${status}` };

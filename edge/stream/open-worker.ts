@@ -1,11 +1,17 @@
 /** Sends a request to one worker, and says whether it took it, has no room, or finds it wrong. */
-import { errorBodySchema, type ErrorBody } from '../../gpu-worker/protocol.ts';
-import { ApiError, type ErrorCode, type Overflow } from '../errors.ts';
+import { secretsOf } from '../dialect/error-message.ts';
+import { readError, type EngineError } from '../dialect/errors.ts';
+import { ApiError } from '../errors.ts';
 
 export type WorkerAnswer =
   | { readonly kind: 'open'; readonly body: ReadableStream<Uint8Array> }
-  /** Another worker may take it. */
-  | { readonly kind: 'refused'; readonly reason: string; readonly retryAfterSeconds: number | null }
+  /** Another worker may take it; if none does, the error says why, where this one said so. */
+  | {
+      readonly kind: 'refused';
+      readonly reason: string;
+      readonly retryAfterSeconds: number | null;
+      readonly error: ApiError | null;
+    }
   /** No worker will take it: the request is at fault. */
   | { readonly kind: 'rejected'; readonly error: ApiError };
 
@@ -28,10 +34,11 @@ export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
   if (response instanceof Error) return refused(`connection failed: ${response.message}`);
   const { status, body } = response;
   if (status === 200 && body && isEventStream(response)) return { kind: 'open', body };
-  if (status === 400 || status === 413 || status === 422)
-    return { kind: 'rejected', error: await rejectionOf(response) };
-  await body?.cancel().catch(() => {});
-  return refused(`status ${status}`, secondsOf(response.headers.get('retry-after')));
+  const said = await readRefusal(response, call);
+  if (said?.kind === 'rejected') return said;
+  if (said?.kind === 'lacking') return refused(said.reason, { error: said.error });
+  const reason = said ? `status ${status}: ${said.reason}` : `status ${status}`;
+  return refused(reason, { retryAfterSeconds: secondsOf(response.headers.get('retry-after')) });
 }
 
 /** @returns the answer, or why there is none. @throws the signal's reason if it is aborted. */
@@ -60,34 +67,36 @@ export async function sendToWorker(
   }
 }
 
-function refused(reason: string, retryAfterSeconds: number | null = null): WorkerAnswer {
-  return { kind: 'refused', reason, retryAfterSeconds };
+type Refusal = Extract<WorkerAnswer, { kind: 'refused' }>;
+
+function refused(
+  reason: string,
+  more: Partial<Pick<Refusal, 'retryAfterSeconds' | 'error'>> = {},
+): Refusal {
+  return { kind: 'refused', reason, retryAfterSeconds: null, error: null, ...more };
 }
 
-/** What a worker that finds the request wrong says, as our own error. */
-export async function rejectionOf(response: Response): Promise<ApiError> {
-  const { error } = errorBodySchema.safeParse(await readJson(response)).data ?? {};
-  const code: ErrorCode =
-    error?.code === 'context_length_exceeded'
-      ? 'context_length_exceeded'
-      : response.status === 422 || error?.code === 'invalid_value'
-        ? 'invalid_value'
-        : error?.code === 'unsupported_parameter'
-          ? 'unsupported_parameter'
-          : 'invalid_request';
-  const message = error?.message ?? 'The model cannot take this request.';
-  const param = error?.param ?? undefined;
-  const overflow = error?.overflow ? toOverflow(error.overflow) : null;
-  return new ApiError(code, message, { ...(param && { param }), overflow });
-}
+/** Statuses whose body may tell that the request is at fault; 200 is that of an error sent as one. */
+const toldStatuses = [200, 400, 404, 413, 422, 500];
 
-function toOverflow(told: NonNullable<ErrorBody['error']['overflow']>): Overflow {
-  const { prompt_tokens, output_tokens, context_tokens } = told;
-  return {
-    promptTokens: prompt_tokens,
-    outputTokens: output_tokens,
-    contextTokens: context_tokens,
-  };
+/** What a worker says that does not answer with events; null if that does not matter. */
+export async function readRefusal(
+  response: Response,
+  call: Pick<WorkerCall, 'url' | 'token'>,
+): Promise<EngineError | null> {
+  const { status, body } = response;
+  if (!toldStatuses.includes(status)) {
+    await body?.cancel().catch(() => {});
+    return null;
+  }
+  const json = await readJson(response);
+  const secrets = secretsOf(call.url, call.token);
+  const said = readError(json, { status: status === 200 ? null : status, secrets });
+  const isAtFault = status === 400 || status === 413 || status === 422;
+  if (said !== null || !isAtFault) return said;
+  const message = 'The model cannot take this request.';
+  const code = status === 422 ? 'invalid_value' : 'invalid_request';
+  return { kind: 'rejected', error: new ApiError(code, message) };
 }
 
 /** undefined if it is not JSON, or too long to be an error. */

@@ -1,6 +1,6 @@
 /**
- * A streamed answer in OpenAI's shape: the worker's own events, field by field, under the edge's id
- * and the model's public name, with usage where and how the client asked for it.
+ * A streamed answer in OpenAI's shape: the worker's events under the edge's id and the model's public
+ * name, with usage where and how the client asked for it.
  */
 import { openAiErrorBody } from '../errors.ts';
 import type { AnswerHead, StreamEncoder } from './chunk.ts';
@@ -15,12 +15,12 @@ export function createOpenAiEncoder(
     keepAlive: ': keep-alive\n\n',
 
     chunk(chunk, usage) {
-      const { usage: _u, id: _i, model: _m, object, created, choices, ...others } = chunk;
+      const { object, created, choices, ...others } = chunk;
       // In OpenAI's order: people read streams too.
       const { id, model, ...tier } = head;
       const rest = { id, object, created, model, ...tier, ...others, choices };
       last = rest;
-      // The worker's last event carries only usage; ours, with the cost, is written by end().
+      // An event without choices carries only usage; ours, with the cost, is written by end().
       if (chunk.choices.length === 0) return '';
       if (wants.runningUsage && usage) return frame({ ...rest, usage: toOpenAiUsage(usage) });
       return frame(wants.usage ? { ...rest, usage: null } : rest);

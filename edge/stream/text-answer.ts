@@ -1,45 +1,38 @@
 /** A whole completion (the older, text-in text-out API) out of its chunks. */
-import { z } from 'zod';
+import type { Choice, Chunk, Logprobs } from '../dialect/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from './chunk.ts';
 import { toOpenAiUsage } from './usage-formats.ts';
 
-const textChoiceSchema = z.looseObject({
-  index: z.int().min(0).max(1024).default(0),
-  text: z.string().default(''),
-  /** Parallel arrays, each to be appended to. */
-  logprobs: z.record(z.string(), z.array(z.unknown()).nullish()).nullish(),
-});
-
-interface Choice {
+interface TextChoice {
   text: string;
   logprobs: Record<string, unknown[] | null> | null;
-  /** finish_reason, stop_reason, prompt_logprobs: the last one that was said stands. */
-  rest: Record<string, unknown>;
+  /** The last one that was said stands. */
+  rest: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
 }
 
 export function createTextAnswer(head: AnswerHead): AnswerBuilder {
-  let rest: Readonly<Record<string, unknown>> = {};
-  const choices: Choice[] = [];
+  let rest: Omit<Chunk, 'choices'> = {};
+  const choices: TextChoice[] = [];
 
   return {
     add(chunk) {
-      const { id: _i, object: _o, model: _m, usage: _u, choices: deltas, ...others } = chunk;
+      const { choices: pieces, ...others } = chunk;
       rest = { ...rest, ...others };
-      for (const each of deltas) {
-        const delta = textChoiceSchema.safeParse(each).data;
-        if (!delta) continue;
-        const { index, text, logprobs, ...said } = delta;
-        const choice = (choices[index] ??= { text: '', logprobs: null, rest: {} });
+      for (const { index, text = '', logprobs, delta: _delta, ...said } of pieces) {
+        const choice = (choices[index] ??= {
+          text: '',
+          logprobs: null,
+          rest: { finish_reason: null },
+        });
         choice.text += text;
         if (logprobs) append((choice.logprobs ??= {}), logprobs);
-        for (const [field, value] of Object.entries(said)) {
-          if (value !== null || !(field in choice.rest)) choice.rest[field] = value;
-        }
+        const finish_reason = said.finish_reason ?? choice.rest.finish_reason;
+        choice.rest = { ...choice.rest, ...said, finish_reason };
       }
     },
 
     finish({ usage, costNanoUsd }) {
-      const { created, ...others } = rest;
+      const { created, object: _object, ...others } = rest;
       return {
         id: head.id,
         object: 'text_completion',
@@ -60,10 +53,7 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
   };
 }
 
-function append(
-  all: Record<string, unknown[] | null>,
-  more: Readonly<Record<string, unknown[] | null | undefined>>,
-): void {
+function append(all: Record<string, unknown[] | null>, more: Logprobs): void {
   for (const [field, values] of Object.entries(more)) {
     if (values) (all[field] ??= []).push(...values);
     else all[field] ??= null;

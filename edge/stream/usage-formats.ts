@@ -1,9 +1,8 @@
 /**
- * Usage as each client and worker writes it: pure functions of the canonical row, and back. The
- * formats differ in what they count: OpenAI's `prompt_tokens` is the whole prompt, Anthropic's
- * `input_tokens` only what no cache had. A count of 0 is a value like any other.
+ * Usage as each client reads it: pure functions of the canonical row, and back. The formats differ in
+ * what they count: OpenAI's `prompt_tokens` is the whole prompt, Anthropic's `input_tokens` only what
+ * no cache had. A count of 0 is a value like any other; null cached tokens are unknown.
  */
-import { billedBlockTokens, type ForeignUsage } from '../../gpu-worker/protocol.ts';
 import type { Usage } from '../services.ts';
 
 export const noUsage: Usage = {
@@ -18,14 +17,14 @@ export interface OpenAiUsage {
   readonly prompt_tokens: number;
   readonly completion_tokens: number;
   readonly total_tokens: number;
-  readonly prompt_tokens_details: { readonly cached_tokens: number };
+  readonly prompt_tokens_details: { readonly cached_tokens: number | null };
   readonly completion_tokens_details: { readonly reasoning_tokens: number };
-  readonly prompt_cache_hit_tokens: number;
+  readonly prompt_cache_hit_tokens: number | null;
   readonly prompt_cache_miss_tokens: number;
 }
 
 export function toOpenAiUsage(usage: Usage): OpenAiUsage {
-  const prompt = usage.inputCached + usage.inputUncached;
+  const prompt = (usage.inputCached ?? 0) + usage.inputUncached;
   const completion = usage.outputText + usage.outputReasoning;
   return {
     prompt_tokens: prompt,
@@ -48,7 +47,7 @@ export function fromOpenAiUsage(wire: OpenAiFields): Usage {
   const cached = wire.prompt_tokens_details.cached_tokens;
   const reasoning = wire.completion_tokens_details.reasoning_tokens;
   return {
-    inputUncached: wire.prompt_tokens - cached,
+    inputUncached: wire.prompt_tokens - (cached ?? 0),
     inputCached: cached,
     outputText: wire.completion_tokens - reasoning,
     outputReasoning: reasoning,
@@ -78,7 +77,7 @@ export interface AnthropicUsage {
   /** What no cache had, unlike OpenAI's `prompt_tokens`. */
   readonly input_tokens: number;
   readonly cache_creation_input_tokens: 0;
-  readonly cache_read_input_tokens: number;
+  readonly cache_read_input_tokens: number | null;
   readonly output_tokens: number;
   readonly output_tokens_details: { readonly thinking_tokens: number };
 }
@@ -101,27 +100,5 @@ export function fromAnthropicUsage(wire: AnthropicUsage): Usage {
     inputCached: wire.cache_read_input_tokens,
     outputText: wire.output_tokens - thinking,
     outputReasoning: thinking,
-  };
-}
-
-/**
- * What a worker of any make reported, its cached tokens in whole billed blocks. Details it leaves out
- * are 0; details that exceed their total are cut to it, so that a worker's slip never makes a negative
- * count.
- */
-export function fromWorkerUsage(
-  wire: ForeignUsage,
-  worker: { readonly reportsCachedTokens: boolean },
-): Usage {
-  const completion = wire.completion_tokens ?? 0;
-  const reported = wire.prompt_tokens_details?.cached_tokens ?? wire.prompt_cache_hit_tokens ?? 0;
-  const found = worker.reportsCachedTokens ? Math.min(reported, wire.prompt_tokens) : 0;
-  const cached = found - (found % billedBlockTokens);
-  const reasoning = Math.min(wire.completion_tokens_details?.reasoning_tokens ?? 0, completion);
-  return {
-    inputUncached: wire.prompt_tokens - cached,
-    inputCached: cached,
-    outputText: completion - reasoning,
-    outputReasoning: reasoning,
   };
 }

@@ -1,7 +1,7 @@
 /** What a worker's journal says a request used, once the worker has stopped it. */
 import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
 import type { Usage } from '../services.ts';
-import { fromWorkerUsage } from './usage-formats.ts';
+import { fromWorkerUsage } from '../dialect/usage.ts';
 
 /** A worker stops within one step; a step of a large prefill takes a second or two. */
 const waitsMs = [10, 20, 50, 100, 200, 400, 800, 1_600];

@@ -1,13 +1,13 @@
 /**
- * A worker's server-sent events, parsed as they arrive, each with the usage so far. Events of one
+ * A worker's server-sent events, read as they arrive, each with the usage so far. Events of one
  * network read come as one batch, so that a fast worker costs one write to the client, not many.
  * Nothing is read ahead of the consumer beyond the one read.
  */
 import { createParser } from 'eventsource-parser';
-import { errorBodySchema, streamEventSchema } from '../../gpu-worker/protocol.ts';
+import type { Chunk } from '../dialect/chunk.ts';
+import { createEventReader, type DialectOptions } from '../dialect/events.ts';
+import type { ApiError } from '../errors.ts';
 import type { Usage } from '../services.ts';
-import type { Chunk } from './chunk.ts';
-import { fromWorkerUsage } from './usage-formats.ts';
 
 /** Of one event, in characters; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;
@@ -28,13 +28,13 @@ export class WorkerFailure extends Error {
 }
 
 /**
- * Yields until the worker's `[DONE]`.
- * @throws WorkerFailure if the stream ends before it, or is not an answer; the signal's reason.
+ * Yields until the worker's `[DONE]`, or until its stream ends after a whole answer and its count.
+ * @throws WorkerFailure if the stream ends before, or is not an answer; ApiError if the worker finds
+ * the request at fault; the signal's reason.
  */
 export async function* readWorkerStream(
   body: ReadableStream<Uint8Array>,
-  options: {
-    readonly reportsCachedTokens: boolean;
+  options: DialectOptions & {
     readonly silenceMsMax: number;
     /** Lets go of the worker at once, even while nobody takes the events. */
     readonly signal: AbortSignal;
@@ -51,20 +51,28 @@ export async function* readWorkerStream(
   if (options.signal.aborted) stop();
   else options.signal.addEventListener('abort', stop, { once: true });
   let batch: WorkerEvent[] = [];
-  const end: { done: boolean; failure: WorkerFailure | null } = { done: false, failure: null };
+  const end: { done: boolean; failure: WorkerFailure | ApiError | null } = {
+    done: false,
+    failure: null,
+  };
+  const dialect = createEventReader(options);
+  const take = (event: { readonly name?: string | undefined; readonly data: string }): void => {
+    if (end.done || end.failure) return;
+    const read = dialect.read(event);
+    if (read.kind === 'done') end.done = true;
+    else if (read.kind === 'rejected') end.failure = read.error;
+    else if (read.kind === 'failed') end.failure = new WorkerFailure(read.reason);
+    else batch.push(read);
+  };
   const parser = createParser({
     maxBufferSize: eventCharactersMax,
-    onEvent({ data }) {
-      if (end.done || end.failure) return;
-      if (data === '[DONE]') end.done = true;
-      else {
-        const event = parseEvent(data, options);
-        if (event instanceof WorkerFailure) end.failure = event;
-        else batch.push(event);
-      }
-    },
+    onEvent: ({ event: name, data }) => take({ name, data }),
     onError(error) {
       if (error.type === 'max-buffer-size-exceeded') end.failure = new WorkerFailure(error.message);
+      // Older llama.cpp servers write an error as a field of its own in place of an event's data.
+      else if (error.type === 'unknown-field' && error.field === 'error') {
+        take({ name: 'error', data: error.value ?? '' });
+      }
     },
   });
 
@@ -72,15 +80,15 @@ export async function* readWorkerStream(
     while (!end.done && !end.failure) {
       const read = await readNext(reader, options.signal);
       options.signal.throwIfAborted();
-      if (read === null) {
-        throw new WorkerFailure(
-          silence.broken() ? 'it fell silent' : 'its stream ended before [DONE]',
-        );
-      }
+      const isSilent = silence.broken();
       silence.heard();
-      parser.feed(decoder.decode(read, { stream: true }));
+      // The last event of a stream that just ends may lack the empty line after it.
+      parser.feed(read === null ? '\n\n' : decoder.decode(read, { stream: true }));
       if (batch.length > 0) yield batch;
       batch = [];
+      if (read !== null || end.done || end.failure) continue;
+      if (dialect.isWhole()) end.done = true;
+      else throw new WorkerFailure(isSilent ? 'it fell silent' : 'its stream ended before [DONE]');
     }
     if (end.failure) throw end.failure;
   } finally {
@@ -124,29 +132,6 @@ async function readNext(
     signal.throwIfAborted();
     throw new WorkerFailure('its connection broke', { cause });
   }
-}
-
-function parseEvent(
-  data: string,
-  worker: { readonly reportsCachedTokens: boolean },
-): WorkerEvent | WorkerFailure {
-  let json: unknown;
-  try {
-    json = JSON.parse(data);
-  } catch {
-    return new WorkerFailure('it sent an event that is not JSON');
-  }
-  const parsed = streamEventSchema.safeParse(json);
-  if (!parsed.success) {
-    const said = errorBodySchema.safeParse(json).data?.error.message;
-    return new WorkerFailure(
-      said === undefined ? 'it sent an event that is no part of an answer' : `it said: ${said}`,
-    );
-  }
-  const { usage } = parsed.data;
-  // The schema has just accepted it; its own copy has the keys in another order than the worker.
-  const chunk = json as Chunk;
-  return { chunk, usage: usage ? fromWorkerUsage(usage, worker) : null };
 }
 
 /** Calls `onSilence` once nothing was heard for one to two times `silenceMsMax`. */

@@ -8,7 +8,7 @@ const tokens = fc.integer({ min: 0, max: 10_000_000 });
 const amount = fc.integer({ min: 0, max: 10_000_000_000 });
 const anyUsage: fc.Arbitrary<Usage> = fc.record({
   inputUncached: tokens,
-  inputCached: tokens,
+  inputCached: fc.option(tokens),
   outputText: tokens,
   outputReasoning: tokens,
 });
@@ -48,7 +48,7 @@ test('a cost is the least integer that is not below the exact sum', () => {
   fc.assert(
     fc.property(anyUsage, anyPrice, (usage, at) => {
       const exact =
-        BigInt(usage.inputCached) * BigInt(at.inputCached) +
+        BigInt(usage.inputCached ?? 0) * BigInt(at.inputCached) +
         BigInt(usage.inputUncached) * BigInt(at.inputUncached) +
         BigInt(usage.outputText + usage.outputReasoning) * BigInt(at.output);
       const cost = BigInt(costNanoUsd(usage, at));
@@ -61,7 +61,7 @@ test('whatever of the prompt was cached and however it was cut short, the hold c
   fc.assert(
     fc.property(anyUsage, anyPrice, tokens, tokens, (usage, at, moreInput, moreOutput) => {
       const bounds = {
-        promptTokensMax: usage.inputCached + usage.inputUncached + moreInput,
+        promptTokensMax: (usage.inputCached ?? 0) + usage.inputUncached + moreInput,
         outputTokensMax: usage.outputText + usage.outputReasoning + moreOutput,
       };
       expect(holdNanoUsd(bounds, at)).toBeGreaterThanOrEqual(costNanoUsd(usage, at));
@@ -74,7 +74,7 @@ test('a request of twice the size never costs more than two of it', () => {
     fc.property(anyUsage, anyPrice, (usage, at) => {
       const twice: Usage = {
         inputUncached: 2 * usage.inputUncached,
-        inputCached: 2 * usage.inputCached,
+        inputCached: 2 * (usage.inputCached ?? 0),
         outputText: 2 * usage.outputText,
         outputReasoning: 2 * usage.outputReasoning,
       };

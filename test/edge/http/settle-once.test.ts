@@ -150,9 +150,10 @@ test('a client that leaves before its whole answer pays for what was generated',
   const fault: StubFault = { kind: 'stall', event: 3 };
   edge = await startHarness({ balanceNanoUsd: balance, scripts: [{ ...script, fault }] });
   const leave = new AbortController();
-  setTimeout(() => leave.abort(), 50);
-  const response = await edge.post('/v1/chat/completions', body(false), { signal: leave.signal });
-  expect(response.status).toBe(499);
+  const answer = edge.post('/v1/chat/completions', body(false), { signal: leave.signal });
+  await expect.poll(() => [...edge.worker.records.values()][0]?.output).toBe(2);
+  leave.abort();
+  expect((await answer).status).toBe(499);
   await expectSettled(cost(2));
 });
 
@@ -230,7 +231,7 @@ describe('the count', () => {
       reportsCachedTokens: false,
     });
     const response = await edge.post('/v1/chat/completions', body(false));
-    expect((await response.json()).usage.prompt_cache_hit_tokens).toBe(0);
+    expect((await response.json()).usage.prompt_cache_hit_tokens).toBeNull();
     await expectSettled(100 * 280 + 4 * 420);
   });
 });

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { fromWorkerUsage, readCounts } from '../../../edge/dialect/usage.ts';
 import {
   fromAnthropicUsage,
   fromDeepSeekUsage,
   fromOpenAiUsage,
-  fromWorkerUsage,
   toAnthropicUsage,
   toOpenAiUsage,
 } from '../../../edge/stream/usage-formats.ts';
@@ -18,9 +18,10 @@ const usages = fc.record({
 });
 const reports = { reportsCachedTokens: true };
 
-test('usage survives the way through each format', () => {
+test('usage survives the way through each format, unknown cached tokens too', () => {
+  const row = usages.map((usage) => ({ ...usage, inputCached: null }));
   fc.assert(
-    fc.property(usages, (usage) => {
+    fc.property(fc.oneof(usages, row), (usage) => {
       const openAi = toOpenAiUsage(usage);
       expect(fromOpenAiUsage(openAi)).toEqual(usage);
       expect(fromDeepSeekUsage(openAi)).toEqual(usage);
@@ -35,7 +36,7 @@ test('cached tokens are billed in whole blocks, whichever block the worker cache
       const billed = fromWorkerUsage({ ...toOpenAiUsage(usage) }, reports);
       const { inputCached, inputUncached } = usage;
       expect(billed.inputCached).toBe(Math.floor(inputCached / 64) * 64);
-      expect(billed.inputCached + billed.inputUncached).toBe(inputCached + inputUncached);
+      expect(Number(billed.inputCached) + billed.inputUncached).toBe(inputCached + inputUncached);
     }),
   );
   const wire = { prompt_tokens: 2_511, prompt_tokens_details: { cached_tokens: 2_510 } };
@@ -46,7 +47,9 @@ test('hits and misses are the prompt, and input tokens are the misses', () => {
   fc.assert(
     fc.property(usages, (usage) => {
       const wire = toOpenAiUsage(usage);
-      expect(wire.prompt_cache_hit_tokens + wire.prompt_cache_miss_tokens).toBe(wire.prompt_tokens);
+      expect((wire.prompt_cache_hit_tokens ?? 0) + wire.prompt_cache_miss_tokens).toBe(
+        wire.prompt_tokens,
+      );
       expect(wire.prompt_tokens + wire.completion_tokens).toBe(wire.total_tokens);
       expect(toAnthropicUsage(usage).input_tokens).toBe(wire.prompt_cache_miss_tokens);
     }),
@@ -59,9 +62,9 @@ test('a miss of 0 is a value: the whole prompt was cached', () => {
   expect(toAnthropicUsage(usage)).toMatchObject({ input_tokens: 0, cache_read_input_tokens: 128 });
 });
 
-test('details that a worker leaves out are 0, and an explicit 0 is not replaced', () => {
+test('cached tokens left out are unknown, and an explicit 0 is not replaced', () => {
   const bare = { prompt_tokens: 10, completion_tokens: 3 };
-  const plain = { inputUncached: 10, inputCached: 0, outputText: 3, outputReasoning: 0 };
+  const plain = { inputUncached: 10, inputCached: null, outputText: 3, outputReasoning: 0 };
   expect(fromWorkerUsage(bare, reports)).toEqual(plain);
   expect(fromWorkerUsage({ prompt_tokens: 10 }, reports)).toEqual({ ...plain, outputText: 0 });
   const both = {
@@ -69,16 +72,47 @@ test('details that a worker leaves out are 0, and an explicit 0 is not replaced'
     prompt_tokens_details: { cached_tokens: 0 },
     prompt_cache_hit_tokens: 8,
   };
-  expect(fromWorkerUsage(both, reports)).toEqual(plain);
+  expect(fromWorkerUsage(both, reports)).toEqual({ ...plain, inputCached: 0 });
   expect(fromWorkerUsage({ ...bare, prompt_tokens_details: null }, reports)).toEqual(plain);
 });
 
 test('a worker that does not report cached tokens gets no discount', () => {
   const wire = { prompt_tokens: 128, prompt_tokens_details: { cached_tokens: 64 } };
   expect(fromWorkerUsage(wire, { reportsCachedTokens: false })).toMatchObject({
-    inputCached: 0,
+    inputCached: null,
     inputUncached: 128,
   });
+});
+
+test('unknown cached tokens are null for clients, in the words of each protocol', () => {
+  const usage = { inputUncached: 10, inputCached: null, outputText: 1, outputReasoning: 0 };
+  expect(toOpenAiUsage(usage)).toMatchObject({
+    prompt_tokens: 10,
+    prompt_tokens_details: { cached_tokens: null },
+    prompt_cache_hit_tokens: null,
+    prompt_cache_miss_tokens: 10,
+  });
+  expect(toAnthropicUsage(usage)).toMatchObject({
+    input_tokens: 10,
+    cache_read_input_tokens: null,
+  });
+});
+
+test('counts are read wherever an engine writes them', () => {
+  const usage = { prompt_tokens: 640, completion_tokens: 9 };
+  const reasoning = { ...usage, reasoning_tokens: 4 };
+  expect(fromWorkerUsage(reasoning, reports)).toMatchObject({ outputText: 5, outputReasoning: 4 });
+  const counts = readCounts({ usage, timings: { cache_n: 128, prompt_n: 512 } });
+  expect(counts && fromWorkerUsage(counts, reports)).toMatchObject({ inputCached: 128 });
+  const stated = { ...usage, prompt_tokens_details: { cached_tokens: 64 } };
+  const both = readCounts({ usage: stated, timings: { cache_n: 128 } });
+  expect(both && fromWorkerUsage(both, reports)).toMatchObject({ inputCached: 64 });
+  for (const none of [undefined, null, {}, { prompt_tokens: null }]) {
+    expect(readCounts({ usage: none })).toBeNull();
+  }
+  for (const prompt_tokens of [-1, 1.5, '5']) {
+    expect(() => readCounts({ usage: { prompt_tokens } })).toThrow();
+  }
 });
 
 test('details beyond their total never make a count negative', () => {
@@ -93,8 +127,8 @@ test('details beyond their total never make a count negative', () => {
         },
         reports,
       );
-      expect(Math.min(...Object.values(usage))).toBeGreaterThanOrEqual(0);
-      expect(usage.inputCached + usage.inputUncached).toBe(prompt);
+      expect(Math.min(...Object.values(usage).map(Number))).toBeGreaterThanOrEqual(0);
+      expect(Number(usage.inputCached) + usage.inputUncached).toBe(prompt);
       expect(usage.outputText + usage.outputReasoning).toBe(completion);
     }),
   );
