@@ -71,6 +71,11 @@ const sharedFields = {
   EDGE_STATIC_WORKER_TOKENS: staticWorkerTokens.optional(),
   /** Holds older than this, in minutes, are settled from the worker's journal. */
   EDGE_HOLD_MINUTES: count.max(24 * 60).default(10),
+  /**
+   * An answer under an Idempotency-Key that no client waits for any more is made for so many more
+   * minutes; 0 ends it with its last client.
+   */
+  EDGE_RUN_ON_MINUTES: z.coerce.number().int().min(0).max(60).default(10),
 };
 
 const nodeFields = {
@@ -98,6 +103,7 @@ export interface GivenSettings extends Omit<
   readonly adminToken: string | null;
   readonly staticWorkers: readonly StaticWorker[];
   readonly holdMs: number;
+  readonly runOnMs: number;
 }
 
 export interface NodeSettings extends GivenSettings {
@@ -190,6 +196,7 @@ function given(read: Shared): GivenSettings {
       read.EDGE_STATIC_WORKER_TOKENS ?? new Map(),
     ),
     holdMs: read.EDGE_HOLD_MINUTES * 60_000,
+    runOnMs: read.EDGE_RUN_ON_MINUTES * 60_000,
   };
 }
 

@@ -53,11 +53,11 @@ export const errorTable = {
   conflict: { status: 409, means: 'It exists already, or its state does not allow this.' },
   idempotency_key_in_use: {
     status: 409,
-    means: 'A request with this idempotency key is still running.',
+    means: 'A request with this idempotency key is not settled yet; ask again.',
   },
   idempotency_no_answer: {
     status: 409,
-    means: 'The request with this idempotency key was billed; its answer is not kept.',
+    means: 'The answer to the request with this idempotency key is not kept, or not that far back.',
   },
   request_too_large: { status: 413, means: 'The body is too large.' },
   unsupported_encoding: { status: 415, means: 'The body is compressed.' },

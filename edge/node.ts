@@ -32,6 +32,7 @@ import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import { createEdge } from './edge.ts';
+import { createRunningAnswers } from './http/running-answers.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { createOpenTenants } from './open-tenants.ts';
 import { createHoldKeeper } from './reconcile/hold-keeper.ts';
@@ -91,6 +92,7 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
     onAnnounced: (worker, served) => services.keepAlive(logUnsold(worker, served)),
   });
   const underWay = new Set<Promise<unknown>>();
+  const runningAnswers = createRunningAnswers({ clock, runOnMs: settings.runOnMs });
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
     fleet,
@@ -104,6 +106,8 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
       underWay.add(work);
       void work.catch(() => {}).finally(() => underWay.delete(work));
     },
+    runningAnswers,
+    forwardKeyed: null,
   };
   const staticWorkers = createStaticWorkers({
     workers: fleet.staticWorkers,
@@ -139,9 +143,14 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
 
   let closing: Promise<void> | null = null;
   const close = async (): Promise<void> => {
+    const late = setTimeout(() => {
+      server.closeAllConnections();
+      runningAnswers.stopAbandoned();
+    }, drainMsMax);
     await stopServing(server, closeUnused);
     await Promise.all(timers.map((timer) => timer.stop()));
     while (underWay.size > 0) await Promise.allSettled(underWay);
+    clearTimeout(late);
     await closeDatabases();
   };
   return {
@@ -285,10 +294,8 @@ async function stopServing(server: Server, closeUnused: () => void): Promise<voi
   const stopped = new Promise((resolveStopped) => server.close(resolveStopped));
   // A client keeps the connection of its last answer, which would keep the server.
   const idle = setInterval(closeUnused, idleCheckMs);
-  const force = setTimeout(() => server.closeAllConnections(), drainMsMax);
   await stopped;
   clearInterval(idle);
-  clearTimeout(force);
 }
 
 function urlOf(server: Server, host: string): string {

@@ -154,7 +154,9 @@ const routes: readonly Route[] = [
 
 const introduction = `Send the key as \`Authorization: Bearer <key>\` or as \`x-api-key: <key>\`. Every \
 answer has an \`x-request-id\`; one that is not streamed has \`x-sift-cost-nano-usd\`. A request with an \
-\`Idempotency-Key\` that was seen before gets the stored answer again and is never billed twice. \
+\`Idempotency-Key\` outlives its connection: the same request again gets the answer that is being made \
+or was stored, and is never billed twice. Events of its stream have ids; \`Last-Event-ID\` asks for \
+those after one. \
 Amounts are integers in nano-USD: 1,000,000,000 are one US dollar.`;
 
 /** Built on first use: it is the same for as long as the process runs. */
@@ -190,7 +192,13 @@ function toOpenApi(route: Route, path: string) {
       ...(route.params && { params: route.params }),
       ...(route.query && { query: route.query }),
       ...(route.streams && {
-        headers: z.object({ 'idempotency-key': z.string().max(255).optional() }),
+        headers: z.object({
+          'idempotency-key': z.string().max(255).optional(),
+          'last-event-id': z
+            .string()
+            .regex(/^\d{1,9}$/)
+            .optional(),
+        }),
       }),
       ...(route.body && {
         body: {

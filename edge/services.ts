@@ -5,6 +5,8 @@
  * reached by RPC.
  */
 
+import type { EventLog } from './stream/event-log.ts';
+
 // ---- money and usage -----------------------------------------------------------------------------
 
 /** Disjoint token counts; every wire format is a pure function of this row. 0 is a value, not "absent". */
@@ -55,7 +57,15 @@ export interface AdmitInput {
   readonly outputTokensMax: number;
   /** Of the request's canonical bytes, hex, with their byte counts: the prefix chain (design 5). */
   readonly prefixChain: readonly PrefixKey[];
-  readonly idempotency: { readonly key: string; readonly requestHash: string } | null;
+  readonly idempotency: IdempotentRequest | null;
+}
+
+export interface IdempotentRequest {
+  readonly key: string;
+  /** Of everything that the answer depends on. */
+  readonly requestHash: string;
+  /** The client has the events of the answer up to this one; 0: it has none. */
+  readonly afterEvent: number;
 }
 
 export interface PrefixKey {
@@ -74,6 +84,8 @@ export type AdmitResult =
       readonly limits: LimitState;
     }
   | { readonly kind: 'replay'; readonly answer: StoredAnswer }
+  /** The same request was admitted under its idempotency key before, and is not settled yet. */
+  | { readonly kind: 'running'; readonly requestId: string }
   | { readonly kind: 'refused'; readonly reason: Refusal; readonly limits: LimitState | null };
 
 export type Refusal =
@@ -90,7 +102,8 @@ export type Refusal =
       readonly of: 'key' | 'tenant';
       readonly retryAfterMs: number;
     }
-  | { readonly kind: 'idempotency-in-flight' }
+  /** Nothing is known under the key, and the client asks for what follows an event. */
+  | { readonly kind: 'idempotency-no-event'; readonly afterEvent: number }
   /** Answered and billed before, under this request id, but the answer is no longer kept. */
   | { readonly kind: 'idempotency-no-answer'; readonly requestId: string }
   | { readonly kind: 'idempotency-mismatch' };
@@ -408,6 +421,42 @@ export interface PaymentEvent {
   readonly receivedAtMs: number;
 }
 
+// ---- answers that outlive their clients -----------------------------------------------------------
+
+/** The answers under an idempotency key that are being made here, by request id. */
+export interface RunningAnswers {
+  /** Before admission, so that whoever finds the request's key in use finds its answer too. */
+  claim(requestId: string): RunningAnswer;
+  find(requestId: string): RunningAnswer | null;
+  /** From now on an answer ends when its last client has left; those without a client end at once. */
+  stopAbandoned(): void;
+}
+
+export interface RunningAnswer {
+  /** The answer of a request that does not stream. */
+  readonly whole: PromiseWithResolvers<StoredAnswer>;
+  /** The events of one that does. */
+  readonly log: EventLog;
+  /**
+   * One more client waits for it. Call what it returns when that one has left.
+   * @throws ApiError when too many wait.
+   */
+  join(): () => void;
+  /** It is being made; `stop` ends that. */
+  runs(stop: () => void): void;
+  /** It is settled, or was never admitted: it is found no longer. */
+  over(): void;
+}
+
+/**
+ * Answers a request with an idempotency key where all requests with that key are answered. A key
+ * is a key of a tenant's API key.
+ */
+export type ForwardKeyed = (
+  name: { readonly tenant: string; readonly keyId: string; readonly idempotencyKey: string },
+  request: Request,
+) => Promise<Response>;
+
 // ---- all of it -----------------------------------------------------------------------------------
 
 export interface Services {
@@ -422,6 +471,9 @@ export interface Services {
   readonly log: (event: Readonly<Record<string, unknown>>) => void;
   /** Keeps work alive after the answer (Cloudflare's waitUntil; on Node a tracked promise). */
   readonly keepAlive: (work: Promise<unknown>) => void;
+  readonly runningAnswers: RunningAnswers;
+  /** null: here. */
+  readonly forwardKeyed: ForwardKeyed | null;
 }
 
 export interface EdgeSettings {

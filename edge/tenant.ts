@@ -104,7 +104,8 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
     requestHash: input.idempotency.requestHash,
     nowMs,
   };
-  const before = named && idempotency.seen(named);
+  const afterEvent = input.idempotency?.afterEvent ?? 0;
+  const before = named && idempotency.seen({ ...named, afterEvent });
   if (before !== null) return before;
 
   const prefixHits = index.lookup(input.prefixChain, nowMs);

@@ -8,8 +8,9 @@ interface Namespace<Stub> {
 }
 
 export interface WorkerEnv extends Readonly<Record<string, unknown>> {
-  /** A stub has its object's methods, which are those of these contracts. */
+  /** A stub has its object's methods, which are those of its contract. */
   readonly TENANT: Namespace<Tenant>;
   readonly FLEET: Namespace<Fleet>;
+  readonly ANSWER: Namespace<{ fetch(request: Request): Promise<Response> }>;
   readonly DIRECTORY: D1Database;
 }

@@ -1,32 +1,109 @@
 /**
- * How an answer reaches its client: whole, streamed or from the store. Whatever the way, it is
- * settled before its end is given out, and what goes wrong is settled too.
+ * How an answer reaches its clients. Without an Idempotency-Key it is made for one client and ends
+ * with it. With one it is made whether or not its client stays, and all who send the request again
+ * read along: paid once.
  */
 import { ApiError, toApiError } from '../errors.ts';
-import type { Services, StoredAnswer } from '../services.ts';
+import type { RunningAnswer, Services, StoredAnswer } from '../services.ts';
 import { eventBody, settledWithin } from '../stream/event-body.ts';
-import { noUsage } from '../stream/usage-formats.ts';
-import { WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
-import { describe } from './answer-error.ts';
-import { confirmedChain, type Order } from './order.ts';
-import type { Ending } from './settlement.ts';
+import { eventsAfter, splitEvents } from '../stream/event-log.ts';
+import {
+  collectAnswer,
+  encodeFrames,
+  encoderOf,
+  streamHeaders,
+  type Making,
+} from './make-answer.ts';
+import type { Order } from './order.ts';
+import { keyInUseError } from './refusal.ts';
 
 /** Unless the settings say otherwise; proxies give up on a silent answer after a minute or so. */
 const wholeAnswerQuietMsDefault = 15_000;
 /** A client that reads nothing for this long keeps a worker from others; it is taken for gone. */
 const clientStallMsMax = 120_000;
-/** What idempotency keeps of a stream; the tenant keeps no longer ones. */
-const recordedCharactersMax = 1024 * 1024;
 
-export interface Answer {
+/** Who gets the answer. */
+export interface Client {
   readonly services: Services;
+  /** The request as this client sent it. */
   readonly order: Order;
-  readonly ending: Ending;
-  readonly events: AsyncGenerator<readonly WorkerEvent[], void>;
-  /** Whether its bytes are kept for replay. */
-  readonly keep: boolean;
+  /** It has the events up to this one. */
+  readonly afterEvent: number;
+  /** Aborted when it leaves. */
+  readonly signal: AbortSignal;
   /** Of this answer alone, beside those of its kind. */
   readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The answer of an admitted request. @throws ApiError when there is none. */
+export async function answerAdmitted(
+  making: Omit<Making, 'keep'> & { readonly running: RunningAnswer | null },
+  client: Client,
+): Promise<Response> {
+  const { running, ending } = making;
+  const leave = (): void => void ending.left().catch(() => {});
+  if (running === null) {
+    onAbort(client.signal, leave);
+    const made = { ...making, keep: false };
+    return client.order.request.stream
+      ? await answerStream(encodeFrames(made), client, leave)
+      : await answerWhole(collectAnswer(made), client, leave);
+  }
+  // The client is counted before the answer is made, which would else be nobody's.
+  const response = follow(running, client);
+  making.services.keepAlive(makeFor(running, { ...making, keep: true }));
+  running.runs(leave);
+  return await response;
+}
+
+/** Gives the answer that is being made to one more client. @throws ApiError when there is none. */
+export async function attach(running: RunningAnswer | null, client: Client): Promise<Response> {
+  if (running === null) throw keyInUseError();
+  return await follow(running, { ...client, headers: { ...replayed, ...client.headers } });
+}
+
+/** The answer from the store. @throws ApiError when it has no such event. */
+export function replay(answer: StoredAnswer, { afterEvent, headers }: Client): Response {
+  const body = eventsAfter(answer.body, afterEvent);
+  return respond({ ...answer, body }, { ...replayed, ...headers });
+}
+
+const replayed = { 'idempotent-replayed': 'true' };
+
+/** Goes on until the answer is settled, whoever is there. */
+async function makeFor(running: RunningAnswer, making: Making): Promise<void> {
+  const { whole, log } = running;
+  try {
+    if (making.order.request.stream) {
+      for await (const text of encodeFrames(making)) await log.append(splitEvents(text));
+      log.end();
+    } else {
+      whole.resolve(await collectAnswer(making));
+    }
+  } catch (error) {
+    log.fail(error);
+    whole.reject(error);
+  } finally {
+    running.over();
+  }
+}
+
+async function follow(running: RunningAnswer, client: Client): Promise<Response> {
+  const left = new AbortController();
+  const quit = running.join();
+  const leave = (): void => {
+    quit();
+    left.abort(new ApiError('client_left', 'The client closed the request.'));
+  };
+  onAbort(client.signal, leave);
+  try {
+    return client.order.request.stream
+      ? await answerStream(running.log.read(client.afterEvent, left.signal), client, leave)
+      : await answerWhole(unlessLeft(running.whole.promise, left.signal), client, leave);
+  } catch (error) {
+    leave();
+    throw error;
+  }
 }
 
 /**
@@ -34,11 +111,13 @@ export interface Answer {
  * begins with empty lines, as DeepSeek's do, which keep proxies from giving up. If it then fails, the
  * connection breaks.
  */
-export async function answerWhole(answer: Answer): Promise<Response> {
-  const { services, ending } = answer;
-  const whole = collectAnswer(answer);
+async function answerWhole(
+  whole: Promise<StoredAnswer>,
+  { services, headers }: Client,
+  onLeave: () => void,
+): Promise<Response> {
   const { keepAliveMs, wholeAnswerQuietMs = wholeAnswerQuietMsDefault } = services.settings;
-  if (await settledWithin(whole, wholeAnswerQuietMs)) return respond(await whole, answer.headers);
+  if (await settledWithin(whole, wholeAnswerQuietMs)) return respond(await whole, headers);
   const frames = (async function* () {
     yield (await whole).body;
   })();
@@ -46,168 +125,29 @@ export async function answerWhole(answer: Answer): Promise<Response> {
     keepAliveMs,
     stallMsMax: clientStallMsMax,
     keepAlive: '\n',
-    onLeave: () => void ending.left().catch(() => {}),
+    onLeave,
   });
-  return new Response(body, {
-    headers: { 'content-type': 'application/json', ...answer.headers },
-  });
-}
-
-async function collectAnswer(answer: Answer): Promise<StoredAnswer> {
-  const { services, order, ending, events, keep } = answer;
-  const { answer: format, model } = order.request;
-  const builder = format.builder({ id: format.idPrefix + order.requestId, model });
-  try {
-    for await (const batch of events) {
-      for (const { chunk, usage } of batch) {
-        if (usage) ending.saw(usage);
-        builder.add(chunk);
-      }
-    }
-    const bill = billOf(services, order, ending);
-    const stored: StoredAnswer = {
-      status: 200,
-      contentType: 'application/json',
-      body: JSON.stringify(builder.finish(bill)),
-      headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
-    };
-    const chain = confirmedChain(order, builder.reply());
-    await ending.done({ chain, answer: keep ? stored : null });
-    return stored;
-  } catch (error) {
-    throw await endInError(services, order, ending, { error, delivered: false, answer: null });
-  }
+  return new Response(body, { headers: { 'content-type': 'application/json', ...headers } });
 }
 
 /** The status stays open until the first frame or keep-alive; from then on an error is an event. */
-export async function answerStream(answer: Answer): Promise<Response> {
-  const { services, order, ending } = answer;
-  const { answer: format, model } = order.request;
-  const head = { id: format.idPrefix + order.requestId, model };
-  const encoder = format.encoder(head, order.requestId);
-  const open = { answered: false };
-  const frames = encodeFrames(answer, { encoder, builder: format.builder(head), open });
-  const first = frames.next();
+async function answerStream(
+  frames: AsyncGenerator<string, void>,
+  { services, order, headers }: Client,
+  onLeave: () => void,
+): Promise<Response> {
   const { keepAliveMs } = services.settings;
+  const encoder = encoderOf(order);
+  const first = frames.next();
   await settledWithin(first, keepAliveMs);
-  open.answered = true;
   const body = eventBody(frames, first, {
     keepAliveMs,
     stallMsMax: clientStallMsMax,
     keepAlive: encoder.keepAlive,
-    onLeave: () => void ending.left().catch(() => {}),
+    onError: (thrown) => encoder.error(toApiError(thrown)),
+    onLeave,
   });
-  return new Response(body, { headers: { ...streamHeaders, ...answer.headers } });
-}
-
-const streamHeaders = {
-  'content-type': 'text/event-stream; charset=utf-8',
-  'cache-control': 'no-cache',
-  // Stops nginx from collecting the stream before it passes it on.
-  'x-accel-buffering': 'no',
-};
-
-async function* encodeFrames(
-  { services, order, ending, events, keep }: Answer,
-  writing: {
-    readonly encoder: ReturnType<Order['request']['answer']['encoder']>;
-    readonly builder: ReturnType<Order['request']['answer']['builder']>;
-    readonly open: { readonly answered: boolean };
-  },
-): AsyncGenerator<string, void> {
-  const { encoder, builder, open } = writing;
-  const record = recordFrames(keep);
-  let delivered = false;
-  try {
-    for await (const batch of events) {
-      let text = '';
-      for (const { chunk, usage } of batch) {
-        if (usage) ending.saw(usage);
-        builder.add(chunk);
-        text += encoder.chunk(chunk, usage);
-      }
-      if (text === '') continue;
-      record.add(text);
-      delivered = true;
-      yield text;
-    }
-    const last = encoder.end(billOf(services, order, ending));
-    record.add(last);
-    await ending.done({
-      chain: confirmedChain(order, builder.reply()),
-      answer: record.answer(),
-    });
-    yield last;
-  } catch (thrown) {
-    const text = (error: ApiError) => encoder.error(error);
-    if (delivered) record.add(text(brokenAnswer(thrown)));
-    const answer = delivered ? record.answer() : null;
-    const error = await endInError(services, order, ending, { error: thrown, delivered, answer });
-    if (!open.answered) throw error;
-    yield text(error);
-  }
-}
-
-/** Settles a request that failed. @returns what to tell the client. */
-async function endInError(
-  services: Services,
-  order: Order,
-  ending: Ending,
-  end: {
-    readonly error: unknown;
-    readonly delivered: boolean;
-    readonly answer: StoredAnswer | null;
-  },
-): Promise<ApiError> {
-  const error = brokenAnswer(end.error);
-  if (ending.stop.aborted) {
-    await ending.left().catch(() => {});
-    return new ApiError('client_left', 'The client closed the request.');
-  }
-  const { requestId } = order;
-  if (error.status >= 500) {
-    const reason = describe(error.cause ?? error);
-    services.log({ event: 'answer-failed', requestId, code: error.code, reason });
-  }
-  // A settlement that fails was logged; the hold that stays open is settled once it expires.
-  await ending.failed(end).catch(() => {});
-  return error;
-}
-
-function brokenAnswer(thrown: unknown): ApiError {
-  if (!(thrown instanceof WorkerFailure)) return toApiError(thrown);
-  const message = 'The worker failed before the answer was complete.';
-  return new ApiError('worker_failed', message, { cause: thrown });
-}
-
-/** A worker that never counted is not billed: a count is never made up. */
-function billOf(services: Services, order: Order, ending: Ending) {
-  const usage = ending.usage();
-  if (usage === null) {
-    services.log({ event: 'usage-missing', requestId: order.requestId, model: order.model.id });
-  }
-  return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : ending.cost(usage) };
-}
-
-/** The bytes of a stream for its replay; keep-alives are not among them. */
-function recordFrames(keep: boolean) {
-  const frames: string[] = [];
-  let characters = 0;
-  return {
-    add(text: string): void {
-      characters += text.length;
-      if (keep && characters <= recordedCharactersMax) frames.push(text);
-    },
-    answer(): StoredAnswer | null {
-      if (!keep || characters > recordedCharactersMax) return null;
-      const { 'content-type': contentType, ...headers } = streamHeaders;
-      return { status: 200, contentType, body: frames.join(''), headers };
-    },
-  };
-}
-
-export function replay(answer: StoredAnswer, more: Readonly<Record<string, string>>): Response {
-  return respond(answer, { 'idempotent-replayed': 'true', ...more });
+  return new Response(body, { headers: { ...streamHeaders, ...headers } });
 }
 
 function respond(
@@ -218,4 +158,16 @@ function respond(
     status,
     headers: { 'content-type': contentType, ...headers, ...more },
   });
+}
+
+function onAbort(signal: AbortSignal, act: () => void): void {
+  if (signal.aborted) act();
+  else signal.addEventListener('abort', act, { once: true });
+}
+
+/** @throws the signal's reason when it comes first. */
+async function unlessLeft<Value>(value: Promise<Value>, signal: AbortSignal): Promise<Value> {
+  const left = Promise.withResolvers<never>();
+  onAbort(signal, () => left.reject(signal.reason));
+  return await Promise.race([value, left.promise]);
 }

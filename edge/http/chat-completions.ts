@@ -5,7 +5,7 @@
  *
  * Until a request is admitted it costs nothing and an error is all that happens. From then on a hold
  * is open, and `ending` settles it exactly once: when the answer is complete, when the client leaves
- * or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
+ * (one with an Idempotency-Key may come back) or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
  */
 import { secretsOf } from '../dialect/error-message.ts';
 import { stopsOf } from '../dialect/finish.ts';
@@ -13,7 +13,8 @@ import type { ApiError } from '../errors.ts';
 import type { AdmitResult, Services } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
-import { answerStream, answerWhole, replay } from './answers.ts';
+import { admit } from './admit-request.ts';
+import { answerAdmitted, attach, replay } from './answers.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkTenant } from './authenticate.ts';
 import type { ParseInference } from './inference-request.ts';
@@ -23,6 +24,7 @@ import {
   placeInput,
   prepareOrder,
   readIdempotency,
+  readIdempotencyKey,
   workerBody,
   type Order,
 } from './order.ts';
@@ -48,43 +50,41 @@ export async function answerInference(
   parse: ParseInference,
 ): Promise<Response> {
   const key = authenticate(c, services);
+  const idempotencyKey = readIdempotencyKey(c.req.raw.headers);
+  if (idempotencyKey !== null && services.forwardKeyed !== null) {
+    const { tenant, keyId } = key;
+    const forwarded = await services.forwardKeyed({ tenant, keyId, idempotencyKey }, c.req.raw);
+    c.set('answerHasId', true);
+    return forwarded;
+  }
   const { json, bytes } = await readJson(c, services.settings.bodyBytesMax);
   const request = parse(json);
   const requestId = c.get('requestId');
-  const idempotency = readIdempotency(c.req.raw.headers, { path: c.req.path, body: bytes });
+  const { headers, signal } = c.req.raw;
+  const { stream } = request;
+  const asked = { path: c.req.path, body: bytes, stream, headers };
+  const idempotency = readIdempotency(idempotencyKey, asked);
   const [order] = await Promise.all([
     prepareOrder(services, { tenant: key.tenant, requestId, request }),
     checkTenant(services, key.tenant),
   ]);
 
   const tenant = services.tenant(key.tenant);
-  const admitting = tenant.admit(admitInput(order, { key, idempotency }));
-  // Where a client leaves now, the home would otherwise end the request here and leave its hold open.
-  services.keepAlive(admitting.catch(() => {}));
-  const admission = await admitting;
+  const input = admitInput(order, { key, idempotency });
+  const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
-  const headers = requestIdHeaders(c);
-  if (admission.kind === 'replay') {
-    c.set('answerHasId', true);
-    return replay(admission.answer, headers);
+  const afterEvent = idempotency?.afterEvent ?? 0;
+  const client = { services, order, afterEvent, signal, headers: requestIdHeaders(c) };
+  let response: Response;
+  if (admission.kind === 'replay') response = replay(admission.answer, client);
+  else if (admission.kind === 'running') response = await attach(running, client);
+  else {
+    const limits = limitHeaders(admission.limits);
+    const limited = { ...client, headers: { ...client.headers, ...limits } };
+    const ending = createEnding(services, { order, tenant, ...admission });
+    const events = relay(services, { order, admission, ending, tenant });
+    response = await answerAdmitted({ services, order, ending, events, running }, limited);
   }
-
-  const ending = createEnding(services, { order, tenant, ...admission });
-  const leave = () => void ending.left().catch(() => {});
-  const { signal } = c.req.raw;
-  if (signal.aborted) leave();
-  else signal.addEventListener('abort', leave, { once: true });
-
-  const events = relay(services, { order, admission, ending, tenant });
-  const answer = {
-    services,
-    order,
-    ending,
-    events,
-    keep: idempotency !== null,
-    headers: { ...headers, ...limitHeaders(admission.limits) },
-  };
-  const response = request.stream ? await answerStream(answer) : await answerWhole(answer);
   c.set('answerHasId', true);
   return response;
 }

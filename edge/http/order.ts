@@ -14,6 +14,7 @@ import {
 } from '../prefix/chain.ts';
 import type {
   AdmitInput,
+  IdempotentRequest,
   ModelRecord,
   PlaceInput,
   PrefixKey,
@@ -173,21 +174,41 @@ export function workerBody(
 }
 
 const idempotencyKeyPattern = /^[\x21-\x7e]{1,255}$/;
+const eventIdPattern = /^\d{1,9}$/;
 
 /** @throws ApiError 422 for what is no key. */
-export function readIdempotency(
-  headers: Headers,
-  request: { readonly path: string; readonly body: Uint8Array },
-): AdmitInput['idempotency'] {
+export function readIdempotencyKey(headers: Headers): string | null {
   const key = headers.get('idempotency-key');
+  if (key === null || idempotencyKeyPattern.test(key)) return key;
+  throw new ApiError(
+    'invalid_value',
+    'An Idempotency-Key has 1 to 255 printable ASCII characters without spaces.',
+    { param: 'Idempotency-Key' },
+  );
+}
+
+/** @throws ApiError 422 for a Last-Event-ID that no event of ours has. */
+export function readIdempotency(
+  key: string | null,
+  request: {
+    readonly path: string;
+    readonly body: Uint8Array;
+    readonly stream: boolean;
+    readonly headers: Headers;
+  },
+): IdempotentRequest | null {
   if (key === null) return null;
-  if (!idempotencyKeyPattern.test(key)) {
-    throw new ApiError(
-      'invalid_value',
-      'An Idempotency-Key has 1 to 255 printable ASCII characters without spaces.',
-      { param: 'Idempotency-Key' },
-    );
-  }
   const hash = createHash('sha256').update(request.path).update('\0').update(request.body);
-  return { key, requestHash: hash.digest('hex') };
+  const afterEvent = request.stream ? readLastEventId(request.headers) : 0;
+  return { key, requestHash: hash.digest('hex'), afterEvent };
+}
+
+function readLastEventId(headers: Headers): number {
+  const text = headers.get('last-event-id') ?? '';
+  // An event source that has seen no event yet sends an empty one, or none.
+  if (text === '') return 0;
+  if (eventIdPattern.test(text)) return Number(text);
+  throw new ApiError('invalid_value', 'A Last-Event-ID is the number of an event of the answer.', {
+    param: 'Last-Event-ID',
+  });
 }

@@ -2,6 +2,7 @@
 import { ApiError, badKeyError } from '../errors.ts';
 import { nearestName } from '../nearest.ts';
 import type { LimitState, ModelRecord, PlaceResult, Refusal } from '../services.ts';
+import { noSuchEvent } from '../stream/event-log.ts';
 import { formatUsd } from '../money-text.ts';
 
 export function refusalError(refusal: Refusal, limits: LimitState | null = null): ApiError {
@@ -25,17 +26,13 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
           `${limitNames[refusal.limit]}.`,
         { headers: { ...headers, 'retry-after': retryAfter(refusal.retryAfterMs) } },
       );
-    case 'idempotency-in-flight':
-      return new ApiError(
-        'idempotency_key_in_use',
-        'A request with this Idempotency-Key is still running.',
-        { headers: { 'retry-after': '1' } },
-      );
     case 'idempotency-mismatch':
       return new ApiError(
         'idempotency_key_reused',
         'This Idempotency-Key was used for another request.',
       );
+    case 'idempotency-no-event':
+      return noSuchEvent(refusal.afterEvent);
     case 'idempotency-no-answer':
       return new ApiError(
         'idempotency_no_answer',
@@ -43,6 +40,15 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
           'is not kept: it was aborted, or too long.',
       );
   }
+}
+
+/** It was admitted, and whoever made its answer is gone or on the way. */
+export function keyInUseError(): ApiError {
+  return new ApiError(
+    'idempotency_key_in_use',
+    'A request with this Idempotency-Key is not settled yet.',
+    { headers: { 'retry-after': '1' } },
+  );
 }
 
 /** The worker's own word, where one that was asked gave it, goes before the fleet's. */

@@ -1,6 +1,6 @@
 /**
- * Idempotency keys, per API key: the first request under a key runs, the same request again gets
- * the stored answer, another request under it is refused. Kept for 24 hours; answers of at most
+ * Idempotency keys, per API key: the first request under a key runs, the same request again is told
+ * that it runs and later gets the stored answer, another request under it is refused. Kept for 24 hours; answers of at most
  * 1 MiB each and 64 MiB together, oldest dropped first. A dropped answer leaves its row, so that the
  * request is still never billed twice; only beyond 50,000 rows within the 24 hours do rows go early.
  */
@@ -56,12 +56,20 @@ export function createIdempotency(db: SyncDb, bounds: IdempotencyBounds = idempo
 
   /** What to say instead of running the request; null when it is to run. */
   function seen(
-    request: Named & { readonly requestHash: string; readonly nowMs: number },
+    request: Named & {
+      readonly requestHash: string;
+      readonly afterEvent: number;
+      readonly nowMs: number;
+    },
   ): Exclude<AdmitResult, { kind: 'admitted' }> | null {
+    const { afterEvent } = request;
     const row = find.get({ keyId: request.keyId, idempotencyKey: request.idempotencyKey });
-    if (row === undefined || expired(row, request.nowMs)) return null;
+    if (row === undefined || expired(row, request.nowMs)) {
+      // Another answer would not go on where the one that the client has broke off.
+      return afterEvent > 0 ? refused({ kind: 'idempotency-no-event', afterEvent }) : null;
+    }
     if (row.requestHash !== request.requestHash) return refused({ kind: 'idempotency-mismatch' });
-    if (row.state === 'in-flight') return refused({ kind: 'idempotency-in-flight' });
+    if (row.state === 'in-flight') return { kind: 'running', requestId: row.requestId };
     if (row.state === 'no-answer' || row.status === null || row.body === null) {
       return refused({ kind: 'idempotency-no-answer', requestId: row.requestId });
     }

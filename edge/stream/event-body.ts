@@ -8,6 +8,8 @@ export interface EventBodyOptions {
   readonly keepAliveMs: number;
   /** Text that clients of the format skip. */
   readonly keepAlive: string;
+  /** The end of a body whose frames fail; without it the connection breaks. */
+  readonly onError?: (error: unknown) => string;
   /** The client went away, or has not read for `stallMsMax`. */
   readonly onLeave: () => void;
   readonly stallMsMax: number;
@@ -53,7 +55,9 @@ export function eventBody(
           }
         } catch (error) {
           reader.stop();
-          throw error;
+          if (options.onError === undefined) throw error;
+          controller.enqueue(encoder.encode(options.onError(error)));
+          controller.close();
         }
       },
       cancel: leave,

@@ -182,7 +182,9 @@ export const tenantCases: readonly Case<SyncDb>[] = [
         body,
         headers: { 'x-a': 'ü' },
       };
-      const asked = admitInput('r1', { idempotency: { key: 'once', requestHash: 'h' } });
+      const asked = admitInput('r1', {
+        idempotency: { key: 'once', requestHash: 'h', afterEvent: 0 },
+      });
       await tenant.admit(asked);
       await tenant.settle(settleInput('r1', { answer }));
       assert.deepEqual(await tenant.admit({ ...asked, requestId: 'r2' }), {

@@ -499,14 +499,22 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
       expect(other.status).toBe(422);
     });
 
-    test('an idempotency key is refused while its request runs', async () => {
+    test('the same request under a key reads along while the first runs', async () => {
       edge.stub.script = { ...plainScript, pauseMs: 100 };
       const key = `key-${crypto.randomUUID()}`;
       const body = { ...hello('Slowly.'), stream: true };
+      const before = await balanceOf(edge.apiKey);
       const first = await post('/v1/chat/completions', body, { 'idempotency-key': key });
       const second = await post('/v1/chat/completions', body, { 'idempotency-key': key });
-      expect(second.status).toBe(409);
-      expect(await first.text()).toContain('[DONE]');
+      expect(second.headers.get('idempotent-replayed')).toBe('true');
+      const [one, two] = await Promise.all([first.text(), second.text()]);
+      expect(one).toContain('[DONE]');
+      expect(two).toBe(one);
+      const paid = before - (await balanceOf(edge.apiKey));
+      expect(
+        await (await post('/v1/chat/completions', body, { 'idempotency-key': key })).text(),
+      ).toBe(one);
+      expect(before - (await balanceOf(edge.apiKey))).toBe(paid);
     });
 
     test('a prompt is cached for its own tenant and its own user alone', async () => {

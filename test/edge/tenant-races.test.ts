@@ -50,7 +50,7 @@ test('of many requests at once under one idempotency key one runs', async () => 
   const tenant = createTenant(db, { clock: { nowMs: () => 1e12 }, committer });
   await addKey(tenant);
   await tenant.credit({ kind: 'granted', amountNanoUsd: 1e9, source: 'a', note: '' });
-  const idempotency = { key: 'once', requestHash: 'h' };
+  const idempotency = { key: 'once', requestHash: 'h', afterEvent: 0 };
   const results = await Promise.all(
     Array.from({ length: 100 }, (_, index) =>
       tenant.admit(admitInput(`r${index}`, { idempotency })),
@@ -132,7 +132,7 @@ test('two tenants with the same prompts, keys and ids share no row and no prefix
 
   await addKey(one.tenant);
   await one.tenant.credit({ kind: 'granted', amountNanoUsd: 1e9, source: 'a', note: '' });
-  const idempotency = { key: 'once', requestHash: 'h' };
+  const idempotency = { key: 'once', requestHash: 'h', afterEvent: 0 };
   await one.tenant.admit(admitInput('r1', { prefixChain: one.chain, idempotency }));
   const place = { requestId: 'r1', worker: 'w1', epoch: 1, workerUrl: 'http://w1' };
   await one.tenant.placed({ ...place, chain: one.chain });

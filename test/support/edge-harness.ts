@@ -14,6 +14,7 @@ import type {
   SettleInput,
   Tenant,
 } from '../../edge/services.ts';
+import { createRunningAnswers } from '../../edge/http/running-answers.ts';
 import { createTenant } from '../../edge/tenant.ts';
 import { openDirectoryDb, openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { startStubWorker, type StubScript, type StubWorker } from './edge-stub-worker.ts';
@@ -34,6 +35,7 @@ export interface HarnessOptions {
   readonly hasJournal?: boolean;
   readonly reportsCachedTokens?: boolean;
   readonly mounts?: readonly Mount[];
+  readonly runOnMs?: number;
 }
 
 export type Harness = Awaited<ReturnType<typeof startHarness>>;
@@ -124,6 +126,8 @@ export async function startHarness(options: HarnessOptions = {}) {
       kept.add(work);
       void work.finally(() => kept.delete(work));
     },
+    runningAnswers: createRunningAnswers({ clock, runOnMs: options.runOnMs ?? 600_000 }),
+    forwardKeyed: null,
   };
 
   const addKey = async (

@@ -150,7 +150,7 @@ test('a refusal takes nothing: no request, no token, no hold, no key', async () 
   const { tenant } = await limited({ requestsPerMinute: 2, concurrentRequests: 1 });
   await tenant.admit(admitInput('r1'));
   const before = [await tenant.balance(), await tenant.keys()];
-  const idempotency = { key: 'once', requestHash: 'h' };
+  const idempotency = { key: 'once', requestHash: 'h', afterEvent: 0 };
   for (let index = 0; index < 5; index++) {
     await tenant.admit(admitInput(`x${index}`, { idempotency }));
   }

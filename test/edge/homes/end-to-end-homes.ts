@@ -108,7 +108,7 @@ async function leaveWholeAnswer(
 }
 
 /** In nano-USD. */
-async function balanceOf(edge: RunningEdge): Promise<number> {
+export async function balanceOf(edge: RunningEdge): Promise<number> {
   const response = await fetch(`${edge.baseUrl}/user/balance`, {
     headers: { authorization: `Bearer ${edge.apiKey}` },
   });

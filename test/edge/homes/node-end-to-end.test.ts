@@ -2,6 +2,7 @@ import { afterAll, test } from 'vitest';
 import { startNode, testFolder } from '../../support/home-node.ts';
 import { describeEndToEnd } from '../end-to-end.ts';
 import type { RunningEdge } from '../end-to-end.ts';
+import { describeCutConnections } from './cut-connections.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-homes.ts';
 
 const folder = testFolder();
@@ -23,3 +24,5 @@ test('a client that leaves while the worker is silent is noticed', async () => {
 });
 
 describeLeavingWholeAnswers(() => edge);
+
+describeCutConnections(() => edge);

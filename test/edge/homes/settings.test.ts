@@ -25,6 +25,7 @@ test('without any variable there is a default for everything but secrets', () =>
     outputTokensDefault: 4_096,
     staticWorkers: [],
     holdMs: 600_000,
+    runOnMs: 600_000,
   });
 });
 

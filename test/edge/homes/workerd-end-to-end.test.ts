@@ -7,6 +7,7 @@ import { startWorkerd, testSecrets } from '../../support/home-workerd.ts';
 import type { WorkerdEdge } from '../../../infra/workerd-edge.ts';
 import { describeEndToEnd } from '../end-to-end.ts';
 import type { RunningEdge } from '../end-to-end.ts';
+import { describeCutConnections } from './cut-connections.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-homes.ts';
 
 // Starting workerd takes seconds, so what follows the suite asks the same edge.
@@ -34,6 +35,8 @@ test('a client that leaves while the worker is silent is noticed', async () => {
 });
 
 describeLeavingWholeAnswers(() => edge);
+
+describeCutConnections(() => edge);
 
 test("a terminal's Ctrl-C, which reaches workerd as well, cuts no answer short", async () => {
   edge.stub.script = { ...plainScript, pauseMs: 50 };

@@ -13,8 +13,8 @@ async function funded(bounds: Partial<IdempotencyBounds> = {}) {
   const credit = { kind: 'topped-up', amountNanoUsd: 1e12, source: 'pay', note: '' } as const;
   await opened.tenant.credit(credit);
   const { tenant } = opened;
-  const ask = (requestId: string, key: string, requestHash = 'hash') =>
-    tenant.admit(admitInput(requestId, { idempotency: { key, requestHash } }));
+  const ask = (requestId: string, key: string, requestHash = 'hash', afterEvent = 0) =>
+    tenant.admit(admitInput(requestId, { idempotency: { key, requestHash, afterEvent } }));
   const answer = (requestId: string, body: string) =>
     tenant.settle(settleInput(requestId, { answer: answerOf(body) }));
   return { ...opened, ask, answer };
@@ -32,7 +32,7 @@ const refusal = (kind: string) => ({ kind: 'refused', reason: { kind }, limits: 
 test('the same request under a key runs once, is billed once and answered as often as asked', async () => {
   const { tenant, ask, answer } = await funded();
   expect((await ask('r1', 'once')).kind).toBe('admitted');
-  expect(await ask('r2', 'once')).toEqual(refusal('idempotency-in-flight'));
+  expect(await ask('r2', 'once')).toEqual({ kind: 'running', requestId: 'r1' });
   await answer('r1', 'data: hello\n\n');
   for (const id of ['r3', 'r4']) {
     expect(await ask(id, 'once')).toEqual({ kind: 'replay', answer: answerOf('data: hello\n\n') });
@@ -48,13 +48,27 @@ test('another request under a key is refused, in flight and after', async () => 
   expect(await ask('r3', 'once', 'other')).toEqual(refusal('idempotency-mismatch'));
 });
 
+test('what follows an event is not asked of an answer that would be a new one', async () => {
+  const { tenant, ask, answer } = await funded();
+  expect(await ask('r1', 'once', 'hash', 7)).toEqual({
+    kind: 'refused',
+    reason: { kind: 'idempotency-no-event', afterEvent: 7 },
+    limits: null,
+  });
+  expect((await tenant.balance()).held).toBe(0);
+  await ask('r2', 'once');
+  expect(await ask('r3', 'once', 'hash', 7)).toEqual({ kind: 'running', requestId: 'r2' });
+  await answer('r2', 'x');
+  expect((await ask('r4', 'once', 'hash', 7)).kind).toBe('replay');
+});
+
 test('each API key has its own keys', async () => {
   const { tenant, ask } = await funded();
   await ask('r1', 'once');
   const second = await tenant.admit(
     admitInput('r2', {
       key: { ...admitInput('r').key, keyId: 'key-2' },
-      idempotency: { key: 'once', requestHash: 'other' },
+      idempotency: { key: 'once', requestHash: 'other', afterEvent: 0 },
     }),
   );
   expect(second.kind).toBe('admitted');
@@ -109,7 +123,7 @@ test('a key is free again after a day, but not while its request is in flight', 
   expect((await ask('r3', 'done')).kind).toBe('replay');
   clock.advance(1);
   expect((await ask('r4', 'done')).kind).toBe('admitted');
-  expect(await ask('r5', 'running')).toEqual(refusal('idempotency-in-flight'));
+  expect(await ask('r5', 'running')).toEqual({ kind: 'running', requestId: 'r2' });
 });
 
 test('rows stay within their bound, and old ones are cleared away as new keys come', async () => {

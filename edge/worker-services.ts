@@ -1,0 +1,51 @@
+/** What the edge stands on in workerd: in the worker itself, and in the objects that answer for it. */
+import { openDirectoryDb } from '../db/drivers/d1.ts';
+import { createDirectory } from './directory.ts';
+import { cacheDirectory } from './directory-cache.ts';
+import { readWorkerSettings } from './env.ts';
+import { createRunningAnswers } from './http/running-answers.ts';
+import type { Services } from './services.ts';
+import { tenantDoor } from './tenant-door.ts';
+import type { WorkerEnv } from './worker-env.ts';
+
+/** A suspension or a new price acts within this time; without it each request would wait for D1. */
+const directoryTtlMs = 5_000;
+
+type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
+
+export function openServices(env: WorkerEnv, here: Here): Services {
+  const clock = { nowMs: () => Date.now() };
+  const settings = readWorkerSettings(env);
+  return {
+    tenant: (id) => {
+      const stub = env.TENANT.get(env.TENANT.idFromName(id));
+      return tenantDoor((use) => use(stub));
+    },
+    fleet: fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet'))),
+    directory: cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
+      clock,
+      ttlMs: directoryTtlMs,
+    }),
+    settings,
+    clock,
+    random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
+    fetch: (...call) => fetch(...call),
+    log: (event) => console.log(event),
+    runningAnswers: createRunningAnswers({ clock, runOnMs: settings.runOnMs }),
+    ...here,
+  };
+}
+
+/** A stub belongs to the request that made it, so each call takes its own. */
+function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
+  return {
+    place: (input) => fleet().place(input),
+    started: (requestId, worker) => fleet().started(requestId, worker),
+    finished: (requestId, worker) => fleet().finished(requestId, worker),
+    heartbeat: (body) => fleet().heartbeat(body),
+    status: () => fleet().status(),
+    drain: (worker, draining) => fleet().drain(worker, draining),
+    addStatic: (worker) => fleet().addStatic(worker),
+    removeStatic: (worker) => fleet().removeStatic(worker),
+  };
+}
