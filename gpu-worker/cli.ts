@@ -74,6 +74,7 @@ async function main(): Promise<void> {
     onProgress: loading.update,
   });
   loading.stop();
+  for (const warning of config.warnings) console.error(`warning: ${warning}`);
   try {
     const total = ids.length + options.greedy;
     if (total > config.contextLength) {

@@ -222,6 +222,7 @@ async function openEngineModel(
     },
     onProgress: (done, total) => onProgress({ label: 'weights', done, total }),
   });
+  for (const warning of config.warnings) console.error(`warning: ${warning}`);
   if (plan === null) throw new Error('the model was made without a memory plan');
   const { tokenizer } = text;
   return {

@@ -4,6 +4,10 @@
  * refused by its key, and so is a key that it does not know, because either may change the model.
  */
 import { z } from 'zod';
+import { check, ConfigError } from './config-error.ts';
+import { checkImplied, impliedKeys } from './implied-keys.ts';
+import { reachWarning, readRope, ropeKeys } from './rope-keys.ts';
+import type { RopeConfig } from './rope-keys.ts';
 
 export interface ModelConfig {
   readonly modelType: 'deepseek_v3' | 'deepseek_v32';
@@ -28,6 +32,8 @@ export interface ModelConfig {
   readonly mtpLayers: number;
   readonly beginToken: number | null;
   readonly endTokens: readonly number[];
+  /** What an operator should know of a model that loads all the same. */
+  readonly warnings: readonly string[];
 }
 
 export interface AttentionConfig {
@@ -61,26 +67,8 @@ export interface IndexerConfig {
   readonly ropeLayout: 'half' | 'interleaved';
 }
 
-export interface RopeConfig {
-  readonly theta: number;
-  readonly yarn: YarnConfig | null;
-}
-
-export interface YarnConfig {
-  readonly factor: number;
-  readonly originalPositions: number;
-  readonly betaFast: number;
-  readonly betaSlow: number;
-  readonly mscale: number;
-}
-
 export interface QuantizationConfig {
   readonly scaleFormat: 'f32' | 'ue8m0';
-}
-
-/** The message begins with the key that is wrong. */
-export class ConfigError extends Error {
-  override name = 'ConfigError';
 }
 
 /** @throws ConfigError that names the key. */
@@ -89,6 +77,8 @@ export function parseModelConfig(json: unknown): ModelConfig {
   if (!result.success) throw new ConfigError(describeIssue(result.error.issues[0]));
   const raw = result.data;
   checkRelations(raw);
+  const rope = readRope(raw);
+  const warning = reachWarning(rope, raw.max_position_embeddings);
   return {
     modelType: raw.model_type,
     vocabSize: raw.vocab_size,
@@ -103,11 +93,11 @@ export function parseModelConfig(json: unknown): ModelConfig {
       nopeDim: raw.qk_nope_head_dim,
       ropeDim: raw.qk_rope_head_dim,
       valueDim: raw.v_head_dim,
-      softmaxScale: softmaxScale(raw),
+      softmaxScale: softmaxScale(raw, rope),
     },
     experts: expertsConfig(raw),
     indexer: indexerConfig(raw),
-    rope: { theta: raw.rope_theta, yarn: yarnConfig(raw) },
+    rope,
     contextLength: raw.max_position_embeddings,
     normEpsilon: raw.rms_norm_eps,
     quantization: raw.quantization_config
@@ -116,6 +106,7 @@ export function parseModelConfig(json: unknown): ModelConfig {
     mtpLayers: raw.num_nextn_predict_layers,
     beginToken: raw.bos_token_id ?? null,
     endTokens: [raw.eos_token_id ?? []].flat(),
+    warnings: warning === null ? [] : [warning],
   };
 }
 
@@ -126,22 +117,11 @@ const count = z
 const tokenId = z.int().min(0);
 const positive = z.number().positive();
 
-const yarnSchema = z
-  .strictObject({
-    type: z.literal('yarn').optional(),
-    rope_type: z.literal('yarn').optional(),
-    factor: z.number().min(1),
-    original_max_position_embeddings: count,
-    beta_fast: positive.default(32),
-    beta_slow: positive.default(1),
-    mscale: positive.default(1),
-    mscale_all_dim: positive.default(1),
-  })
-  .refine((yarn) => yarn.type ?? yarn.rope_type, { path: ['type'], error: 'must be "yarn"' });
-
 const quantizationSchema = z.strictObject({
   quant_method: z.literal('fp8'),
-  fmt: z.literal('e4m3'),
+  // transformers 5 leaves it out.
+  fmt: z.literal('e4m3').default('e4m3'),
+  dequantize: z.literal(false).nullish(),
   activation_scheme: z.literal('dynamic').optional(),
   weight_block_size: z.tuple([z.literal(128), z.literal(128)]),
   scale_fmt: z.literal('ue8m0').nullish(),
@@ -168,6 +148,7 @@ const inertKeys = {
 
 const configSchema = z.strictObject({
   ...inertKeys,
+  ...impliedKeys,
   architectures: z.array(z.string()).max(1).optional(),
   model_type: z.enum(['deepseek_v3', 'deepseek_v32']),
   vocab_size: count,
@@ -202,8 +183,7 @@ const configSchema = z.strictObject({
   index_skip_topk_offset: z.literal(0).default(0),
   max_position_embeddings: count,
   rms_norm_eps: positive.default(1e-6),
-  rope_theta: positive,
-  rope_scaling: yarnSchema.nullish(),
+  ...ropeKeys,
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.literal(false).default(false),
   tie_word_embeddings: z.literal(false).default(false),
@@ -249,7 +229,7 @@ function checkRelations(raw: RawConfig): void {
   }
   checkExperts(raw);
   checkIndexer(raw);
-  checkYarn(raw);
+  checkImplied(raw);
 }
 
 function checkExperts(raw: RawConfig): void {
@@ -299,27 +279,6 @@ function checkIndexer(raw: RawConfig): void {
   );
 }
 
-function checkYarn(raw: RawConfig): void {
-  const yarn = raw.rope_scaling;
-  if (!yarn) return;
-  const reach = Math.floor(yarn.factor * yarn.original_max_position_embeddings);
-  check(
-    'max_position_embeddings',
-    raw.max_position_embeddings <= reach,
-    `must be at most rope_scaling.factor * original_max_position_embeddings (${reach})`,
-  );
-  check(
-    'rope_scaling.mscale_all_dim',
-    yarn.mscale === yarn.mscale_all_dim,
-    `must equal mscale (${yarn.mscale}): scaled rope tables are not supported`,
-  );
-  check(
-    'rope_scaling.beta_fast',
-    yarn.beta_fast > yarn.beta_slow,
-    `must be greater than beta_slow (${yarn.beta_slow})`,
-  );
-}
-
 /** 0 and null both mean a single query projection. */
 function queryLatentDim(raw: RawConfig): number | null {
   return raw.q_lora_rank ? raw.q_lora_rank : null;
@@ -350,29 +309,12 @@ function indexerConfig(raw: RawConfig): IndexerConfig | null {
   };
 }
 
-function yarnConfig(raw: RawConfig): YarnConfig | null {
-  const yarn = raw.rope_scaling;
-  if (!yarn) return null;
-  return {
-    factor: yarn.factor,
-    originalPositions: yarn.original_max_position_embeddings,
-    betaFast: yarn.beta_fast,
-    betaSlow: yarn.beta_slow,
-    mscale: yarn.mscale,
-  };
-}
-
 /** Engine-spec 4: 192^-0.5 * m^2 with m = 0.1 * mscale * ln(factor) + 1. */
-function softmaxScale(raw: RawConfig): number {
+function softmaxScale(raw: RawConfig, { yarn }: RopeConfig): number {
   const plain = (raw.qk_nope_head_dim + raw.qk_rope_head_dim) ** -0.5;
-  const yarn = raw.rope_scaling;
-  if (!yarn) return plain;
-  const mscale = 0.1 * yarn.mscale_all_dim * Math.log(yarn.factor) + 1;
+  if (yarn === null) return plain;
+  const mscale = 0.1 * yarn.mscale * Math.log(yarn.factor) + 1;
   return plain * mscale * mscale;
-}
-
-function check(key: string, holds: boolean, complaint: string): void {
-  if (!holds) throw new ConfigError(`${key} ${complaint}`);
 }
 
 function describeIssue(issue: z.core.$ZodIssue | undefined): string {

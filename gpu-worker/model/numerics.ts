@@ -1,6 +1,7 @@
 /** The two ways to compute: exact, and as deployed. */
 import type { Numerics } from '../backend/backend.ts';
-import { ConfigError, type ModelConfig } from './config.ts';
+import type { ModelConfig } from './config.ts';
+import { ConfigError } from './config-error.ts';
 
 export type NumericsName = 'f32' | 'fp8';
 

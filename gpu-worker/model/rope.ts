@@ -1,6 +1,6 @@
 /** Rotary tables with YaRN's frequency blending (engine-spec 4). MLA and the indexer share one table. */
 import type { RopeTable } from '../backend/backend.ts';
-import type { RopeConfig, YarnConfig } from './config.ts';
+import type { RopeConfig, YarnConfig } from './rope-keys.ts';
 
 /** cos and sin of every angle, [positions, dim / 2]; computed in float64, stored as float32. */
 export function buildRopeTable(

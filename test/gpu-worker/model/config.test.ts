@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { ConfigError, parseModelConfig } from '../../../gpu-worker/model/config.ts';
+import { ConfigError } from '../../../gpu-worker/model/config-error.ts';
+import { parseModelConfig } from '../../../gpu-worker/model/config.ts';
 import { chooseNumerics } from '../../../gpu-worker/model/numerics.ts';
 import { ropeFrequencies } from '../../../gpu-worker/model/rope.ts';
 import { modelKinds, type ModelKind, randomConfig } from '../../support/checkpoint-config.ts';
@@ -124,6 +125,13 @@ describe('a model configuration', () => {
     expect(parseModelConfig(config).attention.queryLatentDim).toBe(null);
   });
 
+  it('loads with a warning where positions go beyond the reach of YaRN', () => {
+    expect(parseModelConfig(deepseek).warnings).toEqual([]);
+    const beyond = parseModelConfig(changed('max_position_embeddings', 163841));
+    expect(beyond.contextLength).toBe(163841);
+    expect(beyond.warnings).toEqual([expect.stringMatching(/163841.*163840/)]);
+  });
+
   it('needs no expert keys when every layer is dense', () => {
     const expertKeys = /^(moe_intermediate_size|n_routed|n_shared|num_experts_per|n_group|topk_g)/;
     const kept = Object.entries(randomConfig('no experts', 1)).filter(
@@ -157,8 +165,8 @@ const brokenRelations: [string, string, unknown][] = [
   ['q_lora_rank', 'q_lora_rank', null],
   ['q_lora_rank', 'q_lora_rank', 0],
   ['index_head_dim', 'index_head_dim', 32],
-  ['max_position_embeddings', 'max_position_embeddings', 163841],
   ['rope_scaling.mscale_all_dim', 'rope_scaling.mscale_all_dim', 0.5],
+  ['rope_scaling.mscale_all_dim', 'rope_scaling.mscale_all_dim', undefined],
   ['rope_scaling.beta_fast', 'rope_scaling.beta_fast', 1],
 ];
 
@@ -176,7 +184,12 @@ const unsupported: [string, unknown][] = [
   ['index_skip_topk_offset', 1],
   ['rope_scaling.type', 'linear'],
   ['rope_scaling.type', undefined],
-  ['rope_scaling.attention_factor', 1],
+  ['rope_scaling.attention_factor', 1.2],
+  ['rope_scaling.truncate', false],
+  ['rope_scaling.partial_rotary_factor', 0.5],
+  ['rope_interleave', false],
+  ['mlp_bias', true],
+  ['quantization_config.dequantize', true],
   ['quantization_config.quant_method', 'awq'],
   ['quantization_config.fmt', 'e5m2'],
   ['quantization_config.activation_scheme', 'static'],

@@ -1,0 +1,11 @@
+/** What is wrong with a config.json. */
+
+/** The message begins with the key that is wrong. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+}
+
+/** @throws ConfigError that begins with the key, if the relation does not hold. */
+export function check(key: string, holds: boolean, complaint: string): void {
+  if (!holds) throw new ConfigError(`${key} ${complaint}`);
+}
