@@ -23,6 +23,7 @@ import { serve } from '@hono/node-server';
 import { pino } from 'pino';
 import { openDirectoryDb, openTenantDb } from '../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../db/group-commit.ts';
+import { onStopSignal } from '../infra/stop-signal.ts';
 import { tenantIdPattern } from './auth/api-key.ts';
 import { createDirectory } from './directory.ts';
 import { cacheDirectory } from './directory-cache.ts';
@@ -346,13 +347,10 @@ function messageOf(error: unknown): string {
 async function main(): Promise<void> {
   const edge = await startEdge({ settings: readNodeSettings(process.env) });
   edge.services.log({ event: 'listening', url: edge.url });
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => {
-      edge.services.log({ event: 'stopping', signal });
-      // The second signal finds no handler and ends the process at once.
-      void edge.close().then(() => process.exit(0));
-    });
-  }
+  onStopSignal((signal) => {
+    edge.services.log({ event: 'stopping', signal });
+    void edge.close().then(() => process.exit(0));
+  });
 }
 
 if (import.meta.main) {

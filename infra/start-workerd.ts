@@ -3,12 +3,14 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { makeSecrets } from '../edge/node.ts';
+import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem } from './system.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
 
 /** Settings that only the Node home has; workerd's would refuse them. */
 const nodeOnly = /^EDGE_(HOST|DATA|OPEN_TENANTS|LOG_LEVEL)$/;
 
+const stop = abortOnStopSignal();
 try {
   const settings = readNodeSettings(process.env);
   const dataFolder = resolve(settings.dataFolder, 'workerd');
@@ -18,6 +20,8 @@ try {
     folder: dataFolder,
     host: settings.host,
     port: settings.port,
+    stop,
+    onStep: (step) => console.log(`${step} ...`),
     settings: {
       ...edgeVariables(process.env),
       EDGE_KEY_SIGNING_SECRETS: secrets.keySigningSecrets.join(','),
@@ -27,8 +31,11 @@ try {
     },
   });
   const { adminToken, workerToken } = secrets;
-  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, process.env);
+  console.log('starting a worker with the tiny model ...\n');
+  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, process.env, stop);
+  process.exit(0);
 } catch (error) {
+  if (stop.aborted) process.exit(0);
   console.error(error instanceof Error ? error.message : error);
   process.exit(1);
 }

@@ -3,8 +3,10 @@ import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { startEdge } from '../edge/node.ts';
 import { demoTenant } from './demo-tenant.ts';
+import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem } from './system.ts';
 
+const stop = abortOnStopSignal();
 try {
   const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...process.env });
   const edge = await startEdge({ settings });
@@ -20,7 +22,9 @@ try {
   await runSystem(
     { url: edge.url, close: edge.close, adminToken, workerToken, dataFolder },
     process.env,
+    stop,
   );
+  process.exit(0);
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exit(1);

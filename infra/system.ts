@@ -4,12 +4,12 @@
  */
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { onStopSignal } from '../gpu-worker/http/server.ts';
 import { startWorker } from '../gpu-worker/main.ts';
 import type { RunningWorker } from '../gpu-worker/main.ts';
 import { readSettings } from '../gpu-worker/settings.ts';
 import { askDemoQuestions, callingLines } from './demo-questions.ts';
 import { callAdmin, prepareDemoTenant } from './demo-tenant.ts';
+import { untilAborted } from './stop-signal.ts';
 
 export interface EdgeHome {
   readonly url: string;
@@ -24,32 +24,52 @@ const tinyModel = new URL('../gpu-worker/models/tiny/', import.meta.url).href;
 /** The worker's first heartbeat takes no longer, unless something is wrong. */
 const announcedMsMax = 10_000;
 
-export async function runSystem(edge: EdgeHome, env: NodeJS.ProcessEnv): Promise<void> {
-  let worker: RunningWorker;
+/**
+ * Resolves once it was told to stop, whether it had started or not, and has.
+ * @throws what kept it from starting, once all that had started is closed again.
+ */
+export async function runSystem(
+  edge: EdgeHome,
+  env: NodeJS.ProcessEnv,
+  stop: AbortSignal,
+): Promise<void> {
+  let worker: RunningWorker | null = null;
+  const start = async (): Promise<void> => {
+    worker = await startTinyWorker(edge, env);
+    await showSystem(edge, worker);
+  };
+  const stopped = untilAborted(stop);
   try {
-    const settings = readSettings([], {
-      SIFT_LOG_LEVEL: 'warn',
-      SIFT_MODEL: tinyModel,
-      SIFT_BACKEND: 'auto',
-      SIFT_DATA: join(edge.dataFolder, 'worker'),
-      ...env,
-      WORKER_TOKEN: edge.workerToken,
-      SIFT_EDGE_URL: edge.url,
-    });
-    worker = await startWorker(settings, pino({ level: settings.logLevel }));
+    await Promise.race([start(), stopped]);
+    await stopped;
   } catch (error) {
-    await edge.close();
-    throw error;
-  }
-  onStopSignal(() => {
-    console.log('\nstopping: requests under way may finish');
+    if (stop.aborted) console.log('\nstopping: requests under way may finish');
     // The worker first: its last answers are settled while the edge still runs.
-    void worker
-      .close()
-      .then(() => edge.close())
-      .then(() => process.exit(0));
-  });
+    await closeWorker(worker);
+    await edge.close();
+    if (!stop.aborted) throw error;
+  }
+}
 
+async function closeWorker(worker: RunningWorker | null): Promise<void> {
+  await worker?.close();
+}
+
+async function startTinyWorker(edge: EdgeHome, env: NodeJS.ProcessEnv): Promise<RunningWorker> {
+  const settings = readSettings([], {
+    SIFT_LOG_LEVEL: 'warn',
+    SIFT_MODEL: tinyModel,
+    SIFT_BACKEND: 'auto',
+    SIFT_DATA: join(edge.dataFolder, 'worker'),
+    ...env,
+    WORKER_TOKEN: edge.workerToken,
+    SIFT_EDGE_URL: edge.url,
+  });
+  return startWorker(settings, pino({ level: settings.logLevel }));
+}
+
+/** Sells the worker's model to a demo tenant, asks two questions in its name and says how to go on. */
+async function showSystem(edge: EdgeHome, worker: RunningWorker): Promise<void> {
   const key = await prepareDemoTenant({
     edge,
     model: worker.model,

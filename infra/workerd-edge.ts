@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Miniflare } from 'miniflare';
 import { listenInFront } from './client-front.ts';
+import { untilAborted } from './stop-signal.ts';
 
 const root = join(import.meta.dirname, '..');
 /** Of the worker in wrangler.toml; its Durable Objects' files lie under it. */
@@ -41,20 +42,31 @@ export interface WorkerdEdgeOptions {
   readonly port?: number;
   /** Settings and secrets of edge/env.ts. */
   readonly settings: Readonly<Record<string, string>>;
+  /** Ends a start that is under way; all that had started is closed then. */
+  readonly stop?: AbortSignal;
+  /** Told what is done next; each step takes seconds. */
+  readonly onStep?: (step: string) => void;
 }
 
+/** @throws the reason of `stop` once that is aborted. */
 export async function startWorkerdEdge(options: WorkerdEdgeOptions): Promise<WorkerdEdge> {
-  const { folder, settings, host = '127.0.0.1', port = 0 } = options;
+  const { folder, settings, host = '127.0.0.1', port = 0, onStep = () => {} } = options;
+  const stop = options.stop ?? new AbortController().signal;
   const bundle = join(folder, 'bundle');
   // The texts' names hold their hashes, so those of an earlier version would stay.
   rmSync(bundle, { recursive: true, force: true });
-  await Promise.all([
-    wrangler('d1', 'migrations', 'apply', 'sift-directory', '--local', '--persist-to', folder),
-    wrangler('deploy', '--dry-run', '--outdir', bundle),
+  onStep('bundling the edge and migrating its directory with wrangler');
+  const migrations = ['d1', 'migrations', 'apply', 'sift-directory', '--local'];
+  const built = await Promise.allSettled([
+    wrangler([...migrations, '--persist-to', folder], stop),
+    wrangler(['deploy', '--dry-run', '--outdir', bundle], stop),
   ]);
+  for (const each of built) if (each.status === 'rejected') throw each.reason;
+  onStep('starting workerd');
   const runtime = await openRuntime({ bundle, folder, settings });
   try {
-    const { hostname, port: portBehind } = await runtime.ready;
+    const ready = Promise.race([runtime.ready, untilAborted(stop)]);
+    const { hostname, port: portBehind } = await ready;
     const behind = { host: hostname, port: Number(portBehind) };
     const front = await listenInFront({ host, port, behind });
     return {
@@ -147,10 +159,22 @@ function modulesOf(bundle: string) {
   }));
 }
 
-async function wrangler(...args: string[]): Promise<void> {
+/** Waits for the process to end, also when it is told to. @throws what it said if it failed. */
+async function wrangler(args: readonly string[], stop: AbortSignal): Promise<void> {
   const program = join(root, 'node_modules/wrangler/bin/wrangler.js');
-  await promisify(execFile)(process.execPath, [program, ...args], {
+  const running = promisify(execFile)(process.execPath, [program, ...args], {
     cwd: root,
     env: { ...process.env, ...quiet },
   });
+  const end = (): void => void running.child.kill();
+  stop.addEventListener('abort', end, { once: true });
+  try {
+    await running;
+  } catch (error) {
+    stop.throwIfAborted();
+    throw error;
+  } finally {
+    stop.removeEventListener('abort', end);
+  }
+  stop.throwIfAborted();
 }

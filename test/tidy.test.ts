@@ -25,7 +25,7 @@ const byPath = new Map(sources.map((source) => [source.path, source]));
 /** What each folder may import of ours, itself aside. Composition roots may import everything below. */
 const layers: Record<string, readonly string[]> = {
   'db/': [],
-  'edge/': ['db/', 'gpu-worker/protocol.ts'],
+  'edge/': ['db/', 'gpu-worker/protocol.ts', 'infra/program.ts', 'infra/stop-signal.ts'],
   'gpu-worker/protocol.ts': [],
   'gpu-worker/tokenizer/': [],
   'gpu-worker/grammar/': [],

@@ -91,22 +91,3 @@ function toListenError(error: NodeJS.ErrnoException, host: string, port: number)
       return error;
   }
 }
-
-/**
- * Runs `stop` at the first SIGINT or SIGTERM; a second one ends the process at once. Returns a
- * function that takes the handlers off again.
- */
-export function onStopSignal(stop: (signal: 'SIGINT' | 'SIGTERM') => void): () => void {
-  let stopping = false;
-  const handle = (signal: NodeJS.Signals) => {
-    if (stopping) process.exit(130);
-    stopping = true;
-    stop(signal === 'SIGINT' ? 'SIGINT' : 'SIGTERM');
-  };
-  process.on('SIGINT', handle);
-  process.on('SIGTERM', handle);
-  return () => {
-    process.off('SIGINT', handle);
-    process.off('SIGTERM', handle);
-  };
-}
