@@ -367,7 +367,12 @@ export const usageSchema = z.object({
 });
 export type Usage = z.infer<typeof usageSchema>;
 
-/** `GET /v1/requests/{id}/usage`. `interrupted`: the worker died; usage is the last checkpoint's. */
+/**
+ * `GET /v1/requests/{id}/usage`; 404 for an id that was never seen. `interrupted`: the worker died;
+ * usage is the last checkpoint's. `POST /v1/requests/{id}/cancel` answers the same and stops the
+ * request; an id that was never seen is answered as `aborted` with nothing used, and refused from
+ * then on.
+ */
 export const usageRecordSchema = z.object({
   object: z.literal('request.usage'),
   id: z.string(),

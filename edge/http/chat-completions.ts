@@ -158,6 +158,7 @@ async function* relay(
       lacking = opened.error;
     }
     finishFlight(services, requestId, worker);
+    ending.placed(null);
     exclude.push(worker);
   }
   throw lacking ?? noWorkerError(order.model.id, { reason: 'all-refused', busySeconds });

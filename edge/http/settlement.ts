@@ -14,7 +14,8 @@ import type {
   Tenant,
   Usage,
 } from '../services.ts';
-import { readJournal } from '../stream/worker-journal.ts';
+import { stopAndCount } from '../stream/worker-journal.ts';
+import { usedOrNull } from '../stream/usage-formats.ts';
 import { describe } from './answer-error.ts';
 import type { Order } from './order.ts';
 
@@ -33,8 +34,8 @@ export interface Ending {
   readonly stop: AbortSignal;
   /** The count of what was handed to the client; null before the first event. */
   readonly usage: () => Usage | null;
-  /** The request went to this worker. */
-  placed(worker: Placed): void;
+  /** The request goes to this worker; null: the worker did not take it. */
+  placed(worker: Placed | null): void;
   /** The worker counted this, and the events that it counted go to the client now. */
   saw(usage: Usage): void;
   /** What this usage costs; never more than the hold. */
@@ -112,26 +113,43 @@ export function createEnding(
     left: () =>
       once(async () => {
         stop.abort();
-        const final = worker?.hasJournal ? await finalCount(services, order, worker) : null;
-        const generated = final ?? usage;
+        const computed = usedOrNull(await countOfLeft(services, order, { worker, seen: usage }));
+        // The worker holds the prompt once it has answered: it has computed all of it then.
+        const isAnswered = computed !== null && computed.outputText + computed.outputReasoning > 0;
         return {
           outcome: 'aborted',
-          usage: generated,
-          confirmedChain: generated === null ? [] : order.chain,
+          usage: computed,
+          confirmedChain: isAnswered ? order.chain : [],
           answer: null,
         };
       }),
   };
 }
 
-function finalCount(services: Services, order: Order, worker: Placed): Promise<Usage | null> {
-  return readJournal({
+/**
+ * What was computed for a client that left: the journal's count, or else the last one seen.
+ * @throws if neither is known; the hold then stays open and is settled once the journal can be read.
+ */
+async function countOfLeft(
+  services: Services,
+  order: Order,
+  { worker, seen }: { worker: Placed | null; seen: Usage | null },
+): Promise<Usage | null> {
+  if (worker === null || !worker.hasJournal) return seen;
+  const { requestId } = order;
+  const answer = await stopAndCount({
     fetch: services.fetch,
     url: worker.url,
     token: services.settings.workerToken,
-    requestId: order.requestId,
+    requestId,
     reportsCachedTokens: worker.reportsCachedTokens,
   });
+  if (answer.kind === 'counted') return answer.usage;
+  if (answer.kind === 'never-seen') return seen;
+  if (answer.kind === 'unreachable' && seen !== null) return seen;
+  services.log({ event: 'settle-deferred', requestId, worker: worker.worker });
+  finishFlight(services, requestId, worker.worker);
+  throw new Error('the worker does not say what it computed; its journal will be asked again');
 }
 
 /**

@@ -7,6 +7,7 @@ import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
 import { fromWorkerUsage } from '../dialect/usage.ts';
+import { usedOrNull } from '../stream/usage-formats.ts';
 
 /** Longer than any answer takes: until then a request that no journal knows may be under way. */
 export const unknownMsMax = 60 * 60_000;
@@ -84,7 +85,8 @@ function resolve(found: Found, ageMs: number): Pick<SettleInput, 'outcome' | 'us
       const { status } = found.record;
       if (status === 'running' && ageMs < journalMsMax) return null;
       const outcome = status === 'done' || status === 'aborted' ? status : 'failed';
-      return { outcome, usage: fromWorkerUsage(found.record.usage, { reportsCachedTokens: true }) };
+      const usage = fromWorkerUsage(found.record.usage, { reportsCachedTokens: true });
+      return { outcome, usage: usedOrNull(usage) };
     }
   }
 }

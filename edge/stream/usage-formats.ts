@@ -12,6 +12,12 @@ export const noUsage: Usage = {
   outputReasoning: 0,
 };
 
+/** null for a count of nothing at all: there is nothing to bill. */
+export function usedOrNull(usage: Usage | null): Usage | null {
+  if (usage === null) return null;
+  return Object.values(usage).some((tokens) => tokens > 0) ? usage : null;
+}
+
 /** OpenAI's fields and DeepSeek's at once. */
 export interface OpenAiUsage {
   readonly prompt_tokens: number;

@@ -7,35 +7,64 @@ import { fromWorkerUsage } from '../dialect/usage.ts';
 const waitsMs = [10, 20, 50, 100, 200, 400, 800, 1_600];
 const lookupMsMax = 5_000;
 
-/**
- * The final count, or the last one of a worker that is still at it after some seconds. `null` if
- * the worker does not know the request or cannot be asked. Never throws.
- */
-export async function readJournal(call: {
+export interface JournalCall {
   readonly fetch: typeof fetch;
   readonly url: string;
   readonly token: string;
   readonly requestId: string;
   readonly reportsCachedTokens: boolean;
-}): Promise<Usage | null> {
-  const { fetch } = call;
-  let usage: Usage | null = null;
+}
+
+export type JournalAnswer =
+  /** It has ended. */
+  | { readonly kind: 'counted'; readonly usage: Usage }
+  | { readonly kind: 'never-seen' }
+  /** It has not stopped after some seconds. */
+  | { readonly kind: 'running' }
+  /** The worker cannot be asked. */
+  | { readonly kind: 'unreachable' };
+
+/**
+ * Stops the request at the worker, wherever it is on its way there, and asks for its final count. A
+ * request that the worker has not seen when it is cancelled is refused when it comes, so the answer
+ * stands. Never throws.
+ */
+export async function stopAndCount(call: JournalCall): Promise<JournalAnswer> {
+  let route: 'cancel' | 'usage' = 'cancel';
+  let answer: JournalAnswer = { kind: 'unreachable' };
   for (const waitMs of waitsMs) {
-    try {
-      const path = `/v1/requests/${encodeURIComponent(call.requestId)}/usage`;
-      const response = await fetch(new URL(path, call.url), {
-        headers: { authorization: `Bearer ${call.token}` },
-        redirect: 'manual',
-        signal: AbortSignal.timeout(lookupMsMax),
-      });
-      const record = usageRecordSchema.safeParse(await response.json()).data;
-      if (response.status !== 200 || !record) return usage;
-      usage = fromWorkerUsage(record.usage, call);
-      if (record.status !== 'running') return usage;
-    } catch {
-      return usage;
-    }
+    answer = await ask(call, route);
+    if (answer.kind === 'counted') return answer;
+    // A worker without the route to cancel may hear of the request after it is first asked for it.
+    if (answer.kind !== 'unreachable') route = 'usage';
     await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
-  return usage;
+  return answer;
+}
+
+async function ask(call: JournalCall, route: 'cancel' | 'usage'): Promise<JournalAnswer> {
+  // Not as a method: some runtimes refuse a fetch that has a `this`.
+  const { fetch } = call;
+  const path = `/v1/requests/${encodeURIComponent(call.requestId)}/${route}`;
+  try {
+    const response = await fetch(new URL(path, call.url), {
+      method: route === 'cancel' ? 'POST' : 'GET',
+      headers: { authorization: `Bearer ${call.token}` },
+      redirect: 'manual',
+      signal: AbortSignal.timeout(lookupMsMax),
+    });
+    if (response.status === 404 || response.status === 405) {
+      await response.body?.cancel();
+      return { kind: 'never-seen' };
+    }
+    const record = usageRecordSchema.safeParse(await response.json()).data;
+    if (response.status === 200 && record) {
+      return record.status === 'running'
+        ? { kind: 'running' }
+        : { kind: 'counted', usage: fromWorkerUsage(record.usage, call) };
+    }
+  } catch {
+    // A worker that is gone or answers nonsense is the same to us: it is asked again.
+  }
+  return { kind: 'unreachable' };
 }

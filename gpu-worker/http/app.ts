@@ -15,7 +15,7 @@ import { ApiError, toApiError } from './errors.ts';
 import { answerHealth } from './health.ts';
 import { listModels, retrieveModel } from './models.ts';
 import { checkRequestId, requestId } from './request-id.ts';
-import { answerRequestUsage } from './request-usage.ts';
+import { answerRequestUsage, cancelRequest } from './request-usage.ts';
 import type { AppEnv, Services } from './services.ts';
 import { answerTokenize } from './tokenize.ts';
 
@@ -35,6 +35,7 @@ const routes: readonly Route[] = [
   // A model's id may hold slashes.
   { method: 'GET', path: '/v1/models/:id{.+}', access: 'token', answer: retrieveModel },
   { method: 'GET', path: '/v1/requests/:id/usage', access: 'token', answer: answerRequestUsage },
+  { method: 'POST', path: '/v1/requests/:id/cancel', access: 'token', answer: cancelRequest },
   { method: 'POST', path: '/v1/completions', access: 'token', answer: answerCompletion },
   { method: 'POST', path: '/v1/chat/completions', access: 'token', answer: answerChatCompletion },
   { method: 'POST', path: '/tokenize', access: 'token', answer: answerTokenize },

@@ -1,5 +1,9 @@
-/** `GET /v1/requests/{request id}/usage`: what a request of the last 24 hours used. */
+/**
+ * What a request of the last 24 hours used, `GET /v1/requests/{request id}/usage`, and the same of one
+ * that nobody waits for any more, `POST /v1/requests/{request id}/cancel`.
+ */
 import type { Context } from 'hono';
+import { requestIdSchema } from '../protocol.ts';
 import { ApiError } from './errors.ts';
 import type { AppEnv, Services } from './services.ts';
 
@@ -11,4 +15,14 @@ export async function answerRequestUsage(
   const record = await services.journal.lookup(id);
   if (record) return c.json(record);
   throw new ApiError('request_not_found', 'No request of the last 24 hours has this id.');
+}
+
+/**
+ * After this the request computes nothing new, even if it arrives later than the call, so that its
+ * caller can settle it. It still `running` means: it ends within a step.
+ */
+export async function cancelRequest(c: Context<AppEnv>, services: Services): Promise<Response> {
+  const id = requestIdSchema.safeParse(c.req.param('id'));
+  if (id.success) return c.json(await services.journal.cancel(id.data));
+  throw new ApiError('request_not_found', 'No request has an id of this form.');
 }

@@ -37,8 +37,9 @@ export async function* runRequest(
 ): AsyncGenerator<RunEvent, void> {
   const { journal } = services;
   refuseTooMany(model, requests);
-  if (!journal.begin({ id: access.id, model: model.id })) {
-    throw new ApiError('request_id_in_use', `A request with the id ${access.id} is running.`);
+  if (!journal.begin({ id: access.id, model: model.id, stop: access.stop })) {
+    const message = `A request with the id ${access.id} is running, or was cancelled before it came.`;
+    throw new ApiError('request_id_in_use', message);
   }
   const indices = new Map(requests.map(({ id }, index) => [id, index]));
   const indexOf = (id: string): number =>

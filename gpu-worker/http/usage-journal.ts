@@ -32,16 +32,23 @@ const checkpointMs = 1_000;
 const scansMax = 32;
 /** Ended requests kept in memory, about 500 bytes each; older ones are looked up in the files. */
 const rememberedMax = 50_000;
+/** Requests cancelled before they came; they come within seconds, or never. */
+const cancelledMax = 10_000;
 
 export interface UsageJournal {
-  /** False if a request with this id is running. */
-  begin(request: { id: string; model: string }): boolean;
+  /** False if a request with this id is running, or was cancelled before it came. */
+  begin(request: { id: string; model: string; stop?: AbortController }): boolean;
   /** The counts so far, which `lookup` answers with at once. */
   update(id: string, usage: EngineUsage): void;
   /** Resolves when the final line is on disk. */
   finish(id: string, end: JournalEnd): Promise<void>;
   /** @throws ApiError 429 if too many lookups wait for the files. */
   lookup(id: string): Promise<UsageRecord | null>;
+  /**
+   * Stops a request wherever it is: one that runs is stopped, and answered as `running` until it has
+   * ended; one that was never seen is answered as `aborted` with nothing used, and never begins.
+   */
+  cancel(id: string): Promise<UsageRecord>;
   /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
   errors(): number;
   close(): Promise<void>;
@@ -62,6 +69,7 @@ export interface JournalOptions {
 interface RunningRequest {
   entry: JournalEntry;
   checkpointedMs: number;
+  readonly stop: AbortController | null;
 }
 
 /** Reads what the files hold of the last 24 hours. @throws if the directory can't be used. */
@@ -71,6 +79,7 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
   await pruneFiles(directory, clock.wallMs());
 
   const running = new Map<string, RunningRequest>();
+  const cancelled = new Set<string>();
   const remembered = new Remembered(options.rememberedMax ?? rememberedMax);
   let damaged = 0;
   for (const path of await listFiles(directory)) {
@@ -109,19 +118,19 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
     return null;
   }
 
+  async function lookup(id: string): Promise<UsageRecord | null> {
+    const request = running.get(id);
+    if (request) return toRecord(request.entry, 'running');
+    const entry = remembered.get(id) ?? (remembered.forgotten ? await scanFor(id) : null);
+    if (!entry || clock.wallMs() - entry.updatedMs > retentionMs) return null;
+    return toRecord(entry, entry.kind === 'running' ? 'interrupted' : entry.kind);
+  }
+
   return {
-    begin({ id, model }) {
-      if (running.has(id)) return false;
-      const nowMs = clock.wallMs();
-      const entry: JournalEntry = {
-        kind: 'running',
-        id,
-        model,
-        startedMs: nowMs,
-        updatedMs: nowMs,
-        usage: nothingComputed,
-      };
-      running.set(id, { entry, checkpointedMs: nowMs });
+    begin({ id, model, stop = null }) {
+      if (running.has(id) || cancelled.has(id)) return false;
+      const entry = newEntry('running', { id, model, nowMs: clock.wallMs() });
+      running.set(id, { entry, checkpointedMs: entry.startedMs, stop });
       file.append(entry);
       return true;
     },
@@ -146,17 +155,40 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
       await file.sync();
     },
 
-    async lookup(id) {
-      const request = running.get(id);
-      if (request) return toRecord(request.entry, 'running');
-      const entry = remembered.get(id) ?? (remembered.forgotten ? await scanFor(id) : null);
-      if (!entry || clock.wallMs() - entry.updatedMs > retentionMs) return null;
-      return toRecord(entry, entry.kind === 'running' ? 'interrupted' : entry.kind);
+    lookup,
+
+    async cancel(id) {
+      running.get(id)?.stop?.abort();
+      // Before the files are looked through, so that it can't begin meanwhile.
+      const isNew = !running.has(id) && remembered.get(id) === null;
+      if (isNew) cancelled.add(id);
+      const known = await lookup(id);
+      if (known) {
+        if (isNew) cancelled.delete(id);
+        return known;
+      }
+      forgetOldest(cancelled, cancelledMax);
+      const entry = newEntry('aborted', { id, model: '', nowMs: clock.wallMs() });
+      remembered.put(entry);
+      file.append(entry);
+      return toRecord(entry, 'aborted');
     },
 
     errors: () => file.errors,
     close: () => file.close(),
   };
+}
+
+function newEntry(
+  kind: 'running' | 'aborted',
+  { nowMs, ...request }: { id: string; model: string; nowMs: number },
+): JournalEntry {
+  return { kind, ...request, startedMs: nowMs, updatedMs: nowMs, usage: nothingComputed };
+}
+
+function forgetOldest(ids: Set<string>, max: number): void {
+  const [oldest] = ids;
+  if (ids.size > max && oldest !== undefined) ids.delete(oldest);
 }
 
 function toRecord(entry: JournalEntry, status: UsageRecord['status']): UsageRecord {

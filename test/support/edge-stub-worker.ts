@@ -22,6 +22,8 @@ export interface StubScript {
   readonly pauseMs: number;
   /** Before the answer's head. */
   readonly queuedMs: number;
+  /** Until it has read the request, and its journal knows of it. */
+  readonly readingMs: number;
   /** How events are cut into network writes. */
   readonly writes: 'per-event' | 'all-at-once' | { readonly bytes: number };
   readonly usage: 'running' | 'final-only' | 'omitted' | 'twice' | 'explicit-zero';
@@ -48,6 +50,7 @@ export const plainScript: StubScript = {
   cachedTokens: null,
   pauseMs: 0,
   queuedMs: 0,
+  readingMs: 0,
   writes: 'per-event',
   usage: 'running',
   fault: null,
@@ -110,6 +113,7 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
     const body: unknown = await c.req.json();
     if (typeof body !== 'object' || body === null) return c.json(errorBody('no object'), 400);
     const request = { ...body } as Record<string, unknown>;
+    if (script.readingMs > 0) await sleep(script.readingMs);
     stub.requests.push({ id, path: c.req.path, headers: c.req.header(), body: request });
     const { fault } = script;
     if (fault?.kind === 'status') {
@@ -137,6 +141,7 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
       reasoning: 0,
     };
     stub.records.set(id, record);
+    if (c.env.outgoing.destroyed) record.status = 'aborted';
     if (script.queuedMs > 0) {
       const left = new Promise((resolve) => c.env.outgoing.once('close', resolve));
       await Promise.race([sleep(script.queuedMs), left]);

@@ -167,6 +167,49 @@ test('a client that left before it was admitted pays nothing', async () => {
   await expectSettled(0);
 });
 
+test('a client that left while the worker was still reading its request pays what was computed', async () => {
+  edge = await startHarness({
+    balanceNanoUsd: balance,
+    scripts: [{ ...script, readingMs: 150 }],
+  });
+  const leave = new AbortController();
+  const answer = edge.post('/v1/chat/completions', body(true), { signal: leave.signal });
+  await expect.poll(async () => (await edge.tenant.openHolds(0))[0]?.worker).toBe('worker-0');
+  leave.abort();
+  expect((await answer).status).toBe(499);
+  await expectSettled(cost(0));
+  expect(edge.worker.records.size).toBe(1);
+});
+
+test('a client that left before anything was computed pays nothing, and its hold is voided', async () => {
+  const nothing = { promptTokens: 0, cachedTokens: 0, queuedMs: 60_000 };
+  edge = await startHarness({ balanceNanoUsd: balance, scripts: [nothing] });
+  const leave = new AbortController();
+  const answer = edge.post('/v1/chat/completions', body(true), { signal: leave.signal });
+  await expect.poll(() => edge.worker.records.size).toBe(1);
+  leave.abort();
+  await answer;
+  await expectSettled(0);
+  expect(edge.settles).toMatchObject([{ outcome: 'aborted', usage: null, confirmedChain: [] }]);
+});
+
+test('where no journal can be read and nothing was seen, the hold waits for the journal', async () => {
+  edge = await startHarness({
+    balanceNanoUsd: balance,
+    scripts: [{ ...script, queuedMs: 60_000 }],
+  });
+  const leave = new AbortController();
+  const answer = edge.post('/v1/chat/completions', body(true), { signal: leave.signal });
+  await expect.poll(() => edge.worker.records.size).toBe(1);
+  await edge.worker.close();
+  leave.abort();
+  expect((await answer).status).toBe(499);
+  await edge.idle();
+  expect(edge.settles).toEqual([]);
+  expect(await edge.tenant.openHolds(0)).toMatchObject([{ worker: 'worker-0' }]);
+  expect(edge.logged).toContainEqual(expect.objectContaining({ event: 'settle-deferred' }));
+});
+
 test.each(['die', 'garbage', 'end-early'] as const)(
   'a whole answer that a worker (%s) did not complete costs nothing',
   async (kind) => {

@@ -1,9 +1,10 @@
 /** What an operator sees: health, models, metrics, the token, the log. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { createApp } from '../../../gpu-worker/http/app.ts';
 import { healthSchema, modelListSchema, usageRecordSchema } from '../../../gpu-worker/protocol.ts';
 import { answering, httpWorker, type HttpWorker } from '../../support/http-worker.ts';
+import type { Script } from '../../support/scripted-engine.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'my secret prompt' }] };
 
@@ -184,4 +185,62 @@ test('the log has one line per request, with counts and without prompts, outputs
     { requestId: 'three', status: 401 },
   ]);
   expect(JSON.stringify(worker.log)).not.toMatch(/secret/);
+});
+
+describe('a request that is cancelled', () => {
+  const cancel = async (worker: HttpWorker, id: string) => {
+    const response = await worker.app.request(`/v1/requests/${id}/cancel`, { method: 'POST' });
+    expect(response.status).toBe(200);
+    return usageRecordSchema.parse(await response.json());
+  };
+
+  test('while it runs is stopped, and counted up to there', async () => {
+    const endless: Script = {
+      *answer() {
+        for (;;) yield { token: 100, text: 'word ' };
+      },
+      stepMs: 2,
+    };
+    await using worker = await httpWorker({ script: endless, contextLength: 100_000 });
+    const answer = ask(worker, { ...question, max_tokens: 50_000 }, { 'x-request-id': 'gone' });
+    await expect.poll(() => worker.engine.steps.get('gone') ?? 0).toBeGreaterThan(3);
+    expect((await cancel(worker, 'gone')).status).toBe('running');
+    await answer;
+    const record = await cancel(worker, 'gone');
+    expect(record).toMatchObject({ status: 'aborted' });
+    expect(record.usage.completion_tokens).toBeGreaterThan(0);
+  });
+
+  test('after its end keeps its count', async () => {
+    await using worker = await httpWorker({ script: answering('a', 'b') });
+    await ask(worker, question, { 'x-request-id': 'ended' });
+    expect(await cancel(worker, 'ended')).toMatchObject({
+      status: 'done',
+      usage: { completion_tokens: 2 },
+    });
+    // Its id can be used again, as that of any that has ended.
+    expect((await ask(worker, question, { 'x-request-id': 'ended' })).status).toBe(200);
+  });
+
+  test('before it comes computes nothing when it comes', async () => {
+    await using worker = await httpWorker({ script: answering('a') });
+    const unseen = await worker.app.request('/v1/requests/late/usage');
+    expect(unseen.status).toBe(404);
+    expect(await cancel(worker, 'late')).toMatchObject({
+      status: 'aborted',
+      usage: { prompt_tokens: 0, completion_tokens: 0 },
+    });
+    const response = await ask(worker, question, { 'x-request-id': 'late' });
+    expect(response.status).toBe(409);
+    expect((await response.json()).error.code).toBe('request_id_in_use');
+    expect(worker.engine.requests).toEqual([]);
+    expect(await cancel(worker, 'late')).toMatchObject({ status: 'aborted' });
+  });
+
+  test('needs the token, as its count does', async () => {
+    const token = 'a-token-of-some-length';
+    await using worker = await httpWorker({ script: answering('a'), settings: { token } });
+    const response = await worker.app.request('/v1/requests/x/cancel', { method: 'POST' });
+    expect(response.status).toBe(401);
+  });
 });

@@ -1,0 +1,133 @@
+/**
+ * Clients that leave at random moments, over a whole edge on Node and a whole worker: each request is
+ * billed exactly what the worker's journal says of it, and everything that the worker computed is on
+ * some bill.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, expect, test } from 'vitest';
+import { startNode, testFolder } from '../../support/home-node.ts';
+import { operatorOf } from '../../support/home-seed.ts';
+import { seededRandom, type Random } from '../../support/random.ts';
+import { startTinyWorker } from '../../support/tiny-worker.ts';
+
+const workerToken = 'worker-token-of-the-tests';
+const adminToken = 'admin-token-of-the-tests';
+const requests = 120;
+const lanes = 8;
+/** Until the last of them have had some of their answer. */
+const leaveMsMax = 2_000;
+
+const closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.splice(0).toReversed()) await close();
+});
+
+async function startSystem() {
+  const folder = testFolder();
+  closers.push(folder.remove);
+  const env = { WORKER_TOKEN: workerToken, EDGE_ADMIN_TOKEN: adminToken };
+  const edge = await startNode(folder.path, { env });
+  closers.push(() => edge.close());
+  const flags = ['--edge', edge.url, '--step-tokens', '128', '--sequences', '4', '--waiting', '64'];
+  const worker = await startTinyWorker(flags, workerToken);
+  closers.push(() => worker[Symbol.asyncDispose]());
+  const operator = operatorOf(edge.url, adminToken);
+  const { contextLength: context_length, revision, tokenizerId: tokenizer } = worker.worker.model;
+  await operator.call('POST', '/models', { id: 'tiny', context_length, revision, tokenizer });
+  const price = {
+    model: 'tiny',
+    input_cached: 28_000_000,
+    input: 280_000_000,
+    output: 420_000_000,
+  };
+  await operator.call('POST', '/prices', price);
+  const apiKey = await operator.addTenant('acme', 100_000_000_000);
+  await expect.poll(async () => (await edge.services.fleet.status()).length).toBe(1);
+  return { edge, worker, tenant: edge.services.tenant('acme'), apiKey };
+}
+
+/** Short and long prompts of few kinds, so that some of them are cached. */
+function randomBody(random: Random): { path: string; body: object } {
+  const text = 'The harbor opens at nine. '.repeat(random.choose([1, 1, 1, 30, 120]));
+  const question = `${random.choose(['', 'A', 'B'])}${text}${random.integer(0, 20)}`;
+  const fields = {
+    model: 'tiny',
+    max_tokens: random.integer(1, 30),
+    stream: random.uniform() < 0.7,
+  };
+  const messages = [{ role: 'user', content: question }];
+  return random.choose([
+    { path: '/v1/chat/completions', body: { ...fields, messages, n: random.integer(1, 3) } },
+    { path: '/v1/completions', body: { ...fields, prompt: [question, text], n: 2 } },
+    { path: '/anthropic/v1/messages', body: { ...fields, messages } },
+  ]);
+}
+
+test('each client that leaves is billed what the journal says, and all that was computed is billed', async () => {
+  const { edge, worker, tenant, apiKey } = await startSystem();
+  const seed = Date.now() % 1_000_000;
+  console.log(`seed ${seed}`);
+  const random = seededRandom(seed);
+  const plan = Array.from({ length: requests }, () => ({
+    ...randomBody(random),
+    leaveMs: random.uniform() < 0.1 ? null : random.uniform() ** 3 * leaveMsMax,
+  }));
+  const queue = plan.values();
+  const lane = async (): Promise<void> => {
+    for (const { path, body, leaveMs } of queue) {
+      const client = new AbortController();
+      const left = leaveMs === null ? null : sleep(leaveMs).then(() => client.abort());
+      await fetch(edge.url + path, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+        body: JSON.stringify(body),
+        signal: client.signal,
+      })
+        .then((response) => response.text())
+        .catch(() => '');
+      await left;
+    }
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+  await expect.poll(() => tenant.openHolds(0)).toEqual([]);
+
+  const billed = { prompt: 0, cached: 0, output: 0 };
+  const kinds = new Map<string, number>();
+  for (const entry of await tenant.entries({ afterId: 0, limit: 1_000 })) {
+    if (entry.kind !== 'posted' && entry.kind !== 'voided') continue;
+    kinds.set(entry.kind, (kinds.get(entry.kind) ?? 0) + 1);
+    const { usage } = entry;
+    const record = await worker.journal(entry.requestId ?? '');
+    const count = {
+      prompt: (usage?.inputCached ?? 0) + (usage?.inputUncached ?? 0),
+      cached: usage?.inputCached ?? 0,
+      output: (usage?.outputText ?? 0) + (usage?.outputReasoning ?? 0),
+    };
+    expect(count, `request ${entry.requestId}`).toEqual({
+      prompt: record?.usage.prompt_tokens ?? 0,
+      cached: record?.usage.prompt_cache_hit_tokens ?? 0,
+      output: record?.usage.completion_tokens ?? 0,
+    });
+    expect(record?.status).not.toBe('running');
+    billed.prompt += count.prompt;
+    billed.cached += count.cached;
+    billed.output += count.output;
+  }
+  expect(await countersOf(worker.worker.url)).toEqual(billed);
+  expect(await tenant.audit()).toEqual([]);
+  expect(kinds.get('posted')).toBeGreaterThan(requests / 10);
+});
+
+/** What the engine says that it computed, of all requests together. */
+async function countersOf(url: string) {
+  const response = await fetch(`${url}/metrics`, {
+    headers: { authorization: `Bearer ${workerToken}` },
+  });
+  const text = await response.text();
+  const read = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]);
+  return {
+    prompt: read('sift_prompt_tokens_total'),
+    cached: read('sift_cached_tokens_total'),
+    output: read('sift_output_tokens_total'),
+  };
+}
