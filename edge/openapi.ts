@@ -4,12 +4,8 @@
  */
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { errorTable } from './errors.ts';
-import {
-  chatRequestSchema,
-  countTokensRequestSchema,
-  messagesRequestSchema,
-  textRequestSchema,
-} from './http/request-schemas.ts';
+import { countTokensRequestSchema, messagesRequestSchema } from './http/anthropic-schemas.ts';
+import { chatRequestSchema, textRequestSchema } from './http/request-schemas.ts';
 import {
   anthropicErrorSchema,
   anthropicMessageSchema,
@@ -87,8 +83,11 @@ const routes: readonly Route[] = [
     path: '/anthropic/v1/messages',
     summary: "Message, in Anthropic's protocol",
     description:
-      'cache_control, budget_tokens, container and mcp_servers are accepted and have no effect: ' +
-      'prefixes are cached automatically. metadata.user_id acts as user_id does in chat completions. ' +
+      'Prefixes are cached automatically, for all users of the account. What is accepted and has no ' +
+      'effect: cache_control, context_management, metadata, speed, mcp_servers, container, ' +
+      'diagnostics, fallbacks, fallback_credit_token, betas, user_profile_id, budget_tokens, ' +
+      'block_binding and task_budget; of tools eager_input_streaming, defer_loading, input_examples ' +
+      'and allowed_callers. A thread is refused with the code that makes clients go on without. ' +
       'tool_choice, strict tools and output_config.format are kept by masking tokens, as chat ' +
       'completions say; output_config.effort turns thinking on unless thinking says.',
     body: messagesRequestSchema,

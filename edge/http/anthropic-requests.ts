@@ -1,19 +1,21 @@
 /** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
-import type { Message, ResponseFormat, Tool } from '../../gpu-worker/protocol.ts';
+import type { ResponseFormat } from '../../gpu-worker/protocol.ts';
+import { ApiError } from '../errors.ts';
 import { createAnthropicAnswer } from '../stream/anthropic-answer.ts';
 import { createAnthropicEncoder } from '../stream/anthropic-events.ts';
-import type { InferenceRequest } from './inference-request.ts';
-import { chatParts, choiceWithoutTools } from './openai-requests.ts';
-import { parseRequest } from './parse-request.ts';
+import { toEffort, toMessages, toTools } from './anthropic-conversation.ts';
 import {
   countTokensRequestSchema,
   messagesRequestSchema,
-  type AnthropicMessage,
   type MessagesRequest,
-} from './request-schemas.ts';
+} from './anthropic-schemas.ts';
+import { cacheScope, type InferenceRequest } from './inference-request.ts';
+import { chatParts, choiceWithoutTools } from './openai-requests.ts';
+import { parseRequest } from './parse-request.ts';
 
 /** @throws ApiError naming the parameter at fault. */
 export function parseMessagesRequest(json: unknown): InferenceRequest {
+  refuseThread(json);
   return toInference(parseRequest(messagesRequestSchema, json, 'anthropic'));
 }
 
@@ -25,14 +27,32 @@ export function parseCountRequest(json: unknown): InferenceRequest {
   });
 }
 
+/**
+ * A request of a thread may hold the new messages alone, so this goes before all other faults. By the
+ * error's code Anthropic's clients know to send the whole conversation instead.
+ * @throws ApiError 400
+ */
+function refuseThread(json: unknown): void {
+  if (typeof json !== 'object' || json === null || !('thread' in json) || !json.thread) return;
+  throw new ApiError(
+    'unsupported_parameter',
+    "'thread' is not supported: conversations are not stored; send all messages.",
+    { param: 'thread', anthropicDetails: { error_code: 'thread_unsupported_request' } },
+  );
+}
+
 function toInference(request: MessagesRequest): InferenceRequest {
   const messages = toMessages(request);
-  const tools = request.tools?.length ? request.tools.map(toTool) : null;
+  const tools = toTools(request);
   const choice = request.tool_choice?.type;
   if (tools === null && (choice === 'any' || choice === 'tool')) throw choiceWithoutTools();
   const thinking = request.thinking?.type;
-  const { effort } = request.output_config ?? {};
+  const effort = toEffort(request);
   const format = toResponseFormat(request);
+  const options = {
+    stopSequences: request.stop_sequences ?? [],
+    hidesThinking: hidesThinking(request.thinking),
+  };
   return {
     model: request.model,
     stream: request.stream ?? false,
@@ -45,11 +65,12 @@ function toInference(request: MessagesRequest): InferenceRequest {
       ...(request.temperature != null && { temperature: request.temperature }),
       ...(request.top_p != null && { top_p: request.top_p }),
       ...(request.top_k != null && { top_k: request.top_k }),
-      ...(thinking && { thinking: { type: thinking === 'disabled' ? 'disabled' : 'enabled' } }),
+      ...(thinking && { thinking: { type: isOn[thinking] ? 'enabled' : 'disabled' } }),
       ...(effort && { reasoning_effort: effort }),
       ...(format && { response_format: format }),
     },
-    cacheScope: request.metadata?.user_id ?? '',
+    // Coding agents send another metadata.user_id in each session, with the same long prefix.
+    cacheScope: cacheScope({}),
     outputTokensStated: request.max_tokens,
     prompts: 1,
     answersEach: 1,
@@ -58,119 +79,31 @@ function toInference(request: MessagesRequest): InferenceRequest {
     hasTools: tools !== null || messages.some((each) => each.role === 'tool'),
     answer: {
       idPrefix: 'msg_',
-      encoder: createAnthropicEncoder,
-      builder: createAnthropicAnswer,
+      encoder: (head, requestId) => createAnthropicEncoder(head, requestId, options),
+      builder: (head) => createAnthropicAnswer(head, options),
     },
   };
 }
 
-function toMessages({ system, messages }: MessagesRequest): Message[] {
-  const head: Message[] = system ? [{ role: 'system', content: toContent(system) }] : [];
-  const last = messages.at(-1);
-  return messages.reduce<Message[]>((all, each) => {
-    if (each.role === 'user') return [...all, ...fromUser(each)];
-    const said = fromAssistant(each);
-    const end = said.at(-1);
-    if (each !== last || end?.role !== 'assistant') return [...all, ...said];
-    // A conversation that ends with the assistant is continued from its last words.
-    return [...all, ...said.slice(0, -1), { ...end, prefix: true }];
-  }, head);
+const isOn = { enabled: true, adaptive: true, disabled: false, between_tools: false } as const;
+
+function hidesThinking(thinking: MessagesRequest['thinking']): boolean {
+  return thinking != null && 'display' in thinking && thinking.display === 'omitted';
 }
 
-type UserMessage = Extract<AnthropicMessage, { role: 'user' }>;
-type AssistantMessage = Extract<AnthropicMessage, { role: 'assistant' }>;
-
-/** The results of tools are messages of their own in OpenAI's protocol, and come first. */
-function fromUser({ content }: UserMessage): Message[] {
-  if (typeof content === 'string') return [{ role: 'user', content }];
-  const results: Message[] = [];
-  const texts: { type: 'text'; text: string }[] = [];
-  for (const block of content) {
-    if (block.type === 'text') texts.push(block);
-    else {
-      const text = toContent(block.content ?? '');
-      results.push({
-        role: 'tool',
-        tool_call_id: block.tool_use_id,
-        content: block.is_error && typeof text === 'string' ? `Error: ${text}` : text,
-      });
-    }
+/** @throws ApiError 422 */
+function toResponseFormat(request: MessagesRequest): ResponseFormat | null {
+  const { output_config: config, output_format: older } = request;
+  if (config?.format && older) {
+    throw new ApiError(
+      'invalid_value',
+      "'output_format' and 'output_config.format' are two names of one format; give one.",
+      { param: 'output_format' },
+    );
   }
-  return texts.length === 0 ? results : [...results, { role: 'user', content: toContent(texts) }];
-}
-
-type AssistantBlock = Exclude<AssistantMessage['content'], string>[number];
-
-/** What a search of another provider found stands between the words before and after it. */
-function fromAssistant({ content }: AssistantMessage): Message[] {
-  if (typeof content === 'string') return [{ role: 'assistant', content }];
-  const messages: Message[] = [];
-  let said: AssistantBlock[] = [];
-  for (const block of content) {
-    if (block.type !== 'web_search_tool_result') {
-      said.push(block);
-      continue;
-    }
-    if (said.length > 0) messages.push(fromBlocks(said));
-    said = [];
-    messages.push({ role: 'tool', tool_call_id: block.tool_use_id, content: foundText(block) });
-  }
-  return said.length > 0 ? [...messages, fromBlocks(said)] : messages;
-}
-
-function foundText({
-  content,
-}: Extract<AssistantBlock, { type: 'web_search_tool_result' }>): string {
-  if (!Array.isArray(content)) return `Error: ${content.error_code}`;
-  return content.map(({ title, url }) => [title, url].filter(Boolean).join('\n')).join('\n\n');
-}
-
-function fromBlocks(blocks: readonly AssistantBlock[]): Message {
-  const texts = blocks.filter((block) => block.type === 'text');
-  const thinking = blocks.filter((block) => block.type === 'thinking');
-  const calls = blocks.filter(
-    (block) => block.type === 'tool_use' || block.type === 'server_tool_use',
-  );
-  return {
-    role: 'assistant',
-    content: texts.length === 0 ? null : toContent(texts),
-    ...(thinking.length > 0 && {
-      reasoning_content: thinking.map((block) => block.thinking).join(''),
-    }),
-    ...(calls.length > 0 && {
-      tool_calls: calls.map(({ id, name, input }) => ({
-        id,
-        type: 'function' as const,
-        function: { name, arguments: JSON.stringify(input) },
-      })),
-    }),
-  };
-}
-
-/** One text is sent as text, which is what most chat formats expect. */
-function toContent(
-  content: string | readonly { readonly text: string }[],
-): string | { type: 'text'; text: string }[] {
-  if (typeof content === 'string') return content;
-  if (content.length <= 1) return content[0]?.text ?? '';
-  return content.map(({ text }) => ({ type: 'text', text }));
-}
-
-function toTool(tool: NonNullable<MessagesRequest['tools']>[number]): Tool {
-  return {
-    type: 'function',
-    function: {
-      name: tool.name,
-      ...(tool.description != null && { description: tool.description }),
-      parameters: tool.input_schema,
-      ...(tool.strict != null && { strict: tool.strict }),
-    },
-  };
-}
-
-function toResponseFormat({ output_config: config }: MessagesRequest): ResponseFormat | null {
-  if (!config?.format) return null;
-  const { schema } = config.format;
+  const format = config?.format ?? older;
+  if (!format) return null;
+  const { schema } = format;
   return { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } };
 }
 

@@ -8,7 +8,7 @@ export interface InferenceRequest {
   readonly workerPath: '/v1/chat/completions' | '/v1/completions';
   /** For the worker, without what the edge itself decides: streaming, salt and output limit. */
   readonly workerBody: Readonly<Record<string, unknown>>;
-  /** Cached prefixes are shared within it: '' for all of the tenant. */
+  /** Cached prefixes are shared within it. */
   readonly cacheScope: string;
   /** What the client asked for; null leaves it to the default. */
   readonly outputTokensStated: number | null;
@@ -30,6 +30,14 @@ export interface AnswerFormat {
   readonly idPrefix: string;
   encoder(head: AnswerHead, requestId: string): StreamEncoder;
   builder(head: AnswerHead): AnswerBuilder;
+}
+
+/**
+ * One writing for the scopes of all protocols, in which no two scopes read alike. Without a user and
+ * a salt it is all of the tenant's.
+ */
+export function cacheScope(of: { readonly userId?: string; readonly salt?: string }): string {
+  return JSON.stringify([of.userId ?? null, of.salt ?? null]);
 }
 
 /** @throws ApiError naming the parameter at fault. */

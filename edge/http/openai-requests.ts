@@ -4,7 +4,7 @@ import type { PromptPart } from '../prefix/chain.ts';
 import { createChatAnswer } from '../stream/chat-answer.ts';
 import { createOpenAiEncoder } from '../stream/openai-events.ts';
 import { createTextAnswer } from '../stream/text-answer.ts';
-import type { InferenceRequest } from './inference-request.ts';
+import { cacheScope, type InferenceRequest } from './inference-request.ts';
 import { parseRequest } from './parse-request.ts';
 import {
   chatRequestSchema,
@@ -123,7 +123,7 @@ function commonParts(request: ChatRequest | TextRequest) {
     model,
     stream: stream ?? false,
     answersEach: n ?? 1,
-    cacheScope: salt ? JSON.stringify([userId ?? null, salt]) : (userId ?? ''),
+    cacheScope: cacheScope({ ...(userId && { userId }), ...(salt && { salt }) }),
   };
 }
 

@@ -22,15 +22,12 @@ const openAiReasons: Readonly<Record<string, string>> = {
 };
 
 const anthropicReasons: Readonly<Record<string, string>> = {
-  context_management: 'the client keeps its own context',
-  diagnostics: 'there are none',
+  compaction: 'the client shortens its own conversation',
   inference_geo: 'the operator decides where the workers are',
-  user_profile_id: 'use metadata.user_id',
+  thread: 'conversations are not stored; send all messages',
   workspace_id: 'a key belongs to one account',
   'metadata.user_id': 'expected at most 512 characters',
   'messages[].content[].source': 'the model reads and writes text only',
-  'tools[].defer_loading': 'all tools are in the prompt',
-  'tools[].input_examples': "the model's chat format has no examples of tool calls",
 };
 
 /** `null` if the parameter is not known at all. `param` may hold indices: `messages[0].name`. */

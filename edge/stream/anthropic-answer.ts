@@ -7,21 +7,36 @@ export interface StopReason {
   readonly stop_sequence: string | null;
 }
 
-/** `stopReason` is the worker's: the stop sequence or the token that matched, if one did. */
-export function toStopReason(finishReason: string | null, stopReason: unknown): StopReason {
+/** What the request asks of its answer's form. */
+export interface AnswerOptions {
+  readonly stopSequences: readonly string[];
+  /** Thinking blocks are empty. */
+  readonly hidesThinking: boolean;
+}
+
+/**
+ * `stopReason` is the worker's: the stop string or the token that matched, if one did. Engines of
+ * other makes also name stops of their own there.
+ */
+export function toStopReason(
+  finishReason: string | null,
+  stopReason: unknown,
+  stopSequences: readonly string[],
+): StopReason {
   if (finishReason === 'length') return { stop_reason: 'max_tokens', stop_sequence: null };
   if (finishReason === 'tool_calls') return { stop_reason: 'tool_use', stop_sequence: null };
   if (finishReason === 'content_filter') return { stop_reason: 'refusal', stop_sequence: null };
-  if (typeof stopReason === 'string') {
+  if (typeof stopReason === 'string' && stopSequences.includes(stopReason)) {
     return { stop_reason: 'stop_sequence', stop_sequence: stopReason };
   }
   return { stop_reason: 'end_turn', stop_sequence: null };
 }
 
-export function createAnthropicAnswer(head: AnswerHead): AnswerBuilder {
+export function createAnthropicAnswer(head: AnswerHead, options: AnswerOptions): AnswerBuilder {
+  const { stopSequences, hidesThinking } = options;
   let thinking = '';
   let text = '';
-  let stop = toStopReason(null, null);
+  let stop = toStopReason(null, null, []);
   const calls: { id: string; name: string; arguments: string }[] = [];
 
   return {
@@ -34,7 +49,9 @@ export function createAnthropicAnswer(head: AnswerHead): AnswerBuilder {
           const call = (calls[part.index] ??= { id, name: piece.name ?? '', arguments: '' });
           call.arguments += piece.arguments;
         }
-        if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
+        if (choice.finish_reason) {
+          stop = toStopReason(choice.finish_reason, choice.stop_reason, stopSequences);
+        }
       }
     },
 
@@ -44,7 +61,9 @@ export function createAnthropicAnswer(head: AnswerHead): AnswerBuilder {
       role: 'assistant',
       model: head.model,
       content: [
-        ...(thinking === '' ? [] : [{ type: 'thinking', thinking, signature: '' }]),
+        ...(thinking === ''
+          ? []
+          : [{ type: 'thinking', thinking: hidesThinking ? '' : thinking, signature: '' }]),
         ...(text === '' ? [] : [{ type: 'text', text }]),
         ...calls.flatMap((call) => ({
           type: 'tool_use',

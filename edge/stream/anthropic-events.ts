@@ -3,17 +3,21 @@
  * numbered blocks (thinking, text, tool use), each opened, filled and closed before the next.
  */
 import { anthropicErrorBody } from '../errors.ts';
-import { toStopReason } from './anthropic-answer.ts';
+import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
 import type { Choice } from '../dialect/chunk.ts';
 import type { AnswerHead, StreamEncoder } from './chunk.ts';
 import { noUsage, toAnthropicUsage } from './usage-formats.ts';
 
-export function createAnthropicEncoder(head: AnswerHead, requestId: string): StreamEncoder {
+export function createAnthropicEncoder(
+  head: AnswerHead,
+  requestId: string,
+  { stopSequences, hidesThinking }: AnswerOptions,
+): StreamEncoder {
   let started = false;
   /** What is open: 'thinking', 'text' or 'tool 0', 'tool 1', ... */
   let open: string | null = null;
   let blocks = 0;
-  let stop = toStopReason(null, null);
+  let stop = toStopReason(null, null, []);
 
   const start = (usage = noUsage): string => {
     if (started) return '';
@@ -51,7 +55,7 @@ export function createAnthropicEncoder(head: AnswerHead, requestId: string): Str
     let out = '';
     if (thinking) {
       out += enter('thinking', { type: 'thinking', thinking: '', signature: '' });
-      out += fill({ type: 'thinking_delta', thinking });
+      if (!hidesThinking) out += fill({ type: 'thinking_delta', thinking });
     }
     if (text) {
       out += enter('text', { type: 'text', text: '' });
@@ -63,7 +67,9 @@ export function createAnthropicEncoder(head: AnswerHead, requestId: string): Str
       out += enter(`tool ${call.index}`, block);
       if (json) out += fill({ type: 'input_json_delta', partial_json: json });
     }
-    if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
+    if (choice.finish_reason) {
+      stop = toStopReason(choice.finish_reason, choice.stop_reason, stopSequences);
+    }
     return out;
   };
 

@@ -210,7 +210,7 @@ describe("a message in Anthropic's protocol", () => {
   test.each([
     [chat, 400, "'max_tokens'"],
     [{ ...claude, temperature: 2.5 }, 422, "'temperature'"],
-    [{ ...claude, speed: 'fast' }, 422, 'there is one speed'],
+    [{ ...claude, compaction: { type: 'summarize' } }, 400, 'shortens its own conversation'],
     [{ ...claude, workspace_id: 'w' }, 400, 'a key belongs to one account'],
     [{ ...claude, inference_geo: 'us' }, 400, 'the operator decides where the workers are'],
     [{ ...claude, top_n: 3 }, 400, "'top_n'"],
@@ -219,7 +219,7 @@ describe("a message in Anthropic's protocol", () => {
       422,
       "'messages[0].content[0].type': the model reads text and the results of tools",
     ],
-    [{ ...claude, messages: [{ role: 'system', content: 'x' }] }, 422, 'messages[0].role'],
+    [{ ...claude, messages: [{ role: 'developer', content: 'x' }] }, 422, 'messages[0].role'],
   ])('%j is refused', async (body, status, message) => {
     const response = await edge.post('/anthropic/v1/messages', body);
     expect(response.status).toBe(status);

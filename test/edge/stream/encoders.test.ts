@@ -9,6 +9,7 @@ import { createTextAnswer } from '../../../edge/stream/text-answer.ts';
 
 const head = { id: 'a-1', model: 'public-name' };
 const usage = { inputUncached: 0, inputCached: 64, outputText: 2, outputReasoning: 1 };
+const told = { stopSequences: ['END'], hidesThinking: false };
 const bill = { usage, costNanoUsd: 5 };
 const chunkOf = (delta: Delta, more: Partial<Choice> = {}): Chunk => ({
   object: 'chat.completion.chunk',
@@ -66,7 +67,7 @@ test('usage is null until the last event, or runs along if it is asked to', () =
 });
 
 test('an Anthropic stream opens and closes each block before the next', () => {
-  const encoder = createAnthropicEncoder(head, 'r-1');
+  const encoder = createAnthropicEncoder(head, 'r-1', told);
   const call = (index: number, id: string, name: string, json: string) => ({
     tool_calls: [{ index, id, type: 'function' as const, function: { name, arguments: json } }],
   });
@@ -113,7 +114,7 @@ test('an Anthropic stream opens and closes each block before the next', () => {
 });
 
 test('an Anthropic stream that fails before or after its start ends with an error event', () => {
-  const encoder = createAnthropicEncoder(head, 'r-1');
+  const encoder = createAnthropicEncoder(head, 'r-1', told);
   const text = encoder.error(new ApiError('worker_failed', 'It broke.'));
   expect(text).toBe(
     'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"It broke."},' +
@@ -122,13 +123,15 @@ test('an Anthropic stream that fails before or after its start ends with an erro
 });
 
 test('each way to stop has its name', () => {
-  expect(toStopReason('stop', null).stop_reason).toBe('end_turn');
-  expect(toStopReason('length', 'x').stop_reason).toBe('max_tokens');
-  expect(toStopReason('stop', 'END')).toEqual({
+  expect(toStopReason('stop', null, ['END']).stop_reason).toBe('end_turn');
+  expect(toStopReason('length', 'x', ['END']).stop_reason).toBe('max_tokens');
+  expect(toStopReason('stop', 'END', ['END'])).toEqual({
     stop_reason: 'stop_sequence',
     stop_sequence: 'END',
   });
-  expect(toStopReason('content_filter', null).stop_reason).toBe('refusal');
+  expect(toStopReason('content_filter', null, ['END']).stop_reason).toBe('refusal');
+  expect(toStopReason('stop', '<|im_end|>', ['END']).stop_reason).toBe('end_turn');
+  expect(toStopReason('stop', 7, ['END']).stop_reason).toBe('end_turn');
 });
 
 test('choices and tool calls that arrive interleaved are put together by their index', () => {
@@ -191,7 +194,7 @@ test("the parallel arrays of a completion's logprobs grow together", () => {
 });
 
 test('tool arguments that are no object become an empty one', () => {
-  const answer = createAnthropicAnswer(head);
+  const answer = createAnthropicAnswer(head, told);
   answer.add(
     chunkOf({ tool_calls: [{ index: 0, id: 't', function: { name: 'f', arguments: '{"a' } }] }),
   );
