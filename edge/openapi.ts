@@ -4,11 +4,14 @@
  */
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import { errorTable } from './errors.ts';
+import { modelPageSchema } from './http/anthropic-models.ts';
 import { countTokensRequestSchema, messagesRequestSchema } from './http/anthropic-schemas.ts';
 import { chatRequestSchema, textRequestSchema } from './http/request-schemas.ts';
 import {
   anthropicErrorSchema,
   anthropicMessageSchema,
+  anthropicModelListSchema,
+  anthropicModelSchema,
   balanceSchema,
   chatCompletionSchema,
   completionSchema,
@@ -105,6 +108,24 @@ const routes: readonly Route[] = [
       'in x-sift-token-count.',
     body: countTokensRequestSchema,
     answer: tokenCountSchema,
+    error: 'AnthropicError',
+  },
+  {
+    method: 'get',
+    path: '/anthropic/v1/models',
+    summary: "Models, in Anthropic's protocol",
+    description: 'All models that can be asked for, the newest first, in pages.',
+    query: modelPageSchema,
+    answer: anthropicModelListSchema,
+    error: 'AnthropicError',
+  },
+  {
+    method: 'get',
+    path: '/anthropic/v1/models/{id}',
+    summary: "One model, in Anthropic's protocol",
+    description: 'One model by its id.',
+    params: z.object({ id: z.string() }),
+    answer: anthropicModelSchema,
     error: 'AnthropicError',
   },
   {

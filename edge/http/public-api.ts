@@ -1,6 +1,7 @@
 /** Which route is answered by what. Paths without /v1 are DeepSeek's. */
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
+import { getAnthropicModel, listAnthropicModels } from './anthropic-models.ts';
 import type { App, AppContext } from './app-env.ts';
 import { balance } from './balance.ts';
 import { chatCompletions } from './chat-completions.ts';
@@ -31,6 +32,8 @@ export function mountPublicApi(app: App, services: Services): void {
     '/models': listModels(services),
     '/v1/models/:id{.+}': getModel(services),
     '/models/:id{.+}': getModel(services),
+    '/anthropic/v1/models': listAnthropicModels(services),
+    '/anthropic/v1/models/:id{.+}': getAnthropicModel(services),
     '/user/balance': balance(services),
     '/v1/usage': usage(services),
     // For whatever watches over the process; it says nothing of the workers.

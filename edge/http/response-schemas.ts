@@ -162,3 +162,26 @@ export const quoteSchema = z.object({
   cached_tokens_estimate: count.describe('What the prefix index expects a worker to have cached.'),
   input_cost_estimate_nano_usd: nanoUsd,
 });
+
+const stamp = z.string().describe('RFC 3339.');
+
+export const anthropicModelSchema = z.object({
+  type: z.literal('model'),
+  id: z.string(),
+  display_name: z.string(),
+  created_at: stamp,
+  max_input_tokens: count,
+  max_tokens: count,
+  capabilities: z.null().describe('They depend on the workers.'),
+  lifecycle: z.literal('active'),
+  line: z.null(),
+  deprecated_at: z.null(),
+  retires_at: z.null(),
+});
+
+export const anthropicModelListSchema = z.object({
+  data: z.array(anthropicModelSchema),
+  has_more: z.boolean(),
+  first_id: z.string().nullable(),
+  last_id: z.string().nullable(),
+});

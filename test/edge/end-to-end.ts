@@ -439,6 +439,80 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
         expect(final.usage.output_tokens).toBe(8);
       });
 
+      test('is told the stop sequence that matched, whole and streamed', async () => {
+        edge.stub.script = { ...plainScript, stopReason: 'END' };
+        const asked = { ...message(), stop_sequences: ['STOP', 'END'] };
+        for (const answer of [
+          await anthropic.messages.create(asked),
+          await anthropic.messages.stream(asked).finalMessage(),
+        ]) {
+          expect(answer).toMatchObject({ stop_reason: 'stop_sequence', stop_sequence: 'END' });
+        }
+        expect(edge.stub.requests.at(-1)?.body).toMatchObject({ stop: asked.stop_sequences });
+      });
+
+      test.each([false, true])('runs tools to the end, streamed: %j', async (stream) => {
+        edge.stub.script = {
+          ...plainScript,
+          words: [],
+          toolCall: { name: 'weather', arguments: '{"city":"Rom"}' },
+          finishReason: 'tool_calls',
+        };
+        const cities: unknown[] = [];
+        const runner = anthropic.beta.messages.toolRunner({
+          ...message(),
+          stream,
+          tools: [
+            {
+              type: 'custom',
+              name: 'weather',
+              input_schema: { type: 'object' },
+              parse: (input) => input,
+              run: (input) => {
+                cities.push(input);
+                edge.stub.script = plainScript;
+                return 'rain';
+              },
+            },
+          ],
+        });
+        const final = await runner;
+        expect(cities).toEqual([{ city: 'Rom' }]);
+        expect(final.content).toEqual([{ type: 'text', text: answerText }]);
+        expect(edge.stub.requests.at(-1)?.body.messages).toMatchObject([
+          { role: 'user', content: 'Say hello.' },
+          { role: 'assistant', tool_calls: [{ id: 'call_1', function: { name: 'weather' } }] },
+          { role: 'tool', tool_call_id: 'call_1', content: 'rain' },
+        ]);
+      });
+
+      test('lists the models, and shows one', async () => {
+        const listed = [];
+        for await (const model of anthropic.models.list({ limit: 1 })) listed.push(model);
+        const one = await anthropic.models.retrieve(edge.model);
+        expect(listed).toContainEqual(one);
+        expect(one).toMatchObject({ type: 'model', id: edge.model, display_name: edge.model });
+        expect(Number.isNaN(Date.parse(one.created_at))).toBe(false);
+        const beta = await anthropic.beta.models.list({ limit: 1_000 });
+        expect(beta.data).toEqual(listed);
+        await expect(anthropic.models.retrieve('no-such-model')).rejects.toThrow(
+          Anthropic.NotFoundError,
+        );
+      });
+
+      test('reads the id of its request from answers, streams and errors', async () => {
+        edge.stub.script = plainScript;
+        const answer = await anthropic.messages.create(message());
+        expect(answer._request_id).toMatch(/^[0-9a-f]{32}$/);
+        const stream = anthropic.messages.stream(message());
+        await stream.finalMessage();
+        expect(stream.request_id).toMatch(/^[0-9a-f]{32}$/);
+        const wrong = anthropic.messages.create({ ...message(), model: 'no-such-model' });
+        await expect(wrong).rejects.toMatchObject({
+          requestID: expect.stringMatching(/^[0-9a-f]{32}$/),
+        });
+      });
+
       test('throws its own error classes', async () => {
         const wrong = new Anthropic({
           baseURL: `${edge.baseUrl}/anthropic`,

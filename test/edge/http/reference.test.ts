@@ -13,6 +13,8 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
   expect(Object.keys(document.paths).toSorted()).toEqual([
     '/anthropic/v1/messages',
     '/anthropic/v1/messages/count_tokens',
+    '/anthropic/v1/models',
+    '/anthropic/v1/models/{id}',
     '/beta/completions',
     '/chat/completions',
     '/models',
