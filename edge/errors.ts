@@ -168,13 +168,15 @@ export function anthropicErrorBody(error: ApiError, requestId: string) {
   };
 }
 
+const noNumbers: Overflow = { promptTokens: 0, outputTokens: null, contextTokens: 0 };
+
 /** Anthropic's own sentences: clients find them by their words, and shorten by their numbers. */
 function anthropicOverflow({ overflow, message }: ApiError): string {
-  if (overflow === null) return `prompt is too long: ${message}`;
-  const { promptTokens, outputTokens, contextTokens } = overflow;
-  if (outputTokens === null || promptTokens > contextTokens) {
+  const { promptTokens, outputTokens, contextTokens } = overflow ?? noNumbers;
+  if (promptTokens > contextTokens) {
     return `prompt is too long: ${promptTokens} tokens > ${contextTokens} maximum`;
   }
+  if (outputTokens === null) return `prompt is too long: ${message}`;
   return (
     'input length and `max_tokens` exceed context limit: ' +
     `${promptTokens} + ${outputTokens} > ${contextTokens}, ` +

@@ -49,10 +49,7 @@ function toInference(request: MessagesRequest): InferenceRequest {
   const thinking = request.thinking?.type;
   const effort = toEffort(request);
   const format = toResponseFormat(request);
-  const options = {
-    stopSequences: request.stop_sequences ?? [],
-    hidesThinking: hidesThinking(request.thinking),
-  };
+  const options = { hidesThinking: hidesThinking(request.thinking) };
   return {
     model: request.model,
     stream: request.stream ?? false,

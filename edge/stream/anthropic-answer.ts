@@ -9,34 +9,26 @@ export interface StopReason {
 
 /** What the request asks of its answer's form. */
 export interface AnswerOptions {
-  readonly stopSequences: readonly string[];
   /** Thinking blocks are empty. */
   readonly hidesThinking: boolean;
 }
 
-/**
- * `stopReason` is the worker's: the stop string or the token that matched, if one did. Engines of
- * other makes also name stops of their own there.
- */
-export function toStopReason(
-  finishReason: string | null,
-  stopReason: unknown,
-  stopSequences: readonly string[],
-): StopReason {
+/** `stopReason` is the request's own stop string or token that matched, if one did. */
+export function toStopReason(finishReason: string | null, stopReason: unknown): StopReason {
   if (finishReason === 'length') return { stop_reason: 'max_tokens', stop_sequence: null };
   if (finishReason === 'tool_calls') return { stop_reason: 'tool_use', stop_sequence: null };
   if (finishReason === 'content_filter') return { stop_reason: 'refusal', stop_sequence: null };
-  if (typeof stopReason === 'string' && stopSequences.includes(stopReason)) {
+  if (typeof stopReason === 'string') {
     return { stop_reason: 'stop_sequence', stop_sequence: stopReason };
   }
   return { stop_reason: 'end_turn', stop_sequence: null };
 }
 
 export function createAnthropicAnswer(head: AnswerHead, options: AnswerOptions): AnswerBuilder {
-  const { stopSequences, hidesThinking } = options;
+  const { hidesThinking } = options;
   let thinking = '';
   let text = '';
-  let stop = toStopReason(null, null, []);
+  let stop = toStopReason(null, null);
   const calls: { id: string; name: string; arguments: string }[] = [];
 
   return {
@@ -49,9 +41,7 @@ export function createAnthropicAnswer(head: AnswerHead, options: AnswerOptions):
           const call = (calls[part.index] ??= { id, name: piece.name ?? '', arguments: '' });
           call.arguments += piece.arguments;
         }
-        if (choice.finish_reason) {
-          stop = toStopReason(choice.finish_reason, choice.stop_reason, stopSequences);
-        }
+        if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
       }
     },
 

@@ -11,13 +11,13 @@ import { noUsage, toAnthropicUsage } from './usage-formats.ts';
 export function createAnthropicEncoder(
   head: AnswerHead,
   requestId: string,
-  { stopSequences, hidesThinking }: AnswerOptions,
+  { hidesThinking }: AnswerOptions,
 ): StreamEncoder {
   let started = false;
   /** What is open: 'thinking', 'text' or 'tool 0', 'tool 1', ... */
   let open: string | null = null;
   let blocks = 0;
-  let stop = toStopReason(null, null, []);
+  let stop = toStopReason(null, null);
 
   const start = (usage = noUsage): string => {
     if (started) return '';
@@ -67,9 +67,7 @@ export function createAnthropicEncoder(
       out += enter(`tool ${call.index}`, block);
       if (json) out += fill({ type: 'input_json_delta', partial_json: json });
     }
-    if (choice.finish_reason) {
-      stop = toStopReason(choice.finish_reason, choice.stop_reason, stopSequences);
-    }
+    if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
     return out;
   };
 

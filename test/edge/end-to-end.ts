@@ -502,8 +502,8 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
 
       test('reads the id of its request from answers, streams and errors', async () => {
         edge.stub.script = plainScript;
-        const answer = await anthropic.messages.create(message());
-        expect(answer._request_id).toMatch(/^[0-9a-f]{32}$/);
+        const answer = await anthropic.messages.create(message()).withResponse();
+        expect(answer.request_id).toMatch(/^[0-9a-f]{32}$/);
         const stream = anthropic.messages.stream(message());
         await stream.finalMessage();
         expect(stream.request_id).toMatch(/^[0-9a-f]{32}$/);

@@ -45,6 +45,10 @@ const cases = [
     'prompt is too long: 9000 tokens > 1000 maximum',
   ],
   [undefined, "prompt is too long: This model's maximum context length is 1000 tokens."],
+  [
+    { prompt_tokens: 900, output_tokens: null, context_tokens: 1_000 },
+    "prompt is too long: This model's maximum context length is 1000 tokens.",
+  ],
 ] as const;
 
 test.each(cases)('%j becomes %j, whole, streamed and counted', async (overflow, sentence) => {

@@ -9,7 +9,7 @@ import { createTextAnswer } from '../../../edge/stream/text-answer.ts';
 
 const head = { id: 'a-1', model: 'public-name' };
 const usage = { inputUncached: 0, inputCached: 64, outputText: 2, outputReasoning: 1 };
-const told = { stopSequences: ['END'], hidesThinking: false };
+const told = { hidesThinking: false };
 const bill = { usage, costNanoUsd: 5 };
 const chunkOf = (delta: Delta, more: Partial<Choice> = {}): Chunk => ({
   object: 'chat.completion.chunk',
@@ -123,15 +123,14 @@ test('an Anthropic stream that fails before or after its start ends with an erro
 });
 
 test('each way to stop has its name', () => {
-  expect(toStopReason('stop', null, ['END']).stop_reason).toBe('end_turn');
-  expect(toStopReason('length', 'x', ['END']).stop_reason).toBe('max_tokens');
-  expect(toStopReason('stop', 'END', ['END'])).toEqual({
+  expect(toStopReason('stop', null).stop_reason).toBe('end_turn');
+  expect(toStopReason('length', 'x').stop_reason).toBe('max_tokens');
+  expect(toStopReason('stop', 'END')).toEqual({
     stop_reason: 'stop_sequence',
     stop_sequence: 'END',
   });
-  expect(toStopReason('content_filter', null, ['END']).stop_reason).toBe('refusal');
-  expect(toStopReason('stop', '<|im_end|>', ['END']).stop_reason).toBe('end_turn');
-  expect(toStopReason('stop', 7, ['END']).stop_reason).toBe('end_turn');
+  expect(toStopReason('content_filter', null).stop_reason).toBe('refusal');
+  expect(toStopReason('stop', 7).stop_reason).toBe('end_turn');
 });
 
 test('choices and tool calls that arrive interleaved are put together by their index', () => {
