@@ -172,18 +172,29 @@ const contentSchema = z.union([z.string(), boundedArray(textPartSchema, { min: 1
 /** Of a tool that is called or has to be; one of a history may have been another provider's. */
 const calledNameSchema = z.string().min(1).max(toolNameCharactersMax);
 
-export const toolCallSchema = z.strictObject({
+const toolCallFieldsSchema = z.strictObject({
   id: z.string().min(1).max(256),
-  type: z.literal('function'),
+  type: z.literal('function').nullish(),
+  /** Streamed calls have one, and programs that collect them keep it. */
+  index: z.int().min(0).nullish(),
   function: z
     .strictObject({
       name: calledNameSchema,
-      arguments: z.string(),
+      /** Some engines answer with an object in place of its text. */
+      arguments: z.union([z.string(), z.record(z.string(), z.unknown())]),
       /** OpenAI's client adds it to the answers that it parses; the model is shown the text. */
       parsed_arguments: z.unknown().optional(),
     })
-    .transform(({ parsed_arguments: _parsed, ...called }) => called),
+    .transform(({ parsed_arguments: _parsed, name, arguments: said }) => ({
+      name,
+      arguments: typeof said === 'string' ? said : JSON.stringify(said),
+    })),
 });
+export const toolCallSchema = toolCallFieldsSchema.transform(({ id, function: called }) => ({
+  id,
+  type: 'function' as const,
+  function: called,
+}));
 
 /** Of a participant. The chat formats have no names, so the model is not shown it. */
 const nameSchema = z.string().max(256).nullish();
@@ -194,9 +205,14 @@ const assistantFieldsSchema = z.strictObject({
   content: contentSchema.nullish(),
   /** Reasoning of earlier turns is dropped by the chat format; with `prefix` it is continued. */
   reasoning_content: z.string().nullish(),
+  /** The name that vLLM and others have for it. */
+  reasoning: z.string().nullish(),
+  /** What gateways add beside it; it says the same in parts. */
+  reasoning_details: z.array(z.unknown()).nullish(),
   /** DeepSeek's chat prefix completion: the answer goes on from this, the last, message. */
   prefix: z.boolean().nullish(),
-  tool_calls: boundedArray(toolCallSchema, { min: 1, max: 128 }).nullish(),
+  /** An empty list is that of a message without calls, as vLLM writes it. */
+  tool_calls: boundedArray(toolCallSchema, { max: 128 }).nullish(),
   /** Present in OpenAI's own answers, which clients send back as history. */
   refusal: z.null().optional(),
   audio: z.null(textOnly).optional(),
@@ -206,7 +222,11 @@ const assistantFieldsSchema = z.strictObject({
   parsed: z.unknown().optional(),
 });
 const assistantMessageSchema = assistantFieldsSchema.transform(
-  ({ parsed: _parsed, ...message }) => message,
+  ({ parsed: _parsed, reasoning_details: _details, reasoning, tool_calls: calls, ...message }) => ({
+    ...message,
+    ...(reasoning != null && { reasoning_content: message.reasoning_content ?? reasoning }),
+    ...((calls === null || (calls && calls.length > 0)) && { tool_calls: calls }),
+  }),
 );
 
 export const messageSchema = z.discriminatedUnion('role', [

@@ -13,6 +13,16 @@ const thinkingFields = z.object({
   chat_template_kwargs: z.looseObject({ thinking: z.boolean().nullish() }).nullish(),
 });
 
+const messagesSchema = z.array(
+  z.looseObject({ reasoning_content: z.string().nullish().optional() }),
+);
+
+/** Engines read the reasoning of earlier turns under one of two names. */
+function withBothNames(message: z.infer<typeof messagesSchema>[number]) {
+  const { reasoning_content: reasoning } = message;
+  return reasoning ? { ...message, reasoning } : message;
+}
+
 /**
  * They know thinking as a variable of the chat template, and three levels of effort; all else is in
  * OpenAI's terms already.
@@ -24,6 +34,7 @@ export function inOthersTerms(
     thinking: _thinking,
     reasoning_effort: _effort,
     response_format: format,
+    messages,
     ...others
   } = body;
   const asked = thinkingFields.parse(body);
@@ -33,6 +44,7 @@ export function inOthersTerms(
   const thinks = byType ?? asked.chat_template_kwargs?.thinking ?? byEffort;
   return {
     ...others,
+    ...(messages != null && { messages: messagesSchema.parse(messages).map(withBothNames) }),
     ...(format != null && { response_format: formatAsOpenAi(responseFormatSchema.parse(format)) }),
     ...(thinks !== null && {
       chat_template_kwargs: { ...asked.chat_template_kwargs, thinking: thinks },

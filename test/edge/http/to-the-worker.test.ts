@@ -564,3 +564,75 @@ test('a conversation that grows is sent where its prefix is, and the index learn
   }
   expect(served.size).toBe(1);
 });
+
+/** As each engine's answers hold it, whole or collected from a stream. */
+const emitted = {
+  vllm: {
+    role: 'assistant',
+    content: null,
+    refusal: null,
+    annotations: null,
+    audio: null,
+    function_call: null,
+    tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } }],
+    reasoning: 'hm',
+    reasoning_content: 'hm',
+  },
+  sglang: {
+    role: 'assistant',
+    content: null,
+    reasoning_content: 'hm',
+    tool_calls: [
+      { id: 'c1', index: 0, type: 'function', function: { name: 'f', arguments: '{}' } },
+    ],
+  },
+  'TensorRT-LLM': {
+    role: 'assistant',
+    content: '',
+    reasoning_content: null,
+    reasoning: 'hm',
+    tool_calls: [{ id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } }],
+  },
+  'llama.cpp': {
+    role: 'assistant',
+    content: null,
+    reasoning_content: 'hm',
+    tool_calls: [{ id: 'c1', index: null, function: { name: 'f', arguments: {} } }],
+  },
+  'a gateway': {
+    role: 'assistant',
+    content: null,
+    reasoning: 'hm',
+    reasoning_details: [{ type: 'reasoning.text', text: 'hm' }],
+    refusal: null,
+    tool_calls: [
+      { id: 'c1', index: 0, type: 'function', function: { name: 'f', arguments: '{}' } },
+    ],
+  },
+};
+
+test.each(Object.entries(emitted))('a history of %s is taken', async (_, said) => {
+  const messages = [
+    { role: 'user', content: 'Hello.' },
+    { ...said },
+    { role: 'tool', tool_call_id: 'c1', content: 'ok' },
+    { role: 'assistant', content: 'Hi.', tool_calls: [], reasoning: null },
+    { role: 'user', content: 'And now?' },
+  ];
+  const call = { id: 'c1', type: 'function', function: { name: 'f', arguments: '{}' } };
+  const taken = { role: 'assistant', reasoning_content: 'hm', tool_calls: [call] };
+  for (const hasJournal of [true, false]) {
+    edge = await startHarness({ hasJournal });
+    const { body } = await sent('/v1/chat/completions', { model: testModel, messages });
+    const history = body.messages as object[];
+    expect(history[1]).toMatchObject({ ...taken, ...(!hasJournal && { reasoning: 'hm' }) });
+    expect(history[1]).not.toHaveProperty('reasoning_details');
+    expect(history[3]).not.toHaveProperty('tool_calls');
+    if (hasJournal) expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
+    await edge.close();
+  }
+  // What a client sends to a worker itself is taken as well.
+  const direct = chatCompletionRequestSchema.parse({ model: testModel, messages });
+  expect(direct.messages[1]).toMatchObject(taken);
+  expect(direct.messages[1]).not.toHaveProperty('reasoning');
+});
