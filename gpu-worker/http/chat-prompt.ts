@@ -127,7 +127,8 @@ function toTemplateMessage(message: Message, index: number): ChatMessage {
     case 'tool':
       return { role: 'tool', content: text, tool_call_id: message.tool_call_id };
     case 'assistant': {
-      if (text === null && !message.tool_calls) {
+      // null is what other engines answer where there was only reasoning; a template gets it as ''.
+      if (message.content === undefined && !message.tool_calls && !message.reasoning_content) {
         const param = `messages[${index}].content`;
         const reason = `Missing required parameter: '${param}'.`;
         throw new ApiError('missing_required_parameter', reason, { param });

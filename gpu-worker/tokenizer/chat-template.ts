@@ -72,6 +72,14 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
   const templates = compileTemplates(config);
   const bounded = createBounded();
   const marker = createMarker([...tokenizer.controlTokens.keys()]);
+  /** By template, once a conversation asks for it. */
+  const emptyContents = new Map<Template, null | ''>();
+  const besideCalls = (template: Template): null | '' => {
+    const known = emptyContents.get(template);
+    const content = known === undefined ? emptyBesideCalls(template, bounded) : known;
+    emptyContents.set(template, content);
+    return content;
+  };
 
   return {
     reasoningEndToken: tokenizer.controlToken(reasoningEnd),
@@ -83,9 +91,10 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       if (template === undefined) {
         throw new InvalidPromptError('the model has no chat template: it completes text only');
       }
-      const marks = chooseMarks([request.messages, request.tools ?? []]);
-      const messages = request.messages.map((message) => marker.mark(message, marks));
-      if (request.ending === 'continue-final') openFinal(request.messages, messages, marks);
+      const given = withEmptyContents(request, () => besideCalls(template));
+      const marks = chooseMarks([given, request.tools ?? []]);
+      const messages = given.map((message) => marker.mark(message, marks));
+      if (request.ending === 'continue-final') openFinal(given, messages, marks);
       const thinking = request.thinking ?? false;
       const variables = {
         ...specialTokens(config),
@@ -106,6 +115,45 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       };
     },
   };
+}
+
+/**
+ * The messages, with the content that a template takes where there is none: an empty text, but beside
+ * tool calls what `besideCalls` says. The last message of a continued conversation stays as it is.
+ */
+function withEmptyContents(
+  { messages, ending }: ChatRequest,
+  besideCalls: () => null | '',
+): readonly ChatMessage[] {
+  return messages.map((message, index) => {
+    const { content, tool_calls: calls } = message;
+    const isContinued = ending === 'continue-final' && index === messages.length - 1;
+    if (isContinued || (content !== undefined && content !== null && content !== ''))
+      return message;
+    const calling = message.role === 'assistant' && Array.isArray(calls) && calls.length > 0;
+    return { ...message, content: calling ? besideCalls() : '' };
+  });
+}
+
+/**
+ * The content of an assistant's message that is calls of tools alone. Some templates (DeepSeek-V3's)
+ * show the calls only where the content is null, others fail on null.
+ */
+function emptyBesideCalls(
+  template: Template,
+  bounded: (render: () => string) => string,
+): null | '' {
+  const call = { id: 'call', type: 'function', function: { name: 'f', arguments: '{}' } };
+  const messages = [
+    { role: 'user', content: 'a' },
+    { role: 'assistant', content: null, tool_calls: [call] },
+  ];
+  try {
+    bounded(() => template.render({ messages, add_generation_prompt: false }));
+    return null;
+  } catch {
+    return '';
+  }
 }
 
 /** Ends the content of the last message with the mark at which the prompt is cut. */

@@ -357,3 +357,12 @@ test('DeepSeek fill-in-the-middle puts the hole between prompt and suffix', asyn
     '<｜begin▁of▁sentence｜><｜fim▁begin｜>def f(<｜fim▁hole｜>return 1<｜fim▁end｜>',
   );
 });
+
+test('a history of calls without text is taken by a model that knows no tools', async () => {
+  await using worker = await httpWorker({ script: answering('Hi.') });
+  const silent = { role: 'assistant', content: null };
+  for (const turn of [{ ...silent, tool_calls: [expectedCall] }, silent]) {
+    const messages = [...question.messages, turn, { role: 'user', content: 'And?' }];
+    expect((await ask(worker, { model: 'tiny', messages })).status).toBe(200);
+  }
+});

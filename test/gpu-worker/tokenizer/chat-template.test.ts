@@ -334,6 +334,55 @@ describe('what users write', () => {
   });
 });
 
+describe('an answer without text', () => {
+  const called = (content?: null | '') =>
+    ({
+      role: 'assistant',
+      ...(content !== undefined && { content }),
+      tool_calls: [toolCall('f', '{"a":1}')],
+    }) as const;
+  const contents = [undefined, null, ''] as const;
+
+  test.each(contents)(
+    'in the tiny model’s history is empty, with calls and without: %j',
+    (content) => {
+      const text = '<|begin|><|user|>a<|assistant|><|end|><|user|>b<|assistant|>';
+      expect(tinyChat.render({ messages: [user('a'), called(content), user('b')] }).text).toBe(
+        text,
+      );
+      const silent = { role: 'assistant', content };
+      expect(tinyChat.render({ messages: [user('a'), silent, user('b')] }).text).toBe(text);
+    },
+  );
+
+  test.each([
+    "{{ message.content + '!' }}",
+    "{{ '<' ~ message.content }}",
+    '{{ message.content | trim }}',
+    "{{ message['content'].split('a')[0] }}",
+    '{% if message.content is string %}{% else %}{% for p in message.content %}{% endfor %}{% endif %}',
+  ])('is taken by a template that works on text: %s', (expression) => {
+    const chat = chatOf(`{% for message in messages %}${expression}{% endfor %}`);
+    for (const content of contents) {
+      const messages = [user('a'), called(content), { role: 'assistant', content }];
+      expect(() => chat.render({ messages })).not.toThrow();
+    }
+  });
+
+  test.each([
+    ['V3.1', deepseekFiles],
+    ['V3', deepseekV3Files],
+  ] as const)('keeps its calls in the template of %s, empty or null', (_, files) => {
+    const chat = createChatTemplate(files.tokenizerConfig, openTokenizer(files));
+    for (const content of contents) {
+      const messages = [user('a'), called(content), { role: 'tool', content: 'one' }];
+      const { text } = chat.render({ messages });
+      expect(text).toContain('{"a":1}');
+      expect(text).not.toContain('None');
+    }
+  });
+});
+
 describe('a template', () => {
   test('that the checkpoint lacks is reported when messages come', () => {
     for (const template of [undefined, null]) {
