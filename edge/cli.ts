@@ -2,10 +2,15 @@
  * The operator's command line: `npm run admin -- tenants create acme`. A thin layer over the admin
  * API of a running edge; what it prints with --json is that API's answer.
  */
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { errorOf, findCommand, table, usageOf } from './cli-commands.ts';
-import type { Call, Flags } from './cli-commands.ts';
+import { createProgram, InvalidArgumentError, runProgram } from '../infra/program.ts';
+import { addCatalogueCommands } from './cli/catalogue.ts';
+import { addMoneyCommands } from './cli/money.ts';
+import type { Call, Operator } from './cli/operator.ts';
+import { addReportCommands } from './cli/reports.ts';
+import { addTenantCommands } from './cli/tenants.ts';
+import { textOf } from './cli/text.ts';
+import { addWorkerCommands } from './cli/workers.ts';
 
 /** Its message is all that the operator needs to see. */
 export class CliError extends Error {
@@ -16,111 +21,94 @@ export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly fetch: typeof fetch;
   readonly print: (text: string) => void;
+  readonly printError: (text: string) => void;
 }
 
-const flagOptions = {
-  url: { type: 'string' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
-} as const;
-
-/** @throws CliError */
-export async function runCli(args: readonly string[], context: CliContext): Promise<void> {
-  const words = wordsOf(args);
-  const command = findCommand(words);
-  if (command === null || args.includes('--help') || args.includes('-h')) {
-    if (command === null && words.length > 0) {
-      throw new CliError(`there is no command '${words.join(' ')}'\n\n${usageOf(null)}`);
-    }
-    context.print(usageOf(command));
-    return;
-  }
-  const { flags, values } = readFlags(args, command.options, command.name.split(' ').length);
-  if (values.length !== command.parameters.length) {
-    throw new CliError(`usage: ${usageOf(command)}`);
-  }
-  const call = createCall(context, flags);
-  const answer = await attempt(() => command.run({ call, values, flags, env: context.env }));
-  if (typeof answer === 'string') context.print(answer.trimEnd());
-  else context.print(flags['json'] ? JSON.stringify(answer, null, 2) : table(answer));
+/** @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong. */
+export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
+  const { env, print, printError } = context;
+  const program = createProgram('npm run --silent admin --', "the operator's commands")
+    .option('--url <url>', 'where the edge is (default: EDGE_URL, else this machine)', urlOf)
+    .option('--json', "print the API's own answer, with exact integers")
+    .configureOutput({
+      writeOut: (text) => print(text.trimEnd()),
+      writeErr: (text) => printError(text.trimEnd()),
+    })
+    .addHelpText('after', "\nThe operator's token comes from EDGE_ADMIN_TOKEN or EDGE_DATA.");
+  const operator: Operator = {
+    env,
+    call: (...request) => createCall(context, program.opts().url)(...request),
+    async show(asked) {
+      const answer = await asked;
+      if (typeof answer === 'string') print(answer.trimEnd());
+      else print(program.opts().json ? JSON.stringify(answer, null, 2) : textOf(answer));
+    },
+  };
+  addTenantCommands(program, operator);
+  addMoneyCommands(program, operator);
+  addCatalogueCommands(program, operator);
+  addWorkerCommands(program, operator);
+  addReportCommands(program, operator);
+  return runProgram(program, args, (error) => error instanceof CliError);
 }
 
-/** The command comes first among them, wherever --url and --json stand. */
-function wordsOf(args: readonly string[]): readonly string[] {
-  const options = { args: [...args], options: flagOptions, strict: false, allowPositionals: true };
-  return parseArgs(options).positionals;
-}
-
-/** The commands' own errors are the operator's to read, not a stack trace. */
-async function attempt<Result>(run: () => Promise<Result>): Promise<Result> {
-  try {
-    return await run();
-  } catch (error) {
-    throw new CliError(errorOf(error), { cause: error });
-  }
-}
-
-function readFlags(
-  args: readonly string[],
-  options: readonly string[],
-  nameWords: number,
-): { readonly flags: Flags; readonly values: readonly string[] } {
-  try {
-    const named = Object.fromEntries(options.map((name) => [name, { type: 'string' as const }]));
-    const { values: flags, positionals } = parseArgs({
-      args: [...args],
-      allowPositionals: true,
-      options: { ...named, ...flagOptions },
-    });
-    return { flags, values: positionals.slice(nameWords) };
-  } catch (error) {
-    throw new CliError(errorOf(error), { cause: error });
-  }
+function urlOf(text: string): string {
+  const url = URL.parse(text);
+  if (url !== null && /^https?:$/.test(url.protocol)) return text.replace(/\/+$/, '');
+  throw new InvalidArgumentError('Expected a URL such as http://edge.example:8787.');
 }
 
 const errorSchema = z.object({ error: z.object({ message: z.string() }) });
 
-function createCall(context: CliContext, flags: Flags): Call {
-  const url = String(flags['url'] ?? context.env['EDGE_URL'] ?? 'http://127.0.0.1:8787');
-  const token = context.env['EDGE_ADMIN_TOKEN'];
-  if (!token) {
-    throw new CliError(
-      'EDGE_ADMIN_TOKEN is not set; an edge that made its own keeps it in data/secrets.env',
-    );
-  }
+function createCall({ env, fetch }: CliContext, asked: string | undefined): Call {
+  const url = asked ?? urlOf(env['EDGE_URL'] || `http://127.0.0.1:${env['PORT'] || '8787'}`);
+  const token = env['EDGE_ADMIN_TOKEN'];
+  const whence = 'an edge that made its own token keeps it in secrets.env of its EDGE_DATA';
+  if (!token) throw new CliError(`EDGE_ADMIN_TOKEN is not set; ${whence}`);
   return async (method, path, body) => {
     let response: Response;
     try {
-      response = await context.fetch(`${url.replace(/\/+$/, '')}/admin${path}`, {
+      response = await fetch(`${url}/admin${path}`, {
         method,
         headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
         ...(body !== undefined && { body: JSON.stringify(body) }),
       });
     } catch (cause) {
-      throw new CliError(`no edge answers at ${url}; start it, or set --url or EDGE_URL`, {
+      const why = reasonOf(cause);
+      throw new CliError(`no edge answers at ${url} (${why}); start it, or set --url or EDGE_URL`, {
         cause,
       });
     }
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
     if (response.ok) return isJson ? JSON.parse(text) : text;
+    if (response.status === 401) {
+      throw new CliError(`the edge at ${url} does not know this EDGE_ADMIN_TOKEN; ${whence}`);
+    }
     const error = isJson ? errorSchema.safeParse(JSON.parse(text)).data?.error.message : undefined;
-    throw new CliError(error ?? `the edge answered ${response.status}`);
+    throw new CliError(error ?? `${url} answered ${response.status}, which no edge of sift does`);
   };
 }
 
+/** fetch says "fetch failed" and keeps what happened in the cause. */
+function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  if (!(cause.cause instanceof Error)) return cause.message;
+  // Of several addresses that were tried the message is empty, and the code says it.
+  return cause.cause.message || ('code' in cause.cause ? String(cause.cause.code) : cause.message);
+}
+
 if (import.meta.main) {
-  const data = process.env['EDGE_DATA'] ?? './data';
   try {
     // On the edge's own machine its secrets are at hand; what is set already stays.
-    process.loadEnvFile(`${data}/secrets.env`);
+    process.loadEnvFile(`${process.env['EDGE_DATA'] || './data'}/secrets.env`);
   } catch {
     // Not the edge's machine, or not its user: then EDGE_ADMIN_TOKEN says who asks.
   }
-  try {
-    await runCli(process.argv.slice(2), { env: process.env, fetch, print: console.log });
-  } catch (error) {
-    console.error(error instanceof CliError ? error.message : error);
-    process.exitCode = 1;
-  }
+  process.exitCode = await runCli(process.argv.slice(2), {
+    env: process.env,
+    fetch,
+    print: console.log,
+    printError: console.error,
+  });
 }

@@ -1,0 +1,45 @@
+/** Commands about workers. */
+import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { pathOf } from './operator.ts';
+import type { Operator, Program } from './operator.ts';
+
+export function addWorkerCommands(program: Program, operator: Operator): void {
+  const { call, show } = operator;
+  const workers = program.command('workers').description('workers and engines of other makes');
+  workers
+    .command('list')
+    .description('all workers, what is in flight on each and which of their models nobody can use')
+    .action(() => show(call('GET', '/workers')));
+  workers
+    .command('drain')
+    .description('send it nothing new')
+    .argument('<worker>')
+    .action((worker) => show(call('POST', pathOf`/workers/${worker}/drain`, { draining: true })));
+  workers
+    .command('resume')
+    .description('send it requests again')
+    .argument('<worker>')
+    .action((worker) => show(call('POST', pathOf`/workers/${worker}/drain`, { draining: false })));
+  workers
+    .command('add')
+    .description('an engine that does not announce itself')
+    .argument('<worker>', 'a name of your choice')
+    .argument('<url>', 'such as http://vllm.example:8000')
+    .option('--token-env <variable>', 'environment variable that holds the token it is shown')
+    .action((id, url, { tokenEnv }) =>
+      show(call('POST', '/workers', { id, url, token: tokenFrom(operator.env, tokenEnv) })),
+    );
+  workers
+    .command('remove')
+    .description('forget an engine that was added so')
+    .argument('<worker>')
+    .action((worker) => show(call('DELETE', pathOf`/workers/${worker}`)));
+}
+
+/** A token on the command line would be read by whoever lists the processes. */
+function tokenFrom(env: Operator['env'], name: string | undefined): string | undefined {
+  if (name === undefined) return undefined;
+  const token = env[name];
+  if (!token) throw new InvalidArgumentError(`The environment variable ${name} is not set.`);
+  return token;
+}
