@@ -188,6 +188,7 @@ function anthropicOverflow({ overflow, message }: ApiError): string {
 function inAnthropicTerms(message: string): string {
   return message
     .replaceAll(/tools\[(\d+)\]\.function\.parameters/g, 'tools[$1].input_schema')
+    .replaceAll(/tools\[(\d+)\]\.function/g, 'tools[$1]')
     .replaceAll('response_format.json_schema', 'output_config.format')
     .replaceAll('tool_choice.function', 'tool_choice')
     .replaceAll('reasoning_effort', 'output_config.effort');

@@ -273,8 +273,8 @@ export const chatCompletionRequestSchema = z.strictObject({
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(logprobsMax).nullish(),
-  /** Off unless asked for. */
-  thinking: z.strictObject({ type: z.enum(['enabled', 'disabled']) }).nullish(),
+  /** Off unless asked for; `adaptive`: on where the model has a thinking mode. */
+  thinking: z.strictObject({ type: z.enum(['enabled', 'adaptive', 'disabled']) }).nullish(),
   /**
    * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; the models know
    * one depth of it.

@@ -46,7 +46,6 @@ function toInference(request: MessagesRequest): InferenceRequest {
   const tools = toTools(request);
   const choice = request.tool_choice?.type;
   if (tools === null && (choice === 'any' || choice === 'tool')) throw choiceWithoutTools();
-  const thinking = request.thinking?.type;
   const effort = toEffort(request);
   const format = toResponseFormat(request);
   const options = { hidesThinking: hidesThinking(request.thinking) };
@@ -62,11 +61,10 @@ function toInference(request: MessagesRequest): InferenceRequest {
       ...(request.temperature != null && { temperature: request.temperature }),
       ...(request.top_p != null && { top_p: request.top_p }),
       ...(request.top_k != null && { top_k: request.top_k }),
-      ...(thinking && { thinking: { type: isOn[thinking] ? 'enabled' : 'disabled' } }),
-      ...(effort && { reasoning_effort: effort }),
+      ...thinkingFields(request.thinking, effort),
       ...(format && { response_format: format }),
     },
-    // Coding agents send another metadata.user_id in each session, with the same long prefix.
+    // Coding agents send another metadata.user_id in each session, and the same long prefix.
     cacheScope: cacheScope({}),
     outputTokensStated: request.max_tokens,
     prompts: 1,
@@ -82,7 +80,14 @@ function toInference(request: MessagesRequest): InferenceRequest {
   };
 }
 
-const isOn = { enabled: true, adaptive: true, disabled: false, between_tools: false } as const;
+/** An effort is a hint: it asks for thinking where the model has a mode of it. */
+function thinkingFields(thinking: MessagesRequest['thinking'], effort: string | null): object {
+  const asked = thinking?.type ?? (effort === null ? null : 'adaptive');
+  return {
+    ...(asked && { thinking: { type: asked === 'between_tools' ? 'disabled' : asked } }),
+    ...(effort && { reasoning_effort: effort }),
+  };
+}
 
 function hidesThinking(thinking: MessagesRequest['thinking']): boolean {
   return thinking != null && 'display' in thinking && thinking.display === 'omitted';

@@ -39,7 +39,7 @@ export function inOthersTerms(
   } = body;
   const asked = thinkingFields.parse(body);
   const effort = asked.reasoning_effort ?? null;
-  const byType = asked.thinking ? asked.thinking.type === 'enabled' : null;
+  const byType = asked.thinking ? asked.thinking.type !== 'disabled' : null;
   const byEffort = effort === null ? null : effort !== 'none';
   const thinks = byType ?? asked.chat_template_kwargs?.thinking ?? byEffort;
   return {

@@ -30,8 +30,9 @@ export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPromp
     ending: goesOn ? ('continue-final' as const) : ('generation-prompt' as const),
   });
   // After a tool's result or in a continued message a thinking model may go on without reasoning.
-  const isAnswer = body.messages.at(-1)?.role === 'user';
-  if (thinking.wanted && isAnswer && !rendered.insideReasoning) {
+  const lastTurn = body.messages.findLast(({ role }) => role !== 'system' && role !== 'developer');
+  const isAnswer = lastTurn?.role === 'user';
+  if (thinking.wanted && isAnswer && !rendered.insideReasoning && !thinking.adapts) {
     throw unsupported(thinking.param, 'the model has no thinking mode');
   }
   const { reasoningEndToken } = model.chatTemplate;
@@ -77,18 +78,19 @@ function unsupported(param: string, reason: string): ApiError {
  * decides: the models reason or do not, at one depth.
  * @throws ApiError 400
  */
-function wantsThinking(body: TokenizeRequest): { wanted: boolean; param: string } {
-  const byType = body.thinking ? body.thinking.type === 'enabled' : null;
+function wantsThinking(body: TokenizeRequest) {
+  const byType = body.thinking ? body.thinking.type !== 'disabled' : null;
+  const adapts = body.thinking?.type === 'adaptive';
   const byTemplate = body.chat_template_kwargs?.thinking ?? null;
   if (byType !== null && byTemplate !== null && byType !== byTemplate) {
     throw new ApiError('invalid_value', "'thinking' contradicts 'chat_template_kwargs'.", {
       param: 'thinking',
     });
   }
-  if (byType !== null) return { wanted: byType, param: 'thinking' };
-  if (byTemplate !== null) return { wanted: byTemplate, param: 'chat_template_kwargs.thinking' };
-  const effort = body.reasoning_effort ?? 'none';
-  return { wanted: effort !== 'none', param: 'reasoning_effort' };
+  if (byType !== null) return { wanted: byType, adapts, param: 'thinking' };
+  const param = byTemplate === null ? 'reasoning_effort' : 'chat_template_kwargs.thinking';
+  const byEffort = (body.reasoning_effort ?? 'none') !== 'none';
+  return { wanted: byTemplate ?? byEffort, adapts, param };
 }
 
 /** Whether the last message is the beginning of the answer. @throws ApiError 400 */

@@ -179,13 +179,24 @@ test('the older name of a format is the format', async () => {
 });
 
 test.each([
-  [{ type: 'adaptive', display: 'omitted', block_binding: {} }, 'enabled'],
+  [{ type: 'adaptive', display: 'omitted', block_binding: {} }, 'adaptive'],
   [{ type: 'enabled', budget_tokens: 1024, display: 'updates' }, 'enabled'],
   [{ type: 'between_tools' }, 'disabled'],
   [{ type: 'disabled' }, 'disabled'],
 ])('thinking of %j is %s for the worker', async (thinking, type) => {
   edge = await startHarness();
   for (const body of await sent({ thinking })) expect(body.thinking).toEqual({ type });
+});
+
+test('an effort asks for thinking as far as the model has a mode of it', async () => {
+  edge = await startHarness();
+  const output_config = { effort: 'low' };
+  for (const body of await sent({ output_config })) {
+    expect(body).toMatchObject({ thinking: { type: 'adaptive' }, reasoning_effort: 'low' });
+  }
+  for (const body of await sent({ output_config, thinking: { type: 'disabled' } })) {
+    expect(body).toMatchObject({ thinking: { type: 'disabled' } });
+  }
 });
 
 test('thinking that is to be omitted is an empty block, whole and streamed', async () => {

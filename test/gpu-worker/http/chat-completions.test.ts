@@ -140,6 +140,29 @@ test('n asks for several answers, each with an index of its own', async () => {
   expect(texts).toEqual(['xy', 'x1y1']);
 });
 
+test('adaptive thinking is on where the model has a mode of it, and no fault elsewhere', async () => {
+  const body = { ...question, thinking: { type: 'adaptive' }, reasoning_effort: 'low' };
+  for (const template of [thinkingTemplate, undefined]) {
+    await using worker = await httpWorker({
+      script: answering('tea'),
+      ...(template !== undefined && { template }),
+    });
+    expect((await ask(worker, body)).status).toBe(200);
+    const thinks = worker.engine.requests[0]?.reasoningEndToken !== null;
+    expect(thinks).toBe(template !== undefined);
+  }
+});
+
+test('a system message at the end leaves the answer to be thought about', async () => {
+  await using worker = await httpWorker({ script: answering('tea') });
+  const messages = [...question.messages, { role: 'system', content: 'Be brief.' }];
+  const response = await ask(worker, { ...question, messages, thinking: { type: 'enabled' } });
+  expect([response.status, await response.json()]).toMatchObject([
+    400,
+    { error: { param: 'thinking', code: 'unsupported_parameter' } },
+  ]);
+});
+
 test('reasoning is told apart from the answer in thinking mode', async () => {
   const script = {
     answer: () => [
