@@ -333,8 +333,11 @@ function repeat(
 function logTo(level: NodeSettings['logLevel']): Services['log'] {
   const logger = pino({ level });
   return ({ event, ...fields }) => {
-    const failed = /failed|unreachable|refused|unsold/.test(String(event));
-    logger[failed ? 'warn' : 'info'](fields, String(event));
+    const name = String(event);
+    // Somebody was billed less than was computed: the operator's loss.
+    if (name === 'cost-exceeded-hold') logger.error(fields, name);
+    else if (/failed|unreachable|refused|unsold|deferred/.test(name)) logger.warn(fields, name);
+    else logger.info(fields, name);
   };
 }
 

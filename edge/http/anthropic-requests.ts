@@ -71,7 +71,7 @@ function toInference(request: MessagesRequest): InferenceRequest {
     answersEach: 1,
     promptParts: chatParts({ messages, tools, response_format: format }),
     promptTokens: null,
-    hasTools: tools !== null || messages.some((each) => each.role === 'tool'),
+    suffix: null,
     answer: {
       idPrefix: 'msg_',
       encoder: (head, requestId) => createAnthropicEncoder(head, requestId, options),

@@ -19,8 +19,8 @@ export interface InferenceRequest {
   readonly promptParts: readonly PromptPart[];
   /** Of a prompt that came as token ids; null when it came as text. */
   readonly promptTokens: number | null;
-  /** The chat format writes tools and their calls out at greater length than JSON does. */
-  readonly hasTools: boolean;
+  /** Each prompt has it, `promptParts` have it once. */
+  readonly suffix: string | null;
   readonly answer: AnswerFormat;
 }
 

@@ -54,7 +54,7 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     prompts: 1,
     promptParts: chatParts(request),
     promptTokens: null,
-    hasTools: usesTools(request),
+    suffix: null,
     answer: {
       idPrefix: 'chatcmpl-',
       encoder: (head) => createOpenAiEncoder({ ...head, ...tier }, wantedUsage(request)),
@@ -86,7 +86,7 @@ export function parseTextRequest(json: unknown): InferenceRequest {
       ...(request.suffix ? [{ kind: 'text', value: request.suffix } as const] : []),
     ],
     promptTokens: tokensOf(request.prompt),
-    hasTools: false,
+    suffix: request.suffix ?? null,
     answer: {
       idPrefix: 'cmpl-',
       encoder: (head) => createOpenAiEncoder(head, wantedUsage(request)),
@@ -105,11 +105,6 @@ export function chatParts(
     ...messages.map((value) => ({ kind: 'message', value }) as const),
     ...(format && format.type !== 'text' ? [{ kind: 'message', value: format } as const] : []),
   ];
-}
-
-export function usesTools(request: Pick<ChatRequest, 'tools' | 'messages'>): boolean {
-  const calls = request.messages.some((each) => each.role === 'assistant' && each.tool_calls);
-  return calls || Boolean(request.tools?.length);
 }
 
 function commonParts(request: ChatRequest | TextRequest) {

@@ -24,12 +24,9 @@ import type {
 } from '../services.ts';
 import type { InferenceRequest } from './inference-request.ts';
 import { inOthersTerms } from './other-workers.ts';
+import { promptBound } from './prompt-bound.ts';
 import { modelNotFoundError } from './refusal.ts';
 
-/** Of the chat format: marks of the beginning, of the turns, of reasoning. */
-const formatTokensMax = 256;
-/** What a chat format says about tools in general. */
-const toolFormatTokensMax = 8_192;
 /** Text averages about four bytes per token; only placement goes by it, never the bill. */
 const bytesPerToken = 4;
 
@@ -78,7 +75,10 @@ export async function prepareOrder(
     requestId,
     model,
     price,
-    promptTokensMax: promptBound(request, bytes.length, model.contextLength),
+    promptTokensMax: promptBound(request, {
+      canonicalBytes: bytes.length,
+      contextLength: model.contextLength,
+    }),
     outputTokensMax: Math.min(stated, model.contextLength) * request.prompts * request.answersEach,
     prefixBytes: bytes,
     prefixRoot: root,
@@ -93,13 +93,6 @@ function canonical(parts: readonly PromptPart[]): Buffer {
     if (!(cause instanceof RangeError)) throw cause;
     throw new ApiError('invalid_value', 'The request is nested too deeply.', { cause });
   }
-}
-
-/** No token is less than a byte, and no worker takes more than its context. */
-function promptBound(request: InferenceRequest, bytes: number, contextLength: number): number {
-  const written = request.hasTools ? 2 * bytes + toolFormatTokensMax : bytes;
-  const bound = request.promptTokens ?? written + formatTokensMax;
-  return Math.min(bound, contextLength * request.prompts);
 }
 
 export function admitInput(

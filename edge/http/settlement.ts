@@ -76,6 +76,7 @@ export function createEnding(
       predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
     });
+    reportExcess(services, { requestId: order.requestId, model: order.model.id, settlement });
     if (worker) finishFlight(services, order.requestId, worker.worker);
     return settlement;
   };
@@ -170,6 +171,17 @@ async function settleFirmly(
       if (tries === settleTriesMax) throw error;
       await new Promise((resolve) => setTimeout(resolve, settleRetryMs * tries));
     }
+  }
+}
+
+/** A bound that was none, or a worker that counts wrongly: the entry says so too. */
+function reportExcess(
+  { log }: Pick<Services, 'log'>,
+  { settlement, ...request }: { requestId: string; model: string; settlement: Settlement },
+): void {
+  const { first, excessNanoUsd, usage } = settlement;
+  if (first && excessNanoUsd > 0) {
+    log({ event: 'cost-exceeded-hold', ...request, excessNanoUsd, usage });
   }
 }
 

@@ -50,7 +50,7 @@ async function reconcile(context: ReconcileContext, hold: OpenHold): Promise<key
   const found = await lookUp(context, hold);
   const resolution = resolve(found, context.clock.nowMs() - hold.openedAtMs);
   if (resolution === null) return 'left';
-  const { costNanoUsd } = await context.tenant.settle({
+  const { costNanoUsd, first, excessNanoUsd } = await context.tenant.settle({
     requestId: hold.requestId,
     outcome: resolution.outcome,
     usage: resolution.usage,
@@ -62,6 +62,9 @@ async function reconcile(context: ReconcileContext, hold: OpenHold): Promise<key
   });
   const { requestId, worker } = hold;
   context.log({ event: 'hold-reconciled', requestId, worker, found: found.kind, costNanoUsd });
+  if (first && excessNanoUsd > 0) {
+    context.log({ event: 'cost-exceeded-hold', requestId, worker, excessNanoUsd });
+  }
   return resolution.usage === null ? 'voided' : 'settled';
 }
 

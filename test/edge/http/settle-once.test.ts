@@ -1,5 +1,6 @@
 /** Whatever happens to an admitted request, it is settled exactly once, and for what it was worth. */
 import { afterEach, describe, expect, test } from 'vitest';
+import { z } from 'zod';
 import { costNanoUsd } from '../../../edge/money.ts';
 import {
   startHarness,
@@ -344,6 +345,19 @@ describe('before the first byte', () => {
     expect(edge.workers.flatMap((each) => each.requests)).toHaveLength(1);
     await expectSettled(0);
   });
+});
+
+test('a worker that counts more than was held is paid the hold, and the excess is an alarm', async () => {
+  const miscounting = { promptTokens: 1_000_000, cachedTokens: 0 };
+  edge = await startHarness({ balanceNanoUsd: balance, scripts: [miscounting] });
+  const response = await edge.post('/v1/chat/completions', { ...body(false), max_tokens: 10 });
+  const paid = Number(response.headers.get('x-sift-cost-nano-usd'));
+  await expectSettled(paid);
+  const [alarm] = edge.logged.filter((each) => JSON.stringify(each).includes('cost-exceeded-hold'));
+  expect(alarm).toMatchObject({ model: testModel, usage: { inputUncached: 1_000_000 } });
+  const excess = z.object({ excessNanoUsd: z.int() }).parse(alarm).excessNanoUsd;
+  expect(paid + excess).toBe(1_000_000 * 280 + 5 * 420);
+  expect(await edge.tenant.audit()).toEqual([]);
 });
 
 test('a settlement that fails at first is repeated, and stands once', async () => {
