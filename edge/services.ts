@@ -428,6 +428,8 @@ export interface RunningAnswers {
   /** Before admission, so that whoever finds the request's key in use finds its answer too. */
   claim(requestId: string): RunningAnswer;
   find(requestId: string): RunningAnswer | null;
+  /** It was stopped, and is found no longer; its bill is on the way. */
+  isSettling(requestId: string): boolean;
   /** From now on an answer ends when its last client has left; those without a client end at once. */
   stopAbandoned(): void;
 }

@@ -1,8 +1,9 @@
 /** The admission of a request, and where its answer is found by those who send it again. */
+import { reconcileLost, type ReconcileContext } from '../reconcile/reconcile-holds.ts';
 import type { AdmitInput, AdmitResult, RunningAnswer, Services, Tenant } from '../services.ts';
 
-/** The second time, a request that was just settled is found in the store. */
-const triesMax = 2;
+/** At the second try a request that was just settled is in the store; at the third a lost one is. */
+const triesMax = 3;
 
 /**
  * Asks the tenant. `running` is the answer that an admitted request with an idempotency key is to
@@ -24,12 +25,21 @@ export async function admit(
       const admission = await ask(services, tenant, input);
       admitted = admission.kind === 'admitted';
       if (admission.kind !== 'running') return { admission, running: own };
-      const running = runningAnswers.find(admission.requestId);
+      const { requestId } = admission;
+      const running = runningAnswers.find(requestId);
       if (running !== null || tries === triesMax) return { admission, running };
+      // Its process died, or could not reach the tenant to settle.
+      const lost = tries === 2 && !runningAnswers.isSettling(requestId);
+      if (lost) await reconcileLost(reconcileContext(services, tenant), requestId);
     }
   } finally {
     if (!admitted) own.over();
   }
+}
+
+function reconcileContext(services: Services, tenant: Tenant): ReconcileContext {
+  const { clock, fetch, log, settings } = services;
+  return { tenant, clock, fetch, log, workerToken: settings.workerToken };
 }
 
 async function ask(services: Services, tenant: Tenant, input: AdmitInput): Promise<AdmitResult> {

@@ -20,6 +20,7 @@ const abandonedAgeMsMax = unknownMsMax - 60_000;
 /** What the registry itself needs of one of its answers. */
 interface Entry {
   readonly answer: RunningAnswer;
+  readonly stopped: () => boolean;
   stopWhenAbandoned(): void;
 }
 
@@ -38,12 +39,13 @@ export function createRunningAnswers(options: {
     // Those who wait for it see it fail; there may be nobody.
     whole.promise.catch(() => {});
     let clients = 0;
+    let stopped = false;
     let stop: (() => void) | null = null;
     let timer: ReturnType<typeof setTimeout> | undefined;
 
     const stopWhenAbandoned = (): void => {
       clearTimeout(timer);
-      if (stop === null || clients > 0) return;
+      if (stop === null || stopped || clients > 0) return;
       const ageLeftMs = openedAtMs + abandonedAgeMsMax - clock.nowMs();
       const leftMs = Math.min(runOnMs, ageLeftMs);
       if (leftMs <= 0) stop();
@@ -66,7 +68,7 @@ export function createRunningAnswers(options: {
       },
       runs(stopIt) {
         stop = () => {
-          running.delete(requestId);
+          stopped = true;
           stopIt();
         };
         stopWhenAbandoned();
@@ -77,7 +79,7 @@ export function createRunningAnswers(options: {
         running.delete(requestId);
       },
     };
-    return { answer, stopWhenAbandoned };
+    return { answer, stopped: () => stopped, stopWhenAbandoned };
   };
 
   return {
@@ -87,7 +89,11 @@ export function createRunningAnswers(options: {
       running.set(requestId, entry);
       return entry.answer;
     },
-    find: (requestId) => running.get(requestId)?.answer ?? null,
+    find(requestId) {
+      const entry = running.get(requestId);
+      return entry === undefined || entry.stopped() ? null : entry.answer;
+    },
+    isSettling: (requestId) => running.get(requestId)?.stopped() ?? false,
     stopAbandoned() {
       runOnMs = 0;
       for (const entry of running.values()) entry.stopWhenAbandoned();

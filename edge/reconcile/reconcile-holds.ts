@@ -40,15 +40,25 @@ export async function reconcileHolds(
   const counts = { settled: 0, voided: 0, left: 0 };
   const queue = holds.values();
   const lane = async (): Promise<void> => {
-    for (const hold of queue) counts[await reconcile(context, hold)]++;
+    for (const hold of queue) counts[await reconcile(context, hold, { lost: false })]++;
   };
   await Promise.all(Array.from({ length: lookupsAtOnceMax }, lane));
   return counts;
 }
 
-async function reconcile(context: ReconcileContext, hold: OpenHold): Promise<keyof Reconciled> {
+/** Resolves the hold of a request that nobody is answering any more, if it can be resolved yet. */
+export async function reconcileLost(context: ReconcileContext, requestId: string): Promise<void> {
+  const hold = (await context.tenant.openHolds(0)).find((each) => each.requestId === requestId);
+  if (hold !== undefined) await reconcile(context, hold, { lost: true });
+}
+
+async function reconcile(
+  context: ReconcileContext,
+  hold: OpenHold,
+  { lost }: { readonly lost: boolean },
+): Promise<keyof Reconciled> {
   const found = await lookUp(context, hold);
-  const resolution = resolve(found, context.clock.nowMs() - hold.openedAtMs);
+  const resolution = resolve(found, { ageMs: context.clock.nowMs() - hold.openedAtMs, lost });
   if (resolution === null) return 'left';
   const { costNanoUsd, first, excessNanoUsd } = await context.tenant.settle({
     requestId: hold.requestId,
@@ -75,13 +85,16 @@ type Found =
   | { readonly kind: 'unreachable' };
 
 /** null leaves the hold open for now. */
-function resolve(found: Found, ageMs: number): Pick<SettleInput, 'outcome' | 'usage'> | null {
+function resolve(
+  found: Found,
+  { ageMs, lost }: { readonly ageMs: number; readonly lost: boolean },
+): Pick<SettleInput, 'outcome' | 'usage'> | null {
   const voided = { outcome: 'failed', usage: null } as const;
   switch (found.kind) {
     case 'never-placed':
       return voided;
     case 'unknown-to-worker':
-      return ageMs >= unknownMsMax ? voided : null;
+      return lost || ageMs >= unknownMsMax ? voided : null;
     case 'unreachable':
       return ageMs >= journalMsMax ? voided : null;
     case 'recorded': {

@@ -276,3 +276,80 @@ test('only so many clients attach to one answer', async () => {
   expect(refused[0]?.headers.get('retry-after')).toBe('1');
   expect(edge.worker.requests).toHaveLength(1);
 });
+
+describe('an answer that was lost with its process', () => {
+  /** As after a crash: the hold is open, and nobody makes the answer. */
+  const lose = async (stage: 'before placement' | 'after it'): Promise<void> => {
+    const { settle } = edge.tenant;
+    const { place } = edge.services.fleet;
+    edge.tenant.settle = () => Promise.reject(new Error('the power is off'));
+    if (stage === 'before placement') {
+      edge.services.fleet.place = () => Promise.reject(new Error('the power is off'));
+    }
+    await (await ask('chat', true)).text();
+    await edge.idle();
+    Object.assign(edge.tenant, { settle });
+    Object.assign(edge.services.fleet, { place });
+    expect((await edge.tenant.balance()).held).toBeGreaterThan(0);
+  };
+
+  test('is made again by the next request when it had cost nothing', async () => {
+    edge = await startHarness({ scripts: [slow] });
+    await lose('before placement');
+    expect(await (await ask('chat', true)).text()).toContain('[DONE]');
+    await edge.idle();
+    const entries = await edge.tenant.entries({ afterId: 0, limit: 100 });
+    expect(entries.map((entry) => entry.kind)).toEqual([
+      'credit',
+      'pending',
+      'voided',
+      'pending',
+      'posted',
+    ]);
+  });
+
+  test('is billed by the journal of its worker, and the key says so', async () => {
+    edge = await startHarness({ scripts: [slow] });
+    await lose('after it');
+    const again = await ask('chat', true);
+    expect(again.status).toBe(409);
+    expect((await again.json()).error.code).toBe('idempotency_no_answer');
+    expect((await edge.tenant.balance()).held).toBe(0);
+    expect((await edge.tenant.entries({ afterId: 0, limit: 9 })).at(-1)?.kind).toBe('posted');
+  });
+
+  test('is made again where its engine keeps no journal', async () => {
+    edge = await startHarness({ scripts: [slow], hasJournal: false });
+    await lose('after it');
+    expect(await (await ask('chat', true)).text()).toContain('[DONE]');
+  });
+
+  test('is waited for while its worker may be at it', async () => {
+    edge = await startHarness({ scripts: [slow] });
+    await lose('after it');
+    for (const record of edge.worker.records.values()) record.status = 'running';
+    const again = await ask('chat', true);
+    expect(again.status).toBe(409);
+    expect((await again.json()).error.code).toBe('idempotency_key_in_use');
+    expect(again.headers.get('retry-after')).toBe('1');
+  });
+});
+
+test('an answer that is being stopped is not taken for lost', async () => {
+  edge = await startHarness({ scripts: [endless], hasJournal: false, runOnMs: 0 });
+  const { settle } = edge.tenant;
+  const { promise: open, resolve: settleNow } = Promise.withResolvers<void>();
+  Object.assign(edge.tenant, {
+    settle: async (input: Parameters<typeof settle>[0]) => {
+      await open;
+      return settle(input);
+    },
+  });
+  await askAndLeave('chat', true);
+  await expect.poll(() => status()).toBe('aborted');
+  const again = await ask('chat', true);
+  expect(again.status).toBe(409);
+  expect((await again.json()).error.code).toBe('idempotency_key_in_use');
+  settleNow();
+  await expectPaidOnce('aborted');
+});
