@@ -22,6 +22,8 @@ export function eventBody(
   options: EventBodyOptions,
 ): ReadableStream<Uint8Array> {
   let next = first;
+  // A client that leaves before it reads anything awaits none of its failure.
+  first.catch(() => {});
   const leave = (): void => {
     reader.stop();
     options.onLeave();

@@ -131,6 +131,30 @@ export function describeCutConnections(edge: () => RunningEdge): void {
     });
   });
 
+  test.each([true, false])(
+    'an answer (streamed: %s) whose client does not come back is made to its end, paid and kept',
+    async (stream) => {
+      const headers = nextKey();
+      const ask = (base: string) =>
+        fetch(`${base}/anthropic/v1/messages`, {
+          method: 'POST',
+          headers: { 'x-api-key': edge().apiKey, 'content-type': 'application/json', ...headers },
+          body: JSON.stringify({ ...hello(), stream }),
+        });
+      await paidOnce(async (relay) => {
+        const asked = edge().stub.records.size;
+        const answer = ask(relay.url).then((response) => response.text());
+        await expect.poll(() => edge().stub.records.size).toBe(asked + 1);
+        await made(2);
+        relay.cut();
+        await expect(answer).rejects.toThrow();
+      });
+      const again = await ask(edge().baseUrl);
+      expect(again.headers.get('idempotent-replayed')).toBe('true');
+      expect(await again.text()).toContain(words.at(-1));
+    },
+  );
+
   test('several clients read one answer, some of them leave, and it is paid once', async () => {
     await paidOnce(async (relay) => {
       const headers = nextKey();

@@ -44,10 +44,19 @@ async function seed(edge: { url: string; operator: ReturnType<typeof operatorOf>
   return { stub, apiKey: await edge.operator.addTenant('acme', dollar) };
 }
 
-function ask(url: string, apiKey: string, more: object = {}): Promise<Response> {
+function ask(
+  url: string,
+  apiKey: string,
+  more: object = {},
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Response> {
   return fetch(`${url}/v1/chat/completions`, {
     method: 'POST',
-    headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+    headers: {
+      authorization: `Bearer ${apiKey}`,
+      'content-type': 'application/json',
+      ...headers,
+    },
     body: JSON.stringify({
       model: seedModel,
       messages: [{ role: 'user', content: 'Hi.' }],
@@ -163,6 +172,23 @@ test('a stop lets a stream under way come to its end and settles it', async () =
   expect(await booksOf(again.operator)).toMatchObject({ ok: true, total: { held_nano_usd: 0 } });
 });
 
+test('a stop lets an answer come to its end whose client will come back for it', async () => {
+  const folder = newFolder();
+  const edge = await startEdge(folder);
+  const { stub, apiKey } = await seed(edge);
+  stub.script = { ...plainScript, pauseMs: 60 };
+  const key = { 'idempotency-key': 'once' };
+  const answer = await ask(edge.url, apiKey, { stream: true }, key);
+  await answer.body?.getReader().read();
+  await answer.body?.cancel().catch(() => {});
+  await edge.close();
+  const later = await startEdge(folder);
+  const again = await ask(later.url, apiKey, { stream: true }, key);
+  expect(again.headers.get('idempotent-replayed')).toBe('true');
+  expect(await again.text()).toContain('data: [DONE]');
+  expect(stub.requests).toHaveLength(1);
+});
+
 test('after kill -9 in mid-stream no hold leaks, and the worker journal says what is paid', async () => {
   const folder = newFolder();
   const stub = await startStub();
@@ -191,7 +217,10 @@ test('after kill -9 in mid-stream no hold leaks, and the worker journal says wha
   );
   worker.stop();
   const apiKey = await operator.addTenant('acme', dollar);
-  const streams = await Promise.all([1, 2, 3].map(() => ask(url, apiKey, { stream: true })));
+  const key = { 'idempotency-key': 'once' };
+  const streams = await Promise.all(
+    [{}, {}, key].map((headers) => ask(url, apiKey, { stream: true }, headers)),
+  );
   for (const stream of streams) await stream.body?.getReader().read();
   const exited = new Promise((resolve) => child.once('exit', resolve));
   child.kill('SIGKILL');
@@ -205,6 +234,13 @@ test('after kill -9 in mid-stream no hold leaks, and the worker journal says wha
   const during = await booksOf(edge.operator);
   expect(during.ok).toBe(true);
   expect(during.total.held_nano_usd).toBeGreaterThan(0);
+  // Whoever comes back is told at once what became of the answer.
+  const again = await ask(edge.url, apiKey, { stream: true }, key);
+  expect(again.status).toBe(409);
+  expect(await again.text()).toContain('idempotency_no_answer');
+  expect((await booksOf(edge.operator)).total.held_nano_usd).toBeLessThan(
+    during.total.held_nano_usd,
+  );
   await edge.close();
   time.nowMs += 11 * 60_000;
   const later = await startEdge(folder, { clock: { nowMs: () => time.nowMs } });

@@ -101,3 +101,38 @@ test('a generator that fails breaks the stream', async () => {
   );
   await expect(new Response(body).text()).rejects.toThrow('broken');
 });
+
+test('frames that fail break the body, or end it with words about it', async () => {
+  const failing = async function* (): AsyncGenerator<string, void> {
+    yield 'a ';
+    throw new Error('worn out');
+  };
+  await expect(new Response(start(failing()).body).text()).rejects.toThrow('worn out');
+  const frames = failing();
+  const told = eventBody(frames, frames.next(), {
+    keepAliveMs: 20,
+    keepAlive: '',
+    stallMsMax: 60_000,
+    // Nothing but an error is thrown above.
+    onError: (error) => (error as Error).message,
+    onLeave: () => {},
+  });
+  expect(await new Response(told).text()).toBe('a worn out');
+});
+
+test('a failure after the client left before it read anything is nobody’s', async () => {
+  const unhandled: unknown[] = [];
+  const note = (reason: unknown) => void unhandled.push(reason);
+  process.on('unhandledRejection', note);
+  const gate = Promise.withResolvers<string>();
+  const { body } = start(
+    (async function* () {
+      yield await gate.promise;
+    })(),
+  );
+  await body.cancel();
+  gate.reject(new Error('too late'));
+  await sleep(20);
+  process.off('unhandledRejection', note);
+  expect(unhandled).toEqual([]);
+});
