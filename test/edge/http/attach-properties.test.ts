@@ -39,7 +39,7 @@ const eventsOf = (text: string): string =>
     .filter((event) => event.startsWith('id: '))
     .join('');
 
-async function read(response: Response, reads: number): Promise<string> {
+async function readSome(response: Response, reads: number): Promise<string> {
   const decoder = new TextDecoder();
   const reader = response.body?.getReader();
   let text = '';
@@ -70,7 +70,7 @@ async function client(
     const response = await ask({ after: last(), signal: gone.signal });
     // One that left before it was answered is told so.
     if (response.status !== 499) expect(response.status).toBe(200);
-    events += eventsOf(await read(response, reads).catch(() => ''));
+    events += eventsOf(await readSome(response, reads).catch(() => ''));
   }
   const text = await (await ask({ after: last() })).text();
   return stream ? events + eventsOf(text) : text.trimStart();
