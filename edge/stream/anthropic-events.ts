@@ -2,11 +2,15 @@
  * A streamed answer in Anthropic's shape, out of the chunks of a chat completion: one message of
  * numbered blocks (thinking, text, tool use), each opened, filled and closed before the next.
  */
-import { anthropicErrorBody } from '../errors.ts';
-import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
 import type { Choice } from '../dialect/chunk.ts';
+import { anthropicErrorBody } from '../errors.ts';
+import type { Usage } from '../services.ts';
+import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
 import type { AnswerHead, StreamEncoder } from './chunk.ts';
 import { noUsage, toAnthropicUsage } from './usage-formats.ts';
+
+/** Before any count is known; clients keep what stands here where the end of the stream says null. */
+const uncounted = { ...noUsage, inputCached: null };
 
 export function createAnthropicEncoder(
   head: AnswerHead,
@@ -19,7 +23,7 @@ export function createAnthropicEncoder(
   let blocks = 0;
   let stop = toStopReason(null, null);
 
-  const start = (usage = noUsage): string => {
+  const start = (usage: Usage): string => {
     if (started) return '';
     started = true;
     const message = {
@@ -74,7 +78,7 @@ export function createAnthropicEncoder(
   return {
     keepAlive: frame('ping', {}),
 
-    chunk: (chunk, usage) => start(usage ?? noUsage) + chunk.choices.map(choiceText).join(''),
+    chunk: (chunk, usage) => start(usage ?? uncounted) + chunk.choices.map(choiceText).join(''),
 
     end({ usage, costNanoUsd }) {
       const final = { ...toAnthropicUsage(usage), cost_nano_usd: costNanoUsd };
