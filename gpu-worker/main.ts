@@ -23,6 +23,7 @@ import type { HeartbeatSender } from './http/heartbeat.ts';
 import { createLifecycle } from './http/lifecycle.ts';
 import type { Lifecycle, ServedModel } from './http/lifecycle.ts';
 import { createMetrics } from './http/metrics.ts';
+import type { SamplingDefaults } from './http/sampling-defaults.ts';
 import { createOutputGrammars } from './http/output-grammar.ts';
 import { listen } from './http/server.ts';
 import { defaultHttpSettings } from './http/services.ts';
@@ -52,6 +53,8 @@ export interface RunningWorker {
     readonly contextLength: number;
     readonly revision: string;
     readonly tokenizerId: string;
+    /** What requests that state none are sampled with. */
+    readonly samplingDefaults: SamplingDefaults;
   };
   readonly backend: 'cpu' | 'cuda';
   readonly plan: MemoryPlan;
@@ -105,6 +108,7 @@ export async function startWorker(
       contextLength: model.engine.description.contextLength,
       revision: model.engine.description.revision,
       tokenizerId: model.tokenizerId,
+      samplingDefaults: model.samplingDefaults,
     },
     backend: model.engine.description.backend,
     plan: model.engine.description.plan,
@@ -226,10 +230,17 @@ async function openEngineModel(
   for (const warning of config.warnings) console.error(`warning: ${warning}`);
   if (plan === null) throw new Error('the model was made without a memory plan');
   const { tokenizer } = text;
+  const endTokens = [...new Set([...config.endTokens, ...tokenizer.endTokens])];
+  const outside = endTokens.find((token) => token >= config.vocabSize);
+  if (outside !== undefined) {
+    throw new Error(
+      `generation_config.json: eos_token_id: ${outside} is outside the vocabulary of ${config.vocabSize}`,
+    );
+  }
   return {
     model,
     tokenText: tokenizer,
-    endTokens: [...new Set([...config.endTokens, ...tokenizer.endTokens])],
+    endTokens,
     description: {
       modelType: config.modelType,
       revision,
@@ -265,7 +276,9 @@ async function runFromCommandLine(args: string[]): Promise<void> {
   const logger = pino({ level: settings.logLevel, base: { worker: randomUUID().slice(0, 8) } });
   const worker = await startWorker(settings, logger);
   console.error(formatMemoryPlan(worker.plan));
-  logger.info({ url: worker.url, model: settings.modelId, backend: worker.backend }, 'ready');
+  const { url, backend } = worker;
+  const sampling = worker.model.samplingDefaults;
+  logger.info({ url, model: settings.modelId, backend, sampling }, 'ready');
   onStopSignal((signal) => {
     logger.info({ signal }, 'stopping');
     void worker.close().then(() => process.exit(0));

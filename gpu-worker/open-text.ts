@@ -1,5 +1,7 @@
-/** From a checkpoint's files to its tokenizer and chat template. */
+/** From a checkpoint's files to its tokenizer, its chat template and its sampling. */
 import { createHash } from 'node:crypto';
+import { readSamplingDefaults } from './http/sampling-defaults.ts';
+import type { SamplingDefaults } from './http/sampling-defaults.ts';
 import { createChatTemplate } from './tokenizer/chat-template.ts';
 import type { ChatTemplate } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/tokenizer.ts';
@@ -13,6 +15,7 @@ export interface ModelText {
   readonly chatTemplate: ChatTemplate;
   /** SHA-256 of the tokenizer's files, hex: equal texts have equal tokens where this is equal. */
   readonly tokenizerId: string;
+  readonly samplingDefaults: SamplingDefaults;
 }
 
 /** @throws CheckpointError or TokenizerError with one clear line. */
@@ -24,5 +27,6 @@ export async function openText(location: string, weights?: SourceSettings): Prom
   const hash = createHash('sha256');
   for (const file of [files.tokenizerJson, files.tokenizerConfig])
     hash.update(JSON.stringify(file));
-  return { tokenizer, chatTemplate, tokenizerId: hash.digest('hex') };
+  const samplingDefaults = readSamplingDefaults(files.generationConfig);
+  return { tokenizer, chatTemplate, tokenizerId: hash.digest('hex'), samplingDefaults };
 }

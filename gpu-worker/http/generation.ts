@@ -174,14 +174,15 @@ export function refuseHopelessText(
 }
 
 function toSampling(model: ServedModel, body: Body): SamplingOptions {
+  const defaults = model.samplingDefaults;
   return {
-    temperature: body.temperature ?? 1,
+    temperature: body.temperature ?? defaults.temperature,
     // The engine's nucleus holds at least one token; so small a one holds no more.
-    topP: Math.max(body.top_p ?? 1, 1e-6),
-    topK: Math.max(0, body.top_k ?? 0),
-    minP: body.min_p ?? 0,
+    topP: Math.max(body.top_p ?? defaults.top_p, 1e-6),
+    topK: Math.max(0, body.top_k ?? defaults.top_k),
+    minP: body.min_p ?? defaults.min_p,
     seed: body.seed ?? null,
-    repetitionPenalty: body.repetition_penalty ?? 1,
+    repetitionPenalty: body.repetition_penalty ?? defaults.repetition_penalty,
     frequencyPenalty: body.frequency_penalty ?? 0,
     presencePenalty: body.presence_penalty ?? 0,
     logitBias: Object.entries(body.logit_bias ?? {}).map(([key, bias]) => {

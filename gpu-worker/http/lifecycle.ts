@@ -5,6 +5,7 @@
 import type { Engine } from '../engine/request.ts';
 import { ApiError } from './errors.ts';
 import type { OutputGrammars } from './output-grammar.ts';
+import type { SamplingDefaults } from './sampling-defaults.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 
@@ -20,6 +21,7 @@ export interface ServedModel {
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
   readonly outputGrammars: OutputGrammars;
+  readonly samplingDefaults: SamplingDefaults;
 }
 
 export type WorkerState =

@@ -40,5 +40,7 @@ function describe(model: ServedModel): ModelList['data'][number] {
     context_length: contextLength,
     revision,
     parameters,
+    // What requests that state none are sampled with.
+    default_sampling_params: model.samplingDefaults,
   };
 }

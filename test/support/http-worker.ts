@@ -7,6 +7,7 @@ import { createApp } from '../../gpu-worker/http/app.ts';
 import { systemClock } from '../../gpu-worker/http/clock.ts';
 import { createLifecycle, type ServedModel } from '../../gpu-worker/http/lifecycle.ts';
 import { createOutputGrammars } from '../../gpu-worker/http/output-grammar.ts';
+import { plainSampling } from '../../gpu-worker/http/sampling-defaults.ts';
 import { createMetrics } from '../../gpu-worker/http/metrics.ts';
 import {
   defaultHttpSettings,
@@ -64,6 +65,7 @@ export async function httpWorker(options: {
   const text = {
     tokenizer,
     chatTemplate: createChatTemplate(tokenizerConfig, tokenizer),
+    samplingDefaults: plainSampling,
     ...options.model,
   };
   const model: ServedModel = {
