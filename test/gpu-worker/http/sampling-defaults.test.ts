@@ -119,8 +119,8 @@ describe('a worker', () => {
       frequencyPenalty: 0,
     };
     expect(await samplingOf(worker, route, body)).toMatchObject(expected);
-    const open_ = { temperature: null, top_p: null, top_k: null };
-    expect(await samplingOf(worker, route, { ...body, ...open_ })).toMatchObject(expected);
+    const unstated = { temperature: null, top_p: null, top_k: null };
+    expect(await samplingOf(worker, route, { ...body, ...unstated })).toMatchObject(expected);
   });
 
   test('lets a request decide, with zeros and ones too', async () => {
