@@ -4,47 +4,16 @@
  * some bill.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, test } from 'vitest';
-import { startNode, testFolder } from '../../support/home-node.ts';
-import { operatorOf } from '../../support/home-seed.ts';
+import { expect, test } from 'vitest';
 import { seededRandom, type Random } from '../../support/random.ts';
-import { startTinyWorker } from '../../support/tiny-worker.ts';
+import { startTinySystem, workerToken } from '../../support/tiny-system.ts';
 
-const workerToken = 'worker-token-of-the-tests';
-const adminToken = 'admin-token-of-the-tests';
+/** Small enough that requests wait for one another. */
+const flags = ['--step-tokens', '128', '--sequences', '4', '--waiting', '64'];
 const requests = 120;
 const lanes = 8;
 /** Until the last of them have had some of their answer. */
 const leaveMsMax = 2_000;
-
-const closers: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const close of closers.splice(0).toReversed()) await close();
-});
-
-async function startSystem() {
-  const folder = testFolder();
-  closers.push(folder.remove);
-  const env = { WORKER_TOKEN: workerToken, EDGE_ADMIN_TOKEN: adminToken };
-  const edge = await startNode(folder.path, { env });
-  closers.push(() => edge.close());
-  const flags = ['--edge', edge.url, '--step-tokens', '128', '--sequences', '4', '--waiting', '64'];
-  const worker = await startTinyWorker(flags, workerToken);
-  closers.push(() => worker[Symbol.asyncDispose]());
-  const operator = operatorOf(edge.url, adminToken);
-  const { contextLength: context_length, revision, tokenizerId: tokenizer } = worker.worker.model;
-  await operator.call('POST', '/models', { id: 'tiny', context_length, revision, tokenizer });
-  const price = {
-    model: 'tiny',
-    input_cached: 28_000_000,
-    input: 280_000_000,
-    output: 420_000_000,
-  };
-  await operator.call('POST', '/prices', price);
-  const apiKey = await operator.addTenant('acme', 100_000_000_000);
-  await expect.poll(async () => (await edge.services.fleet.status()).length).toBe(1);
-  return { edge, worker, tenant: edge.services.tenant('acme'), apiKey };
-}
 
 /** Short and long prompts of few kinds, so that some of them are cached. */
 function randomBody(random: Random): { path: string; body: object } {
@@ -64,7 +33,8 @@ function randomBody(random: Random): { path: string; body: object } {
 }
 
 test('each client that leaves is billed what the journal says, and all that was computed is billed', async () => {
-  const { edge, worker, tenant, apiKey } = await startSystem();
+  await using system = await startTinySystem(flags);
+  const { worker, tenant } = system;
   const seed = Date.now() % 1_000_000;
   console.log(`seed ${seed}`);
   const random = seededRandom(seed);
@@ -77,12 +47,8 @@ test('each client that leaves is billed what the journal says, and all that was 
     for (const { path, body, leaveMs } of queue) {
       const client = new AbortController();
       const left = leaveMs === null ? null : sleep(leaveMs).then(() => client.abort());
-      await fetch(edge.url + path, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
-        body: JSON.stringify(body),
-        signal: client.signal,
-      })
+      await system
+        .ask(path, body, client.signal)
         .then((response) => response.text())
         .catch(() => '');
       await left;
