@@ -2,8 +2,9 @@
  * The operator's command line: `npm run admin -- tenants create acme`. A thin layer over the admin
  * API of a running edge; what it prints with --json is that API's answer.
  */
+import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { z } from 'zod';
-import { createProgram, InvalidArgumentError, runProgram } from '../infra/program.ts';
+import { createProgram, runProgram } from '../infra/program.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
 import { addMoneyCommands } from './cli/money.ts';
 import type { Call, Operator } from './cli/operator.ts';

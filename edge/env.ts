@@ -4,6 +4,7 @@
  * would silently not be set.
  */
 import { z } from 'zod';
+import { nearestName } from './nearest.ts';
 import type { EdgeSettings, StaticWorker } from './services.ts';
 
 /** Its message is all that the operator needs to see. */
@@ -90,6 +91,9 @@ const nodeFields = {
   EDGE_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 };
 
+/** Of the edge on Node. */
+export const settingNames: readonly string[] = Object.keys(nodeFields);
+
 type Shared = z.output<z.ZodObject<typeof sharedFields>>;
 
 /** Of either home. The secrets are null where they were not given. */
@@ -164,7 +168,10 @@ function parse<Fields extends z.ZodRawShape>(
     (name) => name.startsWith('EDGE_') && typeof env[name] === 'string' && !known.includes(name),
   );
   if (unknown !== undefined) {
-    throw new SettingsError(`${unknown} is no setting of the edge; there are ${known.join(', ')}`);
+    const nearest = nearestName(unknown, known) ?? '';
+    throw new SettingsError(
+      `${unknown} is no setting of the edge, ${nearest} is; there are ${known.join(', ')}`,
+    );
   }
   // An empty variable counts as not set: that is how compose files leave one out.
   const texts = Object.fromEntries(known.map((name) => [name, env[name] || undefined]));

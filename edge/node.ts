@@ -23,11 +23,12 @@ import { serve } from '@hono/node-server';
 import { pino } from 'pino';
 import { openDirectoryDb, openTenantDb } from '../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../db/group-commit.ts';
+import { createProgram, runProgram } from '../infra/program.ts';
 import { onStopSignal } from '../infra/stop-signal.ts';
 import { tenantIdPattern } from './auth/api-key.ts';
 import { createDirectory } from './directory.ts';
 import { cacheDirectory } from './directory-cache.ts';
-import { allSecrets, readNodeSettings, SettingsError } from './env.ts';
+import { allSecrets, readNodeSettings, settingNames, SettingsError } from './env.ts';
 import type { NodeSettings, Secrets } from './env.ts';
 import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot } from './fleet/fleet.ts';
@@ -357,10 +358,12 @@ async function main(): Promise<void> {
 }
 
 if (import.meta.main) {
-  try {
-    await main();
-  } catch (error) {
-    console.error(error instanceof SettingsError ? error.message : error);
-    process.exitCode = 1;
-  }
+  const program = createProgram('npm run edge', 'the edge on Node: the public API and its operator')
+    .addHelpText('after', `\nSettings are environment variables: ${settingNames.join(', ')}.`)
+    .action(main);
+  process.exitCode = await runProgram(
+    program,
+    process.argv.slice(2),
+    (error) => error instanceof SettingsError,
+  );
 }

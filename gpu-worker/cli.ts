@@ -1,36 +1,18 @@
 /** `npm run score`: what a checkpoint says of a token sequence, as one JSON object on stdout. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
+import { createProgram, runProgram, UsageError } from '../infra/program.ts';
 import { openCpuBackend } from './backend/cpu/cpu-backend.ts';
 import { score, scoreBlocks } from './model/score.ts';
 import { openModel } from './open-model.ts';
 import { createProgress } from './progress.ts';
 
-const usage = `usage: npm run --silent score -- --model <dir> --ids <json file>
-  --positions 0,5        positions whose logits and selected tokens are printed
-  --greedy 24            tokens of greedy continuation (default 0)
-  --backend cpu|cuda     what computes (default cpu)
-  --numerics f32|fp8     exact, or the deployed model's arithmetic (default f32)
-  --latents fp8|bf16     how fp8 numerics keep latents in the cache (default fp8)
-  --attention sparse|dense
-  --absorb always|decode|never
-                         weight absorption, or keys and values expanded: by all rows, or
-                         by many rows of a sequence (default always)
-  --chunk 512            tokens per step; the scores do not depend on it
-  --threads 2            threads that compute (default: all cores)`;
-
-/** What a user can mend: bad arguments, bad files. Its message is all that is printed. */
-class UsageError extends Error {
-  override name = 'UsageError';
-}
-
 const count = z.coerce.number().int().min(1);
 
 const optionsSchema = z.strictObject({
-  model: z.string({ error: '--model is missing' }),
-  ids: z.string({ error: '--ids is missing' }),
+  model: z.string({ error: 'is missing' }),
+  ids: z.string({ error: 'is missing' }),
   positions: z
     .string()
     .regex(/^\d+(,\d+)*$/, 'must be numbers joined by commas')
@@ -48,8 +30,7 @@ const optionsSchema = z.strictObject({
 
 const idsSchema = z.array(z.int().min(0)).min(1, 'holds no tokens');
 
-async function main(): Promise<void> {
-  const options = readOptions(process.argv.slice(2));
+async function printScores(options: z.infer<typeof optionsSchema>): Promise<void> {
   const ids = readIds(options.ids);
   const outside = options.positions.find((position) => position >= ids.length);
   if (outside !== undefined) {
@@ -99,26 +80,12 @@ async function main(): Promise<void> {
   }
 }
 
-function readOptions(args: string[]): z.infer<typeof optionsSchema> {
-  const [command, ...rest] = args;
-  if (command !== 'score') throw new UsageError(usage);
-  let values: Record<string, string | undefined>;
-  try {
-    const string = { type: 'string' } as const;
-    const names = Object.keys(optionsSchema.shape);
-    ({ values } = parseArgs({
-      args: rest,
-      options: Object.fromEntries(names.map((name) => [name, string])),
-    }));
-  } catch (error) {
-    throw new UsageError(`${error instanceof Error ? error.message : error}\n${usage}`);
-  }
-  const parsed = optionsSchema.safeParse(values);
+/** @param flags as the command line gives them. */
+function readOptions(flags: Readonly<Record<string, unknown>>): z.infer<typeof optionsSchema> {
+  const parsed = optionsSchema.safeParse(flags);
   if (parsed.success) return parsed.data;
-  const issue = parsed.error.issues[0];
-  const name = issue?.path[0];
-  const missing = name !== undefined && values[String(name)] === undefined;
-  throw new UsageError(`${missing ? '' : `--${String(name)} `}${issue?.message}\n${usage}`);
+  const [issue] = parsed.error.issues;
+  throw new UsageError(`--${String(issue?.path[0])} ${issue?.message}`);
 }
 
 function readIds(file: string): number[] {
@@ -137,10 +104,24 @@ function readIds(file: string): number[] {
   );
 }
 
-try {
-  await main();
-} catch (error) {
-  const expected = ['UsageError', 'ConfigError', 'CheckpointError', 'CudaMissing'];
-  console.error(error instanceof Error && expected.includes(error.name) ? error.message : error);
-  process.exitCode = 1;
-}
+const program = createProgram('npm run --silent', 'what reads a checkpoint without serving it');
+program
+  .command('score')
+  .usage('-- --model <directory> --ids <file> [options]')
+  .description('what a checkpoint says of a token sequence, as one JSON object')
+  .option('--model <directory>', 'checkpoint')
+  .option('--ids <file>', 'JSON array of token ids')
+  .option('--positions <list>', 'positions whose logits and selected tokens are printed: 0,5')
+  .option('--greedy <count>', 'tokens of greedy continuation (default 0)')
+  .option('--backend <backend>', 'what computes: cpu or cuda (default cpu)')
+  .option('--numerics <numerics>', "f32, exact, or fp8, the deployed model's (default f32)")
+  .option('--latents <latents>', 'how fp8 numerics keep latents: fp8 or bf16 (default fp8)')
+  .option('--attention <attention>', 'sparse or dense (default sparse)')
+  .option('--absorb <rows>', 'absorbed attention: always, decode or never (default always)')
+  .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
+  .option('--threads <count>', 'threads that compute (default: all cores)')
+  .action((flags) => printScores(readOptions(flags)));
+const expected = ['ConfigError', 'CheckpointError', 'CudaMissing'];
+process.exitCode = await runProgram(program, process.argv.slice(2), ({ name }) =>
+  expected.includes(name),
+);

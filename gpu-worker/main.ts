@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
+import { runProgram, version } from '../infra/program.ts';
 import { onStopSignal } from '../infra/stop-signal.ts';
 import type { Backend, Numerics } from './backend/backend.ts';
 import { openCpuBackend } from './backend/cpu/cpu-backend.ts';
@@ -33,10 +34,9 @@ import type { UsageJournal } from './http/usage-journal.ts';
 import { openModel } from './open-model.ts';
 import { openText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
-import { readSettings, SettingsError, settingsHelp, sourceSettings } from './settings.ts';
+import { createWorkerProgram, settingsOf, sourceSettings } from './settings.ts';
 import type { WorkerSettings } from './settings.ts';
 
-const version = '0.1.0';
 /** Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own. */
 const cpuCacheTokens = 131_072;
 /** How long running requests may go on once the worker is told to stop. */
@@ -270,9 +270,8 @@ async function openBackend(
   }
 }
 
-async function runFromCommandLine(args: string[]): Promise<void> {
-  if (args.includes('--help')) return console.log(settingsHelp());
-  const settings = readSettings(args, process.env);
+/** Serves until it is told to stop. */
+async function serve(settings: WorkerSettings): Promise<void> {
   const logger = pino({ level: settings.logLevel, base: { worker: randomUUID().slice(0, 8) } });
   const worker = await startWorker(settings, logger);
   console.error(formatMemoryPlan(worker.plan));
@@ -298,11 +297,8 @@ if (!isMainThread && parentPort !== null) {
     open: (onProgress) => openEngineModel(settings, onProgress),
   });
 } else if (import.meta.main) {
-  try {
-    await runFromCommandLine(process.argv.slice(2));
-  } catch (error) {
-    console.error(error instanceof Error ? error.message : error);
-    if (error instanceof SettingsError) console.error(settingsHelp());
-    process.exit(1);
-  }
+  const program = createWorkerProgram().action((flags) => serve(settingsOf(flags, process.env)));
+  const code = await runProgram(program, process.argv.slice(2), () => true);
+  // What had started before it failed would keep the process.
+  if (code !== 0) process.exit(code);
 }

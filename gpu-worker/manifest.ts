@@ -4,27 +4,15 @@
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { createProgram, runProgram, UsageError } from '../infra/program.ts';
 import { createProgress } from './progress.ts';
 import { openDirectory } from './weights/directory-source.ts';
 import { makeManifest, manifestName } from './weights/manifest-file.ts';
 import { s3Tuning } from './weights/open-source.ts';
 import { CheckpointError } from './weights/source.ts';
 
-const usage = 'usage: npm run manifest -- --model <directory or file:// URL>';
-
 /** What a user can mend; its message is all that is printed. */
-class UsageError extends Error {}
-
-function readLocation(args: string[]): string {
-  try {
-    const { model } = parseArgs({ args, options: { model: { type: 'string' } } }).values;
-    if (model) return model;
-  } catch (error) {
-    throw new UsageError(`${error instanceof Error ? error.message : error}\n${usage}`);
-  }
-  throw new UsageError(`--model is missing\n${usage}`);
-}
+class ManifestError extends Error {}
 
 async function writeManifest(location: string): Promise<void> {
   await using source = await openDirectory(location);
@@ -51,17 +39,21 @@ async function replaceFile(path: string, text: string): Promise<void> {
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new UsageError(
+    throw new ManifestError(
       `${path} can't be written: ${error instanceof Error ? error.message : error}`,
       { cause: error },
     );
   }
 }
 
-try {
-  await writeManifest(readLocation(process.argv.slice(2)));
-} catch (error) {
-  const expected = error instanceof UsageError || error instanceof CheckpointError;
-  console.error(expected ? error.message : error);
-  process.exitCode = 1;
-}
+const program = createProgram('npm run manifest --', `writes ${manifestName} beside a checkpoint`)
+  .option('--model <directory>', 'directory or file:// URL of the checkpoint')
+  .action(({ model }) => {
+    if (!model) throw new UsageError('--model is missing');
+    return writeManifest(model);
+  });
+process.exitCode = await runProgram(
+  program,
+  process.argv.slice(2),
+  (error) => error instanceof ManifestError || error instanceof CheckpointError,
+);

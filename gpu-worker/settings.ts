@@ -5,8 +5,9 @@
 import { availableParallelism } from 'node:os';
 import { basename, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { CommanderError, Option } from '@commander-js/extra-typings';
 import { z } from 'zod';
+import { createProgram, UsageError } from '../infra/program.ts';
 import { defaultSourceSettings } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
 
@@ -168,7 +169,7 @@ export type WorkerSettings = {
 } & { readonly modelId: string };
 
 /** Its message is all that the user needs to see. */
-export class SettingsError extends Error {
+export class SettingsError extends UsageError {
   override name = 'SettingsError';
 }
 
@@ -177,10 +178,17 @@ export function readSettings(
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): WorkerSettings {
-  const flags = readFlags(args);
+  return settingsOf(readFlags(args), env);
+}
+
+/** @param flags as the program of the worker parses them. @throws SettingsError */
+export function settingsOf(
+  flags: Readonly<Record<string, unknown>>,
+  env: Readonly<Record<string, string | undefined>>,
+): WorkerSettings {
   const read: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries<Setting>(settings)) {
-    const fromFlag = setting.flag === null ? undefined : flags[setting.flag];
+    const fromFlag = setting.flag === null ? undefined : flags[optionOf(setting).attributeName()];
     // An empty variable counts as not set: that is how compose files leave one out.
     const given = fromFlag ?? (env[setting.env] || undefined);
     const parsed = setting.schema.safeParse(given);
@@ -205,31 +213,28 @@ export function sourceSettings(worker: WorkerSettings): SourceSettings {
   };
 }
 
-/** Flags and variables, a line each. */
-export function settingsHelp(): string {
-  const rows = Object.values<Setting>(settings).map((setting) => [
-    setting.flag === null ? '' : `--${setting.flag}`,
-    setting.env,
-    setting.help,
-  ]);
-  return [
-    'usage: npm run worker -- --model <directory, file:// or s3://> [flags]',
-    ...rows.map(
-      ([flag = '', env = '', help = '']) => `  ${flag.padEnd(21)} ${env.padEnd(24)} ${help}`,
-    ),
-  ].join('\n');
+/** The worker's command line, without what it does. */
+export function createWorkerProgram() {
+  const program = createProgram('npm run worker --', 'one worker: serves a checkpoint');
+  for (const setting of Object.values<Setting>(settings)) {
+    if (setting.flag !== null) program.addOption(optionOf(setting));
+  }
+  const variables = Object.values<Setting>(settings).filter(({ flag }) => flag === null);
+  const lines = variables.map(({ env, help }) => `  ${env}  ${help}`);
+  return program.addHelpText('after', `\nFrom the environment alone:\n${lines.join('\n')}`);
 }
 
-function readFlags(args: readonly string[]): Record<string, string | undefined> {
-  const names = Object.values<Setting>(settings).flatMap(({ flag }) => flag ?? []);
-  const string = { type: 'string' } as const;
+function optionOf({ flag, env, help }: Setting): Option {
+  return new Option(`--${flag} <value>`, `${help} [${env}]`);
+}
+
+function readFlags(args: readonly string[]): Readonly<Record<string, unknown>> {
+  const program = createWorkerProgram().configureOutput({ writeErr: () => {} });
   try {
-    return parseArgs({
-      args: [...args],
-      options: Object.fromEntries(names.map((name) => [name, string])),
-    }).values;
+    return program.parse([...args], { from: 'user' }).opts();
   } catch (error) {
-    throw new SettingsError(error instanceof Error ? error.message : String(error));
+    if (!(error instanceof CommanderError)) throw error;
+    throw new SettingsError(error.message.replace(/^error: /, ''), { cause: error });
   }
 }
 

@@ -3,13 +3,18 @@
  * was mistyped, and errors that are one line. Exit codes: 0 also for help, 2 for a command line that is
  * wrong, 1 for what went wrong later.
  */
-import { Command, CommanderError, InvalidArgumentError } from '@commander-js/extra-typings';
+import { Command, CommanderError } from '@commander-js/extra-typings';
+import type { OutputConfiguration } from '@commander-js/extra-typings';
 import manifest from '../package.json' with { type: 'json' };
 
 export const version = manifest.version;
 
-/** What stands after the program on the command line is a value that cannot be taken. */
-export { InvalidArgumentError };
+/** A value on the command line, or of a variable, that cannot be taken: its message says why. */
+export class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+const helpAdvice = '(--help says how it is used)';
 
 /** @param name what people type, such as `npm run worker --`. */
 export function createProgram(name: string, summary: string): Command {
@@ -17,9 +22,15 @@ export function createProgram(name: string, summary: string): Command {
     .description(summary)
     .version(version, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this')
-    .showHelpAfterError('(--help says how it is used)')
+    .showHelpAfterError(helpAdvice)
     .configureHelp({ showGlobalOptions: true })
     .exitOverride();
+}
+
+/** A `Command` of any arguments and options. */
+interface Runnable {
+  parseAsync(args: readonly string[], options: { readonly from: 'user' }): Promise<unknown>;
+  configureOutput(): OutputConfiguration;
 }
 
 /**
@@ -28,7 +39,7 @@ export function createProgram(name: string, summary: string): Command {
  * @returns the exit code.
  */
 export async function runProgram(
-  program: Pick<Command, 'parseAsync' | 'configureOutput'>,
+  program: Runnable,
   args: readonly string[],
   isExpected: (error: Error) => boolean,
 ): Promise<number> {
@@ -38,9 +49,12 @@ export async function runProgram(
     await program.parseAsync([...args], { from: 'user' });
     return 0;
   } catch (error) {
-    if (error instanceof InvalidArgumentError) writeErr(`error: ${error.message}\n`);
-    // Every other error of the parser has been printed by it.
+    // The parser has printed its own errors.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof UsageError) {
+      writeErr(`error: ${error.message}\n${helpAdvice}\n`);
+      return 2;
+    }
     const isPlain = error instanceof Error && isExpected(error);
     writeErr(`${isPlain ? error.message : inFull(error)}\n`);
     return 1;

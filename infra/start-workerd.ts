@@ -3,15 +3,31 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { makeSecrets } from '../edge/node.ts';
+import { createProgram, runProgram } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
-import { runSystem } from './system.ts';
+import { runSystem, settingsNote } from './system.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
 
 /** Settings that only the Node home has; workerd's would refuse them. */
 const nodeOnly = /^EDGE_(HOST|DATA|OPEN_TENANTS|LOG_LEVEL)$/;
 
-const stop = abortOnStopSignal();
-try {
+const program = createProgram('npm run start:workerd', 'the whole system, with its edge in workerd')
+  .addHelpText('after', `\n${settingsNote}`)
+  .action(async () => {
+    const stop = abortOnStopSignal();
+    try {
+      await start(stop);
+    } catch (error) {
+      // A start that was told to stop has closed what it had started.
+      if (!stop.aborted) throw error;
+    }
+    process.exit(0);
+  });
+const code = await runProgram(program, process.argv.slice(2), () => true);
+// What had started before it failed would keep the process.
+if (code !== 0) process.exit(code);
+
+async function start(stop: AbortSignal): Promise<void> {
   const settings = readNodeSettings(process.env);
   const dataFolder = resolve(settings.dataFolder, 'workerd');
   mkdirSync(dataFolder, { recursive: true, mode: 0o700 });
@@ -33,11 +49,6 @@ try {
   const { adminToken, workerToken } = secrets;
   console.log('starting a worker with the tiny model ...\n');
   await runSystem({ ...edge, adminToken, workerToken, dataFolder }, process.env, stop);
-  process.exit(0);
-} catch (error) {
-  if (stop.aborted) process.exit(0);
-  console.error(error instanceof Error ? error.message : error);
-  process.exit(1);
 }
 
 function edgeVariables(env: NodeJS.ProcessEnv): Record<string, string> {

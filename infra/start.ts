@@ -3,11 +3,19 @@ import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { startEdge } from '../edge/node.ts';
 import { demoTenant } from './demo-tenant.ts';
+import { createProgram, runProgram } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
-import { runSystem } from './system.ts';
+import { runSystem, settingsNote } from './system.ts';
 
-const stop = abortOnStopSignal();
-try {
+const program = createProgram('npm start', 'the whole system on this machine, with a demo tenant')
+  .addHelpText('after', `\n${settingsNote}`)
+  .action(start);
+const code = await runProgram(program, process.argv.slice(2), () => true);
+// What had started before it failed would keep the process.
+if (code !== 0) process.exit(code);
+
+async function start(): Promise<void> {
+  const stop = abortOnStopSignal();
   const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...process.env });
   const edge = await startEdge({ settings });
   try {
@@ -25,7 +33,4 @@ try {
     stop,
   );
   process.exit(0);
-} catch (error) {
-  console.error(error instanceof Error ? error.message : error);
-  process.exit(1);
 }

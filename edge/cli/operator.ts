@@ -1,6 +1,6 @@
 /** What each of the operator's commands is given, and how their arguments are read. */
+import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
-import { InvalidArgumentError } from '../../infra/program.ts';
 
 export type Call = (
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE',

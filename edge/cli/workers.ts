@@ -1,5 +1,5 @@
 /** Commands about workers. */
-import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { UsageError } from '../../infra/program.ts';
 import { pathOf } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
 
@@ -40,6 +40,6 @@ export function addWorkerCommands(program: Program, operator: Operator): void {
 function tokenFrom(env: Operator['env'], name: string | undefined): string | undefined {
   if (name === undefined) return undefined;
   const token = env[name];
-  if (!token) throw new InvalidArgumentError(`The environment variable ${name} is not set.`);
+  if (!token) throw new UsageError(`the environment variable ${name} is not set`);
   return token;
 }

@@ -3,6 +3,8 @@
  * random data; appended to results.jsonl. The ceilings that shares refer to are measured in the same
  * run; rates of other libraries are in the documents.
  */
+import { Argument } from '@commander-js/extra-typings';
+import { createProgram, runProgram } from '../../infra/program.ts';
 import { sparseAttention } from './gpu-attention.ts';
 import { measureCeilings } from './gpu-ceilings.ts';
 import { denseAttention, maskedAttention } from './gpu-dense.ts';
@@ -27,14 +29,22 @@ const parts: Readonly<Record<string, () => Promise<void>>> = {
   streams,
   tiny: tinyModel,
 };
-const wanted = process.argv.slice(2);
-for (const [name, run] of Object.entries(parts)) {
-  if (wanted.length === 0 || wanted.includes(name)) {
+const names = Object.keys(parts);
+const program = createProgram('npm run bench:gpu --', 'measures the CUDA backend')
+  .addArgument(new Argument('[parts...]', 'all if none is named').choices(names))
+  .action(measure);
+process.exitCode = await runProgram(program, process.argv.slice(2), () => true);
+
+async function measure(wanted: readonly string[]): Promise<void> {
+  const failed: string[] = [];
+  for (const [name, run] of Object.entries(parts)) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
     try {
       await run();
     } catch (cause) {
-      process.exitCode = 1;
+      failed.push(name);
       console.error(`${name}:`, cause);
     }
   }
+  if (failed.length > 0) throw new Error(`these parts failed: ${failed.join(', ')}`);
 }

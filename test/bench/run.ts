@@ -1,6 +1,8 @@
 /** `npm run bench [-- name ...]`: runs the named benchmarks, or all that need no GPU, one after another. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { Argument } from '@commander-js/extra-typings';
+import { createProgram, runProgram } from '../../infra/program.ts';
 
 const benchmarks: Readonly<Record<string, string>> = {
   worker: 'the tiny model on the cpu backend, over HTTP',
@@ -12,14 +14,15 @@ const benchmarks: Readonly<Record<string, string>> = {
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 
-const wanted = process.argv.slice(2);
-const unknown = wanted.find((name) => !(name in benchmarks));
-if (unknown !== undefined) {
-  const list = Object.entries(benchmarks).map(([name, what]) => `  ${name.padEnd(14)} ${what}`);
-  console.error(`no benchmark ${unknown}; there are\n${list.join('\n')}`);
-  process.exit(1);
-}
-for (const name of wanted.length > 0 ? wanted : Object.keys(benchmarks)) {
+const names = Object.keys(benchmarks);
+const list = Object.entries(benchmarks).map(([name, what]) => `  ${name.padEnd(14)} ${what}`);
+const program = createProgram('npm run bench --', 'runs benchmarks that need no GPU, one by one')
+  .addArgument(new Argument('[names...]', 'all if none is named').choices(names))
+  .addHelpText('after', `\nBenchmarks:\n${list.join('\n')}`)
+  .action((wanted) => (wanted.length > 0 ? wanted : names).forEach(run));
+process.exitCode = await runProgram(program, process.argv.slice(2), () => true);
+
+function run(name: string): void {
   console.log(`\n${name}: ${benchmarks[name]}`);
   const file = fileURLToPath(new URL(`./${name}.ts`, import.meta.url));
   const { status } = spawnSync(process.execPath, [file], { stdio: 'inherit' });

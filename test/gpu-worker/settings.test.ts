@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readSettings, SettingsError, settingsHelp } from '../../gpu-worker/settings.ts';
+import { createWorkerProgram, readSettings, SettingsError } from '../../gpu-worker/settings.ts';
 
 test('a flag wins over its variable, and both over the default', () => {
   const env = { SIFT_MODEL: '/models/env', WORKER_PORT: '9001' };
@@ -32,7 +32,9 @@ test.each([
   [['--backend', 'tpu'], { SIFT_MODEL: 'm' }, '--backend: '],
   [['--edge', 'ftp://edge'], { SIFT_MODEL: 'm' }, '--edge: '],
   [['--sequences', '0'], { SIFT_MODEL: 'm' }, '--sequences: '],
-  [['--token', 'secret'], { SIFT_MODEL: 'm' }, "Unknown option '--token'"],
+  [['--sequence', '1'], { SIFT_MODEL: 'm' }, 'Did you mean --sequences?'],
+  [['extra'], { SIFT_MODEL: 'm' }, 'too many arguments'],
+  [['--token', 'secret'], { SIFT_MODEL: 'm' }, "unknown option '--token'"],
 ])('%j with %j is refused by name', (args, env, message) => {
   expect(() => readSettings(args, env)).toThrow(SettingsError);
   expect(() => readSettings(args, env)).toThrow(message);
@@ -43,6 +45,9 @@ test('an empty variable counts as not set', () => {
 });
 
 test('the help names every flag and variable once', () => {
-  expect(settingsHelp().match(/WORKER_TOKEN/g)).toHaveLength(1);
-  expect(settingsHelp()).toContain('--cache-tokens');
+  let help = '';
+  const program = createWorkerProgram().configureOutput({ writeOut: (text) => (help += text) });
+  expect(() => program.parse(['--help'], { from: 'user' })).toThrow('outputHelp');
+  expect(help.match(/WORKER_TOKEN/g)).toHaveLength(1);
+  expect(help).toMatch(/--cache-tokens <value>[^[]*\[SIFT_CACHE_TOKENS\]/);
 });
