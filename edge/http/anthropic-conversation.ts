@@ -38,27 +38,38 @@ function fromSystem({ content }: SystemMessage): Message[] {
 function fromUser({ content }: UserMessage): Message[] {
   if (typeof content === 'string') return [{ role: 'user', content }];
   const results: Message[] = [];
-  const texts: { type: 'text'; text: string }[] = [];
+  const texts: { text: string }[] = [];
   for (const block of content) {
-    if (block.type === 'text') texts.push(block);
-    else {
+    if (block.type === 'tool_result') {
       results.push({ role: 'tool', tool_call_id: block.tool_use_id, content: resultText(block) });
-    }
+    } else texts.push({ text: blockText(block) });
   }
   return texts.length === 0 ? results : [...results, { role: 'user', content: toContent(texts) }];
 }
 
 type UserBlock = Exclude<UserMessage['content'], string>[number];
+type ToolResult = Extract<UserBlock, { type: 'tool_result' }>;
+type ReadBlock = Exclude<ToolResult['content'], string | null | undefined>[number];
+
+function blockText(block: ReadBlock): string {
+  switch (block.type) {
+    case 'text':
+      return block.text;
+    case 'search_result':
+      return [block.title, block.source, ...block.content.map(({ text }) => text)].join('\n');
+    case 'document':
+      return [block.title, block.context, block.source.data].filter(Boolean).join('\n');
+    case 'tool_reference':
+      return `The tool ${block.tool_name} is available.`;
+  }
+}
 
 /** OpenAI's protocol has no mark of a tool's failure, so the text says it. */
-function resultText(result: Extract<UserBlock, { type: 'tool_result' }>) {
-  const { content, is_error: isError } = result;
+function resultText({ content, is_error: isError }: ToolResult) {
   const texts =
     typeof content === 'string'
       ? [{ text: content }]
-      : (content ?? []).map((block) => ({
-          text: block.type === 'text' ? block.text : `The tool ${block.tool_name} is available.`,
-        }));
+      : (content ?? []).map((block) => ({ text: blockText(block) }));
   if (!isError) return toContent(texts);
   const [first, ...others] = texts;
   return toContent([{ text: first?.text ? `Error: ${first.text}` : 'Error' }, ...others]);

@@ -22,6 +22,37 @@ function blocks<Blocks extends readonly [z.ZodObject, ...z.ZodObject[]]>(options
   return z.discriminatedUnion('type', options, 'the model reads text and the results of tools');
 }
 
+/** Of what was found and of documents, which are shown as text; answers cite nothing. */
+const citationsSchema = z.looseObject({}).nullish();
+
+const searchResultBlockSchema = z.strictObject({
+  type: z.literal('search_result'),
+  source: z.string(),
+  title: z.string(),
+  content: z.array(textBlockSchema).max(1024),
+  citations: citationsSchema,
+  cache_control: cacheControlSchema,
+});
+
+const documentBlockSchema = z.strictObject({
+  type: z.literal('document'),
+  source: z.strictObject({
+    type: z.literal('text', 'the model reads text only'),
+    media_type: z.literal('text/plain'),
+    data: z.string(),
+  }),
+  title: z.string().nullish(),
+  context: z.string().nullish(),
+  citations: citationsSchema,
+  cache_control: cacheControlSchema,
+});
+
+const readableBlockSchemas = [
+  textBlockSchema,
+  searchResultBlockSchema,
+  documentBlockSchema,
+] as const;
+
 const noToolset = z.null('the model has no toolsets').optional();
 
 /** What a tool search of the client's found; all tools are in the prompt, so it is told as text. */
@@ -33,11 +64,11 @@ const toolReferenceBlockSchema = z.strictObject({
 
 const resultContentSchema = z.union([
   z.string(),
-  z.array(blocks([textBlockSchema, toolReferenceBlockSchema])).max(1024),
+  z.array(blocks([...readableBlockSchemas, toolReferenceBlockSchema])).max(1024),
 ]);
 
 const userBlockSchema = blocks([
-  textBlockSchema,
+  ...readableBlockSchemas,
   z.strictObject({
     type: z.literal('tool_result'),
     tool_use_id: z.string().min(1).max(256),

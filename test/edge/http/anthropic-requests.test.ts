@@ -243,6 +243,46 @@ test.each([
   }
 });
 
+test('documents of text and results of searches are read as text, by the user and by tools', async () => {
+  edge = await startHarness();
+  const citations = { enabled: true };
+  const source = { type: 'text', media_type: 'text/plain', data: 'It is wet.' };
+  const document = { type: 'document', source, title: 'The sea', citations, ...cache };
+  const found = {
+    type: 'search_result',
+    source: 'https://sea.example',
+    title: 'Waves',
+    content: [{ type: 'text', text: 'They roll.' }],
+    citations,
+  };
+  const call = { type: 'tool_use', id: 't1', name: 'a', input: {} };
+  const result = { type: 'tool_result', tool_use_id: 't1', content: [document] };
+  for (const body of await sent({
+    messages: [
+      { role: 'user', content: [document, found] },
+      { role: 'assistant', content: [call] },
+      { role: 'user', content: [result] },
+    ],
+  })) {
+    expect(body.messages).toMatchObject([
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'The sea\nIt is wet.' },
+          { type: 'text', text: 'Waves\nhttps://sea.example\nThey roll.' },
+        ],
+      },
+      { role: 'assistant' },
+      { role: 'tool', content: 'The sea\nIt is wet.' },
+    ]);
+  }
+  const pdf = { type: 'document', source: { type: 'url', url: 'https://sea.example/x.pdf' } };
+  const body = { ...claude, messages: [{ role: 'user', content: [pdf] }] };
+  const response = await edge.post('/anthropic/v1/messages', body);
+  expect(response.status).toBe(422);
+  expect((await response.json()).error.message).toContain('the model reads text only');
+});
+
 const long = 'n'.repeat(128);
 
 test('names of tools have up to 128 characters, wherever they stand', async () => {
