@@ -100,14 +100,18 @@ export async function readRefusal(
 }
 
 /** undefined if it is not JSON, or too long to be an error. */
-async function readJson(response: Response): Promise<unknown> {
+async function readJson({ body }: Response): Promise<unknown> {
+  const decoder = new TextDecoder();
+  let bytes = 0;
+  let text = '';
   try {
-    const length = Number(response.headers.get('content-length') ?? '0');
-    if (length > errorBytesMax) {
-      await response.body?.cancel();
-      return undefined;
+    for await (const piece of body ?? []) {
+      bytes += piece.length;
+      // Leaving the loop lets go of what is still to come.
+      if (bytes > errorBytesMax) return undefined;
+      text += decoder.decode(piece, { stream: true });
     }
-    return await response.json();
+    return JSON.parse(text);
   } catch {
     return undefined;
   }
