@@ -198,7 +198,7 @@ function afterTurns(flush: () => void, turns = turnsPerCommit): void {
 
 /** Secrets that were not given are made once and kept beside the data. */
 export function makeSecrets(settings: NodeSettings, path: string): Secrets {
-  const kept = existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
+  const kept = readKept(path);
   const made: Record<string, string> = {};
   const keptOrMade = (name: string): string =>
     kept[name] ?? (made[name] = randomBytes(32).toString('base64url'));
@@ -217,6 +217,17 @@ export function makeSecrets(settings: NodeSettings, path: string): Secrets {
   return secrets;
 }
 
+function readKept(path: string): Readonly<Record<string, string | undefined>> {
+  try {
+    return existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
+  } catch (cause) {
+    throw new SettingsError(
+      `${path} cannot be read (${messageOf(cause)}); run the edge as the user that owns it`,
+      { cause },
+    );
+  }
+}
+
 function fleetMemory(path: string): {
   readonly snapshot?: FleetSnapshot;
   readonly save: (snapshot: FleetSnapshot) => void;
@@ -227,7 +238,7 @@ function fleetMemory(path: string): {
     // Written by `save` alone, whole or not at all.
     return { save, snapshot: JSON.parse(readFileSync(path, 'utf8')) as FleetSnapshot };
   } catch (cause) {
-    throw new SettingsError(`${path} is damaged (${messageOf(cause)}); remove it`, { cause });
+    throw new SettingsError(`${path} cannot be read (${messageOf(cause)}); remove it`, { cause });
   }
 }
 

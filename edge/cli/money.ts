@@ -1,9 +1,15 @@
 /** Commands about what tenants have paid, been given and been billed. */
-import { Option } from '@commander-js/extra-typings';
+import { InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import { integer, pathOf, positiveUsd, queryOf, usd } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
 
 const nanoUsdPerCent = 10_000_000;
+
+function cents(text: string): number {
+  const amount = positiveUsd(text) / nanoUsdPerCent;
+  if (Number.isSafeInteger(amount)) return amount;
+  throw new InvalidArgumentError('Expected whole cents.');
+}
 
 export function addMoneyCommands(program: Program, { call, show }: Operator): void {
   program
@@ -63,13 +69,13 @@ export function addMoneyCommands(program: Program, { call, show }: Operator): vo
     .command('create')
     .description('a page of Stripe for the tenant to pay on')
     .argument('<tenant>')
-    .argument('<usd>', 'such as 25', positiveUsd)
+    .argument('<usd>', 'such as 25', cents)
     .requiredOption('--success-url <url>', 'where Stripe sends who has paid')
     .requiredOption('--cancel-url <url>', 'where it sends who has not')
     .action((tenant, amount, { successUrl, cancelUrl }) =>
       show(
         call('POST', pathOf`/tenants/${tenant}/checkout`, {
-          amount_cents: amount / nanoUsdPerCent,
+          amount_cents: amount,
           success_url: successUrl,
           cancel_url: cancelUrl,
         }),

@@ -63,9 +63,12 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
       });
       await response.body?.cancel();
       if (response.status === 401) return "status 401: WORKER_TOKEN must be the edge's";
+      if (response.status === 404) return 'status 404: --edge names something else than an edge';
       return response.ok ? null : `status ${response.status}`;
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      // fetch says "fetch failed" and keeps what happened in the cause.
+      const { message, cause } = error instanceof Error ? error : new Error(String(error));
+      return cause instanceof Error ? `${message}: ${cause.message || cause.name}` : message;
     }
   }
 

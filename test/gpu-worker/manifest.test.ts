@@ -42,17 +42,18 @@ test('the manifest holds the hash of every file and of each of its parts, and no
   }
 });
 
-test.each<[string, string[], string]>([
-  ['no directory', [], '--model is missing'],
-  ['an unknown flag', ['--what'], 'usage: npm run manifest'],
+test.each<[string, string[], number, string]>([
+  ['no directory', [], 2, '--model is missing'],
+  ['an unknown flag', ['--what'], 2, "unknown option '--what'"],
   [
     'a directory that is not there',
     ['--model', join(folder, 'nowhere')],
+    1,
     'not a readable directory',
   ],
-])('%s ends in one clear error', (_, args, message) => {
+])('%s ends in one clear error', (_, args, code, message) => {
   const { status, stderr } = run(...args);
-  expect(status).toBe(1);
+  expect(status).toBe(code);
   expect(stderr).toContain(message);
   expect(stderr).not.toContain('    at ');
 });

@@ -144,6 +144,7 @@ test('what goes wrong is said in a line that helps', async () => {
     ['credits add acme -5', /Expected an amount from 0/, 2],
     ['credits add acme 1 --kind gift', /granted, topped-up/, 2],
     ['credits add acme 0.0000000001', /an amount in dollars/, 2],
+    ['checkout create acme 0.001 --success-url x --cancel-url x', /whole cents/, 2],
     ['credits add nobody 1', /^There is no tenant nobody\.$/, 1],
     ['keys create acme --scopes inference,write', /'write' is no scope; there are inference/, 2],
     ['prices add m 1 1 1 --from soon', /Expected a time with its zone/, 2],

@@ -55,7 +55,7 @@ test('what is given is read, and what is empty counts as not given', () => {
 
 test('what is wrong is refused by name', () => {
   const cases: [Record<string, string>, RegExp][] = [
-    [{ EDGE_PORT: '1' }, /^EDGE_PORT is no setting of the edge; there are .*PORT/],
+    [{ EDGE_PORT: '1' }, /^EDGE_PORT is no setting of the edge, PORT is; there are .*PORT/],
     [{ PORT: '70000' }, /^PORT: /],
     [{ PORT: 'http' }, /^PORT: /],
     [{ EDGE_ADMIN_TOKEN: 'short' }, /^EDGE_ADMIN_TOKEN: must have at least 16 characters/],
