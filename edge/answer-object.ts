@@ -3,23 +3,15 @@
  * most 30 s later; an object goes on while it has work, and all requests with the key find it. It
  * stores nothing: what outlives it is in the tenant's object.
  */
-import type { DurableObjectState } from '@cloudflare/workers-types';
-import { DurableObject } from 'cloudflare:workers';
-import { createEdge } from './edge.ts';
+import { DurableObject, waitUntil } from 'cloudflare:workers';
 import type { WorkerEnv } from './worker-env.ts';
-import { openServices } from './worker-services.ts';
+import { oneApp } from './worker-services.ts';
+
+/** Objects that share an isolate share the app; each finds in it the answers that it made itself. */
+const appOf = oneApp(() => ({ keepAlive: waitUntil, forwardKeyed: null }));
 
 export class AnswerObject extends DurableObject<WorkerEnv> {
-  readonly #app: ReturnType<typeof createEdge>;
-
-  constructor(ctx: DurableObjectState, env: WorkerEnv) {
-    super(ctx, env);
-    this.#app = createEdge(
-      openServices(env, { keepAlive: (work) => ctx.waitUntil(work), forwardKeyed: null }),
-    );
-  }
-
   async fetch(request: Request): Promise<Response> {
-    return this.#app.fetch(request);
+    return appOf(this.env).fetch(request);
   }
 }

@@ -47,6 +47,8 @@ const reconcileEveryMs = 30_000;
 /** Requests under way may finish for this long after the first Ctrl-C. */
 const drainMsMax = 30_000;
 const idleCheckMs = 50;
+/** Kept of answers that are being made under idempotency keys. */
+const answerCharactersMax = 256 * 1024 * 1024;
 /**
  * A commit gathers what arrives in so many turns of the event loop. Waiting for the disk holds all
  * requests up, so fewer and larger groups serve more of them; an idle loop turns in microseconds.
@@ -94,7 +96,11 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
     onAnnounced: (worker, served) => services.keepAlive(logUnsold(worker, served)),
   });
   const underWay = new Set<Promise<unknown>>();
-  const runningAnswers = createRunningAnswers({ clock, runOnMs: settings.runOnMs });
+  const runningAnswers = createRunningAnswers({
+    clock,
+    runOnMs: settings.runOnMs,
+    charactersMax: answerCharactersMax,
+  });
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
     fleet,

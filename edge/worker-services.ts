@@ -2,6 +2,7 @@
 import { openDirectoryDb } from '../db/drivers/d1.ts';
 import { createDirectory } from './directory.ts';
 import { cacheDirectory } from './directory-cache.ts';
+import { createEdge } from './edge.ts';
 import { readWorkerSettings } from './env.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
 import type { Services } from './services.ts';
@@ -10,10 +11,26 @@ import type { WorkerEnv } from './worker-env.ts';
 
 /** A suspension or a new price acts within this time; without it each request would wait for D1. */
 const directoryTtlMs = 5_000;
+/** An isolate has 128 MB for everything. */
+const answerCharactersMax = 24 * 1024 * 1024;
 
+/** What differs between the worker and the objects that answer for it. */
 type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
 
-export function openServices(env: WorkerEnv, here: Here): Services {
+type App = ReturnType<typeof createEdge>;
+
+/** The app of an isolate: making one takes longer than many a request. */
+export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App {
+  // The bindings are one object for as long as the isolate lives, and the app with them.
+  const apps = new WeakMap<WorkerEnv, App>();
+  return (env) => {
+    const app = apps.get(env) ?? createEdge(openServices(env, here(env)));
+    apps.set(env, app);
+    return app;
+  };
+}
+
+function openServices(env: WorkerEnv, here: Here): Services {
   const clock = { nowMs: () => Date.now() };
   const settings = readWorkerSettings(env);
   return {
@@ -31,7 +48,11 @@ export function openServices(env: WorkerEnv, here: Here): Services {
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: (event) => console.log(event),
-    runningAnswers: createRunningAnswers({ clock, runOnMs: settings.runOnMs }),
+    runningAnswers: createRunningAnswers({
+      clock,
+      runOnMs: settings.runOnMs,
+      charactersMax: answerCharactersMax,
+    }),
     ...here,
   };
 }

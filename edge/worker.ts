@@ -1,25 +1,18 @@
 /** The edge on Cloudflare: the same app over Durable Objects and D1. */
 import { waitUntil } from 'cloudflare:workers';
-import { createEdge } from './edge.ts';
 import type { ForwardKeyed } from './services.ts';
 import type { WorkerEnv } from './worker-env.ts';
-import { openServices } from './worker-services.ts';
+import { oneApp } from './worker-services.ts';
 
 export { AnswerObject } from './answer-object.ts';
 export { FleetObject } from './fleet-object.ts';
 export { TenantObject } from './tenant-object.ts';
 
-const apps = new WeakMap<WorkerEnv, ReturnType<typeof createEdge>>();
+const appOf = oneApp((env) => ({ keepAlive: waitUntil, forwardKeyed: forwardTo(env) }));
 
 export default {
   async fetch(request: Request, env: WorkerEnv): Promise<Response> {
-    // The bindings are one object for as long as the isolate lives, and the app with them.
-    let app = apps.get(env);
-    if (app === undefined) {
-      app = createEdge(openServices(env, { keepAlive: waitUntil, forwardKeyed: forwardTo(env) }));
-      apps.set(env, app);
-    }
-    return app.fetch(request);
+    return appOf(env).fetch(request);
   },
 };
 

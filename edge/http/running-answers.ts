@@ -11,8 +11,6 @@ import { createEventLog } from '../stream/event-log.ts';
 
 /** What is kept of one running stream, for clients that begin at its beginning. */
 const logCharactersMax = 4 * 1024 * 1024;
-/** What is kept of all of them together: each has an even share. */
-const allCharactersMax = 256 * 1024 * 1024;
 const clientsMax = 64;
 /** An answer that nobody waits for ends before its hold could be voided. */
 const abandonedAgeMsMax = unknownMsMax - 60_000;
@@ -28,8 +26,10 @@ export function createRunningAnswers(options: {
   readonly clock: { nowMs(): number };
   /** An answer that nobody waits for runs on for this long. */
   readonly runOnMs: number;
+  /** What is kept of all of them together: each has an even share. */
+  readonly charactersMax: number;
 }): RunningAnswers {
-  const { clock } = options;
+  const { clock, charactersMax } = options;
   const running = new Map<string, Entry>();
   let runOnMs = options.runOnMs;
 
@@ -54,7 +54,7 @@ export function createRunningAnswers(options: {
 
     const answer: RunningAnswer = {
       whole,
-      log: createEventLog(() => Math.min(logCharactersMax, allCharactersMax / running.size)),
+      log: createEventLog(() => Math.min(logCharactersMax, charactersMax / running.size)),
       join() {
         if (clients === clientsMax) throw tooManyClients();
         clients++;

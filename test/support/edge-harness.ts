@@ -126,7 +126,11 @@ export async function startHarness(options: HarnessOptions = {}) {
       kept.add(work);
       void work.finally(() => kept.delete(work));
     },
-    runningAnswers: createRunningAnswers({ clock, runOnMs: options.runOnMs ?? 600_000 }),
+    runningAnswers: createRunningAnswers({
+      clock,
+      runOnMs: options.runOnMs ?? 600_000,
+      charactersMax: 256 * 1024 * 1024,
+    }),
     forwardKeyed: null,
   };
 
