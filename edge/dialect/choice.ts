@@ -84,7 +84,9 @@ export function createChoiceReader(
     read(said) {
       const ends = Boolean(said.finish_reason);
       const delta = options.kind === 'text' ? null : readDelta(said.delta ?? {}, ends);
-      const finish = readFinish(said.finish_reason, calls.any());
+      const matched = matchedStop(withStops(said), options.stops);
+      // A stop of the request's own that matched within a call leaves the call unfinished.
+      const finish = readFinish(said.finish_reason, calls.any() && matched === undefined);
       if (finish.kind === 'broken') return finish;
       const reason = finish.kind === 'finished' && !finished ? finish.reason : null;
       const logprobs = readLogprobs(said.logprobs, delta);
@@ -95,7 +97,7 @@ export function createChoiceReader(
       }
       begun = true;
       finished ||= reason !== null;
-      const stop = reason === 'stop' ? matchedStop(withStops(said), options.stops) : undefined;
+      const stop = reason === 'stop' ? matched : undefined;
       return {
         kind: 'piece',
         piece: {

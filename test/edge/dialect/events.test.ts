@@ -73,6 +73,15 @@ function callsOf(...pieces: unknown[][]) {
   return calls;
 }
 
+test('a stop string that matched within a call leaves it unfinished', () => {
+  const begun = { index: 0, delta: { tool_calls: [header] } };
+  const stopped = { index: 0, delta: {}, finish_reason: 'stop', stop_reason: 'END' };
+  expect(choicesOf([begun, stopped]).at(-1)).toMatchObject({
+    finish_reason: 'stop',
+    stop_reason: 'END',
+  });
+});
+
 const f = { id: 'a', name: 'f', arguments: '{"x":1}' };
 const g = { id: 'b', name: 'g', arguments: '{}' };
 const header = { index: 0, id: 'a', type: 'function', function: { name: 'f', arguments: '' } };
