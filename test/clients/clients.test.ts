@@ -1,0 +1,203 @@
+/**
+ * Programs written for the clients that people have, against the whole system as `npm start` starts
+ * it, with a model that thinks and calls tools. What each program was told it used is what its tenant
+ * was billed, at the listed price.
+ */
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { z } from 'zod';
+import { callAdmin } from '../../infra/demo-tenant.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { writeToolsModel } from '../support/tools-model.ts';
+import { clientUsageSchema, type ClientUsage } from './client-usage.ts';
+import { programs, type Program } from './programs.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const adminToken = 'the-operator-of-the-clients-test';
+const model = 'sift-tools';
+
+const fact = 'The access code of Rivoka is 48213.';
+/** In whole blocks of 64, of a prompt of some 500 tokens. */
+const cachedTokens = 512;
+/** Nano-USD per 1,000,000 tokens, as the demo's price list says. */
+const price = { cached: 28_000_000, uncached: 280_000_000, output: 420_000_000 };
+const readingSchema = z.strictObject({
+  page: z.int().min(1).max(9),
+  title: z.enum(['Letters', 'Manual']),
+});
+const factSchema = z.strictObject({ isKnown: z.boolean(), isNumber: z.boolean() });
+
+const scenariosSchema = z.record(z.string(), z.record(z.string(), z.unknown()));
+type Scenarios = z.infer<typeof scenariosSchema>;
+
+let url: string;
+let stop: () => Promise<unknown>;
+
+beforeAll(async () => {
+  const folder = temporaryDirectory();
+  writeToolsModel(join(folder, 'model'));
+  const system = spawn(process.execPath, ['infra/start.ts'], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {
+      ...process.env,
+      PORT: '0',
+      WORKER_PORT: '0',
+      EDGE_DATA: join(folder, 'data'),
+      EDGE_ADMIN_TOKEN: adminToken,
+      SIFT_MODEL: join(folder, 'model'),
+      SIFT_MODEL_ID: model,
+      SIFT_BACKEND: 'cpu',
+    },
+  });
+  const closed = once(system, 'close');
+  stop = () => {
+    system.kill('SIGINT');
+    return closed;
+  };
+  const address = Promise.withResolvers<string>();
+  let said = '';
+  system.stdout.on('data', (bytes: Buffer) => {
+    said += bytes.toString();
+    const [, found] = /curl (http:\S+)\/v1/.exec(said) ?? [];
+    if (found !== undefined) address.resolve(found);
+  });
+  void closed.then(() => address.reject(new Error(`the system ended: ${said}`)));
+  url = await address.promise;
+});
+afterAll(() => stop?.());
+
+/** A program asks some twenty questions, beside four others: that takes long on a slow machine. */
+const programMsMax = 300_000;
+
+test.concurrent.for(programs)(
+  '$name',
+  { timeout: programMsMax },
+  async (program, { expect: expectHere }) => {
+    const tenant = program.name.replaceAll(/[^a-z]+/g, '-').replace(/^-/, '');
+    const said = await runProgram(program, await openTenant(tenant));
+    const { finish } = program;
+
+    expect(said['chat']).toMatchObject({ text: fact, ...(finish && { finish: finish.stop }) });
+    expect(said['stream']).toMatchObject({ text: fact });
+    const pieces = z.array(z.string()).parse(said['stream']?.['pieces']);
+    expect(pieces.join('')).toBe(fact);
+    expect(pieces.length).toBeGreaterThan(5);
+
+    for (const calling of [said['tools'], said['streamedTools']]) {
+      expect(calling).toMatchObject({ name: 'read_page', ...(finish && { finish: finish.call }) });
+      readingSchema.parse(calling?.['input']);
+    }
+    expect(said['tools']).toMatchObject({ text: fact });
+    // Agents show no arguments before they are whole.
+    if (program.file !== 'openai-agents.ts') {
+      const argumentPieces = z.array(z.string()).parse(said['streamedTools']?.['pieces']);
+      expect(JSON.parse(argumentPieces.join(''))).toEqual(said['streamedTools']?.['input']);
+      expect(argumentPieces.length).toBeGreaterThan(5);
+    }
+    if (program.file === 'anthropic.ts') {
+      expect(said['toolRunner']).toMatchObject({ text: fact, turns: 2 });
+    }
+    if (program.file === 'openai-agents.ts') {
+      expect(said['handoff']).toMatchObject({ text: fact, agent: 'Reader' });
+    }
+
+    if (program.provider === 'deepseek')
+      expect(said['structured']?.['object']).toBeTypeOf('object');
+    else factSchema.parse(said['structured']?.['object']);
+
+    expect(said['reasoning']).toMatchObject({ text: fact });
+    const thought = 'What is the access code of Rivoka';
+    if (program.showsReasoning) expect(said['reasoning']).toMatchObject({ reasoning: thought });
+
+    expect(said['cached']?.['tokens']).toEqual([0, cachedTokens]);
+    if (finish) {
+      expect(said['limits']).toMatchObject({
+        cut: [finish.length, 3],
+        stopped: expect.arrayContaining([finish.stopText, 'I am a tiny ']),
+      });
+    }
+    expect(said['errors']).toEqual(program.errors);
+    const told = toldBy(said);
+    // A poll belongs to its test, and these run side by side.
+    await expectHere.poll(async () => (await billed(tenant)).length).toBe(told.length + 1);
+    expectBilled(await billed(tenant), told);
+  },
+);
+
+/** @returns a key of a new tenant with credit. */
+async function openTenant(id: string): Promise<string> {
+  const edge = { url, adminToken };
+  await callAdmin(edge, 'POST', '/tenants', { id, name: id });
+  const credit = { kind: 'granted', amount_nano_usd: 1_000_000_000, source: id, note: 'test' };
+  await callAdmin(edge, 'POST', `/tenants/${id}/credits`, credit);
+  const made = await callAdmin(edge, 'POST', `/tenants/${id}/keys`, { label: 'test' });
+  return z.object({ key: z.string() }).parse(made).key;
+}
+
+/** What each of its scenarios printed. */
+async function runProgram({ file, provider }: Program, key: string): Promise<Scenarios> {
+  const loopbackOnly = new URL('loopback-only.ts', import.meta.url).href;
+  const { stdout, stderr } = await promisify(execFile)(
+    process.execPath,
+    ['--import', loopbackOnly, join(root, 'test/clients', file), ...(provider ? [provider] : [])],
+    { env: { PATH: process.env['PATH'], SIFT_URL: url, SIFT_KEY: key, SIFT_MODEL: model } },
+  );
+  expect(stderr).toBe('');
+  const lines = stdout.trim().split('\n');
+  return scenariosSchema.parse(Object.assign({}, ...lines.map((line) => JSON.parse(line))));
+}
+
+const entriesSchema = z.object({
+  entries: z.array(
+    z.object({
+      kind: z.string(),
+      amount_nano_usd: z.int(),
+      usage: z
+        .object({
+          input_uncached: z.int(),
+          input_cached: z.int(),
+          output_text: z.int(),
+          output_reasoning: z.int(),
+        })
+        .nullable(),
+    }),
+  ),
+});
+
+type Billed = { readonly [Count in keyof ClientUsage]: number };
+
+/** What the tenant was billed, oldest first. */
+async function billed(tenant: string): Promise<Billed[]> {
+  const path = `/tenants/${tenant}/entries`;
+  const { entries } = entriesSchema.parse(await callAdmin({ url, adminToken }, 'GET', path));
+  return entries.flatMap(({ kind, usage, amount_nano_usd: amount }) => {
+    if (kind !== 'posted' || !usage) return [];
+    const { input_uncached: uncached, input_cached: cached, output_reasoning: reasoning } = usage;
+    const output = usage.output_text + reasoning;
+    return [{ input: uncached + cached, cached, output, reasoning, costNanoUsd: -amount }];
+  });
+}
+
+/** What the client was told of each request; JSON leaves out what clients do not say. */
+function toldBy(said: Scenarios): Partial<ClientUsage>[] {
+  const usages = Object.values(said).flatMap((scenario) =>
+    z.array(clientUsageSchema).default([]).parse(scenario['usages']),
+  );
+  return JSON.parse(JSON.stringify(usages));
+}
+
+/** Each request as its client was told, and last the one that its client left. */
+function expectBilled(entries: readonly Billed[], told: readonly Partial<ClientUsage>[]): void {
+  expect(entries.slice(0, -1)).toMatchObject(told);
+  expect(entries.at(-1)?.output).toBeGreaterThanOrEqual(3);
+  for (const { input, cached, output, costNanoUsd } of entries) {
+    const uncached = input - cached;
+    const cost = cached * price.cached + uncached * price.uncached + output * price.output;
+    expect(costNanoUsd).toBe(Math.ceil(cost / 1_000_000));
+  }
+}
