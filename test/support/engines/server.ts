@@ -27,8 +27,22 @@ export interface ScriptedServer {
 
 export async function startEngine(make: EngineMake, model: string): Promise<ScriptedServer> {
   const seen = { requests: 0, left: 0 };
-  const answer = (path: string, res: ServerResponse): void => {
+  const answer = (path: string, asked: string, res: ServerResponse): void => {
     const { scenario } = engine;
+    const asJson = (json: object) => {
+      res.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(json));
+    };
+    if (path === '/health') return asJson({});
+    if (path === '/v1/models') {
+      const listed = { id: model, object: 'model', created: 1_800_000_000, owned_by: make.name };
+      return asJson({ object: 'list', data: [listed] });
+    }
+    // Of a whole answer, which the edge asks for to learn of cached tokens, the counts alone matter.
+    if (JSON.parse(asked).stream !== true) {
+      const last = make.text(scenario, model).end.at(-1) ?? '';
+      return asJson(JSON.parse(last.replace(/^data: /, '')));
+    }
+    seen.requests++;
     const { fault } = scenario;
     if (fault === 'validation' || fault === 'overflow') {
       const { status, body } = make[fault];
@@ -53,10 +67,9 @@ export async function startEngine(make: EngineMake, model: string): Promise<Scri
     res.end(scenario.sendsDone ? 'data: [DONE]\n\n' : '');
   };
   const server = createServer((req, res) => {
-    req.resume().on('end', () => {
-      seen.requests++;
-      answer(req.url ?? '', res);
-    });
+    const pieces: Buffer[] = [];
+    req.on('data', (piece: Buffer) => pieces.push(piece));
+    req.on('end', () => answer(req.url ?? '', Buffer.concat(pieces).toString(), res));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   // A TCP server that listens has an address of this kind.
