@@ -29,6 +29,7 @@ export class Work {
   }
 
   /** @throws GrammarLimitError */
+
   spend(steps: number): void {
     this.#left -= steps;
     if (this.#left < 0) throw new GrammarLimitError('it takes too long to compile');
@@ -118,6 +119,28 @@ export function combineDfa(
     },
     work,
   );
+}
+
+/** Whether the second accepts all that the first does. @throws GrammarLimitError */
+export function isIncluded(first: Dfa, second: Dfa, work: Work): boolean {
+  const pairs = [
+    ...new Set(Array.from(first.classOf, (inFirst, byte) => inFirst * 256 + second.classOf[byte])),
+  ];
+  const seen = new Set([0]);
+  // A pair of states is a number; every state of the first leads on to an accepting one.
+  for (const pair of seen) {
+    const [a, b] = [Math.floor(pair / second.accepts.length), pair % second.accepts.length];
+    if (first.accepts[a] === 1 && second.accepts[b] === 0) return false;
+    work.spend(pairs.length);
+    for (const classes of pairs) {
+      const a2 = first.next[a * first.classes + Math.floor(classes / 256)];
+      if (a2 < 0) continue;
+      const b2 = second.next[b * second.classes + (classes % 256)];
+      if (b2 < 0) return false;
+      seen.add(a2 * second.accepts.length + b2);
+    }
+  }
+  return true;
 }
 
 /** Accepts exactly these texts. */

@@ -14,7 +14,8 @@ import { Nfa } from './nfa.ts';
 import type { Pattern } from './nfa.ts';
 import { integerDfa, multipleOfMax, numberDfa } from './numbers.ts';
 import type { NumberRange } from './numbers.ts';
-import { parseRegularExpression, PatternError } from './regular-expression.ts';
+import { PatternError } from './expression-syntax.ts';
+import { parseRegularExpression } from './regular-expression.ts';
 import {
   annotations,
   countAt,
@@ -284,7 +285,7 @@ export class JsonWriter {
     const patterns: Pattern[] = [];
     const add = (keyword: 'pattern' | 'format', source: string): void => {
       try {
-        patterns.push(parseRegularExpression(source));
+        patterns.push(parseRegularExpression(source, this.#compilation.work));
         sources.push(source);
       } catch (error) {
         if (!(error instanceof PatternError)) throw error;

@@ -2,7 +2,7 @@
  * Automata over bytes under construction: parts of a pattern are appended one after the other, and
  * `determinize` makes a table of the whole. Code points become the bytes that JSON writes them as.
  */
-import { exploreDfa, GrammarLimitError } from './dfa.ts';
+import { combineDfa, exploreDfa, GrammarLimitError, isIncluded } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 
 /** A regular language over code points. */
@@ -10,7 +10,11 @@ export type Pattern =
   | { readonly kind: 'set'; readonly ranges: readonly CodePointRange[] }
   | { readonly kind: 'sequence'; readonly parts: readonly Pattern[] }
   | { readonly kind: 'choice'; readonly options: readonly Pattern[] }
-  | { readonly kind: 'repeat'; readonly part: Pattern; readonly min: number; readonly max: number };
+  | { readonly kind: 'repeat'; readonly part: Pattern; readonly min: number; readonly max: number }
+  /** Texts of all the parts. */
+  | { readonly kind: 'and'; readonly parts: readonly Pattern[] }
+  /** Texts that are not of the part. */
+  | { readonly kind: 'not'; readonly part: Pattern };
 
 /** First and last, both included. */
 export type CodePointRange = readonly [number, number];
@@ -79,6 +83,9 @@ export class Nfa {
       }
       case 'repeat':
         return this.#repeat(from, pattern);
+      case 'and':
+      case 'not':
+        return this.#automaton(from, contentDfa(pattern, this.#work));
     }
   }
 
@@ -134,7 +141,7 @@ export class Nfa {
           const byte = representatives[byteClass];
           const reached = new Set<number>();
           for (const node of nodes) {
-            this.#work.spend(1);
+            this.#work.spend(1 + (this.#edges[node].length >> 3));
             for (const { low, high, to } of this.#edges[node]) {
               if (byte >= low && byte <= high) reached.add(to);
             }
@@ -149,6 +156,26 @@ export class Nfa {
 
   #repeat(from: number, pattern: Extract<Pattern, { kind: 'repeat' }>): number {
     return this.repeat(from, pattern, (node) => this.pattern(node, pattern.part));
+  }
+
+  /** The texts of another automaton; a node that nothing leads to where it has none. */
+  #automaton(from: number, dfa: Dfa | null): number {
+    const to = this.node();
+    if (dfa === null) return to;
+    const { classes, classOf, next, accepts } = dfa;
+    const nodes = Array.from(accepts, () => this.node());
+    this.skip(from, nodes[0]);
+    nodes.forEach((node, state) => {
+      if (accepts[state] === 1) this.skip(node, to);
+      for (let low = 0; low < 256; low++) {
+        const reached = next[state * classes + classOf[low]];
+        const first = low;
+        while (low < 255 && next[state * classes + classOf[low + 1]] === reached) low++;
+        if (reached >= 0) this.bytes(node, [first, low], nodes[reached]);
+      }
+    });
+    this.#work.spend(8 * nodes.length);
+    return to;
   }
 
   /** Nodes reached without a byte that have edges of their own or none at all. */
@@ -213,23 +240,81 @@ export class Nfa {
     this.bytes(node, [last, last], to);
   }
 
-  /** Code points as UTF-8; surrogates must not be among them. Equal endings share their nodes. */
+  /**
+   * Code points as UTF-8; surrogates must not be among them. Sequences that begin with the same bytes
+   * share the node behind them, and equal endings share theirs.
+   */
   utf8(from: number, ranges: readonly CodePointRange[], to: number): void {
     const endings = new Map<string, number>();
-    const before = (sequence: readonly (readonly [number, number])[]): number => {
-      if (sequence.length === 0) return to;
-      const key = sequence.join();
-      const known = endings.get(key);
-      if (known !== undefined) return known;
-      const node = this.node();
-      endings.set(key, node);
-      this.bytes(node, sequence[0], before(sequence.slice(1)));
-      return node;
+    const append = (node: number, sequences: readonly ByteRanges[]): void => {
+      const groups = Map.groupBy(sequences, ([first]) => first.join());
+      for (const group of groups.values()) {
+        const rests = group.map(([, ...rest]) => rest);
+        if (rests[0].length === 0) {
+          this.bytes(node, group[0][0], to);
+          continue;
+        }
+        const key = rests.join(' ');
+        let ending = endings.get(key);
+        if (ending === undefined) {
+          endings.set(key, (ending = this.node()));
+          append(ending, rests);
+        }
+        this.bytes(node, group[0][0], ending);
+      }
     };
-    for (const range of ranges) {
-      for (const [first, ...rest] of utf8Sequences(range)) this.bytes(from, first, before(rest));
+    const sequences = disjoint(ranges).flatMap((range) => [...utf8Sequences(range)]);
+    this.#work.spend(4 * sequences.length);
+    append(from, sequences);
+  }
+}
+
+/** Ascending, and none that overlap or touch. */
+function disjoint(ranges: readonly CodePointRange[]): readonly CodePointRange[] {
+  const merged: [number, number][] = [];
+  for (const [low, high] of ranges.toSorted(([a], [b]) => a - b)) {
+    const before = merged.at(-1);
+    if (before !== undefined && low <= before[1] + 1) before[1] = Math.max(before[1], high);
+    else merged.push([low, high]);
+  }
+  return merged;
+}
+
+type ByteRanges = readonly (readonly [number, number])[];
+
+/** The inside of strings whose text is of the pattern; null where there are none. */
+export function contentDfa(pattern: Pattern, work: Work): Dfa | null {
+  switch (pattern.kind) {
+    case 'and':
+      return intersectDfas(
+        pattern.parts.map((part) => contentDfa(part, work)),
+        work,
+      );
+    case 'not': {
+      const [any, excluded] = [contentDfa(anyText, work), contentDfa(pattern.part, work)];
+      return any === null || excluded === null ? any : combineDfa([any, excluded], 'and-not', work);
+    }
+    default: {
+      const nfa = new Nfa(work);
+      return nfa.determinize(nfa.pattern(nfa.start, pattern));
     }
   }
+}
+
+/** What all accept. Those that accept all that the others do add nothing, and no states. */
+export function intersectDfas(dfas: readonly (Dfa | null)[], work: Work): Dfa | null {
+  const known = dfas.filter((dfa) => dfa !== null);
+  if (known.length < dfas.length) return null;
+  let all: Dfa | null = null;
+  for (const dfa of known.toSorted((a, b) => a.accepts.length - b.accepts.length)) {
+    if (all === null) all = dfa;
+    else if (isIncluded(dfa, all, work)) all = dfa;
+    else if (!isIncluded(all, dfa, work)) {
+      all = combineDfa([all, dfa], 'and', work);
+      if (all === null) return null;
+    }
+  }
+  return all;
 }
 
 /** What JSON strings hold unescaped: all but control characters, quotes, backslashes, surrogates. */

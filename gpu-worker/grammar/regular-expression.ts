@@ -1,288 +1,152 @@
 /**
  * JSON Schema's `pattern`: a JavaScript regular expression (flag u), read as the set of texts in
- * which it matches. What no finite automaton can do (back references), and what is not worth one
- * (assertions inside, property escapes), is refused.
+ * which it matches. What looks ahead says something of all that follows, so an expression is read
+ * from its front with what comes behind it at hand. What no finite automaton can do (back
+ * references), and what is not worth one (looking behind, word boundaries), is refused.
  */
-import { anyText, codePointMax } from './nfa.ts';
-import type { CodePointRange, Pattern } from './nfa.ts';
+import type { Work } from './dfa.ts';
+import { parseExpression, PatternError } from './expression-syntax.ts';
+import type { Expression } from './expression-syntax.ts';
+import { anyCodePoint, anyText } from './nfa.ts';
+import type { Pattern } from './nfa.ts';
 
-/** The expression is none, or uses what is not supported; the message says which. */
-export class PatternError extends Error {
-  override readonly name = 'PatternError';
+/** Expressions that are read with what follows: those behind a choice are read once per option. */
+const readingsMax = 2_000;
+
+const emptyText: Pattern = { kind: 'sequence', parts: [] };
+const noText: Pattern = { kind: 'choice', options: [] };
+
+/** @throws PatternError, GrammarLimitError */
+export function parseRegularExpression(source: string, work: Work): Pattern {
+  const expression = parseExpression(source, work);
+  const reader = new Reader();
+  if (!reader.asserts(expression, 'start')) {
+    return sequence(anyText, reader.rest([expression], 'unknown'));
+  }
+  const later = reader.rest([expression], 'no');
+  const atStart = reader.rest([expression], 'yes');
+  if (later === noText) return atStart;
+  const afterSome: Pattern = { kind: 'repeat', part: anyCodePoint, min: 1, max: Infinity };
+  return { kind: 'choice', options: [atStart, sequence(afterSome, later)] };
 }
 
-const repeatMax = 1000;
-const depthMax = 100;
+/** Whether nothing of the text was read yet. */
+type AtStart = 'yes' | 'no' | 'unknown';
 
-const digits: readonly CodePointRange[] = [[0x30, 0x39]];
-const word: readonly CodePointRange[] = [
-  [0x30, 0x39],
-  [0x41, 0x5a],
-  [0x5f, 0x5f],
-  [0x61, 0x7a],
-];
-const space: readonly CodePointRange[] = [
-  [0x09, 0x0d],
-  [0x20, 0x20],
-  [0xa0, 0xa0],
-  [0x1680, 0x1680],
-  [0x2000, 0x200a],
-  [0x2028, 0x2029],
-  [0x202f, 0x202f],
-  [0x205f, 0x205f],
-  [0x3000, 0x3000],
-  [0xfeff, 0xfeff],
-];
-const lineEnds: readonly CodePointRange[] = [
-  [0x0a, 0x0a],
-  [0x0d, 0x0d],
-  [0x2028, 0x2029],
-];
-const classEscapes: Readonly<Record<string, readonly CodePointRange[]>> = {
-  d: digits,
-  D: complement(digits),
-  w: word,
-  W: complement(word),
-  s: space,
-  S: complement(space),
-};
-const controlEscapes: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13 };
+class Reader {
+  readonly #plain = new Map<Expression, boolean>();
+  #readings = 0;
 
-type Node =
-  | Extract<Pattern, { kind: 'set' }>
-  | { readonly kind: 'start' | 'end' }
-  | { readonly kind: 'sequence'; readonly parts: readonly Node[] }
-  | { readonly kind: 'choice'; readonly options: readonly Node[] }
-  | { readonly kind: 'repeat'; readonly part: Node; readonly min: number; readonly max: number };
-
-/** @throws PatternError */
-export function parseRegularExpression(source: string): Pattern {
-  try {
-    // Decides what is well-formed, so that the parser below need not.
-    void new RegExp(source, 'u');
-  } catch {
-    throw new PatternError('it is no regular expression');
-  }
-  return unanchored(new Parser(source).expression(0));
-}
-
-/** Whatever may stand before and after a match is added where no anchor forbids it. */
-function unanchored(node: Node): Pattern {
-  if (node.kind === 'choice') return { kind: 'choice', options: node.options.map(unanchored) };
-  const parts = node.kind === 'sequence' ? node.parts : [node];
-  if (parts.length === 1 && parts[0].kind === 'choice') return unanchored(parts[0]);
-  if (parts.length === 1 && parts[0].kind === 'sequence') return unanchored(parts[0]);
-  const first = parts.findIndex(({ kind }) => kind !== 'start');
-  const last = parts.findLastIndex(({ kind }) => kind !== 'end');
-  const inner = first < 0 ? [] : parts.slice(first, Math.max(first, last + 1));
-  const isAnchoredAt = { start: first !== 0, end: last !== parts.length - 1 };
-  return {
-    kind: 'sequence',
-    parts: [
-      ...(isAnchoredAt.start && parts.length > 0 ? [] : [anyText]),
-      ...inner.map(withoutAnchors),
-      ...(isAnchoredAt.end && parts.length > 0 ? [] : [anyText]),
-    ],
-  };
-}
-
-function withoutAnchors(node: Node): Pattern {
-  switch (node.kind) {
-    case 'set':
-      return node;
-    case 'sequence':
-      return { kind: 'sequence', parts: node.parts.map(withoutAnchors) };
-    case 'choice':
-      return { kind: 'choice', options: node.options.map(withoutAnchors) };
-    case 'repeat':
-      return { ...node, part: withoutAnchors(node.part) };
-    case 'start':
-    case 'end':
-      throw new PatternError('it has an anchor that is not at an end of it');
-  }
-}
-
-/** Of an expression that is known to be well-formed. */
-class Parser {
-  readonly #characters: readonly string[];
-  #at = 0;
-
-  constructor(source: string) {
-    this.#characters = Array.from(source);
-  }
-
-  expression(depth: number): Node {
-    if (depth > depthMax) throw new PatternError(`it is nested more than ${depthMax} deep`);
-    const options = [this.#sequence(depth)];
-    while (this.#takes('|')) options.push(this.#sequence(depth));
-    return options.length === 1 ? options[0] : { kind: 'choice', options };
-  }
-
-  #sequence(depth: number): Node {
-    const parts: Node[] = [];
-    for (
-      let next = this.#peek();
-      next !== '' && next !== '|' && next !== ')';
-      next = this.#peek()
-    ) {
-      parts.push(this.#quantified(this.#atom(depth)));
+  /** The texts that expressions match from here, whatever follows where no anchor forbids it. */
+  rest(expressions: readonly Expression[], atStart: AtStart): Pattern {
+    if (++this.#readings > readingsMax) {
+      throw new PatternError('it takes too many readings of what follows a choice');
     }
-    return { kind: 'sequence', parts };
-  }
-
-  #quantified(part: Node): Node {
-    const range = this.#quantifier();
-    if (range === null) return part;
-    // Whether it is lazy changes what a group holds, not what is matched.
-    this.#takes('?');
-    const [min, max] = range;
-    if (min > repeatMax || (max !== Infinity && max > repeatMax)) {
-      throw new PatternError(`it repeats something more than ${repeatMax} times`);
+    const plain = expressions.findIndex((each) => !this.#isPlain(each));
+    if (plain !== 0) {
+      const parts = expressions.slice(0, plain < 0 ? expressions.length : plain);
+      if (parts.length === 0) return anyText;
+      const isRead = atStart === 'no' || !parts.every(canBeEmpty);
+      const others = expressions.slice(parts.length);
+      return sequence(
+        // They are patterns: no assertion is in them.
+        { kind: 'sequence', parts: parts as readonly Pattern[] },
+        this.rest(others, isRead ? 'no' : 'unknown'),
+      );
     }
-    return { kind: 'repeat', part, min, max };
-  }
-
-  #quantifier(): readonly [number, number] | null {
-    if (this.#takes('*')) return [0, Infinity];
-    if (this.#takes('+')) return [1, Infinity];
-    if (this.#takes('?')) return [0, 1];
-    if (!this.#takes('{')) return null;
-    const [min = '', max] = this.#until('}').split(',');
-    if (max === undefined) return [Number(min), Number(min)];
-    return [Number(min), max === '' ? Infinity : Number(max)];
-  }
-
-  #atom(depth: number): Node {
-    const character = this.#take();
-    switch (character) {
-      case '^':
-        return { kind: 'start' };
-      case '$':
-        return { kind: 'end' };
-      case '.':
-        return { kind: 'set', ranges: complement(lineEnds) };
-      case '[':
-        return { kind: 'set', ranges: this.#classRanges() };
-      case '(':
-        return this.#group(depth);
-      case '\\':
-        return { kind: 'set', ranges: this.#escape() };
-      default:
-        return single(character);
-    }
-  }
-
-  #group(depth: number): Node {
-    if (this.#takes('?')) {
-      const kind = this.#take();
-      if (kind === '<' && this.#peek() !== '=' && this.#peek() !== '!') this.#until('>');
-      else if (kind !== ':') throw new PatternError('it looks ahead or behind, or sets flags');
-    }
-    const inner = this.expression(depth + 1);
-    this.#take();
-    return inner;
-  }
-
-  #classRanges(): readonly CodePointRange[] {
-    const isNegated = this.#takes('^');
-    const ranges: CodePointRange[] = [];
-    while (!this.#takes(']')) {
-      const first = this.#classMember();
-      const isRange = this.#peek() === '-' && this.#characters[this.#at + 1] !== ']';
-      if (!isRange) {
-        ranges.push(...first);
-        continue;
+    const [first, ...others] = expressions;
+    switch (first.kind) {
+      case 'start':
+        if (atStart === 'unknown') throw new PatternError('it has an anchor in the midst of it');
+        return atStart === 'yes' ? this.rest(others, atStart) : noText;
+      case 'end':
+        return both(emptyText, others.length === 0 ? anyText : this.rest(others, atStart));
+      case 'look-ahead': {
+        const seen = this.rest([first.inner], atStart);
+        const required: Pattern = first.isNegative ? { kind: 'not', part: seen } : seen;
+        return both(required, this.rest(others, atStart));
       }
-      this.#take();
-      // A well-formed range has one character on either side.
-      ranges.push([first[0][0], this.#classMember()[0][1]]);
+      case 'sequence':
+        return this.rest([...first.parts, ...others], atStart);
+      case 'choice':
+        return choice(first.options.map((option) => this.rest([option, ...others], atStart)));
+      case 'repeat':
+        return this.#repeated(first, others, atStart);
+      case 'set':
+        throw new Error('a set asserts nothing');
     }
-    return isNegated ? complement(ranges) : ranges;
   }
 
-  #classMember(): readonly CodePointRange[] {
-    const character = this.#take();
-    if (character !== '\\') return single(character).ranges;
-    if (this.#takes('b')) return [[8, 8]];
-    if (this.#takes('-')) return [[0x2d, 0x2d]];
-    return this.#escape();
-  }
-
-  #escape(): readonly CodePointRange[] {
-    const character = this.#take();
-    const ranges = classEscapes[character];
-    if (ranges !== undefined) return ranges;
-    const control = controlEscapes[character];
-    if (control !== undefined) return [[control, control]];
-    if (character === '0') return [[0, 0]];
-    if (character === 'c') return point(this.#take().charCodeAt(0) % 32);
-    if (character === 'x') return point(Number.parseInt(this.#take() + this.#take(), 16));
-    if (character === 'u') return point(this.#unicodeEscape());
-    if (/[bBkpP1-9]/.test(character)) {
-      throw new PatternError(`it uses \\${character}`);
+  asserts(expression: Expression, kind: 'start' | 'end' | 'look-ahead'): boolean {
+    if (expression.kind === kind) return true;
+    switch (expression.kind) {
+      case 'sequence':
+        return expression.parts.some((part) => this.asserts(part, kind));
+      case 'choice':
+        return expression.options.some((option) => this.asserts(option, kind));
+      case 'repeat':
+        return this.asserts(expression.part, kind);
+      case 'look-ahead':
+        return this.asserts(expression.inner, kind);
+      default:
+        return false;
     }
-    return single(character).ranges;
   }
 
-  #unicodeEscape(): number {
-    if (this.#takes('{')) return Number.parseInt(this.#until('}'), 16);
-    const unit = this.#fourHexDigits();
-    const isPair =
-      unit >= 0xd800 &&
-      unit <= 0xdbff &&
-      this.#peek() === '\\' &&
-      this.#characters[this.#at + 1] === 'u';
-    if (!isPair) return unit;
-    const before = this.#at;
-    this.#at += 2;
-    const second = this.#peek() === '{' ? 0 : this.#fourHexDigits();
-    if (second >= 0xdc00 && second <= 0xdfff) {
-      return 0x10000 + (unit - 0xd800) * 0x400 + (second - 0xdc00);
+  /** Whether it has no assertion in it, so that it means the same wherever it stands. */
+  #isPlain(expression: Expression): boolean {
+    let isPlain = this.#plain.get(expression);
+    if (isPlain === undefined) {
+      isPlain = !(['start', 'end', 'look-ahead'] as const).some((kind) =>
+        this.asserts(expression, kind),
+      );
+      this.#plain.set(expression, isPlain);
     }
-    this.#at = before;
-    return unit;
+    return isPlain;
   }
 
-  #fourHexDigits(): number {
-    return Number.parseInt(this.#take() + this.#take() + this.#take() + this.#take(), 16);
-  }
-
-  #peek(): string {
-    return this.#characters[this.#at] ?? '';
-  }
-
-  #take(): string {
-    return this.#characters[this.#at++] ?? '';
-  }
-
-  #takes(character: string): boolean {
-    if (this.#peek() !== character) return false;
-    this.#at++;
-    return true;
-  }
-
-  #until(end: string): string {
-    let text = '';
-    for (let next = this.#take(); next !== end; next = this.#take()) text += next;
-    return text;
+  /** A repetition of what has an assertion in it: written out. */
+  #repeated(
+    { part, min, max }: Extract<Expression, { kind: 'repeat' }>,
+    others: readonly Expression[],
+    atStart: AtStart,
+  ): Pattern {
+    if (max === Infinity) throw new PatternError('it repeats an assertion');
+    if (max === 0) return this.rest(others, atStart);
+    const again: Expression = { kind: 'repeat', part, min: Math.max(0, min - 1), max: max - 1 };
+    const once = this.rest([part, again, ...others], atStart);
+    return min > 0 ? once : choice([once, this.rest(others, atStart)]);
   }
 }
 
-function single(character: string): Extract<Pattern, { kind: 'set' }> {
-  return { kind: 'set', ranges: point(character.codePointAt(0) ?? 0) };
-}
-
-function point(code: number): readonly CodePointRange[] {
-  return [[code, code]];
-}
-
-function complement(ranges: readonly CodePointRange[]): readonly CodePointRange[] {
-  const others: CodePointRange[] = [];
-  let next = 0;
-  for (const [low, high] of ranges.toSorted(([a], [b]) => a - b)) {
-    if (low > next) others.push([next, low - 1]);
-    next = Math.max(next, high + 1);
+function canBeEmpty(expression: Expression): boolean {
+  switch (expression.kind) {
+    case 'set':
+      return false;
+    case 'sequence':
+      return expression.parts.every(canBeEmpty);
+    case 'choice':
+      return expression.options.some(canBeEmpty);
+    case 'repeat':
+      return expression.min === 0 || canBeEmpty(expression.part);
+    default:
+      return true;
   }
-  if (next <= codePointMax) others.push([next, codePointMax]);
-  return others;
+}
+
+function sequence(first: Pattern, rest: Pattern): Pattern {
+  if (rest === noText) return noText;
+  const parts = rest.kind === 'sequence' ? rest.parts : [rest];
+  return { kind: 'sequence', parts: [first, ...parts] };
+}
+
+function choice(options: readonly Pattern[]): Pattern {
+  const possible = options.filter((option) => option !== noText);
+  return possible.length === 0 ? noText : { kind: 'choice', options: possible };
+}
+
+function both(one: Pattern, other: Pattern): Pattern {
+  if (other === anyText) return one;
+  const parts = [one, other].flatMap((each) => (each.kind === 'and' ? each.parts : [each]));
+  return { kind: 'and', parts };
 }

@@ -1,7 +1,7 @@
 /** Automata of JSON strings, quotes included. */
-import { combineDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
+import { combineDfa, exploreDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
-import { anyCodePoint, anyText, Nfa, writtenAsThemselves } from './nfa.ts';
+import { anyCodePoint, anyText, contentDfa, Nfa, writtenAsThemselves } from './nfa.ts';
 import type { Pattern } from './nfa.ts';
 
 /** Characters that minLength and maxLength can count to. */
@@ -33,8 +33,8 @@ export function anyStringDfa(work: Work): Dfa | null {
 
 /** Strings whose text is of the pattern, each written as JSON.stringify would. */
 export function patternDfa(pattern: Pattern, work: Work): Dfa | null {
-  const nfa = new Nfa(work);
-  return nfa.determinize(quoted(nfa, (from) => nfa.pattern(from, pattern)));
+  const inside = contentDfa(pattern, work);
+  return inside === null ? null : quotedDfa(inside, work);
 }
 
 /**
@@ -57,9 +57,7 @@ export function stringDfa(
   const all = [...patterns];
   if (min > 0 || max < Infinity) all.push({ kind: 'repeat', part: anyCodePoint, min, max });
   if (all.length === 0) return anyStringDfa(work);
-  return all
-    .map((pattern) => patternDfa(pattern, work))
-    .reduce((a, b) => (a === null || b === null ? null : combineDfa([a, b], 'and', work)));
+  return patternDfa({ kind: 'and', parts: all.flatMap(conjuncts) }, work);
 }
 
 /** Any string, written as JSON.stringify would, but these. */
@@ -70,6 +68,39 @@ export function otherStringsDfa(excluded: readonly string[], work: Work): Dfa | 
     work,
   );
   return any === null || literals === null ? any : combineDfa([any, literals], 'and-not', work);
+}
+
+/** Each is an automaton of its own, which may turn out to say nothing that others do not. */
+function conjuncts(pattern: Pattern): readonly Pattern[] {
+  return pattern.kind === 'and' ? pattern.parts.flatMap(conjuncts) : [pattern];
+}
+
+/** No content goes on with a quote where it may end: inside it stands behind a backslash. */
+function quotedDfa(inside: Dfa, work: Work): Dfa | null {
+  const states = inside.accepts.length;
+  const quote = inside.classes;
+  const classOf = Uint8Array.from(inside.classOf);
+  const quoteInside = classOf[0x22];
+  classOf[0x22] = quote;
+  // State -1 is before the first quote, `states` behind the last.
+  return exploreDfa<number>(
+    {
+      start: -1,
+      classOf,
+      classes: quote + 1,
+      key: String,
+      step(state, byteClass) {
+        if (state === states) return null;
+        if (state < 0) return byteClass === quote ? 0 : null;
+        const isQuote = byteClass === quote;
+        const to = inside.next[state * quote + (isQuote ? quoteInside : byteClass)];
+        if (to >= 0) return to;
+        return isQuote && inside.accepts[state] === 1 ? states : null;
+      },
+      accepts: (state) => state === states,
+    },
+    work,
+  );
 }
 
 function quoted(nfa: Nfa, inside: (from: number) => number): number {
