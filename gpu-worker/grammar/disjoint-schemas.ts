@@ -2,41 +2,46 @@
  * Whether two schemas have no value in common, as far as is plain to see: by their types, by their
  * constants, or by a property that both require and that is a different constant in each.
  */
-import { findReference, isObject } from './schema-keywords.ts';
+import type { Place, SchemaDocument } from './schema-document.ts';
+import { isObject } from './schema-keywords.ts';
 import type { Schema } from './schema-keywords.ts';
+import { canonical } from './schema-values.ts';
 
 /** References that are followed one after the other. */
 const referencesMax = 16;
 
-export function areDisjoint(one: unknown, other: unknown, root: unknown): boolean {
-  const [a, b] = [followed(one, root), followed(other, root)];
+export function areDisjoint(one: Place, other: Place, document: SchemaDocument): boolean {
+  const [a, b] = [followed(one, document), followed(other, document)];
   if (a === null || b === null) return false;
-  const [valuesOfA, valuesOfB] = [constants(a), constants(b)];
+  const [valuesOfA, valuesOfB] = [constants(a.schema), constants(b.schema)];
   if (valuesOfA !== null && valuesOfB !== null)
     return !valuesOfA.some((each) => valuesOfB.includes(each));
-  const [typesOfA, typesOfB] = [typeNames(a), typeNames(b)];
+  const [typesOfA, typesOfB] = [typeNames(a.schema), typeNames(b.schema)];
   if (typesOfA === null || typesOfB === null) return false;
   if (!typesOfA.some((type) => typesOfB.includes(type))) return true;
   const areObjects = [...typesOfA, ...typesOfB].every((type) => type === 'object');
-  return areObjects && differInConstant(a, b, root);
+  return areObjects && differInConstant(a, b, document);
 }
 
-function differInConstant(a: Schema, b: Schema, root: unknown): boolean {
-  const inA = requiredConstants(a, root);
-  const inB = requiredConstants(b, root);
+type Followed = Place & { readonly schema: Schema };
+
+function differInConstant(a: Followed, b: Followed, document: SchemaDocument): boolean {
+  const inA = requiredConstants(a, document);
+  const inB = requiredConstants(b, document);
   return [...inA].some(([name, values]) => {
     const others = inB.get(name);
     return others !== undefined && !values.some((each) => others.includes(each));
   });
 }
 
-function requiredConstants(schema: Schema, root: unknown): Map<string, readonly string[]> {
-  const { properties, required } = schema;
+function requiredConstants(at: Followed, document: SchemaDocument): Map<string, readonly string[]> {
+  const { properties, required } = at.schema;
   const found = new Map<string, readonly string[]>();
   if (!isObject(properties) || !Array.isArray(required)) return found;
   for (const [name, property] of Object.entries(properties)) {
-    const followedTo = required.includes(name) ? followed(property, root) : null;
-    const values = followedTo === null ? null : constants(followedTo);
+    if (!required.includes(name)) continue;
+    const place = document.below(at, ['properties', name], property);
+    const values = constants(followed(place, document)?.schema ?? {});
     if (values !== null) found.set(name, values);
   }
   return found;
@@ -44,8 +49,8 @@ function requiredConstants(schema: Schema, root: unknown): Map<string, readonly 
 
 /** The values of a schema that lists them, as JSON; null for others. */
 function constants(schema: Schema): readonly string[] | null {
-  if (Object.hasOwn(schema, 'const')) return [JSON.stringify(schema.const)];
-  return Array.isArray(schema.enum) ? schema.enum.map((value) => JSON.stringify(value)) : null;
+  if (Object.hasOwn(schema, 'const')) return [canonical(schema.const)];
+  return Array.isArray(schema.enum) ? schema.enum.map(canonical) : null;
 }
 
 /** Null if the schema does not say; an integer is a number. */
@@ -55,7 +60,8 @@ function typeNames(schema: Schema): readonly string[] | null {
   const { type } = schema;
   const named: readonly unknown[] = Array.isArray(type) ? type : [type];
   if (!named.every((each) => typeof each === 'string')) return null;
-  return named.map((each) => (each === 'integer' ? 'number' : each));
+  const names = named.map((each) => (each === 'integer' ? 'number' : each));
+  return schema.nullable === true ? [...names, 'null'] : names;
 }
 
 function typeOfJson(text: string): string {
@@ -66,12 +72,13 @@ function typeOfJson(text: string): string {
   return text.startsWith('{') ? 'object' : 'number';
 }
 
-function followed(schema: unknown, root: unknown): Schema | null {
-  let reached = schema;
+function followed(place: Place, document: SchemaDocument): Followed | null {
+  let at = place;
   for (let count = 0; count < referencesMax; count++) {
-    if (!isObject(reached)) return null;
-    if (typeof reached.$ref !== 'string') return reached;
-    reached = findReference(root, reached.$ref)?.schema;
+    const { schema } = at;
+    if (!isObject(schema)) return null;
+    if (typeof schema.$ref !== 'string') return { ...at, schema };
+    at = document.target(at, '$ref');
   }
   return null;
 }

@@ -1,6 +1,8 @@
 /**
- * The values of JSON Schema's `format` that are enforced, as regular expressions. Dates are those of
- * the calendar; e-mail addresses and host names are the usual ones, not all that an RFC allows.
+ * The values of `format` that are enforced, as regular expressions: JSON Schema's, and those that zod
+ * and pydantic write. Dates are those of the calendar; e-mail addresses, host names and URIs are the
+ * usual ones, not all that an RFC allows, and every one of them is valid for the RFC and for WHATWG's
+ * URLs. Formats that are not here restrict nothing.
  */
 
 const year = '[0-9]{4}';
@@ -12,6 +14,13 @@ const date =
 const time =
   '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])';
 const label = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
+const shortLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,38}[a-zA-Z0-9])?';
+/** At most 253 characters in all: few long labels, or more of them that are shorter. */
+const hostname = `(?:${label}(?:\\.${label}){0,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
+const letters = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
+const email =
+  `(?:${letters}{1,64}|${letters}{1,20}(?:\\.${letters}{1,20}){1,2})@` +
+  `(?:${label}(?:\\.${label}){1,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
 const octet = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
 const ipv4 = `${octet}(?:\\.${octet}){3}`;
 const group = '[0-9a-fA-F]{1,4}';
@@ -23,16 +32,73 @@ const ipv6 = [
   '::',
 ].join('|');
 
+const count = '[0-9]{1,9}';
+const duration =
+  `P(?:${count}W|(?=[0-9T])(?:${count}Y)?(?:${count}M)?(?:${count}D)?` +
+  `(?:T(?=[0-9])(?:${count}H)?(?:${count}M)?(?:${count}S)?)?)`;
+
+const percent = '%[0-9a-fA-F]{2}';
+const character = `(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|${percent})`;
+const path = `(?:${character}|/)*`;
+const ending = `(?:\\?(?:${character}|[/?])*)?(?:#(?:${character}|[/?])*)?`;
+/** A name that ends in digits would be taken for an address, one with two hyphens for punycode. */
+const hostLabel = '[a-zA-Z0-9]+(?:-[a-zA-Z0-9]+)*';
+const registered = `(?:${hostLabel}\\.)*[a-zA-Z][a-zA-Z0-9]*(?:-[a-zA-Z0-9]+)*`;
+const port = '(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})';
+const user = `(?:(?:[a-zA-Z0-9._~!$&'()*+,;=:-]|${percent})*@)?`;
+const authority = `${user}(?:${registered}|${ipv4}|\\[(?:${ipv6})\\])(?::${port})?`;
+const scheme = '[a-zA-Z][a-zA-Z0-9+.-]*';
+/** Schemes that URLs always have a host with. */
+const withHost = '(?:https?|wss?|ftp|file)';
+const uri =
+  `(?:(?![fF][iI][lL][eE]:)${scheme}://${authority}(?:/${path})?${ending}|file:///${path}${ending}|` +
+  `(?!${withHost}:)[a-z][a-z0-9+.-]*:${character}${path}${ending})`;
+const firstSegment = `(?:[a-zA-Z0-9._~!$&'()*+,;=@-]|${percent})*`;
+const relative = `(?:/(?:${character}${path})?|${firstSegment}(?:/${path})?)${ending}`;
+const pointer = '(?:/(?:[^~/]|~[01])*)*';
+const base64 =
+  '(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?';
+const base64url =
+  '(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?';
+
+/** The headers that are met, then any claims and any signature. */
+const algorithms = ['HS', 'RS', 'ES', 'PS'].flatMap((family) =>
+  ['256', '384', '512'].map((bits) => family + bits),
+);
+const headers = [...algorithms, 'EdDSA'].flatMap((alg) =>
+  [{ alg }, { alg, typ: 'JWT' }, { typ: 'JWT', alg }].map((header) =>
+    Buffer.from(JSON.stringify(header)).toString('base64url'),
+  ),
+);
+const jwt = `(?:${headers.join('|')})\\.[A-Za-z0-9_-]+\\.[A-Za-z0-9_-]+`;
+
 export const formatPatterns: ReadonlyMap<string, string> = new Map(
   Object.entries({
     date,
     time,
     'date-time': `${date}T${time}`,
-    // Labels of at most 63 characters; four of them stay below the limit of 253 in all.
-    hostname: `${label}(?:\\.${label}){0,3}`,
-    email: `[a-zA-Z0-9_+-]{1,32}(?:\\.[a-zA-Z0-9_+-]{1,31}){0,1}@${label}(?:\\.${label}){1,2}`,
+    duration,
+    hostname,
+    'idn-hostname': hostname,
+    email,
+    'idn-email': email,
+    uri,
+    iri: uri,
+    'uri-reference': `(?:${uri}|${relative})`,
+    'iri-reference': `(?:${uri}|${relative})`,
+    // Without a variable; RFC 6570 leaves out the apostrophe.
+    'uri-template': `(?=[^']*$)(?:${uri}|${relative})`,
+    'json-pointer': pointer,
+    'relative-json-pointer': `(?:0|[1-9][0-9]{0,8})(?:#|${pointer})`,
     ipv4,
     ipv6,
     uuid: '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}',
+    base64,
+    byte: base64,
+    base64url,
+    jwt,
+    cidrv4: `${ipv4}/(?:3[0-2]|[12]?[0-9])`,
+    cidrv6: `(?:${ipv6})/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9])`,
+    e164: '\\+[1-9][0-9]{6,14}',
   }).map(([name, pattern]) => [name, `^(?:${pattern})$`]),
 );

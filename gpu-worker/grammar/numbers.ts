@@ -11,7 +11,10 @@ import { Nfa } from './nfa.ts';
 const integerDigitsMax = 21;
 const fractionDigitsMax = 25;
 const exactDigits = 15;
+const numberMax = 10 ** exactDigits - 1;
+/** Of the digits of a `multipleOf`, its point left out. */
 export const multipleOfMax = 1000;
+export const multipleOfDecimalsMax = 12;
 
 export interface Bound {
   readonly value: number;
@@ -21,14 +24,55 @@ export interface Bound {
 export interface NumberRange {
   readonly min: Bound | null;
   readonly max: Bound | null;
-  /** An integer in 1..multipleOfMax; of integers alone. */
-  readonly multipleOf: number | null;
+  readonly multipleOf: Multiple | null;
+  /** Numbers that are no integers; they are written without an exponent. */
+  readonly isFraction?: boolean;
+}
+
+/** Numbers that are a multiple of digits / 10^decimals. */
+export interface Multiple {
+  readonly digits: number;
+  readonly decimals: number;
+}
+
+/** Null where it is not above 0, or has more digits than can be counted with. */
+export function multipleOf(value: number): Multiple | null {
+  const [mantissa, exponent = '0'] = String(value).split('e');
+  const [whole, fraction = ''] = mantissa.split('.');
+  const decimals = fraction.length - Number(exponent);
+  const digits = Number(whole + fraction) * 10 ** Math.max(0, -decimals);
+  const isKept = digits > 0 && digits <= multipleOfMax && decimals <= multipleOfDecimalsMax;
+  return isKept ? { digits, decimals: Math.max(0, decimals) } : null;
+}
+
+/** Null where it has more digits than can be counted with. */
+export function commonMultiple(one: Multiple, other: Multiple): Multiple | null {
+  const decimals = Math.max(one.decimals, other.decimals);
+  const [a, b] = [one, other].map((each) => each.digits * 10 ** (decimals - each.decimals));
+  const digits = (a / greatestDivisor(a, b)) * b;
+  return digits <= multipleOfMax ? { digits, decimals } : null;
+}
+
+/** Whether a number is a multiple, as decimals: 0.07 is one of 0.01, though no double says so. */
+export function isMultiple(value: number, { digits, decimals }: Multiple): boolean {
+  const [mantissa, exponent = '0'] = String(Math.abs(value)).split('e');
+  const [whole, fraction = ''] = mantissa.split('.');
+  const shift = decimals + Number(exponent) - fraction.length;
+  if (shift > 400) return true;
+  if (shift >= 0) return (BigInt(whole + fraction) * 10n ** BigInt(shift)) % BigInt(digits) === 0n;
+  const unit = 10n ** BigInt(-shift);
+  const scaled = BigInt(whole + fraction);
+  return scaled % unit === 0n && (scaled / unit) % BigInt(digits) === 0n;
+}
+
+function greatestDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestDivisor(b, a % b);
 }
 
 /** Null where no number is in the range. @throws GrammarLimitError */
 export function integerDfa(range: NumberRange, work: Work): Dfa | null {
-  const { min, max, multipleOf } = range;
-  const digits = multipleOf === null ? integerDigitsMax : exactDigits;
+  const { min, max, multipleOf: multiple } = range;
+  const digits = multiple === null ? integerDigitsMax : exactDigits;
   const most = 10n ** BigInt(digits) - 1n;
   const low = min === null ? -most : larger(lowestInteger(min), -most);
   const high = max === null ? most : -larger(-highestInteger(max), -most);
@@ -42,16 +86,23 @@ export function integerDfa(range: NumberRange, work: Work): Dfa | null {
       // 0 is written without a sign, so negative numbers begin at -1.
       negative: low < 0n ? [inclusive(high < 0n ? -high : 1n), inclusive(-low)] : null,
       positive: high >= 0n ? [inclusive(low > 0n ? low : 0n), inclusive(high)] : null,
-      hasFractions: false,
-      modulus: multipleOf ?? 1,
+      fractions: 'none',
+      // Of the integers, those that are multiples of a fraction are multiples of its numerator.
+      modulus: multiple === null ? 1 : numerator(multiple),
+      decimalsMax: 0,
     },
     work,
   );
 }
 
 /** Null where no number is in the range. @throws GrammarLimitError */
-export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
-  if (min === null && max === null) return anyNumberDfa(work);
+export function numberDfa(range: NumberRange, work: Work): Dfa | null {
+  // Bounds beyond all that is written say nothing: those of float32 and float64, for example.
+  const min = range.min !== null && range.min.value <= -numberMax ? null : range.min;
+  const max = range.max !== null && range.max.value >= numberMax ? null : range.max;
+  const { multipleOf: multiple, isFraction = false } = range;
+  const isAny = isUnbounded(range.min) && isUnbounded(range.max);
+  if (isAny && multiple === null && !isFraction) return anyNumberDfa(work);
   const low = min === null ? null : decimalOf(min);
   const high = max === null ? null : decimalOf(max);
   if ([low, high].some((bound) => bound !== null && bound.digits.length > exactDigits)) {
@@ -70,8 +121,9 @@ export function numberDfa({ min, max }: NumberRange, work: Work): Dfa | null {
       positive: reachesAbove
         ? [min !== null && min.value >= 0 && low !== null ? low : zero, high ?? most]
         : null,
-      hasFractions: true,
-      modulus: 1,
+      fractions: isFraction ? 'only' : 'any',
+      modulus: multiple?.digits ?? 1,
+      decimalsMax: multiple?.decimals ?? Infinity,
     },
     work,
   );
@@ -121,8 +173,10 @@ interface Ranges {
   /** Magnitudes, least and greatest, of numbers with a sign; null where there are none. */
   readonly negative: readonly [Decimal, Decimal] | null;
   readonly positive: readonly [Decimal, Decimal] | null;
-  readonly hasFractions: boolean;
+  readonly fractions: 'none' | 'any' | 'only';
+  /** What a number without its point, at `decimalsMax` decimals, is a multiple of. */
   readonly modulus: number;
+  readonly decimalsMax: number;
 }
 
 /** How what was read compares with a bound, as far as digits of equal place say. */
@@ -137,6 +191,8 @@ interface NumberState {
   readonly low: Order;
   readonly high: Order;
   readonly remainder: number;
+  /** Whether a digit of the fraction is not 0. */
+  readonly hasFraction: boolean;
 }
 
 function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
@@ -151,14 +207,15 @@ function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
     low: 0,
     high: 0,
     remainder: 0,
+    hasFraction: false,
   };
   return exploreDfa<NumberState>(
     {
       start,
       classOf,
       classes: characters.length + 1,
-      key: ({ phase, isNegative, whole, count, low, high, remainder }) =>
-        `${phase}${isNegative ? '-' : '+'}${whole},${count},${low},${high},${remainder}`,
+      key: ({ phase, isNegative, whole, count, low, high, remainder, hasFraction }) =>
+        `${phase}${isNegative ? '-' : '+'}${whole},${count},${low},${high},${remainder},${hasFraction}`,
       step: (state, byteClass) =>
         byteClass === 0 ? null : readCharacter(state, characters[byteClass - 1], ranges),
       accepts: (state) => isWithin(state, ranges),
@@ -175,14 +232,22 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
   if (bounds === null) return null;
   const [low, high] = bounds;
   if (character === '.') {
-    if (!ranges.hasFractions || (phase !== 'whole' && phase !== 'zero')) return null;
+    if (ranges.fractions === 'none' || ranges.decimalsMax === 0) return null;
+    if (phase !== 'whole' && phase !== 'zero') return null;
     const order = { low: wholeOrder(state, 'low', low), high: wholeOrder(state, 'high', high) };
-    return { ...state, ...order, phase: 'point' };
+    // Where decimals are few, room for them was left, and how many digits came before is over with.
+    const whole = ranges.decimalsMax === Infinity ? state.whole : 0;
+    return { ...state, ...order, whole, phase: 'point' };
   }
   if (phase === 'zero') return null;
   const isFraction = phase === 'point' || phase === 'fraction';
-  const most = Math.max(low.digits.length, high.digits.length);
+  const room = ranges.decimalsMax === Infinity ? exactDigits : exactDigits - ranges.decimalsMax;
+  const most = Math.min(
+    Math.max(low.digits.length, high.digits.length),
+    ranges.fractions === 'none' ? Infinity : room,
+  );
   if (isFraction ? state.whole + state.count >= exactDigits : state.whole >= most) return null;
+  if (isFraction && state.count >= ranges.decimalsMax) return null;
   const place = isFraction ? state.count : state.whole;
   const compare = (order: Order, bound: Decimal): Order => {
     if (order !== 0) return order;
@@ -198,6 +263,9 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
     low: compare(state.low, low),
     high: compare(state.high, high),
     remainder: (state.remainder * 10 + Number(character)) % ranges.modulus,
+    // What only numbers with a fraction ask is told apart for them alone.
+    hasFraction:
+      state.hasFraction || (ranges.fractions === 'only' && isFraction && character !== '0'),
   };
 }
 
@@ -208,9 +276,11 @@ function wholeOrder(state: NumberState, side: 'low' | 'high', bound: Decimal): O
 }
 
 function isWithin(state: NumberState, ranges: Ranges): boolean {
-  const { phase, isNegative, remainder } = state;
+  const { phase, isNegative, remainder, count } = state;
   const bounds = isNegative ? ranges.negative : ranges.positive;
-  if (bounds === null || remainder !== 0) return false;
+  if (bounds === null || (ranges.fractions === 'only' && !state.hasFraction)) return false;
+  const missing = ranges.decimalsMax === Infinity ? 0 : ranges.decimalsMax - count;
+  if ((remainder * 10 ** missing) % ranges.modulus !== 0) return false;
   if (phase === 'start' || phase === 'sign' || phase === 'point') return false;
   const order = (side: 'low' | 'high', bound: Decimal): Order => {
     const known = phase === 'fraction' ? state[side] : wholeOrder(state, side, bound);
@@ -224,6 +294,16 @@ function isWithin(state: NumberState, ranges: Ranges): boolean {
     (aboveLow > 0 || (aboveLow === 0 && !low.exclusive)) &&
     (belowHigh < 0 || (belowHigh === 0 && !high.exclusive))
   );
+}
+
+/** What the integers among its multiples are multiples of. */
+function numerator({ digits, decimals }: Multiple): number {
+  return digits / greatestDivisor(digits, 10 ** decimals);
+}
+
+/** Whether no double is beyond it. */
+function isUnbounded(bound: Bound | null): boolean {
+  return bound === null || (Math.abs(bound.value) === Number.MAX_VALUE && !bound.exclusive);
 }
 
 /** The magnitude of a bound as the shortest decimal that is the same double. */

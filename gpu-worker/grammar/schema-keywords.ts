@@ -21,54 +21,87 @@ export type TypeName = (typeof typeNames)[number];
 
 const typeNames = ['null', 'boolean', 'integer', 'number', 'string', 'array', 'object'] as const;
 
-/** Keywords that say nothing about which values are valid. */
-export const annotations = new Set([
-  '$schema',
-  '$id',
-  '$comment',
-  '$defs',
-  'definitions',
-  'title',
-  'description',
-  'default',
-  'example',
-  'examples',
-  'deprecated',
-  // OpenAPI's, beside oneOf.
-  'discriminator',
-  'readOnly',
-  'writeOnly',
-]);
-
 const keywordsOfType: Readonly<Record<TypeName, readonly string[]>> = {
   null: [],
   boolean: [],
-  integer: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
+  integer: [],
   number: ['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
   string: ['minLength', 'maxLength', 'pattern', 'format'],
-  array: ['items', 'minItems', 'maxItems'],
-  object: ['properties', 'required', 'additionalProperties'],
+  array: [
+    'items',
+    'prefixItems',
+    'additionalItems',
+    'minItems',
+    'maxItems',
+    'uniqueItems',
+    'contains',
+    'unevaluatedItems',
+  ],
+  object: [
+    'properties',
+    'patternProperties',
+    'additionalProperties',
+    'propertyNames',
+    'required',
+    'minProperties',
+    'maxProperties',
+    'dependentRequired',
+    'dependentSchemas',
+    'dependencies',
+    'unevaluatedProperties',
+  ],
 };
 
-export const plainKeywords = new Set(['type', ...Object.values(keywordsOfType).flat()]);
+/** Keywords that say of a value itself what schemas it has to fit. */
+export const applicators = [
+  '$ref',
+  '$dynamicRef',
+  'allOf',
+  'anyOf',
+  'oneOf',
+  'not',
+  'if',
+  'dependentRequired',
+  'dependentSchemas',
+  'dependencies',
+] as const;
+
+/** Keywords of older drafts that restrict values and are not kept. All that no draft has is ignored. */
+export const refusedKeywords = ['$recursiveRef', 'disallow', 'divisibleBy', 'extends'] as const;
+
+const constraints: ReadonlySet<string> = new Set([
+  'type',
+  'enum',
+  'const',
+  ...applicators,
+  ...refusedKeywords,
+  ...Object.values(keywordsOfType).flat(),
+]);
+
+/** The keywords of a schema that restrict its values: the others are annotations. */
+export function constraintsOf(schema: Schema): readonly string[] {
+  return Object.keys(schema).filter((each) => constraints.has(each));
+}
 
 /** Null if any type will do. */
 export function typesOf(schema: Schema, path: Path): readonly TypeName[] | null {
   const { type } = schema;
-  if (type === undefined) {
-    // Keywords of a type without the type are meant for that type.
-    const implied = (['number', 'string', 'array', 'object'] as const).filter((each) =>
-      keywordsOfType[each].some((keyword) => Object.hasOwn(schema, keyword)),
-    );
-    return implied.length === 0 ? null : implied;
-  }
+  if (type === undefined) return null;
   const named: readonly unknown[] = Array.isArray(type) ? type : [type];
   const types = typeNames.filter((each) => named.includes(each));
   if (named.length === 0 || types.length !== new Set(named).size) {
     throw invalid([...path, 'type'], `expected one or several of ${typeNames.join(', ')}`);
   }
-  // An integer is a number: side by side they would be read twice.
-  return types.includes('number') ? types.filter((each) => each !== 'integer') : types;
+  // OpenAPI 3.0's.
+  if (schema.nullable === true && !types.includes('null')) return ['null', ...types];
+  return types;
+}
+
+/** The types that the keywords of a schema without a type are about. */
+export function impliedTypes(schema: Schema): readonly TypeName[] {
+  return (['number', 'string', 'array', 'object'] as const).filter((each) =>
+    keywordsOfType[each].some((keyword) => Object.hasOwn(schema, keyword)),
+  );
 }
 
 export function isOfType(value: unknown, type: TypeName): boolean {
@@ -86,18 +119,30 @@ export function isOfType(value: unknown, type: TypeName): boolean {
   }
 }
 
-export function tighter(
-  schema: Schema,
-  path: Path,
-  keywords: { inclusive: string; exclusive: string },
-  choose: (a: number, b: number) => number,
+/** A bound of numbers; draft 4 spells an exclusive one as `exclusiveMinimum: true`. */
+export function boundAt(schema: Schema, side: 'minimum' | 'maximum', path: Path): Bound | null {
+  const exclusiveName = side === 'minimum' ? 'exclusiveMinimum' : 'exclusiveMaximum';
+  const inclusive = numberAt(schema, side, path);
+  const stated = schema[exclusiveName];
+  if (typeof stated === 'boolean') {
+    return inclusive === null ? null : { value: inclusive, exclusive: stated };
+  }
+  const exclusive = numberAt(schema, exclusiveName, path);
+  return tighterBound(
+    side,
+    inclusive === null ? null : { value: inclusive, exclusive: false },
+    exclusive === null ? null : { value: exclusive, exclusive: true },
+  );
+}
+
+export function tighterBound(
+  side: 'minimum' | 'maximum',
+  one: Bound | null,
+  other: Bound | null,
 ): Bound | null {
-  const inclusive = numberAt(schema, keywords.inclusive, path);
-  const exclusive = numberAt(schema, keywords.exclusive, path);
-  if (exclusive === null) return inclusive === null ? null : { value: inclusive, exclusive: false };
-  if (inclusive === null) return { value: exclusive, exclusive: true };
-  const value = choose(inclusive, exclusive);
-  return { value, exclusive: value === exclusive };
+  if (one === null || other === null) return one ?? other;
+  if (one.value === other.value) return one.exclusive ? one : other;
+  return one.value > other.value === (side === 'minimum') ? one : other;
 }
 
 export function numberAt(schema: Schema, keyword: string, path: Path): number | null {
@@ -116,6 +161,23 @@ export function countAt(schema: Schema, keyword: string, path: Path): number | n
   return value;
 }
 
+/** A keyword whose value is an object, such as `properties`; empty where it is absent. */
+export function mapAt(schema: Schema, keyword: string, path: Path): Schema {
+  const value = schema[keyword];
+  if (value === undefined) return {};
+  if (!isObject(value)) throw invalid([...path, keyword], 'expected an object');
+  return value;
+}
+
+/** The names that `required`, or a list of `dependentRequired`, holds. */
+export function namesAt(schema: Schema, keyword: string, path: Path): readonly string[] {
+  if (schema[keyword] === undefined) return [];
+  return listAt(schema, keyword, path).map((name) => {
+    if (typeof name !== 'string') throw invalid([...path, keyword], 'expected names');
+    return name;
+  });
+}
+
 export function listAt(schema: Schema, keyword: string, path: Path): readonly unknown[] {
   const value = schema[keyword];
   if (!Array.isArray(value)) throw invalid([...path, keyword], 'expected a list');
@@ -124,32 +186,6 @@ export function listAt(schema: Schema, keyword: string, path: Path): readonly un
 
 export function isObject(value: unknown): value is Schema {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
-}
-
-/** Follows a JSON pointer within the document. */
-export function findReference(
-  root: unknown,
-  reference: string,
-): { schema: unknown; path: Path } | undefined {
-  const path: (string | number)[] = [];
-  let schema: unknown = root;
-  for (const part of reference.split('/').slice(1)) {
-    const key = unescapePointer(part);
-    path.push(key);
-    if (typeof schema !== 'object' || schema === null || !Object.hasOwn(schema, key))
-      return undefined;
-    schema = (schema as Record<string, unknown>)[key];
-  }
-  return { schema, path };
-}
-
-function unescapePointer(part: string): string {
-  const pointer = part.replaceAll('~1', '/').replaceAll('~0', '~');
-  try {
-    return decodeURIComponent(pointer);
-  } catch {
-    return pointer;
-  }
 }
 
 export function unsupported(path: Path, reason: string): SchemaError {

@@ -32,32 +32,18 @@ export function anyStringDfa(work: Work): Dfa | null {
 }
 
 /** Strings whose text is of the pattern, each written as JSON.stringify would. */
-export function patternDfa(pattern: Pattern, work: Work): Dfa | null {
+function patternDfa(pattern: Pattern, work: Work): Dfa | null {
   const inside = contentDfa(pattern, work);
   return inside === null ? null : quotedDfa(inside, work);
 }
 
-/**
- * Strings of all the patterns and of a length, in code points, between `min` and `max`.
- * @throws GrammarLimitError
- */
-export function stringDfa(
-  constraints: {
-    readonly patterns: readonly Pattern[];
-    readonly length: { readonly min: number; readonly max: number };
-  },
-  work: Work,
-): Dfa | null {
-  const { patterns, length } = constraints;
-  const { min, max } = length;
-  if (min > max) return null;
+/** Texts of a length, in code points; null if any length will do. @throws GrammarLimitError */
+export function lengthPattern({ min, max }: { min: number; max: number }): Pattern | null {
+  if (min === 0 && max === Infinity) return null;
   if (min > stringLengthMax || (max !== Infinity && max > stringLengthMax)) {
     throw new GrammarLimitError(`it counts more than ${stringLengthMax} characters`);
   }
-  const all = [...patterns];
-  if (min > 0 || max < Infinity) all.push({ kind: 'repeat', part: anyCodePoint, min, max });
-  if (all.length === 0) return anyStringDfa(work);
-  return patternDfa({ kind: 'and', parts: all.flatMap(conjuncts) }, work);
+  return { kind: 'repeat', part: anyCodePoint, min, max };
 }
 
 /** Any string, written as JSON.stringify would, but these. */
@@ -70,13 +56,8 @@ export function otherStringsDfa(excluded: readonly string[], work: Work): Dfa | 
   return any === null || literals === null ? any : combineDfa([any, literals], 'and-not', work);
 }
 
-/** Each is an automaton of its own, which may turn out to say nothing that others do not. */
-function conjuncts(pattern: Pattern): readonly Pattern[] {
-  return pattern.kind === 'and' ? pattern.parts.flatMap(conjuncts) : [pattern];
-}
-
 /** No content goes on with a quote where it may end: inside it stands behind a backslash. */
-function quotedDfa(inside: Dfa, work: Work): Dfa | null {
+export function quotedDfa(inside: Dfa, work: Work): Dfa | null {
   const states = inside.accepts.length;
   const quote = inside.classes;
   const classOf = Uint8Array.from(inside.classOf);

@@ -5,7 +5,8 @@
 import { GrammarLimitError } from '../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
-import { Compilation, JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
+import { Compilation } from '../grammar/compilation.ts';
+import { JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
 import { SchemaError } from '../grammar/schema-keywords.ts';
 import { schemaOfFormat, type ResponseFormat, type Tool } from '../protocol.ts';
 import type { ChatTemplate } from '../tokenizer/chat-template.ts';

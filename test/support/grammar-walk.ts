@@ -1,7 +1,9 @@
 /** Grammars over a vocabulary, and random answers in them. */
+import { GrammarLimitError } from '../../gpu-worker/grammar/dfa.ts';
 import { GrammarBuilder } from '../../gpu-worker/grammar/grammar.ts';
 import type { Grammar } from '../../gpu-worker/grammar/grammar.ts';
 import { JsonWriter } from '../../gpu-worker/grammar/json-schema.ts';
+import { SchemaError } from '../../gpu-worker/grammar/schema-keywords.ts';
 import { Matcher } from '../../gpu-worker/grammar/matcher.ts';
 import { Vocabulary } from '../../gpu-worker/grammar/vocabulary.ts';
 import type { Tokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
@@ -13,6 +15,17 @@ export function schemaGrammar(schema: unknown): Grammar | null | 'endless' {
   const [start, end] = [builder.node(), builder.node({ isFinal: true })];
   writer.schema(start, schema, end);
   return builder.build(start);
+}
+
+/** Null if no value fits it, or if it says what can't be kept. */
+export function keptGrammar(schema: unknown): Grammar | null {
+  try {
+    const grammar = schemaGrammar(schema);
+    return grammar === 'endless' ? null : grammar;
+  } catch (error) {
+    if (error instanceof SchemaError || error instanceof GrammarLimitError) return null;
+    throw error;
+  }
 }
 
 export function objectGrammar(): Grammar {

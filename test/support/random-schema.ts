@@ -43,7 +43,23 @@ const stringSchema = fc.oneof(
     .map((length): Schema => ({ type: 'string', ...length })),
   fc.constantFrom(...patterns).map((pattern): Schema => ({ type: 'string', pattern })),
   fc
-    .constantFrom('date', 'time', 'date-time', 'email', 'hostname', 'ipv4', 'ipv6', 'uuid')
+    .constantFrom(
+      'date',
+      'time',
+      'date-time',
+      'duration',
+      'email',
+      'hostname',
+      'ipv4',
+      'ipv6',
+      'uuid',
+      'uri',
+      'uri-reference',
+      'uri-template',
+      'json-pointer',
+      'relative-json-pointer',
+      'byte',
+    )
     .map((format): Schema => ({ type: 'string', format })),
   fc.nat(3).map((minLength): Schema => ({ type: 'string', minLength, pattern: '^[a-f"\\n]*$' })),
 );
@@ -69,7 +85,79 @@ const numberSchema = fc.oneof(
   fc
     .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: -50, max: 50 }))
     .map(([multipleOf, minimum]): Schema => ({ type: 'integer', multipleOf, minimum })),
+  fc
+    .constantFrom(0.01, 0.25, 5, 12.5)
+    .map((multipleOf): Schema => ({ type: 'number', multipleOf, maximum: 1000 })),
 );
+
+/** By entries: an object written with a `then` looks like a promise. */
+export function conditional(condition: Schema, then: Schema, otherwise: Schema): object {
+  return Object.fromEntries(
+    Object.entries({ if: condition, else: otherwise }).concat([['then', then]]),
+  );
+}
+
+/** Schemas that say several things together: merged, or told apart by what does not fit. */
+const together = (tie: () => fc.Arbitrary<Schema>): fc.Arbitrary<Schema> => {
+  const pair = fc.tuple(tie(), tie());
+  const branch = fc.record(
+    {
+      properties: fc.record({ a: tie(), b: tie() }, { requiredKeys: [] }),
+      required: fc.subarray(['a', 'b']),
+    },
+    { requiredKeys: [] },
+  );
+  return fc.oneof(
+    pair.map((allOf): Schema => ({ allOf })),
+    pair.map(([one, other]): Schema => ({ anyOf: [one, other], not: { type: ['array', 'null'] } })),
+    fc.tuple(stringSchema, stringSchema).map((allOf): Schema => ({ allOf, type: 'string' })),
+    fc.tuple(numberSchema, numberSchema).map((allOf): Schema => ({ allOf })),
+    fc
+      .tuple(numberSchema, fc.array(bound, { maxLength: 3 }))
+      .map(([one, values]): Schema => ({ allOf: [one], not: { enum: values } })),
+    fc.tuple(branch, branch, branch, branch).map(([base, one, two, three]): Schema => ({
+      ...base,
+      type: 'object',
+      ...conditional({ ...one, type: 'object' }, two, three),
+    })),
+    fc.tuple(pair, fc.nat(2)).map(([oneOf, count]): Schema => ({
+      type: 'object',
+      properties: { a: { oneOf }, b: { type: 'null' } },
+      minProperties: count,
+      dependentRequired: { a: ['b'] },
+      additionalProperties: false,
+    })),
+    fc.tuple(tie(), tie(), tie(), fc.nat(3)).map(([a, x, others, maxProperties]): Schema => ({
+      type: 'object',
+      properties: { a },
+      patternProperties: { '^x': x, '\\d$': { type: ['number', 'string', 'object'] } },
+      additionalProperties: others,
+      propertyNames: { maxLength: 4 },
+      maxProperties,
+    })),
+    fc
+      .tuple(fc.array(tie(), { minLength: 1, maxLength: 3 }), tie(), fc.nat(4))
+      .map(([prefixItems, items, max]): Schema => ({
+        type: 'array',
+        prefixItems,
+        items,
+        maxItems: max,
+      })),
+    fc.tuple(tie(), fc.nat(2), fc.nat(2)).map(([items, min, more]): Schema => ({
+      type: 'array',
+      items,
+      contains: { type: ['string', 'number'] },
+      minContains: min,
+      maxContains: min + more,
+      maxItems: 5,
+    })),
+    fc.array(scalar, { maxLength: 5 }).map((values): Schema => ({
+      type: 'array',
+      items: { enum: [true, ...values] },
+      uniqueItems: true,
+    })),
+  );
+};
 
 const { schema } = fc.letrec<{ schema: Schema; object: Schema }>((tie) => ({
   schema: fc.oneof(
@@ -116,6 +204,7 @@ const { schema } = fc.letrec<{ schema: Schema; object: Schema }>((tie) => ({
       )
       .map(([items, count]): Schema => ({ type: 'array', items, ...count })),
     tie('object'),
+    together(() => tie('schema')),
   ),
   object: fc
     .tuple(
@@ -156,7 +245,7 @@ export const randomSchema: fc.Arbitrary<Record<string, unknown>> = fc
 
 /** Independent of ours: null if the value is valid, else what is wrong with it. */
 export function faultOf(document: Schema, value: unknown): string | null {
-  const ajv = new Ajv2020({ strict: false, allErrors: false, validateFormats: true });
+  const ajv = new Ajv2020({ strict: false, validateFormats: true, multipleOfPrecision: 9 });
   formats.default(ajv);
   return ajv.validate(document, value) ? null : ajv.errorsText();
 }

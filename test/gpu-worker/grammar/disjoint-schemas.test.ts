@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { SchemaDocument } from '../../../gpu-worker/grammar/schema-document.ts';
 import { areDisjoint } from '../../../gpu-worker/grammar/disjoint-schemas.ts';
 
 const tagged = (kind: object, required = ['kind']): object => ({
@@ -27,6 +28,8 @@ test.each([
   [{}, { type: 'string' }, false],
   [true, { type: 'string' }, false],
 ])('%j and %j exclude one another: %s', (one, other, expected) => {
-  expect(areDisjoint(one, other, root)).toBe(expected);
-  expect(areDisjoint(other, one, root)).toBe(expected);
+  const document = new SchemaDocument(root);
+  const [a, b] = [one, other].map((schema) => document.below(document.root, [], schema));
+  expect(areDisjoint(a, b, document)).toBe(expected);
+  expect(areDisjoint(b, a, document)).toBe(expected);
 });

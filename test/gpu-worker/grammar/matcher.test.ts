@@ -13,6 +13,7 @@ import { Matcher } from '../../../gpu-worker/grammar/matcher.ts';
 import {
   matcherOf,
   objectGrammar,
+  keptGrammar,
   schemaGrammar,
   tokensOfMask,
 } from '../../support/grammar-walk.ts';
@@ -55,8 +56,8 @@ test('a mask has exactly the tokens that can be read, byte by byte', () => {
   let states = 0;
   fc.assert(
     fc.property(randomSchema, fc.array(fc.nat(2 ** 30), { maxLength: 8 }), (schema, draws) => {
-      const grammar = schemaGrammar(schema);
-      if (grammar === null || grammar === 'endless') return;
+      const grammar = keptGrammar(schema);
+      if (grammar === null) return;
       const prefix: number[] = [];
       const cursor = matcher.start(grammar);
       for (const draw of draws) {

@@ -9,13 +9,35 @@ import {
 } from '../../../gpu-worker/grammar/dfa.ts';
 import type { Dfa } from '../../../gpu-worker/grammar/dfa.ts';
 import { formatPatterns } from '../../../gpu-worker/grammar/formats.ts';
-import { integerDfa, numberDfa } from '../../../gpu-worker/grammar/numbers.ts';
+import {
+  integerDfa,
+  isMultiple,
+  multipleOf,
+  numberDfa,
+} from '../../../gpu-worker/grammar/numbers.ts';
 import type { Bound, NumberRange } from '../../../gpu-worker/grammar/numbers.ts';
+import { contentDfa } from '../../../gpu-worker/grammar/nfa.ts';
+import type { Pattern } from '../../../gpu-worker/grammar/nfa.ts';
 import { PatternError } from '../../../gpu-worker/grammar/expression-syntax.ts';
 import { parseRegularExpression } from '../../../gpu-worker/grammar/regular-expression.ts';
-import { anyStringDfa, otherStringsDfa, stringDfa } from '../../../gpu-worker/grammar/strings.ts';
+import {
+  anyStringDfa,
+  lengthPattern,
+  otherStringsDfa,
+  quotedDfa,
+} from '../../../gpu-worker/grammar/strings.ts';
 
 const unbounded = { min: 0, max: Infinity };
+
+function stringDfa(
+  { patterns, length }: { patterns: Pattern[]; length: { min: number; max: number } },
+  work: Work,
+): Dfa | null {
+  const counted = lengthPattern(length);
+  const all = counted === null ? patterns : [...patterns, counted];
+  const inside = contentDfa({ kind: 'and', parts: all }, work);
+  return inside === null ? null : quotedDfa(inside, work);
+}
 
 function accepts(dfa: Dfa | null, text: string): boolean {
   return dfa !== null && acceptsText(dfa, text);
@@ -139,8 +161,10 @@ describe('a pattern', () => {
       for (let code = 7; code < 0x40000; code += 97)
         if (code < 0xd800 || code > 0xdfff) codes.push(code);
       for (const code of codes) {
-        const text = String.fromCodePoint(code);
-        expect(accepts(dfa, JSON.stringify(text)), code.toString(16)).toBe(expected.test(text));
+        const character = String.fromCodePoint(code);
+        expect(accepts(dfa, JSON.stringify(character)), code.toString(16)).toBe(
+          expected.test(character),
+        );
       }
     },
   );
@@ -236,10 +260,10 @@ test('a text without a mark has it nowhere', () => {
 describe('a number', () => {
   const bound = (values: fc.Arbitrary<number>): fc.Arbitrary<Bound | null> =>
     fc.option(fc.record({ value: values, exclusive: fc.boolean() }), { freq: 4 });
-  const isIn = (value: number, { min, max, multipleOf }: NumberRange): boolean =>
+  const isIn = (value: number, { min, max, multipleOf: divisor }: NumberRange): boolean =>
     (min === null || value > min.value || (value === min.value && !min.exclusive)) &&
     (max === null || value < max.value || (value === max.value && !max.exclusive)) &&
-    (multipleOf === null || value % multipleOf === 0);
+    (divisor === null || isMultiple(value, divisor));
 
   test('is an integer of the range, each of them', () => {
     const near = fc.oneof(
@@ -251,9 +275,9 @@ describe('a number', () => {
       fc.property(
         bound(near),
         bound(near),
-        fc.option(fc.integer({ min: 1, max: 12 })),
-        (min, max, multipleOf) => {
-          const range = { min, max, multipleOf };
+        fc.option(fc.record({ digits: fc.integer({ min: 1, max: 12 }), decimals: fc.nat(2) })),
+        (min, max, divisor) => {
+          const range = { min, max, multipleOf: divisor };
           const dfa = integerDfa(range, new Work());
           for (let value = -1300; value <= 1300; value += 13 + (value % 3)) {
             expect(accepts(dfa, String(value)), String(value)).toBe(isIn(value, range));
@@ -281,9 +305,10 @@ describe('a number', () => {
       fc.property(
         bound(values),
         bound(values),
+        fc.option(fc.record({ digits: fc.integer({ min: 1, max: 60 }), decimals: fc.nat(4) })),
         fc.array(decimals, { minLength: 20, maxLength: 20 }),
-        (min, max, all) => {
-          const range = { min, max, multipleOf: null };
+        (min, max, divisor, all) => {
+          const range = { min, max, multipleOf: divisor };
           const dfa = numberDfa(range, new Work());
           const edges = [min, max].flatMap((each) =>
             each === null ? [] : [each.value, each.value + 0.001],
@@ -293,6 +318,9 @@ describe('a number', () => {
             ...edges.map(String),
           ];
           for (const text of texts.filter((each) => /^-?\d+(\.\d{1,5})?$/.test(each))) {
+            // A multiple has no more decimals than what it is a multiple of.
+            const few = (text.split('.')[1] ?? '').length <= (divisor?.decimals ?? Infinity);
+            if (!few && isIn(Number(text), range)) continue;
             expect(accepts(dfa, text), `${text} in ${JSON.stringify(range)}`).toBe(
               isIn(Number(text), range),
             );
@@ -301,6 +329,46 @@ describe('a number', () => {
       ),
       { seed, numRuns: 200 },
     );
+  });
+
+  test('is a multiple as decimals are, and is read from JSON Schema in any spelling', () => {
+    expect([0.01, 1e-8, 12.5, 5, 1e3].map(multipleOf)).toEqual([
+      { digits: 1, decimals: 2 },
+      { digits: 1, decimals: 8 },
+      { digits: 125, decimals: 1 },
+      { digits: 5, decimals: 0 },
+      { digits: 1000, decimals: 0 },
+    ]);
+    expect([0, -1, 1e-20, 12345, 1e9, 0.123456].map(multipleOf)).toEqual([
+      null,
+      null,
+      null,
+      null,
+      null,
+      null,
+    ]);
+    expect(isMultiple(0.07, { digits: 1, decimals: 2 })).toBe(true);
+    expect(isMultiple(-1e21, { digits: 5, decimals: 0 })).toBe(true);
+    expect(isMultiple(0.075, { digits: 1, decimals: 2 })).toBe(false);
+  });
+
+  test('that is no integer has a fraction', () => {
+    const range = { min: null, max: { value: 2, exclusive: false }, multipleOf: null };
+    const dfa = numberDfa({ ...range, isFraction: true }, new Work());
+    for (const text of ['0.5', '-1.25', '1.10']) expect(accepts(dfa, text), text).toBe(true);
+    for (const text of ['1', '0', '1.0', '-3.00', '2.5'])
+      expect(accepts(dfa, text), text).toBe(false);
+  });
+
+  test('is bounded by what a float32 or a float64 holds without being refused', () => {
+    for (const most of [3.4028234663852886e38, Number.MAX_VALUE]) {
+      const bounds = {
+        min: { value: -most, exclusive: false },
+        max: { value: most, exclusive: false },
+      };
+      const dfa = numberDfa({ ...bounds, multipleOf: null }, new Work());
+      for (const text of ['0', '-12.5', '123456789012345']) expect(accepts(dfa, text)).toBe(true);
+    }
   });
 
   test('without bounds may have an exponent, and is finite', () => {
@@ -317,7 +385,9 @@ describe('a number', () => {
   test('of a range without numbers has no automaton', () => {
     const at = (value: number, exclusive = false): Bound => ({ value, exclusive });
     expect(integerDfa({ min: at(0.2), max: at(0.8), multipleOf: null }, new Work())).toBe(null);
-    expect(integerDfa({ min: at(8), max: at(9), multipleOf: 7 }, new Work())).toBe(null);
+    expect(
+      integerDfa({ min: at(8), max: at(9), multipleOf: { digits: 7, decimals: 0 } }, new Work()),
+    ).toBe(null);
     expect(numberDfa({ min: at(1), max: at(1, true), multipleOf: null }, new Work())).toBe(null);
     const narrow = numberDfa(
       { min: at(1.23456789), max: at(1.2345679), multipleOf: null },

@@ -164,7 +164,7 @@ const badInBoth: [object, string][] = [
   ],
   [
     { response_format: { type: 'json_schema', json_schema: { name: 'a', schema: { not: {} } } } },
-    'response_format.json_schema.schema.not',
+    'response_format.json_schema.schema',
   ],
   [{ response_format: { type: 'json_object', schema: 5 } }, 'response_format.schema'],
   [{ response_format: { type: 'xml' } }, 'response_format.type'],

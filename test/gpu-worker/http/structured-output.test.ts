@@ -11,7 +11,7 @@ import type { TokenizerFixture } from '../tokenizer/fixture.ts';
 import { deepseek, deepseekFiles, deepseekV3Files } from '../tokenizer/fixture.ts';
 import { httpWorker, type HttpWorker } from '../../support/http-worker.ts';
 import { noiseEngine } from '../../support/noise-engine.ts';
-import { faultOf, type Schema } from '../../support/random-schema.ts';
+import { conditional, faultOf, type Schema } from '../../support/random-schema.ts';
 
 const vocabSize = 129_280;
 const engine = noiseEngine(deepseek, vocabSize);
@@ -183,17 +183,28 @@ describe('response_format', () => {
   });
 
   test.for([
-    [{ type: 'object', patternProperties: {} }, 'patternProperties', 'unsupported_parameter'],
-    [{ type: 'string', format: 'uri' }, 'format', 'unsupported_parameter'],
-    [{ type: 'string', pattern: '(?=a)' }, 'pattern', 'unsupported_parameter'],
+    [{ type: 'string', pattern: '(?<=a)b' }, 'pattern', 'unsupported_parameter'],
     [{ type: 'string', pattern: '(' }, 'pattern', 'unsupported_parameter'],
     [{ type: 'string', pattern: 'a{5000}' }, 'pattern', 'unsupported_parameter'],
-    [{ type: 'number', multipleOf: 0.01 }, 'multipleOf', 'unsupported_parameter'],
+    [{ type: 'number', multipleOf: 0.123456 }, 'multipleOf', 'unsupported_parameter'],
     [{ type: 'array', uniqueItems: true }, 'uniqueItems', 'unsupported_parameter'],
-    [{ type: 'array', prefixItems: [{}] }, 'prefixItems', 'unsupported_parameter'],
-    [{ oneOf: [{ type: 'string' }, { const: 'a' }] }, 'oneOf', 'unsupported_parameter'],
-    [{ not: {} }, 'not', 'unsupported_parameter'],
-    [{ anyOf: [{ type: 'string' }], minLength: 2 }, 'minLength', 'unsupported_parameter'],
+    [
+      { type: 'array', items: { enum: [0, 1, 2, 3, 4, 5, 6, 7, 8] }, uniqueItems: true },
+      'uniqueItems',
+      'unsupported_parameter',
+    ],
+    [{ oneOf: [{ type: 'string' }, { format: 'date' }] }, 'oneOf', 'unsupported_parameter'],
+    [{ not: { format: 'date' } }, 'not', 'unsupported_parameter'],
+    [conditional({ multipleOf: 2 }, { minimum: 1 }, true), 'if', 'unsupported_parameter'],
+    [{ type: 'object', minProperties: 2 }, 'minProperties', 'unsupported_parameter'],
+    [
+      { type: 'object', unevaluatedProperties: false },
+      'unevaluatedProperties',
+      'unsupported_parameter',
+    ],
+    [{ extends: {} }, 'extends', 'unsupported_parameter'],
+    [{ not: {} }, '', 'invalid_value'],
+    [{ allOf: [{ type: 'string' }, { type: 'null' }] }, '', 'invalid_value'],
     [
       { anyOf: Array.from({ length: 300 }, (_, each) => ({ const: each })) },
       'anyOf',
