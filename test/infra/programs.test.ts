@@ -29,6 +29,7 @@ const programs = [
   ['gpu-worker/cli.ts', 'score'],
   ['test/bench/run.ts'],
   ['test/bench/gpu.ts'],
+  ['test/hostile/run.ts'],
 ];
 
 test.each(programs)('%s %s explains itself and starts nothing', (...program) => {

@@ -1,0 +1,48 @@
+/**
+ * `npm run hostile`: starts the whole system on loopback, runs every attack against it and prints for
+ * each topic how many there were, held and broken. Its exit code is 1 if any broke something.
+ */
+import { Option } from '@commander-js/extra-typings';
+import { createProgram, runProgram } from '../../infra/program.ts';
+import { runAttack } from './run-attacks.ts';
+import { startHostileSystem } from './system.ts';
+import { topics } from './topics.ts';
+
+interface Row {
+  attempts: number;
+  held: number;
+  broken: number;
+}
+
+const names = Object.keys(topics);
+const program = createProgram(
+  'npm run hostile --',
+  'attacks the whole system, on this machine alone',
+)
+  .addOption(new Option('--only <topic>', 'attacks of one topic').choices(names))
+  .option('--match <text>', 'attacks whose name has this text in it', '')
+  .action(attackAll);
+const code = await runProgram(program, process.argv.slice(2), () => false);
+// Connections of an attack that broke something would keep the process.
+process.exit(code === 0 ? (process.exitCode ?? 0) : code);
+
+async function attackAll(options: { only?: string; match: string }): Promise<void> {
+  const table: Record<string, Row> = {};
+  await using system = await startHostileSystem();
+  for (const topic of options.only === undefined ? names : [options.only]) {
+    const row = { attempts: 0, held: 0, broken: 0 };
+    for (const attack of topics[topic] ?? []) {
+      if (!attack.name.includes(options.match)) continue;
+      const verdict = await runAttack(system, attack);
+      row.attempts++;
+      if (verdict === 'held') row.held++;
+      else row.broken++;
+      const said = verdict === 'held' ? 'held  ' : 'BROKEN';
+      console.log(`${said} ${topic}: ${attack.name}`);
+      if (verdict !== 'held') console.log(`       ${verdict.broken}`);
+    }
+    if (row.attempts > 0) table[topic] = row;
+  }
+  console.table(table);
+  if (Object.values(table).some(({ broken }) => broken > 0)) process.exitCode = 1;
+}

@@ -1,0 +1,155 @@
+/**
+ * The whole system that attacks are run against: the edge on Node and a worker with the tiny model,
+ * each a process of its own on a free port of loopback, with data in a temporary folder, and three
+ * tenants: a victim, an attacker, and one without money.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { operatorOf, seedPrice, type Operator } from '../support/home-seed.ts';
+import { startProgram, type StartedProgram } from '../support/started-program.ts';
+
+export const servedModel = 'tiny';
+const tinyFolder = fileURLToPath(new URL('../../gpu-worker/models/tiny', import.meta.url));
+const tinyContextTokens = 65_536;
+const startBalance = 1_000_000_000_000;
+const announcedMsMax = 30_000;
+
+export const secrets = {
+  adminToken: 'admin-token-of-the-attacks',
+  workerToken: 'worker-token-of-the-attacks',
+  stripeWebhookSecret: 'whsec_of_the_attacks',
+};
+
+export interface Caller {
+  readonly tenant: string;
+  readonly key: string;
+}
+
+export interface HostileSystem extends AsyncDisposable {
+  readonly edge: StartedProgram;
+  readonly worker: StartedProgram;
+  readonly operator: Operator;
+  readonly victim: Caller;
+  readonly attacker: Caller;
+  readonly poor: Caller;
+  /** Where the edge and the worker keep their data. */
+  readonly folder: string;
+  /** For an attack that needs one of its own; named after the attack. */
+  addTenant(name: string, balanceNanoUsd?: number): Promise<Caller>;
+  /** To the edge; a text goes as it is. The model is the worker's unless the body names one. */
+  post(caller: Caller, path: string, body: object | string, init?: PostInit): Promise<Response>;
+  get(caller: Caller, path: string): Promise<Response>;
+}
+
+interface PostInit {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
+/** @param options.edgeEnv and `workerFlags` beside those that every system of attacks has. */
+export async function startHostileSystem(
+  options: {
+    readonly edgeEnv?: Readonly<Record<string, string>>;
+    readonly workerFlags?: readonly string[];
+  } = {},
+): Promise<HostileSystem> {
+  const closers = new AsyncDisposableStack();
+  try {
+    const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
+    closers.defer(() => rmSync(folder, { recursive: true, force: true }));
+    const edge = await startProgram({
+      args: ['edge/node.ts'],
+      env: { ...edgeEnv(folder), ...options.edgeEnv },
+    });
+    closers.defer(edge.stop);
+    const worker = await startProgram({
+      args: [...workerArgs(folder, edge.url), ...(options.workerFlags ?? [])],
+      env: { WORKER_TOKEN: secrets.workerToken },
+    });
+    closers.defer(worker.stop);
+    const operator = operatorOf(edge.url, secrets.adminToken);
+    await sellModel(operator);
+    await announced(operator);
+
+    const addTenant = async (name: string, balanceNanoUsd = startBalance): Promise<Caller> => {
+      const tenant = name
+        .toLowerCase()
+        .replaceAll(/[^a-z0-9]+/g, '-')
+        .slice(0, 60);
+      return { tenant, key: await operator.addTenant(tenant, balanceNanoUsd) };
+    };
+    const call = (caller: Caller, path: string, init: RequestInit): Promise<Response> =>
+      fetch(edge.url + path, {
+        ...init,
+        headers: { authorization: `Bearer ${caller.key}`, ...init.headers },
+      });
+    return {
+      edge,
+      worker,
+      operator,
+      folder,
+      victim: await addTenant('victim'),
+      attacker: await addTenant('attacker'),
+      poor: await addTenant('poor', 0),
+      addTenant,
+      post: (caller, path, body, init = {}) =>
+        call(caller, path, {
+          ...init,
+          method: 'POST',
+          headers: { 'content-type': 'application/json', ...init.headers },
+          body: typeof body === 'string' ? body : JSON.stringify({ model: servedModel, ...body }),
+        }),
+      get: (caller, path) => call(caller, path, {}),
+      [Symbol.asyncDispose]: () => closers.disposeAsync(),
+    };
+  } catch (error) {
+    await closers.disposeAsync();
+    throw error;
+  }
+}
+
+function edgeEnv(folder: string): Record<string, string> {
+  return {
+    PORT: '0',
+    EDGE_DATA: join(folder, 'edge'),
+    EDGE_ADMIN_TOKEN: secrets.adminToken,
+    WORKER_TOKEN: secrets.workerToken,
+    // No call goes to the account: webhooks come from there, and only their signature is checked.
+    EDGE_STRIPE_SECRET_KEY: 'sk_test_of_the_attacks',
+    EDGE_STRIPE_WEBHOOK_SECRET: secrets.stripeWebhookSecret,
+  };
+}
+
+function workerArgs(folder: string, edgeUrl: string): string[] {
+  const model = ['--model', tinyFolder, '--model-id', servedModel];
+  const place = ['--port', '0', '--data', join(folder, 'worker'), '--edge', edgeUrl];
+  return ['gpu-worker/main.ts', ...model, ...place, '--threads', '1'];
+}
+
+async function sellModel(operator: Operator): Promise<void> {
+  const model = { context_length: tinyContextTokens, revision: 'r1', tokenizer: 't1' };
+  await operator.call('POST', '/models', { id: servedModel, ...model });
+  await setPrice(operator, servedModel);
+}
+
+/** The price that `npm start` sets. */
+export async function setPrice(operator: Operator, model: string): Promise<void> {
+  const { inputCached, inputUncached, output } = seedPrice;
+  const price = { input_cached: inputCached, input: inputUncached, output };
+  await operator.call('POST', '/prices', { model, ...price });
+}
+
+const workersSchema = z.object({ workers: z.array(z.object({ state: z.string() })) });
+
+async function announced(operator: Operator): Promise<void> {
+  const untilMs = performance.now() + announcedMsMax;
+  for (;;) {
+    const { workers } = workersSchema.parse(await operator.call('GET', '/workers'));
+    if (workers.some(({ state }) => state === 'ready')) return;
+    if (performance.now() > untilMs) throw new Error('the worker did not announce itself');
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

@@ -1,0 +1,80 @@
+/** A program of ours in a process of its own: where it listens, what it said, and its end by pid. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+/** Kept of what it said; the oldest is forgotten first. */
+const saidCharactersMax = 4 * 2 ** 20;
+const startMsMax = 60_000;
+/** A program that was told to stop and does not is killed after this long. */
+const stopMsMax = 20_000;
+
+export interface StartedProgram {
+  readonly pid: number;
+  readonly url: string;
+  isRunning(): boolean;
+  /** All that it has printed since the mark, both outputs together. */
+  said(mark?: number): string;
+  /** For `said`: how much it has printed so far. */
+  mark(): number;
+  stop(): Promise<void>;
+}
+
+/**
+ * Resolves once it has printed the address that it listens on, on loopback.
+ * @param options.env beside the path alone, so that no setting of the caller's shell gets in.
+ * @throws Error with what it said, if it ends before that.
+ */
+export async function startProgram(options: {
+  readonly args: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}): Promise<StartedProgram> {
+  const child = spawn(process.execPath, [...options.args], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },
+  });
+  let said = '';
+  let forgotten = 0;
+  const address = Promise.withResolvers<string>();
+  const listen = (bytes: Buffer): void => {
+    said += bytes.toString('latin1');
+    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(said) ?? [];
+    if (url !== undefined) address.resolve(url);
+    const excess = said.length - saidCharactersMax;
+    if (excess <= 0) return;
+    said = said.slice(excess);
+    forgotten += excess;
+  };
+  child.stdout.on('data', listen);
+  child.stderr.on('data', listen);
+  const closed = once(child, 'close');
+  const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
+  const [name] = options.args;
+  void closed.then(() => address.reject(new Error(`${name} ended: ${said.slice(-2_000)}`)));
+  const late = setTimeout(
+    () => address.reject(new Error(`${name} does not listen: ${said.slice(-2_000)}`)),
+    startMsMax,
+  );
+  const stop = async (): Promise<void> => {
+    if (!isRunning()) return;
+    child.kill('SIGINT');
+    const kill = setTimeout(() => child.kill('SIGKILL'), stopMsMax);
+    await closed;
+    clearTimeout(kill);
+  };
+  try {
+    const url = await address.promise;
+    const { pid } = child;
+    if (pid === undefined) throw new Error(`${name} did not start`);
+    const mark = (): number => forgotten + said.length;
+    const since = (from = 0): string => said.slice(Math.max(0, from - forgotten));
+    return { pid, url, isRunning, said: since, mark, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  } finally {
+    clearTimeout(late);
+  }
+}
