@@ -15,11 +15,13 @@ const time =
   '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])';
 const label = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
 const shortLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,38}[a-zA-Z0-9])?';
+/** A label such as xn--a would have to be punycode. */
+const punycode = '(?:[^.]*\\.)*[^.]{2}--';
 /** At most 253 characters in all: few long labels, or more of them that are shorter. */
-const hostname = `(?:${label}(?:\\.${label}){0,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
+const hostname = `(?!${punycode})(?:${label}(?:\\.${label}){0,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
 const letters = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
 const email =
-  `(?:${letters}{1,64}|${letters}{1,20}(?:\\.${letters}{1,20}){1,2})@` +
+  `(?![^@]*@${punycode})(?:${letters}{1,64}|${letters}{1,20}(?:\\.${letters}{1,20}){1,2})@` +
   `(?:${label}(?:\\.${label}){1,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
 const octet = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
 const ipv4 = `${octet}(?:\\.${octet}){3}`;
@@ -33,9 +35,10 @@ const ipv6 = [
 ].join('|');
 
 const count = '[0-9]{1,9}';
-const duration =
-  `P(?:${count}W|(?=[0-9T])(?:${count}Y)?(?:${count}M)?(?:${count}D)?` +
-  `(?:T(?=[0-9])(?:${count}H)?(?:${count}M)?(?:${count}S)?)?)`;
+/** Units follow one another without a gap, as RFC 3339 has it. */
+const timeOfDuration = `T(?:${count}H(?:${count}M(?:${count}S)?)?|${count}M(?:${count}S)?|${count}S)`;
+const dateOfDuration = `(?:${count}Y(?:${count}M(?:${count}D)?)?|${count}M(?:${count}D)?|${count}D)`;
+const duration = `P(?:${count}W|${dateOfDuration}(?:${timeOfDuration})?|${timeOfDuration})`;
 
 const percent = '%[0-9a-fA-F]{2}';
 const character = `(?:[a-zA-Z0-9._~!$&'()*+,;=:@-]|${percent})`;
@@ -53,8 +56,8 @@ const withHost = '(?:https?|wss?|ftp|file)';
 const uri =
   `(?:(?![fF][iI][lL][eE]:)${scheme}://${authority}(?:/${path})?${ending}|file:///${path}${ending}|` +
   `(?!${withHost}:)[a-z][a-z0-9+.-]*:${character}${path}${ending})`;
-const firstSegment = `(?:[a-zA-Z0-9._~!$&'()*+,;=@-]|${percent})*`;
-const relative = `(?:/(?:${character}${path})?|${firstSegment}(?:/${path})?)${ending}`;
+const firstSegment = `(?:[a-zA-Z0-9._~!$&'()*+,;=@-]|${percent})+`;
+const relative = `(?:/(?:${character}${path})?|${firstSegment}(?:/${path})?)?${ending}`;
 const pointer = '(?:/(?:[^~/]|~[01])*)*';
 const base64 =
   '(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?';

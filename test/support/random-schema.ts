@@ -113,7 +113,7 @@ const together = (tie: () => fc.Arbitrary<Schema>): fc.Arbitrary<Schema> => {
     fc.tuple(stringSchema, stringSchema).map((allOf): Schema => ({ allOf, type: 'string' })),
     fc.tuple(numberSchema, numberSchema).map((allOf): Schema => ({ allOf })),
     fc
-      .tuple(numberSchema, fc.array(bound, { maxLength: 3 }))
+      .tuple(numberSchema, fc.array(bound, { minLength: 1, maxLength: 3 }))
       .map(([one, values]): Schema => ({ allOf: [one], not: { enum: values } })),
     fc.tuple(branch, branch, branch, branch).map(([base, one, two, three]): Schema => ({
       ...base,

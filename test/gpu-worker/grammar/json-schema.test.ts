@@ -4,13 +4,12 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { Grammar } from '../../../gpu-worker/grammar/grammar.ts';
 import { faultOf, randomSchema } from '../../support/random-schema.ts';
-import { keptGrammar, matcherOf, tokensOfMask } from '../../support/grammar-walk.ts';
+import { keptGrammar, matcherOf } from '../../support/grammar-walk.ts';
+import { randomAnswer } from '../../support/random-answer.ts';
 import { tiny } from '../tokenizer/fixture.ts';
 
 const matcher = matcherOf(tiny, 4096);
-const [endToken] = tiny.endTokens;
 
 test('a random answer is JSON of the schema', () => {
   const seed = Date.now();
@@ -22,7 +21,7 @@ test('a random answer is JSON of the schema', () => {
       (schema, draws) => {
         const grammar = keptGrammar(schema);
         if (grammar === null) return;
-        const text = randomAnswer(grammar, draws);
+        const text = randomAnswer(matcher, grammar, draws);
         if (text === null) return;
         ended++;
         const value: unknown = JSON.parse(text);
@@ -33,32 +32,3 @@ test('a random answer is JSON of the schema', () => {
   );
   expect(ended, `seed ${seed}`).toBeGreaterThan(70);
 });
-
-/** Null if it does not come to an end. */
-function randomAnswer(grammar: Grammar, draws: readonly number[]): string | null {
-  const cursor = matcher.start(grammar);
-  const bytes: number[] = [];
-  for (let step = 0; step < 600; step++) {
-    const mask = cursor.mask();
-    if (mask === null) return null;
-    const tokens = tokensOfMask(mask);
-    expect(tokens.length, 'there is always a token to go on with').toBeGreaterThan(0);
-    const token = step < draws.length ? tokens[draws[step] % tokens.length] : closing(tokens);
-    if (token === endToken) return Buffer.from(bytes).toString();
-    expect(cursor.advance(token, tiny.tokenBytes(token))).toBe(true);
-    bytes.push(...tiny.tokenBytes(token));
-  }
-  return null;
-}
-
-/** Low for tokens that most likely lead to an end. */
-const ranks = Float64Array.from({ length: 4096 }, (_, token) => {
-  if (token === endToken) return 0;
-  const [first, ...others] = tiny.tokenBytes(token);
-  const at = '}]"'.indexOf(String.fromCharCode(first ?? 0));
-  return at >= 0 ? 1 + at : first > 0x20 ? 100 + others.length : 1000;
-});
-
-function closing(tokens: readonly number[]): number {
-  return tokens.reduce((best, token) => (ranks[token] < ranks[best] ? token : best));
-}
