@@ -7,7 +7,10 @@ import type { Model, ModelLimits } from './model/model.ts';
 import { rehearse } from './model/rehearse.ts';
 import { chooseNumerics } from './model/numerics.ts';
 import type { LatentFormat, NumericsName } from './model/numerics.ts';
+import { checkTensorCounts } from './model/tensor-counts.ts';
 import { type Absorption, WeightBuilder } from './model/weights.ts';
+import { tensorSpecs } from './model/tensors.ts';
+import { checkTensors } from './weights/check-tensors.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';
 import { openSource } from './weights/open-source.ts';
@@ -59,6 +62,9 @@ export async function openModel(options: OpenModelOptions): Promise<OpenModel> {
 async function openModelFrom(source: WeightSource, options: OpenModelOptions): Promise<OpenModel> {
   const config = parseModelConfig(await readJson(source, 'config.json'));
   const checkpoint = await openCheckpoint(source);
+  checkTensorCounts(config, checkpoint.tensors.keys());
+  // Before a backend takes a machine's memory for a model that can't be loaded.
+  checkTensors(checkpoint, [...tensorSpecs(config)]);
   const backend = await options.openBackend(
     chooseNumerics(options.numerics, config, options.latents),
     options.limits,

@@ -98,6 +98,8 @@ export interface TensorSpec {
   readonly role: 'matrix' | 'f32-matrix' | 'vector';
   /** `skipped` tensors may stand in the checkpoint, are checked if they do, and are not loaded. */
   readonly use: 'needed' | 'skipped';
+  /** For each dimension the keys of config.json that give it, for messages. */
+  readonly keys?: readonly string[];
 }
 
 /** One tensor as the checkpoint holds it, little-endian, row-major; `bytes` may be reused by the next. */

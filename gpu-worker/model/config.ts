@@ -110,12 +110,20 @@ export function parseModelConfig(json: unknown): ModelConfig {
   };
 }
 
+/** 25 times the published models' context; the rope table has a row for each position. */
+const positionsMax = 2 ** 22;
+/** 32 times the published models' selection; each row of a step has memory for as many. */
+const selectedMax = 2 ** 16;
+/** A hundred times the largest published vocabulary. */
+const vocabMax = 2 ** 24;
+
 const count = z
   .int()
   .min(1)
   .max(2 ** 31 - 1);
-const tokenId = z.int().min(0);
-const positive = z.number().positive();
+const tokenId = z.int().min(0).max(vocabMax);
+/** What float32 can multiply by without leaving its range. */
+const factor = z.number().min(1e-6).max(1e6);
 
 const quantizationSchema = z.strictObject({
   quant_method: z.literal('fp8'),
@@ -151,7 +159,7 @@ const configSchema = z.strictObject({
   ...impliedKeys,
   architectures: z.array(z.string()).max(1).optional(),
   model_type: z.enum(['deepseek_v3', 'deepseek_v32']),
-  vocab_size: count,
+  vocab_size: count.max(vocabMax),
   hidden_size: count,
   intermediate_size: count,
   num_hidden_layers: count,
@@ -166,7 +174,7 @@ const configSchema = z.strictObject({
   n_group: count.nullish(),
   topk_group: count.nullish(),
   norm_topk_prob: z.boolean().default(true),
-  routed_scaling_factor: positive.default(1),
+  routed_scaling_factor: factor.default(1),
   scoring_func: z.literal('sigmoid').default('sigmoid'),
   topk_method: z.literal('noaux_tc').default('noaux_tc'),
   q_lora_rank: z.int().min(0).nullish(),
@@ -176,13 +184,13 @@ const configSchema = z.strictObject({
   v_head_dim: count,
   index_n_heads: count.nullish(),
   index_head_dim: count.nullish(),
-  index_topk: count.nullish(),
+  index_topk: count.max(selectedMax).nullish(),
   indexer_rope_interleave: z.boolean().default(false),
   index_topk_freq: z.literal(1).default(1),
   index_topk_pattern: z.literal('').nullish(),
   index_skip_topk_offset: z.literal(0).default(0),
-  max_position_embeddings: count,
-  rms_norm_eps: positive.default(1e-6),
+  max_position_embeddings: count.max(positionsMax),
+  rms_norm_eps: z.number().min(1e-20).max(1).default(1e-6),
   ...ropeKeys,
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.literal(false).default(false),

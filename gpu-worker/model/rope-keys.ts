@@ -7,7 +7,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { check, ConfigError } from './config-error.ts';
 
-const positive = z.number().positive();
+const base = z.number().min(1e-6).max(1e15);
+/** What float32 can multiply by without leaving its range. */
+const positive = z.number().min(1e-6).max(1e6);
 const positions = z
   .int()
   .min(1)
@@ -19,14 +21,14 @@ const ropeSchema = z
   .strictObject({
     type: ropeType,
     rope_type: ropeType,
-    rope_theta: positive.nullish(),
-    factor: z.number().min(1).optional(),
+    rope_theta: base.nullish(),
+    factor: z.number().min(1).max(1e6).optional(),
     original_max_position_embeddings: positions.optional(),
     beta_fast: positive.default(32),
     beta_slow: positive.default(1),
     mscale: positive.default(1),
     // Without it the softmax is not scaled, and the rope tables are.
-    mscale_all_dim: z.number().min(0).default(0),
+    mscale_all_dim: z.number().min(0).max(1e6).default(0),
     // The only values that the engine computes.
     attention_factor: z.literal(1).nullish(),
     partial_rotary_factor: z.literal(1).nullish(),
@@ -59,7 +61,7 @@ const ropeSchema = z
   });
 
 export const ropeKeys = {
-  rope_theta: positive.nullish(),
+  rope_theta: base.nullish(),
   rope_scaling: ropeSchema.nullish(),
   rope_parameters: ropeSchema.nullish(),
 };
@@ -98,6 +100,7 @@ export function readRope(raw: RawRope): RopeConfig {
   }
   const yarn = (scaling ?? parameters)?.yarn ?? null;
   if (yarn === null) return { theta: first.theta, yarn };
+  check(first.key, first.theta > 1, 'must be greater than 1 with YaRN, which divides by its log');
   const place = scaling ? 'rope_scaling' : 'rope_parameters';
   const { mscaleAllDim, ...kept } = yarn;
   check(

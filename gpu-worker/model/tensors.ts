@@ -2,113 +2,150 @@
 import type { TensorSpec } from '../backend/backend.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. */
-export function tensorSpecs(config: ModelConfig): TensorSpec[] {
-  const { hiddenSize, vocabSize } = config;
-  const specs: TensorSpec[] = [
-    f32Matrix('model.embed_tokens.weight', vocabSize, hiddenSize),
-    vector('model.norm.weight', hiddenSize),
-    f32Matrix('lm_head.weight', vocabSize, hiddenSize),
-  ];
-  for (let layer = 0; layer < config.layers; layer++) specs.push(...layerSpecs(config, layer));
+/** One dimension of a tensor: its size, and the keys of config.json that it was computed from. */
+interface Dimension {
+  readonly size: number;
+  readonly keys: string;
+}
+
+/**
+ * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. There are
+ * as many as the configuration says, so check that with `checkTensorCounts` before.
+ */
+export function* tensorSpecs(config: ModelConfig): Generator<TensorSpec, void, void> {
+  const { hidden, vocabulary } = dimensionsOf(config);
+  yield f32Matrix('model.embed_tokens.weight', vocabulary, hidden);
+  yield vector('model.norm.weight', hidden);
+  yield f32Matrix('lm_head.weight', vocabulary, hidden);
+  for (let layer = 0; layer < config.layers; layer++) yield* layerSpecs(config, layer);
   for (let module = 0; module < config.mtpLayers; module++) {
-    specs.push(...mtpSpecs(config, config.layers + module));
+    yield* mtpSpecs(config, config.layers + module);
   }
-  return specs;
 }
 
-function layerSpecs(config: ModelConfig, layer: number): TensorSpec[] {
+function dimensionsOf({ hiddenSize, vocabSize }: ModelConfig) {
+  return {
+    hidden: { size: hiddenSize, keys: 'hidden_size' },
+    vocabulary: { size: vocabSize, keys: 'vocab_size' },
+  };
+}
+
+function* layerSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, void, void> {
   const prefix = `model.layers.${layer}.`;
-  return [
-    vector(`${prefix}input_layernorm.weight`, config.hiddenSize),
-    vector(`${prefix}post_attention_layernorm.weight`, config.hiddenSize),
-    ...attentionSpecs(config, `${prefix}self_attn.`),
-    ...indexerSpecs(config, `${prefix}self_attn.indexer.`),
-    ...(layer < config.denseLayers
-      ? mlpSpecs(`${prefix}mlp.`, config.hiddenSize, config.intermediateSize)
-      : expertSpecs(config, `${prefix}mlp.`)),
-  ];
-}
-
-function attentionSpecs(config: ModelConfig, prefix: string): TensorSpec[] {
-  const { hiddenSize } = config;
-  const { heads, queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
-  const queryDim = heads * (nopeDim + ropeDim);
-  const query =
-    queryLatentDim === null
-      ? [matrix(`${prefix}q_proj.weight`, queryDim, hiddenSize)]
-      : [
-          matrix(`${prefix}q_a_proj.weight`, queryLatentDim, hiddenSize),
-          vector(`${prefix}q_a_layernorm.weight`, queryLatentDim),
-          matrix(`${prefix}q_b_proj.weight`, queryDim, queryLatentDim),
-        ];
-  return [
-    ...query,
-    matrix(`${prefix}kv_a_proj_with_mqa.weight`, latentDim + ropeDim, hiddenSize),
-    vector(`${prefix}kv_a_layernorm.weight`, latentDim),
-    matrix(`${prefix}kv_b_proj.weight`, heads * (nopeDim + valueDim), latentDim),
-    matrix(`${prefix}o_proj.weight`, hiddenSize, heads * valueDim),
-  ];
-}
-
-function indexerSpecs(config: ModelConfig, prefix: string): TensorSpec[] {
-  if (config.indexer === null || config.attention.queryLatentDim === null) return [];
-  const { heads, dim } = config.indexer;
-  return [
-    matrix(`${prefix}wq_b.weight`, heads * dim, config.attention.queryLatentDim),
-    matrix(`${prefix}wk.weight`, dim, config.hiddenSize),
-    vector(`${prefix}k_norm.weight`, dim),
-    vector(`${prefix}k_norm.bias`, dim),
-    f32Matrix(`${prefix}weights_proj.weight`, heads, config.hiddenSize),
-  ];
-}
-
-function mlpSpecs(prefix: string, hiddenSize: number, intermediateSize: number): TensorSpec[] {
-  return [
-    matrix(`${prefix}gate_proj.weight`, intermediateSize, hiddenSize),
-    matrix(`${prefix}up_proj.weight`, intermediateSize, hiddenSize),
-    matrix(`${prefix}down_proj.weight`, hiddenSize, intermediateSize),
-  ];
-}
-
-function expertSpecs(config: ModelConfig, prefix: string): TensorSpec[] {
-  const { experts, hiddenSize } = config;
-  if (experts === null) return [];
-  const specs = [
-    f32Matrix(`${prefix}gate.weight`, experts.count, hiddenSize),
-    vector(`${prefix}gate.e_score_correction_bias`, experts.count),
-    ...mlpSpecs(`${prefix}shared_experts.`, hiddenSize, experts.shared * experts.intermediateSize),
-  ];
-  for (let expert = 0; expert < experts.count; expert++) {
-    specs.push(...mlpSpecs(`${prefix}experts.${expert}.`, hiddenSize, experts.intermediateSize));
+  const { hidden } = dimensionsOf(config);
+  yield vector(`${prefix}input_layernorm.weight`, hidden);
+  yield vector(`${prefix}post_attention_layernorm.weight`, hidden);
+  yield* attentionSpecs(config, `${prefix}self_attn.`);
+  yield* indexerSpecs(config, `${prefix}self_attn.indexer.`);
+  if (layer < config.denseLayers) {
+    const intermediate = { size: config.intermediateSize, keys: 'intermediate_size' };
+    yield* mlpSpecs(`${prefix}mlp.`, hidden, intermediate);
+  } else {
+    yield* expertSpecs(config, `${prefix}mlp.`);
   }
-  return specs;
+}
+
+function* attentionSpecs(config: ModelConfig, prefix: string): Generator<TensorSpec, void, void> {
+  const { heads, queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
+  const { hidden } = dimensionsOf(config);
+  const latent = { size: latentDim, keys: 'kv_lora_rank' };
+  const query = {
+    size: heads * (nopeDim + ropeDim),
+    keys: 'num_attention_heads * (qk_nope_head_dim + qk_rope_head_dim)',
+  };
+  if (queryLatentDim === null) {
+    yield matrix(`${prefix}q_proj.weight`, query, hidden);
+  } else {
+    const queryLatent = { size: queryLatentDim, keys: 'q_lora_rank' };
+    yield matrix(`${prefix}q_a_proj.weight`, queryLatent, hidden);
+    yield vector(`${prefix}q_a_layernorm.weight`, queryLatent);
+    yield matrix(`${prefix}q_b_proj.weight`, query, queryLatent);
+  }
+  const kv = { size: latentDim + ropeDim, keys: 'kv_lora_rank + qk_rope_head_dim' };
+  yield matrix(`${prefix}kv_a_proj_with_mqa.weight`, kv, hidden);
+  yield vector(`${prefix}kv_a_layernorm.weight`, latent);
+  const keysAndValues = {
+    size: heads * (nopeDim + valueDim),
+    keys: 'num_attention_heads * (qk_nope_head_dim + v_head_dim)',
+  };
+  yield matrix(`${prefix}kv_b_proj.weight`, keysAndValues, latent);
+  const values = { size: heads * valueDim, keys: 'num_attention_heads * v_head_dim' };
+  yield matrix(`${prefix}o_proj.weight`, hidden, values);
+}
+
+function* indexerSpecs(config: ModelConfig, prefix: string): Generator<TensorSpec, void, void> {
+  if (config.indexer === null || config.attention.queryLatentDim === null) return;
+  const { heads, dim } = config.indexer;
+  const { hidden } = dimensionsOf(config);
+  const queries = { size: heads * dim, keys: 'index_n_heads * index_head_dim' };
+  const queryLatent = { size: config.attention.queryLatentDim, keys: 'q_lora_rank' };
+  const key = { size: dim, keys: 'index_head_dim' };
+  yield matrix(`${prefix}wq_b.weight`, queries, queryLatent);
+  yield matrix(`${prefix}wk.weight`, key, hidden);
+  yield vector(`${prefix}k_norm.weight`, key);
+  yield vector(`${prefix}k_norm.bias`, key);
+  yield f32Matrix(`${prefix}weights_proj.weight`, { size: heads, keys: 'index_n_heads' }, hidden);
+}
+
+function* mlpSpecs(
+  prefix: string,
+  hidden: Dimension,
+  intermediate: Dimension,
+): Generator<TensorSpec, void, void> {
+  yield matrix(`${prefix}gate_proj.weight`, intermediate, hidden);
+  yield matrix(`${prefix}up_proj.weight`, intermediate, hidden);
+  yield matrix(`${prefix}down_proj.weight`, hidden, intermediate);
+}
+
+function* expertSpecs(config: ModelConfig, prefix: string): Generator<TensorSpec, void, void> {
+  const { experts } = config;
+  if (experts === null) return;
+  const { hidden } = dimensionsOf(config);
+  const count = { size: experts.count, keys: 'n_routed_experts' };
+  const intermediate = { size: experts.intermediateSize, keys: 'moe_intermediate_size' };
+  const shared = {
+    size: experts.shared * experts.intermediateSize,
+    keys: 'n_shared_experts * moe_intermediate_size',
+  };
+  yield f32Matrix(`${prefix}gate.weight`, count, hidden);
+  yield vector(`${prefix}gate.e_score_correction_bias`, count);
+  yield* mlpSpecs(`${prefix}shared_experts.`, hidden, shared);
+  for (let expert = 0; expert < experts.count; expert++) {
+    yield* mlpSpecs(`${prefix}experts.${expert}.`, hidden, intermediate);
+  }
 }
 
 /** An MTP module: a whole layer, the projection that feeds it, and copies of embedding and head. */
-function mtpSpecs(config: ModelConfig, layer: number): TensorSpec[] {
-  const { hiddenSize, vocabSize } = config;
+function* mtpSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, void, void> {
+  const { hidden, vocabulary } = dimensionsOf(config);
   const prefix = `model.layers.${layer}.`;
-  const specs = [
-    ...layerSpecs(config, layer),
-    vector(`${prefix}enorm.weight`, hiddenSize),
-    vector(`${prefix}hnorm.weight`, hiddenSize),
-    matrix(`${prefix}eh_proj.weight`, hiddenSize, 2 * hiddenSize),
-    vector(`${prefix}shared_head.norm.weight`, hiddenSize),
-    f32Matrix(`${prefix}shared_head.head.weight`, vocabSize, hiddenSize),
-    f32Matrix(`${prefix}embed_tokens.weight`, vocabSize, hiddenSize),
-  ];
-  return specs.map((spec) => ({ ...spec, use: 'skipped' as const }));
+  const pair = { size: 2 * hidden.size, keys: '2 * hidden_size' };
+  for (const needed of layerSpecs(config, layer)) yield skipped(needed);
+  yield skipped(vector(`${prefix}enorm.weight`, hidden));
+  yield skipped(vector(`${prefix}hnorm.weight`, hidden));
+  yield skipped(matrix(`${prefix}eh_proj.weight`, hidden, pair));
+  yield skipped(vector(`${prefix}shared_head.norm.weight`, hidden));
+  yield skipped(f32Matrix(`${prefix}shared_head.head.weight`, vocabulary, hidden));
+  yield skipped(f32Matrix(`${prefix}embed_tokens.weight`, vocabulary, hidden));
 }
 
-function matrix(name: string, outputs: number, inputs: number): TensorSpec {
-  return { name, shape: [outputs, inputs], role: 'matrix', use: 'needed' };
+function matrix(name: string, outputs: Dimension, inputs: Dimension): TensorSpec {
+  return spec(name, 'matrix', [outputs, inputs]);
 }
 
-function f32Matrix(name: string, outputs: number, inputs: number): TensorSpec {
-  return { name, shape: [outputs, inputs], role: 'f32-matrix', use: 'needed' };
+function f32Matrix(name: string, outputs: Dimension, inputs: Dimension): TensorSpec {
+  return spec(name, 'f32-matrix', [outputs, inputs]);
 }
 
-function vector(name: string, length: number): TensorSpec {
-  return { name, shape: [length], role: 'vector', use: 'needed' };
+function vector(name: string, length: Dimension): TensorSpec {
+  return spec(name, 'vector', [length]);
+}
+
+function spec(name: string, role: TensorSpec['role'], dimensions: Dimension[]): TensorSpec {
+  const shape = dimensions.map(({ size }) => size);
+  return { name, shape, role, use: 'needed', keys: dimensions.map(({ keys }) => keys) };
+}
+
+function skipped(needed: TensorSpec): TensorSpec {
+  return { ...needed, use: 'skipped' };
 }

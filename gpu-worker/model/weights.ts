@@ -92,7 +92,7 @@ export class WeightBuilder {
     this.#config = config;
     this.#backend = backend;
     this.#absorb = options.absorb;
-    this.specs = tensorSpecs(config);
+    this.specs = [...tensorSpecs(config)];
     this.#roles = new Map(this.specs.map((spec) => [spec.name, spec.role]));
   }
 

@@ -32,12 +32,17 @@ export interface TokenizerFiles {
 const component = z.looseObject({ type: z.string() });
 type Component = z.infer<typeof component>;
 
-const tokenId = z.int().min(0);
+/** A hundred times the largest published vocabulary; tables have a place for each id. */
+const tokenIdMax = 2 ** 24;
+const tokenId = z.int().min(0).max(tokenIdMax);
 
 const tokenizerSchema = z.looseObject({
   model: z.looseObject({
     type: z.literal('BPE', { error: 'only BPE is supported' }),
-    vocab: z.custom<Record<string, number>>(isVocab, 'not a map of tokens to ids'),
+    vocab: z.custom<Record<string, number>>(
+      isVocab,
+      `not a map of tokens to ids of at most ${tokenIdMax}`,
+    ),
     merges: z.array(z.unknown()),
     dropout: z.literal(0, { error: 'is not supported' }).nullish(),
     byte_fallback: z.literal(false, { error: 'is not supported' }).nullish(),
@@ -187,6 +192,6 @@ export function parseFile<T>(file: string, schema: z.ZodType<T>, value: unknown)
 
 /** Checked by hand: a schema for each of 128,000 entries would take longer than all the rest. */
 function isVocab(value: unknown): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  return Object.values(value).every((id) => Number.isSafeInteger(id) && id >= 0);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((id) => Number.isInteger(id) && id >= 0 && id <= tokenIdMax);
 }

@@ -110,10 +110,11 @@ interface Vocabulary {
 function readVocabulary(files: TokenizerFiles): Vocabulary {
   const tokens: string[] = [];
   for (const [token, id] of Object.entries(files.vocab)) tokens[id] = token;
+  const size = files.addedTokens.reduce((most, { id }) => Math.max(most, id + 1), tokens.length);
   const controlTokens = new Map(files.addedTokens.map(({ content, id }) => [content, id]));
   const controlContents = new Map(files.addedTokens.map(({ content, id }) => [id, content]));
   return {
-    size: Math.max(tokens.length, ...files.addedTokens.map(({ id }) => id + 1)),
+    size,
     controlTokens,
     special: new Set(files.addedTokens.filter(({ special }) => special).map(({ id }) => id)),
     tokenBytes(token) {

@@ -50,7 +50,7 @@ function checkTensor(location: string, tensor: StoredTensor, spec: TensorSpec): 
   if (!sameShape(tensor.shape, spec.shape)) {
     throw new CheckpointError(
       `${where} has the shape [${tensor.shape.join(', ')}]; ` +
-        `config.json makes it [${spec.shape.join(', ')}]`,
+        `config.json makes it [${spec.shape.join(', ')}]${differingKeys(tensor, spec)}`,
     );
   }
   const allowed = dtypesOfRole[spec.role];
@@ -59,6 +59,14 @@ function checkTensor(location: string, tensor: StoredTensor, spec: TensorSpec): 
       `${where} has the dtype ${tensor.dtype}; it may be ${allowed.join(' or ')}`,
     );
   }
+}
+
+/** Says which keys of config.json give the dimensions that differ. */
+function differingKeys({ shape }: StoredTensor, spec: TensorSpec): string {
+  const differing = (spec.keys ?? []).flatMap((keys, axis) =>
+    spec.shape[axis] === shape[axis] ? [] : [`${keys} = ${spec.shape[axis]}`],
+  );
+  return differing.length === 0 ? '' : `: ${differing.join(', ')}`;
 }
 
 function checkScales(location: string, scales: StoredTensor, spec: TensorSpec): void {

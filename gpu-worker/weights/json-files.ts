@@ -4,6 +4,8 @@ import type { WeightSource } from './source.ts';
 
 /** Far above any published file; the largest, a tokenizer.json of 128,000 tokens, has 8 MB. */
 const jsonBytesMax = 256 * 2 ** 20;
+/** Far more than any published file nests; what walks these values does so by recursion. */
+const nestingMax = 64;
 
 export interface TokenizerFiles {
   readonly tokenizerJson: unknown;
@@ -47,6 +49,9 @@ export async function readJson(source: WeightSource, name: string): Promise<obje
 /** `what` names the bytes in messages: a file, or a part of one. */
 export function parseJsonObject(source: WeightSource, what: string, bytes: Uint8Array): object {
   const text = utf8(source, what, bytes);
+  if (nestsBeyond(text, nestingMax)) {
+    throw new CheckpointError(`${source.location}: ${what} nests more than ${nestingMax} levels`);
+  }
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -83,6 +88,23 @@ function utf8(source: WeightSource, what: string, bytes: Uint8Array): string {
   } catch (cause) {
     throw new CheckpointError(`${source.location}: ${what} is not valid UTF-8`, { cause });
   }
+}
+
+/** Whether brackets outside of strings nest deeper than `levels`; the text need not be valid JSON. */
+function nestsBeyond(text: string, levels: number): boolean {
+  let depth = 0;
+  let isString = false;
+  for (let at = 0; at < text.length; at++) {
+    const character = text[at];
+    if (isString) {
+      if (character === '\\') at++;
+      else if (character === '"') isString = false;
+    } else if (character === '"') isString = true;
+    else if (character === '{' || character === '[') depth++;
+    else if (character === '}' || character === ']') depth--;
+    if (depth > levels) return true;
+  }
+  return false;
 }
 
 /**

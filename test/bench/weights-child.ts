@@ -76,7 +76,7 @@ async function writeFileDurably(): Promise<{ bytes: number }> {
 async function loadTensors(cacheBytesMax: number): Promise<{ bytes: number }> {
   const settings = { ...defaultSourceSettings, cacheDirectory, cacheBytesMax };
   await using source = await openSource(location, settings);
-  const specs = tensorSpecs(parseModelConfig(await readConfig(source)));
+  const specs = [...tensorSpecs(parseModelConfig(await readConfig(source)))];
   let bytes = 0;
   for await (const tensor of readTensors(await openCheckpoint(source), specs)) {
     bytes += tensor.bytes.length;

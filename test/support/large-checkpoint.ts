@@ -61,7 +61,7 @@ export function largeConfig(layers: number): CheckpointConfig {
 export function writeLargeCheckpoint(directory: string, config: CheckpointConfig): number {
   mkdirSync(directory, { recursive: true });
   writeFileSync(join(directory, 'config.json'), JSON.stringify(config));
-  const specs = tensorSpecs(parseModelConfig(config)).filter(({ use }) => use === 'needed');
+  const specs = [...tensorSpecs(parseModelConfig(config))].filter(({ use }) => use === 'needed');
   const weightMap: Record<string, string> = {};
   const values = new BlockMaker();
   let bytesWritten = 0;

@@ -168,6 +168,14 @@ const brokenRelations: [string, string, unknown][] = [
   ['rope_scaling.mscale_all_dim', 'rope_scaling.mscale_all_dim', 0.5],
   ['rope_scaling.mscale_all_dim', 'rope_scaling.mscale_all_dim', undefined],
   ['rope_scaling.beta_fast', 'rope_scaling.beta_fast', 1],
+  ['rope_theta', 'rope_theta', 1],
+  ['rope_scaling.mscale', 'rope_scaling.mscale', 1e308],
+  ['rope_scaling.factor', 'rope_scaling.factor', 1e308],
+  ['routed_scaling_factor', 'routed_scaling_factor', 1e308],
+  ['rms_norm_eps', 'rms_norm_eps', 1e-300],
+  ['rms_norm_eps', 'rms_norm_eps', 1e300],
+  ['max_position_embeddings', 'max_position_embeddings', 1e9],
+  ['index_topk', 'index_topk', 1e9],
 ];
 
 /** Values that the engine does not compute. */

@@ -6,7 +6,7 @@ import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readConfig, readTokenizerFiles } from '../../../gpu-worker/weights/json-files.ts';
 import { CheckpointError } from '../../../gpu-worker/weights/source.ts';
-import { directoryWith, f32, safetensors } from './fixture.ts';
+import { directoryWith, f32, rawFile, safetensors } from './fixture.ts';
 import type { FileContents } from './fixture.ts';
 
 const tiny = new URL('../../../gpu-worker/models/tiny/', import.meta.url);
@@ -213,4 +213,14 @@ describe('the model files', () => {
       );
     },
   );
+
+  test('whose JSON nests without end is refused by the name of the file', async () => {
+    const deep = '{"a":'.repeat(100_000) + '1' + '}'.repeat(100_000);
+    const inHeader = { ...sharded, '1.safetensors': rawFile(deep, new Uint8Array()) };
+    for (const deepFiles of [{ ...sharded, 'model.safetensors.index.json': deep }, inHeader]) {
+      expect(await refusal(checkpointOf(deepFiles))).toMatch(/nests more than 64 levels/);
+    }
+    const inTokenizer = { 'config.json': '{}', 'tokenizer.json': '{"x":' + '['.repeat(1e6) };
+    expect(await refusal(modelFiles(inTokenizer))).toMatch(/tokenizer\.json nests more than/);
+  });
 });

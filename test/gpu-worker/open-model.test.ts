@@ -1,0 +1,97 @@
+/** Numbers of config.json that the checkpoint's own tensors contradict, however large they are. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { openModel } from '../../gpu-worker/open-model.ts';
+import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
+import { randomConfig } from '../support/checkpoint-config.ts';
+import { writeRandomCheckpoint } from '../support/random-checkpoint.ts';
+import { temporaryDirectory } from '../support/temporary-directory.ts';
+import { tinyFiles } from './tokenizer/fixture.ts';
+
+type Json = Record<string, unknown>;
+
+const config = { ...randomConfig('V3.2 with everything', 7) };
+
+describe('a config.json with a number that its tensors contradict', () => {
+  let directory = '';
+
+  beforeAll(() => {
+    directory = temporaryDirectory();
+    writeRandomCheckpoint(directory, config, { seed: 7, dtype: 'F32', shards: 1 });
+  });
+
+  async function refusal(changed: Json): Promise<string> {
+    writeFileSync(join(directory, 'config.json'), JSON.stringify({ ...config, ...changed }));
+    const opening = openModel({
+      location: directory,
+      numerics: 'f32',
+      attention: 'sparse',
+      limits: { rowsMax: 8, logitRowsMax: 8 },
+      openBackend: () => Promise.reject(new Error('a backend was opened')),
+      chooseBlocks: () => 16,
+    });
+    return opening.then(
+      () => 'loaded',
+      (error: unknown) => (error instanceof Error ? error.message : String(error)),
+    );
+  }
+
+  const experts = { n_group: 1, topk_group: 1 };
+  const heads = (count: number) => ({ num_attention_heads: count, num_key_value_heads: count });
+  const cases: [string, Json][] = [];
+  for (const size of [70_000, 1e9, 2 ** 31 - 1]) {
+    cases.push(
+      ['num_hidden_layers', { num_hidden_layers: size }],
+      ['n_routed_experts', { n_routed_experts: size, ...experts }],
+      ['n_shared_experts', { n_shared_experts: size }],
+      ['vocab_size', { vocab_size: size }],
+      ['hidden_size', { hidden_size: size }],
+      ['intermediate_size', { intermediate_size: size }],
+      ['moe_intermediate_size', { moe_intermediate_size: size }],
+      ['num_attention_heads', heads(size)],
+      ['kv_lora_rank', { kv_lora_rank: size }],
+      ['q_lora_rank', { q_lora_rank: size }],
+      ['qk_nope_head_dim', { qk_nope_head_dim: size }],
+      ['v_head_dim', { v_head_dim: size }],
+      ['index_n_heads', { index_n_heads: size }],
+      ['index_head_dim', { index_head_dim: size - (size % 2) }],
+      ['index_topk', { index_topk: size }],
+    );
+  }
+  cases.push(
+    ['num_hidden_layers', { num_hidden_layers: config.num_hidden_layers + 1 }],
+    ['n_routed_experts', { n_routed_experts: 65_537, ...experts }],
+    ['n_routed_experts', { n_routed_experts: 13, ...experts }],
+    ['max_position_embeddings', { max_position_embeddings: 1e9 }],
+    ['num_nextn_predict_layers', { num_nextn_predict_layers: 1e9 }],
+    ['qk_rope_head_dim', { qk_rope_head_dim: 1e9, index_head_dim: 1e9 }],
+  );
+
+  it.each(cases)('names %s of %j before a backend is opened', async (key, changed) => {
+    expect(await refusal(changed)).toMatch(new RegExp(`^[^\n]*\\b${key}\\b[^\n]*$`));
+  });
+});
+
+describe('a tokenizer.json with numbers beyond any vocabulary', () => {
+  const opening = (change: (json: Json) => void) => () => {
+    const json: Json = structuredClone(tinyFiles.tokenizerJson);
+    change(json);
+    return openTokenizer({ ...tinyFiles, tokenizerJson: json });
+  };
+
+  it.each([2 ** 24 + 1, 2 ** 32, 1e300, -1, 1.5])('refuses the id %d', (id) => {
+    const added = opening((json) => (json.added_tokens = [{ id, content: '<x>', special: true }]));
+    expect(added).toThrow(/^tokenizer\.json: added_tokens\.0\.id: /);
+    const token = opening((json) => (json.model = { type: 'BPE', vocab: { a: id }, merges: [] }));
+    expect(token).toThrow(/^tokenizer\.json: model\.vocab: /);
+  });
+
+  it('takes more added tokens than a call may have arguments', () => {
+    const tokens = Array.from({ length: 200_000 }, (_, i) => ({ id: 300 + i, content: `<${i}>` }));
+    const open = opening((json) => {
+      json.added_tokens = [...tinyFiles.tokenizerJson.added_tokens, ...tokens];
+    });
+    expect(open().vocabSize).toBe(200_300);
+  });
+});
