@@ -5,6 +5,7 @@
  * gate does the same, and each runs at once.
  */
 import type { SyncDb } from './types.ts';
+import { DatabaseUnavailable, lockRetryMs, lockTriesMax, unavailable } from './unavailable.ts';
 
 export interface Committer {
   /** Runs the work in a transaction of its own: it all stays or, when it throws, nothing of it. */
@@ -17,32 +18,50 @@ export interface Committer {
 }
 
 export function commitAtOnce(db: SyncDb): Committer {
-  const run: Committer['run'] = async (work) =>
-    db.transaction(() => work(), { behavior: 'immediate' });
+  const run: Committer['run'] = async (work) => {
+    try {
+      return db.transaction(() => work(), { behavior: 'immediate' });
+    } catch (error) {
+      throw unavailable(error) ?? error;
+    }
+  };
   return { run, runUnsynced: run };
 }
 
 /** Transactions that share a commit at most; a turn that brings more commits several times. */
 export const groupSizeMax = 256;
+/** Transactions that wait at most, while the database is locked; one more is told so at once. */
+export const waitingMax = 10_000;
 
 interface Job {
   /** Works inside a savepoint. Returns what to tell the caller once that is durable. */
   readonly attempt: () => () => void;
   readonly fail: (error: unknown) => void;
   readonly synced: boolean;
+  /** How often it met a lock. */
+  tries: number;
+}
+
+export interface GroupOptions {
+  /** Whether the commits from now on wait for the disk; without it all do. */
+  readonly waitForDisk?: (wait: boolean) => void;
+  /** Calls back later, to try again what met another process's lock. */
+  readonly retryLater?: (flush: () => void) => void;
 }
 
 /**
  * `schedule` calls back once those that shall share a commit have asked: on Node, turns of the event
- * loop later.
- * Work that throws is rolled back alone; a commit that fails is every caller's failure.
+ * loop later. Work that throws is rolled back alone; a commit that fails is every caller's failure.
+ * A group that meets another process's lock waits for it, without holding up the event loop, and is
+ * refused as `locked` after `lockTriesMax` tries.
  */
 export function commitInGroups(
   db: SyncDb,
   schedule: (flush: () => void) => void,
-  /** Whether the commits from now on wait for the disk; without it all do. */
-  waitForDisk: (wait: boolean) => void = () => {},
+  options: GroupOptions = {},
 ): Committer {
+  const { waitForDisk = () => {}, retryLater = (again) => void setTimeout(again, lockRetryMs) } =
+    options;
   let waiting: Job[] = [];
   let waits = true;
 
@@ -53,8 +72,6 @@ export function commitInGroups(
 
   function flush(): void {
     const jobs = waiting.slice(0, groupSizeMax);
-    waiting = waiting.slice(groupSizeMax);
-    if (waiting.length > 0) schedule(flush);
     let answers: (() => void)[];
     try {
       setWaits(jobs.some(({ synced }) => synced));
@@ -62,10 +79,29 @@ export function commitInGroups(
         behavior: 'immediate',
       });
     } catch (error) {
-      jobs.forEach(({ fail }) => fail(error));
+      const reason = unavailable(error) ?? error;
+      if (unavailable(error)?.reason === 'locked') waitForLock(reason);
+      else leaveQueue(jobs.length, schedule).forEach(({ fail }) => fail(reason));
       return;
     }
+    leaveQueue(jobs.length, schedule);
     answers.forEach((answer) => answer());
+  }
+
+  /** The first of those that wait are done; the others get a turn. */
+  function leaveQueue(count: number, again: (flush: () => void) => void): Job[] {
+    const gone = waiting.slice(0, count);
+    waiting = waiting.slice(count);
+    if (waiting.length > 0) again(flush);
+    return gone;
+  }
+
+  function waitForLock(reason: unknown): void {
+    for (const job of waiting) job.tries++;
+    // They stand in the order in which they came, so the first has tried the most often.
+    const kept = waiting.findIndex(({ tries }) => tries < lockTriesMax);
+    const late = leaveQueue(kept === -1 ? waiting.length : kept, retryLater);
+    late.forEach(({ fail }) => fail(reason));
   }
 
   function enqueue<Result>(work: () => Result, synced: boolean): Promise<Result> {
@@ -75,10 +111,16 @@ export function commitInGroups(
           const result = db.transaction(() => work());
           return () => resolve(result);
         } catch (error) {
+          // SQLite may have rolled back the whole group, and the works after it would stand alone.
+          if (unavailable(error) !== null) throw error;
           return () => reject(error);
         }
       };
-      waiting.push({ attempt, fail: reject, synced });
+      if (waiting.length >= waitingMax) {
+        reject(new DatabaseUnavailable('locked', `${waitingMax} transactions wait for the lock`));
+        return;
+      }
+      waiting.push({ attempt, fail: reject, synced, tries: 0 });
       if (waiting.length === 1) schedule(flush);
     });
   }

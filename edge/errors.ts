@@ -7,6 +7,8 @@
  * it cannot take it. 422: the format is right and a value is not (out of range, two parameters that
  * exclude each other, an idempotency key used for another request).
  */
+import { unavailable } from '../db/unavailable.ts';
+import type { UnavailableReason } from '../db/unavailable.ts';
 
 export type ErrorStatus =
   | 400
@@ -71,6 +73,14 @@ export const errorTable = {
   internal_error: { status: 500, means: 'A fault of ours.' },
   worker_failed: { status: 502, means: 'The worker failed before its answer was complete.' },
   overloaded: { status: 503, means: 'No worker has room; try again later.' },
+  tenant_unavailable: {
+    status: 503,
+    means: 'The records of the account cannot be used now; try again later.',
+  },
+  storage_full: {
+    status: 503,
+    means: 'The server has no space to record requests; try again later.',
+  },
   price_missing: { status: 503, means: 'The operator has set no price for the model.' },
 } as const satisfies Record<string, ErrorRow>;
 
@@ -140,13 +150,47 @@ export function badKeyError(): ApiError {
   return new ApiError('invalid_api_key', 'Incorrect API key provided.');
 }
 
+interface UnavailableAnswer {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly retryAfterSeconds: number;
+}
+
+const lost: UnavailableAnswer = {
+  code: 'tenant_unavailable',
+  message: 'The records of the account cannot be read; its operator has to put them back.',
+  retryAfterSeconds: 60,
+};
+
+/** What a client is told of a database that cannot be used. */
+export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = {
+  locked: {
+    code: 'tenant_unavailable',
+    message: 'The records that this request needs are locked for a moment; try again.',
+    retryAfterSeconds: 1,
+  },
+  full: {
+    code: 'storage_full',
+    message: 'The server has no space left to record requests; try again later.',
+    retryAfterSeconds: 10,
+  },
+  missing: lost,
+  damaged: lost,
+  foreign: lost,
+};
+
 /** Anything thrown, as an ApiError. What was not meant for clients does not reach them. */
 export function toApiError(thrown: unknown): ApiError {
-  return thrown instanceof ApiError
-    ? thrown
-    : new ApiError('internal_error', 'The server failed to answer this request.', {
-        cause: thrown,
-      });
+  if (thrown instanceof ApiError) return thrown;
+  const found = unavailable(thrown);
+  if (found?.passes) {
+    const { code, message, retryAfterSeconds } = unavailableAnswers[found.reason];
+    const headers = { 'retry-after': String(retryAfterSeconds) };
+    return new ApiError(code, message, { headers, cause: thrown });
+  }
+  return new ApiError('internal_error', 'The server failed to answer this request.', {
+    cause: thrown,
+  });
 }
 
 export function openAiErrorBody(error: ApiError) {

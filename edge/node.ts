@@ -5,29 +5,20 @@
  */
 import { strict as assert } from 'node:assert';
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  closeSync,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  writeFileSync,
-} from 'node:fs';
-import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
-import { join, resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { join } from 'node:path';
 import { parseEnv } from 'node:util';
-import { serve } from '@hono/node-server';
 import { pino } from 'pino';
 import { openDirectoryDb, openTenantDb } from '../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../db/group-commit.ts';
+import { whenUnlocked } from '../db/unavailable.ts';
 import { createProgram, runProgram } from '../infra/program.ts';
 import { onStopSignal } from '../infra/stop-signal.ts';
 import { tenantIdPattern } from './auth/api-key.ts';
 import { createDirectory } from './directory.ts';
 import { cacheDirectory } from './directory-cache.ts';
+import { waitForLocks } from './directory-door.ts';
 import { allSecrets, readNodeSettings, settingNames, SettingsError } from './env.ts';
 import type { NodeSettings, Secrets } from './env.ts';
 import { createFleet } from './fleet/fleet.ts';
@@ -35,6 +26,9 @@ import type { FleetSnapshot } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import { createEdge } from './edge.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
+import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
+import type { DataFolder } from './node/data-folder.ts';
+import { closesUnused, listen, stopServing, urlOf } from './node/http-server.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { createOpenTenants } from './open-tenants.ts';
 import { createHoldKeeper } from './reconcile/hold-keeper.ts';
@@ -46,7 +40,6 @@ import { createUnsoldLog } from './unsold-models.ts';
 const reconcileEveryMs = 30_000;
 /** Requests under way may finish for this long after the first Ctrl-C. */
 const drainMsMax = 30_000;
-const idleCheckMs = 50;
 /** Kept of answers that are being made under idempotency keys. */
 const answerCharactersMax = 256 * 1024 * 1024;
 /**
@@ -71,23 +64,38 @@ export interface EdgeOptions {
 
 /** @throws SettingsError whose message says what to do. */
 export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
+  const dataFolder = openDataFolder(options.settings.dataFolder);
+  try {
+    return await startOn(dataFolder, options);
+  } catch (error) {
+    dataFolder.release();
+    throw error;
+  }
+}
+
+async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<RunningEdge> {
   const { settings, clock = { nowMs: () => Date.now() } } = options;
   const log = options.log ?? logTo(settings.logLevel);
-  const folder = openFolder(settings.dataFolder);
+  const folder = dataFolder.path;
   const secrets = makeSecrets(settings, join(folder, 'secrets.env'));
-  const directoryDb = openDatabase(join(folder, 'directory.db'), openDirectoryDb);
+  const directoryDb = await whenUnlocked(async () =>
+    openDatabase(join(folder, 'directory.db'), openDirectoryDb),
+  );
   const openTenants = createOpenTenants({
     openMax: settings.openTenantsMax,
     open(id) {
       assert(tenantIdPattern.test(id), 'a tenant id is a file name');
       const path = join(folder, 'tenants', `${id}.db`);
       const { db, close, waitForDisk } = openDatabase(path, openTenantDb);
-      const committer = commitInGroups(db, afterTurns, waitForDisk);
+      const committer = commitInGroups(db, afterTurns, { waitForDisk });
       return { tenant: createTenant(db, { clock, committer }), close };
     },
   });
   const { staticWorkers: configured } = settings;
-  const directory = cacheDirectory(createDirectory(directoryDb.db), { clock, ttlMs: Infinity });
+  const directory = cacheDirectory(waitForLocks(createDirectory(directoryDb.db)), {
+    clock,
+    ttlMs: Infinity,
+  });
   const logUnsold = createUnsoldLog({ directory, clock, log });
   const fleet = createFleet({
     clock,
@@ -160,6 +168,7 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
     while (underWay.size > 0) await Promise.allSettled(underWay);
     clearTimeout(late);
     await closeDatabases();
+    dataFolder.release();
   };
   return {
     url: urlOf(server, settings.host),
@@ -170,25 +179,10 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
 
 // ---- files ---------------------------------------------------------------------------------------
 
-function openFolder(path: string): string {
-  const folder = resolve(path);
-  try {
-    mkdirSync(join(folder, 'tenants'), { recursive: true, mode: 0o700 });
-    chmodSync(folder, 0o700);
-    closeSync(openSync(join(folder, 'directory.db'), 'a', 0o600));
-  } catch (cause) {
-    throw new SettingsError(
-      `the data folder ${folder} cannot be written (${messageOf(cause)}); set EDGE_DATA to another one`,
-      { cause },
-    );
-  }
-  return folder;
-}
-
 function openDatabase<Database>(path: string, open: (path: string) => Database): Database {
   try {
     // SQLite gives its log the mode of the database, so this settles all of its files.
-    closeSync(openSync(path, 'a', 0o600));
+    makeFile(path);
     return open(path);
   } catch (cause) {
     throw new SettingsError(
@@ -248,80 +242,7 @@ function fleetMemory(path: string): {
   }
 }
 
-/** A reader sees the old text or the new one, whenever the process dies. */
-function replaceFile(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
-  renameSync(`${path}.new`, path);
-}
-
-// ---- the server ----------------------------------------------------------------------------------
-
-type Handler = Parameters<typeof serve>[0]['fetch'];
-
-async function listen(
-  handler: Handler,
-  { port, host }: { readonly port: number; readonly host: string },
-): Promise<Server> {
-  return new Promise((resolveListening, reject) => {
-    // Without TLS options it is always a plain HTTP server.
-    const server = serve({ fetch: handler, port, hostname: host }, () =>
-      resolveListening(server),
-    ) as Server;
-    // Longer than a client or proxy keeps a connection for reuse, so that none is closed under it.
-    server.keepAliveTimeout = 75_000;
-    server.once('error', (error: NodeJS.ErrnoException) =>
-      reject(listenError(error, { host, port })),
-    );
-  });
-}
-
-/** Why a server does not listen there, and what to do. */
-export function listenError(
-  error: NodeJS.ErrnoException,
-  at: { readonly host: string; readonly port: number },
-): SettingsError {
-  const reasons: Record<string, string> = {
-    EADDRINUSE: 'is in use',
-    EACCES: 'needs more rights',
-    EADDRNOTAVAIL: 'is no address of this machine',
-  };
-  const reason = reasons[error.code ?? ''] ?? `cannot be listened on (${error.message})`;
-  const advice = 'set PORT or EDGE_HOST to another one';
-  return new SettingsError(`port ${at.port} on ${at.host} ${reason}; ${advice}`, { cause: error });
-}
-
-/**
- * Which connections have no request under way. Node's own `closeIdleConnections` passes over those
- * that clients opened ahead of their first request, and would wait for them.
- */
-function closesUnused(server: Server): () => void {
-  const unused = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    unused.add(socket);
-    socket.once('close', () => unused.delete(socket));
-  });
-  server.on('request', ({ socket }: IncomingMessage, res: ServerResponse) => {
-    unused.delete(socket);
-    res.once('close', () => {
-      if (!socket.destroyed) unused.add(socket);
-    });
-  });
-  return () => unused.forEach((socket) => socket.destroy());
-}
-
-async function stopServing(server: Server, closeUnused: () => void): Promise<void> {
-  const stopped = new Promise((resolveStopped) => server.close(resolveStopped));
-  // A client keeps the connection of its last answer, which would keep the server.
-  const idle = setInterval(closeUnused, idleCheckMs);
-  await stopped;
-  clearInterval(idle);
-}
-
-function urlOf(server: Server, host: string): string {
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
-}
+// ---- upkeep and log ---------------------------------------------------------------------------------
 
 /** Runs the work now and again after each pause; its failures are logged and never end it. */
 function repeat(
@@ -357,10 +278,6 @@ function logTo(level: NodeSettings['logLevel']): Services['log'] {
     else if (/failed|unreachable|refused|unsold|deferred/.test(name)) logger.warn(fields, name);
     else logger.info(fields, name);
   };
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 // ---- as a program --------------------------------------------------------------------------------

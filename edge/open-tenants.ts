@@ -2,8 +2,10 @@
  * The tenants whose databases are open in this process. A file costs descriptors and cache, so only
  * so many stay open; the one that was longest unused, and that nobody is using, is closed first.
  */
+import { unavailable, whenUnlocked } from '../db/unavailable.ts';
 import type { Tenant } from './services.ts';
 import { tenantDoor } from './tenant-door.ts';
+import { TenantUnavailable } from './tenant-unavailable.ts';
 
 export interface OpenTenant {
   readonly tenant: Tenant;
@@ -28,29 +30,34 @@ interface Entry {
 }
 
 export function createOpenTenants(options: {
-  /** Throws when the database cannot be opened. */
+  /** Throws when the database cannot be opened; what is locked is tried again. */
   readonly open: (id: string) => OpenTenant;
   readonly openMax: number;
 }): OpenTenants {
   // A Map remembers the order of insertion, and an entry that is used is inserted anew.
   const entries = new Map<string, Entry>();
+  const opening = new Map<string, Promise<Entry>>();
   const used = new Set<string>();
+  let callsUnderWay = 0;
   let closed = false;
   let whenIdle: (() => void) | null = null;
 
-  const acquire = (id: string): Entry => {
-    if (closed) throw new Error('the edge is stopping');
-    const entry = entries.get(id) ?? { opened: options.open(id), calls: 0 };
-    entries.delete(id);
-    entries.set(id, entry);
-    entry.calls++;
-    return entry;
+  /** All who ask for a tenant that is not open yet wait for the one who opens it. */
+  const open = (id: string): Promise<Entry> => {
+    const begun =
+      opening.get(id) ??
+      whenUnlocked(async () => {
+        const entry: Entry = { opened: options.open(id), calls: 0 };
+        entries.set(id, entry);
+        return entry;
+      }).finally(() => opening.delete(id));
+    opening.set(id, begun);
+    return begun;
   };
 
   const release = (entry: Entry): void => {
     entry.calls--;
     if (entries.size > options.openMax) closeUnused(entries.size - options.openMax);
-    if (whenIdle !== null && callsUnderWay() === 0) whenIdle();
   };
 
   const closeUnused = (count: number): void => {
@@ -64,28 +71,44 @@ export function createOpenTenants(options: {
     }
   };
 
-  const callsUnderWay = (): number => {
-    let calls = 0;
-    for (const entry of entries.values()) calls += entry.calls;
-    return calls;
-  };
-
-  const call = async <Result>(id: string, use: (tenant: Tenant) => Promise<Result>) => {
-    const entry = acquire(id);
+  const use = async <Result>(id: string, work: (tenant: Tenant) => Promise<Result>) => {
+    // A database may be closed again, for others, before all who waited for it have had their turn.
+    let entry = entries.get(id);
+    while (entry === undefined) {
+      await open(id);
+      entry = entries.get(id);
+    }
+    entries.delete(id);
+    entries.set(id, entry);
+    entry.calls++;
     try {
-      return await use(entry.opened.tenant);
+      return await work(entry.opened.tenant);
     } finally {
       release(entry);
     }
   };
 
+  const call = async <Result>(id: string, work: (tenant: Tenant) => Promise<Result>) => {
+    if (closed) throw new Error('the edge is stopping');
+    callsUnderWay++;
+    try {
+      return await use(id, work);
+    } catch (error) {
+      const found = unavailable(error);
+      throw found === null ? error : new TenantUnavailable(id, found);
+    } finally {
+      callsUnderWay--;
+      if (whenIdle !== null && callsUnderWay === 0) whenIdle();
+    }
+  };
+
   return {
     tenant: (id) =>
-      tenantDoor((use) => {
+      tenantDoor((work) => {
         used.add(id);
-        return call(id, use);
+        return call(id, work);
       }),
-    tenantForUpkeep: (id) => tenantDoor((use) => call(id, use)),
+    tenantForUpkeep: (id) => tenantDoor((work) => call(id, work)),
     openCount: () => entries.size,
     takeUsedIds() {
       const ids = [...used];
@@ -94,7 +117,7 @@ export function createOpenTenants(options: {
     },
     async close() {
       closed = true;
-      if (callsUnderWay() > 0) await new Promise<void>((resolve) => (whenIdle = resolve));
+      if (callsUnderWay > 0) await new Promise<void>((resolve) => (whenIdle = resolve));
       closeUnused(entries.size);
     },
   };

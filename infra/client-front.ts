@@ -6,7 +6,7 @@
  */
 import { createServer, connect } from 'node:net';
 import type { Server, Socket } from 'node:net';
-import { listenError } from '../edge/node.ts';
+import { listenError } from '../edge/node/http-server.ts';
 
 /** Listens, and passes bytes both ways. @throws SettingsError when it cannot listen. */
 export async function listenInFront(options: {

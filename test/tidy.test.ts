@@ -86,7 +86,7 @@ test('only the composition roots pick a backend', () => {
 });
 
 test('runtime names of the edge stand only where a runtime is chosen', () => {
-  const homes = /^edge\/(worker|node|services)\.ts$|-object\.ts$|^db\/drivers\//;
+  const homes = /^edge\/((worker|node|services)\.ts|node\/.*)$|-object\.ts$|^db\/drivers\//;
   const offences = sources
     .filter((source) => /^(edge|db)\//.test(source.path) && !homes.test(source.path))
     .flatMap((source) =>

@@ -55,7 +55,9 @@ function opened<Db>(
   options: OpenOptions,
   use: (client: Database.Database) => Db,
 ): Opened<Db> {
-  const client = new Database(path, { timeout: 5_000 });
+  // To wait for a lock here would hold up the event loop, and with it all tenants: whoever meets one
+  // tries again later.
+  const client = new Database(path, { timeout: 0 });
   try {
     client.pragma('journal_mode = WAL');
     client.pragma(`wal_autocheckpoint = ${checkpointPages}`);

@@ -3,8 +3,10 @@
  * reference is open, like that of the public API.
  */
 import { Hono } from 'hono';
+import { ApiError } from '../errors.ts';
 import type { AppEnv } from '../http/app-env.ts';
 import type { Services } from '../services.ts';
+import { TenantUnavailable } from '../tenant-unavailable.ts';
 import { bearerToken } from './bearer-token.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -31,7 +33,13 @@ export function adminRoutes(services: Services): Hono<AppEnv> {
   app.use(bearerToken(services.settings.adminToken));
   for (const endpoint of adminEndpoints) {
     const path = endpoint.path.replaceAll(/\{(\w+)\}/g, ':$1');
-    app.on(endpoint.method.toUpperCase(), path, (c) => endpoint.run(services, c));
+    app.on(endpoint.method.toUpperCase(), path, (c) => endpoint.run(services, c).catch(advise));
   }
   return app;
+}
+
+/** The operator is told which tenant it is, and what to do. */
+function advise(error: unknown): never {
+  if (!(error instanceof TenantUnavailable)) throw error;
+  throw new ApiError(error.code, error.advice, { headers: error.headers, cause: error.cause });
 }

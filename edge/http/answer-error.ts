@@ -2,6 +2,7 @@
 import type { ErrorHandler, NotFoundHandler } from 'hono';
 import { ApiError, anthropicErrorBody, openAiErrorBody, toApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
+import { TenantUnavailable } from '../tenant-unavailable.ts';
 import type { AppContext, AppEnv } from './app-env.ts';
 
 export function answerError(services: Services): ErrorHandler<AppEnv> {
@@ -13,6 +14,7 @@ export function answerError(services: Services): ErrorHandler<AppEnv> {
         requestId: c.get('requestId'),
         path: c.req.path,
         code: error.code,
+        ...(error instanceof TenantUnavailable && { tenant: error.tenant, advice: error.advice }),
         reason: describe(error.cause ?? error),
       });
     }

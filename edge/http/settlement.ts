@@ -14,6 +14,7 @@ import type {
   Tenant,
   Usage,
 } from '../services.ts';
+import { TenantUnavailable } from '../tenant-unavailable.ts';
 import { stopAndCount } from '../stream/worker-journal.ts';
 import { usedOrNull } from '../stream/usage-formats.ts';
 import { describe } from './answer-error.ts';
@@ -28,6 +29,12 @@ export function tokenFor(placed: Placed, services: Services): string | null {
 
 const settleTriesMax = 3;
 const settleRetryMs = 100;
+/**
+ * A database that is locked, or whose disk is full, is tried so often, a second apart. The client
+ * waits for it; after that the hold waits for the journal.
+ */
+const settleTriesMaxUnavailable = 30;
+const unavailableRetryMs = 1_000;
 
 export interface Ending {
   /** Stops the worker. */
@@ -168,8 +175,10 @@ async function settleFirmly(
     } catch (error) {
       const { requestId } = input;
       services.log({ event: 'settle-failed', requestId, tries, reason: describe(error) });
-      if (tries === settleTriesMax) throw error;
-      await new Promise((resolve) => setTimeout(resolve, settleRetryMs * tries));
+      const passes = error instanceof TenantUnavailable && error.passes;
+      if (tries >= (passes ? settleTriesMaxUnavailable : settleTriesMax)) throw error;
+      const waitMs = passes ? unavailableRetryMs : settleRetryMs * tries;
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
     }
   }
 }

@@ -135,7 +135,7 @@ test('a damaged tenant fails alone, with an answer that tells nothing of it', as
   const edge = await startEdge(folder, { log: (event) => void logged.push(event) });
   const other = await edge.operator.addTenant('other', dollar);
   const answer = await ask(edge.url, apiKey);
-  expect(answer.status).toBe(500);
+  expect(answer.status).toBe(503);
   expect(await answer.text()).not.toMatch(/acme|database|sqlite/i);
   expect(JSON.stringify(logged)).toMatch(/acme\.db cannot be opened/);
   expect((await ask(edge.url, other)).status).toBe(200);

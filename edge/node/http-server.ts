@@ -1,0 +1,77 @@
+/** The HTTP server of the edge on Node: how it begins to listen, and how it ends. */
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
+import { serve } from '@hono/node-server';
+import { SettingsError } from '../env.ts';
+
+const idleCheckMs = 50;
+
+type Handler = Parameters<typeof serve>[0]['fetch'];
+
+/** @throws SettingsError if the port or the address cannot be had. */
+export async function listen(
+  handler: Handler,
+  { port, host }: { readonly port: number; readonly host: string },
+): Promise<Server> {
+  return new Promise((resolveListening, reject) => {
+    // Without TLS options it is always a plain HTTP server.
+    const server = serve({ fetch: handler, port, hostname: host }, () =>
+      resolveListening(server),
+    ) as Server;
+    // Longer than a client or proxy keeps a connection for reuse, so that none is closed under it.
+    server.keepAliveTimeout = 75_000;
+    server.once('error', (error: NodeJS.ErrnoException) =>
+      reject(listenError(error, { host, port })),
+    );
+  });
+}
+
+/** Why a server does not listen there, and what to do. */
+export function listenError(
+  error: NodeJS.ErrnoException,
+  at: { readonly host: string; readonly port: number },
+): SettingsError {
+  const reasons: Record<string, string> = {
+    EADDRINUSE: 'is in use',
+    EACCES: 'needs more rights',
+    EADDRNOTAVAIL: 'is no address of this machine',
+  };
+  const reason = reasons[error.code ?? ''] ?? `cannot be listened on (${error.message})`;
+  const advice = 'set PORT or EDGE_HOST to another one';
+  return new SettingsError(`port ${at.port} on ${at.host} ${reason}; ${advice}`, { cause: error });
+}
+
+/**
+ * Which connections have no request under way. Node's own `closeIdleConnections` passes over those
+ * that clients opened ahead of their first request, and would wait for them.
+ */
+export function closesUnused(server: Server): () => void {
+  const unused = new Set<Socket>();
+  server.on('connection', (socket: Socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
+  });
+  server.on('request', ({ socket }: IncomingMessage, res: ServerResponse) => {
+    unused.delete(socket);
+    res.once('close', () => {
+      if (!socket.destroyed) unused.add(socket);
+    });
+  });
+  return () => unused.forEach((socket) => socket.destroy());
+}
+
+/** Takes nobody new, and waits for the requests under way. */
+export async function stopServing(server: Server, closeUnused: () => void): Promise<void> {
+  const stopped = new Promise((resolveStopped) => server.close(resolveStopped));
+  // A client keeps the connection of its last answer, which would keep the server.
+  const idle = setInterval(closeUnused, idleCheckMs);
+  await stopped;
+  clearInterval(idle);
+}
+
+/** Where it listens. */
+export function urlOf(server: Server, host: string): string {
+  const address = server.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`;
+}
