@@ -4,6 +4,7 @@
  * would silently not be set.
  */
 import { z } from 'zod';
+import { isHostPattern, refuseWorkerUrl } from './fleet/worker-url.ts';
 import { nearestName } from './nearest.ts';
 import type { EdgeSettings, StaticWorker } from './services.ts';
 
@@ -48,6 +49,15 @@ const staticWorkerTokens = z.string().transform((text, context) => {
   return tokens;
 });
 
+/** `host,host:port,*.domain` */
+const workerHosts = z.string().transform((text, context) => {
+  const hosts = text.split(',').map((each) => each.trim().toLowerCase());
+  const bad = hosts.find((host) => !isHostPattern(host));
+  if (bad === undefined) return hosts;
+  context.addIssue({ code: 'custom', message: `'${bad}' is no host, host:port or *.domain` });
+  return z.NEVER;
+});
+
 const sharedFields = {
   /** Sign API keys: newest first, separated by commas; all verify, the newest signs. */
   EDGE_KEY_SIGNING_SECRETS: secrets.optional(),
@@ -68,6 +78,8 @@ const sharedFields = {
   EDGE_OUTPUT_TOKENS: count.max(1_000_000).default(4_096),
   /** Engines that do not announce themselves (vLLM, SGLang): `id=url,id=url`. */
   EDGE_STATIC_WORKERS: staticWorkers.default([]),
+  /** Hosts that workers may have, announced, added or listed here; any where it is not set. */
+  EDGE_WORKER_HOSTS: workerHosts.default([]),
   /** What the edge shows to those, in place of WORKER_TOKEN: `id=token,id=token`; `id=` shows nothing. */
   EDGE_STATIC_WORKER_TOKENS: staticWorkerTokens.optional(),
   /** Holds older than this, in minutes, are settled from the worker's journal. */
@@ -106,6 +118,8 @@ export interface GivenSettings extends Omit<
   readonly workerToken: string | null;
   readonly adminToken: string | null;
   readonly staticWorkers: readonly StaticWorker[];
+  /** Patterns of the hosts that workers may have; empty admits all. */
+  readonly workerHosts: readonly string[];
   readonly holdMs: number;
   readonly runOnMs: number;
 }
@@ -199,12 +213,24 @@ function given(read: Shared): GivenSettings {
     keepAliveMs: read.EDGE_KEEP_ALIVE_MS,
     outputTokensDefault: read.EDGE_OUTPUT_TOKENS,
     staticWorkers: withTokens(
-      read.EDGE_STATIC_WORKERS,
+      withinHosts(read.EDGE_STATIC_WORKERS, read.EDGE_WORKER_HOSTS),
       read.EDGE_STATIC_WORKER_TOKENS ?? new Map(),
     ),
+    workerHosts: read.EDGE_WORKER_HOSTS,
     holdMs: read.EDGE_HOLD_MINUTES * 60_000,
     runOnMs: read.EDGE_RUN_ON_MINUTES * 60_000,
   };
+}
+
+function withinHosts(
+  workers: Shared['EDGE_STATIC_WORKERS'],
+  hosts: readonly string[],
+): Shared['EDGE_STATIC_WORKERS'] {
+  for (const { id, url } of workers) {
+    const refusal = refuseWorkerUrl(url, hosts);
+    if (refusal !== null) throw new SettingsError(`EDGE_STATIC_WORKERS: ${id}: its ${refusal}`);
+  }
+  return workers;
 }
 
 function withTokens(

@@ -29,7 +29,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
   constructor(ctx: DurableObjectState, env: WorkerEnv) {
     super(ctx, env);
     const clock = { nowMs: () => Date.now() };
-    const { staticWorkers: configured, workerToken } = readWorkerSettings(env);
+    const { staticWorkers: configured, workerHosts: hosts, workerToken } = readWorkerSettings(env);
     const log = (event: Readonly<Record<string, unknown>>): void => console.log(event);
     const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
       clock,
@@ -41,6 +41,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     const fleet = createFleet({
       clock,
       configured,
+      hosts,
       ...(snapshot && { snapshot }),
       save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
       onAnnounced: (worker, served) => ctx.waitUntil(logUnsold(worker, served)),

@@ -100,6 +100,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   const fleet = createFleet({
     clock,
     configured,
+    hosts: settings.workerHosts,
     ...fleetMemory(join(folder, 'fleet.json')),
     onAnnounced: (worker, served) => services.keepAlive(logUnsold(worker, served)),
   });

@@ -27,6 +27,7 @@ import { createMetrics } from './http/metrics.ts';
 import type { SamplingDefaults } from './http/sampling-defaults.ts';
 import { createOutputGrammars } from './http/output-grammar.ts';
 import { listen } from './http/server.ts';
+import { nextEpoch } from './http/start-epoch.ts';
 import { defaultHttpSettings } from './http/services.ts';
 import { shutDown } from './http/shut-down.ts';
 import { openUsageJournal } from './http/usage-journal.ts';
@@ -95,7 +96,7 @@ export async function startWorker(
     throw error;
   }
   lifecycle.serve(model);
-  const heartbeat = announce({ settings, url: server.url, lifecycle, logger });
+  const heartbeat = await announce({ settings, url: server.url, lifecycle, logger });
   void failure.promise.then((reason) => {
     logger.fatal({ reason }, 'the engine failed');
     // The edge learns at once that it should ask another worker.
@@ -172,12 +173,12 @@ async function startEngineThread(
   }
 }
 
-function announce(options: {
+async function announce(options: {
   settings: WorkerSettings;
   url: string;
   lifecycle: Lifecycle;
   logger: Logger;
-}): HeartbeatSender | null {
+}): Promise<HeartbeatSender | null> {
   const { settings, url, lifecycle, logger } = options;
   if (settings.edgeUrl === undefined) return null;
   const workerUrl = settings.publicUrl ?? url;
@@ -186,7 +187,8 @@ function announce(options: {
     workerUrl,
     // The same at every start, so that the edge sees a restart and not a second worker.
     workerId: createHash('sha256').update(workerUrl).digest('hex').slice(0, 16),
-    epoch: Date.now(),
+    epoch: await nextEpoch({ directory: settings.data, nowMs: Date.now(), logger }),
+    start: randomUUID(),
     token: settings.token ?? null,
     lifecycle,
     logger,

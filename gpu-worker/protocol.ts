@@ -587,9 +587,11 @@ export type Health = z.infer<typeof healthSchema>;
 export const heartbeatSchema = z.strictObject({
   id: z.string().min(1).max(128),
   /** Where the edge reaches the worker. */
-  url: z.url(),
-  /** New at each start; a larger one is younger. KV known under an older epoch is gone. */
+  url: z.string().min(1).max(2_000),
+  /** Larger at each start of a worker that keeps its data folder; a larger one is younger. */
   epoch: z.int().min(0),
+  /** Random at each start, so that no two starts are taken for one. KV of another start is gone. */
+  start: z.string().min(8).max(64).optional(),
   engine: z.string().min(1).max(64),
   state: z.enum(['starting', 'ready', 'draining', 'failed']),
   models: z.array(

@@ -13,6 +13,9 @@ import type {
   WorkerStatus,
 } from '../services.ts';
 import { chooseWorker } from './placement.ts';
+import { cacheEpochOf, isOlderStart, isSameStart } from './starts.ts';
+import { steadyClock } from './steady-clock.ts';
+import { refuseWorkerUrl } from './worker-url.ts';
 import {
   backoffMs,
   heartbeatMs,
@@ -47,6 +50,8 @@ export interface FleetOptions {
   readonly snapshot?: FleetSnapshot;
   /** Static workers of the settings; the operator may add others. */
   readonly configured?: readonly StaticWorker[];
+  /** Patterns of the hosts that workers may have; any host where there is none. */
+  readonly hosts?: readonly string[];
   /** Called when the snapshot changes, which heartbeats alone do not do. */
   readonly save?: (snapshot: FleetSnapshot) => void;
   /** Called whenever a worker has said what it serves. */
@@ -61,15 +66,15 @@ export interface LocalFleet extends Fleet {
 }
 
 export function createFleet(options: FleetOptions): LocalFleet {
-  const { clock } = options;
+  const clock = steadyClock(options.clock);
   const workers = new Map<string, WorkerEntry>();
   const drained = new Set(options.snapshot?.drained ?? []);
-  const { configured = [] } = options;
+  const { configured = [], hosts = [] } = options;
   // What the settings say of a worker goes before what the operator once added.
   let added = (options.snapshot?.added ?? []).filter(({ id }) => !isIn(configured, id));
   for (const said of options.snapshot?.workers ?? []) {
     // A configured worker may be configured no longer; its probe brings it back if it is.
-    if (said.static) continue;
+    if (said.static || refuseWorkerUrl(said.url, hosts) !== null) continue;
     workers.set(said.id, newEntry(said, drained.has(said.id), clock.nowMs()));
   }
 
@@ -85,7 +90,10 @@ export function createFleet(options: FleetOptions): LocalFleet {
   const announce: LocalFleet['announce'] = (said) => {
     const nowMs = clock.nowMs();
     const known = workers.get(said.id);
-    if (known !== undefined && said.epoch < known.said.epoch) {
+    // A start that seems older may be of a worker whose clock was set back: the younger one counts
+    // only as long as it is heard of.
+    const isAlive = known !== undefined && stateAt(known, nowMs) !== 'lost';
+    if (isAlive && !said.static && isOlderStart(said, known.said)) {
       return { accepted: false, reason: `a younger worker ${said.id} has announced itself` };
     }
     if (known === undefined) {
@@ -97,7 +105,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       options.onAnnounced?.(said.id, servedBy(entry));
       return { accepted: true, reason: null };
     }
-    if (said.epoch > known.said.epoch) known.flights.clear();
+    if (!isSameStart(said, known.said)) known.flights.clear();
     const changed = JSON.stringify(known.said) !== JSON.stringify(said);
     known.said = said;
     known.seenAtMs = nowMs;
@@ -143,7 +151,9 @@ export function createFleet(options: FleetOptions): LocalFleet {
           reason: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
         };
       }
-      const { id, load } = parsed.data;
+      const { id, load, url } = parsed.data;
+      const refusal = refuseWorkerUrl(url, hosts);
+      if (refusal !== null) return { accepted: false, reason: refusal };
       if (isIn(staticWorkers(), id) || workers.get(id)?.said.static) {
         return { accepted: false, reason: `${id} is the name of a configured worker` };
       }
@@ -159,7 +169,11 @@ export function createFleet(options: FleetOptions): LocalFleet {
 
     async status(): Promise<WorkerStatus[]> {
       const nowMs = clock.nowMs();
-      return [...workers.values()].map((entry) => statusAt(entry, nowMs));
+      const wallMs = options.clock.nowMs();
+      return [...workers.values()].map((entry) => {
+        const status = statusAt(entry, nowMs);
+        return { ...status, seenAtMs: wallMs - (nowMs - status.seenAtMs) };
+      });
     },
 
     async drain(worker, draining) {
@@ -174,6 +188,8 @@ export function createFleet(options: FleetOptions): LocalFleet {
 
     async addStatic(worker) {
       const { id } = worker;
+      const refusal = refuseWorkerUrl(worker.url, hosts);
+      if (refusal !== null) return { accepted: false, reason: refusal };
       if (isIn(configured, id)) {
         return { accepted: false, reason: `${id} is in EDGE_STATIC_WORKERS` };
       }
@@ -234,7 +250,7 @@ function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: numb
     kind: 'placed',
     worker: said.id,
     url: said.url,
-    epoch: said.epoch,
+    epoch: cacheEpochOf(said),
     reportsCachedTokens: said.noDiscountReason === null,
     hasJournal: said.hasJournal,
   };
@@ -245,18 +261,19 @@ function whyNone(serving: readonly WorkerEntry[], input: PlaceInput, nowMs: numb
   return serving.some((entry) => stateAt(entry, nowMs) !== 'lost') ? 'none-ready' : 'none-serves';
 }
 
-/** What was cached under an older epoch is gone. */
+/** What was cached under another start is gone. */
 function cachedTokens(entry: WorkerEntry, input: PlaceInput): number {
   const hit = input.prefixHits.find((each) => each.worker === entry.said.id);
-  return hit?.epoch === entry.said.epoch ? Math.min(hit.tokens, input.promptTokens) : 0;
+  return hit?.epoch === cacheEpochOf(entry.said) ? Math.min(hit.tokens, input.promptTokens) : 0;
 }
 
 function announcementOf(heartbeat: Heartbeat): Announcement {
-  const { id, url, epoch, models, state } = heartbeat;
+  const { id, url, epoch, start, models, state } = heartbeat;
   return {
     id,
     url: url.replace(/\/+$/, ''),
     epoch,
+    ...(start !== undefined && { start }),
     state: state === 'ready' || state === 'draining' ? state : 'failing',
     models: models.map((model) => model.id),
     served: models.map((model) => ({

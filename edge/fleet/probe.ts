@@ -113,6 +113,7 @@ async function ask(
         ...(target.token !== null && { authorization: `Bearer ${target.token}` }),
       },
       ...(body !== null && { body: JSON.stringify(body) }),
+      redirect: 'manual',
       signal: late.signal,
     });
     const { ok, status } = response;

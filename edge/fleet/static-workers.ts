@@ -1,5 +1,7 @@
 /** Announces the workers that do not do so themselves to the fleet, as their probes show them. */
+import { randomUUID } from 'node:crypto';
 import type { StaticWorker } from '../services.ts';
+import { steadyClock } from './steady-clock.ts';
 import type { Announcement } from './worker-entry.ts';
 import { probeCachedTokens, probeHealth, type CacheReport, type ProbeTarget } from './probe.ts';
 
@@ -27,6 +29,7 @@ export function createStaticWorkers(options: {
   readonly announce: (said: Announcement) => void;
   readonly log: (event: Readonly<Record<string, unknown>>) => void;
 }): StaticWorkers {
+  const clock = steadyClock(options.clock);
   const last = new Map<string, Announcement>();
   const learning = new Set<string>();
   const askAgainAtMs = new Map<string, number>();
@@ -53,7 +56,7 @@ export function createStaticWorkers(options: {
     learning.delete(id);
     if (!options.workers().includes(worker) || last.get(id) !== asked) return;
     askAgainAtMs.delete(id);
-    if (report.kind === 'failed') askAgainAtMs.set(id, options.clock.nowMs() + askAgainMs);
+    if (report.kind === 'failed') askAgainAtMs.set(id, clock.nowMs() + askAgainMs);
     const noDiscountReason = report.kind === 'reported' ? null : report.reason;
     say({ ...asked, state: 'ready', noDiscountReason });
   };
@@ -63,13 +66,13 @@ export function createStaticWorkers(options: {
     const health = await probeHealth(targetOf(worker, options));
     // It may have been removed or changed while it was asked.
     if (!options.workers().includes(worker)) return;
-    const nowMs = options.clock.nowMs();
+    const nowMs = clock.nowMs();
     const known = last.get(id);
     const before = known?.url === url ? known : undefined;
     const base = { id, url, static: true, hasJournal: false, state: 'failing' as const };
     if (health.kind === 'failing') {
-      const { epoch = nowMs, models = [], served = [] } = before ?? {};
-      say({ ...base, epoch, models, served, noDiscountReason: health.reason });
+      const { epoch = nowMs, start = randomUUID(), models = [], served = [] } = before ?? {};
+      say({ ...base, epoch, start, models, served, noDiscountReason: health.reason });
       return;
     }
     const models = health.served.map((model) => model.id);
@@ -78,7 +81,14 @@ export function createStaticWorkers(options: {
     // It is new, or it comes back: whatever it had cached before is not to be relied upon.
     const said: Announcement = isKnown
       ? before
-      : { ...base, epoch: nowMs, models, served: health.served, noDiscountReason: beingAsked };
+      : {
+          ...base,
+          epoch: nowMs,
+          start: randomUUID(),
+          models,
+          served: health.served,
+          noDiscountReason: beingAsked,
+        };
     say(said);
     const due = nowMs >= (askAgainAtMs.get(id) ?? Infinity);
     if (said.state === 'failing' || due) void learn(worker, said);

@@ -20,7 +20,10 @@ const tokensPerSecondMax = 10_000_000;
 export interface Announcement {
   readonly id: string;
   readonly url: string;
+  /** Orders the starts of a worker, as far as its clock can be trusted. */
   readonly epoch: number;
+  /** Random, of this start; workers of before have none. */
+  readonly start?: string;
   readonly state: 'ready' | 'draining' | 'failing';
   readonly models: readonly string[];
   /** What it says of them, if anything. */

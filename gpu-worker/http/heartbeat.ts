@@ -3,6 +3,7 @@
  * An edge that is away is normal: it is tried again at the next beat, and only the change is logged.
  */
 import type { Logger } from 'pino';
+import { z } from 'zod';
 import type { Heartbeat } from '../protocol.ts';
 import { toWireLoad } from './health.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -10,6 +11,7 @@ import type { Lifecycle } from './lifecycle.ts';
 const intervalMs = 5_000;
 /** A beat that takes longer is given up, so that beats never pile up. */
 const timeoutMs = 4_000;
+const reasonCharactersMax = 300;
 
 export interface HeartbeatOptions {
   /** The edge's base URL. */
@@ -17,8 +19,10 @@ export interface HeartbeatOptions {
   /** Where the edge reaches this worker. */
   readonly workerUrl: string;
   readonly workerId: string;
-  /** Of this start: larger than that of any earlier one, such as the start's Unix milliseconds. */
+  /** Of this start: larger than that of any earlier one, whatever the clock says. */
   readonly epoch: number;
+  /** Random, of this start. */
+  readonly start: string;
   readonly token: string | null;
   readonly lifecycle: Lifecycle;
   readonly logger: Logger;
@@ -61,10 +65,10 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
         body: JSON.stringify(heartbeat(options, lifecycle)),
         signal: AbortSignal.timeout(timeoutMs),
       });
-      await response.body?.cancel();
+      const said = await readReason(response);
       if (response.status === 401) return "status 401: WORKER_TOKEN must be the edge's";
       if (response.status === 404) return 'status 404: --edge names something else than an edge';
-      return response.ok ? null : `status ${response.status}`;
+      return response.ok ? null : `status ${response.status}${said === null ? '' : `: ${said}`}`;
     } catch (error) {
       // fetch says "fetch failed" and keeps what happened in the cause.
       const { message, cause } = error instanceof Error ? error : new Error(String(error));
@@ -89,8 +93,21 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
   };
 }
 
+const errorSchema = z.object({ error: z.object({ message: z.string() }) });
+
+/** What an edge says of a heartbeat that it refuses; null where it says nothing. */
+async function readReason(response: Response): Promise<string | null> {
+  const text = await response.text();
+  if (response.ok) return null;
+  try {
+    return errorSchema.parse(JSON.parse(text)).error.message.slice(0, reasonCharactersMax);
+  } catch {
+    return null;
+  }
+}
+
 function heartbeat(
-  options: Pick<HeartbeatOptions, 'workerId' | 'workerUrl' | 'epoch'>,
+  options: Pick<HeartbeatOptions, 'workerId' | 'workerUrl' | 'epoch' | 'start'>,
   lifecycle: Lifecycle,
 ): Heartbeat {
   const { status, model } = lifecycle.state();
@@ -98,6 +115,7 @@ function heartbeat(
     id: options.workerId,
     url: options.workerUrl,
     epoch: options.epoch,
+    start: options.start,
     engine: 'sift',
     state: status,
   };

@@ -20,6 +20,7 @@ export function heartbeatOf(options: {
   readonly id: string;
   readonly url?: string;
   readonly epoch?: number;
+  readonly start?: string;
   readonly state?: Heartbeat['state'];
   readonly model?: string;
   readonly tokens?: number;
@@ -30,6 +31,7 @@ export function heartbeatOf(options: {
     id: options.id,
     url: options.url ?? `http://${options.id}.test`,
     epoch: options.epoch ?? 1,
+    ...(options.start !== undefined && { start: options.start }),
     engine: 'sift',
     state: options.state ?? 'ready',
     models: [

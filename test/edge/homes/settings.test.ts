@@ -24,6 +24,7 @@ test('without any variable there is a default for everything but secrets', () =>
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
     staticWorkers: [],
+    workerHosts: [],
     holdMs: 600_000,
     runOnMs: 600_000,
   });

@@ -39,6 +39,7 @@ function playEdge(lifecycle: Lifecycle): PlayedEdge {
     workerUrl: 'http://127.0.0.1:8788',
     workerId: 'worker-1',
     epoch: 1_795_000_000_000,
+    start: 'a-start-of-it',
     token: 'w-secret',
     lifecycle,
     logger: pino({ level: 'info' }, { write: (line) => log.push(JSON.parse(line)) }),
@@ -73,6 +74,7 @@ test('a beat says who the worker is, what it serves and how loaded it is', async
       id: 'worker-1',
       url: 'http://127.0.0.1:8788',
       epoch: 1_795_000_000_000,
+      start: 'a-start-of-it',
       engine: 'sift',
       state: 'ready',
       models: [
