@@ -76,6 +76,11 @@ const sharedFields = {
   EDGE_KEEP_ALIVE_MS: count.max(60_000).default(5_000),
   /** Of a request that states no maximum, in tokens. */
   EDGE_OUTPUT_TOKENS: count.max(1_000_000).default(4_096),
+  /**
+   * A request that would wait longer for a worker is refused, in milliseconds, unless it says how long
+   * it will wait.
+   */
+  EDGE_QUEUE_MS: z.coerce.number().int().min(0).max(600_000).default(30_000),
   /** Engines that do not announce themselves (vLLM, SGLang): `id=url,id=url`. */
   EDGE_STATIC_WORKERS: staticWorkers.default([]),
   /** Hosts that workers may have, announced, added or listed here; any where it is not set. */
@@ -212,6 +217,7 @@ function given(read: Shared): GivenSettings {
     bodyBytesMax: read.EDGE_BODY_BYTES,
     keepAliveMs: read.EDGE_KEEP_ALIVE_MS,
     outputTokensDefault: read.EDGE_OUTPUT_TOKENS,
+    queueMsMax: read.EDGE_QUEUE_MS,
     staticWorkers: withTokens(
       withinHosts(read.EDGE_STATIC_WORKERS, read.EDGE_WORKER_HOSTS),
       read.EDGE_STATIC_WORKER_TOKENS ?? new Map(),

@@ -72,7 +72,11 @@ export const errorTable = {
   rate_limit_exceeded: { status: 429, means: 'A limit of the key or the account was reached.' },
   internal_error: { status: 500, means: 'A fault of ours.' },
   worker_failed: { status: 502, means: 'The worker failed before its answer was complete.' },
-  overloaded: { status: 503, means: 'No worker has room; try again later.' },
+  overloaded: {
+    status: 429,
+    means: 'The request would wait for a worker for too long; Retry-After says how long.',
+  },
+  no_worker: { status: 503, means: 'No worker of the model is there; try again later.' },
   tenant_unavailable: {
     status: 503,
     means: 'The records of the account cannot be used now; try again later.',

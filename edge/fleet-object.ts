@@ -14,7 +14,7 @@ import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot, LocalFleet } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import type { StaticWorkers } from './fleet/static-workers.ts';
-import type { Fleet, PlaceInput, StaticWorker } from './services.ts';
+import type { Computed, Fleet, PlaceInput, StaticWorker } from './services.ts';
 import { createUnsoldLog } from './unsold-models.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
@@ -73,8 +73,12 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     return this.#fleet.started(requestId, worker);
   }
 
-  async finished(requestId: string, worker: string) {
-    return this.#fleet.finished(requestId, worker);
+  async withdraw(requestId: string) {
+    return this.#fleet.withdraw(requestId);
+  }
+
+  async finished(requestId: string, worker: string, computed: Computed | null) {
+    return this.#fleet.finished(requestId, worker, computed);
   }
 
   async heartbeat(body: unknown) {

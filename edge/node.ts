@@ -160,6 +160,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
 
   let closing: Promise<void> | null = null;
   const close = async (): Promise<void> => {
+    fleet.close();
     const late = setTimeout(() => {
       server.closeAllConnections();
       runningAnswers.stopAbandoned();

@@ -291,6 +291,8 @@ export interface StaticWorker {
   readonly url: string;
   /** null: it is shown WORKER_TOKEN. */
   readonly ownToken: OwnToken | null;
+  /** Answers that it is given at a time; absent: as many as most engines run. */
+  readonly slots?: number;
 }
 
 export interface PlaceInput {
@@ -304,6 +306,25 @@ export interface PlaceInput {
   readonly exclude: readonly string[];
   /** First key of the prefix chain: requests that begin alike meet on one of several idle workers. */
   readonly prefixKey?: string | null;
+  /** null: it takes no slot and does not wait, such as a count of tokens. */
+  readonly turn: Turn | null;
+}
+
+/** Of a key, among the keys of its tenant. */
+export type Priority = 'low' | 'normal' | 'high';
+
+/** What a request asks of the queue in front of the workers. */
+export interface Turn {
+  readonly tenant: string;
+  /** Its tenant's share beside others that wait too. */
+  readonly weight: number;
+  readonly priority: Priority;
+  /** Answers that it runs at once, each of which takes a slot of the worker. */
+  readonly slots: number;
+  /** A wait that would be longer is refused at once. */
+  readonly waitMsMax: number;
+  /** The worker that took it last and had no slot after all; it goes first then. */
+  readonly busyWorker: string | null;
 }
 
 export type PlaceResult =
@@ -322,14 +343,34 @@ export type PlaceResult =
       /** `none-ready`: those that serve the model fail or drain; `all-refused`: they are in `exclude`. */
       readonly reason: 'none-serves' | 'none-ready' | 'all-refused';
       readonly retryAfterSeconds: number;
-    };
+    }
+  /** `wait`: its turn would not come in time; `queue`: too many wait; `closing`: the edge ends. */
+  | {
+      readonly kind: 'overloaded';
+      readonly reason: 'wait' | 'queue' | 'closing';
+      /** When it would have its turn, as far as can be known. */
+      readonly retryAfterSeconds: number;
+    }
+  /** By `withdraw`. */
+  | { readonly kind: 'withdrawn' };
+
+/** What was computed for a request: a worker's speed is learned from it. */
+export interface Computed {
+  /** Without what was cached. */
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+}
 
 /** Live workers of all models; counts tokens in flight at placement, before dispatch. */
 export interface Fleet {
+  /** Resolves when the request has its turn and a worker has a slot for it, or at once with why not. */
   place(input: PlaceInput): Promise<PlaceResult>;
+  /** Its client left while it waited. */
+  withdraw(requestId: string): Promise<void>;
   /** First token seen: its prompt tokens no longer wait. */
   started(requestId: string, worker: string): Promise<void>;
-  finished(requestId: string, worker: string): Promise<void>;
+  /** Its slots are free; null: the worker did not take it, or nobody knows what it computed. */
+  finished(requestId: string, worker: string, computed: Computed | null): Promise<void>;
   heartbeat(body: unknown): Promise<{ accepted: boolean; reason: string | null }>;
   status(): Promise<WorkerStatus[]>;
   drain(worker: string, draining: boolean): Promise<boolean>;
@@ -350,6 +391,9 @@ export interface WorkerStatus {
   readonly served: readonly ServedModel[];
   readonly tokensInFlight: number;
   readonly requestsInFlight: number;
+  /** Taken by answers under way, and all that the edge gives it at a time. */
+  readonly slotsInFlight: number;
+  readonly slots: number;
   readonly seenAtMs: number;
   /** null when it reports cached tokens; else why there is no discount. */
   readonly noDiscountReason: string | null;
@@ -439,6 +483,8 @@ export interface RunningAnswer {
   readonly whole: PromiseWithResolvers<StoredAnswer>;
   /** The events of one that does. */
   readonly log: EventLog;
+  /** Resolved once a worker has taken the request: from then on clients may be told of an answer. */
+  readonly accepted: PromiseWithResolvers<void>;
   /**
    * One more client waits for it. Call what it returns when that one has left.
    * @throws ApiError when too many wait.
@@ -488,6 +534,8 @@ export interface EdgeSettings {
   readonly bodyBytesMax: number;
   readonly keepAliveMs: number;
   readonly outputTokensDefault: number;
+  /** A request that states no longest wait for a worker is refused if it would wait longer. */
+  readonly queueMsMax: number;
   /** A worker that sends nothing for this long, not even a comment, is taken for dead. */
   readonly workerSilenceMsMax?: number;
   /** A whole answer that takes longer begins with empty lines, and has no cost header. */

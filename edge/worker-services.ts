@@ -62,7 +62,8 @@ function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
   return {
     place: (input) => fleet().place(input),
     started: (requestId, worker) => fleet().started(requestId, worker),
-    finished: (requestId, worker) => fleet().finished(requestId, worker),
+    withdraw: (requestId) => fleet().withdraw(requestId),
+    finished: (requestId, worker, computed) => fleet().finished(requestId, worker, computed),
     heartbeat: (body) => fleet().heartbeat(body),
     status: () => fleet().status(),
     drain: (worker, draining) => fleet().drain(worker, draining),

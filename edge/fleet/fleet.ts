@@ -1,26 +1,22 @@
 /**
  * The live workers of all models and what is in flight on each: one state machine over a clock,
- * held in process on Node and in a Durable Object on Cloudflare. Nothing here waits or fetches.
+ * held in process on Node and in a Durable Object on Cloudflare. Requests wait here for their turn;
+ * nothing here fetches.
  */
 import { heartbeatSchema } from '../../gpu-worker/protocol.ts';
 import type { Heartbeat } from '../../gpu-worker/protocol.ts';
-import type {
-  Fleet,
-  PlaceInput,
-  PlaceResult,
-  ServedModel,
-  StaticWorker,
-  WorkerStatus,
-} from '../services.ts';
-import { chooseWorker } from './placement.ts';
-import { cacheEpochOf, isOlderStart, isSameStart } from './starts.ts';
+import type { Fleet, ServedModel, StaticWorker, WorkerStatus } from '../services.ts';
+import { createPlaces } from './places.ts';
+import { isOlderStart, isSameStart } from './starts.ts';
 import { steadyClock } from './steady-clock.ts';
+import { WaitingRequests } from './waiting-requests.ts';
 import { refuseWorkerUrl } from './worker-url.ts';
 import {
   backoffMs,
-  heartbeatMs,
   learnRate,
+  learnRefusal,
   newEntry,
+  regainSlots,
   servedBy,
   stateAt,
   statusAt,
@@ -32,6 +28,8 @@ const workersMax = 1_000;
 const forgetLostAfterMs = 60 * 60_000;
 /** Each is probed every few seconds. */
 const addedMax = 100;
+/** While requests wait, those whose time is over are looked for this often. */
+const tickMs = 250;
 
 /**
  * What outlives the process: who was there and who is drained. After a restart the last known
@@ -63,6 +61,10 @@ export interface LocalFleet extends Fleet {
   announce(said: Announcement): { accepted: boolean; reason: string | null };
   /** Of the settings and of the operator. */
   staticWorkers(): readonly StaticWorker[];
+  /** Sees to what time alone changes; does so by itself while requests wait. */
+  tick(): void;
+  /** Refuses all that wait, and all that would have to from now on. */
+  close(): void;
 }
 
 export function createFleet(options: FleetOptions): LocalFleet {
@@ -86,6 +88,13 @@ export function createFleet(options: FleetOptions): LocalFleet {
     });
 
   const staticWorkers = (): readonly StaticWorker[] => [...configured, ...added];
+  const places = createPlaces({ workers, clock, staticWorkers });
+  const waiting = new WaitingRequests(places, clock);
+  const ticks = ticksWhile(
+    () => waiting.size > 0,
+    () => waiting.tick(),
+  );
+  let closed = false;
 
   const announce: LocalFleet['announce'] = (said) => {
     const nowMs = clock.nowMs();
@@ -106,6 +115,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       return { accepted: true, reason: null };
     }
     if (!isSameStart(said, known.said)) known.flights.clear();
+    else if (said.state === 'ready') regainSlots(known);
     const changed = JSON.stringify(known.said) !== JSON.stringify(said);
     known.said = said;
     known.seenAtMs = nowMs;
@@ -120,16 +130,35 @@ export function createFleet(options: FleetOptions): LocalFleet {
     staticWorkers,
 
     async place(input) {
+      const { turn, requestId } = input;
       const nowMs = clock.nowMs();
       for (const id of input.exclude) {
         const refused = workers.get(id);
-        refused?.flights.finish(input.requestId);
+        refused?.flights.finish(requestId);
         if (refused) refused.backoffUntilMs = nowMs + backoffMs;
       }
-      const placed = place(workers, input, nowMs);
-      if (placed.kind !== 'placed') return placed;
-      const known = staticWorkers().find(({ id }) => id === placed.worker);
-      return { ...placed, ownToken: known?.ownToken ?? null };
+      const busy = turn?.busyWorker ? workers.get(turn.busyWorker) : undefined;
+      if (busy) {
+        busy.flights.finish(requestId);
+        busy.fullUntilMs = nowMs + backoffMs;
+        learnRefusal(busy);
+      }
+      if (closed) return { kind: 'overloaded', reason: 'closing', retryAfterSeconds: 1 };
+      if (turn === null) return places.placeNow(input);
+      const placing = waiting.add({ ...input, turn });
+      ticks.start();
+      return await placing;
+    },
+
+    async withdraw(requestId) {
+      waiting.withdraw(requestId);
+    },
+
+    tick: () => waiting.tick(),
+
+    close() {
+      closed = true;
+      waiting.refuseAll();
     },
 
     async started(requestId, worker) {
@@ -138,8 +167,18 @@ export function createFleet(options: FleetOptions): LocalFleet {
       if (entry && sample) learnRate(entry, sample);
     },
 
-    async finished(requestId, worker) {
-      workers.get(worker)?.flights.finish(requestId);
+    async finished(requestId, worker, computed) {
+      const entry = workers.get(worker);
+      const flight = entry?.flights.finish(requestId) ?? null;
+      if (entry === undefined || flight === null) return;
+      const { model, tenant, cost, slots, placedAtMs } = flight;
+      if (tenant !== null && computed !== null) {
+        const { promptTokens, outputTokens } = computed;
+        const tokens = promptTokens + outputTokens;
+        entry.rate.add({ tokens, outputTokens, slots, elapsedMs: clock.nowMs() - placedAtMs });
+        waiting.correct({ model, tenant, charged: cost, computed: tokens });
+      }
+      waiting.goOn();
     },
 
     async heartbeat(body) {
@@ -164,6 +203,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
           .get(id)
           ?.flights.reconcile({ tokens: load.tokens_in_flight, requests }, clock.nowMs());
       }
+      waiting.goOn();
       return answer;
     },
 
@@ -183,6 +223,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       if (draining) drained.add(worker);
       else drained.delete(worker);
       save();
+      waiting.tick();
       return true;
     },
 
@@ -214,61 +255,28 @@ export function createFleet(options: FleetOptions): LocalFleet {
   };
 }
 
+/** An interval that is there only while it is needed: it would keep a process and an object awake. */
+function ticksWhile(isNeeded: () => boolean, act: () => void): { start(): void } {
+  let timer: ReturnType<typeof setInterval> | undefined;
+  const tick = (): void => {
+    act();
+    if (isNeeded()) return;
+    clearInterval(timer);
+    timer = undefined;
+  };
+  return {
+    start() {
+      if (timer === undefined && isNeeded()) timer = setInterval(tick, tickMs);
+    },
+  };
+}
+
 function isIn(workers: readonly StaticWorker[], id: string): boolean {
   return workers.some((worker) => worker.id === id);
 }
 
-type Placed = Extract<PlaceResult, { kind: 'placed' }>;
-type Chosen = Omit<Placed, 'ownToken'> | Exclude<PlaceResult, Placed>;
-
-function place(workers: Map<string, WorkerEntry>, input: PlaceInput, nowMs: number): Chosen {
-  const serving = [...workers.values()].filter((entry) => entry.said.models.includes(input.model));
-  const ready = serving.filter(
-    (entry) => stateAt(entry, nowMs) === 'ready' && !input.exclude.includes(entry.said.id),
-  );
-  const rested = ready.filter((entry) => entry.backoffUntilMs <= nowMs);
-  const candidates = (rested.length > 0 ? rested : ready).map((entry) => ({
-    entry,
-    worker: entry.said.id,
-    tokensInFlight: entry.flights.tokens,
-    cachedTokens: cachedTokens(entry, input),
-    tokensPerSecond: entry.tokensPerSecond,
-  }));
-  const chosen = chooseWorker(candidates, {
-    promptTokens: input.promptTokens,
-    tieKey: input.prefixKey ?? input.requestId,
-  });
-  if (chosen === null) {
-    const reason = whyNone(serving, input, nowMs);
-    const waitMs = reason === 'all-refused' ? backoffMs : heartbeatMs;
-    return { kind: 'no-worker', reason, retryAfterSeconds: Math.ceil(waitMs / 1_000) };
-  }
-  const { said, flights } = chosen.entry;
-  const uncached = Math.max(0, input.promptTokens - chosen.cachedTokens);
-  flights.place(input.requestId, uncached, nowMs);
-  return {
-    kind: 'placed',
-    worker: said.id,
-    url: said.url,
-    epoch: cacheEpochOf(said),
-    reportsCachedTokens: said.noDiscountReason === null,
-    hasJournal: said.hasJournal,
-  };
-}
-
-function whyNone(serving: readonly WorkerEntry[], input: PlaceInput, nowMs: number) {
-  if (serving.some((entry) => input.exclude.includes(entry.said.id))) return 'all-refused';
-  return serving.some((entry) => stateAt(entry, nowMs) !== 'lost') ? 'none-ready' : 'none-serves';
-}
-
-/** What was cached under another start is gone. */
-function cachedTokens(entry: WorkerEntry, input: PlaceInput): number {
-  const hit = input.prefixHits.find((each) => each.worker === entry.said.id);
-  return hit?.epoch === cacheEpochOf(entry.said) ? Math.min(hit.tokens, input.promptTokens) : 0;
-}
-
 function announcementOf(heartbeat: Heartbeat): Announcement {
-  const { id, url, epoch, start, models, state } = heartbeat;
+  const { id, url, epoch, start, models, state, capacity } = heartbeat;
   return {
     id,
     url: url.replace(/\/+$/, ''),
@@ -283,6 +291,7 @@ function announcementOf(heartbeat: Heartbeat): Announcement {
       tokenizer: model.tokenizer,
     })),
     static: false,
+    ...(capacity && { slots: capacity.sequences, waiting: capacity.waiting }),
     hasJournal: true,
     noDiscountReason: null,
   };

@@ -15,9 +15,20 @@ export const flightMsMax = 30 * 60_000;
 /** A request placed this recently may be missing from a heartbeat that is on its way. */
 const settledMs = 2_000;
 
-interface Flight {
-  readonly placedAtMs: number;
+/** What a request takes of its worker. */
+export interface Taken {
+  readonly model: string;
+  /** Prompt tokens that the worker is expected to compute. */
   readonly promptTokens: number;
+  /** null for what takes no slot. */
+  readonly tenant: string | null;
+  readonly slots: number;
+  /** Tokens that its tenant was charged for its turn. */
+  readonly cost: number;
+}
+
+export interface Flight extends Taken {
+  readonly placedAtMs: number;
   /** Tokens in front of it and its own, at placement: what the worker computes until its first token. */
   readonly queuedTokens: number;
   started: boolean;
@@ -34,6 +45,10 @@ export class Flights {
   #tokens = 0;
   /** What the worker's own count said beyond ours at its last heartbeat; below 0 if less. */
   #drift = 0;
+  #slots = 0;
+  /** The same of slots. */
+  #slotDrift = 0;
+  readonly #slotsByTenant = new Map<string, number>();
 
   get requests(): number {
     return this.#flights.size;
@@ -43,16 +58,21 @@ export class Flights {
     return Math.max(0, this.#tokens + this.#drift);
   }
 
-  has(requestId: string): boolean {
-    return this.#flights.has(requestId);
+  /** Taken on the worker, by us and by others. */
+  get slots(): number {
+    return Math.max(0, this.#slots + this.#slotDrift);
   }
 
-  /** `promptTokens`: those that the worker is expected to compute. */
-  place(requestId: string, promptTokens: number, nowMs: number): void {
+  slotsOf(tenant: string): number {
+    return this.#slotsByTenant.get(tenant) ?? 0;
+  }
+
+  place(requestId: string, taken: Taken, nowMs: number): void {
     this.finish(requestId);
-    const queuedTokens = this.tokens + promptTokens;
-    this.#flights.set(requestId, { placedAtMs: nowMs, promptTokens, queuedTokens, started: false });
-    this.#tokens += promptTokens;
+    const queuedTokens = this.tokens + taken.promptTokens;
+    this.#flights.set(requestId, { ...taken, placedAtMs: nowMs, queuedTokens, started: false });
+    this.#tokens += taken.promptTokens;
+    this.#countSlots(taken, 1);
   }
 
   /** The first token was seen; null if the request is unknown or had started before. */
@@ -64,28 +84,54 @@ export class Flights {
     return { tokens: flight.queuedTokens, elapsedMs: nowMs - flight.placedAtMs };
   }
 
-  finish(requestId: string): void {
+  /** @returns what has ended; null if it had before. */
+  finish(requestId: string): Flight | null {
     const flight = this.#flights.get(requestId);
-    if (flight === undefined) return;
+    if (flight === undefined) return null;
     this.#flights.delete(requestId);
     this.#tokens -= flight.started ? runningTokens : flight.promptTokens;
+    this.#countSlots(flight, -1);
+    return flight;
   }
 
   /** Takes the worker's own count, to find what others sent there and what ended unreported. */
   reconcile(load: { readonly tokens: number; readonly requests: number }, nowMs: number): void {
     let recentTokens = 0;
     let queued = 0;
+    let recentSlots = 0;
     // Flights lie in the order of their placement, so the forgotten ones come first.
     for (const [requestId, flight] of this.#flights) {
       const ageMs = nowMs - flight.placedAtMs;
       const unknownToWorker = load.requests === 0 && ageMs > settledMs;
       if (ageMs > flightMsMax || unknownToWorker) this.finish(requestId);
-      else if (ageMs <= settledMs) recentTokens += flight.started ? 0 : flight.promptTokens;
-      else if (!flight.started) queued += flight.promptTokens;
+      else if (ageMs <= settledMs) {
+        recentTokens += flight.started ? 0 : flight.promptTokens;
+        recentSlots += flight.slots;
+      } else if (!flight.started) queued += flight.promptTokens;
     }
+    this.#reconcileSlots(load.requests, recentSlots);
     // Only the queue is compared: the worker counts a running request as next to nothing.
     this.#drift = Math.max(load.tokens - recentTokens - queued, -queued);
     if (Math.abs(this.#drift) <= runningTokens * this.#flights.size) this.#drift = 0;
+  }
+
+  /**
+   * Answers that began or ended just now are counted by one of the two only, so a small difference says
+   * nothing. A large one is of answers whose end was not reported, or that others sent.
+   */
+  #reconcileSlots(counted: number, recent: number): void {
+    const settled = this.#slots - recent;
+    const beyond = counted - settled - recent;
+    const drift = beyond > 0 ? beyond : Math.min(0, counted - settled);
+    this.#slotDrift = Math.abs(drift) <= Math.max(2, settled / 8) ? 0 : drift;
+  }
+
+  #countSlots({ tenant, slots }: Taken, sign: 1 | -1): void {
+    if (tenant === null) return;
+    this.#slots += sign * slots;
+    const left = this.slotsOf(tenant) + sign * slots;
+    if (left > 0) this.#slotsByTenant.set(tenant, left);
+    else this.#slotsByTenant.delete(tenant);
   }
 
   /** For workers that send no counts of their own. */
@@ -98,7 +144,10 @@ export class Flights {
 
   clear(): void {
     this.#flights.clear();
+    this.#slotsByTenant.clear();
     this.#tokens = 0;
     this.#drift = 0;
+    this.#slots = 0;
+    this.#slotDrift = 0;
   }
 }

@@ -2,19 +2,27 @@
 import type { ServedModel, WorkerStatus } from '../services.ts';
 import { Flights } from './flights.ts';
 import type { SpeedSample } from './flights.ts';
+import { ServiceRate } from './service-rate.ts';
 
 /** Workers announce themselves at this interval. */
 export const heartbeatMs = 5_000;
 /** Three missed heartbeats take a worker out. */
 export const lostAfterMs = 3 * heartbeatMs;
 
-/** A worker that answered 429 is passed over for this long, unless nobody else is there. */
+/** A worker that did not take a request is passed over for this long, unless nobody else is there. */
 export const backoffMs = 1_000;
 
 /** Prompt tokens per second, until the first answers have shown what the worker does. */
 export const tokensPerSecondDefault = 8_000;
 const tokensPerSecondMin = 10;
 const tokensPerSecondMax = 10_000_000;
+
+/** Answers that an engine is given at a time which does not say how many it runs. */
+export const slotsDefault = 128;
+/** One in so many of a worker's slots is kept for tenants that have no answer under way there. */
+const slotsPerSpare = 8;
+/** Of its slots a worker loses and wins back so many at a time: it refused, or has not refused lately. */
+const slotsStep = 0.1;
 
 /** What a worker says of itself, by heartbeat or when it is probed. */
 export interface Announcement {
@@ -29,6 +37,10 @@ export interface Announcement {
   /** What it says of them, if anything. */
   readonly served?: readonly ServedModel[];
   readonly static: boolean;
+  /** Answers that it runs at a time; absent if it does not say. */
+  readonly slots?: number;
+  /** Further ones that it takes and lets wait; absent if it does not say. */
+  readonly waiting?: number;
   /** Whether it keeps the final usage of a request for those who ask later. */
   readonly hasJournal: boolean;
   /** null when it reports cached tokens. */
@@ -41,8 +53,13 @@ export interface WorkerEntry {
   /** By the operator: it finishes what it has and gets nothing new. */
   drained: boolean;
   backoffUntilMs: number;
+  /** It answered that it has no slot; until then it gets nothing, even if nobody else is there. */
+  fullUntilMs: number;
   tokensPerSecond: number;
+  /** Below what it says after it refused for want of room; null otherwise. */
+  slotsLearned: number | null;
   readonly flights: Flights;
+  readonly rate: ServiceRate;
 }
 
 export function newEntry(said: Announcement, drained: boolean, nowMs: number): WorkerEntry {
@@ -51,9 +68,52 @@ export function newEntry(said: Announcement, drained: boolean, nowMs: number): W
     seenAtMs: nowMs,
     drained,
     backoffUntilMs: 0,
+    fullUntilMs: 0,
     tokensPerSecond: tokensPerSecondDefault,
+    slotsLearned: null,
     flights: new Flights(),
+    rate: new ServiceRate(),
   };
+}
+
+/** Answers that the edge gives it at a time. */
+export function slotsOf({ said, slotsLearned }: WorkerEntry): number {
+  return slotsLearned ?? Math.max(1, said.slots ?? slotsDefault);
+}
+
+/**
+ * Whether it has a slot for that many answers more. One free slot will do for a request of many: the
+ * worker lets the others wait, as far as it can. A tenant that is `owed` a slot, having none here and
+ * having used little lately, finds some beyond: our workers interrupt another's answer for it.
+ */
+export function hasRoom(
+  entry: WorkerEntry,
+  wanted: { readonly slots: number; readonly isOwed: boolean },
+): boolean {
+  const { flights, said } = entry;
+  const slots = slotsOf(entry);
+  const spare = Math.ceil(slots / slotsPerSpare);
+  const used = flights.slots;
+  if (used === 0) return true;
+  const limit = wanted.isOwed ? slots + spare : slots;
+  const waiting = said.waiting ?? Infinity;
+  const bound = slots + (wanted.isOwed ? waiting : Math.max(0, waiting - spare));
+  return used < limit && used + wanted.slots <= bound;
+}
+
+/** It refused although we counted a free slot. */
+export function learnRefusal(entry: WorkerEntry): void {
+  const { slots } = entry.flights;
+  entry.slotsLearned = Math.max(1, Math.floor(Math.min(slotsOf(entry), slots) * (1 - slotsStep)));
+}
+
+/** To be called at each of its announcements. */
+export function regainSlots(entry: WorkerEntry): void {
+  const { slotsLearned, said } = entry;
+  if (slotsLearned === null) return;
+  const slotsSaid = said.slots ?? slotsDefault;
+  const more = slotsLearned + Math.ceil(slotsLearned * slotsStep);
+  entry.slotsLearned = more >= slotsSaid ? null : more;
 }
 
 export function stateAt(entry: WorkerEntry, nowMs: number): WorkerStatus['state'] {
@@ -74,6 +134,8 @@ export function statusAt(entry: WorkerEntry, nowMs: number): WorkerStatus {
     served: servedBy(entry),
     tokensInFlight: flights.tokens,
     requestsInFlight: flights.requests,
+    slotsInFlight: flights.slots,
+    slots: slotsOf(entry),
     seenAtMs: entry.seenAtMs,
     noDiscountReason: said.noDiscountReason,
   };

@@ -31,6 +31,8 @@ export interface Client {
   readonly afterEvent: number;
   /** Aborted when it leaves. */
   readonly signal: AbortSignal;
+  /** Nothing of an answer is sent before. */
+  readonly accepted: Promise<void>;
   /** Of this answer alone, beside those of its kind. */
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -107,16 +109,17 @@ async function follow(running: RunningAnswer, client: Client): Promise<Response>
 }
 
 /**
- * The whole answer at once, with its cost as a header and an honest status. One that takes long
- * begins with empty lines, as DeepSeek's do, which keep proxies from giving up. If it then fails, the
- * connection breaks.
+ * The whole answer at once, with its cost as a header and an honest status. One that takes long once
+ * a worker has it begins with empty lines, as DeepSeek's do, which keep proxies from giving up. If it
+ * then fails, the connection breaks.
  */
 async function answerWhole(
   whole: Promise<StoredAnswer>,
-  { services, headers }: Client,
+  { services, headers, accepted }: Client,
   onLeave: () => void,
 ): Promise<Response> {
   const { keepAliveMs, wholeAnswerQuietMs = wholeAnswerQuietMsDefault } = services.settings;
+  await Promise.race([whole, accepted]);
   if (await settledWithin(whole, wholeAnswerQuietMs)) return respond(await whole, headers);
   const frames = (async function* () {
     yield (await whole).body;
@@ -130,15 +133,19 @@ async function answerWhole(
   return new Response(body, { headers: { 'content-type': 'application/json', ...headers } });
 }
 
-/** The status stays open until the first frame or keep-alive; from then on an error is an event. */
+/**
+ * The status stays open until the first frame or, once a worker has the request, the first keep-alive;
+ * from then on an error is an event.
+ */
 async function answerStream(
   frames: AsyncGenerator<string, void>,
-  { services, order, headers }: Client,
+  { services, order, headers, accepted }: Client,
   onLeave: () => void,
 ): Promise<Response> {
   const { keepAliveMs } = services.settings;
   const encoder = encoderOf(order);
   const first = frames.next();
+  await Promise.race([first, accepted]);
   await settledWithin(first, keepAliveMs);
   const body = eventBody(frames, first, {
     keepAliveMs,

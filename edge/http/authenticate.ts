@@ -1,7 +1,7 @@
 /** The first stage: the key proves itself, without storage. */
 import { readApiKey, verifyApiKey } from '../auth/api-key.ts';
 import { ApiError, badKeyError } from '../errors.ts';
-import type { Scope, Services, VerifiedKey } from '../services.ts';
+import type { Scope, Services, TenantRecord, VerifiedKey } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { refusalError } from './refusal.ts';
 
@@ -33,10 +33,11 @@ export async function authorize(
 }
 
 /** @throws ApiError 401 if there is no such tenant, 403 if it is suspended. */
-export async function checkTenant(services: Services, id: string): Promise<void> {
+export async function checkTenant(services: Services, id: string): Promise<TenantRecord> {
   const tenant = await services.directory.tenant(id);
   if (tenant === null) throw badKeyError();
   if (tenant.status === 'suspended') {
     throw new ApiError('account_suspended', 'The account is suspended; ask its operator.');
   }
+  return tenant;
 }

@@ -10,10 +10,11 @@
 import { secretsOf } from '../dialect/error-message.ts';
 import { stopsOf } from '../dialect/finish.ts';
 import type { ApiError } from '../errors.ts';
-import type { AdmitResult, Services } from '../services.ts';
+import type { AdmitResult, PlaceResult, Services, Turn } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
 import { admit } from './admit-request.ts';
+import { readWaitMs, turnOf } from './turn.ts';
 import { answerAdmitted, attach, replay } from './answers.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkTenant } from './authenticate.ts';
@@ -29,7 +30,7 @@ import {
   type Order,
 } from './order.ts';
 import { readJson } from './parse-request.ts';
-import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
+import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { requestIdHeaders } from './request-id.ts';
 import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
 
@@ -64,7 +65,8 @@ export async function answerInference(
   const { stream } = request;
   const asked = { path: c.req.path, body: bytes, stream, headers };
   const idempotency = readIdempotency(idempotencyKey, asked);
-  const [order] = await Promise.all([
+  const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
+  const [order, record] = await Promise.all([
     prepareOrder(services, { tenant: key.tenant, requestId, request }),
     checkTenant(services, key.tenant),
   ]);
@@ -74,7 +76,15 @@ export async function answerInference(
   const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
   const afterEvent = idempotency?.afterEvent ?? 0;
-  const client = { services, order, afterEvent, signal, headers: requestIdHeaders(c) };
+  const accepted = running?.accepted ?? Promise.withResolvers<void>();
+  const client = {
+    services,
+    order,
+    afterEvent,
+    signal,
+    accepted: accepted.promise,
+    headers: requestIdHeaders(c),
+  };
   let response: Response;
   if (admission.kind === 'replay') response = replay(admission.answer, client);
   else if (admission.kind === 'running') response = await attach(running, client);
@@ -82,7 +92,9 @@ export async function answerInference(
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
     const ending = createEnding(services, { order, tenant, ...admission });
-    const events = relay(services, { order, admission, ending, tenant });
+    const turn = turnOf(order, { record, waitMsMax });
+    const accept = accepted.resolve;
+    const events = relay(services, { order, admission, ending, tenant, turn, accept });
     response = await answerAdmitted({ services, order, ending, events, running }, limited);
   }
   c.set('answerHasId', true);
@@ -90,8 +102,8 @@ export async function answerInference(
 }
 
 /**
- * Places the request and passes on the worker's events. While nothing has been passed on, a worker
- * that refuses or dies only means that the next-best one is asked.
+ * Waits until the request has its turn and a worker, and passes on that worker's events. While nothing
+ * has been passed on, a worker that refuses or dies only means that the next-best one is asked.
  * @throws ApiError if no worker takes it or it is at fault; WorkerFailure once events were passed on.
  */
 async function* relay(
@@ -101,28 +113,37 @@ async function* relay(
     readonly admission: Admitted;
     readonly ending: Ending;
     readonly tenant: ReturnType<Services['tenant']>;
+    readonly turn: Turn;
+    /** Called once a worker has taken it. */
+    readonly accept: () => void;
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const { order, admission, ending, tenant } = run;
   const { requestId, chain } = order;
   const { fleet, settings } = services;
+  const { prefixHits } = admission;
   const exclude: string[] = [];
-  let busySeconds: number | null = null;
+  const deadlineMs = services.clock.nowMs() + run.turn.waitMsMax;
+  let busyWorker: string | null = null;
+  let busySeconds = 0;
   let lacking: ApiError | null = null;
+  const withdraw = (): void => services.keepAlive(fleet.withdraw(requestId).catch(() => {}));
+  ending.stop.addEventListener('abort', withdraw, { once: true });
 
   while (exclude.length < workerTriesMax) {
     ending.stop.throwIfAborted();
-    const { prefixHits } = admission;
-    const place = await fleet.place(placeInput(order, { prefixHits, exclude }));
-    if (place.kind === 'no-worker') {
-      throw lacking ?? noWorkerError(order.model.id, { ...place, busySeconds });
+    const waitMsMax = Math.max(0, deadlineMs - services.clock.nowMs());
+    const turn = { ...run.turn, waitMsMax, busyWorker };
+    const place = await fleet.place(placeInput(order, { prefixHits, exclude, turn }));
+    if (place.kind !== 'placed') {
+      throw lacking ?? notPlacedError(order.model.id, atLeast(place, busySeconds));
     }
 
     const { worker, epoch } = place;
     const workerUrl = place.hasJournal ? place.url : null;
     ending.placed(place);
     if (ending.stop.aborted) {
-      finishFlight(services, requestId, worker);
+      finishFlight(services, { requestId, worker });
       ending.stop.throwIfAborted();
     }
     const durable = order.request.stream;
@@ -133,6 +154,7 @@ async function* relay(
 
     let reason = opened.kind === 'refused' ? opened.reason : '';
     if (opened.kind === 'open') {
+      run.accept();
       let started = false;
       try {
         for await (const events of readWorkerStream(opened.body, {
@@ -150,18 +172,32 @@ async function* relay(
       } catch (error) {
         if (started || ending.stop.aborted || !(error instanceof WorkerFailure)) throw error;
         reason = error.message;
+      } finally {
+        // The slot is free as soon as the worker is done, before the answer is settled.
+        finishFlight(services, { requestId, worker, usage: ending.usage() });
       }
     }
     services.log({ event: 'worker-refused', requestId, worker, reason });
+    ending.placed(null);
+    busyWorker = opened.kind === 'refused' && opened.isFull ? worker : null;
     if (opened.kind === 'refused') {
-      busySeconds = opened.retryAfterSeconds;
+      busySeconds = opened.retryAfterSeconds ?? 0;
       lacking = opened.error;
     }
-    finishFlight(services, requestId, worker);
-    ending.placed(null);
+    if (busyWorker !== null) continue;
+    finishFlight(services, { requestId, worker });
     exclude.push(worker);
   }
-  throw lacking ?? noWorkerError(order.model.id, { reason: 'all-refused', busySeconds });
+  throw lacking ?? notPlacedError(order.model.id, atLeast(noneTookIt, busySeconds));
+}
+
+/** A worker that refuses knows better than we when it is worth to ask again. */
+function atLeast<Result extends Exclude<PlaceResult, { kind: 'placed' }>>(
+  result: Result,
+  seconds: number,
+): Result {
+  if (!('retryAfterSeconds' in result)) return result;
+  return { ...result, retryAfterSeconds: Math.max(result.retryAfterSeconds, seconds) };
 }
 
 /** What of the request decides how the events of its answer are read. */

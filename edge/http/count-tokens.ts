@@ -11,7 +11,7 @@ import { authenticate, checkTenant } from './authenticate.ts';
 import { prepareOrder, type Order } from './order.ts';
 import { inOthersTerms } from './other-workers.ts';
 import { readJson } from './parse-request.ts';
-import { limitHeaders, noWorkerError, refusalError } from './refusal.ts';
+import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { finishFlight, tokenFor, type Placed } from './settlement.ts';
 
 const workerTriesMax = 3;
@@ -53,10 +53,9 @@ async function countOnWorker(
       outputTokensMax: 0,
       prefixHits: [],
       exclude,
+      turn: null,
     });
-    if (place.kind === 'no-worker') {
-      throw noWorkerError(order.model.id, { ...place, busySeconds: null });
-    }
+    if (place.kind !== 'placed') throw notPlacedError(order.model.id, place);
     try {
       const count = await countPrompt({
         fetch: services.fetch,
@@ -77,11 +76,11 @@ async function countOnWorker(
         reason: count.reason,
       });
     } finally {
-      finishFlight(services, requestId, place.worker);
+      finishFlight(services, { requestId, worker: place.worker });
     }
     exclude.push(place.worker);
   }
-  throw noWorkerError(order.model.id, { reason: 'all-refused', busySeconds: null });
+  throw notPlacedError(order.model.id, noneTookIt);
 }
 
 function tokenizeBody({ request }: Order, place: Placed): string {

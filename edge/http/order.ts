@@ -20,6 +20,7 @@ import type {
   PrefixKey,
   Price,
   Services,
+  Turn,
   VerifiedKey,
 } from '../services.ts';
 import type { InferenceRequest } from './inference-request.ts';
@@ -116,7 +117,11 @@ type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];
 
 export function placeInput(
   order: Order,
-  input: { readonly prefixHits: PrefixHits; readonly exclude: readonly string[] },
+  input: {
+    readonly prefixHits: PrefixHits;
+    readonly exclude: readonly string[];
+    readonly turn: Turn;
+  },
 ): PlaceInput {
   return {
     requestId: order.requestId,
@@ -126,6 +131,7 @@ export function placeInput(
     prefixHits: input.prefixHits.map(({ bytes, ...at }) => ({ ...at, tokens: tokensIn(bytes) })),
     prefixKey: order.chain[0]?.key ?? null,
     exclude: input.exclude,
+    turn: input.turn,
   };
 }
 

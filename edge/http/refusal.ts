@@ -51,29 +51,42 @@ export function keyInUseError(): ApiError {
   );
 }
 
-/** The worker's own word, where one that was asked gave it, goes before the fleet's. */
-export function noWorkerError(
-  model: string,
-  asked: {
-    readonly reason: Extract<PlaceResult, { kind: 'no-worker' }>['reason'];
-    /** Of the last worker that was asked: a busy one says how long. */
-    readonly busySeconds: number | null;
-    readonly retryAfterSeconds?: number;
-  },
-): ApiError {
-  const { reason, busySeconds, retryAfterSeconds } = asked;
-  const sentences = {
-    'none-serves': `No worker serves the model '${model}'.`,
-    'none-ready': `No worker of the model '${model}' is ready.`,
-    'all-refused':
-      busySeconds === null
-        ? `No worker of the model '${model}' could take the request.`
-        : `All workers of the model '${model}' are busy.`,
-  };
-  return new ApiError('overloaded', `${sentences[reason]} Try again later.`, {
-    headers: { 'retry-after': String(Math.max(1, busySeconds ?? retryAfterSeconds ?? 1)) },
-  });
+type NotPlaced = Exclude<PlaceResult, { kind: 'placed' }>;
+
+/** All workers that were asked failed. */
+export const noneTookIt: NotPlaced = {
+  kind: 'no-worker',
+  reason: 'all-refused',
+  retryAfterSeconds: 1,
+};
+
+/** 429 where waiting would have helped, 503 where nobody is there. */
+export function notPlacedError(model: string, result: NotPlaced): ApiError {
+  if (result.kind === 'withdrawn') {
+    return new ApiError('client_left', 'The client closed the request.');
+  }
+  const { retryAfterSeconds } = result;
+  const headers = { 'retry-after': String(retryAfterSeconds) };
+  if (result.kind === 'no-worker') {
+    const sentence = noWorkerSentences[result.reason](model);
+    return new ApiError('no_worker', `${sentence} Try again later.`, { headers });
+  }
+  if (result.reason === 'closing') {
+    return new ApiError('no_worker', 'The server is restarting. Try again.', { headers });
+  }
+  const about = retryAfterSeconds === 1 ? 'a second' : `${retryAfterSeconds} seconds`;
+  const why =
+    result.reason === 'wait'
+      ? `All workers of the model '${model}' are busy, and the request would wait for too long`
+      : `Too many requests wait for the model '${model}'`;
+  return new ApiError('overloaded', `${why}. Try again in about ${about}.`, { headers });
 }
+
+const noWorkerSentences = {
+  'none-serves': (model: string) => `No worker serves the model '${model}'.`,
+  'none-ready': (model: string) => `No worker of the model '${model}' is ready.`,
+  'all-refused': (model: string) => `No worker of the model '${model}' could take the request.`,
+} as const;
 
 /** @param models those that the caller may use. */
 export function modelNotFoundError(asked: string, models: readonly ModelRecord[]): ApiError {

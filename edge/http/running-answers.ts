@@ -54,6 +54,7 @@ export function createRunningAnswers(options: {
 
     const answer: RunningAnswer = {
       whole,
+      accepted: Promise.withResolvers<void>(),
       log: createEventLog(() => Math.min(logCharactersMax, charactersMax / running.size)),
       join() {
         if (clients === clientsMax) throw tooManyClients();

@@ -84,7 +84,7 @@ export function createEnding(
       ...end,
     });
     reportExcess(services, { requestId: order.requestId, model: order.model.id, settlement });
-    if (worker) finishFlight(services, order.requestId, worker.worker);
+    if (worker) finishFlight(services, { requestId: order.requestId, worker: worker.worker });
     return settlement;
   };
 
@@ -156,7 +156,7 @@ async function countOfLeft(
   if (answer.kind === 'never-seen') return seen;
   if (answer.kind === 'unreachable' && seen !== null) return seen;
   services.log({ event: 'settle-deferred', requestId, worker: worker.worker });
-  finishFlight(services, requestId, worker.worker);
+  finishFlight(services, { requestId, worker: worker.worker });
   throw new Error('the worker does not say what it computed; its journal will be asked again');
 }
 
@@ -195,9 +195,17 @@ function reportExcess(
 }
 
 /** Nobody waits for the fleet to hear of it; a flight that nobody reports ended is forgotten later. */
-export function finishFlight(services: Services, requestId: string, worker: string): void {
+export function finishFlight(
+  services: Services,
+  flight: { readonly requestId: string; readonly worker: string; readonly usage?: Usage | null },
+): void {
+  const { requestId, worker, usage = null } = flight;
+  const computed = usage && {
+    promptTokens: usage.inputUncached,
+    outputTokens: usage.outputText + usage.outputReasoning,
+  };
   services.keepAlive(
-    services.fleet.finished(requestId, worker).catch((error: unknown) => {
+    services.fleet.finished(requestId, worker, computed).catch((error: unknown) => {
       services.log({ event: 'fleet-unreachable', requestId, reason: describe(error) });
     }),
   );

@@ -10,6 +10,8 @@ export type WorkerAnswer =
       readonly kind: 'refused';
       readonly reason: string;
       readonly retryAfterSeconds: number | null;
+      /** It would take the request later. */
+      readonly isFull: boolean;
       readonly error: ApiError | null;
     }
   /** No worker will take it: the request is at fault. */
@@ -38,7 +40,8 @@ export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
   if (said?.kind === 'rejected') return said;
   if (said?.kind === 'lacking') return refused(said.reason, { error: said.error });
   const reason = said ? `status ${status}: ${said.reason}` : `status ${status}`;
-  return refused(reason, { retryAfterSeconds: secondsOf(response.headers.get('retry-after')) });
+  const retryAfterSeconds = secondsOf(response.headers.get('retry-after'));
+  return refused(reason, { retryAfterSeconds, isFull: status === 429 });
 }
 
 /** @returns the answer, or why there is none. @throws the signal's reason if it is aborted. */
@@ -71,9 +74,10 @@ type Refusal = Extract<WorkerAnswer, { kind: 'refused' }>;
 
 function refused(
   reason: string,
-  more: Partial<Pick<Refusal, 'retryAfterSeconds' | 'error'>> = {},
+  more: Partial<Pick<Refusal, 'retryAfterSeconds' | 'isFull' | 'error'>> = {},
 ): Refusal {
-  return { kind: 'refused', reason, retryAfterSeconds: null, error: null, ...more };
+  const none = { retryAfterSeconds: null, isFull: false, error: null };
+  return { kind: 'refused', reason, ...none, ...more };
 }
 
 /** Statuses whose body may tell that the request is at fault; 200 is that of an error sent as one. */

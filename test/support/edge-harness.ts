@@ -34,6 +34,8 @@ export interface HarnessOptions {
   readonly limits?: Partial<KeyLimits>;
   readonly hasJournal?: boolean;
   readonly reportsCachedTokens?: boolean;
+  /** Of each worker. */
+  readonly slots?: number;
   readonly mounts?: readonly Mount[];
   readonly runOnMs?: number;
 }
@@ -52,6 +54,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     bodyBytesMax: 8 * 1024 * 1024,
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
+    queueMsMax: 30_000,
     ...options.settings,
   };
   const closers: (() => void | Promise<void>)[] = [];
@@ -104,6 +107,7 @@ export async function startHarness(options: HarnessOptions = {}) {
         state: 'ready',
         models: [testModel],
         static: false,
+        ...(options.slots !== undefined && { slots: options.slots }),
         hasJournal: options.hasJournal ?? true,
         noDiscountReason: options.reportsCachedTokens === false ? 'it reports none' : null,
       });

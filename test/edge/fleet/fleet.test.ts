@@ -16,6 +16,7 @@ function request(requestId: string, more: Partial<PlaceInput> = {}): PlaceInput 
     outputTokensMax: 100,
     prefixHits: [],
     exclude: [],
+    turn: null,
     ...more,
   };
 }
@@ -59,7 +60,7 @@ test('requests that begin alike meet on one of several idle workers', async () =
     const placed = await fleet.place(request(`r${index}`, { prefixKey: 'same' }));
     if (placed.kind !== 'placed') continue;
     workers.add(placed.worker);
-    await fleet.finished(`r${index}`, placed.worker);
+    await fleet.finished(`r${index}`, placed.worker, null);
   }
   expect(workers.size).toBe(1);
 });
@@ -71,8 +72,8 @@ test('tokens fall at the first token and are gone at the end, however often eith
   await fleet.started('r', 'a');
   await fleet.started('r', 'a');
   expect(await tokens('a')).toBe(runningTokens);
-  await fleet.finished('r', 'a');
-  await fleet.finished('r', 'a');
+  await fleet.finished('r', 'a', null);
+  await fleet.finished('r', 'a', null);
   expect(await tokens('a')).toBe(0);
 });
 
@@ -226,7 +227,7 @@ test('a slow worker is learned and gets less', async () => {
     taken[name]++;
     clock.advance(name === 'fast' ? 100 : 2_000);
     await fleet.started(id, name);
-    await fleet.finished(id, name);
+    await fleet.finished(id, name, null);
     for (const worker of ['fast', 'slow']) await fleet.heartbeat(heartbeatOf({ id: worker }));
   }
   expect(taken.slow).toBeLessThan(30);
@@ -252,7 +253,7 @@ test('whatever happens in whatever order, load is never negative and ends at zer
         if (step.kind === 'place') {
           await fleet.place(request(id, { promptTokens: step.size, exclude }));
         } else if (step.kind === 'start') await fleet.started(id, step.worker);
-        else if (step.kind === 'finish') await fleet.finished(id, step.worker);
+        else if (step.kind === 'finish') await fleet.finished(id, step.worker, null);
         else if (step.kind === 'wait') clock.advance(step.size);
         else {
           if (step.kind === 'restart') epoch++;

@@ -25,6 +25,7 @@ function edge(snapshot?: FleetSnapshot) {
       outputTokensMax: 10,
       prefixHits: hits.map((hit) => ({ worker: 'w', ...hit })),
       exclude: [],
+      turn: null,
     });
   return { fleet, clock, saved, beat, state, placed };
 }

@@ -73,6 +73,7 @@ function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWork
       outputTokensMax: 10,
       prefixHits: [],
       exclude: [],
+      turn: null,
     });
   return { clock, fleet, workers, probed, status, place, logged, saved: () => saved };
 }

@@ -32,6 +32,7 @@ async function fleetWith(hosts: readonly string[]) {
       outputTokensMax: 1,
       prefixHits: [],
       exclude: [],
+      turn: null,
     });
   return { fleet, place };
 }

@@ -99,6 +99,7 @@ test('a fleet that is evicted still knows its workers and which of them are drai
     outputTokensMax: 10,
     prefixHits: [],
     exclude: [],
+    turn: null,
   });
   expect(placed).toMatchObject({ kind: 'placed', worker: 'b', url: 'http://b.test' });
 });

@@ -23,6 +23,7 @@ test('without any variable there is a default for everything but secrets', () =>
     bodyBytesMax: 8 * 1024 * 1024,
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
+    queueMsMax: 30_000,
     staticWorkers: [],
     workerHosts: [],
     holdMs: 600_000,

@@ -388,7 +388,7 @@ test('a model without a price or a worker is said to be unavailable', async () =
   });
   expect(await errorOf('/v1/chat/completions', { ...chat, model: 'free' })).toMatchObject({
     status: 503,
-    code: 'overloaded',
+    code: 'no_worker',
   });
 });
 

@@ -313,11 +313,12 @@ describe('before the first byte', () => {
     expect(inFlight).toEqual([0, 0]);
   });
 
-  test('when all workers refuse, the answer is 503 with their Retry-After, and free', async () => {
+  test('when no worker has room in time, the answer is 429 with their Retry-After, and free', async () => {
     const fault: StubFault = { kind: 'status', status: 429, retryAfter: '7' };
     edge = await startHarness({ balanceNanoUsd: balance, scripts: [{ fault }, { fault }] });
-    const response = await edge.post('/v1/chat/completions', body(true));
-    expect(response.status).toBe(503);
+    const headers = { 'x-sift-max-wait-ms': '0' };
+    const response = await edge.post('/v1/chat/completions', body(true), { headers });
+    expect(response.status).toBe(429);
     expect(response.headers.get('retry-after')).toBe('7');
     await expectSettled(0);
   });

@@ -1,0 +1,197 @@
+/**
+ * The requests that wait for a worker: each has its turn by fair shares among tenants, goes as soon as
+ * a worker has a slot for it, and is refused at once when its turn would come too late. Where a slot
+ * is, and how fast it serves, is the fleet's to say.
+ */
+import type { PlaceInput, PlaceResult, Turn } from '../services.ts';
+import { FairQueue } from './fair-queue.ts';
+import type { Queued } from './fair-queue.ts';
+
+/** For all models; each waiting request keeps its body in memory. */
+export const waitingMax = 4_096;
+
+export type TurnInput = PlaceInput & { readonly turn: Turn };
+
+/** What the workers of a model do at present. */
+export interface Service {
+  /** Of the workers that take requests. */
+  readonly slots: number;
+  /** What all slots serve together; null: nothing has been served yet. */
+  readonly tokensPerMs: number | null;
+  /** Until a slot will be free, were all taken. */
+  readonly nextSlotMs: number;
+}
+
+export interface Workers {
+  /** `inCredit`: its tenant has used less than its share lately. */
+  hasRoom(input: TurnInput, inCredit: boolean): boolean;
+  /** To be called for what has room. */
+  place(input: TurnInput, of: { readonly cost: number; readonly inCredit: boolean }): PlaceResult;
+  /** Why no worker will ever take it as things are; null if one may. */
+  noneFor(input: TurnInput): PlaceResult | null;
+  serviceOf(model: string): Service;
+  /** What its turn is charged, in tokens: to be computed of its prompt, and its likely output. */
+  costOf(input: TurnInput): number;
+}
+
+interface Waiting extends Queued {
+  readonly input: TurnInput;
+  readonly deadlineMs: number;
+  resolve(result: PlaceResult): void;
+}
+
+export class WaitingRequests {
+  readonly #workers: Workers;
+  readonly #nowMs: () => number;
+  readonly #queues = new Map<string, FairQueue<Waiting>>();
+  readonly #byId = new Map<string, Waiting>();
+  /** Slots of each model when its requests were last told how long they would wait. */
+  readonly #slots = new Map<string, number>();
+
+  constructor(workers: Workers, clock: { nowMs(): number }) {
+    this.#workers = workers;
+    this.#nowMs = () => clock.nowMs();
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+
+  async add(input: TurnInput): Promise<PlaceResult> {
+    const { model, requestId, turn } = input;
+    const none = this.#workers.noneFor(input);
+    if (none !== null) return none;
+    this.#resolve(requestId, { kind: 'withdrawn' });
+    const result = Promise.withResolvers<PlaceResult>();
+    const waiting: Waiting = {
+      tenant: turn.tenant,
+      weight: turn.weight,
+      priority: turn.priority,
+      cost: Math.max(1, this.#workers.costOf(input)),
+      goesFirst: turn.busyWorker !== null || input.exclude.length > 0,
+      input,
+      deadlineMs: this.#nowMs() + turn.waitMsMax,
+      resolve: result.resolve,
+    };
+    const queue = this.#queues.get(model) ?? new FairQueue<Waiting>();
+    this.#queues.set(model, queue);
+    if (!this.#slots.has(model)) this.#slots.set(model, this.#workers.serviceOf(model).slots);
+    queue.push(waiting);
+    this.#byId.set(requestId, waiting);
+    this.#goOn(model, queue);
+    if (this.#byId.get(requestId) === waiting) this.#refuseIfTooLate(waiting, queue);
+    return await result.promise;
+  }
+
+  withdraw(requestId: string): void {
+    this.#resolve(requestId, { kind: 'withdrawn' });
+  }
+
+  /** A slot may be free: whoever's turn it is goes. */
+  goOn(): void {
+    for (const [model, queue] of this.#queues) this.#goOn(model, queue);
+  }
+
+  /** What time alone changes: who has waited for too long, and which workers are there no more. */
+  tick(): void {
+    const nowMs = this.#nowMs();
+    for (const waiting of this.#byId.values()) {
+      const none = this.#workers.noneFor(waiting.input);
+      if (none !== null) this.#resolve(waiting.input.requestId, none);
+      else if (waiting.deadlineMs <= nowMs) this.#refuse(waiting, 'wait');
+    }
+    this.goOn();
+    for (const [model, queue] of this.#queues) this.#refuseAfterLoss(model, queue);
+  }
+
+  /** Nobody waits any longer. */
+  refuseAll(): void {
+    for (const waiting of this.#byId.values()) this.#refuse(waiting, 'closing');
+  }
+
+  /** An answer has ended; its tenant was charged `charged` tokens for it, and it was `computed`. */
+  correct(of: { model: string; tenant: string; charged: number; computed: number }): void {
+    this.#queues.get(of.model)?.correct(of.tenant, of.charged - of.computed);
+  }
+
+  #goOn(model: string, queue: FairQueue<Waiting>): void {
+    let inCredit = false;
+    const hasRoom = (waiting: Waiting, isInCredit: boolean): boolean => {
+      inCredit = isInCredit;
+      return this.#workers.hasRoom(waiting.input, isInCredit);
+    };
+    for (let next = queue.next(hasRoom); next !== null; next = queue.next(hasRoom)) {
+      const { input, cost } = next;
+      this.#byId.delete(input.requestId);
+      next.resolve(this.#workers.place(input, { cost, inCredit }));
+    }
+    if (queue.size === 0) this.#forget(model);
+  }
+
+  #refuseIfTooLate(waiting: Waiting, queue: FairQueue<Waiting>): void {
+    const { turn, model } = waiting.input;
+    const { requests, tokens } = queue.waitingOf(turn.tenant);
+    const service = this.#workers.serviceOf(model);
+    const waitMs = waitUntil({ waiting, queue, service, ownTokens: tokens - waiting.cost });
+    // A tenant may fill half of what is free, so that there is always room for another.
+    const isFull = requests > waitingMax - this.#byId.size;
+    if (waitMs > turn.waitMsMax) this.#refuse(waiting, 'wait', waitMs);
+    else if (isFull) this.#refuse(waiting, 'queue', waitMs);
+  }
+
+  /** Workers were lost or drained: whose turn would come too late now need not wait for it. */
+  #refuseAfterLoss(model: string, queue: FairQueue<Waiting>): void {
+    const service = this.#workers.serviceOf(model);
+    const slotsBefore = this.#slots.get(model) ?? 0;
+    this.#slots.set(model, service.slots);
+    if (service.slots >= slotsBefore) return;
+    const nowMs = this.#nowMs();
+    const tokens = new Map<string, number>();
+    for (const waiting of queue.items()) {
+      const ownTokens = tokens.get(waiting.tenant) ?? 0;
+      const waitMs = waitUntil({ waiting, queue, service, ownTokens });
+      if (nowMs + waitMs > waiting.deadlineMs) this.#refuse(waiting, 'wait', waitMs);
+      else tokens.set(waiting.tenant, ownTokens + waiting.cost);
+    }
+  }
+
+  #refuse(waiting: Waiting, reason: Overloaded['reason'], waitMs?: number): void {
+    const { requestId, model } = waiting.input;
+    const ms = waitMs ?? this.#workers.serviceOf(model).nextSlotMs;
+    const retryAfterSeconds = Math.max(1, Math.ceil(ms / 1_000));
+    this.#resolve(requestId, { kind: 'overloaded', reason, retryAfterSeconds });
+  }
+
+  /** Ends the wait of what still waits. */
+  #resolve(requestId: string, result: PlaceResult): void {
+    const waiting = this.#byId.get(requestId);
+    if (waiting === undefined) return;
+    this.#byId.delete(requestId);
+    const { model } = waiting.input;
+    const queue = this.#queues.get(model);
+    queue?.remove(waiting);
+    if (queue?.size === 0) this.#forget(model);
+    waiting.resolve(result);
+  }
+
+  #forget(model: string): void {
+    this.#queues.delete(model);
+    this.#slots.delete(model);
+  }
+}
+
+type Overloaded = Extract<PlaceResult, { kind: 'overloaded' }>;
+
+/** `ownTokens`: what its tenant has before it. */
+function waitUntil(of: {
+  readonly waiting: Waiting;
+  readonly queue: FairQueue<Waiting>;
+  readonly service: Service;
+  readonly ownTokens: number;
+}): number {
+  const { waiting, queue, service, ownTokens } = of;
+  if (service.tokensPerMs === null) return 0;
+  const all = queue.tokens - waiting.cost;
+  const before = Math.min(all, ownTokens / queue.shareOf(waiting));
+  return before / service.tokensPerMs + service.nextSlotMs;
+}
