@@ -12,10 +12,13 @@ import { credentials } from './s3-double.ts';
 import { seededRandom } from './random.ts';
 import { pack, type TensorToWrite } from './safetensors-writer.ts';
 
-/** Small parts and short waits, so that tests of many parts and faults are quick. */
+/**
+ * Small parts and short waits between attempts, so that tests of many parts and faults are quick. A
+ * busy machine may stand still for a second, which is no stall.
+ */
 export const quickTuning: typeof s3Tuning = {
   partBytes: 4096,
-  stallMs: 300,
+  stallMs: 30_000,
   retries: { attemptsMax: 6, baseMs: 5, waitMaxMs: 20 },
 };
 

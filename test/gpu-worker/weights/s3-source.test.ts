@@ -60,9 +60,13 @@ const cachedParts = (cache: string) =>
     .map((path) => join(cache, 'sha256', path));
 
 /** The digest of what a load gives, through a cache of its own unless one is given. */
-async function load(kind: 'plain' | 'listed', cacheDirectory = newCache()): Promise<string> {
+async function load(
+  kind: 'plain' | 'listed',
+  cacheDirectory = newCache(),
+  tuning = quickTuning,
+): Promise<string> {
   const settings = { ...defaultSourceSettings, cacheDirectory };
-  await using source = await openSource(`s3://models/${kind}`, settings, quickTuning);
+  await using source = await openSource(`s3://models/${kind}`, settings, tuning);
   return await digestOf(source);
 }
 
@@ -143,7 +147,8 @@ describe.each(['plain', 'listed'] as const)('a checkpoint in a store, %s', (kind
   test('heals when bodies stall', async () => {
     double.fault = (request) =>
       isTensorPart(request) && request.earlier === 0 ? { kind: 'stall' } : null;
-    expect(await load(kind)).toBe(truth);
+    const tuning = { ...quickTuning, stallMs: 300 };
+    expect(await load(kind, newCache(), tuning)).toBe(truth);
   });
 
   test('heals when listing is turned away at first', async () => {

@@ -27,7 +27,7 @@ import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
 const folder = temporaryDirectory();
 const Bucket = 'models';
-const tuning = { ...quickTuning, stallMs: 10_000, partBytes: 16 * 1024 };
+const tuning = { ...quickTuning, partBytes: 16 * 1024 };
 let swift: Swift;
 let client: S3Client;
 let truth: string;
