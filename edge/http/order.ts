@@ -5,13 +5,7 @@
 import { createHash } from 'node:crypto';
 import { defaultOutputTokens } from '../../gpu-worker/protocol.ts';
 import { ApiError } from '../errors.ts';
-import {
-  cacheSalt,
-  canonicalBytes,
-  chainOfBytes,
-  prefixRoot,
-  type PromptPart,
-} from '../prefix/chain.ts';
+import { cacheSalt, canonicalBytes, chainOfBytes, prefixRoot } from '../prefix/chain.ts';
 import type {
   AdmitInput,
   IdempotentRequest,
@@ -69,7 +63,7 @@ export async function prepareOrder(
     revision: model.revision,
     tokenizer: model.tokenizer,
   });
-  const bytes = canonical(request.promptParts);
+  const bytes = canonicalBytes(request.promptParts);
   const stated = request.outputTokensStated ?? settings.outputTokensDefault;
   return {
     request,
@@ -85,15 +79,6 @@ export async function prepareOrder(
     prefixRoot: root,
     chain: request.prompts === 1 ? chainOfBytes(bytes, root) : [],
   };
-}
-
-function canonical(parts: readonly PromptPart[]): Buffer {
-  try {
-    return canonicalBytes(parts);
-  } catch (cause) {
-    if (!(cause instanceof RangeError)) throw cause;
-    throw new ApiError('invalid_value', 'The request is nested too deeply.', { cause });
-  }
 }
 
 export function admitInput(

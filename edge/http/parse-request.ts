@@ -59,6 +59,9 @@ async function readBounded(
   return Buffer.concat(pieces);
 }
 
+/** Far deeper than a body of any client; no recursion over a request meets the end of the stack. */
+const nestingMax = 256;
+
 /** @throws ApiError 400 or 422 (see the error table) naming the parameter. */
 export function parseRequest<Schema extends z.ZodType>(
   schema: Schema,
@@ -68,12 +71,22 @@ export function parseRequest<Schema extends z.ZodType>(
   if (typeof json !== 'object' || json === null || Array.isArray(json)) {
     throw new ApiError('invalid_json', 'The request body must be a JSON object.');
   }
+  if (isNestedDeeper(json, nestingMax)) {
+    throw new ApiError('invalid_value', `The request is nested deeper than ${nestingMax} levels.`);
+  }
   const result = schema.safeParse(withoutNulls(json, api), { reportInput: true });
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw issue
     ? toError(issue, [], api)
     : new ApiError('invalid_value', 'The request is not valid.');
+}
+
+function isNestedDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  if (levels === 0) return true;
+  const inside: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
+  return inside.some((each) => isNestedDeeper(each, levels - 1));
 }
 
 /** null means absent, also for a parameter that is not supported. */

@@ -39,10 +39,12 @@ export interface HostileSystem extends AsyncDisposable {
   readonly folder: string;
   /** For an attack that needs one of its own; named after the attack. */
   addTenant(name: string, balanceNanoUsd?: number): Promise<Caller>;
-  /** To the edge; a text goes as it is. The model is the worker's unless the body names one. */
-  post(caller: Caller, path: string, body: object | string, init?: PostInit): Promise<Response>;
+  /** To the edge; text and bytes go as they are. The model is the worker's unless the body names one. */
+  post(caller: Caller, path: string, body: PostBody, init?: PostInit): Promise<Response>;
   get(caller: Caller, path: string): Promise<Response>;
 }
+
+type PostBody = string | Uint8Array<ArrayBuffer> | Readonly<Record<string, unknown>>;
 
 interface PostInit {
   readonly headers?: Readonly<Record<string, string>>;
@@ -100,7 +102,10 @@ export async function startHostileSystem(
           ...init,
           method: 'POST',
           headers: { 'content-type': 'application/json', ...init.headers },
-          body: typeof body === 'string' ? body : JSON.stringify({ model: servedModel, ...body }),
+          body:
+            typeof body === 'string' || body instanceof Uint8Array
+              ? body
+              : JSON.stringify({ model: servedModel, ...body }),
         }),
       get: (caller, path) => call(caller, path, {}),
       [Symbol.asyncDispose]: () => closers.disposeAsync(),

@@ -1,9 +1,15 @@
 /** Every topic of attacks, by the name that `--only` takes. */
 import type { Attack } from './attack.ts';
+import { isolationAttacks } from './isolation.ts';
+import { jsonAttacks } from './json.ts';
 import { keyAttacks } from './keys.ts';
 import { requestLineAttacks } from './request-line.ts';
+import { stripeAttacks } from './stripe.ts';
 
 export const topics: Readonly<Record<string, readonly Attack[]>> = {
   keys: keyAttacks,
+  isolation: isolationAttacks,
   'request-line': requestLineAttacks,
+  json: jsonAttacks,
+  stripe: stripeAttacks,
 };

@@ -129,16 +129,32 @@ describe('a chat completion', () => {
   });
 
   test('what is nested too deeply is refused, wherever it stands', async () => {
-    const deep = `${'{"a":'.repeat(20_000)}1${'}'.repeat(20_000)}`;
+    const deep = `${'{"a":'.repeat(9_000)}1${'}'.repeat(9_000)}`;
+    const format = `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":${deep}}}`;
+    const tool = `"tools":[{"type":"function","function":{"name":"f","parameters":${deep}}}]`;
+    const use = `{"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":${deep}}]}`;
+    const result = `{"role":"user","content":[{"type":"tool_result","tool_use_id":"a"}]}`;
+    const hello = `"model":"${testModel}","messages":[{"role":"user","content":"x"}]`;
     const bodies = [
-      `{"model":"${testModel}","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":${deep}}}]}`,
-      `{"model":"${testModel}","messages":[{"role":"user","content":"x"}],"response_format":{"type":"json_object","a":${deep}}}`,
-      `{"model":"${testModel}","messages":${'['.repeat(40_000)}${']'.repeat(40_000)}}`,
-    ];
-    for (const body of bodies) {
-      const { status } = await errorOf('/v1/chat/completions', body.slice(0, 99_999));
-      expect(status).toBeGreaterThanOrEqual(400);
-      expect(status).toBeLessThan(500);
+      ['/v1/chat/completions', `{${hello},${tool}}`],
+      ['/v1/chat/completions', `{${hello},${format}}`],
+      ['/v1/completions', `{"model":"${testModel}","prompt":"x",${format}}`],
+      ['/v1/quote', `{${hello},${tool}}`],
+      [
+        '/anthropic/v1/messages',
+        `{"model":"${testModel}","max_tokens":1,"messages":[{"role":"user","content":"x"},${use},${result}],"tools":[{"name":"f","input_schema":{"type":"object"}}]}`,
+      ],
+      [
+        '/v1/chat/completions',
+        `{"model":"${testModel}","messages":${'['.repeat(40_000)}${']'.repeat(40_000)}}`,
+      ],
+    ] as const;
+    for (const [path, body] of bodies) {
+      const { status, message } = await errorOf(path, body);
+      expect({ path, status, message }).toMatchObject({
+        status: 422,
+        message: 'The request is nested deeper than 256 levels.',
+      });
     }
   });
 
