@@ -10,7 +10,8 @@ import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { parseEnv } from 'node:util';
 import { pino } from 'pino';
-import { openDirectoryDb, openTenantDb } from '../db/drivers/better-sqlite3.ts';
+import { openDirectoryDb } from '../db/drivers/better-sqlite3.ts';
+import { createTenantFile, openTenantFile } from '../db/drivers/tenant-file.ts';
 import { commitInGroups } from '../db/group-commit.ts';
 import { whenUnlocked } from '../db/unavailable.ts';
 import { createProgram, runProgram } from '../infra/program.ts';
@@ -24,6 +25,7 @@ import type { NodeSettings, Secrets } from './env.ts';
 import { createFleet } from './fleet/fleet.ts';
 import type { FleetSnapshot } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
+import { finishCreations } from './create-tenant.ts';
 import { createEdge } from './edge.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
@@ -81,14 +83,16 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   const directoryDb = await whenUnlocked(async () =>
     openDatabase(join(folder, 'directory.db'), openDirectoryDb),
   );
+  const tenantPath = (id: string): string => {
+    assert(tenantIdPattern.test(id), 'a tenant id is a file name');
+    return join(folder, 'tenants', `${id}.db`);
+  };
   const openTenants = createOpenTenants({
     openMax: settings.openTenantsMax,
     open(id) {
-      assert(tenantIdPattern.test(id), 'a tenant id is a file name');
-      const path = join(folder, 'tenants', `${id}.db`);
-      const { db, close, waitForDisk } = openDatabase(path, openTenantDb);
+      const { db, waitForDisk, isCurrent, close } = openTenantFile(tenantPath(id), id);
       const committer = commitInGroups(db, afterTurns, { waitForDisk });
-      return { tenant: createTenant(db, { clock, committer }), close };
+      return { tenant: createTenant(db, { clock, committer }), isCurrent, close };
     },
   });
   const { staticWorkers: configured } = settings;
@@ -112,6 +116,10 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   });
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
+    async createDatabase(id) {
+      createTenantFile(tenantPath(id), id);
+      await openTenants.tenant(id).limits();
+    },
     fleet,
     directory,
     settings: { ...settings, ...secrets },
@@ -147,6 +155,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
 
   let server: Server;
   try {
+    await finishCreations(services);
     server = await listen(createEdge(services).fetch, settings);
   } catch (error) {
     await closeDatabases();

@@ -9,6 +9,8 @@ import { TenantUnavailable } from './tenant-unavailable.ts';
 
 export interface OpenTenant {
   readonly tenant: Tenant;
+  /** false: its file is not the one that was opened any more. */
+  isCurrent(): boolean;
   close(): void;
 }
 
@@ -27,7 +29,11 @@ export interface OpenTenants {
 interface Entry {
   readonly opened: OpenTenant;
   calls: number;
+  checkedAtMs: number;
 }
+
+/** A file that was removed or replaced is noticed after so long; to look costs microseconds. */
+const checkEveryMs = 250;
 
 export function createOpenTenants(options: {
   /** Throws when the database cannot be opened; what is locked is tried again. */
@@ -47,7 +53,7 @@ export function createOpenTenants(options: {
     const begun =
       opening.get(id) ??
       whenUnlocked(async () => {
-        const entry: Entry = { opened: options.open(id), calls: 0 };
+        const entry = { opened: options.open(id), calls: 0, checkedAtMs: performance.now() };
         entries.set(id, entry);
         return entry;
       }).finally(() => opening.delete(id));
@@ -55,8 +61,20 @@ export function createOpenTenants(options: {
     return begun;
   };
 
-  const release = (entry: Entry): void => {
+  /** What is written to a file that has no name any more would be lost without a word. */
+  const findCurrent = (id: string): Entry | undefined => {
+    const entry = entries.get(id);
+    if (entry === undefined || performance.now() - entry.checkedAtMs < checkEveryMs) return entry;
+    entry.checkedAtMs = performance.now();
+    if (entry.opened.isCurrent()) return entry;
+    entries.delete(id);
+    if (entry.calls === 0) entry.opened.close();
+    return undefined;
+  };
+
+  const release = (id: string, entry: Entry): void => {
     entry.calls--;
+    if (entries.get(id) !== entry && entry.calls === 0) entry.opened.close();
     if (entries.size > options.openMax) closeUnused(entries.size - options.openMax);
   };
 
@@ -73,10 +91,10 @@ export function createOpenTenants(options: {
 
   const use = async <Result>(id: string, work: (tenant: Tenant) => Promise<Result>) => {
     // A database may be closed again, for others, before all who waited for it have had their turn.
-    let entry = entries.get(id);
+    let entry = findCurrent(id);
     while (entry === undefined) {
       await open(id);
-      entry = entries.get(id);
+      entry = findCurrent(id);
     }
     entries.delete(id);
     entries.set(id, entry);
@@ -84,7 +102,7 @@ export function createOpenTenants(options: {
     try {
       return await work(entry.opened.tenant);
     } finally {
-      release(entry);
+      release(id, entry);
     }
   };
 

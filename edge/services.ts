@@ -435,7 +435,8 @@ export interface PriceRecord extends Price {
 export interface TenantRecord {
   readonly id: string;
   readonly name: string;
-  readonly status: 'active' | 'suspended';
+  /** `creating`: its database is not known to exist yet, and it has no key. */
+  readonly status: 'creating' | 'active' | 'suspended';
   readonly createdAtMs: number;
 }
 
@@ -509,6 +510,8 @@ export type ForwardKeyed = (
 
 export interface Services {
   tenant(id: string): Tenant;
+  /** Makes the database of a tenant that is being created, unless it is there. */
+  createDatabase(tenant: string): Promise<void>;
   readonly fleet: Fleet;
   readonly directory: Directory;
   readonly settings: EdgeSettings;

@@ -6,6 +6,7 @@ import { strict as assert } from 'node:assert';
 import type { DurableObjectState } from '@cloudflare/workers-types';
 import { DurableObject } from 'cloudflare:workers';
 import { openTenantDb } from '../db/drivers/durable-sqlite.ts';
+import { nameDatabase } from '../db/identity.ts';
 import { readWorkerSettings } from './env.ts';
 import { reconcileHolds } from './reconcile/reconcile-holds.ts';
 import type {
@@ -33,6 +34,11 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
     super(ctx, env);
     void ctx.blockConcurrencyWhile(async () => {
       const db = await openTenantDb(ctx.storage);
+      const { name } = ctx.id;
+      if (name !== undefined) {
+        const named = nameDatabase(db, name);
+        assert(named === name, `the object of ${name} holds the database of ${named}`);
+      }
       this.#tenant = createTenant(db, { clock: { nowMs: () => Date.now() } });
       this.#armed = (await ctx.storage.getAlarm()) !== null;
     });

@@ -5,7 +5,7 @@ import { cacheDirectory } from './directory-cache.ts';
 import { createEdge } from './edge.ts';
 import { readWorkerSettings } from './env.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
-import type { Services } from './services.ts';
+import type { Services, Tenant } from './services.ts';
 import { tenantDoor } from './tenant-door.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
@@ -33,11 +33,14 @@ export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App 
 function openServices(env: WorkerEnv, here: Here): Services {
   const clock = { nowMs: () => Date.now() };
   const settings = readWorkerSettings(env);
+  const tenant = (id: string): Tenant => {
+    const stub = env.TENANT.get(env.TENANT.idFromName(id));
+    return tenantDoor((use) => use(stub));
+  };
   return {
-    tenant: (id) => {
-      const stub = env.TENANT.get(env.TENANT.idFromName(id));
-      return tenantDoor((use) => use(stub));
-    },
+    tenant,
+    // An object makes its database when it is first called.
+    createDatabase: async (id) => void (await tenant(id).limits()),
     fleet: fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet'))),
     directory: cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
       clock,

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { startEdge } from '../edge/node.ts';
+import { TenantUnavailable } from '../edge/tenant-unavailable.ts';
 import { demoTenant } from './demo-tenant.ts';
 import { createProgram, runProgram } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
@@ -19,11 +20,12 @@ async function start(): Promise<void> {
   const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...process.env });
   const edge = await startEdge({ settings });
   try {
-    // A damaged database of the demo tenant is reported here, in its own words.
-    await edge.services.tenant(demoTenant).balance();
+    // A damaged database of the demo tenant is reported here, with what to do.
+    const known = await edge.services.directory.tenant(demoTenant);
+    if (known !== null) await edge.services.tenant(demoTenant).balance();
   } catch (error) {
     await edge.close();
-    throw error;
+    throw error instanceof TenantUnavailable ? new Error(error.advice, { cause: error }) : error;
   }
   const { adminToken, workerToken } = edge.services.settings;
   const dataFolder = resolve(settings.dataFolder);

@@ -3,6 +3,7 @@ import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { fileURLToPath } from 'node:url';
+import { nameDatabase } from '../identity.ts';
 import * as directorySchema from '../schema/directory.ts';
 import * as tenantSchema from '../schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../types.ts';
@@ -23,18 +24,26 @@ export interface OpenOptions {
   readonly synchronous?: 'FULL' | 'NORMAL';
 }
 
+export interface TenantOpenOptions extends OpenOptions {
+  /** Written into a database that carries no name yet. */
+  readonly tenant?: string;
+  /** Looks at a database that exists, before anything is written. With it none is made. */
+  readonly checkFirst?: (client: Database.Database) => void;
+}
+
 export interface OpenedTenantDb extends Opened<SyncDb> {
   /** Whether the commits from now on wait for the disk: FULL, or NORMAL. */
   waitForDisk(wait: boolean): void;
 }
 
 /** Opens and migrates a tenant's database. Throws when the file is none of ours or cannot be opened. */
-export function openTenantDb(path: string, options: OpenOptions = {}): OpenedTenantDb {
+export function openTenantDb(path: string, options: TenantOpenOptions = {}): OpenedTenantDb {
   let waitForDisk: OpenedTenantDb['waitForDisk'] = () => {};
   const result = opened(path, options, (client) => {
     waitForDisk = (wait) => void client.pragma(`synchronous = ${wait ? 'FULL' : 'NORMAL'}`);
     const db = drizzle(client, { schema: tenantSchema });
     migrate(db, { migrationsFolder: migrationsOf('tenant') });
+    if (options.tenant !== undefined) nameDatabase(db, options.tenant);
     return db;
   });
   return { ...result, waitForDisk };
@@ -52,13 +61,15 @@ export function openDirectoryDb(path: string, options: OpenOptions = {}): Opened
 
 function opened<Db>(
   path: string,
-  options: OpenOptions,
+  options: TenantOpenOptions,
   use: (client: Database.Database) => Db,
 ): Opened<Db> {
   // To wait for a lock here would hold up the event loop, and with it all tenants: whoever meets one
   // tries again later.
-  const client = new Database(path, { timeout: 0 });
+  const { checkFirst } = options;
+  const client = new Database(path, { timeout: 0, fileMustExist: checkFirst !== undefined });
   try {
+    checkFirst?.(client);
     client.pragma('journal_mode = WAL');
     client.pragma(`wal_autocheckpoint = ${checkpointPages}`);
     client.pragma(`synchronous = ${options.synchronous ?? 'FULL'}`);

@@ -46,9 +46,27 @@ export const price = sqliteTable(
 export const tenant = sqliteTable('tenant', {
   id: text().primaryKey(),
   name: text().notNull(),
-  status: text({ enum: ['active', 'suspended'] }).notNull(),
+  /** `creating`: its database is not known to exist yet. */
+  status: text({ enum: ['creating', 'active', 'suspended'] }).notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
 });
+
+/**
+ * Payments, by the source under which a tenant's ledger has them. A row outlives the tenant's
+ * database, so that a payment is not credited again to one that was put back from an old copy.
+ */
+export const payment = sqliteTable(
+  'payment',
+  {
+    source: text().primaryKey(),
+    tenant: text().notNull(),
+    amountNanoUsd: integer('amount_nano_usd').notNull(),
+    /** `begun`: the ledger may have it or not. */
+    state: text({ enum: ['begun', 'credited'] }).notNull(),
+    beganAtMs: integer('began_at_ms').notNull(),
+  },
+  (t) => [index('payment_tenant').on(t.tenant, t.source)],
+);
 
 /** Payment events received. The credit itself is made unique by its source, in the tenant. */
 export const webhookEvent = sqliteTable('webhook_event', {

@@ -15,6 +15,13 @@ import {
   uniqueIndex,
 } from 'drizzle-orm/sqlite-core';
 
+/** One row: whose database this is, so that one in another's place is not taken for its own. */
+export const identity = sqliteTable(
+  'identity',
+  { id: integer().primaryKey(), tenant: text().notNull() },
+  (t) => [check('identity_one_row', sql`${t.id} = 1`)],
+);
+
 /** One row. `held` is reserved by open holds out of the two balances together. */
 export const account = sqliteTable(
   'account',

@@ -7,6 +7,8 @@ import type { Endpoint } from './endpoint.ts';
 import { streamRows, rowMediaTypes } from './row-stream.ts';
 import type { Row } from './row-stream.ts';
 import { knownTenant, tenantIdSchema } from './tenants.ts';
+import { unavailableOf, unavailableSchema } from './unavailable.ts';
+import type { Unavailable } from './unavailable.ts';
 import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
 
 const entriesPerPage = 500;
@@ -31,6 +33,7 @@ const usageColumns = [
   'cost_nano_usd',
   'prefix_promised',
   'prefix_broken',
+  'unavailable',
 ];
 const entryColumns = [
   'tenant',
@@ -51,7 +54,12 @@ const entryColumns = [
   'predicted_cached_bytes',
   'note',
   'created_at_ms',
+  'unavailable',
 ];
+
+const unavailableTenants = z
+  .array(unavailableSchema)
+  .describe('tenants that are not in it, because their database cannot be used');
 
 export const reportEndpoints: readonly Endpoint[] = [
   streamEndpoint(
@@ -98,6 +106,7 @@ export const reportEndpoints: readonly Endpoint[] = [
         promised: z.int().describe('complete answers placed where a prefix was expected'),
         broken: z.int().describe('of those, the ones of which the worker had nothing'),
         mismatch_rate: z.number().nullable(),
+        unavailable: unavailableTenants,
       }),
     },
     async ({ services, query }) =>
@@ -114,6 +123,7 @@ export const reportEndpoints: readonly Endpoint[] = [
         tenants: z.int(),
         total: balanceSchema,
         findings: z.array(z.object({ tenant: z.string(), finding: z.string() })),
+        unavailable: unavailableTenants,
       }),
     },
     async ({ services, query }) => audit(services, await tenantIds(services, query.tenant)),
@@ -123,18 +133,25 @@ export const reportEndpoints: readonly Endpoint[] = [
 async function audit(services: Services, ids: readonly string[]) {
   const findings: { tenant: string; finding: string }[] = [];
   const total = { granted_nano_usd: 0, topped_up_nano_usd: 0, held_nano_usd: 0 };
+  const unavailable: Unavailable[] = [];
   for (const id of ids) {
-    const tenant = services.tenant(id);
-    for (const finding of await tenant.audit()) findings.push({ tenant: id, finding });
-    const balance = await tenant.balance();
-    total.granted_nano_usd += balance.granted;
-    total.topped_up_nano_usd += balance.toppedUp;
-    total.held_nano_usd += balance.held;
+    try {
+      const tenant = services.tenant(id);
+      const found = await tenant.audit();
+      const balance = await tenant.balance();
+      findings.push(...found.map((finding) => ({ tenant: id, finding })));
+      total.granted_nano_usd += balance.granted;
+      total.topped_up_nano_usd += balance.toppedUp;
+      total.held_nano_usd += balance.held;
+    } catch (error) {
+      unavailable.push(unavailableOf(services, id, error));
+    }
   }
   if (!Object.values(total).every(Number.isSafeInteger)) {
     throw new ApiError('internal_error', 'The sum of all balances passes 2^53 nano-USD.');
   }
-  return { ok: findings.length === 0, tenants: ids.length, total, findings };
+  const ok = findings.length === 0 && unavailable.length === 0;
+  return { ok, tenants: ids.length, total, findings, unavailable };
 }
 
 async function* usageRows(
@@ -142,8 +159,23 @@ async function* usageRows(
   ids: readonly string[],
   range: { readonly fromDay: string; readonly toDay: string },
 ): AsyncGenerator<Row> {
-  for (const tenant of ids) {
+  yield* rowsOfAll(services, ids, async function* rowsOf(tenant) {
     for await (const row of usageOf(services, tenant, range)) yield { tenant, ...wireUsage(row) };
+  });
+}
+
+/** A tenant whose rows cannot be read to the end has a last row that says so. */
+async function* rowsOfAll(
+  services: Services,
+  ids: readonly string[],
+  rowsOf: (tenant: string) => AsyncGenerator<Row>,
+): AsyncGenerator<Row> {
+  for (const tenant of ids) {
+    try {
+      yield* rowsOf(tenant);
+    } catch (error) {
+      yield { tenant, unavailable: unavailableOf(services, tenant, error).advice };
+    }
   }
 }
 
@@ -178,26 +210,32 @@ async function prefixReport(
   range: { readonly fromDay: string; readonly toDay: string },
 ) {
   const sum = { requests: 0, promised: 0, broken: 0 };
+  const unavailable: Unavailable[] = [];
   for (const tenant of ids) {
-    for await (const row of usageOf(services, tenant, range)) {
-      sum.requests += row.requests;
-      sum.promised += row.prefixPromised;
-      sum.broken += row.prefixBroken;
+    try {
+      for await (const row of usageOf(services, tenant, range)) {
+        sum.requests += row.requests;
+        sum.promised += row.prefixPromised;
+        sum.broken += row.prefixBroken;
+      }
+    } catch (error) {
+      unavailable.push(unavailableOf(services, tenant, error));
     }
   }
-  return { ...sum, mismatch_rate: sum.promised === 0 ? null : sum.broken / sum.promised };
+  const mismatchRate = sum.promised === 0 ? null : sum.broken / sum.promised;
+  return { ...sum, mismatch_rate: mismatchRate, unavailable };
 }
 
 async function* entryRows(services: Services, ids: readonly string[]): AsyncGenerator<Row> {
-  for (const tenant of ids) {
+  yield* rowsOfAll(services, ids, async function* rowsOf(tenant) {
     for (let afterId = 0; ;) {
       const page = await services.tenant(tenant).entries({ afterId, limit: entriesPerPage });
       for (const { usage, ...entry } of page.map(wireEntry)) yield { tenant, ...entry, ...usage };
       const last = page.at(-1);
-      if (last === undefined || page.length < entriesPerPage) break;
+      if (last === undefined || page.length < entriesPerPage) return;
       afterId = last.id;
     }
-  }
+  });
 }
 
 async function tenantIds(services: Services, only: string | undefined): Promise<string[]> {

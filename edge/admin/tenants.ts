@@ -1,10 +1,12 @@
 /** Tenants and their keys. */
 import { z } from 'zod';
 import { createApiKey, tenantIdPattern } from '../auth/api-key.ts';
+import { createTenant } from '../create-tenant.ts';
 import { ApiError } from '../errors.ts';
 import type { Scope, Services, Tenant, TenantRecord } from '../services.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
+import { unavailableOf } from './unavailable.ts';
 import {
   balanceSchema,
   keySchema,
@@ -32,6 +34,9 @@ export async function knownTenant(
 ): Promise<{ record: TenantRecord; tenant: Tenant }> {
   const record = await services.directory.tenant(id);
   if (record === null) throw new ApiError('not_found', `There is no tenant ${id}.`);
+  if (record.status === 'creating') {
+    throw new ApiError('conflict', `The tenant ${id} is not created to the end; create it again.`);
+  }
   return { record, tenant: services.tenant(id) };
 }
 
@@ -39,6 +44,7 @@ export async function knownTenant(
 const readAtOnce = 16;
 
 const listedSchema = tenantSchema.extend({
+  unavailable: z.string().nullable().describe('why its database cannot be used, and what to do'),
   limits: tenantSchema.shape.limits
     .nullable()
     .describe("as of one tenant; null if the tenant's database cannot be read"),
@@ -50,11 +56,11 @@ async function listed(
   record: TenantRecord,
 ): Promise<z.infer<typeof listedSchema>> {
   try {
-    return wireTenant(record, await services.tenant(record.id).limits());
+    const limits = await services.tenant(record.id).limits();
+    return { ...wireTenant(record, limits), unavailable: null };
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    services.log({ event: 'tenant-read-failed', tenant: record.id, reason });
-    return { ...wireTenant(record, unlimited), limits: null };
+    const { advice } = unavailableOf(services, record.id, error);
+    return { ...wireTenant(record, unlimited), limits: null, unavailable: advice };
   }
 }
 
@@ -90,14 +96,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
       status: 201,
     },
     async ({ services, body }) => {
-      const record: TenantRecord = {
-        id: body.id,
-        name: body.name ?? body.id,
-        status: 'active',
-        createdAtMs: services.clock.nowMs(),
-      };
-      const created = await services.directory.createTenant(record);
-      if (!created) throw new ApiError('conflict', `There is a tenant ${body.id} already.`);
+      const record = await createTenant(services, { id: body.id, name: body.name ?? body.id });
       return wireTenant(record, await services.tenant(body.id).limits());
     },
   ),

@@ -33,7 +33,9 @@ export const limitsSchema = z
 export const tenantSchema = z.object({
   id: z.string(),
   name: z.string(),
-  status: z.enum(['active', 'suspended']),
+  status: z
+    .enum(['creating', 'active', 'suspended'])
+    .describe('creating: something stopped its creation; create it again'),
   limits: limitsSchema.describe('over all keys of the tenant; null means no limit of its own'),
   created_at_ms: unixMs,
 });

@@ -119,6 +119,7 @@ export async function startHarness(options: HarnessOptions = {}) {
   const kept = new Set<Promise<unknown>>();
   const services: Services = {
     tenant: tenantOf,
+    createDatabase: async () => {},
     fleet,
     directory,
     settings,
