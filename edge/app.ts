@@ -6,6 +6,7 @@ import { Hono } from 'hono';
 import type { App, AppEnv } from './http/app-env.ts';
 import { requestIds } from './http/request-id.ts';
 import { answerError, answerUnknownUrl } from './http/answer-error.ts';
+import { oneHost } from './http/one-host.ts';
 import { mountPublicApi } from './http/public-api.ts';
 import type { Services } from './services.ts';
 
@@ -15,6 +16,7 @@ export type Mount = (app: App, services: Services) => void;
 export function createApp(services: Services, mounts: readonly Mount[] = []): App {
   const app = new Hono<AppEnv>({ strict: false });
   app.use(requestIds(services));
+  app.use(oneHost);
   app.onError(answerError(services));
   app.notFound(answerUnknownUrl);
   mountPublicApi(app, services);

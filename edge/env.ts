@@ -105,6 +105,8 @@ const nodeFields = {
   EDGE_DATA: z.string().min(1).default('./data'),
   /** Tenants whose databases are open at a time. */
   EDGE_OPEN_TENANTS: count.max(100_000).default(256),
+  /** All request bodies in memory together, in bytes. */
+  EDGE_BODIES_BYTES: count.max(64 * 2 ** 30).default(128 * 2 ** 20),
   EDGE_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
 };
 
@@ -134,6 +136,7 @@ export interface NodeSettings extends GivenSettings {
   readonly host: string;
   readonly dataFolder: string;
   readonly openTenantsMax: number;
+  readonly bodiesBytesMax: number;
   readonly logLevel: z.output<typeof nodeFields.EDGE_LOG_LEVEL>;
 }
 
@@ -142,12 +145,16 @@ type Env = Readonly<Record<string, unknown>>;
 /** @throws SettingsError that names the variable at fault. */
 export function readNodeSettings(env: Env): NodeSettings {
   const read = parse(nodeFields, env);
+  if (read.EDGE_BODIES_BYTES < 2 * read.EDGE_BODY_BYTES) {
+    throw new SettingsError('EDGE_BODIES_BYTES must be at least twice EDGE_BODY_BYTES');
+  }
   return {
     ...given(read),
     port: read.PORT,
     host: read.EDGE_HOST,
     dataFolder: read.EDGE_DATA,
     openTenantsMax: read.EDGE_OPEN_TENANTS,
+    bodiesBytesMax: read.EDGE_BODIES_BYTES,
     logLevel: read.EDGE_LOG_LEVEL,
   };
 }

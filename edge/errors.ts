@@ -17,6 +17,7 @@ export type ErrorStatus =
   | 403
   | 404
   | 405
+  | 408
   | 409
   | 413
   | 415
@@ -43,6 +44,7 @@ export const errorTable = {
     means: 'A known parameter that is not supported; the message says why.',
   },
   invalid_request: { status: 400, means: 'The model cannot take the request.' },
+  two_hosts: { status: 400, means: 'The request has two Host headers.' },
   context_length_exceeded: { status: 400, means: 'Prompt and answer do not fit the context.' },
   invalid_api_key: { status: 401, means: 'No valid API key.' },
   insufficient_balance: { status: 402, means: 'The balance does not cover the request.' },
@@ -52,6 +54,7 @@ export const errorTable = {
   not_found: { status: 404, means: 'There is no such object.' },
   unknown_url: { status: 404, means: 'There is no such route.' },
   method_not_allowed: { status: 405, means: 'The route does not take this method.' },
+  body_too_slow: { status: 408, means: 'The body came too slowly, or not to its end.' },
   conflict: { status: 409, means: 'It exists already, or its state does not allow this.' },
   idempotency_key_in_use: {
     status: 409,
@@ -98,6 +101,7 @@ const types: Record<ErrorStatus, { readonly openAi: string; readonly anthropic: 
   403: { openAi: 'permission_error', anthropic: 'permission_error' },
   404: { openAi: 'invalid_request_error', anthropic: 'not_found_error' },
   405: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
+  408: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   409: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
   413: { openAi: 'invalid_request_error', anthropic: 'request_too_large' },
   415: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },

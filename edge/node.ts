@@ -27,6 +27,7 @@ import type { FleetSnapshot } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import { finishCreations } from './create-tenant.ts';
 import { createEdge } from './edge.ts';
+import { createBodyBudget } from './http/body-budget.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
 import type { DataFolder } from './node/data-folder.ts';
@@ -133,6 +134,10 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     },
     runningAnswers,
     forwardKeyed: null,
+    bodies: createBodyBudget({
+      bytesMax: settings.bodiesBytesMax,
+      bodyBytesMax: settings.bodyBytesMax,
+    }),
   };
   const staticWorkers = createStaticWorkers({
     workers: fleet.staticWorkers,

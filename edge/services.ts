@@ -5,6 +5,7 @@
  * reached by RPC.
  */
 
+import type { BodyBudget } from './http/body-budget.ts';
 import type { EventLog } from './stream/event-log.ts';
 
 // ---- money and usage -----------------------------------------------------------------------------
@@ -60,6 +61,15 @@ export interface AdmitInput {
   readonly idempotency: IdempotentRequest | null;
 }
 
+/** What is known of a request from its headers. */
+export interface PreadmitInput {
+  readonly key: VerifiedKey;
+  readonly scope: Scope;
+  readonly idempotencyKey: string | null;
+  /** Whether it costs something for sure. */
+  readonly costs: boolean;
+}
+
 export interface IdempotentRequest {
   readonly key: string;
   /** Of everything that the answer depends on. */
@@ -94,7 +104,8 @@ export type Refusal =
   | {
       readonly kind: 'no-balance';
       readonly availableNanoUsd: number;
-      readonly neededNanoUsd: number;
+      /** null: more than that, whatever the body says. */
+      readonly neededNanoUsd: number | null;
     }
   | {
       readonly kind: 'limit';
@@ -214,6 +225,13 @@ export interface LedgerEntry {
 /** One tenant's database behind its door. Every method is one synchronous transaction inside. */
 export interface Tenant {
   admit(input: AdmitInput): Promise<AdmitResult>;
+  /**
+   * What can be said of a request before its body is read: whether the key may, is within its limits
+   * and has any money. Takes nothing; one whose idempotency key is known may be owed an answer.
+   */
+  preadmit(
+    input: PreadmitInput,
+  ): Promise<{ readonly refusal: Refusal | null; readonly limits: LimitState | null }>;
   /** Remembers where an admitted request went, for reconciliation, and its optimistic prefix rows. */
   placed(input: {
     requestId: string;
@@ -525,6 +543,7 @@ export interface Services {
   readonly runningAnswers: RunningAnswers;
   /** null: here. */
   readonly forwardKeyed: ForwardKeyed | null;
+  readonly bodies: BodyBudget;
 }
 
 export interface EdgeSettings {
@@ -543,4 +562,6 @@ export interface EdgeSettings {
   readonly workerSilenceMsMax?: number;
   /** A whole answer that takes longer begins with empty lines, and has no cost header. */
   readonly wholeAnswerQuietMs?: number;
+  /** A client that sends less than 64 KiB of its body in this time is refused. */
+  readonly bodyWindowMs?: number;
 }

@@ -7,6 +7,7 @@ export type Reach = <Result>(use: (tenant: Tenant) => Promise<Result>) => Promis
 export function tenantDoor(reach: Reach): Tenant {
   return {
     admit: (input) => reach((tenant) => tenant.admit(input)),
+    preadmit: (input) => reach((tenant) => tenant.preadmit(input)),
     placed: (input) => reach((tenant) => tenant.placed(input)),
     settle: (input) => reach((tenant) => tenant.settle(input)),
     prefixHits: (chain) => reach((tenant) => tenant.prefixHits(chain)),

@@ -13,6 +13,7 @@ import type {
   AdmitInput,
   AdmitResult,
   KeyLimits,
+  PreadmitInput,
   PrefixKey,
   Scope,
   SettleInput,
@@ -56,6 +57,10 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
       await this.ctx.storage.setAlarm(Date.now() + readWorkerSettings(this.env).holdMs);
     }
     return result;
+  }
+
+  async preadmit(input: PreadmitInput) {
+    return this.#open.preadmit(input);
   }
 
   /** An open hold is past its time: the same reconciliation as on Node. */

@@ -18,7 +18,16 @@ import { createIdempotency } from './ledger/idempotency.ts';
 import { createReports } from './ledger/reports.ts';
 import { holdNanoUsd, limitedTokens } from './money.ts';
 import { createPrefixIndex } from './prefix/prefix-index.ts';
-import type { AdmitInput, AdmitResult, SettleInput, Settlement, Tenant } from './services.ts';
+import type {
+  AdmitInput,
+  AdmitResult,
+  LimitState,
+  PreadmitInput,
+  Refusal,
+  SettleInput,
+  Settlement,
+  Tenant,
+} from './services.ts';
 
 export interface TenantOptions {
   readonly clock: { nowMs(): number };
@@ -39,6 +48,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     // which is on the disk; the events of a stream are given after its placement, which therefore is
     // too, with the hold that was committed before it. So admission itself need not wait.
     admit: (input) => runUnsynced(() => admit(stages, input, now())),
+    preadmit: (input) => runUnsynced(() => preadmit(stages, input, now())),
     settle: (input) => run(() => settle(stages, input, now())),
     placed: (input) =>
       (input.durable ? run : runUnsynced)(() => {
@@ -128,6 +138,28 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   const state = limits.takeFor(standings, tokensReserved);
   if (named) idempotency.begin({ ...named, requestId: input.requestId });
   return { kind: 'admitted', holdNanoUsd: amountNanoUsd, prefixHits, limits: state };
+}
+
+/** Refuses only what `admit` would refuse too, whatever the body says. */
+function preadmit(
+  { keys, limits, idempotency, reports }: Stages,
+  { key, scope, idempotencyKey, costs }: PreadmitInput,
+  nowMs: number,
+): { refusal: Refusal | null; limits: LimitState | null } {
+  const barred = keys.refusal(key, scope);
+  if (barred !== null) return { refusal: barred, limits: null };
+  const { keyId } = key;
+  if (idempotencyKey !== null && idempotency.knows({ keyId, idempotencyKey }, nowMs)) {
+    return { refusal: null, limits: null };
+  }
+  const standings = limits.look(keyId, nowMs);
+  const tooMuch = limitRefusal(standings, 0);
+  if (tooMuch !== null) return { refusal: tooMuch, limits: limitState(standings) };
+  const { granted, toppedUp, held } = reports.balance();
+  const availableNanoUsd = granted + toppedUp - held;
+  if (!costs || availableNanoUsd > 0) return { refusal: null, limits: null };
+  const refusal = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: null } as const;
+  return { refusal, limits: limitState(standings) };
 }
 
 function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {

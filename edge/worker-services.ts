@@ -4,6 +4,7 @@ import { createDirectory } from './directory.ts';
 import { cacheDirectory } from './directory-cache.ts';
 import { createEdge } from './edge.ts';
 import { readWorkerSettings } from './env.ts';
+import { createBodyBudget } from './http/body-budget.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
 import type { Services, Tenant } from './services.ts';
 import { tenantDoor } from './tenant-door.ts';
@@ -13,6 +14,8 @@ import type { WorkerEnv } from './worker-env.ts';
 const directoryTtlMs = 5_000;
 /** An isolate has 128 MB for everything. */
 const answerCharactersMax = 24 * 1024 * 1024;
+/** Of bodies, each of which is in memory several times while it is read. */
+const bodiesBytesMax = 16 * 1024 * 1024;
 
 /** What differs between the worker and the objects that answer for it. */
 type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
@@ -55,6 +58,10 @@ function openServices(env: WorkerEnv, here: Here): Services {
       clock,
       runOnMs: settings.runOnMs,
       charactersMax: answerCharactersMax,
+    }),
+    bodies: createBodyBudget({
+      bytesMax: bodiesBytesMax,
+      bodyBytesMax: settings.bodyBytesMax,
     }),
     ...here,
   };

@@ -3,12 +3,13 @@
  * value is mounted, checked and documented, so that the three cannot differ.
  */
 import { z } from 'zod';
-import { readJson, parseRequest } from '../http/parse-request.ts';
+import { parseRequest } from '../http/parse-request.ts';
+import { readJson } from '../http/read-body.ts';
 import type { AppContext } from '../http/app-env.ts';
 import type { Services } from '../services.ts';
 
 /** The operator's bodies are short. */
-const bodyBytesMax = 64 * 1024;
+const limits = { owner: '/admin', bytesMax: 64 * 1024 };
 
 export interface Endpoint {
   readonly method: 'get' | 'post' | 'patch' | 'delete';
@@ -98,7 +99,13 @@ async function readInput<P extends z.ZodObject, Q extends z.ZodObject, B extends
     query: parseRequest(definition.query ?? noFields, c.req.query()) as z.infer<Q>,
     // Each is the output of the schema of that name, or {} where none is declared.
     body: (hasBody
-      ? parseRequest(definition.body ?? noFields, (await readJson(c, bodyBytesMax)).json)
+      ? parseRequest(definition.body ?? noFields, await readBodyOf(c, services))
       : {}) as z.infer<B>,
   };
+}
+
+async function readBodyOf(c: AppContext, services: Services): Promise<unknown> {
+  const { json, release } = await readJson(c, services, limits);
+  release();
+  return json;
 }

@@ -2,19 +2,20 @@
 import { Hono } from 'hono';
 import type { AppEnv } from '../http/app-env.ts';
 import { ApiError } from '../errors.ts';
-import { readJson } from '../http/parse-request.ts';
+import { readJson } from '../http/read-body.ts';
 import type { Services } from '../services.ts';
 import { bearerToken } from './bearer-token.ts';
 
 /** Some kilobytes per model; a worker serves a few. */
-const heartbeatBytesMax = 256 * 1024;
+const limits = { owner: '/internal/workers', bytesMax: 256 * 1024 };
 
 /** To be mounted at /internal/workers. */
 export function workerRoutes(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.use(bearerToken(services.settings.workerToken));
   app.post('/heartbeat', async (c) => {
-    const { json } = await readJson(c, heartbeatBytesMax);
+    const { json, release } = await readJson(c, services, limits);
+    release();
     const answer = await services.fleet.heartbeat(json);
     if (!answer.accepted) {
       services.log({ event: 'heartbeat-refused', reason: answer.reason });

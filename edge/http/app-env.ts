@@ -1,7 +1,10 @@
-/** What the middleware leaves for the routes, under Hono's name for it. */
+/** What the home and the middleware leave for the routes, under Hono's names for it. */
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Hono } from 'hono';
 
 export interface AppEnv {
+  /** On Node, the request and the answer as Node has them. */
+  Bindings: { readonly incoming?: IncomingMessage; readonly outgoing?: ServerResponse };
   Variables: {
     readonly requestId: string;
     /** The answer states the request's id by itself: adding a header to an answer copies it. */

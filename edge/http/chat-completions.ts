@@ -10,14 +10,14 @@
 import { secretsOf } from '../dialect/error-message.ts';
 import { stopsOf } from '../dialect/finish.ts';
 import type { ApiError } from '../errors.ts';
-import type { AdmitResult, PlaceResult, Services, Turn } from '../services.ts';
+import type { AdmitResult, PlaceResult, Services, Turn, VerifiedKey } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
 import { admit } from './admit-request.ts';
 import { readWaitMs, turnOf } from './turn.ts';
 import { answerAdmitted, attach, replay } from './answers.ts';
 import type { AppContext } from './app-env.ts';
-import { authenticate, checkTenant } from './authenticate.ts';
+import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
 import type { ParseInference } from './inference-request.ts';
 import { parseChatRequest } from './openai-requests.ts';
 import {
@@ -29,7 +29,7 @@ import {
   workerBody,
   type Order,
 } from './order.ts';
-import { readJson } from './parse-request.ts';
+import { readJson, type JsonBody } from './read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { requestIdHeaders } from './request-id.ts';
 import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
@@ -58,13 +58,34 @@ export async function answerInference(
     c.set('answerHasId', true);
     return forwarded;
   }
-  const { json, bytes } = await readJson(c, services.settings.bodyBytesMax);
-  const request = parse(json);
+  await checkBeforeBody(c, services, { key, idempotencyKey, isFree: false });
+  const { bodyBytesMax: bytesMax } = services.settings;
+  const body = await readJson(c, services, { owner: key.tenant, bytesMax });
+  try {
+    return await answerBody(c, services, { key, idempotencyKey, body, parse });
+  } catch (error) {
+    body.release();
+    throw error;
+  }
+}
+
+async function answerBody(
+  c: AppContext,
+  services: Services,
+  asked: {
+    readonly key: VerifiedKey;
+    readonly idempotencyKey: string | null;
+    readonly body: JsonBody;
+    readonly parse: ParseInference;
+  },
+): Promise<Response> {
+  const { key, body } = asked;
+  const request = asked.parse(body.json);
   const requestId = c.get('requestId');
   const { headers, signal } = c.req.raw;
   const { stream } = request;
-  const asked = { path: c.req.path, body: bytes, stream, headers };
-  const idempotency = readIdempotency(idempotencyKey, asked);
+  const sent = { path: c.req.path, body: body.bytes, stream, headers };
+  const idempotency = readIdempotency(asked.idempotencyKey, sent);
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const [order, record] = await Promise.all([
     prepareOrder(services, { tenant: key.tenant, requestId, request }),
@@ -75,6 +96,7 @@ export async function answerInference(
   const input = admitInput(order, { key, idempotency });
   const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
+  if (admission.kind !== 'admitted') body.release();
   const afterEvent = idempotency?.afterEvent ?? 0;
   const accepted = running?.accepted ?? Promise.withResolvers<void>();
   const client = {
@@ -91,7 +113,7 @@ export async function answerInference(
   else {
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
-    const ending = createEnding(services, { order, tenant, ...admission });
+    const ending = createEnding(services, { order, tenant, body, ...admission });
     const turn = turnOf(order, { record, waitMsMax });
     const accept = accepted.resolve;
     const events = relay(services, { order, admission, ending, tenant, turn, accept });

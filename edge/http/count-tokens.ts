@@ -3,14 +3,14 @@
  * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
  */
 import { z } from 'zod';
-import type { Services } from '../services.ts';
+import type { Services, VerifiedKey } from '../services.ts';
 import { countPrompt } from '../stream/count-prompt.ts';
 import { parseCountRequest } from './anthropic-requests.ts';
 import type { AppContext } from './app-env.ts';
-import { authenticate, checkTenant } from './authenticate.ts';
+import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
 import { prepareOrder, type Order } from './order.ts';
 import { inOthersTerms } from './other-workers.ts';
-import { readJson } from './parse-request.ts';
+import { readJson } from './read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { finishFlight, tokenFor, type Placed } from './settlement.ts';
 
@@ -20,7 +20,17 @@ const countMsMax = 30_000;
 
 export const countTokens = (services: Services) => async (c: AppContext) => {
   const key = authenticate(c, services);
-  const { json } = await readJson(c, services.settings.bodyBytesMax);
+  await checkBeforeBody(c, services, { key, idempotencyKey: null, isFree: true });
+  const { bodyBytesMax: bytesMax } = services.settings;
+  const { json, release } = await readJson(c, services, { owner: key.tenant, bytesMax });
+  return answerCount(c, services, { key, json }).finally(release);
+};
+
+async function answerCount(
+  c: AppContext,
+  services: Services,
+  { key, json }: { readonly key: VerifiedKey; readonly json: unknown },
+): Promise<Response> {
   const request = parseCountRequest(json);
   const [order] = await Promise.all([
     prepareOrder(services, { tenant: key.tenant, requestId: c.get('requestId'), request }),
@@ -34,7 +44,7 @@ export const countTokens = (services: Services) => async (c: AppContext) => {
     'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
     ...(limits && limitHeaders(limits)),
   });
-};
+}
 
 /** null if the worker cannot count. @throws ApiError if no worker answers or the request is at fault. */
 async function countOnWorker(

@@ -1,63 +1,7 @@
-/** From bytes to a typed request, or to the error that names the first parameter at fault. */
+/** From JSON to a typed request, or to the error that names the first parameter at fault. */
 import type { core, z } from 'zod';
 import { ApiError } from '../errors.ts';
-import type { AppContext } from './app-env.ts';
 import { reasonUnsupported } from './unsupported.ts';
-
-export interface JsonBody {
-  readonly json: unknown;
-  /** As received: what an idempotency key stands for. */
-  readonly bytes: Uint8Array;
-}
-
-/**
- * @throws ApiError 413 before more than `bytesMax` are kept, 415 if it is compressed, 400 if it is not
- * JSON, 499 if the client breaks off.
- */
-export async function readJson(c: AppContext, bytesMax: number): Promise<JsonBody> {
-  const tooLarge = () => new ApiError('request_too_large', `The body exceeds ${bytesMax} bytes.`);
-  const length = c.req.header('content-length');
-  if (length !== undefined && Number(length) > bytesMax) throw tooLarge();
-  const encoding = c.req.header('content-encoding') ?? 'identity';
-  if (encoding !== 'identity') {
-    throw new ApiError('unsupported_encoding', 'The body must be sent uncompressed.');
-  }
-  const bytes = await readBody(c, length === undefined ? bytesMax : null);
-  if (bytes === null || bytes.length > bytesMax) throw tooLarge();
-  try {
-    return { json: JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), bytes };
-  } catch {
-    // The parser's own message quotes the body, which may hold anything.
-    throw new ApiError('invalid_json', 'The request body is not valid JSON.');
-  }
-}
-
-/** @param bytesMax null: the length was stated, and the server reads no more than that. */
-async function readBody(c: AppContext, bytesMax: number | null): Promise<Uint8Array | null> {
-  try {
-    return bytesMax === null
-      ? new Uint8Array(await c.req.arrayBuffer())
-      : await readBounded(c.req.raw.body, bytesMax);
-  } catch (cause) {
-    throw new ApiError('client_left', 'The client broke the request off.', { cause });
-  }
-}
-
-/** null if there is more than `bytesMax`. */
-async function readBounded(
-  body: ReadableStream<Uint8Array> | null,
-  bytesMax: number,
-): Promise<Uint8Array | null> {
-  if (body === null) return new Uint8Array();
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  for await (const piece of body) {
-    size += piece.length;
-    if (size > bytesMax) return null;
-    pieces.push(piece);
-  }
-  return Buffer.concat(pieces);
-}
 
 /** Far deeper than a body of any client; no recursion over a request meets the end of the stack. */
 const nestingMax = 256;

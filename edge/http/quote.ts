@@ -8,19 +8,15 @@ import type { Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { authorize } from './authenticate.ts';
 import { parseChatRequest, parseTextRequest } from './openai-requests.ts';
-import { prepareOrder, promptEstimate, tokensIn } from './order.ts';
-import { readJson } from './parse-request.ts';
+import { prepareOrder, promptEstimate, tokensIn, type Order } from './order.ts';
+import { readJson } from './read-body.ts';
 
 export const quote = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'inference');
-  const { json } = await readJson(c, services.settings.bodyBytesMax);
-  const isChat = typeof json === 'object' && json !== null && !('prompt' in json);
-  const request = isChat ? parseChatRequest(json) : parseTextRequest(json);
-  const order = await prepareOrder(services, {
-    tenant: key.tenant,
-    requestId: c.get('requestId'),
-    request,
-  });
+  const { bodyBytesMax: bytesMax } = services.settings;
+  const { json, release } = await readJson(c, services, { owner: key.tenant, bytesMax });
+  const asked = { tenant: key.tenant, requestId: c.get('requestId') };
+  const order = await orderOf(services, json, asked).finally(release);
   const hits = await services.tenant(key.tenant).prefixHits(order.chain);
   const { price, promptTokensMax, outputTokensMax } = order;
   // No worker takes more than its context, however long the text is.
@@ -49,3 +45,13 @@ export const quote = (services: Services) => async (c: AppContext) => {
     input_cost_estimate_nano_usd: costNanoUsd(input, price),
   });
 };
+
+async function orderOf(
+  services: Services,
+  json: unknown,
+  asked: { readonly tenant: string; readonly requestId: string },
+): Promise<Order> {
+  const isChat = typeof json === 'object' && json !== null && !('prompt' in json);
+  const request = isChat ? parseChatRequest(json) : parseTextRequest(json);
+  return prepareOrder(services, { ...asked, request });
+}

@@ -15,7 +15,7 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
     case 'no-balance':
       return new ApiError(
         'insufficient_balance',
-        `Insufficient balance: the request may cost up to ${formatUsd(refusal.neededNanoUsd)} USD, ` +
+        `Insufficient balance: ${mayCost(refusal.neededNanoUsd)}` +
           `${formatUsd(refusal.availableNanoUsd)} USD are available.`,
         { headers },
       );
@@ -40,6 +40,12 @@ export function refusalError(refusal: Refusal, limits: LimitState | null = null)
           'is not kept: it was aborted, or too long.',
       );
   }
+}
+
+function mayCost(neededNanoUsd: number | null): string {
+  return neededNanoUsd === null
+    ? ''
+    : `the request may cost up to ${formatUsd(neededNanoUsd)} USD, `;
 }
 
 /** It was admitted, and whoever made its answer is gone or on the way. */

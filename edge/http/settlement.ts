@@ -19,6 +19,7 @@ import { stopAndCount } from '../stream/worker-journal.ts';
 import { usedOrNull } from '../stream/usage-formats.ts';
 import { describe } from './answer-error.ts';
 import type { Order } from './order.ts';
+import type { Body } from './read-body.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 
@@ -59,6 +60,8 @@ export function createEnding(
   input: {
     readonly order: Order;
     readonly tenant: Tenant;
+    /** Given back as soon as the request ends. */
+    readonly body: Pick<Body, 'release'>;
     readonly holdNanoUsd: number;
     readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
   },
@@ -90,6 +93,7 @@ export function createEnding(
 
   const once = (end: () => Promise<End> | End): Promise<Settlement> => {
     if (settling === null) {
+      input.body.release();
       settling = (async () => settle(await end()))();
       // Whoever asked for it sees its failure; the home waits for it even if nobody does.
       services.keepAlive(settling.catch(() => {}));

@@ -78,6 +78,12 @@ export function createIdempotency(db: SyncDb, bounds: IdempotencyBounds = idempo
     return { kind: 'replay', answer };
   }
 
+  /** Whether the request that has the key is under way, or was billed. */
+  function knows(request: Named, nowMs: number): boolean {
+    const row = find.get({ keyId: request.keyId, idempotencyKey: request.idempotencyKey });
+    return row !== undefined && !expired(row, nowMs);
+  }
+
   /** Claims the key for an admitted request, after `seen` said null. */
   function begin(
     request: Named & {
@@ -183,7 +189,7 @@ export function createIdempotency(db: SyncDb, bounds: IdempotencyBounds = idempo
       .run();
   }
 
-  return { seen, begin, answered, remove };
+  return { seen, knows, begin, answered, remove };
 }
 
 function refused(

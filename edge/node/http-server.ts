@@ -3,6 +3,8 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { serve } from '@hono/node-server';
 import { SettingsError } from '../env.ts';
+import type { NodeSettings } from '../env.ts';
+import { boundConnections, lingering, serverOptions } from './connections.ts';
 
 const idleCheckMs = 50;
 
@@ -11,13 +13,15 @@ type Handler = Parameters<typeof serve>[0]['fetch'];
 /** @throws SettingsError if the port or the address cannot be had. */
 export async function listen(
   handler: Handler,
-  { port, host }: { readonly port: number; readonly host: string },
+  { port, host, bodyBytesMax }: Pick<NodeSettings, 'port' | 'host' | 'bodyBytesMax'>,
 ): Promise<Server> {
   return new Promise((resolveListening, reject) => {
     // Without TLS options it is always a plain HTTP server.
-    const server = serve({ fetch: handler, port, hostname: host }, () =>
-      resolveListening(server),
+    const server = serve(
+      { fetch: handler, port, hostname: host, serverOptions, autoCleanupIncoming: false },
+      () => resolveListening(server),
     ) as Server;
+    boundConnections(server, { ...lingering, bytesMax: 2 * bodyBytesMax });
     // Longer than a client or proxy keeps a connection for reuse, so that none is closed under it.
     server.keepAliveTimeout = 75_000;
     server.once('error', (error: NodeJS.ErrnoException) =>

@@ -75,14 +75,13 @@ export function openPayments(services: Services): Payments {
           clock.nowMs(),
         );
       } catch (cause) {
-        throw new ApiError(
-          'invalid_request',
-          'The webhook signature is missing, wrong or too old.',
-          {
-            cause,
-          },
-        );
+        throw signatureError(cause);
       }
     },
   };
+}
+
+export function signatureError(cause?: unknown): ApiError {
+  const message = 'The webhook signature is missing, wrong or too old.';
+  return new ApiError('invalid_request', message, { cause });
 }

@@ -4,35 +4,31 @@
  * event that is worth nothing is answered with 200 and the reason; an error would only repeat it.
  */
 import { Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
-import { ApiError } from '../errors.ts';
 import type { AppEnv } from '../http/app-env.ts';
+import { readBody } from '../http/read-body.ts';
 import type { Services } from '../services.ts';
-import { openPayments } from './stripe.ts';
+import { openPayments, signatureError } from './stripe.ts';
 import { topUpOf } from './top-up.ts';
 
 /** Stripe's events are a few kilobytes; the route is open to everyone until it has read one. */
-const eventBytesMax = 1024 * 1024;
+const limits = { owner: '/payments', bytesMax: 1024 * 1024 };
 
 export function paymentRoutes(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  app.use(bodyLimit({ maxSize: eventBytesMax, onError: refuseLarge }));
   app.post('/stripe/webhook', async (c) => {
     const payments = openPayments(services);
+    const signature = c.req.header('stripe-signature') ?? '';
+    if (signature === '') throw signatureError();
+    const { bytes, release } = await readBody(c, services, limits);
     // The signature is over the bytes as sent; parsing and printing would change them.
-    const event = await payments.readEvent(
-      await c.req.text(),
-      c.req.header('stripe-signature') ?? '',
-    );
+    const text = new TextDecoder().decode(bytes);
+    release();
+    const event = await payments.readEvent(text, signature);
     const answer = await creditEvent(services, event);
     services.log({ event: 'stripe-webhook', id: event.id, type: event.type, ...answer });
     return c.json({ received: true, ...answer });
   });
   return app;
-}
-
-function refuseLarge(): never {
-  throw new ApiError('request_too_large', 'A webhook event is at most 1 MiB.');
 }
 
 async function creditEvent(

@@ -14,6 +14,7 @@ import type {
   SettleInput,
   Tenant,
 } from '../../edge/services.ts';
+import { createBodyBudget } from '../../edge/http/body-budget.ts';
 import { createRunningAnswers } from '../../edge/http/running-answers.ts';
 import { createTenant } from '../../edge/tenant.ts';
 import { openDirectoryDb, openTenantDb } from '../../db/drivers/better-sqlite3.ts';
@@ -38,6 +39,7 @@ export interface HarnessOptions {
   readonly slots?: number;
   readonly mounts?: readonly Mount[];
   readonly runOnMs?: number;
+  readonly bodiesBytesMax?: number;
 }
 
 export type Harness = Awaited<ReturnType<typeof startHarness>>;
@@ -137,6 +139,10 @@ export async function startHarness(options: HarnessOptions = {}) {
       charactersMax: 256 * 1024 * 1024,
     }),
     forwardKeyed: null,
+    bodies: createBodyBudget({
+      bytesMax: options.bodiesBytesMax ?? 128 * 1024 * 1024,
+      bodyBytesMax: settings.bodyBytesMax,
+    }),
   };
 
   const addKey = async (

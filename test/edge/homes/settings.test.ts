@@ -21,6 +21,7 @@ test('without any variable there is a default for everything but secrets', () =>
     adminToken: null,
     stripe: null,
     bodyBytesMax: 8 * 1024 * 1024,
+    bodiesBytesMax: 128 * 1024 * 1024,
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
     queueMsMax: 30_000,
