@@ -15,6 +15,7 @@ import type { FleetSnapshot, LocalFleet } from './fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from './fleet/static-workers.ts';
 import type { StaticWorkers } from './fleet/static-workers.ts';
 import type { Computed, Fleet, PlaceInput, StaticWorker } from './services.ts';
+import { createContextLog } from './served-contexts.ts';
 import { createUnsoldLog } from './unsold-models.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
@@ -36,6 +37,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       ttlMs: directoryTtlMs,
     });
     const logUnsold = createUnsoldLog({ directory, clock, log });
+    const logContexts = createContextLog({ directory, log });
     // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
     const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
     const fleet = createFleet({
@@ -44,7 +46,10 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       hosts,
       ...(snapshot && { snapshot }),
       save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
-      onAnnounced: (worker, served) => ctx.waitUntil(logUnsold(worker, served)),
+      onAnnounced: (worker, served) => {
+        ctx.waitUntil(logUnsold(worker, served));
+        ctx.waitUntil(logContexts(worker, served));
+      },
     });
     this.#fleet = fleet;
     this.#static = createStaticWorkers({

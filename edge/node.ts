@@ -37,6 +37,7 @@ import { createOpenTenants } from './open-tenants.ts';
 import { createHoldKeeper } from './reconcile/hold-keeper.ts';
 import type { Services } from './services.ts';
 import { createTenant } from './tenant.ts';
+import { createContextLog, createServedContexts } from './served-contexts.ts';
 import { createUnsoldLog } from './unsold-models.ts';
 
 /** Holds are looked at this often; an expired one waits at most so much longer. */
@@ -50,6 +51,9 @@ const answerCharactersMax = 256 * 1024 * 1024;
  * requests up, so fewer and larger groups serve more of them; an idle loop turns in microseconds.
  */
 const turnsPerCommit = 3;
+
+/** What workers say of their contexts, read out of the same process. */
+const contextsTtlMs = 250;
 
 export interface RunningEdge {
   readonly url: string;
@@ -102,12 +106,16 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     ttlMs: Infinity,
   });
   const logUnsold = createUnsoldLog({ directory, clock, log });
+  const logContexts = createContextLog({ directory, log });
   const fleet = createFleet({
     clock,
     configured,
     hosts: settings.workerHosts,
     ...fleetMemory(join(folder, 'fleet.json')),
-    onAnnounced: (worker, served) => services.keepAlive(logUnsold(worker, served)),
+    onAnnounced: (worker, served) => {
+      services.keepAlive(logUnsold(worker, served));
+      services.keepAlive(logContexts(worker, served));
+    },
   });
   const underWay = new Set<Promise<unknown>>();
   const runningAnswers = createRunningAnswers({
@@ -122,6 +130,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
       await openTenants.tenant(id).limits();
     },
     fleet,
+    servedContexts: createServedContexts({ fleet: () => fleet, clock, ttlMs: contextsTtlMs }),
     directory,
     settings: { ...settings, ...secrets },
     clock,

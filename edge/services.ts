@@ -351,6 +351,8 @@ export type PlaceResult =
       readonly worker: string;
       readonly url: string;
       readonly epoch: number;
+      /** Of the model on that worker; null: it does not say. */
+      readonly contextLength: number | null;
       readonly reportsCachedTokens: boolean;
       readonly hasJournal: boolean;
       /** What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged. */
@@ -424,6 +426,15 @@ export interface ServedModel {
   readonly revision: string | null;
   readonly tokenizer: string | null;
 }
+
+/** Of the live workers of a model; null: none says. */
+export interface ServedContext {
+  readonly longest: number | null;
+  /** Of engines of another make, which do not know the directory's. */
+  readonly longestOfEngines: number | null;
+}
+
+export type ServedContexts = (model: string) => Promise<ServedContext>;
 
 /** A model that nobody can use until the operator has run the command. */
 export interface UnsoldModel {
@@ -531,6 +542,7 @@ export interface Services {
   /** Makes the database of a tenant that is being created, unless it is there. */
   createDatabase(tenant: string): Promise<void>;
   readonly fleet: Fleet;
+  readonly servedContexts: ServedContexts;
   readonly directory: Directory;
   readonly settings: EdgeSettings;
   readonly clock: { nowMs(): number };

@@ -6,6 +6,7 @@ import { createEdge } from './edge.ts';
 import { readWorkerSettings } from './env.ts';
 import { createBodyBudget } from './http/body-budget.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
+import { createServedContexts } from './served-contexts.ts';
 import type { Services, Tenant } from './services.ts';
 import { tenantDoor } from './tenant-door.ts';
 import type { WorkerEnv } from './worker-env.ts';
@@ -33,6 +34,9 @@ export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App 
   };
 }
 
+/** Each isolate asks the fleet's object what its workers say of their contexts this often. */
+const contextsTtlMs = 5_000;
+
 function openServices(env: WorkerEnv, here: Here): Services {
   const clock = { nowMs: () => Date.now() };
   const settings = readWorkerSettings(env);
@@ -40,11 +44,13 @@ function openServices(env: WorkerEnv, here: Here): Services {
     const stub = env.TENANT.get(env.TENANT.idFromName(id));
     return tenantDoor((use) => use(stub));
   };
+  const fleet = fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
   return {
     tenant,
     // An object makes its database when it is first called.
     createDatabase: async (id) => void (await tenant(id).limits()),
-    fleet: fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet'))),
+    fleet,
+    servedContexts: createServedContexts({ fleet: () => fleet, clock, ttlMs: contextsTtlMs }),
     directory: cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
       clock,
       ttlMs: directoryTtlMs,

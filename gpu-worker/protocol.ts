@@ -160,6 +160,8 @@ const generationFields = {
   prompt_logprobs: z.int().min(0).max(logprobsMax).nullish(),
   /** Cached prefixes are shared only between requests of equal salt. */
   cache_salt: z.string().min(1).max(512).nullish(),
+  /** A context that is sold shorter than the model's own; the longer of the two has no effect. */
+  context_length: z.int().min(1).nullish(),
   /** The operator's end user; written to the request log. */
   user: z.string().max(512).nullish(),
   response_format: responseFormatSchema.nullish(),

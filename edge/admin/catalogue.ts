@@ -34,7 +34,7 @@ async function listModels(services: Services) {
   const listed = models.map(async (model): Promise<z.infer<typeof listedSchema>> => {
     const price = await directory.priceAt(model.id, clock.nowMs());
     return {
-      ...wireModel(model),
+      ...wireModel(model, await services.servedContexts(model.id)),
       price: price && wireCurrentPrice(price),
       workers: ready.filter((worker) => worker.models.includes(model.id)).length,
     };
@@ -78,7 +78,7 @@ export const catalogueEndpoints: readonly Endpoint[] = [
         createdAtMs: before?.createdAtMs ?? services.clock.nowMs(),
       };
       await services.directory.putModel(model);
-      return wireModel(model);
+      return wireModel(model, await services.servedContexts(model.id));
     },
   ),
   jsonEndpoint(

@@ -1,6 +1,7 @@
 /** The operator's API in its own words: snake case, integers in nano-USD, times in Unix milliseconds. */
 import { z } from 'zod';
 import type {
+  ServedContext,
   KeyLimits,
   KeyRecord,
   LedgerEntry,
@@ -79,6 +80,10 @@ export const currentPriceSchema = z.object({
 export const modelSchema = z.object({
   id: z.string(),
   context_length: z.int(),
+  served_context_length: z
+    .int()
+    .nullable()
+    .describe('the longest of its live workers; the smaller of the two holds; null: none says'),
   revision: z.string(),
   tokenizer: z.string(),
   owned_by: z.string(),
@@ -100,6 +105,9 @@ export const workerSchema = z.object({
   state: z.enum(['ready', 'draining', 'lost', 'failing']),
   static: z.boolean().describe('from the configuration, probed by the edge'),
   models: z.array(z.string()),
+  context_lengths: z
+    .record(z.string(), z.int().nullable())
+    .describe('of its models, as it says; null: it does not'),
   unsold: z.array(unsoldSchema),
   tokens_in_flight: z.int(),
   requests_in_flight: z.int(),
@@ -193,10 +201,11 @@ export function wireCurrentPrice(price: Price): z.infer<typeof currentPriceSchem
   return { id, input_cached: inputCached, input: inputUncached, output };
 }
 
-export function wireModel(record: ModelRecord): z.infer<typeof modelSchema> {
+export function wireModel(record: ModelRecord, served: ServedContext): z.infer<typeof modelSchema> {
   return {
     id: record.id,
     context_length: record.contextLength,
+    served_context_length: served.longest,
     revision: record.revision,
     tokenizer: record.tokenizer,
     owned_by: record.ownedBy,
@@ -215,6 +224,9 @@ export function wireWorker(
     state: status.state,
     static: status.static,
     models: [...status.models],
+    context_lengths: Object.fromEntries(
+      status.served.map(({ id, contextLength }) => [id, contextLength]),
+    ),
     unsold: unsold.filter(({ model }) => status.models.includes(model)),
     tokens_in_flight: status.tokensInFlight,
     requests_in_flight: status.requestsInFlight,

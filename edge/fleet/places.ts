@@ -79,6 +79,7 @@ export function createPlaces(options: {
       worker: said.id,
       url: said.url,
       epoch: cacheEpochOf(said),
+      contextLength: said.served?.find(({ id }) => id === input.model)?.contextLength ?? null,
       reportsCachedTokens: said.noDiscountReason === null,
       hasJournal: said.hasJournal,
       ownToken: staticWorkers().find(({ id }) => id === said.id)?.ownToken ?? null,

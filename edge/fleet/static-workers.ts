@@ -1,5 +1,6 @@
 /** Announces the workers that do not do so themselves to the fleet, as their probes show them. */
 import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { StaticWorker } from '../services.ts';
 import { steadyClock } from './steady-clock.ts';
 import type { Announcement } from './worker-entry.ts';
@@ -76,7 +77,10 @@ export function createStaticWorkers(options: {
       return;
     }
     const models = health.served.map((model) => model.id);
-    const same = before !== undefined && sameNames(before.models, models);
+    const same =
+      before !== undefined &&
+      sameNames(before.models, models) &&
+      isDeepStrictEqual(before.served, health.served);
     const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
     // It is new, or it comes back: whatever it had cached before is not to be relied upon.
     const said: Announcement = isKnown

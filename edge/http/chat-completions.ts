@@ -9,7 +9,7 @@
  */
 import { secretsOf } from '../dialect/error-message.ts';
 import { stopsOf } from '../dialect/finish.ts';
-import type { ApiError } from '../errors.ts';
+import { ApiError } from '../errors.ts';
 import type { AdmitResult, PlaceResult, Services, Turn, VerifiedKey } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
@@ -186,6 +186,7 @@ async function* relay(
             settings.workerSilenceMsMax ??
             (place.hasJournal ? workerSilenceMsMax : silenceMsMaxWithoutComments),
         })) {
+          if (!started && !place.hasJournal) refuseLongerPrompt(order, events);
           if (!started) services.keepAlive(fleet.started(requestId, worker).catch(() => {}));
           started = true;
           yield events;
@@ -222,6 +223,24 @@ function atLeast<Result extends Exclude<PlaceResult, { kind: 'placed' }>>(
   return { ...result, retryAfterSeconds: Math.max(result.retryAfterSeconds, seconds) };
 }
 
+/**
+ * An engine of another make knows its own context alone, which may be longer than the one sold.
+ * @throws ApiError context_length_exceeded
+ */
+function refuseLongerPrompt({ model, request }: Order, events: readonly WorkerEvent[]): void {
+  const usage = events.find((event) => event.usage !== null)?.usage;
+  if (!usage) return;
+  const promptTokens = usage.inputUncached + (usage.inputCached ?? 0);
+  const { contextLength: contextTokens } = model;
+  if (promptTokens <= contextTokens * request.prompts) return;
+  throw new ApiError(
+    'context_length_exceeded',
+    `This model's maximum context length is ${contextTokens} tokens. However, the prompt has ` +
+      `${promptTokens} tokens. Please reduce its length.`,
+    { overflow: { promptTokens, outputTokens: null, contextTokens } },
+  );
+}
+
 /** What of the request decides how the events of its answer are read. */
 function dialectOf({ request, requestId }: Order, place: Placed, services: Services) {
   return {
@@ -242,7 +261,10 @@ function openOn(services: Services, place: Placed, order: Order, signal: AbortSi
     path: order.request.workerPath,
     token: tokenFor(place, services),
     requestId: order.requestId,
-    body: workerBody(order, settings, { isSift: place.hasJournal }),
+    body: workerBody(order, settings, {
+      isSift: place.hasJournal,
+      contextLength: place.contextLength,
+    }),
     signal,
   });
 }

@@ -18,6 +18,7 @@ import type {
   VerifiedKey,
 } from '../services.ts';
 import type { InferenceRequest } from './inference-request.ts';
+import { heldContext, soldContext } from '../served-contexts.ts';
 import { inOthersTerms } from './other-workers.ts';
 import { promptBound } from './prompt-bound.ts';
 import { modelNotFoundError } from './refusal.ts';
@@ -48,12 +49,14 @@ export async function prepareOrder(
 ): Promise<Order> {
   const { request, requestId } = input;
   const { directory, settings, clock } = services;
-  const [models, price] = await Promise.all([
+  const [models, price, served] = await Promise.all([
     directory.models(),
     directory.priceAt(request.model, clock.nowMs()),
+    services.servedContexts(request.model),
   ]);
-  const model = models.find((each) => each.id === request.model);
-  if (!model) throw modelNotFoundError(request.model, models);
+  const listed = models.find((each) => each.id === request.model);
+  if (!listed) throw modelNotFoundError(request.model, models);
+  const model = { ...listed, contextLength: soldContext(listed, served) };
   if (!price) throw new ApiError('price_missing', `The model '${model.id}' has no price yet.`);
 
   const root = prefixRoot(settings.cacheSecret, {
@@ -72,7 +75,7 @@ export async function prepareOrder(
     price,
     promptTokensMax: promptBound(request, {
       canonicalBytes: bytes.length,
-      contextLength: model.contextLength,
+      contextLength: heldContext(listed, served),
     }),
     outputTokensMax: Math.min(stated, model.contextLength) * request.prompts * request.answersEach,
     prefixBytes: bytes,
@@ -143,13 +146,18 @@ export function confirmedChain(order: Order, reply: object | null): readonly Pre
 export function workerBody(
   order: Order,
   settings: { readonly outputTokensDefault: number },
-  worker: { readonly isSift: boolean },
+  worker: { readonly isSift: boolean; readonly contextLength?: number | null },
 ): string {
   const { request } = order;
   const unstated = request.outputTokensStated === null;
   const leaveOut = unstated && worker.isSift && settings.outputTokensDefault >= defaultOutputTokens;
   return JSON.stringify({
     ...(worker.isSift ? request.workerBody : inOthersTerms(request.workerBody)),
+    // The worker counts the tokens, so that it holds the request to a context that is sold shorter.
+    ...(worker.isSift &&
+      (worker.contextLength ?? 0) > order.model.contextLength && {
+        context_length: order.model.contextLength,
+      }),
     ...(!leaveOut && { max_tokens: request.outputTokensStated ?? settings.outputTokensDefault }),
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },

@@ -25,7 +25,10 @@ const metadataSchema = z
 
 const streamOptions = chatCompletionRequestSchema.shape.stream_options.unwrap().unwrap();
 
-const openAiChatSchema = chatCompletionRequestSchema.extend({
+/** Between the edge and its workers alone. */
+const notPublic = { context_length: true } as const;
+
+const openAiChatSchema = chatCompletionRequestSchema.omit(notPublic).extend({
   ...edgeFields,
   stream_options: streamOptions
     .extend({ include_obfuscation: z.literal(false, 'events are not padded').nullish() })
@@ -68,7 +71,7 @@ function toolNames({ tools, tool_choice: choice, messages }: z.infer<typeof open
 }
 export type ChatRequest = z.infer<typeof chatRequestSchema>;
 
-export const textRequestSchema = completionRequestSchema.extend({
+export const textRequestSchema = completionRequestSchema.omit(notPublic).extend({
   ...edgeFields,
   best_of: z.literal(1, 'use n and choose among the answers').nullish(),
 });

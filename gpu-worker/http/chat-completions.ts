@@ -38,6 +38,7 @@ export async function answerChatCompletion(
       asked: body.max_completion_tokens ?? body.max_tokens ?? null,
       promptTokens: prompt.tokens.length,
       promptParam: 'messages',
+      body,
     }),
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
     promptLogprobs: body.prompt_logprobs ?? null,

@@ -35,6 +35,7 @@ export async function answerCompletion(c: Context<AppEnv>, services: Services): 
         asked: body.max_tokens ?? null,
         promptTokens: prompt.tokens.length,
         promptParam: 'prompt',
+        body,
       }),
       logprobs,
       promptLogprobs: promptAlternatives(body),

@@ -117,9 +117,15 @@ function outputGrammar(model: ServedModel, body: Body, rules: OutputRules): Gram
  */
 export function outputTokensMax(
   model: ServedModel,
-  request: { asked: number | null; promptTokens: number; promptParam: 'messages' | 'prompt' },
+  request: {
+    asked: number | null;
+    promptTokens: number;
+    promptParam: 'messages' | 'prompt';
+    body: Body;
+  },
 ): number {
-  const { contextLength, plan } = model.engine.description;
+  const { plan, contextLength: own } = model.engine.description;
+  const contextLength = Math.min(own, request.body.context_length ?? own);
   const { asked, promptTokens, promptParam } = request;
   const room = contextLength - promptTokens;
   if (asked !== null && asked <= room) return asked;

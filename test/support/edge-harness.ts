@@ -6,6 +6,7 @@ import { createApp, type Mount } from '../../edge/app.ts';
 import { createApiKey } from '../../edge/auth/api-key.ts';
 import { createDirectory } from '../../edge/directory.ts';
 import { createFleet } from '../../edge/fleet/fleet.ts';
+import { createServedContexts } from '../../edge/served-contexts.ts';
 import type {
   EdgeSettings,
   KeyLimits,
@@ -123,6 +124,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     tenant: tenantOf,
     createDatabase: async () => {},
     fleet,
+    servedContexts: createServedContexts({ fleet: () => fleet, clock, ttlMs: 0 }),
     directory,
     settings,
     clock,
