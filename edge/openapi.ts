@@ -64,7 +64,8 @@ const routes: readonly Route[] = [
       'metadata, prompt_cache_key and the names of messages are accepted and have no effect. ' +
       'response_format, a tool_choice of required or of one function, and strict functions are kept ' +
       'by masking tokens: an answer that ends is JSON of the schema, and one that was cut has the ' +
-      'finish_reason length. A keyword of a schema that cannot be kept is refused by name. Reasoning, ' +
+      'finish_reason length. A keyword of a schema that cannot be kept is refused by name; annotations ' +
+      'and unknown formats have no effect. A seed beyond 2^53 is folded into fewer bits. Reasoning, ' +
       'if any, comes before and is free, also before a call that is forced. reasoning_effort turns ' +
       'thinking on (none: off) unless thinking says; the models know one depth of it.',
     body: chatRequestSchema,

@@ -56,7 +56,25 @@ const streamOptionsSchema = z.strictObject({
   continuous_usage_stats: z.boolean().nullish(),
 });
 
-const schemaSchema = z.record(z.string(), z.unknown());
+/** What walks through a schema, or writes it out, does so level by level on the stack. */
+const schemaLevelsMax = 512;
+
+/** A JSON schema, not yet looked into. */
+const schemaSchema = z
+  .record(z.string(), z.unknown())
+  .refine((schema) => !isDeeper(schema, schemaLevelsMax), {
+    message: `expected at most ${schemaLevelsMax} levels`,
+  });
+
+function isDeeper(value: unknown, levelsMax: number): boolean {
+  let level: unknown[] = [value];
+  for (let depth = 0; depth <= levelsMax && level.length > 0; depth++) {
+    level = level.flatMap((each) =>
+      typeof each === 'object' && each !== null ? Object.values(each) : [],
+    );
+  }
+  return level.length > 0;
+}
 
 /**
  * JSON of any object, or of the schema; the answer is held to it token by token. OpenAI's spelling has
@@ -253,7 +271,7 @@ export const toolSchema = z.strictObject({
       .regex(/^[A-Za-z0-9_-]+$/)
       .max(toolNameCharactersMax),
     description: z.string().nullish(),
-    parameters: z.record(z.string(), z.unknown()).nullish(),
+    parameters: schemaSchema.nullish(),
     /** Whether the arguments of every call are held to the parameters' schema. */
     strict: z.boolean().nullish(),
   }),

@@ -2,7 +2,7 @@
 import { areDisjoint } from './disjoint-schemas.ts';
 import { listedValues } from './object-rules.ts';
 import type { SchemaReading } from './object-rules.ts';
-import { isList, typesTogether } from './schema-branches.ts';
+import { addedBy, isList, typesTogether } from './schema-branches.ts';
 import type { Part } from './schema-branches.ts';
 import type { Place } from './schema-document.ts';
 import { countAt, unsupported } from './schema-keywords.ts';
@@ -56,8 +56,22 @@ function placesOfItem(
 ): readonly Place[] {
   return parts.flatMap((part) => {
     const { prefix, keyword, rest } = itemSchemas(part.schema);
-    if (index < prefix.length) return [document.below(part, [keyword, index], prefix[index])];
-    return rest === undefined ? [] : [document.below(part, [rest.keyword], rest.schema)];
+    const places =
+      index < prefix.length
+        ? [document.below(part, [keyword, index], prefix[index])]
+        : rest === undefined
+          ? []
+          : [document.below(part, [rest.keyword], rest.schema)];
+    const { unevaluatedItems: schema } = part.schema;
+    if (schema === undefined) return places;
+    const isSpokenOf = addedBy(part, parts).some(
+      (other) =>
+        index < itemSchemas(other.schema).prefix.length ||
+        itemSchemas(other.schema).rest !== undefined ||
+        (other !== part && other.schema.unevaluatedItems !== undefined),
+    );
+    const unevaluated = document.below(part, ['unevaluatedItems'], schema);
+    return isSpokenOf ? places : [...places, unevaluated];
   });
 }
 

@@ -13,16 +13,20 @@ const date =
   `(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|${leapYear}-02-29)`;
 const time =
   '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])';
-const label = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?';
-const shortLabel = '[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,38}[a-zA-Z0-9])?';
+/** A label of a host name, of at most so many characters. */
+const label = (length: number): string =>
+  `[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,${length - 2}}[a-zA-Z0-9])?`;
 /** A label such as xn--a would have to be punycode. */
 const punycode = '(?:[^.]*\\.)*[^.]{2}--';
+/** Between `min` and `max` labels. */
+const domain = (length: number, min: number, max: number): string =>
+  `${label(length)}(?:\\.${label(length)}){${min - 1},${max - 1}}`;
 /** At most 253 characters in all: few long labels, or more of them that are shorter. */
-const hostname = `(?!${punycode})(?:${label}(?:\\.${label}){0,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
-const letters = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
-const email =
-  `(?![^@]*@${punycode})(?:${letters}{1,64}|${letters}{1,20}(?:\\.${letters}{1,20}){1,2})@` +
-  `(?:${label}(?:\\.${label}){1,2}|${shortLabel}(?:\\.${shortLabel}){3,5})`;
+const hostname = `(?!${punycode})(?:${domain(63, 1, 3)}|${domain(40, 4, 6)})`;
+const letter = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
+const mailbox = `(?:${letter}{1,64}|${letter}{1,20}(?:\\.${letter}{1,20}){1,2})`;
+/** At most 254 characters in all. */
+const email = `(?![^@]*@${punycode})${mailbox}@(?:${domain(62, 2, 3)}|${domain(36, 4, 5)})`;
 const octet = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
 const ipv4 = `${octet}(?:\\.${octet}){3}`;
 const group = '[0-9a-fA-F]{1,4}';
@@ -104,4 +108,57 @@ export const formatPatterns: ReadonlyMap<string, string> = new Map(
     cidrv6: `(?:${ipv6})/(?:12[0-8]|1[01][0-9]|[1-9]?[0-9])`,
     e164: '\\+[1-9][0-9]{6,14}',
   }).map(([name, pattern]) => [name, `^(?:${pattern})$`]),
+);
+
+export interface ShorterFormat {
+  readonly source: string;
+  /** No text of it has more characters. */
+  readonly lengthMax: number;
+}
+
+/** With a path, a query and a fragment of at most so many characters, escaped ones counted as one. */
+function shorterUri(pathMax: number, queryMax: number, fragmentMax: number): string {
+  const part = '[a-zA-Z0-9](?:-?[a-zA-Z0-9]){0,15}';
+  const host = `(?:${part}\\.){0,3}[a-zA-Z](?:-?[a-zA-Z0-9]){0,11}`;
+  const any = `(?:[a-zA-Z0-9._~!$&'()*+,;=:@/?-]|${percent})`;
+  return (
+    `(?![fF][iI][lL][eE]:)[a-zA-Z][a-zA-Z0-9+.-]{0,9}://${host}(?::${port})?` +
+    `(?:/(?:${character}|/){0,${pathMax}})?(?:\\?${any}{0,${queryMax}})?` +
+    (fragmentMax === 0 ? '' : `(?:#${any}{0,${fragmentMax}})?`)
+  );
+}
+
+const shorterUris = [
+  { source: shorterUri(300, 250, 80), lengthMax: 2048 },
+  { source: shorterUri(150, 100, 30), lengthMax: 1000 },
+  { source: shorterUri(80, 30, 8), lengthMax: 500 },
+  { source: shorterUri(30, 8, 0), lengthMax: 255 },
+];
+const shorterEmails = [
+  { source: email, lengthMax: 254 },
+  { source: `(?![^@]*@${punycode})${letter}{1,32}@${domain(32, 2, 2)}`, lengthMax: 98 },
+  { source: `(?![^@]*@${punycode})${letter}{1,16}@${domain(16, 2, 2)}`, lengthMax: 50 },
+];
+const shorterHostnames = [
+  { source: hostname, lengthMax: 253 },
+  { source: `(?!${punycode})${domain(24, 1, 4)}`, lengthMax: 99 },
+  { source: `(?!${punycode})${domain(15, 1, 3)}`, lengthMax: 47 },
+];
+
+/**
+ * Of formats that are long: some of their texts, the shorter the later. What is both of a format and
+ * of a length would otherwise need a state for each length at each place of the format.
+ */
+export const shorterFormats: ReadonlyMap<string, readonly ShorterFormat[]> = new Map(
+  Object.entries({
+    uri: shorterUris,
+    iri: shorterUris,
+    email: shorterEmails,
+    'idn-email': shorterEmails,
+    hostname: shorterHostnames,
+    'idn-hostname': shorterHostnames,
+  }).map(([name, all]) => [
+    name,
+    all.map(({ source, lengthMax }) => ({ source: `^(?:${source})$`, lengthMax })),
+  ]),
 );

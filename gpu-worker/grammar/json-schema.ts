@@ -5,7 +5,6 @@
  */
 import { arrayRules } from './array-rules.ts';
 import { Compilation } from './compilation.ts';
-import { GrammarLimitError } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
 import { areDisjoint } from './disjoint-schemas.ts';
 import type { GrammarBuilder } from './grammar.ts';
@@ -14,9 +13,15 @@ import { numberRange } from './number-rules.ts';
 import { integerDfa, numberDfa } from './numbers.ts';
 import { anyObject, listedValues, objectRules } from './object-rules.ts';
 import type { SchemaReading } from './object-rules.ts';
-import { isList, SchemaBranches, schemaOptionsMax, typesTogether } from './schema-branches.ts';
+import {
+  addedBy,
+  isList,
+  SchemaBranches,
+  schemaOptionsMax,
+  typesTogether,
+} from './schema-branches.ts';
 import type { Part } from './schema-branches.ts';
-import { SchemaDocument } from './schema-document.ts';
+import { refuseDeep, SchemaDocument } from './schema-document.ts';
 import type { Place } from './schema-document.ts';
 import {
   applicators,
@@ -34,7 +39,6 @@ import { writeArray } from './write-array.ts';
 import { writeObject } from './write-object.ts';
 
 export const schemaBytesMax = 131_072;
-export const schemaDepthMax = 64;
 
 /** Puts the values of JSON schemas into a grammar. One per grammar. */
 export class JsonWriter {
@@ -130,9 +134,7 @@ class SchemaWriter {
     const restricting: Part[] = [];
     for (const at of places) {
       const { schema, path } = at;
-      if (at.depth > schemaDepthMax) {
-        throw new GrammarLimitError(`it is nested more than ${schemaDepthMax} deep`);
-      }
+      refuseDeep(at);
       // Nothing is valid: no edge leads on.
       if (schema === false) return;
       if (schema === true) continue;
@@ -227,14 +229,7 @@ class SchemaWriter {
       this.#text.values(from, listedValues(parts, this.#reading.values), to);
       return;
     }
-    for (const { schema, path } of parts) {
-      const old = refusedKeywords.find((keyword) => Object.hasOwn(schema, keyword));
-      if (old !== undefined) throw unsupported([...path, old], 'output can’t be held to it');
-      for (const keyword of ['unevaluatedItems', 'unevaluatedProperties']) {
-        if (schema[keyword] === undefined || schema[keyword] === true) continue;
-        throw unsupported([...path, keyword], 'what is evaluated elsewhere can’t be told');
-      }
-    }
+    for (const part of parts) refuseUnkept(part, parts);
     const types = this.#typesOf(parts);
     if (types === null) return this.#json.anyValue(from, to);
     for (const type of types) {
@@ -258,6 +253,24 @@ class SchemaWriter {
     if (implied.size === 0) return null;
     const { impliesTypes } = this.#reading.compilation;
     return impliesTypes ? together.filter((type) => implied.has(type)) : together;
+  }
+}
+
+/** Choices: which of their options fit, and so speak of a value's insides, is not known of a branch. */
+const choosing = ['anyOf', 'oneOf', 'not', 'if', 'dependentSchemas', 'dependencies'];
+
+/** @throws SchemaError */
+function refuseUnkept(part: Part, parts: readonly Part[]): void {
+  const { schema, path } = part;
+  const old = refusedKeywords.find((keyword) => Object.hasOwn(schema, keyword));
+  if (old !== undefined) throw unsupported([...path, old], 'output can’t be held to it');
+  for (const keyword of ['unevaluatedItems', 'unevaluatedProperties']) {
+    if (schema[keyword] === undefined || schema[keyword] === true) continue;
+    const unknown = keyword === 'unevaluatedItems' ? [...choosing, 'contains'] : choosing;
+    const isUnknown = addedBy(part, parts).some((other) =>
+      unknown.some((each) => Object.hasOwn(other.schema, each)),
+    );
+    if (isUnknown) throw unsupported([...path, keyword], 'it stands beside a choice');
   }
 }
 

@@ -4,7 +4,7 @@ import { combineDfa, literalsDfa } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
 import { anyText, contentDfa, intersectDfas } from './nfa.ts';
 import type { Part, SchemaBranches } from './schema-branches.ts';
-import { isList, typesTogether } from './schema-branches.ts';
+import { addedBy, isList, typesTogether } from './schema-branches.ts';
 import type { Place, SchemaDocument } from './schema-document.ts';
 import { countAt, invalid, mapAt, namesAt, unsupported } from './schema-keywords.ts';
 import type { SchemaValues } from './schema-values.ts';
@@ -102,6 +102,9 @@ function placesOfMember(
       if (!values.isValid(name, names)) return null;
     }
     places.push(...values.schemasOfProperty(part, schema, name));
+    const isEvaluated = (other: Part): boolean =>
+      values.schemasOfProperty(other, other.schema, name).length > 0;
+    places.push(...unevaluated(part, parts, { isEvaluated, document }));
   }
   return places.some(({ schema }) => schema === false) ? null : places;
 }
@@ -173,7 +176,13 @@ function otherMembers(
   const found: OtherMembers[] = [];
   for (let kind = 0; kind < 2 ** sources.length; kind++) {
     const matching = sources.filter((_, index) => (kind >> index) % 2 === 1);
-    const places = parts.flatMap((part) => placesOfOthers(part, matching, reading.document));
+    const { document } = reading;
+    const isEvaluated = (other: Part): boolean =>
+      placesOfOthers(other, matching, document).length > 0;
+    const places = parts.flatMap((part) => [
+      ...placesOfOthers(part, matching, document),
+      ...unevaluated(part, parts, { isEvaluated, document }),
+    ]);
     if (places.some(({ schema }) => schema === false)) continue;
     const missing = sources.filter((source) => !matching.includes(source));
     for (const rule of rules ?? [null]) {
@@ -184,6 +193,21 @@ function otherMembers(
     }
   }
   return found;
+}
+
+/** What `unevaluatedProperties` says of a member, unless the part or what it added spoke of it. */
+function unevaluated(
+  part: Part,
+  parts: readonly Part[],
+  { isEvaluated, document }: { isEvaluated: (part: Part) => boolean; document: SchemaDocument },
+): readonly Place[] {
+  const { unevaluatedProperties: schema } = part.schema;
+  if (schema === undefined) return [];
+  const isSpokenOf = addedBy(part, parts).some(
+    (other) =>
+      isEvaluated(other) || (other !== part && other.schema.unevaluatedProperties !== undefined),
+  );
+  return isSpokenOf ? [] : [document.below(part, ['unevaluatedProperties'], schema)];
 }
 
 function placesOfOthers(

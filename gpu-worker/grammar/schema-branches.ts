@@ -6,6 +6,7 @@
 import type { Work } from './dfa.ts';
 import { areDisjoint } from './disjoint-schemas.ts';
 import { negations } from './negate-schema.ts';
+import { refuseDeep } from './schema-document.ts';
 import type { Place, SchemaDocument } from './schema-document.ts';
 import {
   constraintsOf,
@@ -24,6 +25,8 @@ export const schemaOptionsMax = 256;
 /** A schema that is an object. */
 export interface Part extends Place {
   readonly schema: Schema;
+  /** What it is said in place of, unless it was asked for itself. */
+  readonly within?: Open | null;
 }
 
 /** One of several lists of schemas. */
@@ -105,10 +108,12 @@ export class SchemaBranches {
       this.#work.spend(16 + parts.length);
       const { at, within } = next;
       const { schema, path } = at;
+      refuseDeep(at);
       if (schema === true) continue;
       if (schema === false) return null;
       if (!isObject(schema)) throw invalid(path, 'expected a schema: an object or a boolean');
       for (let outer = within; outer !== null; outer = outer.within) {
+        this.#work.spend(1);
         if (outer.at.schema === schema) {
           throw invalid(path, 'a value would have to begin with itself');
         }
@@ -121,7 +126,7 @@ export class SchemaBranches {
         inner.push({ at: this.#document.target(at, keyword), within: next });
       }
       if (this.#document.hasSiblings(schema)) {
-        const part = { ...at, schema };
+        const part = { ...at, schema, within };
         parts.push(part);
         if (typesTogether(parts).length === 0) return null;
         if (schema.allOf !== undefined) {
@@ -216,6 +221,17 @@ export class SchemaBranches {
       ],
     ]);
   }
+}
+
+/** The part and those that its references and its `allOf` added. */
+export function addedBy(part: Part, parts: readonly Part[]): readonly Part[] {
+  return parts.filter((other) => {
+    if (other.schema === part.schema) return true;
+    for (let outer = other.within ?? null; outer !== null; outer = outer.within) {
+      if (outer.at.schema === part.schema) return true;
+    }
+    return false;
+  });
 }
 
 /** Whether the schema lists its values. */

@@ -2,6 +2,7 @@
  * A whole JSON schema: where its references lead. Places are known by JSON pointer, by `$id` and by
  * `$anchor`; nothing outside the document is ever fetched.
  */
+import { GrammarLimitError } from './dfa.ts';
 import { invalid, isObject, unsupported } from './schema-keywords.ts';
 import type { Path, Schema } from './schema-keywords.ts';
 
@@ -11,6 +12,15 @@ export interface Place {
   readonly path: Path;
   readonly base: string;
   readonly depth: number;
+}
+
+/** Schemas that stand inside one another. */
+export const schemaDepthMax = 64;
+
+/** @throws GrammarLimitError */
+export function refuseDeep(at: Place): void {
+  if (at.depth <= schemaDepthMax) return;
+  throw new GrammarLimitError(`it is nested more than ${schemaDepthMax} deep`);
 }
 
 /** The URI of a document that states none. */

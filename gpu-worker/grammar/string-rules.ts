@@ -2,7 +2,7 @@
 import type { Compilation } from './compilation.ts';
 import { combineDfa, literalsDfa } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
-import { formatPatterns } from './formats.ts';
+import { formatPatterns, shorterFormats } from './formats.ts';
 import { anyText, contentDfa, intersectDfas } from './nfa.ts';
 import type { Part } from './schema-branches.ts';
 import { countAt, invalid, isObject } from './schema-keywords.ts';
@@ -14,9 +14,13 @@ interface Source {
   readonly path: Path;
 }
 
+interface FormatSource extends Source {
+  readonly name: string;
+}
+
 export interface StringRules {
   readonly patterns: readonly Source[];
-  readonly formats: readonly Source[];
+  readonly formats: readonly FormatSource[];
   readonly notPatterns: readonly Source[];
   readonly notTexts: readonly string[];
   readonly length: { readonly min: number; readonly max: number };
@@ -25,7 +29,7 @@ export interface StringRules {
 /** A format that is not known restricts nothing, as JSON Schema has it. @throws SchemaError */
 export function stringRules(parts: readonly Part[]): StringRules {
   const patterns: Source[] = [];
-  const formats: Source[] = [];
+  const formats: FormatSource[] = [];
   const notPatterns: Source[] = [];
   const notTexts: string[] = [];
   let [min, max] = [0, Infinity];
@@ -36,7 +40,9 @@ export function stringRules(parts: readonly Part[]): StringRules {
       patterns.push({ source: pattern, path: [...path, 'pattern'] });
     }
     const known = typeof format === 'string' ? formatPatterns.get(format) : undefined;
-    if (known !== undefined) formats.push({ source: known, path: [...path, 'format'] });
+    if (typeof format === 'string' && known !== undefined) {
+      formats.push({ name: format, source: known, path: [...path, 'format'] });
+    }
     if (schema.type === 'string' && isObject(not)) {
       if (typeof not.pattern === 'string') {
         notPatterns.push({ source: not.pattern, path: [...path, 'not', 'pattern'] });
@@ -81,9 +87,10 @@ export function stringRulesDfa(rules: StringRules, compilation: Compilation): Df
 }
 
 function insideDfa(rules: StringRules, compilation: Compilation): Dfa | null {
-  const { patterns, formats, notPatterns, notTexts, length } = rules;
+  const { patterns, notPatterns, notTexts } = rules;
   const { work } = compilation;
-  if (length.min > length.max) return null;
+  if (rules.length.min > rules.length.max) return null;
+  const { formats, length } = withShorterFormats(rules);
   const sources = [...formats, ...patterns];
   const parts = sources.flatMap(({ source, path }) => compilation.contents(source, path));
   const counted = lengthPattern(length);
@@ -97,6 +104,22 @@ function insideDfa(rules: StringRules, compilation: Compilation): Dfa | null {
   const excluded = literalsDfa(texts, work);
   if (dfa !== null && excluded !== null) dfa = combineDfa([dfa, excluded], 'and-not', work);
   return dfa;
+}
+
+/** Formats whose texts are short enough by themselves, so that nothing has to be counted. */
+function withShorterFormats({
+  formats,
+  length,
+}: StringRules): Pick<StringRules, 'formats' | 'length'> {
+  if (length.max === Infinity) return { formats, length };
+  let isShort = false;
+  const shorter = formats.map((format) => {
+    const found = shorterFormats.get(format.name)?.find(({ lengthMax }) => lengthMax <= length.max);
+    if (found === undefined) return format;
+    isShort = true;
+    return { ...format, source: found.source };
+  });
+  return { formats: shorter, length: isShort ? { min: length.min, max: Infinity } : length };
 }
 
 function isString(value: unknown): value is string {

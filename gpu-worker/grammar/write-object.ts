@@ -71,7 +71,7 @@ class ObjectWriter {
       const next = this.#next(count);
       if (index === members.length) {
         if (next !== null && this.#rules.others.length > 0) {
-          this.#others(node, { count: next, isFirst: true, to });
+          this.#others(node, next, to);
         }
         continue;
       }
@@ -123,33 +123,35 @@ class ObjectWriter {
   }
 
   /** Others may repeat a name: of all of them one counts towards the least number. */
-  #others(
-    from: number,
-    { count, isFirst, to }: { count: number; isFirst: boolean; to: number },
-  ): void {
+  #others(from: number, count: number, to: number): void {
     const { min, max } = this.#rules.count;
-    if (isFirst && count < min) return;
-    const { builder } = this.#text;
-    const counted = max === Infinity ? 0 : count;
-    const key = `others,${counted}`;
-    let end = this.#ends.get(key);
-    if (end === undefined) {
-      this.#ends.set(key, (end = builder.node()));
+    if (count < min) return;
+    const isCounted = max !== Infinity;
+    let before = from;
+    for (let at = isCounted ? count : 0; ; at++) {
+      const key = `others,${at}`;
+      const known = this.#ends.get(key);
+      const end = known ?? this.#text.builder.node();
+      this.#ends.set(key, end);
+      for (const other of this.#rules.others) this.#otherMember(before, other, end);
+      // Written before, with all that comes behind it.
+      if (known !== undefined) return;
       this.#text.closing(end, '}', to);
-      const next = max === Infinity ? 0 : count + 1;
-      if (next <= max) {
-        const again = builder.node();
-        this.#text.punctuation(end, ',', again);
-        this.#others(again, { count: next, isFirst: false, to });
-      }
+      if (isCounted && at === max) return;
+      before = this.#text.builder.node();
+      this.#text.punctuation(end, ',', before);
+      if (isCounted) continue;
+      for (const other of this.#rules.others) this.#otherMember(before, other, end);
+      return;
     }
-    for (const other of this.#rules.others) {
-      const name = builder.node();
-      const value = builder.node();
-      this.#otherName(from, other, name);
-      this.#text.punctuation(name, ':', value);
-      this.#valueOf(value, other, other.places, end);
-    }
+  }
+
+  #otherMember(from: number, other: OtherMembers, to: number): void {
+    const name = this.#text.builder.node();
+    const value = this.#text.builder.node();
+    this.#otherName(from, other, name);
+    this.#text.punctuation(name, ':', value);
+    this.#valueOf(value, other, other.places, to);
   }
 
   #otherName(from: number, { key, names }: OtherMembers, to: number): void {

@@ -10,6 +10,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   'cpu-ops': 'the hot ops of the cpu backend, one by one',
   edge: 'the governed path of the edge on Node, against a bare pass-through',
   grammar: 'answers held to a schema: compiling and masks at the vocabulary of DeepSeek-V3',
+  schemas: 'how much of the schemas of four suites is kept, ignored and refused',
   tenant: "holds and settlements of a tenant's database, prefix lookups",
   'prefix-trace': 'a public trace through the prefix index and placement',
 };

@@ -54,7 +54,7 @@ const documented: Readonly<Record<string, Documented>> = {
   UUID: field({ format: 'uuid', type: 'string' }, ['018f3a1e-7b1c-7cc0-9a54-0d3f1f2b3c4d'], ['x']),
   AnyUrl: field({ format: 'uri', minLength: 1, type: 'string' }, ['https://example.com/'], ['x']),
   HttpUrl: field(
-    { format: 'uri', maxLength: 1000, minLength: 1, type: 'string' },
+    { format: 'uri', maxLength: 2083, minLength: 1, type: 'string' },
     ['https://example.com/'],
     [''],
   ),

@@ -4,11 +4,13 @@ import { describe, expect, test } from 'vitest';
 import {
   acceptsText,
   GrammarLimitError,
+  isIncluded,
   withoutTextDfa,
   Work,
 } from '../../../gpu-worker/grammar/dfa.ts';
 import type { Dfa } from '../../../gpu-worker/grammar/dfa.ts';
-import { formatPatterns } from '../../../gpu-worker/grammar/formats.ts';
+import { Compilation } from '../../../gpu-worker/grammar/compilation.ts';
+import { formatPatterns, shorterFormats } from '../../../gpu-worker/grammar/formats.ts';
 import {
   integerDfa,
   isMultiple,
@@ -242,6 +244,36 @@ describe('a string', () => {
     for (const text of wrong) expect(accepts(dfa, JSON.stringify(text)), text).toBe(false);
   });
 });
+
+test.each([...shorterFormats])(
+  'shorter texts of %s are of it, and no longer than said',
+  (name, all) => {
+    const work = new Work();
+    const whole = new Compilation().content(formatPatterns.get(name) ?? '', []);
+    for (const { source, lengthMax } of all) {
+      const dfa = new Compilation().content(source, []);
+      if (whole === null || dfa === null) throw new Error('there are such texts');
+      expect(isIncluded(dfa, whole, work)).toBe(true);
+      expect(longest(dfa)).toBeLessThanOrEqual(lengthMax);
+    }
+  },
+);
+
+/** Of an automaton without circles, whose texts are ASCII. */
+function longest({ next, classes }: Dfa): number {
+  const known = new Map<number, number>();
+  const from = (state: number): number => {
+    const before = known.get(state);
+    if (before !== undefined) return before;
+    const onwards = [...next.subarray(state * classes, (state + 1) * classes)].filter(
+      (to) => to >= 0,
+    );
+    const length = onwards.length === 0 ? 0 : 1 + Math.max(...onwards.map(from));
+    known.set(state, length);
+    return length;
+  };
+  return from(0);
+}
 
 test('a text without a mark has it nowhere', () => {
   const seed = Date.now();

@@ -198,7 +198,7 @@ describe('response_format', () => {
     [conditional({ multipleOf: 2 }, { minimum: 1 }, true), 'if', 'unsupported_parameter'],
     [{ type: 'object', minProperties: 2 }, 'minProperties', 'unsupported_parameter'],
     [
-      { type: 'object', unevaluatedProperties: false },
+      { type: 'object', anyOf: [{ required: ['a'] }], unevaluatedProperties: false },
       'unevaluatedProperties',
       'unsupported_parameter',
     ],

@@ -341,7 +341,7 @@ test('a schema nested too deep for the stack is the request’s fault', async ()
   });
   expect([response.status, await response.json()]).toMatchObject([
     400,
-    { error: { param: 'messages' } },
+    { error: { param: 'tools[0].function.parameters' } },
   ]);
 });
 
