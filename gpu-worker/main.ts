@@ -25,11 +25,12 @@ import { createLifecycle } from './http/lifecycle.ts';
 import type { Lifecycle, ServedModel } from './http/lifecycle.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { SamplingDefaults } from './http/sampling-defaults.ts';
-import { createOutputGrammars } from './http/output-grammar.ts';
 import { listen } from './http/server.ts';
 import { nextEpoch } from './http/start-epoch.ts';
 import { defaultHttpSettings } from './http/services.ts';
 import { shutDown } from './http/shut-down.ts';
+import { openTextPool } from './http/text-pool.ts';
+import type { TextPool } from './http/text-pool.ts';
 import { openUsageJournal } from './http/usage-journal.ts';
 import type { UsageJournal } from './http/usage-journal.ts';
 import { openModel } from './open-model.ts';
@@ -137,17 +138,35 @@ async function openServedModel(
   onFailure: (reason: string) => void,
 ): Promise<ServedModel> {
   lifecycle.starting('loading the tokenizer');
-  const text = await openText(settings.model, sourceSettings(settings));
+  const text = await startTextPool(settings, onFailure);
   lifecycle.starting('loading weights');
-  const engine = await startEngineThread(settings, lifecycle, onFailure);
+  const engine = await startEngineThread(settings, lifecycle, onFailure).catch(
+    async (error: unknown) => {
+      await text.close();
+      throw error;
+    },
+  );
   return {
     id: settings.modelId,
     ownedBy: 'sift',
     created: Math.floor(Date.now() / 1000),
     engine,
-    ...text,
-    outputGrammars: createOutputGrammars(text),
+    text,
+    ...(await text.opened),
   };
+}
+
+function startTextPool(
+  settings: WorkerSettings,
+  onFailure: (reason: string) => void,
+): Promise<TextPool> {
+  return openTextPool({
+    entry: new URL('./text-entry.ts', import.meta.url),
+    workerData: settings,
+    threads: settings.textThreads,
+    jobMs: settings.textSeconds * 1000,
+    onFailure,
+  });
 }
 
 async function startEngineThread(

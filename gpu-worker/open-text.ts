@@ -19,10 +19,15 @@ export interface ModelText {
 }
 
 /** @throws CheckpointError or TokenizerError with one clear line. */
-export async function openText(location: string, weights?: SourceSettings): Promise<ModelText> {
+export async function openText(
+  location: string,
+  weights?: SourceSettings,
+  /** Called often while a text is encoded. */
+  pause: () => void = () => {},
+): Promise<ModelText> {
   await using source = await openSource(location, weights);
   const files = await readTokenizerFiles(source);
-  const tokenizer = openTokenizer(files);
+  const tokenizer = openTokenizer(files, pause);
   const chatTemplate = createChatTemplate(files.tokenizerConfig, tokenizer);
   const hash = createHash('sha256');
   for (const file of [files.tokenizerJson, files.tokenizerConfig])

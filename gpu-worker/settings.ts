@@ -82,6 +82,18 @@ const settings = {
     help: 'threads that compute (default: all cores)',
     schema: count.max(256).default(availableParallelism()),
   },
+  textThreads: {
+    env: 'SIFT_TEXT_THREADS',
+    flag: 'text-threads',
+    help: 'threads that read requests: JSON, templates, tokens, schemas (default 2)',
+    schema: count.max(64).default(2),
+  },
+  textSeconds: {
+    env: 'SIFT_TEXT_SECONDS',
+    flag: 'text-seconds',
+    help: 'how long one request may be read before it is refused (default 10)',
+    schema: z.coerce.number().min(0.1).max(600).default(10),
+  },
   cacheTokens: {
     env: 'SIFT_CACHE_TOKENS',
     flag: 'cache-tokens',

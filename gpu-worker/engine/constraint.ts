@@ -39,7 +39,7 @@ export class Constraints {
   /** Null for a request without a grammar. */
   start({ grammar, reasoningEndToken }: EngineRequest): Constraint | null {
     if (grammar === null) return null;
-    return new Constraint(this.#matcher.start(grammar), {
+    return new Constraint(this.#matcher.startPacked(grammar), {
       ...this.#services,
       allButEnds: this.#allButEnds,
       reasoningEndToken,

@@ -3,7 +3,7 @@
  * structured clone. The HTTP side speaks in these; it knows nothing of blocks, batches or models.
  */
 
-import type { Grammar } from '../grammar/grammar.ts';
+import type { PackedGrammar } from '../grammar/packed-grammar.ts';
 
 export interface SamplingOptions {
   /** 0 is greedy. */
@@ -44,7 +44,7 @@ export interface EngineRequest {
   /** Output up to and with this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
   /** What the answer, after any reasoning, has to be; null lets it be anything. */
-  readonly grammar: Grammar | null;
+  readonly grammar: PackedGrammar | null;
 }
 
 export interface TokenLogprob {

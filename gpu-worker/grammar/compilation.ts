@@ -10,7 +10,7 @@ import { unsupported } from './schema-keywords.ts';
 import type { Path } from './schema-keywords.ts';
 
 export class Compilation {
-  readonly work = new Work();
+  readonly work: Work;
   readonly terminals = new Map<string, Terminal | null>();
   readonly #patterns = new Map<string, Pattern>();
   readonly #contents = new Map<string, Dfa | null>();
@@ -25,7 +25,14 @@ export class Compilation {
   constructor({
     escaped = null,
     impliesTypes = true,
-  }: { escaped?: string | null; impliesTypes?: boolean } = {}) {
+    pause,
+  }: {
+    escaped?: string | null;
+    impliesTypes?: boolean;
+    /** Called often while it goes on. */
+    pause?: () => void;
+  } = {}) {
+    this.work = new Work({ pause });
     this.escaped = escaped;
     this.impliesTypes = impliesTypes;
   }

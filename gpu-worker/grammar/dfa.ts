@@ -20,12 +20,23 @@ export class GrammarLimitError extends Error {
 
 export const dfaStatesMax = 16_384;
 
+/** Elementary steps between two calls of `pause`: a few milliseconds. */
+const pauseSteps = 16_384;
+
 /** Elementary steps that compiling one grammar may take: about a second. */
 export class Work {
+  readonly #pause: () => void;
   #left: number;
+  #nextPause: number;
 
-  constructor(stepsMax = 10_000_000) {
+  /** `pause` is called every `pauseSteps` steps. */
+  constructor({
+    stepsMax = 10_000_000,
+    pause = () => {},
+  }: { stepsMax?: number; pause?: (() => void) | undefined } = {}) {
     this.#left = stepsMax;
+    this.#nextPause = stepsMax - pauseSteps;
+    this.#pause = pause;
   }
 
   /** @throws GrammarLimitError */
@@ -33,6 +44,9 @@ export class Work {
   spend(steps: number): void {
     this.#left -= steps;
     if (this.#left < 0) throw new GrammarLimitError('it takes too long to compile');
+    if (this.#left > this.#nextPause) return;
+    this.#nextPause = this.#left - pauseSteps;
+    this.#pause();
   }
 }
 

@@ -10,6 +10,8 @@
  */
 import { RecentGrammars } from './grammar.ts';
 import type { Grammar } from './grammar.ts';
+import { unpackGrammar } from './packed-grammar.ts';
+import type { PackedGrammar } from './packed-grammar.ts';
 import { BoundedMasks, TerminalMasks } from './terminal-masks.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
@@ -67,14 +69,25 @@ export class Matcher {
   }
 
   start(grammar: Grammar): MatcherCursor {
+    return this.#start(grammar.key, () => grammar);
+  }
+
+  /** The same of a grammar that is opened only if nothing is kept of it. */
+  startPacked(packed: PackedGrammar): MatcherCursor {
+    return this.#start(packed.key, () => unpackGrammar(packed));
+  }
+
+  #start(key: string, open: () => Grammar): MatcherCursor {
     const services = {
       vocabulary: this.#vocabulary,
       endTokens: this.#endTokens,
       terminals: this.#terminals,
       masks: this.#masks,
     };
-    const make = () => ({ value: new GrammarRun(grammar, services), grammar });
-    const run = this.#runs.get(grammar.key, make);
+    const run = this.#runs.get(key, () => {
+      const grammar = open();
+      return { value: new GrammarRun(grammar, services), grammar };
+    });
     return new MatcherCursor(run);
   }
 }

@@ -3,8 +3,8 @@ import type { ChatMessage } from '../tokenizer/chat-template.ts';
 import { InvalidPromptError } from '../tokenizer/content-marks.ts';
 import type { Message, TokenizeRequest, Tool } from '../protocol.ts';
 import { ApiError } from './errors.ts';
-import { refuseHopelessText } from './generation.ts';
-import type { ServedModel } from './lifecycle.ts';
+import { promptTokensMax, refuseTooLong } from './generation.ts';
+import type { TextModel } from './text-model.ts';
 import { toolTokens } from './tool-calls.ts';
 
 export interface ChatPrompt {
@@ -16,13 +16,11 @@ export interface ChatPrompt {
 }
 
 /** @throws ApiError 400 naming the parameter. */
-export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPrompt {
+export function renderChat(model: TextModel, body: TokenizeRequest): ChatPrompt {
   const thinking = wantsThinking(body);
   const goesOn = continuesLast(body.messages);
   const tools = offeredTools(model, body);
   const messages = body.messages.map(toTemplateMessage);
-  const text = messages.map((message) => message.content ?? '').join('\n');
-  refuseHopelessText(model, text, 'messages');
   const rendered = render(model, {
     messages,
     tools: tools.map(toTemplateTool),
@@ -44,7 +42,7 @@ export function renderChat(model: ServedModel, body: TokenizeRequest): ChatPromp
 }
 
 /** The tools that the model is told of. @throws ApiError 400 for what can't be kept. */
-function offeredTools(model: ServedModel, body: TokenizeRequest): readonly Tool[] {
+function offeredTools(model: TextModel, body: TokenizeRequest): readonly Tool[] {
   const { tools, tool_choice: choice } = body;
   if (!tools || tools.length === 0) {
     if (choice && choice !== 'none' && choice !== 'auto') {
@@ -164,9 +162,11 @@ function messageText(content: Message['content']): string | null {
   return typeof content === 'string' ? content : content.map((part) => part.text).join('\n');
 }
 
-function render(model: ServedModel, chat: Parameters<ServedModel['chatTemplate']['render']>[0]) {
+function render(model: TextModel, chat: Parameters<TextModel['chatTemplate']['render']>[0]) {
   try {
-    return model.chatTemplate.render(chat);
+    return refuseTooLong(model, 'messages', () =>
+      model.chatTemplate.render(chat, { tokensMax: promptTokensMax(model) }),
+    );
   } catch (error) {
     // Tools nested a hundred thousand deep exhaust the stack; that is the request's fault too.
     if (!(error instanceof InvalidPromptError || error instanceof RangeError)) throw error;

@@ -1,8 +1,8 @@
 /** The prompts of a completion request: texts or token ids, one or several, as tokens. */
 import type { CompletionRequest } from '../protocol.ts';
 import { ApiError } from './errors.ts';
-import { refuseHopelessText, requireToken } from './generation.ts';
-import type { ServedModel } from './lifecycle.ts';
+import { promptTokensMax, refuseTooLong, requireToken } from './generation.ts';
+import type { TextModel } from './text-model.ts';
 
 export interface CompletionPrompt {
   readonly tokens: Int32Array;
@@ -13,7 +13,7 @@ export interface CompletionPrompt {
 }
 
 /** @throws ApiError 400 naming the prompt. */
-export function readPrompts(model: ServedModel, body: CompletionRequest): CompletionPrompt[] {
+export function readPrompts(model: TextModel, body: CompletionRequest): CompletionPrompt[] {
   const { prompt } = body;
   if (typeof prompt === 'string') return [fromText(model, body, prompt, 'prompt')];
   if (isTokenList(prompt)) return [fromTokens(model, body, prompt, 'prompt')];
@@ -29,27 +29,25 @@ function isTokenList(prompt: string[] | number[] | number[][]): prompt is number
 }
 
 function fromText(
-  model: ServedModel,
+  model: TextModel,
   { suffix }: CompletionRequest,
   text: string,
   param: string,
 ): CompletionPrompt {
   if (text === '') throw new ApiError('invalid_value', `'${param}' is empty.`, { param });
-  refuseHopelessText(model, text, 'prompt');
-  if (typeof suffix === 'string') refuseHopelessText(model, suffix, 'prompt');
   const { tokenizer } = model;
   const begin = tokenizer.encode('', { addSpecialTokens: true });
   const body =
     typeof suffix === 'string'
       ? fillInTheMiddle(model, { before: text, after: suffix })
-      : Array.from(tokenizer.encode(text));
+      : Array.from(encodeBounded(model, text));
   // A client that wrote the begin token itself gets no second one.
   const added = body[0] === begin[0] ? [] : begin;
   return { tokens: Int32Array.from([...added, ...body]), text, hiddenTokens: added.length };
 }
 
 function fromTokens(
-  model: ServedModel,
+  model: TextModel,
   { suffix, echo }: CompletionRequest,
   tokens: readonly number[],
   param: string,
@@ -63,18 +61,24 @@ function fromTokens(
 }
 
 /** Half characters at either end become U+FFFD. */
-function decode({ tokenizer }: ServedModel, tokens: readonly number[]): string {
+function decode({ tokenizer }: TextModel, tokens: readonly number[]): string {
   const parts = tokens.map((token) => tokenizer.tokenBytes(token));
   return new TextDecoder('utf-8', { ignoreBOM: true }).decode(Buffer.concat(parts));
 }
 
+/** @throws ApiError 400 context_length_exceeded */
+function encodeBounded(model: TextModel, text: string): Int32Array {
+  const options = { tokensMax: promptTokensMax(model) };
+  return refuseTooLong(model, 'prompt', () => model.tokenizer.encode(text, options));
+}
+
 /** DeepSeek's format: the model writes what belongs in the hole. */
 function fillInTheMiddle(
-  { tokenizer }: ServedModel,
+  model: TextModel,
   { before, after }: { before: string; after: string },
 ): number[] {
   const [begin, hole, end] = ['<｜fim▁begin｜>', '<｜fim▁hole｜>', '<｜fim▁end｜>'].map((text) =>
-    tokenizer.controlToken(text),
+    model.tokenizer.controlToken(text),
   );
   if (typeof begin !== 'number' || typeof hole !== 'number' || typeof end !== 'number') {
     throw new ApiError(
@@ -83,6 +87,5 @@ function fillInTheMiddle(
       { param: 'suffix' },
     );
   }
-  const encode = (text: string) => Array.from(tokenizer.encode(text));
-  return [begin, ...encode(before), hole, ...encode(after), end];
+  return [begin, ...encodeBounded(model, before), hole, ...encodeBounded(model, after), end];
 }

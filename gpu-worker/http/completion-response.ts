@@ -1,7 +1,7 @@
 /** The engine's events as an answer of the completions API, at once or in chunks. */
 import { nothingComputed } from '../engine/request.ts';
+import type { TokenLogprob } from '../engine/request.ts';
 import type { Completion, CompletionChoice, WireFinishReason } from '../protocol.ts';
-import type { CompletionPrompt } from './completion-prompt.ts';
 import {
   TextOffset,
   toCompletionLogprobs,
@@ -10,12 +10,12 @@ import {
 } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from './run.ts';
+import type { ReadPrompt } from './text-model.ts';
 import { toWireUsage } from './usage.ts';
 
 export interface CompletionOptions {
   readonly head: ResponseHead;
-  readonly prompts: readonly CompletionPrompt[];
-  tokenBytes(token: number): Uint8Array;
+  readonly prompts: readonly ReadPrompt[];
   /** n: choices per prompt. */
   readonly choicesEach: number;
   readonly echo: boolean;
@@ -117,7 +117,7 @@ function toPieces(
     case 'prompt': {
       const prompt = options.echo ? options.prompts[event.prompt] : undefined;
       const tokens =
-        prompt && options.logprobs !== null ? promptTokens(prompt, event.logprobs, options) : null;
+        prompt && options.logprobs !== null ? promptTokens(prompt, event.logprobs ?? []) : null;
       return choicesOf(event.prompt, options).map((index) => ({
         index,
         text: prompt?.text ?? '',
@@ -139,14 +139,13 @@ function toPieces(
 }
 
 function promptTokens(
-  prompt: CompletionPrompt,
-  entries: Extract<RunEvent, { kind: 'prompt' }>['logprobs'],
-  { tokenBytes }: Pick<CompletionOptions, 'tokenBytes'>,
+  { firstTokenBytes, hiddenTokens }: ReadPrompt,
+  entries: readonly (TokenLogprob | null)[],
 ): PlacedToken[] {
-  return Array.from(prompt.tokens, (token, position) => ({
-    bytes: [...tokenBytes(token)],
-    entry: entries?.[position] ?? null,
-    hidden: position < prompt.hiddenTokens,
+  return entries.map((entry, position) => ({
+    bytes: entry?.bytes ?? firstTokenBytes,
+    entry,
+    hidden: position < hiddenTokens,
   }));
 }
 

@@ -2,7 +2,7 @@
  * From the fields that chat completions and completions share to what the engine takes. Checks what
  * depends on the model: the context length and token ids within the vocabulary.
  */
-import type { Grammar } from '../grammar/grammar.ts';
+import type { PackedGrammar } from '../grammar/packed-grammar.ts';
 import type { EngineRequest, SamplingOptions } from '../engine/request.ts';
 import {
   defaultOutputTokens,
@@ -10,12 +10,10 @@ import {
   type CompletionRequest,
   type Tool,
 } from '../protocol.ts';
+import { TooManyTokensError } from '../tokenizer/tokenizer.ts';
 import { ApiError } from './errors.ts';
-import type { ServedModel } from './lifecycle.ts';
 import type { OutputRules } from './output-grammar.ts';
-
-/** By how many tokens a cut can lengthen a text, with room to spare. */
-const cutTokensMax = 64;
+import type { TextModel, UsageAsked } from './text-model.ts';
 
 type Body = ChatCompletionRequest | CompletionRequest;
 
@@ -27,11 +25,11 @@ interface GenerationOptions {
   readonly logprobs: number | null;
   readonly promptLogprobs: number | null;
   readonly reasoningEndToken: number | null;
-  readonly grammar: Grammar | null;
+  readonly grammar: PackedGrammar | null;
 }
 
 /** @throws ApiError 400 naming the parameter. */
-export function toEngineRequest(model: ServedModel, options: GenerationOptions): EngineRequest {
+export function toEngineRequest(model: TextModel, options: GenerationOptions): EngineRequest {
   const { body, id, promptTokens } = options;
   return {
     id,
@@ -47,6 +45,20 @@ export function toEngineRequest(model: ServedModel, options: GenerationOptions):
     promptLogprobs: options.promptLogprobs,
     reasoningEndToken: options.reasoningEndToken,
     grammar: options.grammar,
+  };
+}
+
+/** The model as it is sold to the caller, whose context may be shorter than the model's own. */
+export function soldModel(model: TextModel, { context_length: sold }: Body): TextModel {
+  const { contextLength: own } = model.description;
+  const contextLength = Math.min(own, sold ?? own);
+  return { ...model, description: { ...model.description, contextLength } };
+}
+
+export function usageAsked(body: Body): UsageAsked {
+  return {
+    atEnd: body.stream_options?.include_usage ?? false,
+    running: body.stream_options?.continuous_usage_stats ?? false,
   };
 }
 
@@ -66,10 +78,10 @@ export function checkCombinations(body: Body): void {
 
 /** What a chat's answer is held to; null for none. @throws ApiError 400 */
 export function chatGrammar(
-  model: ServedModel,
+  model: TextModel,
   body: ChatCompletionRequest,
   tools: readonly Tool[],
-): Grammar | null {
+): PackedGrammar | null {
   const choice = body.tool_choice ?? 'auto';
   const isContinued = body.messages.some((each) => each.role === 'assistant' && each.prefix);
   if (isContinued && (body.response_format?.type ?? 'text') !== 'text') {
@@ -93,12 +105,12 @@ export function chatGrammar(
 }
 
 /** What a completion's text is held to; null for none. @throws ApiError 400 */
-export function textGrammar(model: ServedModel, body: CompletionRequest): Grammar | null {
+export function textGrammar(model: TextModel, body: CompletionRequest): PackedGrammar | null {
   const format = body.response_format ?? null;
   return outputGrammar(model, body, { format, tools: [], choice: 'auto', parallelCalls: true });
 }
 
-function outputGrammar(model: ServedModel, body: Body, rules: OutputRules): Grammar | null {
+function outputGrammar(model: TextModel, body: Body, rules: OutputRules): PackedGrammar | null {
   const grammar = model.outputGrammars.of(rules);
   if (grammar !== null && body.ignore_eos) {
     throw new ApiError(
@@ -116,16 +128,10 @@ function outputGrammar(model: ServedModel, body: Body, rules: OutputRules): Gram
  * @throws ApiError 400 context_length_exceeded
  */
 export function outputTokensMax(
-  model: ServedModel,
-  request: {
-    asked: number | null;
-    promptTokens: number;
-    promptParam: 'messages' | 'prompt';
-    body: Body;
-  },
+  model: TextModel,
+  request: { asked: number | null; promptTokens: number; promptParam: 'messages' | 'prompt' },
 ): number {
-  const { plan, contextLength: own } = model.engine.description;
-  const contextLength = Math.min(own, request.body.context_length ?? own);
+  const { contextLength, plan } = model.description;
   const { asked, promptTokens, promptParam } = request;
   const room = contextLength - promptTokens;
   if (asked !== null && asked <= room) return asked;
@@ -153,33 +159,41 @@ export function outputTokensMax(
 }
 
 /**
- * Refuses a text that is far too long before all of it is tokenised, which takes about a second per
- * megabyte, on the thread that all answers go through. The first part of a text has hardly more
- * tokens than the whole: a cut adds a few at most.
- * @throws ApiError 400 context_length_exceeded
+ * How many tokens of a prompt are counted: one that is somewhat too long is refused with its exact
+ * count, and one that is far too long without tokenising the rest, which takes seconds.
  */
-export function refuseHopelessText(
-  model: ServedModel,
-  text: string,
-  promptParam: 'messages' | 'prompt',
-): void {
-  const { contextLength } = model.engine.description;
-  const partCharacters = 8 * contextLength;
-  if (text.length <= partCharacters) return;
-  const tokens = model.tokenizer.encode(text.slice(0, partCharacters)).length;
-  if (tokens <= contextLength + cutTokensMax) return;
-  throw new ApiError(
-    'context_length_exceeded',
-    `This model's maximum context length is ${contextLength} tokens. However, the ${promptParam} ` +
-      `took more than ${contextLength} tokens. Please reduce the length of the ${promptParam}.`,
-    {
-      param: promptParam,
-      overflow: { prompt_tokens: tokens, output_tokens: null, context_tokens: contextLength },
-    },
-  );
+export function promptTokensMax({ description }: TextModel): number {
+  return 2 * description.contextLength;
 }
 
-function toSampling(model: ServedModel, body: Body): SamplingOptions {
+/** Runs `encode`. @throws ApiError 400 context_length_exceeded where it finds too many tokens. */
+export function refuseTooLong<Result>(
+  { description }: TextModel,
+  promptParam: 'messages' | 'prompt',
+  encode: () => Result,
+): Result {
+  try {
+    return encode();
+  } catch (error) {
+    if (!(error instanceof TooManyTokensError)) throw error;
+    const { contextLength } = description;
+    throw new ApiError(
+      'context_length_exceeded',
+      `This model's maximum context length is ${contextLength} tokens. However, the ${promptParam} ` +
+        `took at least ${error.tokens} tokens. Please reduce the length of the ${promptParam}.`,
+      {
+        param: promptParam,
+        overflow: {
+          prompt_tokens: error.tokens,
+          output_tokens: null,
+          context_tokens: contextLength,
+        },
+      },
+    );
+  }
+}
+
+function toSampling(model: TextModel, body: Body): SamplingOptions {
   const defaults = model.samplingDefaults;
   return {
     temperature: body.temperature ?? defaults.temperature,
@@ -199,15 +213,15 @@ function toSampling(model: ServedModel, body: Body): SamplingOptions {
   };
 }
 
-function stopTokens(model: ServedModel, body: Body): readonly number[] {
+function stopTokens(model: TextModel, body: Body): readonly number[] {
   const tokens = body.stop_token_ids ?? [];
   tokens.forEach((token, index) => requireToken(model, token, `stop_token_ids[${index}]`));
   return tokens;
 }
 
 /** @throws ApiError 400 */
-export function requireToken(model: ServedModel, token: number, param: string): void {
-  const { vocabSize } = model.engine.description;
+export function requireToken(model: TextModel, token: number, param: string): void {
+  const { vocabSize } = model.description;
   if (token < vocabSize) return;
   throw new ApiError(
     'invalid_value',

@@ -4,10 +4,8 @@
  */
 import type { Engine } from '../engine/request.ts';
 import { ApiError } from './errors.ts';
-import type { OutputGrammars } from './output-grammar.ts';
 import type { SamplingDefaults } from './sampling-defaults.ts';
-import type { ChatTemplate } from '../tokenizer/chat-template.ts';
-import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { TextReader } from './text-model.ts';
 
 /** The one model of a worker and everything that turns requests into its tokens and back. */
 export interface ServedModel {
@@ -18,9 +16,7 @@ export interface ServedModel {
   /** Name or hash of the tokenizer; prompts of equal text and tokenizer have equal tokens. */
   readonly tokenizerId: string;
   readonly engine: Engine;
-  readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatTemplate;
-  readonly outputGrammars: OutputGrammars;
+  readonly text: TextReader;
   readonly samplingDefaults: SamplingDefaults;
 }
 

@@ -18,11 +18,11 @@ export function retrieveModel(c: Context<AppEnv>, services: Services): Response 
 }
 
 /** @throws ApiError 404 */
-export function requireModel(model: ServedModel, asked: string): void {
+export function requireModel(model: { readonly id: string }, asked: string): void {
   if (asked !== model.id) throw modelNotFound(asked, model);
 }
 
-function modelNotFound(id: string, served: ServedModel | null): ApiError {
+function modelNotFound(id: string, served: { readonly id: string } | null): ApiError {
   const advice = served === null ? '' : ` This worker serves '${served.id}'.`;
   return new ApiError('model_not_found', `The model '${id}' does not exist.${advice}`, {
     param: 'model',

@@ -5,6 +5,8 @@
 import { GrammarLimitError } from '../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../grammar/grammar.ts';
 import type { Grammar } from '../grammar/grammar.ts';
+import { packGrammar } from '../grammar/packed-grammar.ts';
+import type { PackedGrammar } from '../grammar/packed-grammar.ts';
 import { Compilation } from '../grammar/compilation.ts';
 import { JsonWriter, schemaBytesMax } from '../grammar/json-schema.ts';
 import { SchemaError } from '../grammar/schema-keywords.ts';
@@ -35,14 +37,16 @@ export interface OutputRules {
 
 export interface OutputGrammars {
   /** Null where anything may be answered. @throws ApiError 400 naming what can't be kept. */
-  of(rules: OutputRules): Grammar | null;
+  of(rules: OutputRules): PackedGrammar | null;
 }
 
-export function createOutputGrammars(model: {
-  readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatTemplate;
-}): OutputGrammars {
-  const kept = new RecentGrammars<Grammar>(keptGrammars);
+export function createOutputGrammars(
+  text: { readonly tokenizer: Tokenizer; readonly chatTemplate: ChatTemplate },
+  /** Called often while a schema is compiled. */
+  pause: () => void = () => {},
+): OutputGrammars {
+  const model = { ...text, pause };
+  const kept = new RecentGrammars<PackedGrammar>(keptGrammars);
   return {
     of(rules) {
       if (!isConstrained(rules)) return null;
@@ -51,7 +55,7 @@ export function createOutputGrammars(model: {
       }
       return kept.get(JSON.stringify(rules), () => {
         const grammar = buildGrammar(model, rules);
-        return { value: grammar, grammar };
+        return { value: packGrammar(grammar), grammar };
       });
     },
   };
@@ -64,13 +68,16 @@ function isConstrained({ format, tools, choice, parallelCalls }: OutputRules): b
 }
 
 function buildGrammar(
-  model: { tokenizer: Tokenizer; chatTemplate: ChatTemplate },
+  model: { tokenizer: Tokenizer; chatTemplate: ChatTemplate; pause: () => void },
   rules: OutputRules,
 ): Grammar {
   const { format, tools, choice } = rules;
   const builder = new GrammarBuilder();
   // What the model writes is searched for calls: no string of theirs may look like the end of one.
-  const compilation = new Compilation({ escaped: tools.length > 0 ? markCharacter : null });
+  const compilation = new Compilation({
+    escaped: tools.length > 0 ? markCharacter : null,
+    pause: model.pause,
+  });
   const json = new JsonWriter(builder, compilation);
   const start = builder.node();
   const end = builder.node({ isFinal: true });

@@ -1,8 +1,9 @@
 /** What answers and streamed events of both endpoints begin with, and which usage they carry. */
 import type { EngineUsage } from '../engine/request.ts';
-import type { ChatCompletionRequest, CompletionRequest, Usage } from '../protocol.ts';
+import type { Usage } from '../protocol.ts';
 import type { ServedModel } from './lifecycle.ts';
 import type { Access, Services } from './services.ts';
+import type { UsageAsked } from './text-model.ts';
 import { toWireUsage } from './usage.ts';
 
 export interface ResponseHead {
@@ -35,9 +36,7 @@ export interface StreamedUsage {
   readonly atEnd: boolean;
 }
 
-export function streamedUsage(body: ChatCompletionRequest | CompletionRequest): StreamedUsage {
-  const atEnd = body.stream_options?.include_usage ?? false;
-  const running = body.stream_options?.continuous_usage_stats ?? false;
+export function streamedUsage({ atEnd, running }: UsageAsked): StreamedUsage {
   return {
     atEnd,
     running,

@@ -21,8 +21,12 @@ export async function shutDown(options: ShutDownOptions): Promise<void> {
   const { lifecycle, server, journal, heartbeat, graceMs } = options;
   lifecycle.drain();
   await heartbeat?.beat();
-  const engine = lifecycle.state().model?.engine;
-  await Promise.all([engine?.close({ graceMs }), server.close({ graceMs: graceMs + flushMs })]);
+  const model = lifecycle.state().model;
+  await Promise.all([
+    model?.engine.close({ graceMs }),
+    server.close({ graceMs: graceMs + flushMs }),
+  ]);
+  await model?.text.close();
   await heartbeat?.stop();
   await journal.close();
 }

@@ -14,16 +14,23 @@ const cacheWordsMax = 16_384;
 /** Up to here looking at all pairs again after each merge is faster than a heap. */
 const shortLengthMax = 24;
 
+/** Merges between two calls of `pause`. */
+const mergesPerPause = 4096;
+
 export interface Bpe {
   /** Appends the ids of a pre-token, written in the byte alphabet, to `out`. */
   encode(word: string, out: number[]): void;
 }
 
 /** Throws a TokenizerError if a merge names a token that the vocabulary lacks. */
-export function createBpe(model: {
-  vocab: Readonly<Record<string, number>>;
-  merges: readonly unknown[];
-}): Bpe {
+export function createBpe(
+  model: {
+    vocab: Readonly<Record<string, number>>;
+    merges: readonly unknown[];
+  },
+  /** Called often while a long pre-token is encoded. */
+  pause: () => void = () => {},
+): Bpe {
   const vocab = new Map(Object.entries(model.vocab));
   const merges = readMerges(model.merges, vocab);
   const symbolOf = readSymbols(vocab);
@@ -39,7 +46,7 @@ export function createBpe(model: {
       const start = out.length;
       const symbols = Int32Array.from(word, (character) => symbolOf[character.charCodeAt(0)] ?? -1);
       if (symbols.length <= shortLengthMax) mergeShort(symbols, merges, out);
-      else mergeLong(symbols, merges, out);
+      else mergeLong(symbols, merges, { out, pause });
       if (word.length > cachedLengthMax) return;
       if (cache.size === cacheWordsMax) cache.clear();
       cache.set(word, out.slice(start));
@@ -133,7 +140,11 @@ function mergeShort(symbols: Int32Array, merges: Merges, out: number[]): void {
  * A candidate may have been overtaken by another merge: it counts only if its place still has a pair
  * of that rank.
  */
-function mergeLong(symbols: Int32Array, merges: Merges, out: number[]): void {
+function mergeLong(
+  symbols: Int32Array,
+  merges: Merges,
+  { out, pause }: { out: number[]; pause: () => void },
+): void {
   const { length } = symbols;
   const next = Int32Array.from(symbols, (_, at) => at + 1);
   const previous = Int32Array.from(symbols, (_, at) => at - 1);
@@ -149,7 +160,8 @@ function mergeLong(symbols: Int32Array, merges: Merges, out: number[]): void {
   };
   for (let at = 0; at + 1 < length; at++) propose(at);
 
-  while (heap.size > 0) {
+  for (let count = 1; heap.size > 0; count++) {
+    if (count % mergesPerPause === 0) pause();
     const candidate = heap.pop();
     const rank = Math.floor(candidate / 2 ** 32);
     const at = candidate % 2 ** 32;

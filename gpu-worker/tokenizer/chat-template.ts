@@ -4,7 +4,7 @@ import { Template } from '@huggingface/jinja';
 import { z } from 'zod';
 import { chooseMarks, createMarker, InvalidPromptError } from './content-marks.ts';
 import type { Marks } from './content-marks.ts';
-import type { PromptPart, Tokenizer } from './tokenizer.ts';
+import type { EncodeOptions, PromptPart, Tokenizer } from './tokenizer.ts';
 import { parseFile, TokenizerError, tokenText } from './tokenizer-files.ts';
 
 /** A template is the checkpoint's program: it gets this long for one prompt. */
@@ -44,7 +44,7 @@ export interface RenderedChat {
 
 export interface ChatTemplate {
   /** Throws an InvalidPromptError with the template's own words if it refuses the messages. */
-  render(request: ChatRequest): RenderedChat;
+  render(request: ChatRequest, options?: Pick<EncodeOptions, 'tokensMax'>): RenderedChat;
   /** The token that ends reasoning, or null for a tokenizer without one. */
   readonly reasoningEndToken: number | null;
   /** Whether calls of tools are written as V3 does, with their arguments in a fenced block. */
@@ -84,7 +84,7 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
   return {
     reasoningEndToken: tokenizer.controlToken(reasoningEnd),
     fencesToolArguments: JSON.stringify(config.chat_template ?? '').includes('```json'),
-    render(request) {
+    render(request, options) {
       const withTools = request.tools !== undefined && request.tools.length > 0;
       const template =
         (withTools ? templates.get('tool_use') : undefined) ?? templates.get('default');
@@ -110,7 +110,7 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       const parts = marker.split(kept, marks);
       return {
         text: parts.map((part) => (part.kind === 'text' ? part.text : part.content)).join(''),
-        tokens: tokenizer.encodeParts(parts),
+        tokens: tokenizer.encodeParts(parts, options),
         insideReasoning: endsInReasoning(parts),
       };
     },

@@ -9,15 +9,33 @@ import { bytesOfToken } from './byte-alphabet.ts';
 import { createBpe } from './bpe.ts';
 import { createDetokenizer } from './detokenizer.ts';
 import type { Detokenizer } from './detokenizer.ts';
+import { eachWords } from './word-windows.ts';
 import { parseTokenizerFiles, TokenizerError } from './tokenizer-files.ts';
 import type { TokenizerFiles } from './tokenizer-files.ts';
+
+/** Words that are encoded between two calls of `pause`. */
+const wordsPerPause = 256;
 
 /** A piece of a prompt: one control token, or text in which nothing is a control token. */
 export type PromptPart =
   | { readonly kind: 'control'; readonly content: string }
   | { readonly kind: 'text'; readonly text: string };
 
+/** A text has more tokens than it may; it was not encoded to its end. */
+export class TooManyTokensError extends Error {
+  override readonly name = 'TooManyTokensError';
+  /** It has these and perhaps more. */
+  readonly tokens: number;
+
+  constructor(tokens: number) {
+    super(`the text has at least ${tokens} tokens`);
+    this.tokens = tokens;
+  }
+}
+
 export interface EncodeOptions {
+  /** A TooManyTokensError is thrown as soon as it is clear that there are more; no limit unless told. */
+  readonly tokensMax?: number;
   /** Puts the begin token before the text where the model wants one; off unless told. */
   readonly addSpecialTokens?: boolean;
   /** Whether the strings of control tokens become those tokens; on unless told. */
@@ -33,7 +51,7 @@ export interface Tokenizer {
   readonly controlTokens: ReadonlyMap<string, number>;
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** Adjacent texts are encoded as one, so that it makes no difference where a text was cut. */
-  encodeParts(parts: readonly PromptPart[]): Int32Array;
+  encodeParts(parts: readonly PromptPart[], options?: Pick<EncodeOptions, 'tokensMax'>): Int32Array;
   decode(tokens: Iterable<number>, options: { skipSpecial: boolean }): string;
   createDetokenizer(options: { skipSpecial: boolean }): Detokenizer;
   /** The id of a control token, or null if the tokenizer has none of that string. */
@@ -43,15 +61,19 @@ export interface Tokenizer {
 }
 
 /** Throws a TokenizerError that names the file and what it asks for that is not supported. */
-export function openTokenizer(files: {
-  tokenizerJson: unknown;
-  tokenizerConfig: unknown;
-  generationConfig?: unknown;
-}): Tokenizer {
+export function openTokenizer(
+  files: {
+    tokenizerJson: unknown;
+    tokenizerConfig: unknown;
+    generationConfig?: unknown;
+  },
+  /** Called often while a text is encoded; what it throws ends that. */
+  pause: () => void = () => {},
+): Tokenizer {
   const parsed = parseTokenizerFiles(files);
   const vocabulary = readVocabulary(parsed);
   const { controlTokens, tokenBytes } = vocabulary;
-  const encodeText = textEncoder(parsed);
+  const encodeText = textEncoder(parsed, pause);
   const split = controlSplitter([...controlTokens.keys()]);
   const idOf = (content: string): number => {
     const id = controlTokens.get(content);
@@ -65,22 +87,28 @@ export function openTokenizer(files: {
     vocabSize: vocabulary.size,
     endTokens: [...new Set([...parsed.endTokens.map(idOf), ...parsed.endTokenIds])],
     controlTokens,
-    encode(text, { addSpecialTokens = false, controlTokens: recognized = true } = {}) {
-      const ids = recognized ? tokenizer.encodeParts(split(text)) : encodeText(text);
+    encode(text, options = {}) {
+      const { addSpecialTokens = false, controlTokens: recognized = true } = options;
+      const parts = recognized ? split(text) : [{ kind: 'text' as const, text }];
+      const ids = tokenizer.encodeParts(parts, options);
       return Int32Array.from(addSpecialTokens ? [...before, ...ids, ...after] : ids);
     },
-    encodeParts(parts) {
-      const pieces: (readonly number[])[] = [];
+    encodeParts(parts, { tokensMax = Infinity } = {}) {
+      // No token is longer than the longest: such a text need not be encoded to be refused.
+      const tokensMin = Math.ceil(bytesOf(parts) / vocabulary.tokenBytesMax);
+      if (tokensMin > tokensMax) throw new TooManyTokensError(tokensMin);
+      const ids: number[] = [];
       let text = '';
       for (const part of parts) {
         if (part.kind === 'text') text += part.text;
         else {
-          pieces.push(encodeText(text), [idOf(part.content)]);
+          encodeText(text, { ids, tokensMax });
+          ids.push(idOf(part.content));
           text = '';
         }
       }
-      pieces.push(encodeText(text));
-      return Int32Array.from(pieces.flat());
+      encodeText(text, { ids, tokensMax });
+      return Int32Array.from(ids);
     },
     decode(tokens, options) {
       const detokenizer = tokenizer.createDetokenizer(options);
@@ -102,6 +130,8 @@ export function openTokenizer(files: {
 
 interface Vocabulary {
   readonly size: number;
+  /** Bytes of the longest token. */
+  readonly tokenBytesMax: number;
   readonly controlTokens: ReadonlyMap<string, number>;
   readonly special: ReadonlySet<number>;
   tokenBytes(token: number): Uint8Array;
@@ -113,8 +143,14 @@ function readVocabulary(files: TokenizerFiles): Vocabulary {
   const size = files.addedTokens.reduce((most, { id }) => Math.max(most, id + 1), tokens.length);
   const controlTokens = new Map(files.addedTokens.map(({ content, id }) => [content, id]));
   const controlContents = new Map(files.addedTokens.map(({ content, id }) => [id, content]));
+  // Of the vocabulary a character is a byte.
+  const tokenBytesMax = files.addedTokens.reduce(
+    (most, { content }) => Math.max(most, Buffer.byteLength(content)),
+    tokens.reduce((most, token) => Math.max(most, token.length), 1),
+  );
   return {
     size,
+    tokenBytesMax,
     controlTokens,
     special: new Set(files.addedTokens.filter(({ special }) => special).map(({ id }) => id)),
     tokenBytes(token) {
@@ -125,8 +161,24 @@ function readVocabulary(files: TokenizerFiles): Vocabulary {
   };
 }
 
+function bytesOf(parts: readonly PromptPart[]): number {
+  return parts.reduce(
+    (sum, part) => sum + Buffer.byteLength(part.kind === 'text' ? part.text : part.content),
+    0,
+  );
+}
+
+interface Encoding {
+  /** The ids of the text are appended to them. */
+  readonly ids: number[];
+  readonly tokensMax: number;
+}
+
 /** Encodes text in which nothing is a control token. */
-function textEncoder(files: TokenizerFiles): (text: string) => readonly number[] {
+function textEncoder(
+  files: TokenizerFiles,
+  pause: () => void,
+): (text: string, encoding: Encoding) => void {
   const { pre_tokenizer: preTokenizer } = new PublishedTokenizer(
     {
       model: { type: 'BPE', vocab: {}, merges: [] },
@@ -139,11 +191,21 @@ function textEncoder(files: TokenizerFiles): (text: string) => readonly number[]
     {},
   );
   assert(preTokenizer !== null, 'the pre-tokenizer was checked to be there');
-  const bpe = createBpe(files);
-  return (text) => {
-    const ids: number[] = [];
-    for (const word of preTokenizer.pre_tokenize(text)) bpe.encode(word, ids);
-    return ids;
+  const bpe = createBpe(files, pause);
+  return (text, { ids, tokensMax }) => {
+    const start = ids.length;
+    let untilPause = wordsPerPause;
+    const take = (words: readonly string[]): void => {
+      for (const word of words) {
+        bpe.encode(word, ids);
+        if (--untilPause > 0) continue;
+        untilPause = wordsPerPause;
+        if (ids.length > tokensMax) throw new TooManyTokensError(ids.length);
+        pause();
+      }
+    };
+    const restart = (): void => void (ids.length = start);
+    eachWords(text, (part) => preTokenizer.pre_tokenize(part), { take, restart });
   };
 }
 

@@ -14,6 +14,7 @@ import {
   type HttpSettings,
   type Services,
 } from '../../gpu-worker/http/services.ts';
+import type { TextModel } from '../../gpu-worker/http/text-model.ts';
 import { openUsageJournal } from '../../gpu-worker/http/usage-journal.ts';
 import { createChatTemplate } from '../../gpu-worker/tokenizer/chat-template.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
@@ -23,6 +24,7 @@ import {
   type Script,
   type ScriptedEngine,
 } from './scripted-engine.ts';
+import { ownThreadReader } from './text-reader.ts';
 
 const tiny = new URL('../../gpu-worker/models/tiny/', import.meta.url);
 
@@ -31,6 +33,7 @@ export interface HttpWorker extends AsyncDisposable {
   readonly services: Services;
   readonly engine: ScriptedEngine;
   readonly model: ServedModel;
+  readonly text: Omit<TextModel, 'description'>;
   /** Lines of the log so far. */
   readonly log: Record<string, unknown>[];
   readonly journalDirectory: string;
@@ -45,7 +48,7 @@ export async function httpWorker(options: {
   waitingMax?: number;
   /** In place of the tiny model's own. */
   template?: string;
-  model?: Partial<ServedModel>;
+  model?: Partial<ServedModel & TextModel>;
 }): Promise<HttpWorker> {
   const tokenizerConfig = {
     ...(await readJson('tokenizer_config.json')),
@@ -57,16 +60,25 @@ export async function httpWorker(options: {
   });
   const { contextLength, vocabSize } = options;
   const { waitingMax } = options;
-  const engine = scriptedEngine(options.script, {
-    ...(waitingMax !== undefined && { plan: { ...tinyDescription.plan, waitingMax } }),
-    ...(contextLength !== undefined && { contextLength }),
-    ...(vocabSize !== undefined && { vocabSize }),
-  });
-  const text = {
+  const engine = scriptedEngine(
+    options.script,
+    {
+      ...(waitingMax !== undefined && { plan: { ...tinyDescription.plan, waitingMax } }),
+      ...(contextLength !== undefined && { contextLength }),
+      ...(vocabSize !== undefined && { vocabSize }),
+    },
+    tokenizer.tokenBytes,
+  );
+  const opened = {
     tokenizer,
     chatTemplate: createChatTemplate(tokenizerConfig, tokenizer),
-    samplingDefaults: plainSampling,
     ...options.model,
+  };
+  const text = {
+    id: 'tiny',
+    samplingDefaults: plainSampling,
+    outputGrammars: createOutputGrammars(opened),
+    ...opened,
   };
   const model: ServedModel = {
     id: 'tiny',
@@ -74,8 +86,9 @@ export async function httpWorker(options: {
     created: 1_700_000_000,
     tokenizerId: 'tiny-tokenizer',
     engine,
-    outputGrammars: createOutputGrammars(text),
-    ...text,
+    samplingDefaults: plainSampling,
+    text: ownThreadReader(text),
+    ...options.model,
   };
 
   const log: Record<string, unknown>[] = [];
@@ -93,6 +106,7 @@ export async function httpWorker(options: {
     services,
     engine,
     model,
+    text,
     log,
     journalDirectory,
     async [Symbol.asyncDispose]() {

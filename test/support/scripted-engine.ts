@@ -48,6 +48,7 @@ export interface ScriptedEngine extends Engine {
 export function scriptedEngine(
   script: Script,
   description: Partial<EngineDescription> = {},
+  tokenBytes: (token: number) => Uint8Array = (token) => Buffer.from(`<${token}>`),
 ): ScriptedEngine {
   let failure: string | null = null;
   let running = 0;
@@ -109,7 +110,7 @@ export function scriptedEngine(
       usage = { ...usage, promptTokens: request.promptTokens.length, cachedTokens };
       counters.promptTokens += usage.promptTokens;
       counters.cachedTokens += usage.cachedTokens;
-      yield { kind: 'prompt', id, usage, logprobs: promptLogprobs(request) };
+      yield { kind: 'prompt', id, usage, logprobs: promptLogprobs(request, tokenBytes) };
     }
     const choices = Array.from({ length: request.choices }, (_, choice) => ({
       choice,
@@ -197,11 +198,16 @@ function logprobOf(token: number, text: string, topCount: number): TokenLogprob 
   };
 }
 
-function promptLogprobs(request: EngineRequest): (TokenLogprob | null)[] | null {
+function promptLogprobs(
+  request: EngineRequest,
+  tokenBytes: (token: number) => Uint8Array,
+): (TokenLogprob | null)[] | null {
   const { promptTokens, promptLogprobs: topCount } = request;
   if (topCount === null) return null;
   return Array.from(promptTokens, (token, position) =>
-    position === 0 ? null : logprobOf(token, `<${token}>`, topCount),
+    position === 0
+      ? null
+      : { ...logprobOf(token, `<${token}>`, topCount), bytes: [...tokenBytes(token)] },
   );
 }
 

@@ -2,7 +2,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import type { EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
-import type { Grammar } from '../../../gpu-worker/grammar/grammar.ts';
+import { packGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
+import type { PackedGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
 import {
   createDriver,
   createRequest,
@@ -43,10 +44,10 @@ const person = grammarOf({
   additionalProperties: false,
 });
 
-function grammarOf(schema: object): Grammar {
+function grammarOf(schema: object): PackedGrammar {
   const grammar = schemaGrammar(schema);
   if (grammar === null || grammar === 'endless') throw new Error('the schema allows something');
-  return grammar;
+  return packGrammar(grammar);
 }
 
 function ask(options: Partial<EngineRequest> & { id: string }): EngineRequest {
@@ -71,7 +72,7 @@ test('an answer that ends is JSON of the schema, whatever the logits', () => {
       const grammar = keptGrammar(schema);
       if (grammar === null) return;
       const sampling = { ...towardsAnEnd, seed: draw };
-      const events = runAlone(ask({ id: 'a', grammar, sampling }), model);
+      const events = runAlone(ask({ id: 'a', grammar: packGrammar(grammar), sampling }), model);
       expect(endOf(events, 'a').error).toBe(null);
       if (reasonsOf(events, 'a')[0] !== 'stop') return;
       ended++;
@@ -85,7 +86,10 @@ test('an answer that ends is JSON of the schema, whatever the logits', () => {
 
 test('any object is an object, greedily too', () => {
   for (const sampling of [towardsAnEnd, { ...towardsAnEnd, temperature: 0 }]) {
-    const events = runAlone(ask({ id: 'a', grammar: objectGrammar(), sampling }), model);
+    const events = runAlone(
+      ask({ id: 'a', grammar: packGrammar(objectGrammar()), sampling }),
+      model,
+    );
     expect(reasonsOf(events, 'a')).toEqual(['stop']);
     expect(Object.getPrototypeOf(JSON.parse(textOf(events, 'a')))).toBe(Object.prototype);
   }
@@ -118,7 +122,7 @@ test('preemption by recompute changes nothing', () => {
       cacheSalt: `${index}`,
       promptTokens: Int32Array.from({ length: 90 }, (_, at) => 10 + ((at * 7 + index) % 500)),
       sampling: { ...towardsAnEnd, seed: index, logitBias: [] },
-      grammar: objectGrammar(),
+      grammar: packGrammar(objectGrammar()),
     }),
   );
   const { engine } = createDriver({ ...model, blocks: 9, stepTokensMax: 64, sequencesMax: 4 });

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { EngineLoop } from '../../../gpu-worker/engine/engine.ts';
+import { packGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
 import { openText } from '../../../gpu-worker/open-text.ts';
 import type { ModelText } from '../../../gpu-worker/open-text.ts';
 import {
@@ -115,7 +116,7 @@ test('answers of random schemas, computed together, each fit their own', () => {
           outputTokensMax: 150,
           ignoreEnd: false,
           sampling,
-          grammar,
+          grammar: packGrammar(grammar),
         });
         engine.submit(request);
         return [{ id: request.id, schema }];

@@ -335,7 +335,7 @@ test('a message with a prefix is gone on with, not answered', async () => {
   const messages = [...question.messages, { role: 'assistant', content: 'It is', prefix: true }];
   await ask(worker, { ...question, messages });
   const tokens = worker.engine.requests[0]?.promptTokens ?? [];
-  expect(worker.model.tokenizer.decode(tokens, { skipSpecial: false })).toBe(
+  expect(worker.text.tokenizer.decode(tokens, { skipSpecial: false })).toBe(
     '<|begin|><|user|>What is it?<|assistant|>It is',
   );
 });
@@ -350,7 +350,7 @@ test('an answer can be sent back as history as it came', async () => {
   ];
   expect((await ask(worker, { ...question, messages })).status).toBe(200);
   const tokens = worker.engine.requests[1]?.promptTokens ?? [];
-  expect(worker.model.tokenizer.decode(tokens, { skipSpecial: false })).toBe(
+  expect(worker.text.tokenizer.decode(tokens, { skipSpecial: false })).toBe(
     '<|begin|><|user|>What is it?<|assistant|>It is tea.<|end|><|user|>Sure?<|assistant|>',
   );
 });

@@ -246,7 +246,7 @@ describe('response_format', () => {
 
 test('the schemas of one request share what they may take, and what they have in common', () => {
   const of = (strict: boolean, stringOf: (index: number) => object) =>
-    worker.model.outputGrammars.of({
+    worker.text.outputGrammars.of({
       format: null,
       tools: Array.from({ length: 128 }, (_, index) => ({
         type: 'function',
@@ -455,7 +455,7 @@ describe('tool calls', () => {
 });
 
 test('a grammar that is asked for again is not built again', () => {
-  const { chatTemplate, tokenizer } = worker.model;
+  const { chatTemplate, tokenizer } = worker.text;
   const grammars = createOutputGrammars({ chatTemplate, tokenizer });
   const rules = { format, tools: [], choice: 'auto', parallelCalls: true } as const;
   expect(grammars.of(rules)).toBe(grammars.of({ ...rules }));

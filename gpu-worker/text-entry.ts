@@ -1,0 +1,20 @@
+/** The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest. */
+import assert from 'node:assert/strict';
+import { parentPort, workerData } from 'node:worker_threads';
+import { createOutputGrammars } from './http/output-grammar.ts';
+import { runTextThread } from './http/text-thread.ts';
+import { openText } from './open-text.ts';
+import { sourceSettings } from './settings.ts';
+import type { WorkerSettings } from './settings.ts';
+
+assert(parentPort !== null, 'this module is the entry of a thread');
+// startTextPool in main.ts is the only one to start a thread on this file.
+const settings = workerData as WorkerSettings;
+await runTextThread({
+  port: parentPort,
+  jobMs: settings.textSeconds * 1000,
+  async open(pause) {
+    const text = await openText(settings.model, sourceSettings(settings), pause);
+    return { ...text, id: settings.modelId, outputGrammars: createOutputGrammars(text, pause) };
+  },
+});
