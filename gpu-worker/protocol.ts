@@ -180,6 +180,8 @@ const generationFields = {
   cache_salt: z.string().min(1).max(512).nullish(),
   /** A context that is sold shorter than the model's own; the longer of the two has no effect. */
   context_length: z.int().min(1).nullish(),
+  /** Requests of one scope share one turn in the order of work; without it those of equal salt do. */
+  fair_scope: z.string().min(1).max(512).nullish(),
   /** The operator's end user; written to the request log. */
   user: z.string().max(512).nullish(),
   response_format: responseFormatSchema.nullish(),

@@ -198,10 +198,9 @@ export function createFleet(options: FleetOptions): LocalFleet {
       }
       const answer = announce(announcementOf(parsed.data));
       if (answer.accepted && load !== null) {
-        const requests = load.running_sequences + load.waiting_sequences;
-        workers
-          .get(id)
-          ?.flights.reconcile({ tokens: load.tokens_in_flight, requests }, clock.nowMs());
+        const { tokens_in_flight: tokens, waiting_sequences: queued } = load;
+        const requests = load.running_sequences + queued;
+        workers.get(id)?.flights.reconcile({ tokens, requests, waiting: queued }, clock.nowMs());
       }
       waiting.goOn();
       return answer;

@@ -40,6 +40,14 @@ export interface SpeedSample {
   readonly elapsedMs: number;
 }
 
+/** A worker's own counts. */
+export interface WorkerLoad {
+  readonly tokens: number;
+  /** That run or wait. */
+  readonly requests: number;
+  readonly waiting: number;
+}
+
 export class Flights {
   readonly #flights = new Map<string, Flight>();
   #tokens = 0;
@@ -48,6 +56,8 @@ export class Flights {
   #slots = 0;
   /** The same of slots. */
   #slotDrift = 0;
+  /** Slots that we counted and the worker did not, at its last heartbeat. */
+  #unseenSlots = 0;
   readonly #slotsByTenant = new Map<string, number>();
 
   get requests(): number {
@@ -95,7 +105,7 @@ export class Flights {
   }
 
   /** Takes the worker's own count, to find what others sent there and what ended unreported. */
-  reconcile(load: { readonly tokens: number; readonly requests: number }, nowMs: number): void {
+  reconcile(load: WorkerLoad, nowMs: number): void {
     let recentTokens = 0;
     let queued = 0;
     let recentSlots = 0;
@@ -109,21 +119,23 @@ export class Flights {
         recentSlots += flight.slots;
       } else if (!flight.started) queued += flight.promptTokens;
     }
-    this.#reconcileSlots(load.requests, recentSlots);
+    this.#reconcileSlots(load, recentSlots);
     // Only the queue is compared: the worker counts a running request as next to nothing.
     this.#drift = Math.max(load.tokens - recentTokens - queued, -queued);
     if (Math.abs(this.#drift) <= runningTokens * this.#flights.size) this.#drift = 0;
   }
 
   /**
-   * Answers that began or ended just now are counted by one of the two only, so a small difference says
-   * nothing. A large one is of answers whose end was not reported, or that others sent.
+   * Answers that began or ended while the heartbeat was on its way are counted by one side only. So
+   * what the worker has beyond ours matters only as far as it has answers waiting, which others sent,
+   * and what it lacks only if it lacked as much before: then the end of some was not reported.
    */
-  #reconcileSlots(counted: number, recent: number): void {
+  #reconcileSlots({ requests, waiting }: WorkerLoad, recent: number): void {
     const settled = this.#slots - recent;
-    const beyond = counted - settled - recent;
-    const drift = beyond > 0 ? beyond : Math.min(0, counted - settled);
-    this.#slotDrift = Math.abs(drift) <= Math.max(2, settled / 8) ? 0 : drift;
+    const beyond = Math.max(0, requests - this.#slots);
+    const unseen = Math.max(0, settled - requests);
+    this.#slotDrift = Math.min(beyond, waiting) - Math.min(unseen, this.#unseenSlots);
+    this.#unseenSlots = unseen;
   }
 
   #countSlots({ tenant, slots }: Taken, sign: 1 | -1): void {
@@ -149,5 +161,6 @@ export class Flights {
     this.#drift = 0;
     this.#slots = 0;
     this.#slotDrift = 0;
+    this.#unseenSlots = 0;
   }
 }

@@ -19,7 +19,9 @@ const tokensPerSecondMax = 10_000_000;
 
 /** Answers that an engine is given at a time which does not say how many it runs. */
 export const slotsDefault = 128;
-/** One in so many of a worker's slots is kept for tenants that have no answer under way there. */
+/** For so many slots a worker of ours is given one answer more, so that none is empty between two. */
+const slotsPerReady = 4;
+/** For so many slots one more is there for tenants that have no answer under way. */
 const slotsPerSpare = 8;
 /** Of its slots a worker loses and wins back so many at a time: it refused, or has not refused lately. */
 const slotsStep = 0.1;
@@ -82,23 +84,25 @@ export function slotsOf({ said, slotsLearned }: WorkerEntry): number {
 }
 
 /**
- * Whether it has a slot for that many answers more. One free slot will do for a request of many: the
- * worker lets the others wait, as far as it can. A tenant that is `owed` a slot, having none here and
- * having used little lately, finds some beyond: our workers interrupt another's answer for it.
+ * Whether it may be given so many answers more: while it has a slot for one, or few wait there to take
+ * the next. A tenant that is `owed` a slot, having none here and having used little lately, finds some
+ * beyond: our workers interrupt another's answer for it. One free slot will do for a request of many
+ * answers: the worker lets the others wait, as far as it can.
  */
 export function hasRoom(
   entry: WorkerEntry,
   wanted: { readonly slots: number; readonly isOwed: boolean },
 ): boolean {
-  const { flights, said } = entry;
   const slots = slotsOf(entry);
-  const spare = Math.ceil(slots / slotsPerSpare);
-  const used = flights.slots;
+  const { waiting } = entry.said;
+  const used = entry.flights.slots;
   if (used === 0) return true;
-  const limit = wanted.isOwed ? slots + spare : slots;
-  const waiting = said.waiting ?? Infinity;
-  const bound = slots + (wanted.isOwed ? waiting : Math.max(0, waiting - spare));
-  return used < limit && used + wanted.slots <= bound;
+  const ready = waiting === undefined ? 0 : Math.min(waiting, Math.floor(slots / slotsPerReady));
+  const spare = Math.ceil(slots / slotsPerSpare);
+  const limit = slots + ready + (wanted.isOwed ? spare : 0);
+  if (used >= limit) return false;
+  if (waiting === undefined) return true;
+  return used + wanted.slots <= slots + waiting - (wanted.isOwed ? 0 : spare);
 }
 
 /** It refused although we counted a free slot. */

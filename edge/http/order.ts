@@ -2,7 +2,7 @@
  * What a request asks of each stage, worked out before any of them runs: the price in force, the
  * bounds that the hold covers, and the prefix chain.
  */
-import { createHash } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 import { defaultOutputTokens } from '../../gpu-worker/protocol.ts';
 import { ApiError } from '../errors.ts';
 import { cacheSalt, canonicalBytes, chainOfBytes, prefixRoot } from '../prefix/chain.ts';
@@ -33,6 +33,8 @@ export interface Order {
   readonly price: Price;
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;
+  /** By which our workers know the tenant's requests from others', without its name. */
+  readonly fairScope: string;
   readonly prefixBytes: Buffer;
   readonly prefixRoot: Buffer;
   readonly chain: readonly PrefixKey[];
@@ -78,6 +80,9 @@ export async function prepareOrder(
       contextLength: heldContext(listed, served),
     }),
     outputTokensMax: Math.min(stated, model.contextLength) * request.prompts * request.answersEach,
+    fairScope: createHmac('sha256', settings.cacheSecret)
+      .update(`fair scope\0${input.tenant}`)
+      .digest('base64url'),
     prefixBytes: bytes,
     prefixRoot: root,
     chain: request.prompts === 1 ? chainOfBytes(bytes, root) : [],
@@ -162,6 +167,7 @@ export function workerBody(
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
     cache_salt: cacheSalt(order.prefixRoot),
+    ...(worker.isSift && { fair_scope: order.fairScope }),
   });
 }
 

@@ -26,7 +26,7 @@ const metadataSchema = z
 const streamOptions = chatCompletionRequestSchema.shape.stream_options.unwrap().unwrap();
 
 /** Between the edge and its workers alone. */
-const notPublic = { context_length: true } as const;
+const notPublic = { context_length: true, fair_scope: true } as const;
 
 const openAiChatSchema = chatCompletionRequestSchema.omit(notPublic).extend({
   ...edgeFields,

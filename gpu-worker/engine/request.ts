@@ -25,8 +25,10 @@ export interface EngineRequest {
   /** Unique among the requests in flight. */
   readonly id: string;
   readonly promptTokens: Int32Array;
-  /** Prefix blocks are shared only between requests of equal salt; it is also the unit of fair order. */
+  /** Prefix blocks are shared only between requests of equal salt. */
   readonly cacheSalt: string;
+  /** The unit of fair order. */
+  readonly fairScope: string;
   /** n: how many independent continuations. */
   readonly choices: number;
   readonly sampling: SamplingOptions;

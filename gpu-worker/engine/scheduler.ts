@@ -2,14 +2,15 @@
  * Decides what each step computes: continuous batching under one budget of tokens.
  *
  * - Decodes come first, oldest first, one token each; prefill chunks share what is left.
- * - Order between cache scopes (salts) goes by credit: each step every scope with work earns an
+ * - Order between fair scopes (tenants) goes by credit: each step every scope with work earns an
  *   even share of the tokens that the step computes and pays for its own. The scope with the
  *   greatest credit prefills next; within a scope it is first come, first served. Credit stays
  *   within `creditStepsMax` steps either way, so neither a long idle time nor a long monopoly
  *   weighs longer than that.
  * - A sequence starts when the blocks of all its known tokens are available beside those promised
  *   to the running ones. One that doesn't fit closes admission for the step: nobody overtakes it.
- * - A scope that has nothing running may take the place of a scope that runs two or more.
+ * - A scope that has nothing running may take the place of a scope that runs two or more, also where
+ *   another scope's sequence waits for a place: that one has others running.
  * - When decoding runs out of blocks, the youngest sequence of the scope with the least credit is
  *   preempted; it waits again, and computes again what the prefix cache doesn't keep.
  * - The oldest running sequence is never preempted. It alone can reach every block, so it ends;
@@ -31,9 +32,9 @@ export interface SchedulerLimits {
   readonly scoredRowsMax: number;
 }
 
-/** The sequences that are in flight under one salt. */
+/** The sequences in flight of one fair scope: of a tenant, say. */
 interface Scope {
-  readonly salt: string;
+  readonly name: string;
   /** Oldest first. */
   readonly waiting: Sequence[];
   /** Choices that wait for the first of their request to have its prompt computed. */
@@ -47,7 +48,8 @@ interface Scope {
 interface Budget {
   tokens: number;
   scoredRows: number;
-  admits: boolean;
+  /** Which scopes may start sequences: `idle` are those that have nothing running. */
+  admits: 'all' | 'idle' | 'none';
 }
 
 export class Scheduler {
@@ -89,8 +91,8 @@ export class Scheduler {
 
   /** Takes a new sequence; a held one is not scheduled until `unhold`. */
   add(sequence: Sequence, state: 'waiting' | 'held'): void {
-    const scope = this.#scopes.get(sequence.salt) ?? newScope(sequence.salt);
-    this.#scopes.set(sequence.salt, scope);
+    const scope = this.#scopes.get(sequence.scope) ?? newScope(sequence.scope);
+    this.#scopes.set(sequence.scope, scope);
     this.#waitingCount++;
     this.#waitingTokens += sequence.tokensAhead;
     sequence.state = state;
@@ -121,7 +123,7 @@ export class Scheduler {
     }
     sequence.state = 'ended';
     const inFlight = scope.waiting.length + scope.held + scope.running;
-    if (inFlight === 0) this.#scopes.delete(scope.salt);
+    if (inFlight === 0) this.#scopes.delete(scope.name);
   }
 
   /** Chooses the next step: the sequences with `scheduled` > 0, oldest first. */
@@ -129,7 +131,7 @@ export class Scheduler {
     this.#step++;
     for (const sequence of this.#running) sequence.scheduled = 0;
     const { stepTokensMax, scoredRowsMax } = this.#limits;
-    const budget = { tokens: stepTokensMax, scoredRows: scoredRowsMax, admits: true };
+    const budget = { tokens: stepTokensMax, scoredRows: scoredRowsMax, admits: 'all' as const };
     this.#planDecodes(budget);
     this.#planPrefills(budget);
     const chosen = this.#running.filter((sequence) => sequence.scheduled > 0);
@@ -160,7 +162,9 @@ export class Scheduler {
       const sequence = this.#nextPrefill(budget);
       if (sequence === null) return;
       if (sequence.state === 'waiting' && !this.#admit(sequence, budget)) {
-        budget.admits = false;
+        sequence.consideredAt = this.#step;
+        const lacksPlace = this.#running.length === this.#limits.sequencesMax;
+        budget.admits = lacksPlace && budget.admits !== 'none' ? 'idle' : 'none';
         continue;
       }
       const rowsMax = sequence.scoresPrompt ? rowsAllowed(sequence, budget) : Infinity;
@@ -174,12 +178,13 @@ export class Scheduler {
     const heads = new Map<string, Sequence>();
     for (const sequence of this.#running) {
       const isOpen = sequence.consideredAt !== this.#step && sequence.pending > 0;
-      if (isOpen && !heads.has(sequence.salt)) heads.set(sequence.salt, sequence);
+      if (isOpen && !heads.has(sequence.scope)) heads.set(sequence.scope, sequence);
     }
     let best: { sequence: Sequence; credit: number } | null = null;
     for (const scope of this.#scopes.values()) {
-      let head = heads.get(scope.salt) ?? null;
-      const first = budget.admits ? scope.waiting[0] : undefined;
+      let head = heads.get(scope.name) ?? null;
+      const isOpen = budget.admits === 'all' || (budget.admits === 'idle' && scope.running === 0);
+      const first = isOpen ? scope.waiting[0] : undefined;
       if (first !== undefined && first.consideredAt !== this.#step) {
         if (head === null || first.serial < head.serial) head = first;
       }
@@ -200,7 +205,7 @@ export class Scheduler {
       const victim = this.#chooseVictim();
       assert(victim !== null, 'a sequence that runs alone has all the blocks it needs');
       this.#preempt(victim, budget);
-      budget.admits = false;
+      budget.admits = 'none';
       if (victim === sequence) return;
     }
     sequence.scheduled = count;
@@ -294,14 +299,14 @@ export class Scheduler {
   }
 
   #scopeOf(sequence: Sequence): Scope {
-    const scope = this.#scopes.get(sequence.salt);
+    const scope = this.#scopes.get(sequence.scope);
     assert(scope !== undefined, 'a sequence in flight has a scope');
     return scope;
   }
 }
 
-function newScope(salt: string): Scope {
-  return { salt, waiting: [], held: 0, running: 0, credit: 0 };
+function newScope(name: string): Scope {
+  return { name, waiting: [], held: 0, running: 0, credit: 0 };
 }
 
 /** Rows of a chunk that are to be scored: those not scored before, without the prompt's last. */

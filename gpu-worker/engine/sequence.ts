@@ -17,6 +17,8 @@ export class Sequence {
   /** Order of arrival; kept through preemption. */
   readonly serial: number;
   readonly salt: string;
+  /** With whose sequences it shares a turn. */
+  readonly scope: string;
   readonly promptLength: number;
   readonly outputTokensMax: number;
   /** Whether it scores each prompt token, for its request; that bounds its prefill chunks. */
@@ -46,6 +48,7 @@ export class Sequence {
     this.choice = options.choice;
     this.serial = options.serial;
     this.salt = request.cacheSalt;
+    this.scope = request.fairScope;
     this.promptLength = request.promptTokens.length;
     this.outputTokensMax = request.outputTokensMax;
     this.scoresPrompt = request.promptLogprobs !== null && options.choice === 0;

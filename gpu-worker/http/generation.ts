@@ -35,6 +35,7 @@ export function toEngineRequest(model: TextModel, options: GenerationOptions): E
     id,
     promptTokens,
     cacheSalt: body.cache_salt ?? '',
+    fairScope: body.fair_scope ?? body.cache_salt ?? '',
     choices: body.n ?? 1,
     sampling: toSampling(model, body),
     outputTokensMax: options.outputTokensMax,

@@ -12,6 +12,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   grammar: 'answers held to a schema: compiling and masks at the vocabulary of DeepSeek-V3',
   schemas: 'how much of the schemas of four suites is kept, ignored and refused',
   tenant: "holds and settlements of a tenant's database, prefix lookups",
+  overload: 'a light tenant beside heavy ones that send more than the system can do',
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 

@@ -77,6 +77,7 @@ export function createRequest(options: Partial<EngineRequest> & { id: string }):
   return {
     promptTokens: Int32Array.of(2, 3, 4),
     cacheSalt: 'salt',
+    fairScope: options.cacheSalt ?? 'salt',
     choices: 1,
     sampling: plainSampling,
     outputTokensMax: 8,

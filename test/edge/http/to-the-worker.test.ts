@@ -57,6 +57,7 @@ test('every documented parameter of a chat completion reaches the worker', async
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
     cache_salt: expect.stringMatching(/^[0-9a-f]{64}$/),
+    fair_scope: expect.stringMatching(/^[\w-]{43}$/),
   });
   expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
   expect(headers.authorization).toBe('Bearer worker-token');
@@ -263,6 +264,7 @@ test('what OpenAI and DeepSeek document and what needs nothing done is accepted'
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
     cache_salt: expect.any(String),
+    fair_scope: expect.any(String),
   });
   expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
 });

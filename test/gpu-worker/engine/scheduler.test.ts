@@ -124,6 +124,21 @@ test('a new scope starts within two steps, though another one holds every place'
   expect(world.ended).toEqual(['new']);
 });
 
+test('a new scope starts at once, though one that is owed more work waits for a place', () => {
+  const world = createWorld({ blocks: 500, stepTokensMax: 64, sequencesMax: 4 });
+  for (let index = 0; index < 3; index++) {
+    world.submit(`busy-${index}`, { salt: 'busy', prompt: 40, output: 500 });
+  }
+  for (let step = 0; step < 20; step++) world.step();
+  for (let index = 0; index < 3; index++) {
+    world.submit(`modest-${index}`, { salt: 'modest', prompt: 40, output: 500 });
+  }
+  for (let step = 0; step < 100; step++) world.step();
+  world.submit('new', { salt: 'new', prompt: 40, output: 2 });
+  world.step();
+  expect(world.started.at(-1)).toBe('new');
+});
+
 test('places are given up to the newcomer by the scope with the most, and never its last one', () => {
   const world = createWorld({ blocks: 500, stepTokensMax: 64, sequencesMax: 3 });
   world.submit('a1', { salt: 'a', prompt: 5, output: 100 });
