@@ -36,6 +36,8 @@ import type { UsageJournal } from './http/usage-journal.ts';
 import { openModel } from './open-model.ts';
 import { openText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
+import { openSource } from './weights/open-source.ts';
+import { verifyWhole } from './weights/verified-source.ts';
 import { createWorkerProgram, settingsOf, sourceSettings } from './settings.ts';
 import type { WorkerSettings } from './settings.ts';
 
@@ -137,6 +139,7 @@ async function openServedModel(
   lifecycle: Lifecycle,
   onFailure: (reason: string) => void,
 ): Promise<ServedModel> {
+  if (settings.verify) await verifyCheckpoint(settings, lifecycle);
   lifecycle.starting('loading the tokenizer');
   const text = await startTextPool(settings, onFailure);
   lifecycle.starting('loading weights');
@@ -167,6 +170,19 @@ function startTextPool(
     jobMs: settings.textSeconds * 1000,
     onFailure,
   });
+}
+
+async function verifyCheckpoint(settings: WorkerSettings, lifecycle: Lifecycle): Promise<void> {
+  await using source = await openSource(settings.model, sourceSettings(settings));
+  const verifying = createProgress('verifying', 'bytes');
+  try {
+    await verifyWhole(source, (done, total) => {
+      verifying.update(done, total);
+      lifecycle.starting(`verifying the checkpoint: ${done} of ${total} bytes`);
+    });
+  } finally {
+    verifying.stop();
+  }
 }
 
 async function startEngineThread(

@@ -18,6 +18,8 @@ interface Setting {
   /** What `--help` says; null for settings without a flag. */
   readonly flag: string | null;
   readonly help: string;
+  /** Its flag needs no value: alone it means true. */
+  readonly isSwitch?: boolean;
   readonly schema: z.ZodType;
 }
 
@@ -33,6 +35,13 @@ const settings = {
     flag: 'model-id',
     help: 'name that requests use (default: sift-<directory>)',
     schema: z.string().min(1).max(256).optional(),
+  },
+  verify: {
+    env: 'SIFT_VERIFY',
+    flag: 'verify',
+    isSwitch: true,
+    help: 'read and verify every byte of the checkpoint before loading it: needs a manifest or s3://',
+    schema: z.union([z.boolean(), z.stringbool()]).default(false),
   },
   host: {
     env: 'WORKER_HOST',
@@ -236,8 +245,9 @@ export function createWorkerProgram() {
   return program.addHelpText('after', `\nFrom the environment alone:\n${lines.join('\n')}`);
 }
 
-function optionOf({ flag, env, help }: Setting): Option {
-  return new Option(`--${flag} <value>`, `${help} [${env}]`);
+function optionOf({ flag, env, help, isSwitch = false }: Setting): Option {
+  const value = isSwitch ? '[true|false]' : '<value>';
+  return new Option(`--${flag} ${value}`, `${help} [${env}]`);
 }
 
 function readFlags(args: readonly string[]): Readonly<Record<string, unknown>> {

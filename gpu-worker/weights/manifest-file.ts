@@ -13,6 +13,9 @@ import type { SourceFile, WeightSource } from './source.ts';
 
 export const manifestName = 'sift.manifest.json';
 
+/** A part is read into memory whole; published manifests have parts of 8 to 16 MiB. */
+const partBytesMax = 2 ** 30;
+
 const hash = z.string().regex(/^[0-9a-f]{64}$/, 'is not a SHA-256 in hex');
 const offset = z.int().min(0);
 
@@ -25,7 +28,10 @@ const fileSchema = z.strictObject({
 
 export const manifestSchema = z.strictObject({
   version: z.literal(1),
-  partBytes: z.int().min(1),
+  partBytes: z
+    .int()
+    .min(1)
+    .max(partBytesMax / 2),
   files: z.record(z.string(), fileSchema),
 });
 
@@ -48,6 +54,9 @@ export function parseManifest(source: WeightSource, bytes: Uint8Array): Manifest
     const ends = [0, ...file.parts.map(([end]) => end)];
     if (ends.at(-1) !== file.bytes || ends.some((end, i) => i > 0 && end <= ends[i - 1])) {
       throw fail(`the parts of ${name} do not add up to its ${file.bytes} bytes`);
+    }
+    if (ends.some((end, i) => i > 0 && end - ends[i - 1] > partBytesMax)) {
+      throw fail(`${name} has a part of more than ${partBytesMax} bytes`);
     }
   }
   return parsed.data;

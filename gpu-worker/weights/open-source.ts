@@ -3,6 +3,7 @@ import { openDirectory } from './directory-source.ts';
 import { PartHasher } from './part-hasher.ts';
 import { CheckpointError } from './source.ts';
 import type { WeightSource } from './source.ts';
+import { verifyByManifest } from './verified-source.ts';
 import { openWeightCache } from './weight-cache.ts';
 
 export interface SourceSettings {
@@ -29,6 +30,9 @@ export const s3Tuning = {
   retries: { attemptsMax: 8, baseMs: 200, waitMaxMs: 10_000 },
 };
 
+/** A disk outruns a hash: as many as Node's pool has threads. */
+const localHashes = 4;
+
 /**
  * `location` is a path, a file:// URL or s3://bucket/prefix. The caller disposes of the source.
  * Rejects with a CheckpointError.
@@ -39,7 +43,9 @@ export async function openSource(
   tuning: typeof s3Tuning = s3Tuning,
 ): Promise<WeightSource> {
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(location)?.[1];
-  if (scheme === undefined || scheme === 'file') return openDirectory(location);
+  if (scheme === undefined || scheme === 'file') {
+    return verifyByManifest(await openDirectory(location), new PartHasher(localHashes));
+  }
   if (scheme !== 's3') {
     throw new CheckpointError(`${location}: use a directory, a file:// URL or s3://bucket/prefix`);
   }

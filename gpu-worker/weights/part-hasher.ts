@@ -3,12 +3,16 @@ import { createHash } from 'node:crypto';
 import { Slots } from './slots.ts';
 
 /** The pool takes a copy of what it hashes; this many parts at most are held twice. */
-const parallelHashes = 2;
+const parallelHashesDefault = 2;
 /** Below this the way to the pool takes longer than the hash. */
 const smallBytes = 64 * 1024;
 
 export class PartHasher {
-  readonly #slots = new Slots(parallelHashes);
+  readonly #slots: Slots;
+
+  constructor(parallelHashes: number = parallelHashesDefault) {
+    this.#slots = new Slots(parallelHashes);
+  }
 
   /** Hex. */
   async sha256(bytes: Uint8Array): Promise<string> {
