@@ -6,6 +6,7 @@ import {
   chatGrammar,
   checkCombinations,
   outputTokensMax,
+  soldModel,
   toEngineRequest,
   usageAsked,
 } from './generation.ts';
@@ -15,8 +16,9 @@ import type { ReadChat, TextModel } from './text-model.ts';
 import type { CallForm } from './tool-calls.ts';
 
 /** @throws ApiError 400, 404 */
-export function readChat(model: TextModel, json: unknown, id: string): ReadChat {
+export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
   const body = parseRequest(chatCompletionRequestSchema, json);
+  const model = soldModel(own, body);
   requireModel(model, body.model);
   checkCombinations(body);
   checkChatCombinations(body);

@@ -6,6 +6,7 @@ import {
   checkCombinations,
   outputTokensMax,
   textGrammar,
+  soldModel,
   toEngineRequest,
   usageAsked,
 } from './generation.ts';
@@ -14,8 +15,9 @@ import { parseRequest } from './parse-request.ts';
 import type { ReadPrompts, TextModel } from './text-model.ts';
 
 /** @throws ApiError 400, 404 */
-export function readCompletion(model: TextModel, json: unknown, id: string): ReadPrompts {
+export function readCompletion(own: TextModel, json: unknown, id: string): ReadPrompts {
   const body = parseRequest(completionRequestSchema, json);
+  const model = soldModel(own, body);
   requireModel(model, body.model);
   checkCombinations(body);
   checkCompletionCombinations(body);
