@@ -96,18 +96,25 @@ function toResponse(incoming: IncomingMessage): Response {
 /** Each read takes all that has arrived; while nobody reads, the sender is held back. */
 function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
   let wanted = false;
+  let isLeft = false;
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
         incoming.on('readable', () => void (wanted && give(controller)));
-        incoming.once('end', () => controller.close());
+        // The end that follows the last read may come after the reader has left: a closed body
+        // cannot be closed again.
+        incoming.once('end', () => void (isLeft || controller.close()));
         incoming.once('error', (error) => controller.error(error));
       },
       pull(controller) {
         wanted = true;
         give(controller);
       },
-      cancel: () => void incoming.destroy(),
+      cancel() {
+        isLeft = true;
+        wanted = false;
+        incoming.destroy();
+      },
     },
     { highWaterMark: 0 },
   );

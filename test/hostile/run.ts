@@ -8,6 +8,9 @@ import { runAttack } from './run-attacks.ts';
 import { startHostileSystem } from './system.ts';
 import { topics } from './topics.ts';
 
+/** So long after it broke its connections a program that ends is known to have ended. */
+const endedMs = 1_000;
+
 interface Row {
   attempts: number;
   held: number;
@@ -28,20 +31,30 @@ process.exit(code === 0 ? (process.exitCode ?? 0) : code);
 
 async function attackAll(options: { only?: string; match: string }): Promise<void> {
   const table: Record<string, Row> = {};
-  await using system = await startHostileSystem();
-  for (const topic of options.only === undefined ? names : [options.only]) {
-    const row = { attempts: 0, held: 0, broken: 0 };
-    for (const attack of topics[topic] ?? []) {
-      if (!attack.name.includes(options.match)) continue;
-      const verdict = await runAttack(system, attack);
-      row.attempts++;
-      if (verdict === 'held') row.held++;
-      else row.broken++;
-      const said = verdict === 'held' ? 'held  ' : 'BROKEN';
-      console.log(`${said} ${topic}: ${attack.name}`);
-      if (verdict !== 'held') console.log(`       ${verdict.broken}`);
+  let system = await startHostileSystem();
+  try {
+    for (const topic of options.only === undefined ? names : [options.only]) {
+      const row = { attempts: 0, held: 0, broken: 0 };
+      for (const attack of topics[topic] ?? []) {
+        if (!attack.name.includes(options.match)) continue;
+        const verdict = await runAttack(system, attack);
+        row.attempts++;
+        if (verdict === 'held') row.held++;
+        else row.broken++;
+        console.log(`${verdict === 'held' ? 'held  ' : 'BROKEN'} ${topic}: ${attack.name}`);
+        if (verdict === 'held') continue;
+        console.log(`       ${verdict.broken}`);
+        await new Promise((resolve) => setTimeout(resolve, endedMs));
+        const dead = [system.edge, system.worker].find((each) => !each.isRunning());
+        if (dead === undefined) continue;
+        console.log(`       a program ended: ${dead.said().slice(-2_000)}`);
+        await system[Symbol.asyncDispose]();
+        system = await startHostileSystem();
+      }
+      if (row.attempts > 0) table[topic] = row;
     }
-    if (row.attempts > 0) table[topic] = row;
+  } finally {
+    await system[Symbol.asyncDispose]();
   }
   console.table(table);
   if (Object.values(table).some(({ broken }) => broken > 0)) process.exitCode = 1;

@@ -1,5 +1,6 @@
 /** Every topic of attacks, by the name that `--only` takes. */
 import type { Attack } from './attack.ts';
+import { engineAttacks } from './engines.ts';
 import { isolationAttacks } from './isolation.ts';
 import { jsonAttacks } from './json.ts';
 import { keyAttacks } from './keys.ts';
@@ -12,4 +13,5 @@ export const topics: Readonly<Record<string, readonly Attack[]>> = {
   'request-line': requestLineAttacks,
   json: jsonAttacks,
   stripe: stripeAttacks,
+  engines: engineAttacks,
 };

@@ -141,6 +141,25 @@ test.each(['signal', 'cancel'] as const)(
   },
 );
 
+test('a body that is left as its last piece is read does nothing more', async () => {
+  const sent = Promise.withResolvers<void>();
+  const url = await serve((_, res) => void res.end('whole', () => sent.resolve()));
+  const failed: unknown[] = [];
+  const fail = (error: unknown): void => void failed.push(error);
+  process.on('uncaughtException', fail);
+  for (let count = 0; count < 20; count++) {
+    const reader = (await post(url)).body?.getReader();
+    await sent.promise;
+    // All of it is here by then, so that the last read and its end come in one turn.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    await reader?.read();
+    await reader?.cancel();
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  process.off('uncaughtException', fail);
+  expect(failed).toEqual([]);
+});
+
 test('what needs more of fetch is left to it', async () => {
   const url = await serve((req, res) => {
     if (req.url === '/else') res.end(`${req.method} followed`);
