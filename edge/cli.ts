@@ -5,18 +5,16 @@
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { createProgram, runProgram } from '../infra/program.ts';
+import { addBackupCommands } from './cli/backup.ts';
 import { addCatalogueCommands } from './cli/catalogue.ts';
 import { addMoneyCommands } from './cli/money.ts';
+import { CliError } from './cli/operator.ts';
 import type { Call, Operator } from './cli/operator.ts';
+import { BackupError } from './node/backup-manifest.ts';
 import { addReportCommands } from './cli/reports.ts';
 import { addTenantCommands } from './cli/tenants.ts';
 import { textOf } from './cli/text.ts';
 import { addWorkerCommands } from './cli/workers.ts';
-
-/** Its message is all that the operator needs to see. */
-export class CliError extends Error {
-  override name = 'CliError';
-}
 
 export interface CliContext {
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -50,7 +48,12 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
   addCatalogueCommands(program, operator);
   addWorkerCommands(program, operator);
   addReportCommands(program, operator);
-  return runProgram(program, args, (error) => error instanceof CliError);
+  addBackupCommands(program, operator);
+  return runProgram(
+    program,
+    args,
+    (error) => error instanceof CliError || error instanceof BackupError,
+  );
 }
 
 function urlOf(text: string): string {

@@ -12,11 +12,13 @@ import {
   statfsSync,
   statSync,
 } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { dirname } from 'node:path';
 import type Database from 'better-sqlite3';
 import { DatabaseUnavailable, unavailable } from '../unavailable.ts';
 import { openTenantDb } from './better-sqlite3.ts';
 import type { OpenedTenantDb } from './better-sqlite3.ts';
+import { copyDatabase } from './copy-database.ts';
 
 export interface TenantFile extends OpenedTenantDb {
   /** false: the file was removed, emptied or replaced while it was open. */
@@ -32,7 +34,7 @@ export function createTenantFile(path: string, tenant: string): void {
     closeSync(openSync(made, 'ax', 0o600));
     openTenantDb(made, { tenant }).close();
     renameSync(made, path);
-    syncFolder(dirname(path));
+    syncPath(dirname(path));
   } catch (error) {
     throw describeFault(path, error);
   }
@@ -40,15 +42,30 @@ export function createTenantFile(path: string, tenant: string): void {
 
 /** @throws DatabaseUnavailable that says what is wrong with the file. */
 export function openTenantFile(path: string, tenant: string): TenantFile {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) throw new DatabaseUnavailable('missing', `${path} is missing`);
-  if (!stats.isFile()) throw new DatabaseUnavailable('damaged', `${path} is no file`);
-  if (stats.size === 0) throw new DatabaseUnavailable('damaged', `${path} is empty`);
+  const stats = requireFile(path);
   try {
     const opened = openTenantDb(path, { tenant, checkFirst: (client) => check(client, tenant) });
     return { ...opened, isCurrent: () => isStill(path, stats) };
   } catch (error) {
     throw describeFault(path, error);
+  }
+}
+
+function requireFile(path: string): Stats {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) throw new DatabaseUnavailable('missing', `${path} is missing`);
+  if (!stats.isFile()) throw new DatabaseUnavailable('damaged', `${path} is no file`);
+  if (stats.size === 0) throw new DatabaseUnavailable('damaged', `${path} is empty`);
+  return stats;
+}
+
+/** @throws DatabaseUnavailable as `openTenantFile` does. */
+export async function copyTenantFile(from: string, to: string, tenant: string): Promise<void> {
+  requireFile(from);
+  try {
+    await copyDatabase(from, to, (client) => check(client, tenant));
+  } catch (error) {
+    throw describeFault(from, error);
   }
 }
 
@@ -93,12 +110,12 @@ function freeBytes(path: string): number {
   return bavail * bsize;
 }
 
-/** So that the name outlives the power, not only what the file holds. */
-export function syncFolder(path: string): void {
-  const folder = openSync(path, 'r');
+/** What a file holds, or which names a folder has, outlives the power from then on. */
+export function syncPath(path: string): void {
+  const opened = openSync(path, 'r');
   try {
-    fsyncSync(folder);
+    fsyncSync(opened);
   } finally {
-    closeSync(folder);
+    closeSync(opened);
   }
 }

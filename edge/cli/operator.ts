@@ -2,6 +2,11 @@
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 
+/** Its message is all that the operator needs to see. */
+export class CliError extends Error {
+  override name = 'CliError';
+}
+
 export type Call = (
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
   /** Below /admin. */

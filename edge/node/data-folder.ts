@@ -5,6 +5,7 @@
 import {
   chmodSync,
   closeSync,
+  existsSync,
   mkdirSync,
   openSync,
   readFileSync,
@@ -59,6 +60,15 @@ function holdFolder(folder: string): () => void {
     rmSync(ownerFile, { force: true });
     held.release();
   };
+}
+
+/** Which edge holds the folder; null if none does. */
+export function holderOf(folder: string): string | null {
+  const path = join(folder, 'edge.lock');
+  if (!existsSync(path)) return null;
+  const held = holdFile(path);
+  held?.release();
+  return held === null ? ownerText(join(folder, 'edge.owner.json')) : null;
 }
 
 function ownerText(ownerFile: string): string {
