@@ -4,13 +4,19 @@
  * suspension or a new price acts that much later.
  */
 import { priceInForce } from './directory.ts';
+import type { KnownTime } from './known-time.ts';
 import type { Directory, ModelRecord, PriceRecord, TenantRecord } from './services.ts';
 
 const tenantsMax = 10_000;
 
 export function cacheDirectory(
   directory: Directory,
-  options: { readonly clock: { nowMs(): number }; readonly ttlMs: number },
+  options: {
+    readonly clock: { nowMs(): number };
+    readonly ttlMs: number;
+    /** Where the clock may be set back; prices go by the clock alone without. */
+    readonly knownTime?: KnownTime;
+  },
 ): Directory {
   const models = createCache<ModelRecord[]>(options, 1);
   const prices = createCache<PriceRecord[]>(options, 1);
@@ -21,9 +27,17 @@ export function cacheDirectory(
     models: () => models.read('', () => directory.models()),
     async priceAt(model, atMs) {
       const rows = await prices.read('', () => directory.prices(null));
-      const begun = rows.filter((row) => row.model === model && row.fromMs <= atMs);
       // The directory lists prices from the earliest on; in force is the latest.
-      return priceInForce(begun.toReversed(), atMs);
+      const ofModel = rows.filter((row) => row.model === model).toReversed();
+      const inForce = (ms: number) =>
+        priceInForce(
+          ofModel.filter(({ fromMs }) => fromMs <= ms),
+          ms,
+        );
+      const { knownTime } = options;
+      if (knownTime === undefined) return inForce(atMs);
+      // A clock that is years behind knows of no price; the last one known is better than none.
+      return inForce(knownTime.of(atMs)) ?? inForce(knownTime.latestMs() ?? atMs);
     },
     tenant: (id) => tenants.read(id, () => directory.tenant(id)),
     async putModel(model) {
@@ -60,19 +74,22 @@ function createCache<Value>(
   { clock, ttlMs }: { readonly clock: { nowMs(): number }; readonly ttlMs: number },
   sizeMax: number,
 ): Cache<Value> {
-  const cached = new Map<string, { readonly value: Value; readonly untilMs: number }>();
+  const cached = new Map<string, { readonly value: Value; readonly readAtMs: number }>();
   let writes = 0;
   return {
     async read(key, load) {
       const known = cached.get(key);
-      if (known !== undefined && clock.nowMs() < known.untilMs) return known.value;
+      // Below 0 the clock was set back, and the age is unknown.
+      const ageMs = known === undefined ? -1 : clock.nowMs() - known.readAtMs;
+      const isFresh = ttlMs === Infinity || (ageMs >= 0 && ageMs < ttlMs);
+      if (known !== undefined && isFresh) return known.value;
       const writesBefore = writes;
       const value = await load();
       // A write that happened meanwhile may be missing from what was loaded.
       if (writes !== writesBefore) return value;
       const [oldest] = cached.keys();
       if (cached.size >= sizeMax && oldest !== undefined) cached.delete(oldest);
-      cached.set(key, { value, untilMs: clock.nowMs() + ttlMs });
+      cached.set(key, { value, readAtMs: clock.nowMs() });
       return value;
     },
     forget(key) {

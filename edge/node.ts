@@ -29,6 +29,7 @@ import { finishCreations } from './create-tenant.ts';
 import { createEdge } from './edge.ts';
 import { createBodyBudget } from './http/body-budget.ts';
 import { createRunningAnswers } from './http/running-answers.ts';
+import { createKnownTime, parseLatestTime } from './known-time.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
 import type { DataFolder } from './node/data-folder.ts';
 import { closesUnused, listen, stopServing, urlOf } from './node/http-server.ts';
@@ -52,6 +53,8 @@ const answerCharactersMax = 256 * 1024 * 1024;
  */
 const turnsPerCommit = 3;
 
+/** A process that is killed forgets as much of the time that it has seen. */
+const latestTimeEveryMs = 60_000;
 /** What workers say of their contexts, read out of the same process. */
 const contextsTtlMs = 250;
 
@@ -101,9 +104,12 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     },
   });
   const { staticWorkers: configured } = settings;
+  const latestTimePath = join(folder, 'latest-time');
+  const knownTime = createKnownTime({ latestMs: readLatestTime(latestTimePath), log });
   const directory = cacheDirectory(waitForLocks(createDirectory(directoryDb.db)), {
     clock,
     ttlMs: Infinity,
+    knownTime,
   });
   const logUnsold = createUnsoldLog({ directory, clock, log });
   const logContexts = createContextLog({ directory, log });
@@ -178,6 +184,13 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   const closeUnused = closesUnused(server);
   const timers = [
     repeat(holds.sweep, { everyMs: reconcileEveryMs, log }),
+    repeat(
+      async () => {
+        knownTime.of(clock.nowMs());
+        replaceFile(latestTimePath, `${knownTime.latestMs() ?? 0}\n`);
+      },
+      { everyMs: latestTimeEveryMs, log },
+    ),
     repeat(staticWorkers.probe, { everyMs: probeEveryMs, log }),
   ];
 
@@ -251,6 +264,10 @@ function readKept(path: string): Readonly<Record<string, string | undefined>> {
       { cause },
     );
   }
+}
+
+function readLatestTime(path: string): number | null {
+  return existsSync(path) ? parseLatestTime(readFileSync(path, 'utf8')) : null;
 }
 
 function fleetMemory(path: string): {

@@ -154,7 +154,10 @@ async function* relay(
 
   while (exclude.length < workerTriesMax) {
     ending.stop.throwIfAborted();
-    const waitMsMax = Math.max(0, deadlineMs - services.clock.nowMs());
+    const waitMsMax = Math.min(
+      run.turn.waitMsMax,
+      Math.max(0, deadlineMs - services.clock.nowMs()),
+    );
     const turn = { ...run.turn, waitMsMax, busyWorker };
     const place = await fleet.place(placeInput(order, { prefixHits, exclude, turn }));
     if (place.kind !== 'placed') {

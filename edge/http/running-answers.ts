@@ -47,7 +47,8 @@ export function createRunningAnswers(options: {
       clearTimeout(timer);
       if (stop === null || stopped || clients > 0) return;
       const ageLeftMs = openedAtMs + abandonedAgeMsMax - clock.nowMs();
-      const leftMs = Math.min(runOnMs, ageLeftMs);
+      // A clock that was set back makes no answer younger than new.
+      const leftMs = Math.min(runOnMs, ageLeftMs, abandonedAgeMsMax);
       if (leftMs <= 0) stop();
       else timer = setTimeout(stop, leftMs);
     };

@@ -1,0 +1,53 @@
+/**
+ * The latest time that an edge has seen, over restarts. Prices go by it while the machine's clock is
+ * behind it: what was sold yesterday is sold today, whatever a clock that was set back says.
+ */
+
+/** A clock that is behind by more was ahead before, and what it said then counts for nothing. */
+const trustedBehindMs = 32 * 86_400_000;
+/** Clocks are set right by this much all the time. */
+const unremarkableMs = 60_000;
+
+export interface KnownTime {
+  /** `nowMs`, or the latest time known where that is later and can be believed. */
+  of(nowMs: number): number;
+  /** Null before any time was seen. */
+  latestMs(): number | null;
+}
+
+export function createKnownTime(options: {
+  /** Of an earlier process; null: there was none. */
+  readonly latestMs: number | null;
+  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+}): KnownTime {
+  let latest = options.latestMs;
+  let isTold = false;
+  return {
+    of(nowMs) {
+      if (latest === null || nowMs >= latest) {
+        latest = nowMs;
+        isTold = false;
+        return nowMs;
+      }
+      const behindMs = latest - nowMs;
+      if (behindMs > unremarkableMs && !isTold) {
+        const advice = 'set the clock right; prices of the latest time known stand';
+        options.log({
+          event: 'clock-went-back',
+          level: 'warn',
+          behindMs,
+          latestMs: latest,
+          advice,
+        });
+        isTold = true;
+      }
+      return behindMs <= trustedBehindMs ? latest : nowMs;
+    },
+    latestMs: () => latest,
+  };
+}
+
+/** What `latest-time` of a data folder holds; null for what no edge wrote. */
+export function parseLatestTime(text: string): number | null {
+  return /^\d{1,15}\n$/.test(text) ? Number(text) : null;
+}
