@@ -20,7 +20,7 @@ export async function createTenant(
     }
   }
   await finishCreation(services, named.id);
-  return { ...record, status: 'active' };
+  return { ...record, status: 'active', weight: 1 };
 }
 
 /** Of tenants whose creation a crash stopped. One that cannot be made now is left as it is. */

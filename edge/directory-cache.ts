@@ -58,6 +58,11 @@ export function cacheDirectory(
       tenants.forget(id);
       return changed;
     },
+    async setTenantWeight(id, weight) {
+      const changed = await directory.setTenantWeight(id, weight);
+      tenants.forget(id);
+      return changed;
+    },
   };
 }
 

@@ -16,6 +16,7 @@ export function waitForLocks(directory: Directory): Directory {
     tenants: () => whenUnlocked(() => directory.tenants()),
     createTenant: (tenant) => whenUnlocked(() => directory.createTenant(tenant)),
     setTenantStatus: (id, status) => whenUnlocked(() => directory.setTenantStatus(id, status)),
+    setTenantWeight: (id, weight) => whenUnlocked(() => directory.setTenantWeight(id, weight)),
     noteEvent: (event) => whenUnlocked(() => directory.noteEvent(event)),
   };
 }

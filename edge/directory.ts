@@ -74,6 +74,15 @@ export function createDirectory(db: DirectoryDb): Directory {
         .returning({ id: tenant.id });
       return changed.length === 1;
     },
+    async setTenantWeight(id, weight) {
+      assert(Number.isSafeInteger(weight) && weight >= 1, 'a weight is an integer from 1');
+      const changed = await db
+        .update(tenant)
+        .set({ weight })
+        .where(eq(tenant.id, id))
+        .returning({ id: tenant.id });
+      return changed.length === 1;
+    },
     async noteEvent(event) {
       const added = await db
         .insert(webhookEvent)

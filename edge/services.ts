@@ -89,6 +89,8 @@ export type AdmitResult =
   | {
       readonly kind: 'admitted';
       readonly holdNanoUsd: number;
+      /** The key's. */
+      readonly priority: Priority;
       /** The deepest confirmed or expected prefix on each worker, in bytes of the prompt. */
       readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
       readonly limits: LimitState;
@@ -175,6 +177,7 @@ export interface KeyRecord {
   readonly label: string;
   readonly status: 'active' | 'revoked';
   readonly scopes: readonly Scope[];
+  readonly priority: Priority;
   readonly limits: KeyLimits;
   readonly createdAtMs: number;
   readonly lastUsedAtMs: number | null;
@@ -274,11 +277,13 @@ export interface Tenant {
     secretHash: string;
     label: string;
     scopes: readonly Scope[];
+    /** Without one it is normal. */
+    priority?: Priority;
     limits: KeyLimits;
   }): Promise<KeyRecord>;
   updateKey(
     keyId: string,
-    change: { status?: 'revoked'; label?: string; limits?: KeyLimits },
+    change: { status?: 'revoked'; label?: string; priority?: Priority; limits?: KeyLimits },
   ): Promise<KeyRecord | null>;
   keys(): Promise<KeyRecord[]>;
   /** The tenant's own limits, over all of its keys. */
@@ -462,6 +467,8 @@ export interface PriceRecord extends Price {
 }
 
 export interface TenantRecord {
+  /** Its share of the workers beside other tenants that wait too: an integer from 1. */
+  readonly weight: number;
   readonly id: string;
   readonly name: string;
   /** `creating`: its database is not known to exist yet, and it has no key. */
@@ -479,8 +486,10 @@ export interface Directory {
   addPrice(price: PriceRecord): Promise<void>;
   tenant(id: string): Promise<TenantRecord | null>;
   tenants(): Promise<TenantRecord[]>;
-  createTenant(tenant: TenantRecord): Promise<boolean>;
+  /** Its weight is 1. */
+  createTenant(tenant: Omit<TenantRecord, 'weight'>): Promise<boolean>;
   setTenantStatus(id: string, status: TenantRecord['status']): Promise<boolean>;
+  setTenantWeight(id: string, weight: number): Promise<boolean>;
   /**
    * Notes a payment event; false when it was noted before. A record for the operator: what keeps an
    * event from crediting twice is the credit's source, in the tenant's own transaction.

@@ -137,7 +137,8 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   }
   const state = limits.takeFor(standings, tokensReserved);
   if (named) idempotency.begin({ ...named, requestId: input.requestId });
-  return { kind: 'admitted', holdNanoUsd: amountNanoUsd, prefixHits, limits: state };
+  const priority = keys.priorityOf(keyId);
+  return { kind: 'admitted', holdNanoUsd: amountNanoUsd, priority, prefixHits, limits: state };
 }
 
 /** Refuses only what `admit` would refuse too, whatever the body says. */

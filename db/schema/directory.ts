@@ -49,6 +49,8 @@ export const tenant = sqliteTable('tenant', {
   /** `creating`: its database is not known to exist yet. */
   status: text({ enum: ['creating', 'active', 'suspended'] }).notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
+  /** Its share of the workers beside other tenants that wait too. */
+  weight: integer().notNull().default(1),
 });
 
 /**

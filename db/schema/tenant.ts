@@ -144,6 +144,10 @@ export const apiKey = sqliteTable('api_key', {
   status: text({ enum: ['active', 'revoked'] }).notNull(),
   scopes: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
+  /** Among the tenant's own keys, when its requests wait. */
+  priority: text({ enum: ['low', 'normal', 'high'] })
+    .notNull()
+    .default('normal'),
 });
 
 /**

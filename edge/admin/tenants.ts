@@ -12,6 +12,7 @@ import {
   keySchema,
   limitsOf,
   limitsSchema,
+  prioritySchema,
   scopeSchema,
   tenantSchema,
   wireKey,
@@ -25,6 +26,7 @@ export const tenantParams = z.strictObject({ tenant: tenantIdSchema });
 const keyParams = z.strictObject({ tenant: tenantIdSchema, key: z.string().max(64) });
 const name = z.string().min(1).max(200);
 const label = z.string().max(200);
+const weightMax = 1_000;
 const unlimited = { requestsPerMinute: null, tokensPerMinute: null, concurrentRequests: null };
 
 /** A tenant's door, once the directory knows the tenant: nothing is created for a mistyped name. */
@@ -125,10 +127,11 @@ export const tenantEndpoints: readonly Endpoint[] = [
     {
       method: 'patch',
       path: '/tenants/{tenant}',
-      summary: 'Suspend or resume a tenant, or set the limits over all of its keys',
+      summary: 'Suspend or resume a tenant, or set its share and the limits over all of its keys',
       params: tenantParams,
       body: z.strictObject({
         status: z.enum(['active', 'suspended']).optional(),
+        weight: z.int().min(1).max(weightMax).optional(),
         limits: limitsSchema.optional(),
       }),
       answer: tenantSchema,
@@ -136,9 +139,11 @@ export const tenantEndpoints: readonly Endpoint[] = [
     async ({ services, params, body }) => {
       const { record, tenant } = await knownTenant(services, params.tenant);
       if (body.limits !== undefined) await tenant.setLimits(limitsOf(body.limits));
-      const { status = record.status } = body;
-      if (status !== record.status) await services.directory.setTenantStatus(record.id, status);
-      return wireTenant({ ...record, status }, await tenant.limits());
+      const { status = record.status, weight = record.weight } = body;
+      const { directory } = services;
+      if (status !== record.status) await directory.setTenantStatus(record.id, status);
+      if (weight !== record.weight) await directory.setTenantWeight(record.id, weight);
+      return wireTenant({ ...record, status, weight }, await tenant.limits());
     },
   ),
   jsonEndpoint(
@@ -163,6 +168,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
       body: z.strictObject({
         label: label.optional(),
         scopes: z.array(scopeSchema).min(1).max(3).optional(),
+        priority: prioritySchema.optional(),
         limits: limitsSchema.optional(),
       }),
       answer: keySchema.extend({ key: z.string().describe('shown this once, stored nowhere') }),
@@ -180,6 +186,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
         secretHash,
         label: body.label ?? '',
         scopes: [...new Set<Scope>(body.scopes ?? ['inference', 'read'])],
+        ...(body.priority && { priority: body.priority }),
         limits: body.limits ? limitsOf(body.limits) : unlimited,
       });
       return { ...wireKey(record), key };
@@ -204,11 +211,13 @@ export const tenantEndpoints: readonly Endpoint[] = [
     {
       method: 'patch',
       path: '/tenants/{tenant}/keys/{key}',
-      summary: 'Revoke a key for good, or change its label or limits; acts at the next request',
+      summary:
+        'Revoke a key for good, or change its label, priority or limits; acts at the next request',
       params: keyParams,
       body: z.strictObject({
         status: z.literal('revoked').optional(),
         label: label.optional(),
+        priority: prioritySchema.optional(),
         limits: limitsSchema.optional(),
       }),
       answer: keySchema,
@@ -218,6 +227,7 @@ export const tenantEndpoints: readonly Endpoint[] = [
       const record = await tenant.updateKey(params.key, {
         ...(body.status && { status: body.status }),
         ...(body.label !== undefined && { label: body.label }),
+        ...(body.priority && { priority: body.priority }),
         ...(body.limits && { limits: limitsOf(body.limits) }),
       });
       if (record === null) throw noKeyError(params);

@@ -37,6 +37,7 @@ export const tenantSchema = z.object({
   status: z
     .enum(['creating', 'active', 'suspended'])
     .describe('creating: something stopped its creation; create it again'),
+  weight: z.int().describe('its share of the workers beside other tenants that wait too'),
   limits: limitsSchema.describe('over all keys of the tenant; null means no limit of its own'),
   created_at_ms: unixMs,
 });
@@ -49,11 +50,16 @@ export const balanceSchema = z.object({
 
 export const scopeSchema = z.enum(['inference', 'read', 'admin']);
 
+export const prioritySchema = z
+  .enum(['low', 'normal', 'high'])
+  .describe("among the tenant's own keys, when its requests wait");
+
 export const keySchema = z.object({
   key_id: z.string(),
   label: z.string(),
   status: z.enum(['active', 'revoked']),
   scopes: z.array(scopeSchema),
+  priority: prioritySchema,
   limits: limitsSchema,
   created_at_ms: unixMs,
   last_used_at_ms: unixMs.nullable(),
@@ -167,8 +173,8 @@ function wireLimits(limits: KeyLimits): z.infer<typeof limitsSchema> {
 }
 
 export function wireTenant(record: TenantRecord, limits: KeyLimits): z.infer<typeof tenantSchema> {
-  const { id, name, status, createdAtMs } = record;
-  return { id, name, status, limits: wireLimits(limits), created_at_ms: createdAtMs };
+  const { id, name, status, weight, createdAtMs } = record;
+  return { id, name, status, weight, limits: wireLimits(limits), created_at_ms: createdAtMs };
 }
 
 export function wireKey(record: KeyRecord): z.infer<typeof keySchema> {
@@ -177,6 +183,7 @@ export function wireKey(record: KeyRecord): z.infer<typeof keySchema> {
     label: record.label,
     status: record.status,
     scopes: [...record.scopes],
+    priority: record.priority,
     limits: wireLimits(record.limits),
     created_at_ms: record.createdAtMs,
     last_used_at_ms: record.lastUsedAtMs,

@@ -3,7 +3,7 @@ import { strict as assert } from 'node:assert';
 import { asc, count, eq, sql } from 'drizzle-orm';
 import { apiKey, quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { KeyLimits, KeyRecord, Refusal, Scope, VerifiedKey } from '../services.ts';
+import type { KeyLimits, KeyRecord, Priority, Refusal, Scope, VerifiedKey } from '../services.ts';
 import { assertLimits } from './standing.ts';
 
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];
@@ -13,7 +13,12 @@ export type Keys = ReturnType<typeof createKeys>;
 
 export function createKeys(db: SyncDb) {
   const find = db
-    .select({ secretHash: apiKey.secretHash, status: apiKey.status, scopes: apiKey.scopes })
+    .select({
+      secretHash: apiKey.secretHash,
+      status: apiKey.status,
+      scopes: apiKey.scopes,
+      priority: apiKey.priority,
+    })
     .from(apiKey)
     .where(eq(apiKey.keyId, sql.placeholder('keyId')))
     .prepare();
@@ -30,12 +35,18 @@ export function createKeys(db: SyncDb) {
     return row.scopes.includes(scope) ? null : { kind: 'no-scope', scope };
   }
 
+  /** Of a key that is there. */
+  function priorityOf(keyId: string): Priority {
+    return find.get({ keyId })?.priority ?? 'normal';
+  }
+
   /** Throws when the id is taken: ids are random. */
   function create(input: {
     readonly keyId: string;
     readonly secretHash: string;
     readonly label: string;
     readonly scopes: readonly Scope[];
+    readonly priority?: Priority;
     readonly limits: KeyLimits;
     readonly nowMs: number;
   }): KeyRecord {
@@ -52,6 +63,7 @@ export function createKeys(db: SyncDb) {
         label,
         status: 'active',
         scopes: scopes.filter((scope) => input.scopes.includes(scope)),
+        ...(input.priority && { priority: input.priority }),
         createdAtMs: input.nowMs,
       })
       .run();
@@ -64,10 +76,11 @@ export function createKeys(db: SyncDb) {
   /** A revoked key stays revoked; its row stays, because entries name it. */
   function change(
     keyId: string,
-    to: { readonly status?: 'revoked'; readonly label?: string },
+    to: { readonly status?: 'revoked'; readonly label?: string; readonly priority?: Priority },
   ): void {
-    if (to.status === undefined && to.label === undefined) return;
-    db.update(apiKey).set(to).where(eq(apiKey.keyId, keyId)).run();
+    const { status, label, priority } = to;
+    if (status === undefined && label === undefined && priority === undefined) return;
+    db.update(apiKey).set({ status, label, priority }).where(eq(apiKey.keyId, keyId)).run();
   }
 
   function list(): KeyRecord[] {
@@ -89,7 +102,7 @@ export function createKeys(db: SyncDb) {
     return db.select().from(apiKey).innerJoin(quota, eq(quota.owner, apiKey.keyId)).$dynamic();
   }
 
-  return { refusal, create, change, list, get };
+  return { refusal, priorityOf, create, change, list, get };
 }
 
 function toRecord(row: {
@@ -102,6 +115,7 @@ function toRecord(row: {
     label: key.label,
     status: key.status,
     scopes: scopes.filter((scope) => key.scopes.includes(scope)),
+    priority: key.priority,
     limits: {
       requestsPerMinute: limits.requestsPerMinute,
       tokensPerMinute: limits.tokensPerMinute,

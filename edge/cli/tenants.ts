@@ -1,5 +1,5 @@
 /** Commands about tenants and their keys. */
-import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { Argument, InvalidArgumentError, Option } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 import { integer, pathOf } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
@@ -37,6 +37,12 @@ export function addTenantCommands(program: Program, operator: Operator): void {
     .action((tenant, flags) =>
       show(call('PATCH', pathOf`/tenants/${tenant}`, { limits: limitsOf(flags) })),
     );
+  tenants
+    .command('weight')
+    .description('its share of the workers beside other tenants that wait too')
+    .argument('<tenant>')
+    .argument('<weight>', '1 to 1000; a new tenant has 1', integer)
+    .action((tenant, weight) => show(call('PATCH', pathOf`/tenants/${tenant}`, { weight })));
   addKeyCommands(program, operator);
 }
 
@@ -57,11 +63,13 @@ function addKeyCommands(program: Program, { call, show }: Operator): void {
     .description('a new key, shown this once')
     .option('--label <label>', 'what it is for')
     .option('--scopes <scopes>', 'of inference, read and admin (default: inference,read)', scopes)
+    .addOption(new Option('--priority <priority>', "among the tenant's keys").choices(priorities))
     .action((tenant, flags) =>
       show(
         call('POST', pathOf`/tenants/${tenant}/keys`, {
           label: flags.label,
           scopes: flags.scopes,
+          priority: flags.priority,
           limits: limitsOf(flags),
         }),
       ),
@@ -70,6 +78,15 @@ function addKeyCommands(program: Program, { call, show }: Operator): void {
     .description('limits of one key; one that is left out is lifted')
     .action((tenant, key, flags) =>
       show(call('PATCH', pathOf`/tenants/${tenant}/keys/${key}`, { limits: limitsOf(flags) })),
+    );
+  keys
+    .command('priority')
+    .description("which of the tenant's waiting requests go first; low ones are served too")
+    .argument('<tenant>')
+    .argument('<key-id>')
+    .addArgument(new Argument('<priority>').choices(priorities))
+    .action((tenant, key, priority) =>
+      show(call('PATCH', pathOf`/tenants/${tenant}/keys/${key}`, { priority })),
     );
   keys
     .command('revoke')
@@ -102,6 +119,7 @@ function limitsOf(flags: {
   };
 }
 
+const priorities = ['low', 'normal', 'high'] as const;
 const scopeNames = ['inference', 'read', 'admin'];
 
 function scopes(text: string): readonly string[] {

@@ -114,7 +114,7 @@ async function answerBody(
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
     const ending = createEnding(services, { order, tenant, body, ...admission });
-    const turn = turnOf(order, { record, waitMsMax });
+    const turn = turnOf(order, { record, waitMsMax, priority: admission.priority });
     const accept = accepted.resolve;
     const events = relay(services, { order, admission, ending, tenant, turn, accept });
     response = await answerAdmitted({ services, order, ending, events, running }, limited);

@@ -1,6 +1,6 @@
 /** How long a request may wait for a worker, and what its place in the queue goes by. */
 import { ApiError } from '../errors.ts';
-import type { TenantRecord, Turn } from '../services.ts';
+import type { Priority, TenantRecord, Turn } from '../services.ts';
 import type { Order } from './order.ts';
 
 const waitHeader = 'x-sift-max-wait-ms';
@@ -26,12 +26,16 @@ export function readWaitMs(headers: Headers): number | null {
 
 export function turnOf(
   { request }: Order,
-  of: { readonly record: TenantRecord; readonly waitMsMax: number },
+  of: {
+    readonly record: TenantRecord;
+    readonly priority: Priority;
+    readonly waitMsMax: number;
+  },
 ): Turn {
   return {
     tenant: of.record.id,
-    weight: 1,
-    priority: 'normal',
+    weight: of.record.weight,
+    priority: of.priority,
     slots: request.prompts * request.answersEach,
     waitMsMax: of.waitMsMax,
     busyWorker: null,

@@ -368,17 +368,20 @@ export const directoryCases: readonly Case<DirectoryDb>[] = [
     },
   },
   {
-    name: 'a tenant is created once and can be suspended',
+    name: 'a tenant is created once, can be suspended and has a weight',
     async run(db) {
       const directory = createDirectory(db);
-      const tenant = { id: 't1', name: 'One', status: 'active', createdAtMs: 1 } as const;
-      assert.equal(await directory.createTenant(tenant), true);
+      const created = { id: 't1', name: 'One', status: 'active', createdAtMs: 1 } as const;
+      assert.equal(await directory.createTenant(created), true);
+      const tenant = { ...created, weight: 1 };
       assert.equal(await directory.createTenant({ ...tenant, name: 'Other' }), false);
       assert.deepEqual(await directory.tenant('t1'), tenant);
       assert.equal(await directory.tenant('t2'), null);
       assert.equal(await directory.setTenantStatus('t1', 'suspended'), true);
       assert.equal(await directory.setTenantStatus('t2', 'suspended'), false);
-      assert.deepEqual(await directory.tenants(), [{ ...tenant, status: 'suspended' }]);
+      assert.equal(await directory.setTenantWeight('t1', 3), true);
+      assert.equal(await directory.setTenantWeight('t2', 3), false);
+      assert.deepEqual(await directory.tenants(), [{ ...tenant, status: 'suspended', weight: 3 }]);
     },
   },
   {

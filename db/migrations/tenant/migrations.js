@@ -4,6 +4,7 @@ import m0001 from './0001_guards.sql';
 import m0002 from './0002_idempotency_answers.sql';
 import m0003 from './0003_prefix_promises.sql';
 import m0004 from './0004_identity.sql';
+import m0005 from './0005_key_priority.sql';
 
 export default {
   journal,
@@ -13,5 +14,6 @@ export default {
     m0002,
     m0003,
     m0004,
+    m0005,
   },
 };

@@ -418,7 +418,7 @@ test('the reference names every route, its fields and what it answers, without a
   }
   const key = document.paths['/admin/tenants/{tenant}/keys'].post;
   const fields = key.requestBody.content['application/json'].schema.properties;
-  expect(Object.keys(fields)).toEqual(['label', 'scopes', 'limits']);
+  expect(Object.keys(fields)).toEqual(['label', 'scopes', 'priority', 'limits']);
   expect(key.parameters).toMatchObject([{ name: 'tenant', in: 'path', required: true }]);
   const page = await (await harness.app.request('/admin/docs')).text();
   expect(page).toContain('/admin/tenants/{tenant}/credits');

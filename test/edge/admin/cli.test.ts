@@ -50,6 +50,10 @@ test('a tenant goes from creation to its audit', async () => {
   const shown = await run(`keys show new ${made.key_id}`);
   expect(shown).toContain('limits.tokens_per_minute: 9');
   expect(shown).toContain('limits.requests_per_minute: no limit');
+  expect(await run(`keys priority new ${made.key_id} low`)).toContain('priority: low');
+  expect(await run('keys create new --priority high')).toContain('priority: high');
+  expect(await run('tenants weight new 3')).toContain('weight: 3');
+  expect(await run('tenants show new')).toContain('weight: 3');
   expect(await run(`keys revoke new ${made.key_id}`)).toContain('status: revoked');
   expect(await run('entries list new --limit 1')).toContain('amount: 12.50 USD');
   expect(await run('corrections add new 1 -2.5 --note typo')).toContain('amount: -2.50 USD');

@@ -177,6 +177,7 @@ test('a key record shows its limits and last use, never the secret', async () =>
   expect(renamed).toEqual({
     keyId: 'key-1',
     label: 'renamed',
+    priority: 'normal',
     status: 'active',
     scopes: ['inference', 'read'],
     limits: { ...noLimits, tokensPerMinute: 5_000 },

@@ -1,5 +1,5 @@
 /** Requests that find all workers busy: they wait without a word, or are refused before anything begins. */
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startHarness, testModel, type Harness } from '../../support/edge-harness.ts';
 
 let edge: Harness;
@@ -80,6 +80,27 @@ test('the wait may be stated as a preference, and one that is no time is refused
   const wrong = await ask({ 'x-sift-max-wait-ms': 'soon' });
   expect(wrong.status).toBe(422);
   expect((await wrong.json()).error.param).toBe('x-sift-max-wait-ms');
+  leave();
+});
+
+test("a request waits by its tenant's weight and its key's priority", async () => {
+  const leave = await fillSlot();
+  await edge.directory.setTenantWeight('acme', 3);
+  const key = await edge.addKey('acme');
+  const [, keyId] = key.split('.');
+  await edge.tenant.updateKey(keyId ?? '', { priority: 'high' });
+  const place = vi.spyOn(edge.fleet, 'place');
+  const headers = { authorization: `Bearer ${key}`, 'x-sift-max-wait-ms': '0' };
+  const path = '/v1/chat/completions';
+  expect((await edge.post(path, { ...bodyFor(path), n: 2 }, { headers })).status).toBe(429);
+  expect(place.mock.calls[0]?.[0].turn).toEqual({
+    tenant: 'acme',
+    weight: 3,
+    priority: 'high',
+    slots: 2,
+    waitMsMax: 0,
+    busyWorker: null,
+  });
   leave();
 });
 

@@ -1,0 +1,1 @@
+ALTER TABLE `api_key` ADD `priority` text DEFAULT 'normal' NOT NULL;
