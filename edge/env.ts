@@ -105,6 +105,8 @@ const nodeFields = {
   EDGE_DATA: z.string().min(1).default('./data'),
   /** Tenants whose databases are open at a time. */
   EDGE_OPEN_TENANTS: count.max(100_000).default(256),
+  /** The log and /health warn when less than this share of the data's disk is left, in percent. */
+  EDGE_DISK_FREE_PERCENT: z.coerce.number().min(0).max(100).default(5),
   /** All request bodies in memory together, in bytes. */
   EDGE_BODIES_BYTES: count.max(64 * 2 ** 30).default(128 * 2 ** 20),
   EDGE_LOG_LEVEL: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
@@ -136,6 +138,7 @@ export interface NodeSettings extends GivenSettings {
   readonly host: string;
   readonly dataFolder: string;
   readonly openTenantsMax: number;
+  readonly diskFreePercentMin: number;
   readonly bodiesBytesMax: number;
   readonly logLevel: z.output<typeof nodeFields.EDGE_LOG_LEVEL>;
 }
@@ -154,6 +157,7 @@ export function readNodeSettings(env: Env): NodeSettings {
     host: read.EDGE_HOST,
     dataFolder: read.EDGE_DATA,
     openTenantsMax: read.EDGE_OPEN_TENANTS,
+    diskFreePercentMin: read.EDGE_DISK_FREE_PERCENT,
     bodiesBytesMax: read.EDGE_BODIES_BYTES,
     logLevel: read.EDGE_LOG_LEVEL,
   };

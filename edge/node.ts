@@ -32,6 +32,7 @@ import { createRunningAnswers } from './http/running-answers.ts';
 import { createKnownTime, parseLatestTime } from './known-time.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
 import type { DataFolder } from './node/data-folder.ts';
+import { createDiskWatch, diskOf } from './node/disk-watch.ts';
 import { closesUnused, listen, stopServing, urlOf } from './node/http-server.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { createOpenTenants } from './open-tenants.ts';
@@ -43,6 +44,8 @@ import { createUnsoldLog } from './unsold-models.ts';
 
 /** Holds are looked at this often; an expired one waits at most so much longer. */
 const reconcileEveryMs = 30_000;
+/** A disk that fills up is noticed this soon. */
+const diskEveryMs = 10_000;
 /** Requests under way may finish for this long after the first Ctrl-C. */
 const drainMsMax = 30_000;
 /** Kept of answers that are being made under idempotency keys. */
@@ -113,15 +116,22 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   });
   const logUnsold = createUnsoldLog({ directory, clock, log });
   const logContexts = createContextLog({ directory, log });
+  const memory = fleetMemory(join(folder, 'fleet.json'), log);
   const fleet = createFleet({
     clock,
     configured,
     hosts: settings.workerHosts,
-    ...fleetMemory(join(folder, 'fleet.json')),
+    ...(memory.snapshot && { snapshot: memory.snapshot }),
+    save: memory.save,
     onAnnounced: (worker, served) => {
       services.keepAlive(logUnsold(worker, served));
       services.keepAlive(logContexts(worker, served));
     },
+  });
+  const disk = createDiskWatch({
+    freePercentMin: settings.diskFreePercentMin,
+    log,
+    readDisk: () => diskOf(folder),
   });
   const underWay = new Set<Promise<unknown>>();
   const runningAnswers = createRunningAnswers({
@@ -141,6 +151,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     settings: { ...settings, ...secrets },
     clock,
     random: { bytes: randomBytes },
+    warnings: disk.warnings,
     fetch: createNodeFetch(),
     log,
     keepAlive(work) {
@@ -192,6 +203,8 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
       { everyMs: latestTimeEveryMs, log },
     ),
     repeat(staticWorkers.probe, { everyMs: probeEveryMs, log }),
+    repeat(disk.look, { everyMs: diskEveryMs, log }),
+    repeat(memory.saveAgain, { everyMs: diskEveryMs, log }),
   ];
 
   let closing: Promise<void> | null = null;
@@ -270,15 +283,32 @@ function readLatestTime(path: string): number | null {
   return existsSync(path) ? parseLatestTime(readFileSync(path, 'utf8')) : null;
 }
 
-function fleetMemory(path: string): {
+interface FleetMemory {
   readonly snapshot?: FleetSnapshot;
+  /** What cannot be written, because the disk is full say, is written by `saveAgain` later. */
   readonly save: (snapshot: FleetSnapshot) => void;
-} {
-  const save = (snapshot: FleetSnapshot): void => replaceFile(path, JSON.stringify(snapshot));
-  if (!existsSync(path)) return { save };
+  saveAgain(): Promise<void>;
+}
+
+function fleetMemory(path: string, log: Services['log']): FleetMemory {
+  let unsaved: FleetSnapshot | null = null;
+  const save = (snapshot: FleetSnapshot): void => {
+    unsaved = snapshot;
+    try {
+      replaceFile(path, JSON.stringify(snapshot));
+      unsaved = null;
+    } catch (error) {
+      log({ event: 'fleet-save-failed', reason: messageOf(error) });
+    }
+  };
+  const saveAgain = async (): Promise<void> => {
+    if (unsaved !== null) save(unsaved);
+  };
+  if (!existsSync(path)) return { save, saveAgain };
   try {
     // Written by `save` alone, whole or not at all.
-    return { save, snapshot: JSON.parse(readFileSync(path, 'utf8')) as FleetSnapshot };
+    const snapshot = JSON.parse(readFileSync(path, 'utf8')) as FleetSnapshot;
+    return { save, saveAgain, snapshot };
   } catch (cause) {
     throw new SettingsError(`${path} cannot be read (${messageOf(cause)}); remove it`, { cause });
   }
@@ -317,7 +347,7 @@ function logTo(level: NodeSettings['logLevel']): Services['log'] {
     const name = String(event);
     // Somebody was billed less than was computed: the operator's loss.
     if (name === 'cost-exceeded-hold') logger.error(fields, name);
-    else if (/failed|unreachable|refused|unsold|deferred/.test(name)) logger.warn(fields, name);
+    else if (/failed|unreachable|refused|unsold|deferred|low/.test(name)) logger.warn(fields, name);
     else logger.info(fields, name);
   };
 }

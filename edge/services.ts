@@ -556,6 +556,8 @@ export interface Services {
   readonly settings: EdgeSettings;
   readonly clock: { nowMs(): number };
   readonly random: { bytes(count: number): Uint8Array };
+  /** What the operator should see to before it stops requests; /health shows it. */
+  readonly warnings: () => readonly string[];
   /** To the workers. */
   readonly fetch: typeof fetch;
   readonly log: (event: Readonly<Record<string, unknown>>) => void;

@@ -57,6 +57,7 @@ function openServices(env: WorkerEnv, here: Here): Services {
     }),
     settings,
     clock,
+    warnings: () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: (event) => console.log(event),

@@ -37,7 +37,10 @@ export function mountPublicApi(app: App, services: Services): void {
     '/user/balance': balance(services),
     '/v1/usage': usage(services),
     // For whatever watches over the process; it says nothing of the workers.
-    '/health': async (c) => c.json({ status: 'ok' }),
+    '/health': async (c) => {
+      const warnings = services.warnings();
+      return c.json({ status: 'ok', ...(warnings.length > 0 && { warnings }) });
+    },
     '/openapi.json': reference.json,
     '/docs': reference.page,
   };

@@ -128,6 +128,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     directory,
     settings,
     clock,
+    warnings: () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: (event) => void logged.push(event),

@@ -14,16 +14,17 @@ export const homeSecrets = {
 
 export type HomeSystem = Awaited<ReturnType<typeof startHomeSystem>>;
 
-type StartOptions = Parameters<typeof startNode>[1];
+type StartOptions = Parameters<typeof startNode>[1] & { readonly dataFolder?: string };
 
 /** Everything ends with the test that called it. */
 export async function startHomeSystem(options: StartOptions = {}) {
-  const folder = testFolder();
+  const { dataFolder, ...startOptions } = options;
+  const folder = dataFolder === undefined ? testFolder() : { path: dataFolder, remove: () => {} };
   onTestFinished(folder.remove);
   const start = async (): Promise<RunningEdge> => {
     const edge = await startNode(folder.path, {
-      ...options,
-      env: { ...homeSecrets, ...options.env },
+      ...startOptions,
+      env: { ...homeSecrets, ...startOptions.env },
     });
     onTestFinished(() => edge.close());
     return edge;

@@ -14,6 +14,7 @@ test('without any variable there is a default for everything but secrets', () =>
     host: '127.0.0.1',
     dataFolder: './data',
     openTenantsMax: 256,
+    diskFreePercentMin: 5,
     logLevel: 'info',
     keySigningSecrets: null,
     cacheSecret: null,

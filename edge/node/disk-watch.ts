@@ -1,0 +1,40 @@
+/** Looks at how much of the data's disk is left, so that its operator hears of it before requests do. */
+import { statfsSync } from 'node:fs';
+
+export interface DiskWatch {
+  /** Looks now; says so in the log when the disk has become too full, or is so no more. */
+  look(): Promise<void>;
+  /** For whoever watches over the edge; [] when there is room. */
+  warnings(): readonly string[];
+}
+
+export interface Disk {
+  readonly bytes: number;
+  readonly freeBytes: number;
+}
+
+export function createDiskWatch(options: {
+  readonly freePercentMin: number;
+  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly readDisk: () => Disk;
+}): DiskWatch {
+  const { freePercentMin, log, readDisk } = options;
+  let isLow = false;
+  return {
+    async look() {
+      const { bytes, freeBytes } = readDisk();
+      const freePercent = Math.floor((freeBytes / bytes) * 1_000) / 10;
+      const wasLow = isLow;
+      isLow = freePercent < freePercentMin;
+      if (isLow !== wasLow) log({ event: isLow ? 'disk-low' : 'disk-has-room', freePercent });
+    },
+    warnings: () =>
+      isLow ? [`Less than ${freePercentMin}% of the disk that keeps the records is left.`] : [],
+  };
+}
+
+/** The disk on which the folder lies; what only root may fill does not count as free. */
+export function diskOf(folder: string): Disk {
+  const { bsize, blocks, bavail } = statfsSync(folder);
+  return { bytes: blocks * bsize, freeBytes: bavail * bsize };
+}
