@@ -121,7 +121,7 @@ export interface Overflow {
   readonly contextTokens: number;
 }
 
-interface ErrorDetails {
+export interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
   readonly param?: string;
   readonly headers?: Readonly<Record<string, string>>;

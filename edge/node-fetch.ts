@@ -1,5 +1,5 @@
 /**
- * `fetch` for the Node home, with a short way to the workers: a text that is posted goes through
+ * `fetch` for the Node home, with a short way to the workers: text or bytes that are posted go through
  * `node:http`, whose cost per request is a fraction of what Node's own fetch adds to it. Connections
  * are kept, an answer is read as it is asked for, and what does not fit is left to Node's fetch.
  */
@@ -17,7 +17,7 @@ const answerMsMax = 300_000;
 interface Posted {
   readonly url: URL;
   readonly headers: Record<string, string>;
-  readonly body: string;
+  readonly body: string | Uint8Array;
   readonly signal: AbortSignal | null;
 }
 
@@ -25,16 +25,16 @@ export function createNodeFetch(): typeof fetch {
   const options = { keepAlive: true, maxFreeSockets: idleSocketsMax };
   const agents = { http: new HttpAgent(options), https: new HttpsAgent(options) };
   return (input, init) => {
-    const posted = textPosted(input, init);
+    const posted = simplyPosted(input, init);
     return posted === null ? fetch(input, init) : post(posted, agents);
   };
 }
 
-/** null for what needs more of fetch: redirects to follow, bodies that are no text. */
-function textPosted(input: string | URL | Request, init: RequestInit = {}): Posted | null {
+/** null for what needs more of fetch: redirects to follow, bodies of other kinds. */
+function simplyPosted(input: string | URL | Request, init: RequestInit = {}): Posted | null {
   const { method, headers = {}, body, redirect, signal = null } = init;
   const fits = input instanceof URL && method === 'POST' && redirect === 'manual';
-  if (!fits || typeof body !== 'string') return null;
+  if (!fits || !(typeof body === 'string' || body instanceof Uint8Array)) return null;
   if (headers instanceof Headers || Array.isArray(headers)) return null;
   return { url: input, headers, body, signal };
 }

@@ -33,6 +33,7 @@ import { createKnownTime, parseLatestTime } from './known-time.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
 import type { DataFolder } from './node/data-folder.ts';
 import { createDiskWatch, diskOf } from './node/disk-watch.ts';
+import { createBodyThreads } from './node/body-threads.ts';
 import { closesUnused, listen, stopServing, urlOf } from './node/http-server.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { createOpenTenants } from './open-tenants.ts';
@@ -139,6 +140,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     runOnMs: settings.runOnMs,
     charactersMax: answerCharactersMax,
   });
+  const bodyThreads = createBodyThreads();
   const services: Services = {
     tenant: (id) => openTenants.tenant(id),
     async createDatabase(id) {
@@ -160,6 +162,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     },
     runningAnswers,
     forwardKeyed: null,
+    threads: bodyThreads,
     bodies: createBodyBudget({
       bytesMax: settings.bodiesBytesMax,
       bodyBytesMax: settings.bodyBytesMax,
@@ -215,6 +218,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
       runningAnswers.stopAbandoned();
     }, drainMsMax);
     await stopServing(server, closeUnused);
+    await bodyThreads.close();
     await Promise.all(timers.map((timer) => timer.stop()));
     while (underWay.size > 0) await Promise.allSettled(underWay);
     clearTimeout(late);

@@ -544,6 +544,15 @@ export type ForwardKeyed = (
   request: Request,
 ) => Promise<Response>;
 
+/** For work that would hold up the event loop. */
+export interface Threads {
+  /** Resolves with the answer of the thread that the message is sent to. @throws ApiError */
+  run(
+    message: object,
+    client: { readonly tenant: string; readonly signal: AbortSignal },
+  ): Promise<object>;
+}
+
 // ---- all of it -----------------------------------------------------------------------------------
 
 export interface Services {
@@ -567,6 +576,8 @@ export interface Services {
   /** null: here. */
   readonly forwardKeyed: ForwardKeyed | null;
   readonly bodies: BodyBudget;
+  /** null: the home has none. */
+  readonly threads: Threads | null;
 }
 
 export interface EdgeSettings {

@@ -70,6 +70,7 @@ function openServices(env: WorkerEnv, here: Here): Services {
       bytesMax: bodiesBytesMax,
       bodyBytesMax: settings.bodyBytesMax,
     }),
+    threads: null,
     ...here,
   };
 }

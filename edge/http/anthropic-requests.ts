@@ -1,8 +1,6 @@
 /** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
 import type { ResponseFormat } from '../../gpu-worker/protocol.ts';
 import { ApiError } from '../errors.ts';
-import { createAnthropicAnswer } from '../stream/anthropic-answer.ts';
-import { createAnthropicEncoder } from '../stream/anthropic-events.ts';
 import { toEffort, toMessages, toTools } from './anthropic-conversation.ts';
 import {
   countTokensRequestSchema,
@@ -48,7 +46,6 @@ function toInference(request: MessagesRequest): InferenceRequest {
   if (tools === null && (choice === 'any' || choice === 'tool')) throw choiceWithoutTools();
   const effort = toEffort(request);
   const format = toResponseFormat(request);
-  const options = { hidesThinking: hidesThinking(request.thinking) };
   return {
     model: request.model,
     stream: request.stream ?? false,
@@ -72,11 +69,7 @@ function toInference(request: MessagesRequest): InferenceRequest {
     promptParts: chatParts({ messages, tools, response_format: format }),
     promptTokens: null,
     suffix: null,
-    answer: {
-      idPrefix: 'msg_',
-      encoder: (head, requestId) => createAnthropicEncoder(head, requestId, options),
-      builder: (head) => createAnthropicAnswer(head, options),
-    },
+    answer: { protocol: 'messages', hidesThinking: hidesThinking(request.thinking) },
   };
 }
 

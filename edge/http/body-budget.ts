@@ -122,6 +122,7 @@ function createPool(poolBytes: number, bodyBytesMax: number): BodyBudget {
       serve();
     };
     const onAbort = () => giveUp(new ApiError('client_left', 'The client closed the request.'));
+    if (signal.aborted) onAbort();
     const late = setTimeout(() => giveUp(noRoomError()), waitMsMax);
     signal.addEventListener('abort', onAbort, { once: true });
     serve();

@@ -8,7 +8,6 @@
  * (one with an Idempotency-Key may come back) or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
  */
 import { secretsOf } from '../dialect/error-message.ts';
-import { stopsOf } from '../dialect/finish.ts';
 import { ApiError } from '../errors.ts';
 import type { AdmitResult, PlaceResult, Services, Turn, VerifiedKey } from '../services.ts';
 import { openWorker } from '../stream/open-worker.ts';
@@ -18,18 +17,18 @@ import { readWaitMs, turnOf } from './turn.ts';
 import { answerAdmitted, attach, replay } from './answers.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
-import type { ParseInference } from './inference-request.ts';
-import { parseChatRequest } from './openai-requests.ts';
 import {
   admitInput,
+  chainOf,
   placeInput,
-  prepareOrder,
   readIdempotency,
   readIdempotencyKey,
+  readOrder,
   workerBody,
   type Order,
 } from './order.ts';
-import { readJson, type JsonBody } from './read-body.ts';
+import type { Route } from './prepare.ts';
+import { readBody, type Body } from './read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { requestIdHeaders } from './request-id.ts';
 import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
@@ -43,12 +42,12 @@ const silenceMsMaxWithoutComments = 600_000;
 type Admitted = Extract<AdmitResult, { kind: 'admitted' }>;
 
 export const chatCompletions = (services: Services) => (c: AppContext) =>
-  answerInference(c, services, parseChatRequest);
+  answerInference(c, services, 'chat');
 
 export async function answerInference(
   c: AppContext,
   services: Services,
-  parse: ParseInference,
+  route: Route,
 ): Promise<Response> {
   const key = authenticate(c, services);
   const idempotencyKey = readIdempotencyKey(c.req.raw.headers);
@@ -60,9 +59,9 @@ export async function answerInference(
   }
   await checkBeforeBody(c, services, { key, idempotencyKey, isFree: false });
   const { bodyBytesMax: bytesMax } = services.settings;
-  const body = await readJson(c, services, { owner: key.tenant, bytesMax });
+  const body = await readBody(c, services, { owner: key.tenant, bytesMax });
   try {
-    return await answerBody(c, services, { key, idempotencyKey, body, parse });
+    return await answerBody(c, services, { key, idempotencyKey, body, route });
   } catch (error) {
     body.release();
     throw error;
@@ -75,28 +74,28 @@ async function answerBody(
   asked: {
     readonly key: VerifiedKey;
     readonly idempotencyKey: string | null;
-    readonly body: JsonBody;
-    readonly parse: ParseInference;
+    readonly body: Body;
+    readonly route: Route;
   },
 ): Promise<Response> {
-  const { key, body } = asked;
-  const request = asked.parse(body.json);
+  const { key, route, idempotencyKey } = asked;
   const requestId = c.get('requestId');
   const { headers, signal } = c.req.raw;
-  const { stream } = request;
-  const sent = { path: c.req.path, body: body.bytes, stream, headers };
-  const idempotency = readIdempotency(asked.idempotencyKey, sent);
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
-  const [order, record] = await Promise.all([
-    prepareOrder(services, { tenant: key.tenant, requestId, request }),
+  const hashedPath = idempotencyKey === null ? null : c.req.path;
+  const sent = { route, hashedPath, tenant: key.tenant, requestId, signal };
+  const [{ order, requestHash }, record] = await Promise.all([
+    readOrder(services, sent, asked.body),
     checkTenant(services, key.tenant),
   ]);
+  const { stream } = order.request;
+  const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   const tenant = services.tenant(key.tenant);
   const input = admitInput(order, { key, idempotency });
   const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
-  if (admission.kind !== 'admitted') body.release();
+  if (admission.kind !== 'admitted') order.body.release();
   const afterEvent = idempotency?.afterEvent ?? 0;
   const accepted = running?.accepted ?? Promise.withResolvers<void>();
   const client = {
@@ -113,7 +112,7 @@ async function answerBody(
   else {
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
-    const ending = createEnding(services, { order, tenant, body, ...admission });
+    const ending = createEnding(services, { order, tenant, ...admission });
     const turn = turnOf(order, { record, waitMsMax, priority: admission.priority });
     const accept = accepted.resolve;
     const events = relay(services, { order, admission, ending, tenant, turn, accept });
@@ -141,7 +140,8 @@ async function* relay(
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const { order, admission, ending, tenant } = run;
-  const { requestId, chain } = order;
+  const { requestId } = order;
+  const chain = chainOf(order);
   const { fleet, settings } = services;
   const { prefixHits } = admission;
   const exclude: string[] = [];
@@ -192,6 +192,7 @@ async function* relay(
           if (!started && !place.hasJournal) refuseLongerPrompt(order, events);
           if (!started) services.keepAlive(fleet.started(requestId, worker).catch(() => {}));
           started = true;
+          order.body.release();
           yield events;
         }
         return;
@@ -249,24 +250,24 @@ function dialectOf({ request, requestId }: Order, place: Placed, services: Servi
   return {
     kind: request.workerPath === '/v1/completions' ? ('text' as const) : ('chat' as const),
     requestId,
-    stops: stopsOf(request.workerBody),
+    stops: request.stops,
     answers: request.prompts * request.answersEach,
     reportsCachedTokens: place.reportsCachedTokens,
     secrets: secretsOf(place.url, tokenFor(place, services)),
   };
 }
 
-function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {
-  const { settings } = services;
+async function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {
   return openWorker({
     fetch: services.fetch,
     url: place.url,
     path: order.request.workerPath,
     token: tokenFor(place, services),
     requestId: order.requestId,
-    body: workerBody(order, settings, {
+    body: await workerBody(services, order, {
       isSift: place.hasJournal,
       contextLength: place.contextLength,
+      signal,
     }),
     signal,
   });

@@ -2,7 +2,6 @@
 import type { Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { answerInference } from './chat-completions.ts';
-import { parseTextRequest } from './openai-requests.ts';
 
 export const completions = (services: Services) => (c: AppContext) =>
-  answerInference(c, services, parseTextRequest);
+  answerInference(c, services, 'text');

@@ -2,15 +2,13 @@
  * POST /anthropic/v1/messages/count_tokens: what `messages` would count as the prompt of the same
  * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
  */
-import { z } from 'zod';
 import type { Services, VerifiedKey } from '../services.ts';
 import { countPrompt } from '../stream/count-prompt.ts';
-import { parseCountRequest } from './anthropic-requests.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
-import { prepareOrder, type Order } from './order.ts';
-import { inOthersTerms } from './other-workers.ts';
-import { readJson } from './read-body.ts';
+import { rewrite, type BodyText } from './body-work.ts';
+import { readOrder, type Order } from './order.ts';
+import { readBody, type Body } from './read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { finishFlight, tokenFor, type Placed } from './settlement.ts';
 
@@ -22,23 +20,25 @@ export const countTokens = (services: Services) => async (c: AppContext) => {
   const key = authenticate(c, services);
   await checkBeforeBody(c, services, { key, idempotencyKey: null, isFree: true });
   const { bodyBytesMax: bytesMax } = services.settings;
-  const { json, release } = await readJson(c, services, { owner: key.tenant, bytesMax });
-  return answerCount(c, services, { key, json }).finally(release);
+  const body = await readBody(c, services, { owner: key.tenant, bytesMax });
+  return answerCount(c, services, { key, body }).finally(body.release);
 };
 
 async function answerCount(
   c: AppContext,
   services: Services,
-  { key, json }: { readonly key: VerifiedKey; readonly json: unknown },
+  { key, body }: { readonly key: VerifiedKey; readonly body: Body },
 ): Promise<Response> {
-  const request = parseCountRequest(json);
-  const [order] = await Promise.all([
-    prepareOrder(services, { tenant: key.tenant, requestId: c.get('requestId'), request }),
-    checkTenant(services, key.tenant),
+  const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
+  const { tenant } = key;
+  const requestId = c.get('requestId');
+  const sent = { route: 'count', hashedPath: null, tenant, requestId, signal } as const;
+  const [{ order }] = await Promise.all([
+    readOrder(services, sent, body),
+    checkTenant(services, tenant),
   ]);
   const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
   if (refusal) throw refusalError(refusal, limits);
-  const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
   const counted = await countOnWorker(services, order, signal);
   return c.json({ input_tokens: counted ?? order.promptTokensMax }, 200, {
     'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
@@ -72,7 +72,7 @@ async function countOnWorker(
         url: place.url,
         token: tokenFor(place, services),
         requestId,
-        body: tokenizeBody(order, place),
+        body: await tokenizeBody(services, { order, place, signal }),
         isSift: place.hasJournal,
         signal,
       });
@@ -93,18 +93,11 @@ async function countOnWorker(
   throw notPlacedError(order.model.id, noneTookIt);
 }
 
-function tokenizeBody({ request }: Order, place: Placed): string {
-  const { model, messages, tools, tool_choice, thinking, reasoning_effort } = request.workerBody;
-  const conversation = { model, messages, tools, tool_choice, thinking, reasoning_effort };
-  if (place.hasJournal) return JSON.stringify(conversation);
-  const { reasoning_effort: _, ...shown } = inOthersTerms(conversation);
-  const goesOn = Array.isArray(messages) && begunAnswer.safeParse(messages.at(-1)).success;
-  return JSON.stringify({
-    ...shown,
-    add_generation_prompt: !goesOn,
-    continue_final_message: goesOn,
-  });
+function tokenizeBody(
+  services: Services,
+  { order, place, signal }: { order: Order; place: Placed; signal: AbortSignal },
+): Promise<BodyText> {
+  const to = place.hasJournal ? 'count' : 'count-elsewhere';
+  const work = { body: order.body.text(), to } as const;
+  return rewrite(services, work, { tenant: order.tenant, signal });
 }
-
-/** A last message that the answer goes on from; sift workers know it by itself. */
-const begunAnswer = z.looseObject({ role: z.literal('assistant'), prefix: z.literal(true) });

@@ -1,6 +1,5 @@
 /** A request of any of the inference routes, once parsed: what the stages need to know of it. */
 import type { PromptPart } from '../prefix/chain.ts';
-import type { AnswerBuilder, AnswerHead, StreamEncoder } from '../stream/chunk.ts';
 
 export interface InferenceRequest {
   readonly model: string;
@@ -21,16 +20,19 @@ export interface InferenceRequest {
   readonly promptTokens: number | null;
   /** Each prompt has it, `promptParts` have it once. */
   readonly suffix: string | null;
-  readonly answer: AnswerFormat;
+  readonly answer: AnswerStyle;
 }
 
-/** How the answer is written. */
-export interface AnswerFormat {
-  /** Goes before the request's id in the answer's id. */
-  readonly idPrefix: string;
-  encoder(head: AnswerHead, requestId: string): StreamEncoder;
-  builder(head: AnswerHead): AnswerBuilder;
-}
+/** How the answer is to be written: `formatOf` writes it. */
+export type AnswerStyle =
+  | {
+      readonly protocol: 'chat' | 'text';
+      readonly usage: boolean;
+      readonly runningUsage: boolean;
+      /** To a client that asked for one. */
+      readonly tier: 'default' | null;
+    }
+  | { readonly protocol: 'messages'; readonly hidesThinking: boolean };
 
 /**
  * One writing for the scopes of all protocols, in which no two scopes read alike. Without a user and
@@ -39,6 +41,3 @@ export interface AnswerFormat {
 export function cacheScope(of: { readonly userId?: string; readonly salt?: string }): string {
   return JSON.stringify([of.userId ?? null, of.salt ?? null]);
 }
-
-/** @throws ApiError naming the parameter at fault. */
-export type ParseInference = (json: unknown) => InferenceRequest;

@@ -10,6 +10,7 @@ import { numberEvents, splitEvents } from '../stream/event-log.ts';
 import { noUsage } from '../stream/usage-formats.ts';
 import { WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
 import { describe } from './answer-error.ts';
+import { formatOf } from './answer-format.ts';
 import { confirmedChain, type Order } from './order.ts';
 import type { Ending } from './settlement.ts';
 
@@ -35,7 +36,8 @@ export interface Making {
 /** @throws ApiError when there is no answer. */
 export async function collectAnswer(answer: Making): Promise<StoredAnswer> {
   const { services, order, ending, events, keep } = answer;
-  const { answer: format, model } = order.request;
+  const { answer: style, model } = order.request;
+  const format = formatOf(style);
   const builder = format.builder({ id: format.idPrefix + order.requestId, model });
   try {
     for await (const batch of events) {
@@ -67,7 +69,8 @@ export async function* encodeFrames({
   events,
   keep,
 }: Making): AsyncGenerator<string, void> {
-  const { answer: format, model } = order.request;
+  const { answer: style, model } = order.request;
+  const format = formatOf(style);
   const encoder = encoderOf(order);
   const builder = format.builder({ id: format.idPrefix + order.requestId, model });
   const record = recordEvents(keep);
@@ -99,7 +102,8 @@ export async function* encodeFrames({
 }
 
 export function encoderOf({ request, requestId }: Order): StreamEncoder {
-  const { answer: format, model } = request;
+  const { answer: style, model } = request;
+  const format = formatOf(style);
   return format.encoder({ id: format.idPrefix + requestId, model }, requestId);
 }
 

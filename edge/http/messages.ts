@@ -1,8 +1,7 @@
 /** POST /anthropic/v1/messages: Anthropic's protocol over the same path. */
 import type { Services } from '../services.ts';
-import { parseMessagesRequest } from './anthropic-requests.ts';
 import type { AppContext } from './app-env.ts';
 import { answerInference } from './chat-completions.ts';
 
 export const messages = (services: Services) => (c: AppContext) =>
-  answerInference(c, services, parseMessagesRequest);
+  answerInference(c, services, 'messages');

@@ -1,9 +1,6 @@
 /** Reads the requests of `/chat/completions` and `/completions`. */
 import { ApiError } from '../errors.ts';
 import type { PromptPart } from '../prefix/chain.ts';
-import { createChatAnswer } from '../stream/chat-answer.ts';
-import { createOpenAiEncoder } from '../stream/openai-events.ts';
-import { createTextAnswer } from '../stream/text-answer.ts';
 import { cacheScope, type InferenceRequest } from './inference-request.ts';
 import { parseRequest } from './parse-request.ts';
 import {
@@ -33,7 +30,6 @@ export function parseChatRequest(json: unknown): InferenceRequest {
   const user = request.user ?? safetyIdentifier;
   const hasTools = Boolean(tools?.length);
   if (!hasTools && choice && choice !== 'auto' && choice !== 'none') throw choiceWithoutTools();
-  const tier = request.service_tier ? ({ service_tier: 'default' } as const) : {};
   if (max_tokens && max_completion_tokens && max_tokens !== max_completion_tokens) {
     throw new ApiError(
       'invalid_value',
@@ -56,9 +52,9 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     promptTokens: null,
     suffix: null,
     answer: {
-      idPrefix: 'chatcmpl-',
-      encoder: (head) => createOpenAiEncoder({ ...head, ...tier }, wantedUsage(request)),
-      builder: (head) => createChatAnswer({ ...head, ...tier }),
+      protocol: 'chat',
+      ...wantedUsage(request),
+      tier: request.service_tier ? 'default' : null,
     },
   };
 }
@@ -87,11 +83,7 @@ export function parseTextRequest(json: unknown): InferenceRequest {
     ],
     promptTokens: tokensOf(request.prompt),
     suffix: request.suffix ?? null,
-    answer: {
-      idPrefix: 'cmpl-',
-      encoder: (head) => createOpenAiEncoder(head, wantedUsage(request)),
-      builder: createTextAnswer,
-    },
+    answer: { protocol: 'text', ...wantedUsage(request), tier: null },
   };
 }
 

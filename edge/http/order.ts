@@ -2,14 +2,14 @@
  * What a request asks of each stage, worked out before any of them runs: the price in force, the
  * bounds that the hold covers, and the prefix chain.
  */
-import { createHash, createHmac } from 'node:crypto';
+import { strict as assert } from 'node:assert';
+import { createHmac } from 'node:crypto';
 import { defaultOutputTokens } from '../../gpu-worker/protocol.ts';
 import { ApiError } from '../errors.ts';
-import { cacheSalt, canonicalBytes, chainOfBytes, prefixRoot } from '../prefix/chain.ts';
+import { canonicalBytes, extendChain } from '../prefix/chain.ts';
 import type {
   AdmitInput,
   IdempotentRequest,
-  ModelRecord,
   PlaceInput,
   PrefixKey,
   Price,
@@ -17,75 +17,92 @@ import type {
   Turn,
   VerifiedKey,
 } from '../services.ts';
-import type { InferenceRequest } from './inference-request.ts';
 import { heldContext, soldContext } from '../served-contexts.ts';
-import { inOthersTerms } from './other-workers.ts';
-import { promptBound } from './prompt-bound.ts';
-import { modelNotFoundError } from './refusal.ts';
+import { prepareBody, rewrite, withFields, type BodyClient, type BodyText } from './body-work.ts';
+import type { Prepared, PrepareInput } from './prepare.ts';
+import type { Body } from './read-body.ts';
 
 /** Text averages about four bytes per token; only placement goes by it, never the bill. */
 const bytesPerToken = 4;
 
-export interface Order {
-  readonly request: InferenceRequest;
+export interface Order extends Omit<Prepared, 'body' | 'requestHash'> {
+  readonly tenant: string;
   readonly requestId: string;
-  readonly model: ModelRecord;
   readonly price: Price;
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;
   /** By which our workers know the tenant's requests from others', without its name. */
   readonly fairScope: string;
-  readonly prefixBytes: Buffer;
-  readonly prefixRoot: Buffer;
-  readonly chain: readonly PrefixKey[];
+  readonly body: OrderBody;
 }
 
-/** @throws ApiError 404 without such a model, 503 without a price. */
-export async function prepareOrder(
-  services: Services,
-  input: {
-    readonly tenant: string;
-    readonly requestId: string;
-    readonly request: InferenceRequest;
-  },
-): Promise<Order> {
-  const { request, requestId } = input;
-  const { directory, settings, clock } = services;
-  const [models, price, served] = await Promise.all([
-    directory.models(),
-    directory.priceAt(request.model, clock.nowMs()),
-    services.servedContexts(request.model),
-  ]);
-  const listed = models.find((each) => each.id === request.model);
-  if (!listed) throw modelNotFoundError(request.model, models);
-  const model = { ...listed, contextLength: soldContext(listed, served) };
-  if (!price) throw new ApiError('price_missing', `The model '${model.id}' has no price yet.`);
+/** The body for a worker, which is let go as soon as no other worker could be asked. */
+export interface OrderBody {
+  text(): BodyText;
+  /** A second call does nothing. */
+  release(): void;
+}
 
-  const root = prefixRoot(settings.cacheSecret, {
-    tenant: input.tenant,
-    scope: request.cacheScope,
-    model: model.id,
-    revision: model.revision,
-    tokenizer: model.tokenizer,
-  });
-  const bytes = canonicalBytes(request.promptParts);
-  const stated = request.outputTokensStated ?? settings.outputTokensDefault;
+/** @param release gives back the bytes that the body has reserved. */
+export function orderBody(body: BodyText, release: () => void): OrderBody {
+  let kept: BodyText | null = body;
   return {
-    request,
-    requestId,
+    text() {
+      assert(kept !== null, 'no worker is asked once the body is let go');
+      return kept;
+    },
+    release() {
+      kept = null;
+      release();
+    },
+  };
+}
+
+/**
+ * Reads a request of which the body has arrived.
+ * @throws ApiError naming the parameter at fault, 404 without such a model, 503 without a price.
+ */
+export async function readOrder(
+  services: Services,
+  asked: Pick<PrepareInput, 'route' | 'hashedPath'> & BodyClient & { readonly requestId: string },
+  body: Body,
+): Promise<{ readonly order: Order; readonly requestHash: string | null }> {
+  const { route, hashedPath, tenant, requestId } = asked;
+  const { directory, settings } = services;
+  const { cacheSecret } = settings;
+  const models = await directory.models();
+  const input = { bytes: body.bytes, route, hashedPath, tenant, cacheSecret, models };
+  const { requestHash, ...prepared } = await prepareBody(services, input, asked);
+  const bounds = await boundOrder(services, prepared);
+  const kept = orderBody(prepared.body, body.release);
+  const fairScope = createHmac('sha256', cacheSecret)
+    .update(`fair scope\0${tenant}`)
+    .digest('base64url');
+  return {
+    order: { ...prepared, ...bounds, tenant, requestId, fairScope, body: kept },
+    requestHash,
+  };
+}
+
+/** By the contexts and the price that are in force now. @throws ApiError 503 without a price. */
+export async function boundOrder(
+  services: Pick<Services, 'directory' | 'clock' | 'servedContexts' | 'settings'>,
+  { request, model: listed, promptTokensBound }: Omit<Prepared, 'requestHash' | 'body'>,
+): Promise<Pick<Order, 'model' | 'price' | 'promptTokensMax' | 'outputTokensMax'>> {
+  const { directory, clock, settings } = services;
+  const [price, served] = await Promise.all([
+    directory.priceAt(listed.id, clock.nowMs()),
+    services.servedContexts(listed.id),
+  ]);
+  if (!price) throw new ApiError('price_missing', `The model '${listed.id}' has no price yet.`);
+  const model = { ...listed, contextLength: soldContext(listed, served) };
+  const { prompts, answersEach, outputTokensStated } = request;
+  const stated = outputTokensStated ?? settings.outputTokensDefault;
+  return {
     model,
     price,
-    promptTokensMax: promptBound(request, {
-      canonicalBytes: bytes.length,
-      contextLength: heldContext(listed, served),
-    }),
-    outputTokensMax: Math.min(stated, model.contextLength) * request.prompts * request.answersEach,
-    fairScope: createHmac('sha256', settings.cacheSecret)
-      .update(`fair scope\0${input.tenant}`)
-      .digest('base64url'),
-    prefixBytes: bytes,
-    prefixRoot: root,
-    chain: request.prompts === 1 ? chainOfBytes(bytes, root) : [],
+    promptTokensMax: Math.min(promptTokensBound, heldContext(listed, served) * prompts),
+    outputTokensMax: Math.min(stated, model.contextLength) * prompts * answersEach,
   };
 }
 
@@ -101,7 +118,7 @@ export function admitInput(
     price: order.price,
     promptTokensMax: order.promptTokensMax,
     outputTokensMax: order.outputTokensMax,
-    prefixChain: order.chain,
+    prefixChain: chainOf(order),
     idempotency: input.idempotency,
   };
 }
@@ -122,7 +139,7 @@ export function placeInput(
     promptTokens: promptEstimate(order),
     outputTokensMax: order.outputTokensMax,
     prefixHits: input.prefixHits.map(({ bytes, ...at }) => ({ ...at, tokens: tokensIn(bytes) })),
-    prefixKey: order.chain[0]?.key ?? null,
+    prefixKey: chainOf(order)[0]?.key ?? null,
     exclude: input.exclude,
     turn: input.turn,
   };
@@ -130,43 +147,49 @@ export function placeInput(
 
 /** In tokens, as far as that can be known without a tokenizer. */
 export function promptEstimate(order: Order): number {
-  return order.request.promptTokens ?? tokensIn(order.prefixBytes.length);
+  return order.request.promptTokens ?? tokensIn(order.promptBytes);
 }
 
 export function tokensIn(bytes: number): number {
   return Math.ceil(bytes / bytesPerToken);
 }
 
+export function chainOf({ chain }: Pick<Order, 'chain'>): readonly PrefixKey[] {
+  return chain?.keys ?? [];
+}
+
 /** What the worker holds once it has answered: the prompt and, where it is plain, the reply. */
 export function confirmedChain(order: Order, reply: object | null): readonly PrefixKey[] {
-  if (reply === null || order.request.prompts !== 1) return order.chain;
-  const bytes = Buffer.concat([
-    order.prefixBytes,
-    canonicalBytes([{ kind: 'message', value: reply }]),
-  ]);
-  return chainOfBytes(bytes, order.prefixRoot);
+  if (reply === null || order.chain === null) return chainOf(order);
+  return extendChain(order.chain, canonicalBytes([{ kind: 'message', value: reply }])).keys;
 }
 
 /** The body for a worker; one of ours fits an unstated limit to its context by itself. */
-export function workerBody(
+export async function workerBody(
+  services: Pick<Services, 'settings' | 'threads'>,
   order: Order,
-  settings: { readonly outputTokensDefault: number },
-  worker: { readonly isSift: boolean; readonly contextLength?: number | null },
-): string {
-  const { request } = order;
-  const unstated = request.outputTokensStated === null;
-  const leaveOut = unstated && worker.isSift && settings.outputTokensDefault >= defaultOutputTokens;
-  return JSON.stringify({
-    ...(worker.isSift ? request.workerBody : inOthersTerms(request.workerBody)),
+  worker: {
+    readonly isSift: boolean;
+    readonly contextLength?: number | null;
+    readonly signal: AbortSignal;
+  },
+): Promise<BodyText> {
+  const { outputTokensDefault } = services.settings;
+  const { contextLength } = order.model;
+  const stated = order.request.outputTokensStated;
+  const leaveOut = stated === null && worker.isSift && outputTokensDefault >= defaultOutputTokens;
+  const body = order.body.text();
+  const client = { tenant: order.tenant, signal: worker.signal };
+  const work = { body, to: 'answer-elsewhere' } as const;
+  const inTerms = worker.isSift ? body : await rewrite(services, work, client);
+  return withFields(inTerms, {
     // The worker counts the tokens, so that it holds the request to a context that is sold shorter.
     ...(worker.isSift &&
-      (worker.contextLength ?? 0) > order.model.contextLength && {
-        context_length: order.model.contextLength,
-      }),
-    ...(!leaveOut && { max_tokens: request.outputTokensStated ?? settings.outputTokensDefault }),
+      (worker.contextLength ?? 0) > contextLength && { context_length: contextLength }),
+    ...(!leaveOut && { max_tokens: stated ?? outputTokensDefault }),
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
-    cache_salt: cacheSalt(order.prefixRoot),
+    cache_salt: order.cacheSalt,
     ...(worker.isSift && { fair_scope: order.fairScope }),
   });
 }
@@ -189,16 +212,15 @@ export function readIdempotencyKey(headers: Headers): string | null {
 export function readIdempotency(
   key: string | null,
   request: {
-    readonly path: string;
-    readonly body: Uint8Array;
+    readonly requestHash: string | null;
     readonly stream: boolean;
     readonly headers: Headers;
   },
 ): IdempotentRequest | null {
+  const { requestHash, stream, headers } = request;
   if (key === null) return null;
-  const hash = createHash('sha256').update(request.path).update('\0').update(request.body);
-  const afterEvent = request.stream ? readLastEventId(request.headers) : 0;
-  return { key, requestHash: hash.digest('hex'), afterEvent };
+  assert(requestHash !== null, 'the request of an idempotency key has a hash');
+  return { key, requestHash, afterEvent: stream ? readLastEventId(headers) : 0 };
 }
 
 function readLastEventId(headers: Headers): number {

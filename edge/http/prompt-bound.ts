@@ -27,14 +27,14 @@ const nestingMax = 256;
 /** @param canonicalBytes of all parts, once. */
 export function promptBound(
   request: Pick<InferenceRequest, 'promptParts' | 'promptTokens' | 'prompts' | 'suffix'>,
-  { canonicalBytes, contextLength }: { canonicalBytes: number; contextLength: number },
+  canonicalBytes: number,
 ): number {
   const { promptParts, promptTokens, prompts, suffix } = request;
   const suffixes = prompts * Buffer.byteLength(suffix ?? '');
   const written = canonicalBytes + sum(promptParts, partTokens);
   const isChat = promptParts.some(({ kind }) => kind !== 'text');
   const bound = promptTokens ?? written + (isChat ? formatTokensMax : 0);
-  return Math.min(bound + suffixes, contextLength * prompts);
+  return bound + suffixes;
 }
 
 /** What a template may write of a part beyond its canonical bytes. */

@@ -7,17 +7,18 @@ import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Services } from '../services.ts';
 import type { AppContext } from './app-env.ts';
 import { authorize } from './authenticate.ts';
-import { parseChatRequest, parseTextRequest } from './openai-requests.ts';
-import { prepareOrder, promptEstimate, tokensIn, type Order } from './order.ts';
-import { readJson } from './read-body.ts';
+import { chainOf, promptEstimate, readOrder, tokensIn } from './order.ts';
+import { readBody } from './read-body.ts';
 
 export const quote = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'inference');
   const { bodyBytesMax: bytesMax } = services.settings;
-  const { json, release } = await readJson(c, services, { owner: key.tenant, bytesMax });
-  const asked = { tenant: key.tenant, requestId: c.get('requestId') };
-  const order = await orderOf(services, json, asked).finally(release);
-  const hits = await services.tenant(key.tenant).prefixHits(order.chain);
+  const body = await readBody(c, services, { owner: key.tenant, bytesMax });
+  const { signal } = c.req.raw;
+  const requestId = c.get('requestId');
+  const sent = { route: 'quote', hashedPath: null, tenant: key.tenant, requestId, signal } as const;
+  const { order } = await readOrder(services, sent, body).finally(body.release);
+  const hits = await services.tenant(key.tenant).prefixHits(chainOf(order));
   const { price, promptTokensMax, outputTokensMax } = order;
   // No worker takes more than its context, however long the text is.
   const prompt = Math.min(promptEstimate(order), promptTokensMax);
@@ -45,13 +46,3 @@ export const quote = (services: Services) => async (c: AppContext) => {
     input_cost_estimate_nano_usd: costNanoUsd(input, price),
   });
 };
-
-async function orderOf(
-  services: Services,
-  json: unknown,
-  asked: { readonly tenant: string; readonly requestId: string },
-): Promise<Order> {
-  const isChat = typeof json === 'object' && json !== null && !('prompt' in json);
-  const request = isChat ? parseChatRequest(json) : parseTextRequest(json);
-  return prepareOrder(services, { ...asked, request });
-}

@@ -18,8 +18,7 @@ import { TenantUnavailable } from '../tenant-unavailable.ts';
 import { stopAndCount } from '../stream/worker-journal.ts';
 import { usedOrNull } from '../stream/usage-formats.ts';
 import { describe } from './answer-error.ts';
-import type { Order } from './order.ts';
-import type { Body } from './read-body.ts';
+import { chainOf, type Order } from './order.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 
@@ -60,8 +59,6 @@ export function createEnding(
   input: {
     readonly order: Order;
     readonly tenant: Tenant;
-    /** Given back as soon as the request ends. */
-    readonly body: Pick<Body, 'release'>;
     readonly holdNanoUsd: number;
     readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
   },
@@ -93,7 +90,7 @@ export function createEnding(
 
   const once = (end: () => Promise<End> | End): Promise<Settlement> => {
     if (settling === null) {
-      input.body.release();
+      order.body.release();
       settling = (async () => settle(await end()))();
       // Whoever asked for it sees its failure; the home waits for it even if nobody does.
       services.keepAlive(settling.catch(() => {}));
@@ -131,7 +128,7 @@ export function createEnding(
         return {
           outcome: 'aborted',
           usage: computed,
-          confirmedChain: isAnswered ? order.chain : [],
+          confirmedChain: isAnswered ? chainOf(order) : [],
           answer: null,
         };
       }),

@@ -62,15 +62,37 @@ export function canonicalBytes(parts: readonly PromptPart[]): Buffer {
   return Buffer.from(pieces.join(''), 'utf8');
 }
 
-export function chainOfBytes(bytes: Uint8Array, root: Buffer): PrefixKey[] {
-  const keys: PrefixKey[] = [];
-  let key: Buffer = root;
+export function chainOfBytes(bytes: Uint8Array, root: Uint8Array): PrefixKey[] {
+  return extendChain(emptyChain(root), bytes).keys;
+}
+
+/** A chain as far as it goes, and what it takes to go on from there. */
+export interface Chain {
+  readonly keys: PrefixKey[];
+  /** The last of them in full, or the root. */
+  readonly lastKey: Uint8Array;
+  /** The bytes after it, too few for a key. */
+  readonly rest: Uint8Array;
+}
+
+export function emptyChain(root: Uint8Array): Chain {
+  return { keys: [], lastKey: root, rest: new Uint8Array() };
+}
+
+export function extendChain({ keys: begun, lastKey, rest }: Chain, more: Uint8Array): Chain {
+  const bytes = rest.length === 0 ? more : Buffer.concat([rest, more]);
+  const keys = [...begun];
+  const before = keys.at(-1)?.bytes ?? 0;
+  let key = lastKey;
   let start = 0;
   for (;;) {
     const end = start + (keys.length < smallChunks ? smallChunkBytes : largeChunkBytes);
-    if (end > bytes.length) return keys;
-    key = createHash('sha256').update(key).update(bytes.subarray(start, end)).digest();
-    keys.push({ key: key.toString('hex', 0, storedKeyBytes), bytes: end });
+    // A copy, because a part of the prompt's bytes would keep all of them.
+    if (end > bytes.length)
+      return { keys, lastKey: key, rest: Uint8Array.from(bytes.subarray(start)) };
+    const digest = createHash('sha256').update(key).update(bytes.subarray(start, end)).digest();
+    keys.push({ key: digest.toString('hex', 0, storedKeyBytes), bytes: before + end });
+    key = digest;
     start = end;
   }
 }

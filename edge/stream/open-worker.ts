@@ -24,7 +24,8 @@ export interface WorkerCall {
   /** Sent as a bearer token; null sends none. */
   readonly token: string | null;
   readonly requestId: string;
-  readonly body: string;
+  /** JSON. */
+  readonly body: string | Uint8Array<ArrayBuffer>;
   readonly signal: AbortSignal;
 }
 

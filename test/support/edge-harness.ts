@@ -142,6 +142,7 @@ export async function startHarness(options: HarnessOptions = {}) {
       charactersMax: 256 * 1024 * 1024,
     }),
     forwardKeyed: null,
+    threads: null,
     bodies: createBodyBudget({
       bytesMax: options.bodiesBytesMax ?? 128 * 1024 * 1024,
       bodyBytesMax: settings.bodyBytesMax,

@@ -8,12 +8,14 @@ import { afterAll, expect, test } from 'vitest';
 import { parseMessagesRequest } from '../../../edge/http/anthropic-requests.ts';
 import type { InferenceRequest } from '../../../edge/http/inference-request.ts';
 import { parseChatRequest, parseTextRequest } from '../../../edge/http/openai-requests.ts';
-import { prepareOrder, workerBody } from '../../../edge/http/order.ts';
+import { boundOrder, orderBody, workerBody } from '../../../edge/http/order.ts';
+import { prepareParsed } from '../../../edge/http/prepare.ts';
 import { answering, httpWorker } from '../../support/http-worker.ts';
 import { startHarness, testModel } from '../../support/edge-harness.ts';
 import { openToolModel } from '../../support/tool-template.ts';
 
 const contextLength = 65_536;
+const { signal } = new AbortController();
 const edge = await startHarness();
 afterAll(() => edge.close());
 
@@ -34,13 +36,20 @@ type Kind = keyof typeof workers;
 
 /** What the worker counts, and what the edge holds for it; null if the worker refuses the request. */
 async function compare(kind: Kind, request: InferenceRequest) {
-  const order = await prepareOrder(edge.services, { tenant: 'acme', requestId: 'r', request });
+  const { cacheSecret } = edge.settings;
+  const models = await edge.directory.models();
+  const context = { tenant: 'acme', cacheSecret, models };
+  const prepared = prepareParsed(request, context);
+  const body = orderBody(prepared.body, () => {});
+  const bounds = await boundOrder(edge.services, prepared);
+  const named = { tenant: 'acme', requestId: 'r', fairScope: 'f' };
+  const order = { ...prepared, ...bounds, ...named, body };
   const worker = workers[kind];
   worker.engine.requests.length = 0;
   const response = await worker.app.request(request.workerPath, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: workerBody(order, edge.settings, { isSift: true }),
+    body: await workerBody(edge.services, order, { isSift: true, signal }),
   });
   const text = await response.text();
   if (response.status !== 200) {

@@ -1,0 +1,143 @@
+/**
+ * Work on large bodies on threads of their own, so that none holds up the event loop. Bytes are handed
+ * over, not copied. Tenants take turns; the body budget bounds how many wait. A thread that takes too
+ * long or too much memory, or whose client leaves, is ended; so is one that has had nothing to do,
+ * which gives its memory back.
+ */
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { ApiError } from '../errors.ts';
+import type { FromThread, ToThread } from '../http/body-messages.ts';
+import type { BodyClient } from '../http/body-work.ts';
+
+/** One core is the event loop's. */
+const threadsMax = Math.max(1, Math.min(2, availableParallelism() - 1));
+const jobMsMax = 20_000;
+const idleMsMax = 30_000;
+const heapMiBMax = 512;
+
+interface Job {
+  readonly message: ToThread;
+  readonly tenant: string;
+  readonly resolve: (answer: FromThread) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+interface Thread {
+  readonly worker: Worker;
+  job: Job | null;
+  /** Ends a job that takes too long, or else the idle thread. */
+  timer: NodeJS.Timeout | undefined;
+}
+
+export interface BodyThreads {
+  /** @throws ApiError 413 if the work takes too long or too much memory, 499 if the client leaves. */
+  run(message: ToThread, client: BodyClient): Promise<FromThread>;
+  close(): Promise<void>;
+}
+
+export function createBodyThreads(): BodyThreads {
+  /** In the order of their turns. */
+  const waiting = new Map<string, Job[]>();
+  const threads = new Set<Thread>();
+
+  const start = (): Thread => {
+    const worker = new Worker(new URL('./body-thread.ts', import.meta.url), {
+      resourceLimits: { maxOldGenerationSizeMb: heapMiBMax },
+    });
+    const thread: Thread = { worker, job: null, timer: undefined };
+    threads.add(thread);
+    worker.on('message', (answer: FromThread) => finish(thread, answer));
+    worker.on('error', (error) => end(thread, reasonOf(error)));
+    worker.on('exit', () => end(thread, new Error('a thread for bodies ended')));
+    return thread;
+  };
+
+  const dispatch = (): void => {
+    while (waiting.size > 0) {
+      const idle = [...threads].find(({ job }) => job === null);
+      if (idle === undefined && threads.size === threadsMax) return;
+      give(idle ?? start(), takeNext());
+    }
+  };
+
+  const takeNext = (): Job => {
+    for (const [tenant, [job, ...rest]] of waiting) {
+      waiting.delete(tenant);
+      if (rest.length > 0) waiting.set(tenant, rest);
+      if (job !== undefined) return job;
+    }
+    throw new Error('somebody waits');
+  };
+
+  const give = (thread: Thread, job: Job): void => {
+    clearTimeout(thread.timer);
+    thread.job = job;
+    thread.timer = setTimeout(() => end(thread, tooMuchError()), jobMsMax);
+    const { message } = job;
+    // What is rewritten is still needed for other workers; what is prepared is read once.
+    // The bytes were read into a buffer of their own, which is no shared one.
+    const transfer = message.kind === 'prepare' ? [message.input.bytes.buffer as ArrayBuffer] : [];
+    thread.worker.postMessage(message, transfer);
+  };
+
+  const finish = (thread: Thread, answer: FromThread): void => {
+    const { job } = thread;
+    thread.job = null;
+    clearTimeout(thread.timer);
+    thread.timer = setTimeout(() => end(thread, null), idleMsMax);
+    thread.timer.unref();
+    job?.resolve(answer);
+    dispatch();
+  };
+
+  const end = (thread: Thread, reason: unknown): void => {
+    if (!threads.delete(thread)) return;
+    clearTimeout(thread.timer);
+    void thread.worker.terminate();
+    thread.job?.reject(reason);
+    dispatch();
+  };
+
+  const withdraw = (job: Job): void => {
+    const left = leftError();
+    const rest = waiting.get(job.tenant)?.filter((each) => each !== job) ?? [];
+    if (rest.length > 0) waiting.set(job.tenant, rest);
+    else waiting.delete(job.tenant);
+    job.reject(left);
+    for (const thread of threads) if (thread.job === job) end(thread, left);
+  };
+
+  const run = async (message: ToThread, { tenant, signal }: BodyClient): Promise<FromThread> => {
+    if (signal.aborted) throw leftError();
+    const { promise, resolve, reject } = Promise.withResolvers<FromThread>();
+    const job = { message, tenant, resolve, reject };
+    const onAbort = () => withdraw(job);
+    signal.addEventListener('abort', onAbort, { once: true });
+    waiting.set(tenant, [...(waiting.get(tenant) ?? []), job]);
+    dispatch();
+    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+  };
+
+  return {
+    run,
+    async close() {
+      const ending = [...threads].map(({ worker }) => worker.terminate());
+      await Promise.all(ending);
+    },
+  };
+}
+
+function reasonOf(error: unknown): unknown {
+  const isMemory =
+    error instanceof Error && 'code' in error && error.code === 'ERR_WORKER_OUT_OF_MEMORY';
+  return isMemory ? tooMuchError() : error;
+}
+
+function leftError(): ApiError {
+  return new ApiError('client_left', 'The client closed the request.');
+}
+
+function tooMuchError(): ApiError {
+  return new ApiError('request_too_large', 'The body takes too long, or too much memory, to read.');
+}
