@@ -18,5 +18,9 @@ export function waitForLocks(directory: Directory): Directory {
     setTenantStatus: (id, status) => whenUnlocked(() => directory.setTenantStatus(id, status)),
     setTenantWeight: (id, weight) => whenUnlocked(() => directory.setTenantWeight(id, weight)),
     noteEvent: (event) => whenUnlocked(() => directory.noteEvent(event)),
+    knowsEvent: (id) => whenUnlocked(() => directory.knowsEvent(id)),
+    beginPayment: (payment) => whenUnlocked(() => directory.beginPayment(payment)),
+    endPayment: (source) => whenUnlocked(() => directory.endPayment(source)),
+    creditedPayments: (page) => whenUnlocked(() => directory.creditedPayments(page)),
   };
 }

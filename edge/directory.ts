@@ -1,7 +1,7 @@
 /** Models, prices, tenants and payment events, over better-sqlite3 or D1: every change one statement. */
 import { strict as assert } from 'node:assert';
-import { and, asc, desc, eq, lte } from 'drizzle-orm';
-import { model, price, tenant, webhookEvent } from '../db/schema/directory.ts';
+import { and, asc, desc, eq, gt, lte } from 'drizzle-orm';
+import { model, payment, price, tenant, webhookEvent } from '../db/schema/directory.ts';
 import type { DirectoryDb } from '../db/types.ts';
 import type { Directory, Price, PriceRecord } from './services.ts';
 
@@ -90,6 +90,37 @@ export function createDirectory(db: DirectoryDb): Directory {
         .onConflictDoNothing()
         .returning({ id: webhookEvent.id });
       return added.length === 1;
+    },
+    async knowsEvent(id) {
+      const rows = await db.select().from(webhookEvent).where(eq(webhookEvent.id, id));
+      return rows.length > 0;
+    },
+    async beginPayment(begun) {
+      const added = await db
+        .insert(payment)
+        .values({ ...begun, state: 'begun' })
+        .onConflictDoNothing()
+        .returning({ source: payment.source });
+      if (added.length === 1) return 'new';
+      const [before] = await db.select().from(payment).where(eq(payment.source, begun.source));
+      assert(before !== undefined, 'a payment that could not be added is there');
+      return before.state;
+    },
+    async endPayment(source) {
+      await db.update(payment).set({ state: 'credited' }).where(eq(payment.source, source));
+    },
+    async creditedPayments({ tenant: id, afterSource, limit }) {
+      const isNext = and(
+        eq(payment.tenant, id),
+        eq(payment.state, 'credited'),
+        gt(payment.source, afterSource),
+      );
+      return await db
+        .select()
+        .from(payment)
+        .where(isNext)
+        .orderBy(asc(payment.source))
+        .limit(limit);
     },
   };
 }

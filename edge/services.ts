@@ -296,6 +296,8 @@ export interface Tenant {
     source: string;
     note: string;
   }): Promise<boolean>;
+  /** Those of the sources that no credit has, nor one of the operator's under the same name. */
+  uncredited(sources: readonly string[]): Promise<string[]>;
   /** A new entry that names the one it corrects; negative takes back. */
   correct(input: { entryId: number; amountNanoUsd: number; note: string }): Promise<LedgerEntry>;
 }
@@ -490,11 +492,29 @@ export interface Directory {
   createTenant(tenant: Omit<TenantRecord, 'weight'>): Promise<boolean>;
   setTenantStatus(id: string, status: TenantRecord['status']): Promise<boolean>;
   setTenantWeight(id: string, weight: number): Promise<boolean>;
-  /**
-   * Notes a payment event; false when it was noted before. A record for the operator: what keeps an
-   * event from crediting twice is the credit's source, in the tenant's own transaction.
-   */
+  /** Notes a payment event that was credited; false when it was noted before. */
   noteEvent(event: PaymentEvent): Promise<boolean>;
+  knowsEvent(id: string): Promise<boolean>;
+  /**
+   * Before a payment is credited: what was known of its source. It outlives the tenant's database, so
+   * that a payment is not credited again where that was put back from an older copy.
+   */
+  beginPayment(payment: Payment): Promise<'new' | 'begun' | 'credited'>;
+  /** After it was credited. */
+  endPayment(source: string): Promise<void>;
+  /** A page of a tenant's payments that were credited, by source. */
+  creditedPayments(page: {
+    readonly tenant: string;
+    readonly afterSource: string;
+    readonly limit: number;
+  }): Promise<Payment[]>;
+}
+
+export interface Payment {
+  readonly source: string;
+  readonly tenant: string;
+  readonly amountNanoUsd: number;
+  readonly beganAtMs: number;
 }
 
 export interface PaymentEvent {

@@ -24,6 +24,7 @@ export function tenantDoor(reach: Reach): Tenant {
     limits: () => reach((tenant) => tenant.limits()),
     setLimits: (limits) => reach((tenant) => tenant.setLimits(limits)),
     credit: (input) => reach((tenant) => tenant.credit(input)),
+    uncredited: (sources) => reach((tenant) => tenant.uncredited(sources)),
     correct: (input) => reach((tenant) => tenant.correct(input)),
   };
 }

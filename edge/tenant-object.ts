@@ -139,6 +139,10 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
     return this.#open.credit(input);
   }
 
+  async uncredited(sources: readonly string[]) {
+    return this.#open.uncredited(sources);
+  }
+
   async correct(input: Parameters<Tenant['correct']>[0]) {
     return this.#open.correct(input);
   }

@@ -82,6 +82,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     limits: () => run(() => limits.tenantLimits()),
     setLimits: (to) => run(() => limits.setTenantLimits(to)),
     credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
+    uncredited: (sources) => run(() => credits.uncredited(sources)),
     correct: (input) => run(() => credits.correct({ ...input, nowMs: now() })),
   };
 }

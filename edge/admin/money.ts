@@ -1,6 +1,7 @@
 /** What the operator does to a tenant's balance: credits, corrections and pages to pay on. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
+import { operatorSource } from '../ledger/credits.ts';
 import type { Tenant } from '../services.ts';
 import { openPayments } from '../payments/stripe.ts';
 import { topUpCentsMax, topUpCentsMin } from '../payments/top-up.ts';
@@ -116,8 +117,7 @@ async function credit(
     return await tenant.credit({
       kind: body.kind,
       amountNanoUsd: body.amount_nano_usd,
-      // A source of the operator's can never be mistaken for a payment.
-      source: `operator:${body.source}`,
+      source: operatorSource(body.source),
       note: body.note ?? '',
     });
   } catch (cause) {

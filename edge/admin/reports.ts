@@ -1,6 +1,7 @@
 /** What the operator reads: usage and ledgers of all tenants as streams, and the audit of the books. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
+import { formatUsd } from '../money-text.ts';
 import type { Services, UsageCursor, UsageRow } from '../services.ts';
 import { streamEndpoint, jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -13,6 +14,7 @@ import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
 
 const entriesPerPage = 500;
 const usageRowsPerPage = 1_000;
+const paymentsPerPage = 500;
 const allDays = { fromDay: '0000-01-01', toDay: '9999-12-31' };
 
 const exportQuery = z.strictObject({
@@ -137,7 +139,7 @@ async function audit(services: Services, ids: readonly string[]) {
   for (const id of ids) {
     try {
       const tenant = services.tenant(id);
-      const found = await tenant.audit();
+      const found = [...(await tenant.audit()), ...(await lostPayments(services, id))];
       const balance = await tenant.balance();
       findings.push(...found.map((finding) => ({ tenant: id, finding })));
       total.granted_nano_usd += balance.granted;
@@ -152,6 +154,27 @@ async function audit(services: Services, ids: readonly string[]) {
   }
   const ok = findings.length === 0 && unavailable.length === 0;
   return { ok, tenants: ids.length, total, findings, unavailable };
+}
+
+/** Payments that the directory knows as credited, and a ledger from an older copy lacks. */
+async function lostPayments(services: Services, tenant: string): Promise<string[]> {
+  const findings: string[] = [];
+  for (let afterSource = ''; ;) {
+    const page = { tenant, afterSource, limit: paymentsPerPage };
+    const payments = await services.directory.creditedPayments(page);
+    const last = payments.at(-1);
+    if (last === undefined) return findings;
+    const lost = await services.tenant(tenant).uncredited(payments.map(({ source }) => source));
+    for (const { source, amountNanoUsd } of payments) {
+      if (!lost.includes(source)) continue;
+      const amount = formatUsd(amountNanoUsd);
+      findings.push(
+        `the payment ${source} of ${amount} USD was credited, and the ledger does not have it; ` +
+          `to credit it again: credits add ${tenant} ${amount} --kind topped-up --source ${source}`,
+      );
+    }
+    afterSource = last.source;
+  }
 }
 
 async function* usageRows(

@@ -1,6 +1,6 @@
 /** Money that comes in, and corrections: new entries, each naming what it stands for. */
 import { strict as assert } from 'node:assert';
-import { and, eq, sql } from 'drizzle-orm';
+import { and, eq, inArray, sql } from 'drizzle-orm';
 import { account, entry } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { formatUsd } from '../money-text.ts';
@@ -11,6 +11,11 @@ import { toLedgerEntry } from './reports.ts';
 interface Split {
   readonly grantedNanoUsd: number;
   readonly toppedUpNanoUsd: number;
+}
+
+/** A source of the operator's can never be mistaken for a payment. */
+export function operatorSource(name: string): string {
+  return `operator:${name}`;
 }
 
 export type Credits = ReturnType<typeof createCredits>;
@@ -39,6 +44,14 @@ export function createCredits(db: SyncDb) {
       .values({ kind: 'credit', source, amountNanoUsd, ...split, note, createdAtMs: nowMs })
       .run();
     return true;
+  }
+
+  /** Those of the sources that no credit has, nor one of the operator's under the same name. */
+  function uncredited(sources: readonly string[]): string[] {
+    return sources.filter((source) => {
+      const names = [source, operatorSource(source)];
+      return !db.select({ id: entry.id }).from(entry).where(inArray(entry.source, names)).get();
+    });
   }
 
   /**
@@ -145,7 +158,7 @@ export function createCredits(db: SyncDb) {
     assert(Number.isSafeInteger(balance), 'a balance is a safe integer of nano-USD');
   }
 
-  return { credit, correct };
+  return { credit, uncredited, correct };
 }
 
 function intoOne(granted: boolean, amountNanoUsd: number): Split {

@@ -389,8 +389,42 @@ export const directoryCases: readonly Case<DirectoryDb>[] = [
     async run(db) {
       const directory = createDirectory(db);
       const event = { id: 'evt_1', kind: 'checkout', tenant: 't1', receivedAtMs: 1 };
+      assert.equal(await directory.knowsEvent('evt_1'), false);
       assert.equal(await directory.noteEvent(event), true);
       assert.equal(await directory.noteEvent(event), false);
+      assert.equal(await directory.knowsEvent('evt_1'), true);
+    },
+  },
+  {
+    name: 'a payment begins once, and is listed once it is credited',
+    async run(db) {
+      const directory = createDirectory(db);
+      const payment = { source: 's2', tenant: 't1', amountNanoUsd: 5, beganAtMs: 1 };
+      const page = { tenant: 't1', afterSource: '', limit: 1 };
+      assert.equal(await directory.beginPayment(payment), 'new');
+      assert.equal(await directory.beginPayment({ ...payment, amountNanoUsd: 6 }), 'begun');
+      assert.deepEqual(await directory.creditedPayments(page), []);
+      await directory.endPayment('s2');
+      assert.equal(await directory.beginPayment(payment), 'credited');
+      for (const source of ['s1', 's3']) {
+        await directory.beginPayment({ ...payment, source });
+        await directory.endPayment(source);
+      }
+      await directory.beginPayment({ ...payment, source: 's4', tenant: 't2' });
+      await directory.endPayment('s4');
+      const first = await directory.creditedPayments(page);
+      assert.deepEqual(
+        first.map(({ source }) => source),
+        ['s1'],
+      );
+      const rest = await directory.creditedPayments({ ...page, afterSource: 's1', limit: 9 });
+      assert.deepEqual(
+        rest.map(({ source, amountNanoUsd }) => [source, amountNanoUsd]),
+        [
+          ['s2', 5],
+          ['s3', 5],
+        ],
+      );
     },
   },
 ];

@@ -1,6 +1,7 @@
 /** A tenant's database that is gone, cut or another's: never taken for a new one, and never in the others' way. */
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readFileSync,
@@ -12,6 +13,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
+import { drizzle } from 'drizzle-orm/better-sqlite3';
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { describe, expect, test } from 'vitest';
 import { dollar, homeSecrets, startHomeSystem } from '../../support/home-system.ts';
 import type { HomeSystem } from '../../support/home-system.ts';
@@ -144,19 +147,31 @@ test('a database from before they had names gets its own when it is opened', asy
   const system = await startHomeSystem();
   await system.stop();
   const path = join(system.folder, 'tenants/acme.db');
-  const client = new Database(path);
-  client.exec('DROP TABLE identity');
-  client.exec(
-    'DELETE FROM __drizzle_migrations WHERE created_at = (SELECT max(created_at) FROM __drizzle_migrations)',
-  );
-  client.close();
+  rmSync(path);
+  migrateBefore('0004_identity', path, join(system.folder, 'earlier'));
   await system.startAgain();
-  expect((await system.ask('acme')).status).toBe(200);
+  expect(await system.operator().call('GET', '/tenants/acme')).toMatchObject({
+    balance: { granted_nano_usd: 0 },
+  });
   await system.stop();
   const after = new Database(path, { readonly: true });
   expect(after.prepare('SELECT tenant FROM identity').all()).toEqual([{ tenant: 'acme' }]);
   after.close();
 });
+
+/** A database as the program made it before that migration. */
+function migrateBefore(tag: string, path: string, earlier: string): void {
+  const migrations = join(import.meta.dirname, '../../../db/migrations/tenant');
+  cpSync(migrations, earlier, { recursive: true });
+  const journalPath = join(earlier, 'meta/_journal.json');
+  // drizzle-kit writes it.
+  const journal = JSON.parse(readFileSync(journalPath, 'utf8')) as { entries: { tag: string }[] };
+  const entries = journal.entries.filter((entry) => entry.tag < tag);
+  writeFileSync(journalPath, JSON.stringify({ ...journal, entries }));
+  const client = new Database(path);
+  migrate(drizzle(client), { migrationsFolder: earlier });
+  client.close();
+}
 
 describe('a tenant whose creation a crash stopped', () => {
   const row = { id: 'half', name: 'half', status: 'creating', createdAtMs: 1 } as const;

@@ -2,6 +2,7 @@ import Stripe from 'stripe';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { mounts } from '../../../edge/edge.ts';
+import { openTestTenant } from '../tenant-opened.ts';
 import { startHarness } from '../../support/edge-harness.ts';
 import type { Harness } from '../../support/edge-harness.ts';
 
@@ -35,14 +36,14 @@ function eventOf(session: object, type = 'checkout.session.completed'): string {
 
 async function deliver(
   payload: string,
-  options: { secret?: string; agedSeconds?: number; body?: string } = {},
+  options: { secret?: string; agedSeconds?: number; body?: string; app?: Harness['app'] } = {},
 ) {
   const header = stripe.webhooks.generateTestHeaderString({
     payload,
     secret: options.secret ?? webhookSecret,
     timestamp: Math.floor(harness.services.clock.nowMs() / 1_000) - (options.agedSeconds ?? 0),
   });
-  const response = await harness.app.request('/payments/stripe/webhook', {
+  const response = await (options.app ?? harness.app).request('/payments/stripe/webhook', {
     method: 'POST',
     headers: { 'stripe-signature': header },
     body: options.body ?? payload,
@@ -202,3 +203,69 @@ test('amounts that cannot be paid, foreign schemes and a missing account are ref
   const settings = { ...harness.settings, stripe: null };
   expect((await checkout({ ...harness.services, settings }, order)).status).toBe(404);
 });
+
+test('a payment is not credited again to a ledger from an older copy; the operator decides', async () => {
+  const event = eventOf(paid);
+  await deliver(event);
+  const { tenant: older } = openTestTenant();
+  const app = createApp({ ...harness.services, tenant: () => older }, mounts);
+  for (const payload of [event, eventOf(paid)]) {
+    expect(await deliver(payload, { app })).toMatchObject({
+      status: 200,
+      json: { credited: false, reason: 'the session was credited before' },
+    });
+  }
+  expect((await older.balance()).toppedUp).toBe(0);
+  const headers = { authorization: 'Bearer admin-token', 'content-type': 'application/json' };
+  const audit = async () => (await app.request('/admin/audit', { headers })).json();
+  expect(await audit()).toMatchObject({
+    ok: false,
+    findings: [
+      {
+        tenant: 'acme',
+        finding: expect.stringMatching(
+          /stripe:cs_test_1 of 12\.34 USD .*credits add acme 12\.34 --kind topped-up --source stripe:cs_test_1$/,
+        ),
+      },
+    ],
+  });
+  const body = { kind: 'topped-up', amount_nano_usd: 12_340_000_000, source: 'stripe:cs_test_1' };
+  for (const credited of [true, false]) {
+    const answer = await app.request('/admin/tenants/acme/credits', {
+      method: 'POST',
+      headers,
+      body: JSON.stringify(body),
+    });
+    expect(await answer.json()).toEqual({ credited });
+  }
+  expect(await audit()).toMatchObject({ ok: true, findings: [] });
+});
+
+test.each(['before the credit', 'after the credit'])(
+  'a payment whose credit a crash stopped %s is credited once when it is told again',
+  async (when) => {
+    const fails = () => Promise.reject(new Error('the process died'));
+    const { services } = harness;
+    const stopped =
+      when === 'before the credit'
+        ? { ...services, tenant: (id: string) => ({ ...services.tenant(id), credit: fails }) }
+        : { ...services, directory: { ...services.directory, endPayment: fails } };
+    const event = eventOf(paid);
+    expect((await deliver(event, { app: createApp(stopped, mounts) })).status).toBe(500);
+    expect((await deliver(event)).status).toBe(200);
+    expect((await deliver(event)).json).toMatchObject({ credited: false });
+    expect(await toppedUp()).toBe(12_340_000_000);
+    expect(await harness.directory.beginPayment(begun)).toBe('credited');
+  },
+);
+
+test('a payment from before the directory kept payments is not credited again either', async () => {
+  const event = eventOf(paid);
+  const { id } = JSON.parse(event) as { id: string };
+  await harness.directory.noteEvent({ id, kind: 'checkout', tenant: 'acme', receivedAtMs: 1 });
+  expect((await deliver(event)).json).toMatchObject({ credited: false });
+  expect(await toppedUp()).toBe(0);
+  expect(await harness.directory.beginPayment(begun)).toBe('credited');
+});
+
+const begun = { source: 'stripe:cs_test_1', tenant: 'acme', amountNanoUsd: 1, beganAtMs: 1 };
