@@ -3,11 +3,13 @@ import type { Attack } from './attack.ts';
 import { engineAttacks } from './engines.ts';
 import { isolationAttacks } from './isolation.ts';
 import { jsonAttacks } from './json.ts';
+import { damageAttacks } from './damage.ts';
 import { keyAttacks } from './keys.ts';
 import { requestLineAttacks } from './request-line.ts';
 import { stripeAttacks } from './stripe.ts';
 
 export const topics: Readonly<Record<string, readonly Attack[]>> = {
+  damage: damageAttacks,
   keys: keyAttacks,
   isolation: isolationAttacks,
   'request-line': requestLineAttacks,
