@@ -119,21 +119,10 @@ export class Nfa {
     const final = this.node();
     this.skip(end, final);
     const { classOf, representatives } = this.#classes();
-    const closures = new Map<number, readonly number[]>();
-    const closureOf = (node: number): readonly number[] => {
-      let closure = closures.get(node);
-      if (closure === undefined) closures.set(node, (closure = this.#closure(node)));
-      return closure;
-    };
-    const collect = (nodes: Iterable<number>): number[] => {
-      const all = new Set<number>();
-      for (const node of nodes) for (const each of closureOf(node)) all.add(each);
-      this.#work.spend(all.size);
-      return [...all].toSorted((a, b) => a - b);
-    };
+    const closure = this.#closures();
     return exploreDfa<readonly number[]>(
       {
-        start: collect([this.start]),
+        start: closure([this.start]),
         classOf,
         classes: representatives.length,
         key: (nodes) => nodes.join(),
@@ -146,7 +135,7 @@ export class Nfa {
               if (byte >= low && byte <= high) reached.add(to);
             }
           }
-          return reached.size === 0 ? null : collect(reached);
+          return reached.size === 0 ? null : closure(reached);
         },
         accepts: (nodes) => nodes.includes(final),
       },
@@ -178,14 +167,30 @@ export class Nfa {
     return to;
   }
 
-  /** Nodes reached without a byte that have edges of their own or none at all. */
-  #closure(node: number): readonly number[] {
-    const seen = new Set([node]);
-    for (const each of seen) for (const to of this.#skips[each]) seen.add(to);
-    this.#work.spend(seen.size);
-    return [...seen].filter(
-      (each) => this.#edges[each].length > 0 || this.#skips[each].length === 0,
+  /**
+   * Finds the nodes that are reached from others without a byte and have edges of their own or none at
+   * all, ascending. All are looked for together: nodes of nested repeats reach much the same.
+   */
+  #closures(): (from: Iterable<number>) => number[] {
+    const isKept = this.#edges.map(
+      (edges, node) => edges.length > 0 || this.#skips[node].length === 0,
     );
+    const seenIn = new Uint32Array(this.#edges.length);
+    let search = 0;
+    return (from) => {
+      search++;
+      const seen: number[] = [];
+      const see = (node: number): void => {
+        if (seenIn[node] === search) return;
+        seenIn[node] = search;
+        seen.push(node);
+      };
+      for (const node of from) see(node);
+      // The list grows as it is walked.
+      for (let at = 0; at < seen.length; at++) for (const to of this.#skips[seen[at]]) see(to);
+      this.#work.spend(seen.length);
+      return seen.filter((node) => isKept[node]).toSorted((a, b) => a - b);
+    };
   }
 
   /** Bytes that no edge tells apart are one class. */

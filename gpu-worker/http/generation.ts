@@ -15,6 +15,9 @@ import { ApiError } from './errors.ts';
 import type { OutputRules } from './output-grammar.ts';
 import type { TextModel, UsageAsked } from './text-model.ts';
 
+/** Log-probabilities of prompt tokens and of alternatives to them in one answer. */
+const promptLogprobsMax = 16_384;
+
 type Body = ChatCompletionRequest | CompletionRequest;
 
 interface GenerationOptions {
@@ -61,6 +64,26 @@ export function usageAsked(body: Body): UsageAsked {
     atEnd: body.stream_options?.include_usage ?? false,
     running: body.stream_options?.continuous_usage_stats ?? false,
   };
+}
+
+/**
+ * Refuses more log-probabilities of prompts than are told in a moment: they are made, sent and written
+ * all at once, on the threads that serve everybody.
+ * @throws ApiError 400
+ */
+export function refuseManyLogprobs(requests: readonly EngineRequest[], param: string): void {
+  const values = requests.reduce(
+    (sum, { promptTokens, promptLogprobs, choices }) =>
+      sum + (promptLogprobs === null ? 0 : promptTokens.length * (promptLogprobs + 1) * choices),
+    0,
+  );
+  if (values <= promptLogprobsMax) return;
+  throw new ApiError(
+    'invalid_value',
+    `The log-probabilities of the prompt would be ${values} values, all choices and alternatives ` +
+      `together; one request may have at most ${promptLogprobsMax}.`,
+    { param },
+  );
 }
 
 /** What both kinds of request refuse for the same reasons. @throws ApiError 400 */

@@ -2,6 +2,7 @@
  * Prometheus metrics of one worker, in a registry of their own. What the engine counts is read from
  * it when the metrics are; only what HTTP alone knows (answers, times) is observed here.
  */
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineCounters, EngineLoad } from '../engine/request.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -20,6 +21,8 @@ export interface MetricsOptions {
   readonly version: string;
   readonly journalErrors: () => number;
 }
+
+const delayResolutionMs = 10;
 
 const firstTokenBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 const nextTokenBuckets = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1];
@@ -62,6 +65,7 @@ export function createMetrics({ lifecycle, version, journalErrors }: MetricsOpti
   addGauge(registry, 'sift_ready', '1 if the worker takes requests.', () =>
     lifecycle.state().status === 'ready' ? 1 : 0,
   );
+  addLongestBlock(registry);
   addBuildInfo(registry, { lifecycle, version });
 
   return {
@@ -76,6 +80,19 @@ export function createMetrics({ lifecycle, version, journalErrors }: MetricsOpti
     },
     text: () => registry.metrics(),
   };
+}
+
+/** One request that held this thread would make all others wait for so long. */
+function addLongestBlock(registry: Registry): void {
+  const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
+  delay.enable();
+  const help = 'Longest wait for the event loop since the metrics were last read.';
+  addGauge(registry, 'sift_event_loop_delay_max_seconds', help, () => {
+    // The histogram counts the time between two looks; nothing was seen yet where it is empty.
+    const longestMs = Math.max(0, delay.max / 1e6 - delayResolutionMs);
+    delay.reset();
+    return longestMs / 1000;
+  });
 }
 
 const loadGauges: readonly (readonly [string, string, (load: EngineLoad) => number])[] = [

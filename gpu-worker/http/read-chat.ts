@@ -6,6 +6,7 @@ import {
   chatGrammar,
   checkCombinations,
   outputTokensMax,
+  refuseManyLogprobs,
   soldModel,
   toEngineRequest,
   usageAsked,
@@ -37,6 +38,7 @@ export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
     reasoningEndToken: prompt.reasoningEndToken,
     grammar: chatGrammar(model, body, prompt.tools),
   });
+  refuseManyLogprobs([request], 'prompt_logprobs');
   return {
     requests: [request],
     user: body.user ?? null,

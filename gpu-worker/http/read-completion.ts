@@ -1,10 +1,11 @@
 /** What a completion of prompts asks for, read from its parsed body. */
 import { completionRequestSchema, type CompletionRequest } from '../protocol.ts';
-import { readPrompts } from './completion-prompt.ts';
+import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
 import { ApiError } from './errors.ts';
 import {
   checkCombinations,
   outputTokensMax,
+  refuseManyLogprobs,
   textGrammar,
   soldModel,
   toEngineRequest,
@@ -13,6 +14,9 @@ import {
 import { requireModel } from './models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { ReadPrompts, TextModel } from './text-model.ts';
+
+/** Of prompts that an answer repeats. */
+const echoCharactersMax = 2 ** 21;
 
 /** @throws ApiError 400, 404 */
 export function readCompletion(own: TextModel, json: unknown, id: string): ReadPrompts {
@@ -40,7 +44,9 @@ export function readCompletion(own: TextModel, json: unknown, id: string): ReadP
       grammar,
     }),
   );
+  refuseManyLogprobs(requests, body.echo ? 'logprobs' : 'prompt_logprobs');
   const echo = body.echo ?? false;
+  if (echo) refuseLongEcho(prompts, body.n ?? 1);
   return {
     requests,
     user: body.user ?? null,
@@ -56,6 +62,18 @@ export function readCompletion(own: TextModel, json: unknown, id: string): ReadP
     logprobs,
     promptLogprobs: body.prompt_logprobs ?? null,
   };
+}
+
+/** A prompt is written out for each of its choices. @throws ApiError 400 */
+function refuseLongEcho(prompts: readonly CompletionPrompt[], choicesEach: number): void {
+  const characters = choicesEach * prompts.reduce((sum, { text }) => sum + text.length, 0);
+  if (characters <= echoCharactersMax) return;
+  throw new ApiError(
+    'invalid_value',
+    `'echo' would write ${characters} characters of prompts, those of all choices together; one ` +
+      `request may have at most ${echoCharactersMax}.`,
+    { param: 'echo' },
+  );
 }
 
 /** How many alternatives the engine is to report per prompt token, if any. */

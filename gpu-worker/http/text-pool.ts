@@ -21,7 +21,7 @@ const turnMs = 50;
 /** Beyond these the next one is refused until some were read. */
 const waitingMax = 1024;
 const defaultWaitingBytesMax = 256 * 2 ** 20;
-/** `cache_salt` is looked for in so much of the end of a body, which is where the edge writes it. */
+/** The scope is looked for in so much of the end of a body, which is where the edge writes it. */
 const scopeBytesMax = 2048;
 
 export interface TextPoolOptions extends TextThreadSettings {
@@ -153,10 +153,10 @@ interface Place {
   readonly thread: TextThread;
 }
 
-/** The cache scope, which the edge makes of the tenant; empty where none is seen. */
+/** The unit of fair order, which the edge makes of the tenant; empty where none is seen. */
 function scopeOf(body: SharedArrayBuffer): string {
   const end = Buffer.from(body, Math.max(0, body.byteLength - scopeBytesMax)).toString('latin1');
-  return /.*"cache_salt":"([^"]*)"/s.exec(end)?.[1] ?? '';
+  return /.*"(?:fair_scope|cache_salt)":"([^"]*)"/s.exec(end)?.[1] ?? '';
 }
 
 function errorOf(

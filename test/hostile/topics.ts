@@ -7,6 +7,7 @@ import { damageAttacks } from './damage.ts';
 import { keyAttacks } from './keys.ts';
 import { requestLineAttacks } from './request-line.ts';
 import { stripeAttacks } from './stripe.ts';
+import { textAttacks } from './texts.ts';
 
 export const topics: Readonly<Record<string, readonly Attack[]>> = {
   damage: damageAttacks,
@@ -15,5 +16,6 @@ export const topics: Readonly<Record<string, readonly Attack[]>> = {
   'request-line': requestLineAttacks,
   json: jsonAttacks,
   stripe: stripeAttacks,
+  texts: textAttacks,
   engines: engineAttacks,
 };

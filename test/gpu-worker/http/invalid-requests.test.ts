@@ -212,6 +212,25 @@ test('a text that is far too long is refused before all of it is tokenised', asy
   }
 });
 
+test('more than an answer can tell of its prompts at once is refused', async () => {
+  await using large = await httpWorker({ script: answering('a'), contextLength: 8192 });
+  const ask = async (body: object) => {
+    const response = await large.app.request('/v1/completions', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny', max_tokens: 1, ...body }),
+    });
+    return [response.status, await response.json()];
+  };
+  const prompt = Array.from({ length: 4096 }, () => 9);
+  expect(await ask({ prompt, prompt_logprobs: 3 })).toMatchObject([200, {}]);
+  const refusal = (param: string) => [400, { error: { code: 'invalid_value', param } }];
+  expect(await ask({ prompt, prompt_logprobs: 4 })).toMatchObject(refusal('prompt_logprobs'));
+  expect(await ask({ prompt, echo: true, logprobs: 1, n: 3 })).toMatchObject(refusal('logprobs'));
+  const blanks = Array.from({ length: 64 }, () => ' '.repeat(16_384));
+  expect(await ask({ prompt: blanks, echo: true, n: 3 })).toMatchObject(refusal('echo'));
+});
+
 test('a parameter that is known but not supported is refused with the reason', async () => {
   const error = await refused('/v1/completions', { ...completion, best_of: 2 });
   expect(error.code).toBe('unsupported_parameter');
