@@ -78,6 +78,10 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     return this.#fleet.started(requestId, worker);
   }
 
+  async expectedRefusal(input: Parameters<Fleet['expectedRefusal']>[0]) {
+    return this.#fleet.expectedRefusal(input);
+  }
+
   async withdraw(requestId: string) {
     return this.#fleet.withdraw(requestId);
   }

@@ -392,6 +392,14 @@ export interface Computed {
 export interface Fleet {
   /** Resolves when the request has its turn and a worker has a slot for it, or at once with why not. */
   place(input: PlaceInput): Promise<PlaceResult>;
+  /**
+   * What `place` would refuse for its wait, before anything has been written for the request; null if
+   * it would not, or if asking is as dear as placing.
+   */
+  expectedRefusal(input: {
+    readonly model: string;
+    readonly turn: Turn;
+  }): Promise<Exclude<PlaceResult, { kind: 'placed' }> | null>;
   /** Its client left while it waited. */
   withdraw(requestId: string): Promise<void>;
   /** First token seen: its prompt tokens no longer wait. */

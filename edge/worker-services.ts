@@ -80,6 +80,8 @@ function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
   return {
     place: (input) => fleet().place(input),
     started: (requestId, worker) => fleet().started(requestId, worker),
+    // One more call to another machine for each request would cost more than it saves.
+    expectedRefusal: async () => null,
     withdraw: (requestId) => fleet().withdraw(requestId),
     finished: (requestId, worker, computed) => fleet().finished(requestId, worker, computed),
     heartbeat: (body) => fleet().heartbeat(body),

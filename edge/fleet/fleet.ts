@@ -150,6 +150,10 @@ export function createFleet(options: FleetOptions): LocalFleet {
       return await placing;
     },
 
+    async expectedRefusal(input) {
+      return waiting.expectedRefusal(input);
+    },
+
     async withdraw(requestId) {
       waiting.withdraw(requestId);
     },

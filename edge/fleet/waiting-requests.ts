@@ -83,6 +83,27 @@ export class WaitingRequests {
     return await result.promise;
   }
 
+  /** Of a request that came now, if it would be refused. */
+  expectedRefusal({ model, turn }: Pick<TurnInput, 'model' | 'turn'>): Overloaded | null {
+    const queue = this.#queues.get(model);
+    // Where nobody waits there may be a slot.
+    if (queue === undefined) return null;
+    const own = queue.waitingOf(turn.tenant);
+    // A tenant without any waiting may be owed a slot.
+    if (own.requests === 0) return null;
+    const service = this.#workers.serviceOf(model);
+    const waitMs = waitUntil({
+      turn,
+      queue,
+      service,
+      ownTokens: own.tokens,
+      allTokens: queue.tokens,
+    });
+    if (waitMs > turn.waitMsMax) return overloaded('wait', waitMs);
+    const isFull = own.requests + 1 > waitingMax - this.#byId.size - 1;
+    return isFull ? overloaded('queue', waitMs) : null;
+  }
+
   withdraw(requestId: string): void {
     this.#resolve(requestId, { kind: 'withdrawn' });
   }
@@ -132,7 +153,9 @@ export class WaitingRequests {
     const { turn, model } = waiting.input;
     const { requests, tokens } = queue.waitingOf(turn.tenant);
     const service = this.#workers.serviceOf(model);
-    const waitMs = waitUntil({ waiting, queue, service, ownTokens: tokens - waiting.cost });
+    const ownTokens = tokens - waiting.cost;
+    const allTokens = queue.tokens - waiting.cost;
+    const waitMs = waitUntil({ turn, queue, service, ownTokens, allTokens });
     // A tenant may fill half of what is free, so that there is always room for another.
     const isFull = requests > waitingMax - this.#byId.size;
     if (waitMs > turn.waitMsMax) this.#refuse(waiting, 'wait', waitMs);
@@ -149,7 +172,9 @@ export class WaitingRequests {
     const tokens = new Map<string, number>();
     for (const waiting of queue.items()) {
       const ownTokens = tokens.get(waiting.tenant) ?? 0;
-      const waitMs = waitUntil({ waiting, queue, service, ownTokens });
+      const allTokens = queue.tokens - waiting.cost;
+      const { turn } = waiting.input;
+      const waitMs = waitUntil({ turn, queue, service, ownTokens, allTokens });
       if (nowMs + waitMs > waiting.deadlineMs) this.#refuse(waiting, 'wait', waitMs);
       else tokens.set(waiting.tenant, ownTokens + waiting.cost);
     }
@@ -158,8 +183,7 @@ export class WaitingRequests {
   #refuse(waiting: Waiting, reason: Overloaded['reason'], waitMs?: number): void {
     const { requestId, model } = waiting.input;
     const ms = waitMs ?? this.#workers.serviceOf(model).nextSlotMs;
-    const retryAfterSeconds = Math.max(1, Math.ceil(ms / 1_000));
-    this.#resolve(requestId, { kind: 'overloaded', reason, retryAfterSeconds });
+    this.#resolve(requestId, overloaded(reason, ms));
   }
 
   /** Ends the wait of what still waits. */
@@ -182,16 +206,21 @@ export class WaitingRequests {
 
 type Overloaded = Extract<PlaceResult, { kind: 'overloaded' }>;
 
-/** `ownTokens`: what its tenant has before it. */
+function overloaded(reason: Overloaded['reason'], waitMs: number): Overloaded {
+  const retryAfterSeconds = Math.max(1, Math.ceil(waitMs / 1_000));
+  return { kind: 'overloaded', reason, retryAfterSeconds };
+}
+
 function waitUntil(of: {
-  readonly waiting: Waiting;
+  readonly turn: Turn;
   readonly queue: FairQueue<Waiting>;
   readonly service: Service;
+  /** What its tenant, and all tenants, have before it. */
   readonly ownTokens: number;
+  readonly allTokens: number;
 }): number {
-  const { waiting, queue, service, ownTokens } = of;
+  const { turn, queue, service, ownTokens, allTokens } = of;
   if (service.tokensPerMs === null) return 0;
-  const all = queue.tokens - waiting.cost;
-  const before = Math.min(all, ownTokens / queue.shareOf(waiting));
+  const before = Math.min(allTokens, ownTokens / queue.shareOf(turn));
   return before / service.tokensPerMs + service.nextSlotMs;
 }

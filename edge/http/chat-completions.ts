@@ -91,6 +91,12 @@ async function answerBody(
   const { stream } = order.request;
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
+  if (idempotency === null) {
+    // Nothing is held for what is refused at once; under a key there may be an answer already.
+    const turn = turnOf(order, { record, waitMsMax, priority: 'normal' });
+    const refused = await services.fleet.expectedRefusal({ model: order.model.id, turn });
+    if (refused !== null) throw notPlacedError(order.model.id, refused);
+  }
   const tenant = services.tenant(key.tenant);
   const input = admitInput(order, { key, idempotency });
   const { admission, running } = await admit(services, tenant, input);

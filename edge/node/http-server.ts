@@ -1,14 +1,16 @@
 /** The HTTP server of the edge on Node: how it begins to listen, and how it ends. */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import { serve } from '@hono/node-server';
+import { createAdaptorServer } from '@hono/node-server';
 import { SettingsError } from '../env.ts';
 import type { NodeSettings } from '../env.ts';
 import { boundConnections, lingering, serverOptions } from './connections.ts';
 
 const idleCheckMs = 50;
+/** That the system has and the process has not taken yet; Node's 511 are fewer than come in a rush. */
+const connectionsWaitingMax = 4_096;
 
-type Handler = Parameters<typeof serve>[0]['fetch'];
+type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
 
 /** @throws SettingsError if the port or the address cannot be had. */
 export async function listen(
@@ -17,16 +19,18 @@ export async function listen(
 ): Promise<Server> {
   return new Promise((resolveListening, reject) => {
     // Without TLS options it is always a plain HTTP server.
-    const server = serve(
-      { fetch: handler, port, hostname: host, serverOptions, autoCleanupIncoming: false },
-      () => resolveListening(server),
-    ) as Server;
+    const server = createAdaptorServer({
+      fetch: handler,
+      serverOptions,
+      autoCleanupIncoming: false,
+    }) as Server;
     boundConnections(server, { ...lingering, bytesMax: 2 * bodyBytesMax });
     // Longer than a client or proxy keeps a connection for reuse, so that none is closed under it.
     server.keepAliveTimeout = 75_000;
     server.once('error', (error: NodeJS.ErrnoException) =>
       reject(listenError(error, { host, port })),
     );
+    server.listen({ port, host, backlog: connectionsWaitingMax }, () => resolveListening(server));
   });
 }
 

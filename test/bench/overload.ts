@@ -4,6 +4,7 @@
  * the light tenant alone, then the capacity (as many requests at a time as there are slots and some),
  * then heavy tenants in an open loop at multiples of it with the light one beside them.
  */
+import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { servedModel, startHostileSystem } from '../hostile/system.ts';
 import { seededRandom } from '../support/random.ts';
@@ -18,6 +19,8 @@ const roundSeconds = 20;
 const lightRequests = 10;
 const heavy = { promptTokens: 64, maxTokens: 48, waitMsMax: 5_000 };
 const light = { promptTokens: 32, maxTokens: 8, waitMsMax: 30_000 };
+/** All of them within 6 s, each on a connection of its own unless an earlier one is free again. */
+const burst = { requests: 10_000, seconds: 6 };
 /** Requests at a time in the run that measures capacity: more than the worker's 32 slots. */
 const capacityConnections = 40;
 
@@ -97,10 +100,55 @@ try {
       figures,
     });
   }
+  if (given.length === 0) await runBurst(askHeavy);
 } finally {
   await system[Symbol.asyncDispose]();
 }
 process.exit();
+
+/** Far more at once than can be served or may wait. */
+async function runBurst(askOne: (index: number) => Promise<Outcome>): Promise<void> {
+  let sent = 0;
+  const beganMs = performance.now();
+  const outcomes = await openLoop(
+    {
+      untilMs: beganMs + burst.seconds * 1_000,
+      perSecond: burst.requests / burst.seconds,
+      uniform: random.uniform,
+    },
+    () => askOne(sent++),
+  );
+  const counted = new Map<string, number>();
+  for (const { status, isWhole } of outcomes) {
+    const name = status === 200 ? (isWhole ? 'answered' : 'broken') : `status${status}`;
+    counted.set(name, (counted.get(name) ?? 0) + 1);
+  }
+  const edgeMiB = peakMiB(system.edge.pid);
+  const workerMiB = peakMiB(system.worker.pid);
+  const figures = {
+    sent,
+    ...Object.fromEntries(counted),
+    seconds: round((performance.now() - beganMs) / 1_000),
+    edgePeakMiB: edgeMiB,
+    workerPeakMiB: workerMiB,
+    peakMiB: edgeMiB + workerMiB,
+    load1m: round(loadavg()[0] ?? Number.NaN),
+  };
+  console.log(`${burst.requests} requests within ${burst.seconds} s`);
+  console.table(figures);
+  const shapes = { burst, heavy, model: 'tiny', backend: 'cpu' };
+  recordResult({ benchmark: 'overload-burst', shapes, figures });
+}
+
+/** The most memory that a process ever held; 0 where that is not told. */
+function peakMiB(pid: number): number {
+  try {
+    const [, kB] = /VmHWM:\s*(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+    return Math.round(Number(kB ?? 0) / 1_024);
+  } catch {
+    return 0;
+  }
+}
 
 async function times(count: number, askOne: () => Promise<Outcome>): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];

@@ -142,6 +142,31 @@ test('a wait that would be too long is refused at once, with its length', async 
   fleet.close();
 });
 
+test('a refusal can be expected before anything is asked for, and only where a wait is known', async () => {
+  const { ask, finish, fleet } = await fleetOf(['a'], 1);
+  const expected = async (tenant: string, waitMsMax: number) =>
+    await fleet.expectedRefusal({
+      model: 'tiny',
+      turn: {
+        tenant,
+        weight: 1,
+        priority: 'normal',
+        slots: 1,
+        waitMsMax,
+        busyWorker: null,
+      },
+    });
+  await ask('t-0');
+  expect(await expected('t', 0)).toBeNull();
+  await finish('t-0', 10_000);
+  for (const id of names('t', 3)) void ask(id);
+  await settled();
+  expect(await expected('t', 20_000)).toMatchObject({ kind: 'overloaded', retryAfterSeconds: 30 });
+  expect(await expected('t', 30_000)).toBeNull();
+  expect(await expected('light', 0)).toBeNull();
+  fleet.close();
+});
+
 test('a light tenant is not told to wait for the queue of a heavy one', async () => {
   const { ask, finish, kinds, fleet } = await fleetOf(['a'], 8);
   void ask('heavy-first');
