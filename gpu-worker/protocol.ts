@@ -94,7 +94,7 @@ export const responseFormatSchema = z
             .nullish(),
           description: z.string().nullish(),
           schema: schemaSchema,
-          /** Answers are held to the schema in either case. */
+          /** Answers are held to the schema in either case, but for what can't be counted. */
           strict: z.boolean().nullish(),
         })
         .nullish(),
@@ -121,14 +121,19 @@ export const responseFormatSchema = z
   });
 
 /** The schema of an answer and where in the format it stands; null where any answer or object will do. */
-export function schemaOfFormat(
-  format: ResponseFormat,
-): { readonly schema: Readonly<Record<string, unknown>>; readonly path: readonly string[] } | null {
+export function schemaOfFormat(format: ResponseFormat): {
+  readonly schema: Readonly<Record<string, unknown>>;
+  readonly path: readonly string[];
+  readonly isStrict: boolean;
+} | null {
   if (format.type === 'text') return null;
   if (format.type === 'json_schema' && format.json_schema) {
-    return { schema: format.json_schema.schema, path: ['json_schema', 'schema'] };
+    const { schema, strict } = format.json_schema;
+    return { schema, path: ['json_schema', 'schema'], isStrict: strict === true };
   }
-  return format.schema ? { schema: format.schema, path: ['schema'] } : null;
+  if (!format.schema) return null;
+  const isStrict = format.type === 'json_schema' && format.strict === true;
+  return { schema: format.schema, path: ['schema'], isStrict };
 }
 
 /** OpenAI's seeds are integers of 64 bits. */
@@ -236,7 +241,7 @@ const assistantFieldsSchema = z.strictObject({
   /** An empty list is that of a message without calls, as vLLM writes it. */
   tool_calls: boundedArray(toolCallSchema, { max: 128 }).nullish(),
   /** Present in OpenAI's own answers, which clients send back as history. */
-  refusal: z.null().optional(),
+  refusal: z.string().nullish(),
   audio: z.null(textOnly).optional(),
   function_call: z.null('it was replaced by tool_calls').optional(),
   annotations: z.array(z.unknown()).max(0, 'the model does not annotate').nullish(),
@@ -246,6 +251,8 @@ const assistantFieldsSchema = z.strictObject({
 const assistantMessageSchema = assistantFieldsSchema.transform(
   ({ parsed: _parsed, reasoning_details: _details, reasoning, tool_calls: calls, ...message }) => ({
     ...message,
+    // A refusal is told where the content would be.
+    ...(message.refusal != null && { content: message.content ?? message.refusal, refusal: null }),
     ...(reasoning != null && { reasoning_content: message.reasoning_content ?? reasoning }),
     ...((calls === null || (calls && calls.length > 0)) && { tool_calls: calls }),
   }),
@@ -567,14 +574,11 @@ export const errorBodySchema = z.object({
 });
 export type ErrorBody = z.infer<typeof errorBodySchema>;
 
-export const modelListSchema = z.object({
-  object: z.literal('list'),
+/** Of any engine: some leave out all but the names. */
+export const modelListSchema = z.looseObject({
   data: z.array(
     z.looseObject({
       id: z.string(),
-      object: z.literal('model'),
-      created: z.int(),
-      owned_by: z.string(),
       /** vLLM's name of the context length, in tokens. */
       max_model_len: z.int().nullish(),
     }),

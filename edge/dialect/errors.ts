@@ -30,6 +30,10 @@ const bodySchema = z.union([
   z
     .looseObject({ error: z.string().min(1) })
     .transform(({ error, ...others }): Fields => ({ ...codeOf(others), message: error })),
+  // And what it says of its own accord.
+  z.looseObject({ detail: z.string().min(1) }).transform(({ detail }): Fields => ({
+    message: detail,
+  })),
   z.looseObject({ detail: z.array(faultSchema).min(1) }).transform(({ detail }): Fields => ({
     message: detail.map(({ loc, msg }) => [...loc, msg].join(': ')).join('; '),
   })),

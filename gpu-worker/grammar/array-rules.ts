@@ -101,6 +101,8 @@ function distinctValues(
   const path = [...part.path, 'uniqueItems'];
   if (count.max <= prefix.length && areApart(prefix.slice(0, count.max), reading)) return null;
   const values = prefix.length === 0 ? valuesOf(rest, reading) : null;
+  const canBeKept = values !== null && isCounted === null && values.length <= distinctValuesMax;
+  if (!canBeKept && !reading.isStrict) return null;
   if (values === null || isCounted !== null) {
     throw unsupported(path, 'that items differ can be kept where their values are listed alone');
   }

@@ -67,11 +67,13 @@ export class JsonWriter {
   }
 
   /**
-   * Values of `schema`, which is a whole document: its references start at it.
+   * Values of `schema`, which is a whole document: its references start at it. If it is not strict,
+   * items that repeat, and too few members, are let through where they can't be counted.
    * @throws SchemaError, GrammarLimitError
    */
-  schema(from: number, schema: unknown, to: number): void {
-    new SchemaWriter(this, this.#text, new SchemaDocument(schema)).write(from, to);
+  schema(from: number, schema: unknown, to: number, { isStrict = true } = {}): void {
+    const document = new SchemaDocument(schema);
+    new SchemaWriter(this, this.#text, { document, isStrict }).write(from, to);
   }
 
   /** Any JSON value. */
@@ -112,7 +114,11 @@ class SchemaWriter {
   /** What is called is written one after the other, not inside one another. */
   readonly #pending: (() => void)[] = [];
 
-  constructor(json: JsonWriter, text: JsonText, document: SchemaDocument) {
+  constructor(
+    json: JsonWriter,
+    text: JsonText,
+    { document, isStrict }: Pick<SchemaReading, 'document' | 'isStrict'>,
+  ) {
     const { compilation } = text;
     this.#json = json;
     this.#text = text;
@@ -121,6 +127,7 @@ class SchemaWriter {
       values: new SchemaValues(document, compilation),
       branches: new SchemaBranches(document, compilation.work),
       compilation,
+      isStrict,
     };
   }
 

@@ -10,7 +10,8 @@ import { Nfa } from './nfa.ts';
 import { SchemaError } from './schema-keywords.ts';
 import type { Path } from './schema-keywords.ts';
 
-const indentationMax = 64;
+/** Of one kind: eight levels of two spaces, and of deeper ones as much. */
+const indentationMax = 16;
 
 export class JsonText {
   readonly builder: GrammarBuilder;
@@ -94,12 +95,10 @@ export class JsonText {
     const line = nfa.node();
     nfa.skip(nfa.text(from, '\n'), line);
     nfa.skip(nfa.text(from, '\r\n'), line);
-    const indented = nfa.repeat(line, { min: 0, max: indentationMax }, (before) => {
-      const after = nfa.node();
-      for (const each of ' \t') nfa.skip(nfa.text(before, each), after);
-      return after;
-    });
-    nfa.skip(indented, spaced);
+    for (const each of ' \t') {
+      const one = (before: number): number => nfa.text(before, each);
+      nfa.skip(nfa.repeat(line, { min: 0, max: indentationMax }, one), spaced);
+    }
     return nfa.determinize(side === 'after' ? spaced : nfa.text(spaced, character));
   }
 }

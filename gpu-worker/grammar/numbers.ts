@@ -1,7 +1,8 @@
 /**
  * Automata of JSON numbers. How many digits a number may have is bounded: a model must not be able
  * to write digits until its tokens run out, and what a client parses must be a finite number. Where
- * a schema sets bounds a number has at most 15 digits, in which no two decimals are one double.
+ * a schema sets bounds a number has at most 15 digits, in which no two decimals are one double, and
+ * an integer without a bound beyond them stays within those that a double tells apart.
  */
 import { exploreDfa, GrammarLimitError } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
@@ -72,8 +73,7 @@ function greatestDivisor(a: number, b: number): number {
 /** Null where no number is in the range. @throws GrammarLimitError */
 export function integerDfa(range: NumberRange, work: Work): Dfa | null {
   const { min, max, multipleOf: multiple } = range;
-  const digits = multiple === null ? integerDigitsMax : exactDigits;
-  const most = 10n ** BigInt(digits) - 1n;
+  const most = greatestInteger(range);
   const low = min === null ? -most : larger(lowestInteger(min), -most);
   const high = max === null ? most : -larger(-highestInteger(max), -most);
   const inclusive = (value: bigint): Decimal => ({
@@ -93,6 +93,15 @@ export function integerDfa(range: NumberRange, work: Work): Dfa | null {
     },
     work,
   );
+}
+
+/** Who sets a bound beyond the safe integers reads them exactly. */
+function greatestInteger({ min, max, multipleOf: multiple }: NumberRange): bigint {
+  if (multiple !== null) return BigInt(numberMax);
+  const isBeyond = [min, max].some(
+    (bound) => bound !== null && Math.abs(bound.value) > Number.MAX_SAFE_INTEGER,
+  );
+  return isBeyond ? 10n ** BigInt(integerDigitsMax) - 1n : BigInt(Number.MAX_SAFE_INTEGER);
 }
 
 /** Null where no number is in the range. @throws GrammarLimitError */

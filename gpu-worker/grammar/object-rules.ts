@@ -42,6 +42,8 @@ export interface SchemaReading {
   readonly values: SchemaValues;
   readonly branches: SchemaBranches;
   readonly compilation: Compilation;
+  /** Whether what can't be counted is refused; else it has no effect. */
+  readonly isStrict: boolean;
 }
 
 export const anyObject: ObjectRules = {
@@ -72,6 +74,9 @@ export function objectRules(parts: readonly Part[], reading: SchemaReading): Obj
     nameRules.listed === null ? otherMembers(parts, [...declared], nameRules.rules, reading) : [];
   const certain = members.length + (others.length > 0 ? 1 : 0);
   if (count.min > certain && others.length > 0) {
+    if (!reading.isStrict) {
+      return { members, declared: [...declared], others, count: { ...count, min: certain } };
+    }
     const stating = parts.find(({ schema }) => schema.minProperties === count.min);
     const reason = `members that are not declared may repeat a name, so that no more than ${certain} can be counted`;
     throw unsupported([...(stating?.path ?? []), 'minProperties'], reason);

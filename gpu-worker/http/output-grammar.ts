@@ -108,6 +108,7 @@ interface SchemaPlace {
   readonly schema: unknown;
   readonly param: 'response_format' | 'tools';
   readonly path: Path;
+  readonly isStrict: boolean;
 }
 
 /** @throws ApiError 400 */
@@ -124,7 +125,7 @@ function writeFormat(
     return;
   }
   check({ ...stated, param: 'response_format' });
-  json.schema(from, stated.schema, to);
+  json.schema(from, stated.schema, to, stated);
 }
 
 interface CallPlan {
@@ -202,14 +203,18 @@ function writeArguments(
     if (parameters.type !== 'object' && !Object.hasOwn(parameters, '$ref')) {
       throw refusal('tools', [...path, 'type'], 'invalid_value', "expected 'object'");
     }
-    check({ schema: parameters, param: 'tools', path });
+    check({ schema: parameters, param: 'tools', path, isStrict: true });
     json.schema(from, parameters, to);
-  } else if (mustCall && canBeKept(parameters, check)) json.schema(from, parameters, to);
-  else json.object(from, to);
+  } else if (mustCall && canBeKept(parameters, check)) {
+    json.schema(from, parameters, to, { isStrict: false });
+  } else json.object(from, to);
 }
 
 /** Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400 */
-function checkSchema({ schema, param, path }: SchemaPlace, compilation: Compilation): void {
+function checkSchema(
+  { schema, param, path, isStrict }: SchemaPlace,
+  compilation: Compilation,
+): void {
   const bytes = Buffer.byteLength(JSON.stringify(schema));
   if (bytes > schemaBytesMax) {
     const reason = `${bytes} bytes are more than the ${schemaBytesMax} of a schema`;
@@ -218,7 +223,7 @@ function checkSchema({ schema, param, path }: SchemaPlace, compilation: Compilat
   refusing(param, path, () => {
     const builder = new GrammarBuilder();
     const [start, end] = [builder.node(), builder.node({ isFinal: true })];
-    new JsonWriter(builder, compilation).schema(start, schema, end);
+    new JsonWriter(builder, compilation).schema(start, schema, end, { isStrict });
     built(builder, start);
   });
 }
@@ -226,7 +231,7 @@ function checkSchema({ schema, param, path }: SchemaPlace, compilation: Compilat
 function canBeKept(schema: Readonly<Record<string, unknown>>, check: Check): boolean {
   try {
     if (schema.type !== 'object') return false;
-    check({ schema, param: 'tools', path: [] });
+    check({ schema, param: 'tools', path: [], isStrict: false });
     return true;
   } catch (error) {
     if (error instanceof ApiError) return false;

@@ -112,6 +112,18 @@ test("FastAPI's list of faults becomes one sentence", () => {
   });
 });
 
+test("FastAPI's own sentence keeps its words, whatever it is about", () => {
+  expect(read({ detail: 'Adapters are not loaded.' })).toMatchObject({
+    error: { code: 'invalid_request', message: 'Adapters are not loaded.' },
+  });
+  const [overflow] = overflows;
+  expect(read({ detail: overflow })).toMatchObject({
+    error: { code: 'context_length_exceeded', message: overflow },
+  });
+  expect(read({ detail: 'Not Found' }, 404)).toMatchObject({ kind: 'lacking' });
+  expect(read({ detail: 'worker lost' }, 500)).toMatchObject({ kind: 'failed' });
+});
+
 test('a model that the engine lacks may be had elsewhere', () => {
   const json = { error: { ...flat('The model `x` does not exist.', 404), type: 'NotFoundError' } };
   expect(read(json, 404)).toMatchObject({

@@ -11,6 +11,8 @@ function engine(state: {
   cached: number | null;
   reportsZero?: boolean;
   completions?: 'fail' | 'hang';
+  /** What each entry of its list of models has beside the name. */
+  listed?: object;
 }) {
   const requests: { path: string; token: string | null }[] = [];
   let prompts = 0;
@@ -20,7 +22,8 @@ function engine(state: {
     if (!state.up) throw new TypeError('fetch failed', { cause: new Error('connection refused') });
     if (pathname === '/health') return new Response('');
     if (pathname === '/v1/models') {
-      const data = state.models.map((id) => ({ id, object: 'model', created: 1, owned_by: 'x' }));
+      const { listed = { object: 'model', created: 1, owned_by: 'x' } } = state;
+      const data = state.models.map((id) => ({ id, ...listed }));
       return Response.json({ object: 'list', data });
     }
     if (state.completions === 'fail') return new Response('warming up', { status: 503 });
@@ -99,6 +102,18 @@ test('a worker that reports none serves without the discount, and its status say
   await probed();
   expect((await status())?.noDiscountReason).toMatch(/does not report cached tokens/);
   expect(await place()).toMatchObject({ kind: 'placed', reportsCachedTokens: false });
+});
+
+test('a list of models may name them alone', async () => {
+  for (const listed of [
+    {},
+    { object: 'model', created: 1.5, owned_by: null, max_model_len: null },
+  ]) {
+    const { fetch } = engine({ up: true, models: ['m1'], cached: 512, listed });
+    const { probed, status } = fleetOf(fetch);
+    await probed();
+    expect(await status()).toMatchObject({ state: 'ready', models: ['m1'] });
+  }
 });
 
 test('a count of 0 is a report', async () => {

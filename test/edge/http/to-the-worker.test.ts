@@ -287,6 +287,22 @@ test('a history may hold what OpenAI’s client parsed, and the model is shown t
   expect(body.messages).toEqual(history([call], {}));
 });
 
+test('a refusal in the history is what its assistant said', async () => {
+  edge = await startHarness();
+  const user = { role: 'user', content: 'Why?' };
+  for (const content of [null, 'Rather not.']) {
+    const refused = { role: 'assistant', content, refusal: 'I cannot.' };
+    const messages = [user, refused, { ...refused, content: 'Yes.', refusal: null }, user];
+    const { body } = await sent('/v1/chat/completions', { model: testModel, messages });
+    const said = [content ?? 'I cannot.', 'Yes.'].map((text) => ({
+      role: 'assistant',
+      content: text,
+      refusal: null,
+    }));
+    expect(body.messages).toEqual([user, ...said, user]);
+  }
+});
+
 test.each(['auto', 'flex', 'priority'])(
   'a client that asks for the tier %s is told which one served it',
   async (tier) => {

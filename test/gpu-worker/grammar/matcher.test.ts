@@ -88,7 +88,10 @@ describe('an object', () => {
     const seed = Date.now();
     fc.assert(
       fc.property(
-        fc.dictionary(fc.string({ unit: 'grapheme' }), fc.jsonValue({ stringUnit: 'grapheme' })),
+        fc.dictionary(
+          fc.string({ unit: 'grapheme' }),
+          fc.jsonValue({ stringUnit: 'grapheme', maxDepth: 6 }),
+        ),
         fc.constantFrom(undefined, 1, 2, '\t'),
         (value, indent) => {
           const isNear = (each: unknown): boolean =>
@@ -99,6 +102,19 @@ describe('an object', () => {
       ),
       { seed, numRuns: 120 },
     );
+  });
+
+  test('has white space of one kind, and little of it', () => {
+    const grammar = objectGrammar();
+    for (const space of ['', ' ', '\n', '\r\n', `\n${' '.repeat(16)}`, `\n${'\t'.repeat(16)}`]) {
+      const text = `{${space}"a":${space}[1,${space}2${space}]${space}}`;
+      expect(takes(grammar, text), JSON.stringify(space)).toBe(true);
+    }
+    for (const space of ['  ', '\n\n', `\n${' '.repeat(17)}`, '\n\t ', '\n \t']) {
+      for (const text of [`{${space}"a":1}`, `{"a":${space}1}`, `{"a":1${space}}`]) {
+        expect(takes(grammar, text), JSON.stringify(text)).toBe(false);
+      }
+    }
   });
 
   test('is nothing else', () => {

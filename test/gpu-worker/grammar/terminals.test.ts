@@ -324,6 +324,22 @@ describe('a number', () => {
     }
   });
 
+  test('is an integer that a double holds exactly, unless a bound lies beyond them', () => {
+    const at = (value: number): Bound => ({ value, exclusive: false });
+    const [safe, next] = ['9007199254740991', '9007199254740992'];
+    const open = { min: null, max: null, multipleOf: null };
+    for (const range of [open, { ...open, min: at(0) }, { ...open, min: at(-5) }]) {
+      const dfa = integerDfa(range, new Work());
+      expect([safe, next].map((text) => accepts(dfa, text))).toEqual([true, false]);
+    }
+    const below = integerDfa({ ...open, max: at(7) }, new Work());
+    expect([safe, next].map((text) => accepts(below, `-${text}`))).toEqual([true, false]);
+    const wide = integerDfa({ ...open, max: at(2 ** 63) }, new Work());
+    expect(accepts(wide, '1234567890123456789')).toBe(true);
+    const far = integerDfa({ ...open, min: at(2 ** 60) }, new Work());
+    expect([safe, '1234567890123456789'].map((text) => accepts(far, text))).toEqual([false, true]);
+  });
+
   test('is a decimal of the range, each that is written with few digits', () => {
     const values = fc.oneof(
       fc.integer({ min: -3000, max: 3000 }).map((each) => each / 1000),

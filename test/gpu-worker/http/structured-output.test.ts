@@ -220,15 +220,37 @@ describe('response_format', () => {
     [{ anyOf: [{ $ref: '#' }, { type: 'null' }] }, '', 'invalid_value'],
     [{ type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }, '', 'invalid_value'],
   ] as const)('what can’t be kept is refused by name: %j', async ([schema, keyword, code]) => {
-    const response_format = { type: 'json_schema', json_schema: { name: 'x', schema } } as const;
+    const json_schema = { name: 'x', strict: true, schema: { ...schema } };
     const asked = client.chat.completions.create({
       ...question,
-      response_format: { ...response_format, json_schema: { name: 'x', schema: { ...schema } } },
+      response_format: { type: 'json_schema', json_schema },
     });
     const param = ['response_format.json_schema.schema', keyword]
       .filter((each) => each !== '')
       .join('.');
     await expect(asked).rejects.toMatchObject({ status: 400, code, param });
+  });
+
+  test.for([
+    { type: 'array', items: { type: 'integer', maximum: 9, minimum: 0 }, uniqueItems: true },
+    { type: 'array', items: { enum: [0, 1, 2, 3, 4, 5, 6, 7, 8] }, uniqueItems: true },
+    { type: 'object', additionalProperties: { type: 'boolean' }, minProperties: 2 },
+  ])('what can’t be counted has no effect where the schema is not strict: %j', async (listed) => {
+    const schema = { type: 'object', properties: { listed }, required: ['listed'] };
+    const item = z.union([z.array(z.int().min(0).max(9)), z.record(z.string(), z.boolean())]);
+    const nested = { type: 'json_schema', json_schema: { name: 'x', schema } } as const;
+    // Together's spelling, which OpenAI's types lack.
+    const beside = { type: 'json_schema', schema } as unknown as typeof nested;
+    for (const response_format of [nested, beside]) {
+      const { choices } = await client.chat.completions.create({
+        ...question,
+        max_tokens: 600,
+        response_format,
+      });
+      const [{ finish_reason: finish, message } = {}] = choices;
+      expect(finish).toBe('stop');
+      z.object({ listed: item }).parse(JSON.parse(message?.content ?? ''));
+    }
   });
 
   test('what takes too long to compile is refused before it does', async () => {
