@@ -27,6 +27,7 @@ import type {
   SettleInput,
   Settlement,
   Tenant,
+  Usage,
 } from './services.ts';
 
 export interface TenantOptions {
@@ -174,7 +175,7 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   }
   const settlement = holds.resolve(open, input, nowMs);
   const { keyId, model } = open;
-  const used = input.usage === null ? 0 : limitedTokens(input.usage);
+  const used = tokensToLimit(open, input.usage, settlement);
   limits.giveBack({ keyId, reserved: open.tokensReserved, used });
   if (input.usage !== null) {
     const prefixPromised = input.outcome === 'done' && input.predictedCachedBytes > 0;
@@ -185,6 +186,12 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
     index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);
   }
   return settlement;
+}
+
+/** A count beyond the hold is false, and makes no debt, as it costs nothing. */
+function tokensToLimit(open: HoldRow, usage: Usage | null, { excessNanoUsd }: Settlement): number {
+  if (usage === null) return 0;
+  return excessNanoUsd > 0 ? open.tokensReserved : limitedTokens(usage);
 }
 
 /** What was not billed may be asked again under its key. */

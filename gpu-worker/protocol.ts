@@ -396,7 +396,12 @@ export type ToolCall = z.infer<typeof toolCallSchema>;
 
 // ---- usage -------------------------------------------------------------------------------------
 
-const tokenCount = z.int().min(0);
+/**
+ * No request has so many tokens. The bound keeps sums of false counts, and what they would cost at the
+ * dearest price, exact.
+ */
+export const tokenCountMax = 2 ** 31 - 1;
+const tokenCount = z.int().min(0).max(tokenCountMax);
 
 /**
  * Cached tokens are billed in whole blocks of so many, whichever worker answered: sift's own block and
@@ -433,6 +438,8 @@ export const usageRecordSchema = z.object({
   updated: z.int(),
   usage: usageSchema,
 });
+/** Ten counts and a few words. */
+export const usageRecordBytesMax = 16 * 1024;
 export type UsageRecord = z.infer<typeof usageRecordSchema>;
 
 // ---- responses ---------------------------------------------------------------------------------

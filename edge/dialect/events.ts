@@ -3,6 +3,7 @@
  * be known across events: which answers have begun and ended, their tool calls, the counts so far.
  */
 import { z } from 'zod';
+import { parseJson } from '../bounded-json.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../services.ts';
 import { createChoiceReader, parseChoice, type AnswerKind, type ChoiceReader } from './choice.ts';
@@ -134,13 +135,4 @@ function asError(said: unknown): unknown {
   if (typeof said === 'string') return { error: said };
   const isKnown = readError(said, { status: null, secrets: [] }) !== null;
   return isKnown ? said : { error: 'an error without a message' };
-}
-
-/** undefined for what is no JSON. */
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

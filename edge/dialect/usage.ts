@@ -1,9 +1,9 @@
 /** Reads the token counts of a worker of any make into the canonical usage row. */
 import { z } from 'zod';
-import { billedBlockTokens } from '../../gpu-worker/protocol.ts';
+import { billedBlockTokens, tokenCountMax } from '../../gpu-worker/protocol.ts';
 import type { Usage } from '../services.ts';
 
-const count = z.int().min(0);
+const count = z.int().min(0).max(tokenCountMax);
 
 /** As any engine writes it: an absent detail is unknown, not 0. */
 const usageSchema = z.looseObject({

@@ -4,6 +4,7 @@
  * prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
 import { modelListSchema } from '../../gpu-worker/protocol.ts';
+import { readBoundedJson } from '../bounded-json.ts';
 import { cachedTokens, readCounts } from '../dialect/usage.ts';
 import type { ServedModel } from '../services.ts';
 
@@ -13,6 +14,7 @@ const healthMsMax = 2_500;
 const completionMsMax = 60_000;
 /** More than a block of any engine: 64 tokens here, 16 at vLLM, up to 256 elsewhere. */
 const probeWords = 600;
+const answerBytesMax = 2 ** 20;
 
 export interface ProbeTarget {
   readonly url: string;
@@ -92,7 +94,7 @@ async function cachedOfProbe(target: ProbeTarget, model: string): Promise<number
 interface Answer {
   readonly ok: boolean;
   readonly status: number;
-  /** null for what is no JSON. */
+  /** undefined for what is no JSON, or more of it than any list of models. */
   readonly json: unknown;
 }
 
@@ -117,17 +119,9 @@ async function ask(
       signal: late.signal,
     });
     const { ok, status } = response;
-    return { ok, status, json: parseJson(await response.text()) };
+    return { ok, status, json: await readBoundedJson(response, answerBytesMax) };
   } finally {
     clearTimeout(timer);
-  }
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 

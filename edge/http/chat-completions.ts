@@ -14,6 +14,7 @@ import { openWorker } from '../stream/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../stream/worker-stream.ts';
 import { admit } from './admit-request.ts';
 import { readWaitMs, turnOf } from './turn.ts';
+import { answerBytesMax } from './answer-bound.ts';
 import { answerAdmitted, attach, replay } from './answers.ts';
 import type { AppContext } from './app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
@@ -191,6 +192,7 @@ async function* relay(
         for await (const events of readWorkerStream(opened.body, {
           ...dialectOf(order, place, services),
           signal: ending.stop,
+          bytesMax: answerBytesMax(order),
           silenceMsMax:
             settings.workerSilenceMsMax ??
             (place.hasJournal ? workerSilenceMsMax : silenceMsMaxWithoutComments),

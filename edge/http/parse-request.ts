@@ -1,10 +1,8 @@
 /** From JSON to a typed request, or to the error that names the first parameter at fault. */
 import type { core, z } from 'zod';
+import { isNestedDeeper, nestingMax } from '../bounded-json.ts';
 import { ApiError } from '../errors.ts';
 import { reasonUnsupported } from './unsupported.ts';
-
-/** Far deeper than a body of any client; no recursion over a request meets the end of the stack. */
-const nestingMax = 256;
 
 /** @throws ApiError 400 or 422 (see the error table) naming the parameter. */
 export function parseRequest<Schema extends z.ZodType>(
@@ -24,13 +22,6 @@ export function parseRequest<Schema extends z.ZodType>(
   throw issue
     ? toError(issue, [], api)
     : new ApiError('invalid_value', 'The request is not valid.');
-}
-
-function isNestedDeeper(value: unknown, levels: number): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  if (levels === 0) return true;
-  const inside: readonly unknown[] = Array.isArray(value) ? value : Object.values(value);
-  return inside.some((each) => isNestedDeeper(each, levels - 1));
 }
 
 /** null means absent, also for a parameter that is not supported. */

@@ -15,6 +15,7 @@ import {
   type Chain,
 } from '../prefix/chain.ts';
 import type { ModelRecord } from '../services.ts';
+import { tokenBytesMax } from './answer-bound.ts';
 import { parseCountRequest, parseMessagesRequest } from './anthropic-requests.ts';
 import type { InferenceRequest } from './inference-request.ts';
 import { parseChatRequest, parseTextRequest } from './openai-requests.ts';
@@ -53,6 +54,8 @@ export interface Prepared {
 /** The request without what grows with its length. */
 export type PreparedRequest = Omit<InferenceRequest, 'workerBody' | 'promptParts' | 'suffix'> & {
   readonly stops: Stops;
+  /** Of a worker's answer. */
+  readonly tokenBytesMax: number;
 };
 
 const parsers = {
@@ -90,7 +93,7 @@ export function prepareParsed(
   });
   const prompt = canonicalBytes(promptParts);
   return {
-    request: { ...small, stops: stopsOf(workerBody) },
+    request: { ...small, stops: stopsOf(workerBody), tokenBytesMax: tokenBytesMax(workerBody) },
     model,
     promptTokensBound: promptBound(request, prompt.length),
     promptBytes: prompt.length,

@@ -3,8 +3,9 @@
  * The worker's journal says what was generated; what it cannot say is not billed. Safe to repeat and
  * to run beside the request itself, because the first settlement of a request stands.
  */
-import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
+import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol.ts';
+import { readBoundedJson } from '../bounded-json.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
 import { fromWorkerUsage } from '../dialect/usage.ts';
 import { usedOrNull } from '../stream/usage-formats.ts';
@@ -123,7 +124,8 @@ async function lookUp(context: ReconcileContext, hold: OpenHold): Promise<Found>
       await response.body?.cancel();
       return { kind: 'unknown-to-worker' };
     }
-    const record = usageRecordSchema.safeParse(await response.json());
+    const json = await readBoundedJson(response, usageRecordBytesMax);
+    const record = usageRecordSchema.safeParse(json);
     if (response.ok && record.success) return { kind: 'recorded', record: record.data };
   } catch {
     // A worker that is gone or answers nonsense is the same to us: asked again next time.

@@ -69,8 +69,9 @@ function addTo(choice: ChatChoice, { delta, logprobs, finish_reason, stop_reason
   }
   if (logprobs) {
     choice.logprobs ??= { content: [], reasoning: [] };
-    choice.logprobs.content.push(...(logprobs.content ?? []));
-    choice.logprobs.reasoning.push(...(logprobs.reasoning_content ?? []));
+    // One by one: as arguments of one call, many would not fit the stack.
+    for (const each of logprobs.content ?? []) choice.logprobs.content.push(each);
+    for (const each of logprobs.reasoning_content ?? []) choice.logprobs.reasoning.push(each);
   }
   if (finish_reason === null) return;
   choice.finish = { finish_reason, ...(stop_reason !== undefined && { stop_reason }) };

@@ -1,5 +1,6 @@
 /** Asks one worker how many tokens a prompt has: a sift worker exactly, vLLM by the same route. */
 import { tokenizeResponseSchema } from '../../gpu-worker/protocol.ts';
+import { readBoundedJson } from '../bounded-json.ts';
 import type { ApiError } from '../errors.ts';
 import { readRefusal, sendToWorker, type WorkerCall } from './open-worker.ts';
 
@@ -13,6 +14,8 @@ export type PromptCount =
   | { readonly kind: 'rejected'; readonly error: ApiError };
 
 const countPath = '/tokenize';
+/** It lists every token of the prompt: a million of them, of eight characters each. */
+const countBytesMax = 8 * 2 ** 20;
 /** What engines of other makes answer who lack the route, or know it for plain text alone. */
 const unknownRoute = [400, 404, 405, 422, 501];
 
@@ -26,7 +29,8 @@ export async function countPrompt(
   }
   const { status } = response;
   if (status === 200) {
-    const counted = tokenizeResponseSchema.safeParse(await response.json().catch(() => null)).data;
+    const json = await readBoundedJson(response, countBytesMax);
+    const counted = tokenizeResponseSchema.safeParse(json).data;
     return counted === undefined
       ? { kind: 'cannot-count' }
       : { kind: 'counted', tokens: counted.count };

@@ -1,4 +1,5 @@
 /** Sends a request to one worker, and says whether it took it, has no room, or finds it wrong. */
+import { readBoundedJson } from '../bounded-json.ts';
 import { secretsOf } from '../dialect/error-message.ts';
 import { readError, type EngineError } from '../dialect/errors.ts';
 import { ApiError } from '../errors.ts';
@@ -30,6 +31,8 @@ export interface WorkerCall {
 }
 
 const errorBytesMax = 64 * 1024;
+/** No client is sent away for longer on the word of a worker. */
+const retryAfterSecondsMax = 3_600;
 
 /** @throws the signal's reason if it is aborted; nothing else. */
 export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
@@ -94,7 +97,7 @@ export async function readRefusal(
     await body?.cancel().catch(() => {});
     return null;
   }
-  const json = await readJson(response);
+  const json = await readBoundedJson(response, errorBytesMax);
   const secrets = secretsOf(call.url, call.token);
   const said = readError(json, { status: status === 200 ? null : status, secrets });
   const isAtFault = status === 400 || status === 413 || status === 422;
@@ -104,24 +107,6 @@ export async function readRefusal(
   return { kind: 'rejected', error: new ApiError(code, message) };
 }
 
-/** undefined if it is not JSON, or too long to be an error. */
-async function readJson({ body }: Response): Promise<unknown> {
-  const decoder = new TextDecoder();
-  let bytes = 0;
-  let text = '';
-  try {
-    for await (const piece of body ?? []) {
-      bytes += piece.length;
-      // Leaving the loop lets go of what is still to come.
-      if (bytes > errorBytesMax) return undefined;
-      text += decoder.decode(piece, { stream: true });
-    }
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
-
 function isEventStream(response: Response): boolean {
   return (response.headers.get('content-type') ?? '').startsWith('text/event-stream');
 }
@@ -129,5 +114,6 @@ function isEventStream(response: Response): boolean {
 /** Of a Retry-After in seconds; a date, which no worker sends, is left out. */
 function secondsOf(retryAfter: string | null): number | null {
   const seconds = retryAfter === null ? Number.NaN : Number(retryAfter);
-  return Number.isFinite(seconds) && seconds >= 0 ? Math.ceil(seconds) : null;
+  if (!Number.isFinite(seconds) || seconds < 0) return null;
+  return Math.min(Math.ceil(seconds), retryAfterSecondsMax);
 }

@@ -55,7 +55,8 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
 
 function append(all: Record<string, unknown[] | null>, more: Logprobs): void {
   for (const [field, values] of Object.entries(more)) {
-    if (values) (all[field] ??= []).push(...values);
-    else all[field] ??= null;
+    const kept = (all[field] ??= values && []);
+    // One by one: as arguments of one call, many would not fit the stack.
+    for (const value of values ?? []) kept?.push(value);
   }
 }

@@ -1,5 +1,6 @@
 /** What a worker's journal says a request used, once the worker has stopped it. */
-import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
+import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol.ts';
+import { readBoundedJson } from '../bounded-json.ts';
 import type { Usage } from '../services.ts';
 import { fromWorkerUsage } from '../dialect/usage.ts';
 
@@ -57,7 +58,8 @@ async function ask(call: JournalCall, route: 'cancel' | 'usage'): Promise<Journa
       await response.body?.cancel();
       return { kind: 'never-seen' };
     }
-    const record = usageRecordSchema.safeParse(await response.json()).data;
+    const json = await readBoundedJson(response, usageRecordBytesMax);
+    const record = usageRecordSchema.safeParse(json).data;
     if (response.status === 200 && record) {
       return record.status === 'running'
         ? { kind: 'running' }

@@ -36,6 +36,8 @@ export async function* readWorkerStream(
   body: ReadableStream<Uint8Array>,
   options: DialectOptions & {
     readonly silenceMsMax: number;
+    /** Of the whole answer: more shows that the worker does not end it. */
+    readonly bytesMax: number;
     /** Lets go of the worker at once, even while nobody takes the events. */
     readonly signal: AbortSignal;
   },
@@ -51,6 +53,7 @@ export async function* readWorkerStream(
   if (options.signal.aborted) stop();
   else options.signal.addEventListener('abort', stop, { once: true });
   let batch: WorkerEvent[] = [];
+  let bytes = 0;
   const end: { done: boolean; failure: WorkerFailure | ApiError | null } = {
     done: false,
     failure: null,
@@ -82,6 +85,8 @@ export async function* readWorkerStream(
       options.signal.throwIfAborted();
       const isSilent = silence.broken();
       silence.heard();
+      bytes += read?.length ?? 0;
+      if (bytes > options.bytesMax) throw new WorkerFailure('its answer does not end');
       // The last event of a stream that just ends may lack the empty line after it.
       parser.feed(read === null ? '\n\n' : decoder.decode(read, { stream: true }));
       if (batch.length > 0) yield batch;

@@ -10,6 +10,8 @@ export interface Attack {
   readonly name: string;
   /** An attack that throws counts as broken, and so does a system that is not sound afterwards. */
   run(system: HostileSystem): Promise<Verdict>;
+  /** Of the log's lines that tell of a fault, those that belong to the attack. */
+  readonly mayLog?: string;
   /** Default: 30 s. */
   readonly secondsMax?: number;
 }

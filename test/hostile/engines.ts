@@ -143,12 +143,14 @@ const oddities: Readonly<Record<string, EngineScript>> = {
   'a connection that closes at once': { answer: (res) => void res.destroy() },
 };
 
-const answersTotal = /"content":"[^"]*"|\[DONE\]|"code":"\w+"/;
+/** How an answer tells that it has ended. */
+const told = /"object":"chat\.completion"|\[DONE\]|"code":"\w+"/;
 
 export const engineAttacks: readonly Attack[] = [
   ...Object.entries(lies).flatMap(([name, usage]) =>
     [true, false].map((streamed): Attack => ({
       name: `counts ${name}, ${streamed ? 'streamed' : 'whole'}`,
+      mayLog: 'cost-exceeded-hold',
       run: (system) =>
         withEngine(
           system,
@@ -236,7 +238,7 @@ async function askOnce(
     return { broken: `a fault of the edge: ${text.slice(-300)}` };
   if (text.includes(secrets.workerToken)) return { broken: "it told the workers' token" };
   if (text.includes(new URL(engine.url).host)) return { broken: "it told the engine's address" };
-  if (!answersTotal.test(text)) return { broken: `it does not tell its end: ${text.slice(-300)}` };
+  if (!told.test(text)) return { broken: `it does not tell its end: ${text.slice(-300)}` };
   const seconds = Number(response.headers.get('retry-after') ?? 0);
   if (!(seconds >= 0 && seconds <= 3_600)) return { broken: `Retry-After is ${seconds}` };
   return isSettled(system, engine.caller);
@@ -283,7 +285,8 @@ function endlessAttacks(): Attack[] {
               end = await lastOf(await engine.ask({ stream: streamed }));
             });
             if (growth > growthMiBMax) return { broken: `the edge grew by ${growth} MiB` };
-            if (!/worker_failed|overloaded/.test(end)) return { broken: `it ended in ${end}` };
+            if (!/worker_failed|overloaded|no_worker/.test(end))
+              return { broken: `it ended in ${end}` };
             return isSettled(system, engine.caller);
           },
         ),
@@ -316,6 +319,7 @@ function journalAttacks(): Attack[] {
   };
   return Object.entries(journals).map(([name, others]): Attack => ({
     name: `a journal that ${name}`,
+    mayLog: 'cost-exceeded-hold',
     secondsMax: 90,
     run: (system) =>
       withEngine(
@@ -439,9 +443,10 @@ function impostors(): Attack[] {
       run: async (system) => wasRefused(await beat(system, secrets.workerToken, body)),
     })),
     {
-      name: 'a thousand heartbeats of workers that are not there',
+      name: 'heartbeats of four hundred workers that are not there',
+      secondsMax: 60,
       async run(system) {
-        for (let at = 0; at < 1_100; at += 50) {
+        for (let at = 0; at < 400; at += 50) {
           const answers = await Promise.all(
             Array.from({ length: 50 }, (_, more) =>
               beat(system, secrets.workerToken, {

@@ -10,7 +10,9 @@ export async function runAttack(system: HostileSystem, attack: Attack): Promise<
   const secondsMax = attack.secondsMax ?? secondsMaxDefault;
   const verdict = await within(secondsMax, () => attack.run(system));
   if (verdict !== 'held') return verdict;
-  return within(secondsMaxDefault * 2, () => isSound(system, marks));
+  return within(secondsMaxDefault * 2, () =>
+    isSound(system, { marks, mayLog: attack.mayLog ?? null }),
+  );
 }
 
 async function within(secondsMax: number, work: () => Promise<Verdict>): Promise<Verdict> {

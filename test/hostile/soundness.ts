@@ -10,10 +10,13 @@ const auditSchema = z.object({ ok: z.boolean(), findings: z.array(z.unknown()) }
 const tenantSchema = z.object({ balance: z.object({ held_nano_usd: z.number() }) });
 const answerSchema = z.object({ usage: z.object({ completion_tokens: z.int().min(1) }) });
 
-/** @param marks of what the programs had said before the attack. */
 export async function isSound(
   system: HostileSystem,
-  marks: { readonly edge: number; readonly worker: number },
+  before: {
+    /** Of what the programs had said. */
+    readonly marks: { readonly edge: number; readonly worker: number };
+    readonly mayLog: string | null;
+  },
 ): Promise<Verdict> {
   const { edge, worker, operator, victim } = system;
   if (!edge.isRunning()) return { broken: `the edge ended: ${edge.said().slice(-500)}` };
@@ -32,7 +35,9 @@ export async function isSound(
   const audit = auditSchema.parse(await operator.call('GET', '/audit'));
   if (!audit.ok) return { broken: `the audit finds ${JSON.stringify(audit.findings[0])}` };
 
-  const fault = faultIn(edge.said(marks.edge)) ?? faultIn(worker.said(marks.worker));
+  const { marks, mayLog } = before;
+  const said = [edge.said(marks.edge), worker.said(marks.worker)].join('\n');
+  const fault = faultIn(said, mayLog);
   return fault === null ? 'held' : { broken: `the log says ${fault.slice(0, 500)}` };
 }
 
@@ -52,8 +57,8 @@ async function heldInTheEnd(system: HostileSystem): Promise<string[]> {
 }
 
 /** A line that tells of a fault of ours: pino's levels from error on, and answers of 500. */
-function faultIn(said: string): string | null {
-  const lines = said.split('\n');
+function faultIn(said: string, mayLog: string | null): string | null {
+  const lines = said.split('\n').filter((line) => mayLog === null || !line.includes(mayLog));
   return (
     lines.find(
       (line) =>

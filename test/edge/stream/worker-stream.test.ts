@@ -35,12 +35,13 @@ function bodyOf(pieces: readonly (string | Uint8Array)[]): ReadableStream<Uint8A
 
 async function read(
   body: ReadableStream<Uint8Array>,
-  options: { silenceMsMax?: number; signal?: AbortSignal } = {},
+  options: { silenceMsMax?: number; bytesMax?: number; signal?: AbortSignal } = {},
 ) {
   const events = [];
   const batches = readWorkerStream(body, {
     ...dialect,
     silenceMsMax: options.silenceMsMax ?? 60_000,
+    bytesMax: options.bytesMax ?? 10_000_000,
     signal: options.signal ?? new AbortController().signal,
   });
   for await (const batch of batches) events.push(...batch);
@@ -88,6 +89,25 @@ test.each([
   await expect(read(bodyOf(pieces))).rejects.toThrow(WorkerFailure);
 });
 
+test('a worker whose answer does not end has failed', async () => {
+  for (const piece of [sse(event('x')), ': comment\n\n', '\n']) {
+    const endless = new ReadableStream<Uint8Array>({
+      pull: (controller) => controller.enqueue(encoder.encode(piece.repeat(100))),
+    });
+    await expect(read(endless, { bytesMax: 100_000 })).rejects.toThrow('does not end');
+  }
+});
+
+test.each([
+  [
+    'nested too deeply',
+    `{"choices":[],"prompt_logprobs":${'['.repeat(5_000)}${']'.repeat(5_000)}}`,
+  ],
+  ['beyond all counts', JSON.stringify({ ...event('x'), usage: { prompt_tokens: 2 ** 31 } })],
+])('a worker that sends what is %s has failed', async (_, json) => {
+  await expect(read(bodyOf([`data: ${json}\n\n`]))).rejects.toThrow(WorkerFailure);
+});
+
 test('a worker whose connection breaks has failed', async () => {
   const body = new ReadableStream<Uint8Array>({
     pull: (controller) => controller.error(new Error('reset')),
@@ -118,6 +138,7 @@ test('an abort lets go of the worker, even while nobody takes the events', async
   const batches = readWorkerStream(body, {
     ...dialect,
     silenceMsMax: 60_000,
+    bytesMax: 10_000_000,
     signal: stop.signal,
   });
   await batches.next();
