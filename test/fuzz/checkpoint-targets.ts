@@ -227,7 +227,12 @@ function smallTokenizer(): unknown {
   const small = structuredClone(tokenizerJson) as {
     model: { vocab: Record<string, number>; merges: unknown[] };
   };
-  small.model.merges = small.model.merges.slice(0, 20);
+  const { model } = small;
+  model.merges = model.merges.slice(0, 20);
+  const merged = new Set(model.merges.map((pair) => [pair].flat().join('').replace(' ', '')));
+  model.vocab = Object.fromEntries(
+    Object.entries(model.vocab).filter(([token]) => token.length === 1 || merged.has(token)),
+  );
   return small;
 }
 
