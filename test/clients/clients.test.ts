@@ -5,6 +5,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -35,11 +36,13 @@ const scenariosSchema = z.record(z.string(), z.record(z.string(), z.unknown()));
 type Scenarios = z.infer<typeof scenariosSchema>;
 
 let url: string;
+let journal: string;
 let stop: () => Promise<unknown>;
 
 beforeAll(async () => {
   const folder = temporaryDirectory();
   writeToolsModel(join(folder, 'model'));
+  journal = join(folder, 'data/worker/journal');
   const system = spawn(process.execPath, ['infra/start.ts'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -121,11 +124,20 @@ test.concurrent.for(programs)(
         stopped: expect.arrayContaining([finish.stopText, 'I am a tiny ']),
       });
     }
+    if (program.file === 'openai.ts') {
+      expect(said['limits']).toMatchObject({ choices: [0, 1, 2], repeats: true });
+      // Of every token, as many as were asked for.
+      const counts = z.array(z.int()).min(5).parse(said['limits']?.['logprobs']);
+      expect(new Set(counts)).toEqual(new Set([2]));
+    }
     expect(said['errors']).toEqual(program.errors);
     const told = toldBy(said);
     // A poll belongs to its test, and these run side by side.
     await expectHere.poll(async () => (await billed(tenant)).length).toBe(told.length + 1);
     expectBilled(await billed(tenant), told);
+    if (program.file === 'openai.ts' || program.file === 'ai.ts') {
+      expect(said['chat']?.['cost']).toBe(String((await billed(tenant))[0]?.costNanoUsd));
+    }
   },
 );
 
@@ -156,6 +168,7 @@ const entriesSchema = z.object({
   entries: z.array(
     z.object({
       kind: z.string(),
+      request_id: z.string().nullable(),
       amount_nano_usd: z.int(),
       usage: z
         .object({
@@ -169,18 +182,36 @@ const entriesSchema = z.object({
   ),
 });
 
-type Billed = { readonly [Count in keyof ClientUsage]: number };
+type Billed = { readonly [Count in keyof ClientUsage]: number } & { readonly requestId: string };
 
 /** What the tenant was billed, oldest first. */
 async function billed(tenant: string): Promise<Billed[]> {
   const path = `/tenants/${tenant}/entries`;
   const { entries } = entriesSchema.parse(await callAdmin({ url, adminToken }, 'GET', path));
-  return entries.flatMap(({ kind, usage, amount_nano_usd: amount }) => {
-    if (kind !== 'posted' || !usage) return [];
+  return entries.flatMap(({ kind, usage, amount_nano_usd: amount, request_id: requestId }) => {
+    if (kind !== 'posted' || !usage || requestId === null) return [];
     const { input_uncached: uncached, input_cached: cached, output_reasoning: reasoning } = usage;
     const output = usage.output_text + reasoning;
-    return [{ input: uncached + cached, cached, output, reasoning, costNanoUsd: -amount }];
+    const input = uncached + cached;
+    return [{ requestId, input, cached, output, reasoning, costNanoUsd: -amount }];
   });
+}
+
+const journalLineSchema = z.object({
+  entry: z.object({
+    id: z.string(),
+    usage: z.object({ promptTokens: z.int(), cachedTokens: z.int(), outputTokens: z.int() }),
+  }),
+});
+
+/** The last that the worker's journal says of a request. */
+function journaled(requestId: string) {
+  const files = readdirSync(journal, { recursive: true, encoding: 'utf8' });
+  const lines = files
+    .filter((file) => file.endsWith('.jsonl'))
+    .flatMap((file) => readFileSync(join(journal, file), 'utf8').trim().split('\n'));
+  const said = lines.map((line) => journalLineSchema.parse(JSON.parse(line)).entry);
+  return said.findLast(({ id }) => id === requestId);
 }
 
 /** What the client was told of each request; JSON leaves out what clients do not say. */
@@ -194,7 +225,11 @@ function toldBy(said: Scenarios): Partial<ClientUsage>[] {
 /** Each request as its client was told, and last the one that its client left. */
 function expectBilled(entries: readonly Billed[], told: readonly Partial<ClientUsage>[]): void {
   expect(entries.slice(0, -1)).toMatchObject(told);
-  expect(entries.at(-1)?.output).toBeGreaterThanOrEqual(3);
+  const left = entries.at(-1);
+  expect(left?.output).toBeGreaterThanOrEqual(3);
+  expect(journaled(left?.requestId ?? '')).toMatchObject({
+    usage: { promptTokens: left?.input, cachedTokens: left?.cached, outputTokens: left?.output },
+  });
   for (const { input, cached, output, costNanoUsd } of entries) {
     const uncached = input - cached;
     const cost = cached * price.cached + uncached * price.uncached + output * price.output;

@@ -29,10 +29,13 @@ const readPage = zodFunction({
 });
 
 async function chat() {
-  const answer = await client.chat.completions.create(asking(`${document}\n\n${question}`));
+  const { data: answer, response } = await client.chat.completions
+    .create(asking(`${document}\n\n${question}`))
+    .withResponse();
   const [choice] = answer.choices;
   const { content: text } = choice?.message ?? {};
-  return { text, finish: choice?.finish_reason, usages: [answer.usage] };
+  const cost = response.headers.get('x-sift-cost-nano-usd');
+  return { text, finish: choice?.finish_reason, cost, usages: [answer.usage] };
 }
 
 async function stream() {
