@@ -58,6 +58,20 @@ const workerHosts = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
+/** `id=count,id=count` */
+const staticWorkerSlots = z.string().transform((text, context) => {
+  const slots = new Map<string, number>();
+  for (const part of text.split(',').map((each) => each.trim())) {
+    const [, id, number] = /^([A-Za-z0-9._-]{1,128})=([1-9]\d{0,5})$/.exec(part) ?? [];
+    if (id === undefined || number === undefined || slots.has(id)) {
+      context.addIssue({ code: 'custom', message: `'${part}' is not a new id=count` });
+      return z.NEVER;
+    }
+    slots.set(id, Number(number));
+  }
+  return slots;
+});
+
 const sharedFields = {
   /** Sign API keys: newest first, separated by commas; all verify, the newest signs. */
   EDGE_KEY_SIGNING_SECRETS: secrets.optional(),
@@ -87,6 +101,8 @@ const sharedFields = {
   EDGE_WORKER_HOSTS: workerHosts.default([]),
   /** What the edge shows to those, in place of WORKER_TOKEN: `id=token,id=token`; `id=` shows nothing. */
   EDGE_STATIC_WORKER_TOKENS: staticWorkerTokens.optional(),
+  /** Answers that each of those is given at a time: `id=count,id=count`. */
+  EDGE_STATIC_WORKER_SLOTS: staticWorkerSlots.optional(),
   /** Holds older than this, in minutes, are settled from the worker's journal. */
   EDGE_HOLD_MINUTES: count.max(24 * 60).default(10),
   /**
@@ -229,10 +245,7 @@ function given(read: Shared): GivenSettings {
     keepAliveMs: read.EDGE_KEEP_ALIVE_MS,
     outputTokensDefault: read.EDGE_OUTPUT_TOKENS,
     queueMsMax: read.EDGE_QUEUE_MS,
-    staticWorkers: withTokens(
-      withinHosts(read.EDGE_STATIC_WORKERS, read.EDGE_WORKER_HOSTS),
-      read.EDGE_STATIC_WORKER_TOKENS ?? new Map(),
-    ),
+    staticWorkers: described(read),
     workerHosts: read.EDGE_WORKER_HOSTS,
     holdMs: read.EDGE_HOLD_MINUTES * 60_000,
     runOnMs: read.EDGE_RUN_ON_MINUTES * 60_000,
@@ -250,16 +263,21 @@ function withinHosts(
   return workers;
 }
 
-function withTokens(
-  workers: Shared['EDGE_STATIC_WORKERS'],
-  tokens: ReadonlyMap<string, string>,
-): StaticWorker[] {
-  const stray = [...tokens.keys()].find((id) => !workers.some((worker) => worker.id === id));
-  if (stray !== undefined) {
-    throw new SettingsError(`EDGE_STATIC_WORKER_TOKENS: '${stray}' is none of EDGE_STATIC_WORKERS`);
+/** @throws SettingsError for what is said of a worker that there is not. */
+function described(read: Shared): StaticWorker[] {
+  const workers = withinHosts(read.EDGE_STATIC_WORKERS, read.EDGE_WORKER_HOSTS);
+  const tokens = read.EDGE_STATIC_WORKER_TOKENS ?? new Map<string, string>();
+  const slotsById = read.EDGE_STATIC_WORKER_SLOTS ?? new Map<string, number>();
+  const said = { EDGE_STATIC_WORKER_TOKENS: tokens, EDGE_STATIC_WORKER_SLOTS: slotsById };
+  for (const [name, named] of Object.entries(said)) {
+    const stray = [...named.keys()].find((id) => !workers.some((worker) => worker.id === id));
+    if (stray === undefined) continue;
+    throw new SettingsError(`${name}: '${stray}' is none of EDGE_STATIC_WORKERS`);
   }
   return workers.map((worker) => {
     const token = tokens.get(worker.id);
-    return { ...worker, ownToken: token === undefined ? null : { bearer: token || null } };
+    const slots = slotsById.get(worker.id);
+    const ownToken = token === undefined ? null : { bearer: token || null };
+    return { ...worker, ownToken, ...(slots !== undefined && { slots }) };
   });
 }

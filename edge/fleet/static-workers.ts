@@ -63,14 +63,15 @@ export function createStaticWorkers(options: {
   };
 
   const probeOne = async (worker: StaticWorker): Promise<void> => {
-    const { id, url } = worker;
+    const { id, url, slots } = worker;
     const health = await probeHealth(targetOf(worker, options));
     // It may have been removed or changed while it was asked.
     if (!options.workers().includes(worker)) return;
     const nowMs = clock.nowMs();
     const known = last.get(id);
     const before = known?.url === url ? known : undefined;
-    const base = { id, url, static: true, hasJournal: false, state: 'failing' as const };
+    const own = { id, url, static: true, hasJournal: false, ...(slots !== undefined && { slots }) };
+    const base = { ...own, state: 'failing' as const };
     if (health.kind === 'failing') {
       const { epoch = nowMs, start = randomUUID(), models = [], served = [] } = before ?? {};
       say({ ...base, epoch, start, models, served, noDiscountReason: health.reason });

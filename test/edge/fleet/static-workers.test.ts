@@ -96,6 +96,13 @@ test('a worker that reports cached tokens is ready with its discount', async () 
   expect(new Set(requests.map(({ token }) => token))).toEqual(new Set(['Bearer its-own-token']));
 });
 
+test('a worker is given as many answers at a time as the settings say of it', async () => {
+  const { fetch } = engine({ up: true, models: ['m1'], cached: null });
+  const { probed, status } = fleetOf(fetch, [{ ...vllm, slots: 2 }]);
+  await probed();
+  expect(await status()).toMatchObject({ slots: 2, slotsInFlight: 0 });
+});
+
 test('a worker that reports none serves without the discount, and its status says why', async () => {
   const { fetch } = engine({ up: true, models: ['m1'], cached: null });
   const { probed, status, place } = fleetOf(fetch);

@@ -40,6 +40,7 @@ test('what is given is read, and what is empty counts as not given', () => {
     EDGE_HOST: '',
     EDGE_STATIC_WORKERS: 'a=http://a.test:8000/, b=https://b.test,c=http://c.test',
     EDGE_STATIC_WORKER_TOKENS: 'a=token=of:a, c=',
+    EDGE_STATIC_WORKER_SLOTS: 'b=64',
     EDGE_STRIPE_SECRET_KEY: 'sk',
     EDGE_STRIPE_WEBHOOK_SECRET: 'wh',
     SIFT_MODEL: 'of the worker, no business of the edge',
@@ -51,7 +52,7 @@ test('what is given is read, and what is empty counts as not given', () => {
     stripe: { secretKey: 'sk', webhookSecret: 'wh' },
     staticWorkers: [
       { id: 'a', url: 'http://a.test:8000', ownToken: { bearer: 'token=of:a' } },
-      { id: 'b', url: 'https://b.test', ownToken: null },
+      { id: 'b', url: 'https://b.test', ownToken: null, slots: 64 },
       { id: 'c', url: 'http://c.test', ownToken: { bearer: null } },
     ],
   });
@@ -67,6 +68,8 @@ test('what is wrong is refused by name', () => {
     [{ EDGE_STATIC_WORKERS: 'http://a.test' }, /is not a new id=url/],
     [{ EDGE_STATIC_WORKERS: 'a=http://a.test,a=http://b.test' }, /is not a new id=url/],
     [{ EDGE_STATIC_WORKER_TOKENS: 'x=t' }, /'x' is none of EDGE_STATIC_WORKERS/],
+    [{ EDGE_STATIC_WORKER_SLOTS: 'x=1' }, /SLOTS: 'x' is none of EDGE_STATIC_WORKERS/],
+    [{ EDGE_STATIC_WORKER_SLOTS: 'a=0' }, /^EDGE_STATIC_WORKER_SLOTS: 'a=0' is not a new/],
     [{ EDGE_STATIC_WORKER_TOKENS: 'a' }, /^EDGE_STATIC_WORKER_TOKENS: expected id=token/],
     [{ EDGE_STRIPE_SECRET_KEY: 'sk' }, /set both or neither/],
     [{ EDGE_LOG_LEVEL: 'loud' }, /^EDGE_LOG_LEVEL: /],
