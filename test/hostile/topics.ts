@@ -1,5 +1,6 @@
 /** Every topic of attacks, by the name that `--only` takes. */
 import type { Attack } from './attack.ts';
+import { bodyAttacks } from './bodies.ts';
 import { engineAttacks } from './engines.ts';
 import { isolationAttacks } from './isolation.ts';
 import { jsonAttacks } from './json.ts';
@@ -18,4 +19,5 @@ export const topics: Readonly<Record<string, readonly Attack[]>> = {
   stripe: stripeAttacks,
   texts: textAttacks,
   engines: engineAttacks,
+  bodies: bodyAttacks,
 };
