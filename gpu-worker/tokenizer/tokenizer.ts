@@ -179,18 +179,7 @@ function textEncoder(
   files: TokenizerFiles,
   pause: () => void,
 ): (text: string, encoding: Encoding) => void {
-  const { pre_tokenizer: preTokenizer } = new PublishedTokenizer(
-    {
-      model: { type: 'BPE', vocab: {}, merges: [] },
-      pre_tokenizer: files.preTokenizer,
-      added_tokens: [],
-      normalizer: null,
-      post_processor: null,
-      decoder: null,
-    },
-    {},
-  );
-  assert(preTokenizer !== null, 'the pre-tokenizer was checked to be there');
+  const preTokenizer = openPreTokenizer(files);
   const bpe = createBpe(files, pause);
   return (text, { ids, tokensMax }) => {
     const start = ids.length;
@@ -207,6 +196,31 @@ function textEncoder(
     const restart = (): void => void (ids.length = start);
     eachWords(text, (part) => preTokenizer.pre_tokenize(part), { take, restart });
   };
+}
+
+type PreTokenizer = NonNullable<PublishedTokenizer['pre_tokenizer']>;
+
+/** @throws TokenizerError where the library does not take it. */
+function openPreTokenizer(files: TokenizerFiles): PreTokenizer {
+  let preTokenizer: PublishedTokenizer['pre_tokenizer'];
+  try {
+    ({ pre_tokenizer: preTokenizer } = new PublishedTokenizer(
+      {
+        model: { type: 'BPE', vocab: {}, merges: [] },
+        pre_tokenizer: files.preTokenizer,
+        added_tokens: [],
+        normalizer: null,
+        post_processor: null,
+        decoder: null,
+      },
+      {},
+    ));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new TokenizerError(`tokenizer.json: pre_tokenizer: ${reason}`, { cause });
+  }
+  assert(preTokenizer !== null, 'the pre-tokenizer was checked to be there');
+  return preTokenizer;
 }
 
 /** Splits at the strings of control tokens: the leftmost first, of those the longest. */

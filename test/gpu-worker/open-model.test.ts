@@ -87,6 +87,15 @@ describe('a tokenizer.json with numbers beyond any vocabulary', () => {
     expect(token).toThrow(/^tokenizer\.json: model\.vocab: /);
   });
 
+  it('names a pre-tokenizer that the library does not know', () => {
+    const open = opening((json) => {
+      const pretokenizers = [{ type: 'Unheard' }, { type: 'ByteLevel' }];
+      json.pre_tokenizer = { type: 'Sequence', pretokenizers };
+    });
+    expect(open).toThrow(/^tokenizer\.json: pre_tokenizer: .*Unheard/);
+    expect(open).toThrow(expect.objectContaining({ name: 'TokenizerError' }));
+  });
+
   it('takes more added tokens than a call may have arguments', () => {
     const tokens = Array.from({ length: 200_000 }, (_, i) => ({ id: 300 + i, content: `<${i}>` }));
     const open = opening((json) => {
