@@ -36,7 +36,7 @@ export function createApiKey(options: {
   const [newest] = options.signingSecrets;
   if (newest === undefined) throw new RangeError('there is no secret to sign keys with');
   if (!tenantIdPattern.test(tenant)) throw new RangeError('not a tenant id');
-  const keyId = base64url(random.bytes(keyIdBytes));
+  const keyId = newKeyId(random.bytes(keyIdBytes));
   const secret = base64url(random.bytes(secretBytes));
   const signed = `${tenant}.${keyId}.${secret}`;
   const key = `${prefix}${signed}.${base64url(macOf(signed, newest))}`;
@@ -60,6 +60,12 @@ export function verifyApiKey(key: string, signingSecrets: readonly string[]): Ve
 export function readApiKey(headers: Headers): string | null {
   const [, bearer] = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '') ?? [];
   return bearer ?? headers.get('x-api-key');
+}
+
+/** Begins with a letter: a command line would take an id that begins with a dash for an option. */
+function newKeyId(bytes: Uint8Array): string {
+  const [first = 0, ...others] = bytes;
+  return base64url(Uint8Array.of(first & 0x7f, ...others));
 }
 
 function macOf(signed: string, secret: string): Uint8Array {

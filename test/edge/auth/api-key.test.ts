@@ -15,6 +15,19 @@ test('a key that was created verifies, and names its tenant, its id and the hash
   expect(secretHash).toBe(createHash('sha256').update(secret).digest('hex'));
 });
 
+test('the id of a key begins with a letter, whatever is drawn', () => {
+  for (let first = 0; first < 256; first++) {
+    const bytes = (count: number) => new Uint8Array(count).fill(first);
+    const { keyId, key } = createApiKey({
+      tenant: 'acme',
+      signingSecrets: ['new'],
+      random: { bytes },
+    });
+    expect(keyId).toMatch(/^[A-Za-z]/);
+    expect(verifyApiKey(key, ['new'])?.keyId).toBe(keyId);
+  }
+});
+
 test('the newest secret signs, and every secret of the list verifies', () => {
   const { key } = create('acme', ['new', 'old']);
   expect(verifyApiKey(key, ['newer', 'new'])).not.toBeNull();
