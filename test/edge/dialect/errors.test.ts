@@ -155,7 +155,7 @@ test.each([null, 5, 'text', [], {}, { id: 'x', choices: [] }, { error: null }, {
 test.each([
   ['see https://errors.pydantic.dev/2.11/v/missing for more', 'see [removed] for more'],
   ['cannot reach 10.0.0.7:8000 or db.internal:5432', 'cannot reach [removed] or [removed]'],
-  ['no file /root/models/secret/config.json here', 'no file [removed] here'],
+  ['no file /srv/models/secret/config.json here', 'no file [removed] here'],
   ['C:\\models\\a.gguf is missing', '[removed] is missing'],
   ['token sk-abcdefgh12345678 is wrong', 'token [removed] is wrong'],
   ['Authorization: Bearer abc.def is wrong', 'Authorization: [removed] is wrong'],
