@@ -1,10 +1,10 @@
 /** A server on loopback that the edge takes for a worker, and that answers as an attack tells it to. */
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { z } from 'zod';
 import { heartbeatOf } from '../support/home-fleet.ts';
+import { processUsage } from '../support/process-usage.ts';
 import { verdictOf, type Verdict } from './attack.ts';
 import { secrets, setPrice, type Caller, type HostileSystem } from './system.ts';
 
@@ -150,21 +150,15 @@ export async function isSettled(system: HostileSystem, caller: Caller): Promise<
   }
 }
 
-/** In MiB, as the system counts it. */
-export function residentMiB(pid: number): number {
-  const status = readFileSync(`/proc/${pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? 0) / 1_024;
-}
-
 /** By how much the edge's memory grew while the work went on, looked at often. */
 export async function peakGrowthMiB(
   system: HostileSystem,
   work: () => Promise<unknown>,
 ): Promise<number> {
-  const before = residentMiB(system.edge.pid);
+  const { residentMiB: before } = processUsage(system.edge.pid);
   let peak = before;
   const timer = setInterval(() => {
-    if (system.edge.isRunning()) peak = Math.max(peak, residentMiB(system.edge.pid));
+    if (system.edge.isRunning()) peak = Math.max(peak, processUsage(system.edge.pid).residentMiB);
   }, 50);
   try {
     await work();

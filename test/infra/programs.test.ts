@@ -30,6 +30,7 @@ const programs = [
   ['test/bench/run.ts'],
   ['test/bench/gpu.ts'],
   ['test/hostile/run.ts'],
+  ['test/soak/run.ts'],
 ];
 
 test.each(programs)('%s %s explains itself and starts nothing', (...program) => {
