@@ -255,7 +255,8 @@ test('a stream too long to keep is given to all who read along; later the key sa
 test('a client that reads slowly slows the worker down, also under a key', async () => {
   const many = Array.from({ length: 24_000 }, () => 'x'.repeat(1_000));
   edge = await startHarness({ scripts: [{ words: many }] });
-  const reader = (await ask('chat', true)).body?.getReader();
+  const body = { ...bodyOf('chat', true), max_tokens: many.length };
+  const reader = (await edge.post(routes.chat, body, { headers: key })).body?.getReader();
   await reader?.read();
   let before = -1;
   while (before !== output()) {
