@@ -37,9 +37,10 @@ test.for([true, false])(
     expect((await worker.post('/v1/completions', start)).status).toBe(200);
 
     const long = leave(worker, 'long', { prompt, max_tokens: 5, stream });
-    const queued = leave(worker, 'queued', { prompt: prompt.slice(0, 800), max_tokens: 5, stream });
     const reached = async () => (await worker.journal('long'))?.usage.prompt_tokens ?? 0;
     await expect.poll(reached).toBeGreaterThan(1_000);
+    // Sent only now: of two requests that wait to be read, the smaller one would go first.
+    const queued = leave(worker, 'queued', { prompt: prompt.slice(0, 800), max_tokens: 5, stream });
     await expect.poll(async () => (await worker.journal('queued'))?.status).toBe('running');
     queued.leave();
     expect(await finalUsage(worker, 'queued')).toMatchObject({
