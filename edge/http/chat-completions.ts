@@ -5,7 +5,8 @@
  *
  * Until a request is admitted it costs nothing and an error is all that happens. From then on a hold
  * is open, and `ending` settles it exactly once: when the answer is complete, when the client leaves
- * (one with an Idempotency-Key may come back) or when no worker can answer. What follows is the path of an answer; `ending` is in settlement.ts.
+ * (one with an Idempotency-Key may come back) or when no worker can answer. What follows is the
+ * path of an answer; `ending` is in settlement.ts.
  */
 import { secretsOf } from '../dialect/error-message.ts';
 import { ApiError } from '../errors.ts';
