@@ -32,7 +32,7 @@ import { createRunningAnswers } from './http/running-answers.ts';
 import { createKnownTime, parseLatestTime } from './known-time.ts';
 import { makeFile, messageOf, openDataFolder, replaceFile } from './node/data-folder.ts';
 import type { DataFolder } from './node/data-folder.ts';
-import { createDiskWatch, diskOf } from './node/disk-watch.ts';
+import { createDiskWatch, diskOf } from '../infra/disk-watch.ts';
 import { createBodyThreads } from './node/body-threads.ts';
 import { closesUnused, listen, stopServing, urlOf } from './node/http-server.ts';
 import { createNodeFetch } from './node-fetch.ts';

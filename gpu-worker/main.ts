@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import { pino } from 'pino';
 import type { Logger } from 'pino';
+import { createDiskWatch, diskOf } from '../infra/disk-watch.ts';
+import type { DiskWatch } from '../infra/disk-watch.ts';
 import { runProgram, version } from '../infra/program.ts';
 import { onStopSignal } from '../infra/stop-signal.ts';
 import type { Backend, Numerics } from './backend/backend.ts';
@@ -45,6 +47,8 @@ import type { WorkerSettings } from './settings.ts';
 const cpuCacheTokens = 131_072;
 /** How long running requests may go on once the worker is told to stop. */
 const drainMs = 30_000;
+/** A disk that fills up is noticed this soon. */
+const diskEveryMs = 10_000;
 /** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
 const failedMs = 5_000;
 /** EX_SOFTWARE: the engine failed after it had started. */
@@ -73,8 +77,9 @@ export async function startWorker(
   settings: WorkerSettings,
   logger: Logger,
 ): Promise<RunningWorker> {
-  const lifecycle = createLifecycle();
   const journal = await openJournal(settings, logger);
+  const lifecycle = createLifecycle(() => journal.problem());
+  const disk = watchDisk(settings, logger);
   const token = settings.token ?? null;
   const app = createApp({
     lifecycle,
@@ -83,6 +88,7 @@ export async function startWorker(
     logger,
     clock: systemClock,
     settings: { ...defaultHttpSettings, token, bodyBytesMax: settings.bodyBytes },
+    warnings: disk.warnings,
   });
   const server = await listen({ app, host: settings.host, port: settings.port, token }).catch(
     async (error: unknown) => {
@@ -132,6 +138,18 @@ async function openJournal(settings: WorkerSettings, logger: Logger): Promise<Us
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new Error(`the usage journal can't be kept in ${directory}: ${reason}`, { cause });
   }
+}
+
+function watchDisk(settings: WorkerSettings, logger: Logger): DiskWatch {
+  const watch = createDiskWatch({
+    freePercentMin: settings.diskFreePercent,
+    log: ({ event, ...fields }) => logger.warn(fields, String(event)),
+    readDisk: () => diskOf(settings.data),
+  });
+  const look = (): void => void watch.look().catch((err: unknown) => logger.warn({ err }));
+  look();
+  setInterval(look, diskEveryMs).unref();
+  return watch;
 }
 
 async function openServedModel(

@@ -613,6 +613,8 @@ export const healthSchema = z.object({
   reason: z.string().nullable(),
   models: z.array(z.string()),
   load: loadSchema.nullable(),
+  /** What its operator should see to before it stops the worker; absent where there is nothing. */
+  warnings: z.array(z.string()).optional(),
 });
 export type Health = z.infer<typeof healthSchema>;
 

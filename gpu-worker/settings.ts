@@ -133,6 +133,12 @@ const settings = {
     help: 'directory of the usage journal (default ./data/worker)',
     schema: z.string().min(1).default('./data/worker'),
   },
+  diskFreePercent: {
+    env: 'SIFT_DISK_FREE_PERCENT',
+    flag: 'disk-free-percent',
+    help: "the log and /health warn when less of that directory's disk is left (default 5)",
+    schema: z.coerce.number().min(0).max(100).default(5),
+  },
   weightsCache: {
     env: 'SIFT_WEIGHTS_CACHE',
     flag: 'weights-cache',

@@ -25,12 +25,18 @@ const byPath = new Map(sources.map((source) => [source.path, source]));
 /** What each folder may import of ours, itself aside. Composition roots may import everything below. */
 const layers: Record<string, readonly string[]> = {
   'db/': [],
-  'edge/': ['db/', 'gpu-worker/protocol.ts', 'infra/program.ts', 'infra/stop-signal.ts'],
+  'edge/': [
+    'db/',
+    'gpu-worker/protocol.ts',
+    'infra/disk-watch.ts',
+    'infra/program.ts',
+    'infra/stop-signal.ts',
+  ],
   'gpu-worker/protocol.ts': [],
   'gpu-worker/tokenizer/': [],
   'gpu-worker/grammar/': [],
   'gpu-worker/backend/': [],
-  'gpu-worker/weights/': ['gpu-worker/backend/backend.ts'],
+  'gpu-worker/weights/': ['gpu-worker/backend/backend.ts', 'infra/disk-watch.ts'],
   'gpu-worker/model/': ['gpu-worker/backend/backend.ts', 'gpu-worker/backend/draw.ts'],
   'gpu-worker/engine/': [
     'gpu-worker/backend/backend.ts',
@@ -44,6 +50,7 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/grammar/',
     'gpu-worker/protocol.ts',
     'gpu-worker/tokenizer/',
+    'infra/disk-watch.ts',
   ],
   'test/oracle/': ['test/support/'],
 };

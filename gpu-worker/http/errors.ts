@@ -1,5 +1,5 @@
 /** Every error that a client can see, in one table, and OpenAI's shape around it. */
-import type { ErrorBody } from '../protocol.ts';
+import type { ErrorBody, Health } from '../protocol.ts';
 
 interface ErrorRow {
   readonly status: 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
@@ -58,6 +58,13 @@ export class ApiError extends Error {
     const { type } = errorTable[code];
     return { error: { message, type, param, code, ...(overflow && { overflow }) } };
   }
+}
+
+/** For a worker that takes no requests now. */
+export function notReady(status: Health['status'], reason: string): ApiError {
+  return new ApiError('not_ready', `the worker is ${status}: ${reason}`, {
+    headers: { 'retry-after': status === 'starting' ? '2' : '10' },
+  });
 }
 
 /** Anything thrown, as an ApiError. What was not meant for clients does not reach them. */

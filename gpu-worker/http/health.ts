@@ -6,11 +6,13 @@ import type { AppEnv, Services } from './services.ts';
 
 export function answerHealth(c: Context<AppEnv>, services: Services): Response {
   const { status, reason, model } = services.lifecycle.state();
+  const warnings = services.warnings();
   const health: Health = {
     status,
     reason,
     models: model ? [model.id] : [],
     load: model && status !== 'failed' ? toWireLoad(model.engine.load()) : null,
+    ...(warnings.length > 0 && { warnings: [...warnings] }),
   };
   return c.json(health, status === 'ready' ? 200 : 503);
 }

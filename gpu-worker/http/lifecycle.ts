@@ -3,7 +3,7 @@
  * ready; draining lets the ones in flight finish.
  */
 import type { Engine } from '../engine/request.ts';
-import { ApiError } from './errors.ts';
+import { notReady } from './errors.ts';
 import type { SamplingDefaults } from './sampling-defaults.ts';
 import type { TextReader } from './text-model.ts';
 
@@ -37,7 +37,8 @@ export interface Lifecycle {
   drain(): void;
 }
 
-export function createLifecycle(): Lifecycle {
+/** @param obstacle why a worker that is ready can't take requests just now; null: it can */
+export function createLifecycle(obstacle: () => string | null = () => null): Lifecycle {
   let state: WorkerState = { status: 'starting', reason: 'the model is not loaded', model: null };
 
   function current(): WorkerState {
@@ -48,14 +49,19 @@ export function createLifecycle(): Lifecycle {
     return state;
   }
 
+  /** As `current`; what may pass by itself is not kept. */
+  function now(): WorkerState {
+    const lasting = current();
+    const reason = lasting.status === 'ready' ? obstacle() : null;
+    return reason === null ? lasting : { status: 'failed', reason, model: lasting.model };
+  }
+
   return {
-    state: current,
+    state: now,
     modelForRequest() {
-      const now = current();
-      if (now.status === 'ready') return now.model;
-      throw new ApiError('not_ready', `the worker is ${now.status}: ${now.reason}`, {
-        headers: { 'retry-after': now.status === 'starting' ? '2' : '10' },
-      });
+      const seen = now();
+      if (seen.status === 'ready') return seen.model;
+      throw notReady(seen.status, seen.reason);
     },
     starting(reason) {
       if (state.status === 'starting') state = { ...state, reason };

@@ -27,6 +27,8 @@ export interface Services {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly settings: HttpSettings;
+  /** For whoever watches over the worker; [] when all is well. */
+  readonly warnings: () => readonly string[];
 }
 
 /** What is known of a request once it has ended; the route fills it in. */

@@ -16,7 +16,7 @@ import { nothingComputed } from '../engine/request.ts';
 import type { EngineUsage } from '../engine/request.ts';
 import type { UsageRecord } from '../protocol.ts';
 import type { Clock } from './clock.ts';
-import { ApiError } from './errors.ts';
+import { ApiError, notReady } from './errors.ts';
 import {
   listFiles,
   pruneFiles,
@@ -36,7 +36,10 @@ const rememberedMax = 50_000;
 const cancelledMax = 10_000;
 
 export interface UsageJournal {
-  /** False if a request with this id is running, or was cancelled before it came. */
+  /**
+   * False if a request with this id is running, or was cancelled before it came.
+   * @throws ApiError 503 if it can't be written down: nothing may be computed for it then
+   */
   begin(request: { id: string; model: string; stop?: AbortController }): boolean;
   /** The counts so far, which `lookup` answers with at once. */
   update(id: string, usage: EngineUsage): void;
@@ -51,6 +54,8 @@ export interface UsageJournal {
   cancel(id: string): Promise<UsageRecord>;
   /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
   errors(): number;
+  /** Why no request may begin; null if they may. Tries again whether they may, where they might not. */
+  problem(): string | null;
   close(): Promise<void>;
 }
 
@@ -130,8 +135,8 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
     begin({ id, model, stop = null }) {
       if (running.has(id) || cancelled.has(id)) return false;
       const entry = newEntry('running', { id, model, nowMs: clock.wallMs() });
+      if (!file.appendNow(entry)) throw notReady('failed', journalProblem(file.problem()));
       running.set(id, { entry, checkpointedMs: entry.startedMs, stop });
-      file.append(entry);
       return true;
     },
 
@@ -175,8 +180,16 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
     },
 
     errors: () => file.errors,
+    problem() {
+      const problem = file.problem();
+      return problem === null ? null : journalProblem(problem);
+    },
     close: () => file.close(),
   };
+}
+
+function journalProblem(problem: string | null): string {
+  return `the usage journal can't be written, ${problem ?? 'its disk was full'}`;
 }
 
 function newEntry(

@@ -65,6 +65,7 @@ export async function openSource(
     directory: settings.cacheDirectory,
     bytesMax: settings.cacheBytesMax,
     hasher,
+    warn: (line) => console.error(line),
   });
   try {
     return await openS3Source({

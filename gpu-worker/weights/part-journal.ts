@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import { appendFile, readFile, rm } from 'node:fs/promises';
 import { z } from 'zod';
+import { isDiskFull } from '../../infra/disk-watch.ts';
 import type { ByteRange } from './parts.ts';
 
 const hash = z.string().regex(/^[0-9a-f]{64}$/);
@@ -22,14 +23,17 @@ export class PartJournal {
   readonly #ends = new Map<number, number>();
   readonly #written = new Set<string>();
   #whole: string | null = null;
+  readonly #onDiskFull: () => void;
   #isForgotten = false;
 
-  private constructor(path: string) {
+  private constructor(path: string, onDiskFull: () => void) {
     this.#path = path;
+    this.#onDiskFull = onDiskFull;
   }
 
-  static async open(path: string): Promise<PartJournal> {
-    const journal = new PartJournal(path);
+  /** @param onDiskFull called when a line finds no room; later loads then verify its part again. */
+  static async open(path: string, onDiskFull: () => void): Promise<PartJournal> {
+    const journal = new PartJournal(path, onDiskFull);
     const text = await readFile(path, 'utf8').catch(() => '');
     for (const line of text.split('\n')) journal.#take(line);
     return journal;
@@ -77,7 +81,13 @@ export class PartJournal {
 
   async #append(line: z.infer<typeof lineSchema>): Promise<void> {
     const text = JSON.stringify(line);
-    await appendFile(this.#path, `\n${text}\n`);
+    try {
+      await appendFile(this.#path, `\n${text}\n`);
+    } catch (error) {
+      if (!isDiskFull(error)) throw error;
+      this.#onDiskFull();
+      return;
+    }
     this.#take(text);
   }
 

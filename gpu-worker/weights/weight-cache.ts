@@ -11,6 +11,7 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDiskFull } from '../../infra/disk-watch.ts';
 import type { PartHasher } from './part-hasher.ts';
 import { PartJournal } from './part-journal.ts';
 import { Slots } from './slots.ts';
@@ -39,6 +40,8 @@ export interface CacheOptions {
   /** What the parts may take together. Parts that find no room are used but not kept. */
   readonly bytesMax: number;
   readonly hasher: PartHasher;
+  /** Told once, in a line, when the disk has no room. */
+  readonly warn: (line: string) => void;
 }
 
 /** A part that is written but not yet flushed and renamed. */
@@ -49,18 +52,25 @@ interface Pending {
   readonly kept: Promise<boolean>;
 }
 
-/** @throws CheckpointError if the directory can't be written. */
+/**
+ * A full disk is no reason not to load: what is there is read, and what is fetched is used.
+ * @throws CheckpointError if the directory can't be written for another reason.
+ */
 export async function openWeightCache(options: CacheOptions): Promise<WeightCache> {
   const { directory } = options;
+  const nowMs = Date.now();
+  const userFile = join(directory, 'users', `${nowMs}-${randomUUID()}`);
   try {
-    for (const folder of ['sha256', 'journal', 'users', 'tmp']) {
-      await mkdir(join(directory, folder), { recursive: true });
-    }
-    const nowMs = Date.now();
-    const userFile = join(directory, 'users', `${nowMs}-${randomUUID()}`);
-    await writeFile(userFile, '');
-    await sweepTemporary(join(directory, 'tmp'), nowMs);
-    return new WeightCache(options, userFile);
+    const hasRoom = await foundRoom(async () => {
+      for (const folder of ['sha256', 'journal', 'users', 'tmp']) {
+        await mkdir(join(directory, folder), { recursive: true });
+      }
+      await sweepTemporary(join(directory, 'tmp'), nowMs);
+      await writeFile(userFile, '');
+    });
+    const cache = new WeightCache(options, userFile);
+    if (!hasRoom) cache.warnOfFullDisk();
+    return cache;
   } catch (cause) {
     throw new CheckpointError(
       `the weights' cache can't be kept in ${directory}: ${reasonOf(cause)}`,
@@ -74,6 +84,8 @@ export class WeightCache implements AsyncDisposable {
   readonly #bytesMax: number;
   readonly #hasher: PartHasher;
   readonly #userFile: string;
+  readonly #warn: (line: string) => void;
+  #isWarned = false;
   readonly #flushes = new Slots(parallelFlushes);
   readonly #pending = new Map<string, Pending>();
   readonly #timer: NodeJS.Timeout;
@@ -82,8 +94,9 @@ export class WeightCache implements AsyncDisposable {
   /** Bytes of the parts, by hash, that have room and are not known to be on the disk yet. */
   readonly #writing = new Map<string, number>();
 
-  constructor({ directory, bytesMax, hasher }: CacheOptions, userFile: string) {
+  constructor({ directory, bytesMax, hasher, warn }: CacheOptions, userFile: string) {
     this.#hasher = hasher;
+    this.#warn = warn;
     this.#directory = directory;
     this.#bytesMax = bytesMax;
     this.#userFile = userFile;
@@ -94,7 +107,17 @@ export class WeightCache implements AsyncDisposable {
   /** The journal of one stored object; `pin` names the object and its version. */
   journal(pin: readonly string[]): Promise<PartJournal> {
     const name = createHash('sha256').update(JSON.stringify(pin)).digest('hex');
-    return PartJournal.open(join(this.#directory, 'journal', `${name}.jsonl`));
+    const path = join(this.#directory, 'journal', `${name}.jsonl`);
+    return PartJournal.open(path, () => this.warnOfFullDisk());
+  }
+
+  warnOfFullDisk(): void {
+    if (this.#isWarned) return;
+    this.#isWarned = true;
+    this.#warn(
+      `the disk of the weights' cache ${this.#directory} is full: weights that do not fit are loaded ` +
+        'but not kept, and fetched again at the next start; free space or set --weights-cache',
+    );
   }
 
   /**
@@ -124,8 +147,8 @@ export class WeightCache implements AsyncDisposable {
 
   /**
    * Keeps a part that `sha256` is the hash of. Resolves once `bytes` may be used for something else;
-   * flushing and renaming go on, and `onKept` is called after them. Without room, or on a full disk,
-   * the part is not kept, and `onKept` not called.
+   * flushing and renaming go on, and `onKept` is called after them. Without room, or on a disk that
+   * stays full once unused parts are gone, the part is not kept, and `onKept` not called.
    */
   async put(part: { sha256: string; bytes: Uint8Array; onKept(): Promise<void> }): Promise<void> {
     const { sha256, bytes, onKept } = part;
@@ -143,11 +166,12 @@ export class WeightCache implements AsyncDisposable {
     if (!(await this.#makeRoom(sha256, bytes.length))) return;
     const temporary = join(this.#directory, 'tmp', randomUUID());
     try {
-      await writeFile(temporary, bytes, { flag: 'wx' });
+      if (!(await this.#writeWhole(temporary, bytes))) {
+        this.#writing.delete(sha256);
+        return this.warnOfFullDisk();
+      }
     } catch (cause) {
       this.#writing.delete(sha256);
-      await rm(temporary, { force: true }).catch(() => {});
-      if (isDiskFull(cause)) return;
       throw new CheckpointError(`the weights' cache can't write ${path}: ${reasonOf(cause)}`, {
         cause,
       });
@@ -160,6 +184,22 @@ export class WeightCache implements AsyncDisposable {
     while (this.#unflushedBytes() > unflushedBytesMax) {
       await Promise.race([...this.#pending.values()].map((pending) => pending.kept));
     }
+  }
+
+  /** False if the disk has no room even without the parts that nobody uses. */
+  async #writeWhole(path: string, bytes: Uint8Array): Promise<boolean> {
+    const write = async (): Promise<void> => {
+      try {
+        await mkdir(join(path, '..'), { recursive: true });
+        await writeFile(path, bytes);
+      } catch (error) {
+        await rm(path, { force: true }).catch(() => {});
+        throw error;
+      }
+    };
+    if (await foundRoom(write)) return true;
+    await this.#evict((total) => total - bytes.length);
+    return foundRoom(write);
   }
 
   /** Resolves once every part that was put is kept, or can't be. */
@@ -187,7 +227,8 @@ export class WeightCache implements AsyncDisposable {
       await rename(temporary, path);
       await onKept();
       return true;
-    } catch {
+    } catch (error) {
+      if (isDiskFull(error)) this.warnOfFullDisk();
       await rm(temporary, { force: true }).catch(() => {});
       return false;
     }
@@ -209,7 +250,7 @@ export class WeightCache implements AsyncDisposable {
     const before = this.#bytes;
     const after = before.then(async (total) => {
       if (total + bytes <= this.#bytesMax) return { total: total + bytes, fits: true };
-      const left = await this.#evict(bytes);
+      const left = await this.#evict(() => this.#bytesMax - bytes);
       const fits = left + bytes <= this.#bytesMax;
       return { total: fits ? left + bytes : left, fits };
     });
@@ -221,16 +262,20 @@ export class WeightCache implements AsyncDisposable {
     return (await after).fits;
   }
 
-  /** Deletes the least recently used parts that no live user needs; returns the bytes left. */
-  async #evict(bytesNeeded: number): Promise<number> {
+  /**
+   * Deletes the least recently used parts that no live user needs until as little is left of the bytes
+   * of all as is said; returns what is left.
+   */
+  async #evict(leftMaxOf: (total: number) => number): Promise<number> {
     const inUseSinceMs = (await this.#oldestUserMs()) - clockSlackMs;
     // Taken before the files are listed: what is renamed meanwhile is in one of the two, or in both.
     const writing = new Map(this.#writing);
     const parts = await this.#storedParts();
     for (const { sha256 } of parts) writing.delete(sha256);
     let total = sumBytes(parts) + [...writing.values()].reduce((sum, size) => sum + size, 0);
+    const leftMax = leftMaxOf(total);
     for (const part of parts.toSorted((a, b) => a.usedMs - b.usedMs)) {
-      if (total + bytesNeeded <= this.#bytesMax || part.usedMs >= inUseSinceMs) break;
+      if (total <= leftMax || part.usedMs >= inUseSinceMs) break;
       await rm(part.path, { force: true });
       total -= part.bytes;
     }
@@ -242,7 +287,7 @@ export class WeightCache implements AsyncDisposable {
     const folder = join(this.#directory, 'users');
     const nowMs = Date.now();
     let oldestMs = nowMs;
-    for (const name of await readdir(folder)) {
+    for (const name of await namesIn(folder)) {
       const touchedMs = (await stat(join(folder, name)).catch(() => null))?.mtimeMs ?? 0;
       if (touchedMs >= nowMs - userTtlMs) oldestMs = Math.min(oldestMs, Number.parseInt(name, 10));
       else await rm(join(folder, name), { force: true });
@@ -253,8 +298,8 @@ export class WeightCache implements AsyncDisposable {
   async #storedParts(): Promise<StoredPart[]> {
     const root = join(this.#directory, 'sha256');
     const parts: StoredPart[] = [];
-    for (const folder of await readdir(root)) {
-      for (const name of await readdir(join(root, folder))) {
+    for (const folder of await namesIn(root)) {
+      for (const name of await namesIn(join(root, folder))) {
         const path = join(root, folder, name);
         const status = await stat(path).catch(() => null);
         if (status === null) continue;
@@ -300,11 +345,16 @@ async function sweepTemporary(folder: string, nowMs: number): Promise<void> {
 }
 
 async function deleteOlder(folder: string, beforeMs: number): Promise<void> {
-  for (const name of await readdir(folder)) {
+  for (const name of await namesIn(folder)) {
     const path = join(folder, name);
     const touchedMs = (await stat(path).catch(() => null))?.mtimeMs ?? Infinity;
     if (touchedMs < beforeMs) await rm(path, { force: true });
   }
+}
+
+/** None in a folder that a full disk had no room for. */
+async function namesIn(folder: string): Promise<string[]> {
+  return (await readdir(folder).catch(ignoreMissing)) ?? [];
 }
 
 function sumBytes(parts: readonly StoredPart[]): number {
@@ -315,8 +365,15 @@ function ignoreMissing(error: unknown): undefined {
   if (errorCode(error) !== 'ENOENT') throw error;
 }
 
-function isDiskFull(error: unknown): boolean {
-  return ['ENOSPC', 'EDQUOT'].includes(errorCode(error) ?? '');
+/** False if the disk is full; rejects with any other error of the write. */
+async function foundRoom(write: () => Promise<void>): Promise<boolean> {
+  try {
+    await write();
+    return true;
+  } catch (error) {
+    if (isDiskFull(error)) return false;
+    throw error;
+  }
 }
 
 function errorCode(error: unknown): string | null {

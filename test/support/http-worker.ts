@@ -49,6 +49,8 @@ export async function httpWorker(options: {
   /** In place of the tiny model's own. */
   template?: string;
   model?: Partial<ServedModel & TextModel>;
+  /** Where the journal's directory is made. */
+  folder?: string;
 }): Promise<HttpWorker> {
   const tokenizerConfig = {
     ...(await readJson('tokenizer_config.json')),
@@ -93,14 +95,15 @@ export async function httpWorker(options: {
 
   const log: Record<string, unknown>[] = [];
   const logger = pino({ level: 'debug' }, { write: (line) => log.push(JSON.parse(line)) });
-  const lifecycle = createLifecycle();
-  lifecycle.serve(model);
-  const journalDirectory = await mkdtemp(join(tmpdir(), 'sift-journal-'));
+  const journalDirectory = await mkdtemp(join(options.folder ?? tmpdir(), 'sift-journal-'));
   const clock = systemClock;
   const journal = await openUsageJournal({ directory: journalDirectory, clock, logger });
+  const lifecycle = createLifecycle(() => journal.problem());
+  lifecycle.serve(model);
   const metrics = createMetrics({ lifecycle, version: '0.0.0', journalErrors: journal.errors });
   const settings = { ...defaultHttpSettings, ...options.settings };
-  const services: Services = { lifecycle, journal, metrics, logger, clock, settings };
+  const warnings = () => [];
+  const services: Services = { lifecycle, journal, metrics, logger, clock, settings, warnings };
   return {
     app: createApp(services),
     services,

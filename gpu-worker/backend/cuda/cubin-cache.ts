@@ -10,7 +10,7 @@ import {
   openSync,
   readFileSync,
   renameSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -41,7 +41,8 @@ export function cachedCubin(folder: string, key: string, compile: () => Uint8Arr
     mkdirSync(folder, { recursive: true });
     const temporary = `${file}.${process.pid}`;
     const descriptor = openSync(temporary, 'w');
-    writeSync(descriptor, cubin);
+    // writeSync would leave a part of it where the disk takes no more.
+    writeFileSync(descriptor, cubin);
     fsyncSync(descriptor);
     closeSync(descriptor);
     renameSync(temporary, file);

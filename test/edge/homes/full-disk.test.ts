@@ -1,44 +1,17 @@
 /** The edge on a disk without space, where this machine lets a test mount one. */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
-import { testFolder } from '../../support/home-node.ts';
+import { expect, test } from 'vitest';
 import { dollar, startHomeSystem } from '../../support/home-system.ts';
+import { smallDisk } from '../../support/small-disk.ts';
 
-const disk = testFolder();
-const mounted =
-  spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', disk.path]).status === 0;
-afterAll(() => {
-  if (mounted) execFileSync('umount', [disk.path]);
-  disk.remove();
-});
+const disk = smallDisk(8 * 2 ** 20);
 
-function fill(path: string): void {
-  const file = openSync(path, 'w');
-  try {
-    for (const bytes of [65_536, 1]) {
-      const piece = Buffer.alloc(bytes);
-      // Until the disk says that it has no space.
-      for (;;) {
-        try {
-          if (writeSync(file, piece) < bytes) break;
-        } catch {
-          break;
-        }
-      }
-    }
-  } finally {
-    closeSync(file);
-  }
-}
-
-test.skipIf(!mounted)(
+test.skipIf(disk === null)(
   'a full disk is told as such, loses nothing, and heals without a restart',
   async () => {
     const logged: Readonly<Record<string, unknown>>[] = [];
     const system = await startHomeSystem({
-      dataFolder: join(disk.path, 'data'),
+      dataFolder: join(disk?.path ?? '', 'data'),
       log: (event) => void logged.push(event),
     });
     const costOf = (answer: Response) => Number(answer.headers.get('x-sift-cost-nano-usd'));
@@ -46,8 +19,7 @@ test.skipIf(!mounted)(
     expect(first.status).toBe(200);
     let paid = costOf(first);
 
-    const filler = join(disk.path, 'filler');
-    fill(filler);
+    disk?.fill();
     // What SQLite has reserved of its log takes a few more.
     let full: Response | null = null;
     await expect
@@ -67,7 +39,7 @@ test.skipIf(!mounted)(
     );
     expect(JSON.stringify(logged)).not.toContain('internal_error');
 
-    rmSync(filler);
+    disk?.empty();
     const healed = await system.ask('acme');
     expect(healed.status).toBe(200);
     paid += costOf(healed);

@@ -53,6 +53,16 @@ test('health follows the worker from its start to its stop, and requests are ref
   expect(await tryAsking()).toBe(503);
 });
 
+test('health tells what its operator should see to, and the worker serves on', async () => {
+  await using worker = await httpWorker({ script: answering('x') });
+  const app = createApp({ ...worker.services, warnings: () => ['The disk is nearly full.'] });
+  const response = await app.request('/health');
+  expect([response.status, healthSchema.parse(await response.json())]).toMatchObject([
+    200,
+    { status: 'ready', warnings: ['The disk is nearly full.'] },
+  ]);
+});
+
 test('an engine that failed makes the worker unhealthy, with the reason', async () => {
   await using worker = await httpWorker({ script: answering('x') });
   worker.engine.fail('NaN in layer 3');

@@ -10,6 +10,7 @@ import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
 const folder = temporaryDirectory();
 const hasher = new PartHasher();
+const warn = (): void => {};
 const newDirectory = () => mkdtempSync(join(folder, 'cache-'));
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
@@ -46,9 +47,9 @@ function setAge(directory: string, fill: number, ageMs: number): void {
 describe('the cache of weights', () => {
   test('gives back what was put, to whoever opens the directory', async () => {
     const directory = newDirectory();
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 1000 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 1000 });
     await putAll(cache, 1, 2);
-    await using other = await openWeightCache({ directory, hasher, bytesMax: 1000 });
+    await using other = await openWeightCache({ directory, hasher, warn, bytesMax: 1000 });
     expect(await holds(other, 1)).toBe(true);
     expect(await holds(other, 2)).toBe(true);
     expect(await holds(other, 3)).toBe(false);
@@ -56,7 +57,7 @@ describe('the cache of weights', () => {
 
   test('never gives bytes that do not have the hash, and forgets them', async () => {
     const directory = newDirectory();
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 1000 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 1000 });
     await putAll(cache, 1);
     const hash = hashOf(part(1));
     writeFileSync(join(directory, 'sha256', hash.slice(0, 2), hash), part(2));
@@ -70,7 +71,7 @@ describe('the cache of weights', () => {
   test('evicts what was used least recently, by bytes', async () => {
     const directory = newDirectory();
     {
-      await using cache = await openWeightCache({ directory, hasher, bytesMax: 300 });
+      await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
       await putAll(cache, 1, 2, 3);
     }
     for (const [fill, ageMs] of [
@@ -79,16 +80,16 @@ describe('the cache of weights', () => {
       [3, 70_000],
     ])
       setAge(directory, fill, ageMs);
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(cache, 4, 5);
     expect(await held(cache, [1, 2, 3, 4, 5])).toEqual([1, 4, 5]);
   });
 
   test('evicts nothing that a live user has touched, and keeps within its bytes', async () => {
     const directory = newDirectory();
-    await using first = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    await using first = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(first, 1, 2);
-    await using second = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    await using second = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(second, 3, 4, 5);
     expect(await held(second, [1, 2, 3, 4, 5])).toEqual([1, 2, 3]);
   });
@@ -96,11 +97,11 @@ describe('the cache of weights', () => {
   test('counts a part once that is on the disk and whose keeper has not heard of it', async () => {
     const directory = newDirectory();
     {
-      await using before = await openWeightCache({ directory, hasher, bytesMax: 300 });
+      await using before = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
       await putAll(before, 1, 2, 3);
     }
     for (const fill of [1, 2, 3]) setAge(directory, fill, 90_000);
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     const renamed = Promise.withResolvers<void>();
     const heard = Promise.withResolvers<void>();
     await cache.put({
@@ -125,7 +126,7 @@ describe('the cache of weights', () => {
 
   test('evicts what only dead users have touched', async () => {
     const directory = newDirectory();
-    const dead = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    const dead = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(dead, 1, 2, 3);
     for (const fill of [1, 2, 3]) setAge(directory, fill, 90_000);
     // As kill -9 leaves it: the file stays and nobody touches it.
@@ -133,7 +134,7 @@ describe('the cache of weights', () => {
       const longAgo = Date.now() / 1000 - 120;
       utimesSync(join(directory, 'users', name), longAgo, longAgo);
     }
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 300 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(cache, 4, 5, 6);
     expect(await held(cache, [1, 4, 5, 6])).toEqual([4, 5, 6]);
     expect(readdirSync(join(directory, 'users'))).toHaveLength(1);
@@ -142,7 +143,7 @@ describe('the cache of weights', () => {
 
   test('holds its bound when many parts are put at once', async () => {
     const directory = newDirectory();
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 500 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 500 });
     const fills = Array.from({ length: 20 }, (_, fill) => fill);
     await Promise.all(fills.map((fill) => putAll(cache, fill)));
     const count = (await held(cache, fills)).length;
@@ -152,7 +153,9 @@ describe('the cache of weights', () => {
 
   test('sweeps what killed writers left, and leaves what others are writing', async () => {
     const directory = newDirectory();
-    await (await openWeightCache({ directory, hasher, bytesMax: 500 }))[Symbol.asyncDispose]();
+    await (
+      await openWeightCache({ directory, hasher, warn, bytesMax: 500 })
+    )[Symbol.asyncDispose]();
     for (const [name, ageMs] of [
       ['old', 120_000],
       ['new', 0],
@@ -162,14 +165,16 @@ describe('the cache of weights', () => {
       const touched = (Date.now() - ageMs) / 1000;
       utimesSync(path, touched, touched);
     }
-    await (await openWeightCache({ directory, hasher, bytesMax: 500 }))[Symbol.asyncDispose]();
+    await (
+      await openWeightCache({ directory, hasher, warn, bytesMax: 500 })
+    )[Symbol.asyncDispose]();
     expect(readdirSync(join(directory, 'tmp'))).toEqual(['new']);
   });
 
   test('is refused where the directory is a file', async () => {
     const directory = join(newDirectory(), 'file');
     writeFileSync(directory, '');
-    await expect(openWeightCache({ directory, hasher, bytesMax: 1 })).rejects.toThrow(
+    await expect(openWeightCache({ directory, hasher, warn, bytesMax: 1 })).rejects.toThrow(
       CheckpointError,
     );
   });
@@ -184,7 +189,7 @@ describe('a journal of parts', () => {
 
   test('is read back by the next load, whole lines only', async () => {
     const directory = newDirectory();
-    await using cache = await openWeightCache({ directory, hasher, bytesMax: 500 });
+    await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 500 });
     const journal = await cache.journal(pin);
     await journal.add(a, hashOf(part(1)));
     const [name] = readdirSync(join(directory, 'journal'));
@@ -198,7 +203,12 @@ describe('a journal of parts', () => {
   });
 
   test('vouches for the whole only with the parts that were checked', async () => {
-    await using cache = await openWeightCache({ directory: newDirectory(), hasher, bytesMax: 500 });
+    await using cache = await openWeightCache({
+      directory: newDirectory(),
+      hasher,
+      warn,
+      bytesMax: 500,
+    });
     const journal = await cache.journal(pin);
     await journal.add(a, hashOf(part(1)));
     await journal.add(b, hashOf(part(2)));
@@ -212,7 +222,12 @@ describe('a journal of parts', () => {
   });
 
   test('belongs to one version of one object', async () => {
-    await using cache = await openWeightCache({ directory: newDirectory(), hasher, bytesMax: 500 });
+    await using cache = await openWeightCache({
+      directory: newDirectory(),
+      hasher,
+      warn,
+      bytesMax: 500,
+    });
     await (await cache.journal(pin)).add(a, hashOf(part(1)));
     expect((await cache.journal([...pin.slice(0, 3), '101'])).sha256(a)).toBe(null);
   });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createDiskWatch, diskOf } from '../../../edge/node/disk-watch.ts';
+import { createDiskWatch, diskOf } from '../../infra/disk-watch.ts';
 
 test('a disk that fills up and is emptied again is told once each, and shown meanwhile', async () => {
   const disk = { bytes: 1_000, freeBytes: 50 };

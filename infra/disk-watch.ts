@@ -1,4 +1,4 @@
-/** Looks at how much of the data's disk is left, so that its operator hears of it before requests do. */
+/** Looks at how much of a disk is left, so that its operator hears of it before requests do. */
 import { statfsSync } from 'node:fs';
 
 export interface DiskWatch {
@@ -37,4 +37,10 @@ export function createDiskWatch(options: {
 export function diskOf(folder: string): Disk {
   const { bsize, blocks, bavail } = statfsSync(folder);
   return { bytes: blocks * bsize, freeBytes: bavail * bsize };
+}
+
+/** Whether a write failed because its disk, or its user's share of it, has no room. */
+export function isDiskFull(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : null;
+  return code === 'ENOSPC' || code === 'EDQUOT';
 }
