@@ -45,6 +45,11 @@ import type { WorkerSettings } from './settings.ts';
 
 /** Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own. */
 const cpuCacheTokens = 131_072;
+/**
+ * Of prompts beside the sequences that decode: on the cpu backend a step takes as long as it has rows,
+ * about 0.5 ms each with the tiny model, and prompts of 512 would hold every running answer up by 0.3 s.
+ */
+const cpuPrefillTokens = 48;
 /** How long running requests may go on once the worker is told to stop. */
 const drainMs = 30_000;
 /** A disk that fills up is noticed this soon. */
@@ -274,6 +279,9 @@ async function openEngineModel(
       plan = planMemory({
         ...use,
         stepTokensMax: settings.stepTokens,
+        mixedTokensMax:
+          settings.mixedTokens ??
+          (isCpu ? settings.sequences + cpuPrefillTokens : settings.stepTokens),
         sequencesMax: settings.sequences,
         waitingMax: settings.waiting,
         cacheTokensMax: settings.cacheTokens ?? (isCpu ? cpuCacheTokens : null),

@@ -115,6 +115,14 @@ const settings = {
     help: 'tokens computed per step, prefill and decode together (default 512)',
     schema: count.max(65_536).default(512),
   },
+  mixedTokens: {
+    env: 'SIFT_MIXED_TOKENS',
+    flag: 'mixed-tokens',
+    help:
+      'tokens of a step that also decodes, so that running answers wait less for prompts ' +
+      '(default: sequences + 48, on a GPU step-tokens)',
+    schema: count.max(65_536).optional(),
+  },
   sequences: {
     env: 'SIFT_SEQUENCES',
     flag: 'sequences',

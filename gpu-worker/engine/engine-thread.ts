@@ -105,8 +105,8 @@ class Inbox {
 }
 
 function limitsOf({ plan }: EngineDescription): EngineLimits {
-  const { stepTokensMax, sequencesMax, waitingMax } = plan;
-  return { stepTokensMax, sequencesMax, waitingMax };
+  const { stepTokensMax, mixedTokensMax, sequencesMax, waitingMax } = plan;
+  return { stepTokensMax, mixedTokensMax, sequencesMax, waitingMax };
 }
 
 function reasonOf(error: unknown): string {

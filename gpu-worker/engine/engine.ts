@@ -38,6 +38,8 @@ import type { Sequence } from './sequence.ts';
 export interface EngineLimits {
   /** Tokens of one step, decode and prefill together; at most `model.limits.rowsMax`. */
   readonly stepTokensMax: number;
+  /** The same of a step in which some sequence decodes; `stepTokensMax` unless given. */
+  readonly mixedTokensMax?: number;
   readonly sequencesMax: number;
   /** Sequences that wait; every choice of a request counts. */
   readonly waitingMax: number;
@@ -80,6 +82,7 @@ export class EngineLoop {
     this.#blocks = new BlockManager({ blocks: model.blocks });
     this.#scheduler = new Scheduler(this.#blocks, {
       stepTokensMax: limits.stepTokensMax,
+      mixedTokensMax: limits.mixedTokensMax ?? limits.stepTokensMax,
       sequencesMax: limits.sequencesMax,
       scoredRowsMax: model.limits.logitRowsMax,
     });

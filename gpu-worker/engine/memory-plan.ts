@@ -19,6 +19,8 @@ export interface PlanOptions {
   readonly blockBytes: number;
   readonly contextLength: number;
   readonly stepTokensMax: number;
+  /** Of a step that also decodes; more than `stepTokensMax` counts as that. */
+  readonly mixedTokensMax: number;
   readonly sequencesMax: number;
   readonly waitingMax: number;
   /** Caps the cache below what memory allows; null takes all of that. */
@@ -28,9 +30,10 @@ export interface PlanOptions {
 /** Throws an Error that says what is missing when the cache would be too small to serve. */
 export function planMemory(options: PlanOptions): MemoryPlan {
   const { memory, blockBytes, contextLength, sequencesMax, stepTokensMax } = options;
-  if (stepTokensMax < sequencesMax) {
+  const mixedTokensMax = Math.min(stepTokensMax, options.mixedTokensMax);
+  if (mixedTokensMax < sequencesMax) {
     throw new Error(
-      `a step of ${stepTokensMax} tokens cannot hold one for each of ${sequencesMax} sequences`,
+      `a step of ${mixedTokensMax} tokens cannot hold one for each of ${sequencesMax} sequences`,
     );
   }
   const left = memory.limitBytes - memory.weightBytes - memory.activationBytes;
@@ -59,6 +62,7 @@ export function planMemory(options: PlanOptions): MemoryPlan {
     blockTokens,
     bytesPerToken: blockBytes / blockTokens,
     stepTokensMax,
+    mixedTokensMax,
     sequencesMax,
     waitingMax: options.waitingMax,
   };

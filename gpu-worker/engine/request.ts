@@ -181,6 +181,8 @@ export interface MemoryPlan {
   readonly bytesPerToken: number;
   /** Tokens per step, prefill and decode together. */
   readonly stepTokensMax: number;
+  /** Of a step that also decodes. */
+  readonly mixedTokensMax: number;
   readonly sequencesMax: number;
   readonly waitingMax: number;
 }

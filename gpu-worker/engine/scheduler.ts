@@ -1,12 +1,14 @@
 /**
  * Decides what each step computes: continuous batching under one budget of tokens.
  *
- * - Decodes come first, oldest first, one token each; prefill chunks share what is left.
+ * - Decodes come first, oldest first, one token each; prefill chunks share what is left. A step that
+ *   decodes may have a smaller budget, because all of its answers wait for its prompts.
  * - Order between fair scopes (tenants) goes by credit: each step every scope with work earns an
  *   even share of the tokens that the step computes and pays for its own. The scope with the
  *   greatest credit prefills next; within a scope it is first come, first served. Credit stays
  *   within `creditStepsMax` steps either way, so neither a long idle time nor a long monopoly
- *   weighs longer than that.
+ *   weighs longer than that. A scope that comes new has a step's worth: it goes before those that
+ *   have had their share, and after one that has waited for its own.
  * - A sequence starts when the blocks of all its known tokens are available beside those promised
  *   to the running ones. One that doesn't fit closes admission for the step: nobody overtakes it.
  * - A scope that has nothing running may take the place of a scope that runs two or more, also where
@@ -26,6 +28,8 @@ const creditStepsMax = 4;
 export interface SchedulerLimits {
   /** Tokens of one step, decode and prefill together. */
   readonly stepTokensMax: number;
+  /** The same of a step in which some sequence decodes. */
+  readonly mixedTokensMax: number;
   /** Sequences that run at once. */
   readonly sequencesMax: number;
   /** Rows of prompts that one step scores (prompt logprobs). */
@@ -65,7 +69,8 @@ export class Scheduler {
 
   constructor(blocks: BlockManager, limits: SchedulerLimits) {
     assert(limits.sequencesMax >= 1, 'at least one sequence runs');
-    assert(limits.stepTokensMax >= limits.sequencesMax, 'a step has a token for every sequence');
+    assert(limits.mixedTokensMax >= limits.sequencesMax, 'a step has a token for every sequence');
+    assert(limits.stepTokensMax >= limits.mixedTokensMax, 'a mixed step is no larger than others');
     assert(limits.scoredRowsMax >= 1, 'a step scores at least one row');
     this.#blocks = blocks;
     this.#limits = limits;
@@ -91,7 +96,8 @@ export class Scheduler {
 
   /** Takes a new sequence; a held one is not scheduled until `unhold`. */
   add(sequence: Sequence, state: 'waiting' | 'held'): void {
-    const scope = this.#scopes.get(sequence.scope) ?? newScope(sequence.scope);
+    const credit = this.#limits.stepTokensMax;
+    const scope = this.#scopes.get(sequence.scope) ?? newScope(sequence.scope, credit);
     this.#scopes.set(sequence.scope, scope);
     this.#waitingCount++;
     this.#waitingTokens += sequence.tokensAhead;
@@ -130,13 +136,15 @@ export class Scheduler {
   plan(): readonly Sequence[] {
     this.#step++;
     for (const sequence of this.#running) sequence.scheduled = 0;
-    const { stepTokensMax, scoredRowsMax } = this.#limits;
-    const budget = { tokens: stepTokensMax, scoredRows: scoredRowsMax, admits: 'all' as const };
+    const { stepTokensMax, mixedTokensMax, scoredRowsMax } = this.#limits;
+    const decodes = this.#running.some(({ pending }) => pending === 1);
+    const tokensMax = decodes ? mixedTokensMax : stepTokensMax;
+    const budget = { tokens: tokensMax, scoredRows: scoredRowsMax, admits: 'all' as const };
     this.#planDecodes(budget);
     this.#planPrefills(budget);
     const chosen = this.#running.filter((sequence) => sequence.scheduled > 0);
     assert(chosen.length > 0 || this.#running.length === 0, 'the oldest sequence proceeds');
-    this.#shareCredit(stepTokensMax - budget.tokens);
+    this.#shareCredit(tokensMax - budget.tokens);
     return chosen;
   }
 
@@ -305,8 +313,8 @@ export class Scheduler {
   }
 }
 
-function newScope(name: string): Scope {
-  return { name, waiting: [], held: 0, running: 0, credit: 0 };
+function newScope(name: string, credit: number): Scope {
+  return { name, waiting: [], held: 0, running: 0, credit };
 }
 
 /** Rows of a chunk that are to be scored: those not scored before, without the prompt's last. */

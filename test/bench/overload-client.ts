@@ -16,6 +16,8 @@ export interface Ask {
 }
 
 export interface Outcome {
+  /** The edge's name for it, by which the worker's log knows it too; empty without an answer. */
+  readonly requestId: string;
   /** 0: no answer at all. */
   readonly status: number;
   readonly retryAfter: number | null;
@@ -77,13 +79,15 @@ async function readAnswer(res: IncomingMessage, beganMs: number, of: Ask): Promi
   }
   const isWhole = status === 200 && end.endsWith('data: [DONE]\n\n');
   const retryAfter = Number(res.headers['retry-after'] ?? Number.NaN);
+  const requestId = String(res.headers['x-request-id'] ?? '');
   const tokens = isWhole ? of.promptIds.length + of.maxTokens : 0;
-  return outcome({ beganMs, status, isWhole, firstTokenMs, tokens, retryAfter });
+  return outcome({ requestId, beganMs, status, isWhole, firstTokenMs, tokens, retryAfter });
 }
 
 function outcome(of: Partial<Outcome> & Pick<Outcome, 'beganMs' | 'status'>): Outcome {
   const { retryAfter = null, ...rest } = of;
   return {
+    requestId: '',
     isWhole: false,
     firstTokenMs: Number.NaN,
     tokens: 0,
@@ -103,18 +107,44 @@ export async function closedLoop(
   return outcomes;
 }
 
+/** One request after another, with a pause of random length before each. */
+export async function spacedLoop(
+  of: { readonly count: number; readonly pauseMs: number; readonly uniform: () => number },
+  askOne: () => Promise<Outcome>,
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  for (let each = 0; each < of.count; each++) {
+    await waitMs(exponential(of.uniform) * of.pauseMs);
+    outcomes.push(await askOne());
+  }
+  return outcomes;
+}
+
 /** Requests at random moments, so many a second on average, whether or not earlier ones have ended. */
 export async function openLoop(
-  of: { readonly untilMs: number; readonly perSecond: number; readonly uniform: () => number },
+  of: {
+    readonly untilMs: number;
+    readonly perSecond: number;
+    readonly uniform: () => number;
+    readonly signal?: AbortSignal;
+  },
   askOne: () => Promise<Outcome>,
 ): Promise<Outcome[]> {
   const asked: Promise<Outcome>[] = [];
   let nextMs = performance.now();
-  while (nextMs < of.untilMs) {
-    const leftMs = Math.max(0, nextMs - performance.now());
-    await new Promise((resolve) => setTimeout(resolve, leftMs));
+  while (nextMs < of.untilMs && !of.signal?.aborted) {
+    await waitMs(Math.max(0, nextMs - performance.now()));
     asked.push(askOne());
-    nextMs += (-Math.log(1 - of.uniform()) / of.perSecond) * 1_000;
+    nextMs += (exponential(of.uniform) / of.perSecond) * 1_000;
   }
   return Promise.all(asked);
+}
+
+/** Of mean 1: what is between events at random moments. */
+function exponential(uniform: () => number): number {
+  return -Math.log(1 - uniform());
+}
+
+function waitMs(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }

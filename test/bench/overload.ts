@@ -2,29 +2,39 @@
  * Whether a light tenant is served while heavy ones send more than the system can do, and whether that
  * costs throughput: the edge on Node and a worker with the tiny model, each a process of its own. First
  * the light tenant alone, then the capacity (as many requests at a time as there are slots and some),
- * then heavy tenants in an open loop at multiples of it with the light one beside them.
+ * then heavy tenants in an open loop at multiples of it with the light one beside them, at random
+ * moments, and at last far more requests than can be served. `-- overload` runs all; a factor as an
+ * argument of the file runs that one alone.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { servedModel, startHostileSystem } from '../hostile/system.ts';
 import { seededRandom } from '../support/random.ts';
-import { ask, closedLoop, openLoop, type Outcome } from './overload-client.ts';
+import { ask, closedLoop, openLoop, spacedLoop, type Outcome } from './overload-client.ts';
+import { readWorkerSteps, readWorkerTimes, stepMsOf } from './overload-worker.ts';
 import { recordResult } from './results.ts';
 
 /** Of the capacity; others may be given as arguments. */
 const given = process.argv.slice(2).map(Number);
 const factors = given.length > 0 ? given : [2, 4, 8];
 const heavyTenants = 4;
-const roundSeconds = 20;
-const lightRequests = 10;
+const capacitySeconds = 20;
+const lightRequests = 60;
+/** Between the end of an answer and the light one's next request, on average. */
+const lightPauseMs = 250;
 const heavy = { promptTokens: 64, maxTokens: 48, waitMsMax: 5_000 };
 const light = { promptTokens: 32, maxTokens: 8, waitMsMax: 30_000 };
 /** All of them within 6 s, each on a connection of its own unless an earlier one is free again. */
 const burst = { requests: 10_000, seconds: 6 };
 /** Requests at a time in the run that measures capacity: more than the worker's 32 slots. */
 const capacityConnections = 40;
+const bars = { goodputOfCapacityMin: 0.95, burstMiBMax: 1_024 };
 
 const random = seededRandom(1);
+/** How late this process is, which sends the load and shares the cores with what it measures. */
+const ownDelay = monitorEventLoopDelay({ resolution: 5 });
+ownDelay.enable();
 const system = await startHostileSystem();
 try {
   const heavies: { readonly key: string }[] = [];
@@ -41,70 +51,112 @@ try {
       promptIds: promptOf(of.promptTokens),
     });
   const askHeavy = (index: number) => askAs(heavies[index % heavyTenants]?.key ?? '', heavy);
-  const askLight = () => askAs(lightOne.key, light);
-
-  for (let each = 0; each < 3; each++) await askLight();
-  const alone = await times(lightRequests, askLight);
-  const aloneP99Ms = quantile(firstTokens(alone), 0.99);
-
-  const startMs = performance.now();
-  const untilMs = startMs + roundSeconds * 1_000;
-  const full = await Promise.all(
-    Array.from({ length: capacityConnections }, (_, index) =>
-      closedLoop(untilMs, () => askHeavy(index)),
-    ),
-  );
-  const capacity = goodput(full.flat(), startMs, untilMs);
-  const perRequest = heavy.promptTokens + heavy.maxTokens;
-  console.log(`capacity ${round(capacity)} tokens/s, light alone p99 ${round(aloneP99Ms)} ms`);
-
-  for (const factor of factors) {
-    const beganMs = performance.now();
-    const endMs = beganMs + roundSeconds * 1_000;
-    const perSecond = (factor * capacity) / perRequest;
-    let sent = 0;
-    const load = openLoop({ untilMs: endMs, perSecond, uniform: random.uniform }, () =>
-      askHeavy(sent++),
+  const askLight = () =>
+    spacedLoop({ count: lightRequests, pauseMs: lightPauseMs, uniform: random.uniform }, () =>
+      askAs(lightOne.key, light),
     );
-    // Long enough for the queue to fill.
-    await new Promise((resolve) => setTimeout(resolve, heavy.waitMsMax));
-    const beside = await times(lightRequests, askLight);
-    const outcomes = await load;
-    const served = beside.filter(({ isWhole }) => isWhole);
-    const all = [...outcomes, ...beside];
-    const rate = goodput(all, beganMs, endMs);
-    const figures = {
-      lightServed: served.length,
-      lightOf: lightRequests,
-      lightAloneP50Ms: round(quantile(firstTokens(alone), 0.5)),
-      lightAloneP99Ms: round(aloneP99Ms),
-      lightP50Ms: round(quantile(firstTokens(beside), 0.5)),
-      lightP99Ms: round(quantile(firstTokens(beside), 0.99)),
-      heavyP50Ms: round(quantile(firstTokens(outcomes), 0.5)),
-      capacityTokensPerSecond: round(capacity),
-      goodputTokensPerSecond: round(rate),
-      goodputOfCapacity: Number((rate / capacity).toFixed(3)),
-      answered: all.filter(({ isWhole }) => isWhole).length,
-      refused429: all.filter(({ status }) => status === 429).length,
-      refusedWithoutRetryAfter: all.filter((each) => each.status === 429 && !each.retryAfter)
-        .length,
-      broken: all.filter(({ status, isWhole }) => status === 200 && !isWhole).length,
-      otherStatus: all.filter(({ status }) => status !== 200 && status !== 429).length,
-      load1m: round(loadavg()[0] ?? Number.NaN),
-    };
-    console.log(`${factor} times capacity`);
-    console.table(figures);
-    recordResult({
-      benchmark: 'overload',
-      shapes: { factor, heavyTenants, roundSeconds, heavy, light, model: 'tiny', backend: 'cpu' },
-      figures,
-    });
+
+  for (let each = 0; each < 3; each++) await askAs(lightOne.key, light);
+  const alone = await askLight();
+  const { capacity, stepMs } = await measureCapacity(askHeavy);
+  const aloneP99Ms = quantile(firstTokens(alone), 0.99);
+  const lightBarMs = 2 * aloneP99Ms + stepMs;
+  console.log(
+    `capacity ${round(capacity)} tokens/s, a step ${round(stepMs)} ms, ` +
+      `light alone p99 ${round(aloneP99Ms)} ms, bar ${round(lightBarMs)} ms`,
+  );
+  for (const factor of factors) {
+    await measureBeside({ factor, capacity, alone, lightBarMs, askHeavy, askLight });
   }
   if (given.length === 0) await runBurst(askHeavy);
 } finally {
   await system[Symbol.asyncDispose]();
 }
 process.exit();
+
+/** What all slots do together, and how long a step takes then. */
+async function measureCapacity(askOne: (index: number) => Promise<Outcome>) {
+  const before = await readWorkerSteps(system.worker.url);
+  const startMs = performance.now();
+  const untilMs = startMs + capacitySeconds * 1_000;
+  const running = Array.from({ length: capacityConnections }, (_, index) =>
+    closedLoop(untilMs, () => askOne(index)),
+  );
+  await new Promise((resolve) => setTimeout(resolve, untilMs - performance.now()));
+  const after = await readWorkerSteps(system.worker.url);
+  const outcomes = (await Promise.all(running)).flat();
+  return { capacity: goodput(outcomes, startMs, untilMs), stepMs: stepMsOf(before, after) };
+}
+
+async function measureBeside(of: {
+  readonly factor: number;
+  readonly capacity: number;
+  readonly alone: readonly Outcome[];
+  readonly lightBarMs: number;
+  readonly askHeavy: (index: number) => Promise<Outcome>;
+  readonly askLight: () => Promise<Outcome[]>;
+}): Promise<void> {
+  const { factor, capacity, alone, lightBarMs } = of;
+  const logMark = system.worker.mark();
+  ownDelay.reset();
+  const perSecond = (factor * capacity) / (heavy.promptTokens + heavy.maxTokens);
+  const stop = new AbortController();
+  const beganMs = performance.now();
+  let sent = 0;
+  const { uniform } = random;
+  const load = openLoop({ untilMs: Infinity, perSecond, uniform, signal: stop.signal }, () =>
+    of.askHeavy(sent++),
+  );
+  // Long enough for the queue to fill.
+  await new Promise((resolve) => setTimeout(resolve, heavy.waitMsMax));
+  const beside = await of.askLight();
+  const endMs = performance.now();
+  const ownDelayP99Ms = ownDelay.percentile(99) / 1e6;
+  stop.abort();
+  const outcomes = await load;
+
+  const all = [...outcomes, ...beside];
+  const goodputOfCapacity = goodput(all, beganMs, endMs) / capacity;
+  const served = beside.filter(({ isWhole }) => isWhole).length;
+  const times = firstTokens(beside);
+  const inWorker = readWorkerTimes(system.worker.said(logMark));
+  const workerTimes = beside.map(({ requestId }) => inWorker.get(requestId) ?? Number.NaN);
+  const edgeTimes = beside.map(({ firstTokenMs }, at) => firstTokenMs - (workerTimes[at] ?? 0));
+  const lightP99Ms = quantile(times, 0.99);
+  const broken = all.filter(({ status, isWhole }) => status === 200 && !isWhole).length;
+  const otherStatus = all.filter(({ status }) => status !== 200 && status !== 429).length;
+  const figures = {
+    lightServed: served,
+    lightOf: lightRequests,
+    lightAloneP50Ms: round(quantile(firstTokens(alone), 0.5)),
+    lightAloneP99Ms: round(quantile(firstTokens(alone), 0.99)),
+    lightP50Ms: round(quantile(times, 0.5)),
+    lightP90Ms: round(quantile(times, 0.9)),
+    lightP99Ms: round(lightP99Ms),
+    lightBarMs: round(lightBarMs),
+    lightBar: served === lightRequests && lightP99Ms <= lightBarMs ? 'met' : 'not met',
+    lightInWorkerP50Ms: round(quantile(workerTimes, 0.5)),
+    lightInWorkerP99Ms: round(quantile(workerTimes, 0.99)),
+    lightInEdgeP50Ms: round(quantile(edgeTimes, 0.5)),
+    lightInEdgeP99Ms: round(quantile(edgeTimes, 0.99)),
+    ownDelayP99Ms: round(ownDelayP99Ms),
+    heavyP50Ms: round(quantile(firstTokens(outcomes), 0.5)),
+    capacityTokensPerSecond: round(capacity),
+    goodputOfCapacity: Number(goodputOfCapacity.toFixed(3)),
+    goodputBar: goodputOfCapacity >= bars.goodputOfCapacityMin ? 'met' : 'not met',
+    answered: all.filter(({ isWhole }) => isWhole).length,
+    refused429: all.filter(({ status }) => status === 429).length,
+    refusedWithoutRetryAfter: all.filter((each) => each.status === 429 && !each.retryAfter).length,
+    broken,
+    otherStatus,
+    statusBar: broken + otherStatus === 0 ? 'met' : 'not met',
+    load1m: round(loadavg()[0] ?? Number.NaN),
+  };
+  console.log(`${factor} times capacity`);
+  console.table(figures);
+  const shapes = { factor, heavyTenants, heavy, light, model: 'tiny', backend: 'cpu' };
+  recordResult({ benchmark: 'overload', shapes, figures });
+}
 
 /** Far more at once than can be served or may wait. */
 async function runBurst(askOne: (index: number) => Promise<Outcome>): Promise<void> {
@@ -132,6 +184,7 @@ async function runBurst(askOne: (index: number) => Promise<Outcome>): Promise<vo
     edgePeakMiB: edgeMiB,
     workerPeakMiB: workerMiB,
     peakMiB: edgeMiB + workerMiB,
+    memoryBar: edgeMiB + workerMiB <= bars.burstMiBMax ? 'met' : 'not met',
     load1m: round(loadavg()[0] ?? Number.NaN),
   };
   console.log(`${burst.requests} requests within ${burst.seconds} s`);
@@ -148,12 +201,6 @@ function peakMiB(pid: number): number {
   } catch {
     return 0;
   }
-}
-
-async function times(count: number, askOne: () => Promise<Outcome>): Promise<Outcome[]> {
-  const outcomes: Outcome[] = [];
-  for (let each = 0; each < count; each++) outcomes.push(await askOne());
-  return outcomes;
 }
 
 /** Ids of ordinary tokens, another prompt each time, so that nothing is cached. */

@@ -66,6 +66,7 @@ export function createDriver(
     },
     {
       stepTokensMax,
+      mixedTokensMax: options.mixedTokensMax ?? stepTokensMax,
       sequencesMax: options.sequencesMax ?? 8,
       waitingMax: options.waitingMax ?? 64,
     },

@@ -38,6 +38,7 @@ const description = {
     blockTokens: 64,
     bytesPerToken: 4,
     stepTokensMax: 96,
+    mixedTokensMax: 48,
     sequencesMax: 8,
     waitingMax: options.waitingMax,
   },

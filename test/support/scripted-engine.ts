@@ -228,6 +228,7 @@ export const tinyDescription: EngineDescription = {
     blockTokens: 64,
     bytesPerToken: 1,
     stepTokensMax: 256,
+    mixedTokensMax: 256,
     sequencesMax: 8,
     waitingMax: 16,
   },

@@ -16,6 +16,7 @@ function options(changes: Partial<PlanOptions> = {}): PlanOptions {
     blockBytes: mib,
     contextLength: 4096,
     stepTokensMax: 512,
+    mixedTokensMax: 64,
     sequencesMax: 16,
     waitingMax: 128,
     cacheTokensMax: null,
@@ -30,9 +31,11 @@ test('the cache gets whole blocks of what weights and activations leave', () => 
     cacheBytes: 300 * mib,
     bytesPerToken: mib / 64,
     stepTokensMax: 512,
+    mixedTokensMax: 64,
     sequencesMax: 16,
     waitingMax: 128,
   });
+  expect(planMemory(options({ mixedTokensMax: 600 })).mixedTokensMax).toBe(512);
   expect(planMemory(options({ blockBytes: 7 * mib })).blocks).toBe(42);
 });
 
@@ -60,6 +63,7 @@ test('a short context needs no more than itself', () => {
 
 test('a step that cannot hold a token for each sequence is refused', () => {
   expect(() => planMemory(options({ stepTokensMax: 8 }))).toThrow('one for each of 16 sequences');
+  expect(() => planMemory(options({ mixedTokensMax: 8 }))).toThrow('one for each of 16 sequences');
 });
 
 test('the plan prints as aligned lines', () => {

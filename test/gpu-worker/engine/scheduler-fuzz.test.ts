@@ -59,12 +59,18 @@ const arrival: fc.Arbitrary<Arrival> = fc
     },
   }));
 
-const limits = fc.record({
-  blocks: fc.integer({ min: 5, max: 9 }),
-  stepTokensMax: fc.integer({ min: 6, max: 90 }),
-  sequencesMax: fc.integer({ min: 2, max: 6 }),
-  logitRowsMax: fc.integer({ min: 1, max: 6 }),
-});
+const limits = fc
+  .record({
+    blocks: fc.integer({ min: 5, max: 9 }),
+    mixedTokensMax: fc.integer({ min: 6, max: 90 }),
+    beyondMixed: fc.constantFrom(0, 7, 40),
+    sequencesMax: fc.integer({ min: 2, max: 6 }),
+    logitRowsMax: fc.integer({ min: 1, max: 6 }),
+  })
+  .map(({ beyondMixed, ...rest }) => ({
+    ...rest,
+    stepTokensMax: rest.mixedTokensMax + beyondMixed,
+  }));
 
 /** The output as a client sees it, without the usage, which the company may change. */
 function outcomeOf(events: readonly EngineEvent[], id: string): unknown {
@@ -84,7 +90,12 @@ function outcomeOf(events: readonly EngineEvent[], id: string): unknown {
 /** Runs the arrivals through one engine; `preemptions` tells whether the cache was too small. */
 function runTogether(
   arrivals: readonly Arrival[],
-  limitsOfRun: { blocks: number; stepTokensMax: number; sequencesMax: number },
+  limitsOfRun: {
+    blocks: number;
+    stepTokensMax: number;
+    mixedTokensMax?: number;
+    sequencesMax: number;
+  },
 ) {
   const { engine, model } = createDriver(limitsOfRun);
   const events: EngineEvent[] = [];

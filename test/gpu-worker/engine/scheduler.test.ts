@@ -23,10 +23,12 @@ interface World {
 function createWorld(limits: {
   blocks: number;
   stepTokensMax: number;
+  mixedTokensMax?: number;
   sequencesMax: number;
 }): World {
   const blocks = new BlockManager({ blocks: limits.blocks });
-  const scheduler = new Scheduler(blocks, { ...limits, scoredRowsMax: 4 });
+  const { mixedTokensMax = limits.stepTokensMax } = limits;
+  const scheduler = new Scheduler(blocks, { ...limits, mixedTokensMax, scoredRowsMax: 4 });
   let serial = 0;
   const world: World = {
     scheduler,
@@ -73,6 +75,48 @@ test('decodes come first, and prefill chunks share what is left of the step', ()
   expect(world.step()).toEqual({ a: 1, b: 60, c: 39 });
   expect(world.step()).toEqual({ a: 1, b: 1, c: 41 });
   expect(world.step()).toEqual({ a: 1, b: 1, c: 1 });
+});
+
+test('a step that decodes takes less of prompts, one that does not is full', () => {
+  const world = createWorld({
+    blocks: 64,
+    stepTokensMax: 100,
+    mixedTokensMax: 20,
+    sequencesMax: 4,
+  });
+  world.submit('a', { salt: 'x', prompt: 150, output: 2 });
+  expect(world.step()).toEqual({ a: 100 });
+  expect(world.step()).toEqual({ a: 50 });
+  world.submit('b', { salt: 'x', prompt: 150, output: 50 });
+  expect(world.step()).toEqual({ a: 1, b: 19 });
+  expect(world.step()).toEqual({ b: 100 });
+});
+
+test('a new scope goes before those that have had their share', () => {
+  const world = createWorld({
+    blocks: 500,
+    stepTokensMax: 64,
+    mixedTokensMax: 20,
+    sequencesMax: 8,
+  });
+  for (const salt of ['x', 'y', 'z']) {
+    world.submit(`${salt}-answer`, { salt, prompt: 10, output: 500 });
+    world.submit(`${salt}-long`, { salt, prompt: 2_000, output: 1 });
+  }
+  for (let step = 0; step < 50; step++) world.step();
+  world.submit('new', { salt: 'new', prompt: 16, output: 2 });
+  world.step();
+  expect(world.started.at(-1)).toBe('new');
+});
+
+test('one that waits for its share is served though new scopes keep coming', () => {
+  const world = createWorld({ blocks: 500, stepTokensMax: 64, sequencesMax: 8 });
+  world.submit('long', { salt: 'long', prompt: 2_000, output: 1 });
+  for (let step = 0; step < 400; step++) {
+    world.submit(`new-${step}`, { salt: `new-${step}`, prompt: 64, output: 1 });
+    world.step();
+  }
+  expect(world.service.get('long')).toBeGreaterThan(1_000);
 });
 
 test('no more sequences run than the limit, and the next one starts when one ends', () => {
@@ -266,6 +310,6 @@ test('ending a sequence works in every state, and only once', () => {
 
 test('limits under which not every sequence could proceed are refused', () => {
   const blocks = new BlockManager({ blocks: 8 });
-  const limits = { stepTokensMax: 4, sequencesMax: 5, scoredRowsMax: 1 };
+  const limits = { stepTokensMax: 8, mixedTokensMax: 4, sequencesMax: 5, scoredRowsMax: 1 };
   expect(() => new Scheduler(blocks, limits)).toThrow('a step has a token for every sequence');
 });
