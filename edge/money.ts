@@ -1,6 +1,6 @@
 /**
  * The arithmetic of money: integers in nano-USD, prices per 1,000,000 tokens, one rounding, up,
- * after summing (design 4). BigInt inside, because tokens times price passes 2^53.
+ * after summing (docs/design.md#money). BigInt inside, because tokens times price passes 2^53.
  */
 import { strict as assert } from 'node:assert';
 import type { Price, Usage } from './services.ts';

@@ -53,10 +53,13 @@ export interface AdmitInput {
   readonly requestId: string;
   readonly model: string;
   readonly price: Price;
-  /** Upper bound of the prompt in tokens: its UTF-8 bytes (design 4). */
+  /** Upper bound of the prompt in tokens: its UTF-8 bytes (docs/design.md#money). */
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;
-  /** Of the request's canonical bytes, hex, with their byte counts: the prefix chain (design 5). */
+  /**
+   * Of the request's canonical bytes, hex, with their byte counts: the prefix chain
+   * (docs/design.md#prefix-chain).
+   */
   readonly prefixChain: readonly PrefixKey[];
   readonly idempotency: IdempotentRequest | null;
 }

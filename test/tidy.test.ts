@@ -1,8 +1,9 @@
 /** The layout and import rules of ARCHITECTURE.md, checked on the sources as they stand. */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
+import { brokenCitations } from './support/page-citations.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const sourceFolders = ['db', 'edge', 'gpu-worker', 'infra', 'test'];
@@ -20,6 +21,7 @@ interface Source {
 }
 
 const sources = sourceFolders.flatMap((folder) => walk(folder)).map(readSource);
+const citingFiles = readCitingFiles();
 const byPath = new Map(sources.map((source) => [source.path, source]));
 
 /** What each folder may import of ours, itself aside. Composition roots may import everything below. */
@@ -55,7 +57,7 @@ const layers: Record<string, readonly string[]> = {
   'test/oracle/': ['test/support/'],
 };
 
-/** The stages of a request (design: authenticate, admit, place, relay, settle) know no other stage. */
+/** The stages of a request (docs/design.md#flow-of-a-request) know no other stage. */
 const stages = ['auth', 'admit', 'ledger', 'prefix', 'fleet', 'stream'].map((s) => `edge/${s}/`);
 
 test('each folder imports only what lies below it', () => {
@@ -151,6 +153,37 @@ test('no folder or file has a name that says nothing', () => {
   expect(sources.map((source) => source.path).filter((path) => /[A-Z_]/.test(path))).toEqual([]);
 });
 
+test('a page or heading that is cited exists', () => {
+  expect(brokenCitations(citingFiles, (path) => existsSync(join(root, path)))).toEqual([]);
+});
+
+test('a page is cited by its heading, not by a number', () => {
+  const numbered = citingFiles.flatMap(({ path, text }) =>
+    [...text.matchAll(/\b(?:engine-spec|design) \d/gi)].map(([cited]) => `${path} cites ${cited}`),
+  );
+  expect(numbered).toEqual([]);
+});
+
+test('a citation of a page or heading that does not exist is found', () => {
+  // Put together here, so that the samples are not taken for citations of this file.
+  const docs = 'docs';
+  const page = `${docs}/page.md`;
+  const files = [
+    { path: page, text: '# Page\n\n## A heading, of `some` kind\n\n## Twice\n\n## Twice\n' },
+    { path: 'edge/cites.ts', text: `/** ${page}#a-heading-of-some-kind, ${page}#twice-1 */` },
+    { path: 'edge/heading.cu', text: `// as in ${page}#no-heading` },
+    { path: 'edge/page.ts', text: `// as in ${docs}/none.md` },
+    { path: `${docs}/links.md`, text: '[page](page.md#twice) [other](https://other.example/x)' },
+    { path: `${docs}/own.md`, text: '# Own\n\n[own](#own) [none](#no-heading) [file](../no.ts)' },
+  ];
+  expect(brokenCitations(files, () => false)).toEqual([
+    `edge/heading.cu cites ${page}#no-heading, no heading`,
+    `edge/page.ts cites ${docs}/none.md, no file`,
+    `${docs}/own.md cites ${docs}/own.md#no-heading, no heading`,
+    `${docs}/own.md cites no.ts, no file`,
+  ]);
+});
+
 test('dependencies are pinned and the lock file holds no download addresses', () => {
   const manifest: unknown = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const { dependencies, devDependencies } = manifest as Record<string, Record<string, string>>;
@@ -160,12 +193,27 @@ test('dependencies are pinned and the lock file holds no download addresses', ()
 });
 
 function walk(folder: string): string[] {
+  return filesOf(folder)
+    .filter((path) => path.endsWith('.ts'))
+    .filter((path) => !path.startsWith(kernelFolder));
+}
+
+function filesOf(folder: string): string[] {
   const absolute = join(root, folder);
   if (!statSync(absolute, { throwIfNoEntry: false })?.isDirectory()) return [];
-  return readdirSync(absolute, { recursive: true, encoding: 'utf8' })
-    .filter((path) => path.endsWith('.ts'))
-    .map((path) => join(folder, path))
-    .filter((path) => !path.startsWith(kernelFolder));
+  return readdirSync(absolute, { recursive: true, encoding: 'utf8' }).map((path) =>
+    join(folder, path),
+  );
+}
+
+/** Sources of every language, and pages; not those that came with golden cases of others. */
+function readCitingFiles(): { readonly path: string; readonly text: string }[] {
+  const kinds = ['.ts', '.cu', '.cuh', '.md'];
+  const rootPages = readdirSync(root).filter((path) => path.endsWith('.md'));
+  const files = [...sourceFolders, 'docs'].flatMap((folder) => filesOf(folder));
+  return [...rootPages, ...files]
+    .filter((path) => kinds.includes(extname(path)) && !/^test\/goldens\/.+\//.test(path))
+    .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
 }
 
 function readSource(path: string): Source {

@@ -219,7 +219,9 @@ export const prefixWorker = sqliteTable('prefix_worker', {
   seenAtMs: integer('seen_at_ms').notNull(),
 });
 
-/** Which worker probably holds the KV of which prefix (design 5). WITHOUT ROWID. */
+/**
+ * Which worker probably holds the KV of which prefix (docs/design.md#prefix-chain). WITHOUT ROWID.
+ */
 export const prefixChunk = sqliteTable(
   'prefix_chunk',
   {

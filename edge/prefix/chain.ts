@@ -1,7 +1,8 @@
 /**
- * The chain of keys of a prompt (design 5): canonical bytes that only grow as a conversation grows,
- * cut into chunks, each key the hash of the key before it and its chunk. Only whole chunks have
- * keys. The root names the tenant under a secret, so no two tenants' keys ever meet.
+ * The chain of keys of a prompt (docs/design.md#prefix-chain): canonical bytes that only grow as a
+ * conversation grows, cut into chunks, each key the hash of the key before it and its chunk. Only
+ * whole chunks have keys. The root names the tenant under a secret, so no two tenants' keys ever
+ * meet.
  */
 import { createHash, createHmac } from 'node:crypto';
 import type { PrefixKey } from '../services.ts';

@@ -18,19 +18,29 @@ export const maskedTokensMax = 16_384;
 
 /** How the backend rounds; `model/numerics.ts` holds the presets. */
 export interface Numerics {
-  /** Rounding of every activation that an op writes: none, or to bfloat16 (engine-spec 3). */
+  /**
+   * Rounding of every activation that an op writes: none, or to bfloat16
+   * (docs/engine-spec.md#number-formats).
+   */
   readonly activations: 'f32' | 'bf16';
-  /** Whether a linear op with an fp8 weight quantises its input in groups of 128 (engine-spec 3.1, 3.2). */
+  /**
+   * Whether a linear op with an fp8 weight quantises its input in groups of 128
+   * (docs/engine-spec.md#linear-layers).
+   */
   readonly quantizedLinear: boolean;
   /** Latent cache entries: float32, bfloat16, or e4m3 with a scale per 128 and a bfloat16 rope part. */
   readonly latentCache: 'f32' | 'bf16' | 'fp8';
   /** Index keys: float32, or e4m3 with one scale per key. Queries are rounded the same way. */
   readonly indexKeys: 'f32' | 'fp8';
-  /** Whether index queries and keys go through the Hadamard transform first (engine-spec 6). */
+  /**
+   * Whether index queries and keys go through the Hadamard transform first
+   * (docs/engine-spec.md#indexer).
+   */
   readonly hadamard: boolean;
   /**
    * Scales of a linear op's quantised input: the exact quotient, or rounded up to a power of two.
-   * Cache entries, index keys and index queries have powers of two always (engine-spec 5 to 7).
+   * Cache entries, index keys and index queries have powers of two always
+   * (docs/engine-spec.md#number-formats).
    */
   readonly scaleFormat: 'f32' | 'ue8m0';
 }
@@ -341,10 +351,11 @@ export interface Backend {
     rotation: { layout: RopeLayout; transform: boolean },
   ): void;
   /**
-   * The lightning indexer (engine-spec 6): I(t, s) = sum_j w[t, j] * max(0, q[t, j] . k[s]) over
-   * s <= t, then the top `width` of each row: score descending, index ascending on ties; stored in
-   * ascending order. A row that sees at most `width` tokens selects all of them without scoring.
-   * queries [rows, heads * dim]; weights [rows, heads] in `f32`, heads^-0.5 and dim^-0.5 not yet applied.
+   * The lightning indexer (docs/engine-spec.md#indexer): I(t, s) = sum_j w[t, j] * max(0, q[t, j] .
+   * k[s]) over s <= t, then the top `width` of each row: score descending, index ascending on ties;
+   * stored in ascending order. A row that sees at most `width` tokens selects all of them without
+   * scoring. queries [rows, heads * dim]; weights [rows, heads] in `f32`, heads^-0.5 and dim^-0.5
+   * not yet applied.
    */
   select(
     out: Selection,
@@ -384,7 +395,10 @@ export interface Backend {
     options: ExpandedAttendOptions,
   ): void;
 
-  /** Sigmoid gate with correction bias and groups (engine-spec 8). logits [rows, experts] in `f32`. */
+  /**
+   * Sigmoid gate with correction bias and groups (docs/engine-spec.md#moe). logits [rows, experts]
+   * in `f32`.
+   */
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void;
   /** out = shared + sum over the routed experts of weight * down(silu(gate x) * up x), one rounding. */
   mixExperts(

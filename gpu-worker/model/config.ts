@@ -317,7 +317,7 @@ function indexerConfig(raw: RawConfig): IndexerConfig | null {
   };
 }
 
-/** Engine-spec 4: 192^-0.5 * m^2 with m = 0.1 * mscale * ln(factor) + 1. */
+/** docs/engine-spec.md#rope: 192^-0.5 * m^2 with m = 0.1 * mscale * ln(factor) + 1. */
 function softmaxScale(raw: RawConfig, { yarn }: RopeConfig): number {
   const plain = (raw.qk_nope_head_dim + raw.qk_rope_head_dim) ** -0.5;
   if (yarn === null) return plain;

@@ -29,7 +29,7 @@ import type {
   ModelWeights,
 } from './weights.ts';
 
-/** LayerNorm of the index keys has an epsilon of its own (engine-spec 0.3). */
+/** LayerNorm of the index keys has an epsilon of its own (docs/engine-spec.md#norms). */
 const indexNormEpsilon = 1e-6;
 /**
  * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of context
@@ -178,7 +178,7 @@ class ForwardModel implements Model {
     return logits;
   }
 
-  /** delta = attention(normed) (engine-spec 5). */
+  /** delta = attention(normed) (docs/engine-spec.md#mla). */
   #attention(layer: LayerWeights, index: number, observer: ForwardObserver): void {
     const backend = this.#backend;
     const rows = this.#rows;
@@ -254,7 +254,10 @@ class ForwardModel implements Model {
     return { absorbedRows, masked };
   }
 
-  /** The tokens that each row attends to, or null when it attends to all (engine-spec 6). */
+  /**
+   * The tokens that each row attends to, or null when it attends to all
+   * (docs/engine-spec.md#selection).
+   */
   #select(weights: IndexerWeights | null, cache: LayerCache): Selection | null {
     const { index } = this.#buffers;
     const { indexer } = this.#config;
@@ -275,7 +278,10 @@ class ForwardModel implements Model {
     return index.selection;
   }
 
-  /** delta = ffn(normed): a dense MLP, or routed experts on top of the shared one (engine-spec 8). */
+  /**
+   * delta = ffn(normed): a dense MLP, or routed experts on top of the shared one
+   * (docs/engine-spec.md#moe).
+   */
   #feedForward(weights: FeedForwardWeights): void {
     const backend = this.#backend;
     const rows = this.#rows;

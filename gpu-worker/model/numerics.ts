@@ -10,8 +10,9 @@ export type LatentFormat = 'fp8' | 'bf16';
 
 /**
  * `f32` computes everything in float32: the mode that is compared with the golden cases. `fp8` is
- * the deployed model's arithmetic (engine-spec 3, 6, 7): bfloat16 activations, fp8 linear layers
- * where the checkpoint has fp8 weights, an fp8 latent cache and Hadamard-transformed fp8 index keys.
+ * the deployed model's arithmetic (docs/engine-spec.md#number-formats): bfloat16 activations, fp8
+ * linear layers where the checkpoint has fp8 weights, an fp8 latent cache and Hadamard-transformed
+ * fp8 index keys.
  * @param latents of the cache, where the numerics leave a choice; fp8 unless given
  * @throws ConfigError if the model can't be computed that way.
  */

@@ -1,4 +1,7 @@
-/** Rotary tables with YaRN's frequency blending (engine-spec 4). MLA and the indexer share one table. */
+/**
+ * Rotary tables with YaRN's frequency blending (docs/engine-spec.md#rope). MLA and the indexer
+ * share one table.
+ */
 import type { RopeTable } from '../backend/backend.ts';
 import type { RopeConfig, YarnConfig } from './rope-keys.ts';
 

@@ -1,4 +1,7 @@
-/** The tensors that a checkpoint of a given configuration holds (engine-spec 2), by their published names. */
+/**
+ * The tensors that a checkpoint of a given configuration holds (docs/engine-spec.md#tensors), by
+ * their published names.
+ */
 import type { TensorSpec } from '../backend/backend.ts';
 import type { ModelConfig } from './config.ts';
 

@@ -25,7 +25,10 @@ export interface Tolerance {
 export const exactTolerance: Tolerance = { absolute: 2e-5, relative: 2e-5, calcDiff: 1e-9 };
 /** One bfloat16 unit, where a sum falls on the other side of a rounding. */
 export const bf16Tolerance: Tolerance = { absolute: 2e-3, relative: 2 ** -7, calcDiff: 2e-5 };
-/** Sparse attention and products in fp8, as their kernels' authors test them (engine-spec 7). */
+/**
+ * Sparse attention and products in fp8, as their kernels' authors test them
+ * (docs/engine-spec.md#tolerances).
+ */
 export const tensorCoreTolerance: Tolerance = {
   absolute: 8e-4,
   relative: 3.01 / 128,

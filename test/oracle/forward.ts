@@ -249,7 +249,9 @@ function weightedSum(weights: Vector, vectors: readonly Vector[], size?: number)
   return sum;
 }
 
-/** The lightning indexer (engine-spec 6): the positions that each position attends to. */
+/**
+ * The lightning indexer (docs/engine-spec.md#indexer): the positions that each position attends to.
+ */
 function select(pass: Pass, prefix: string, xs: Vector[], queryInput: Vector[]): number[][] {
   const { oracle, frequencies, options } = pass;
   const indexer = indexerConfig(oracle.config);

@@ -1,4 +1,4 @@
-/** Which experts a token goes to, and with which weights (engine-spec 8). */
+/** Which experts a token goes to, and with which weights (docs/engine-spec.md#moe). */
 import type { OracleConfig } from './config.ts';
 import { at, sigmoid, split, topIndices, type Vector } from './vector.ts';
 

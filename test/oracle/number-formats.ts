@@ -49,7 +49,7 @@ export function e4m3Code(value: number): number {
 /** Whether the scales of activations are the exact quotient or rounded up to a power of two. */
 export type ScaleFormat = 'f32' | 'ue8m0';
 
-/** Scale of a group (engine-spec 3.1): amax / 448 with amax at least 1e-4. */
+/** Scale of a group (docs/engine-spec.md#number-formats): amax / 448 with amax at least 1e-4. */
 export function groupScale(values: Vector, format: ScaleFormat): number {
   let amax = 1e-4;
   for (const value of values) amax = Math.max(amax, Math.abs(value));

@@ -1,4 +1,4 @@
-/** Rotary positions with YaRN (engine-spec 4), both layouts. */
+/** Rotary positions with YaRN (docs/engine-spec.md#rope), both layouts. */
 import type { OracleConfig } from './config.ts';
 import { at, type Vector } from './vector.ts';
 

@@ -1,7 +1,7 @@
 /**
  * The small number formats of the checkpoints and caches, one value at a time: bfloat16, e4m3fn and
- * power-of-two scales (engine-spec 3.1). Plain and slow; the kernels hold the vectorised forms, and
- * tests compare the two bit for bit.
+ * power-of-two scales (docs/engine-spec.md#number-formats). Plain and slow; the kernels hold the
+ * vectorised forms, and tests compare the two bit for bit.
  */
 import type { Numerics } from '../backend.ts';
 

@@ -9,7 +9,7 @@ import { readGolden } from '../../support/golden.ts';
 
 type Json = Record<string, unknown>;
 
-/** The published numbers of DeepSeek-V3.2 (engine-spec 1). */
+/** The published numbers of DeepSeek-V3.2 (docs/engine-spec.md#configuration). */
 const deepseek: Json = {
   architectures: ['DeepseekV32ForCausalLM'],
   model_type: 'deepseek_v32',

@@ -1,4 +1,4 @@
-// The paged caches: how entries are written and read back (engine-spec 7).
+// The paged caches: how entries are written and read back (docs/engine-spec.md#caches).
 //
 // Latent entries lie one after the other, slot by slot. f32: [latent | rope] padded to a multiple of
 // 4 floats. bf16: the same in 2 bytes each, not padded. fp8: latent in e4m3, then a float scale per

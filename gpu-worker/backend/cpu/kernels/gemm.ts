@@ -76,7 +76,9 @@ function decodePanel(from: usize, dtype: u32, count: u32, to: usize): usize {
   return to;
 }
 
-/** c[r] (+)= p[r] * scale_r, for one k block of a scaled weight (engine-spec 3.2). */
+/**
+ * c[r] (+)= p[r] * scale_r, for one k block of a scaled weight (docs/engine-spec.md#linear-layers).
+ */
 function foldScaled(
   p: usize,
   c: usize,

@@ -1,4 +1,5 @@
-// The lightning indexer's scores: I(t, s) = scale_s * sum_j w_j * max(0, q_j . k_s) (engine-spec 6).
+// The lightning indexer's scores: I(t, s) = scale_s * sum_j w_j * max(0, q_j . k_s)
+// (docs/engine-spec.md#indexer).
 //
 // A task takes up to 16 rows of one sequence and a run of its pages. Each page is transposed once to
 // [dim][64 tokens], so that lanes run along tokens: a block of 4 heads x 8 tokens stays in registers

@@ -1,4 +1,4 @@
-// The gate (engine-spec 8) and the sum over a row's experts.
+// The gate (docs/engine-spec.md#moe) and the sum over a row's experts.
 
 import { rounded, sigmoid } from './numbers';
 

@@ -1,5 +1,5 @@
-// bfloat16, e4m3fn and exp, four lanes at a time. The formats are engine-spec 3.1's, bit for bit; the
-// plain forms are in ../codecs.ts.
+// bfloat16, e4m3fn and exp, four lanes at a time. The formats are those of
+// docs/engine-spec.md#number-formats, bit for bit; the plain forms are in ../codecs.ts.
 
 // Constants of the loops below are loaded where they are used: the engine builds a literal vector anew
 // each time. 256 -> 768 e4m3 weights for one row, on one core of an EPYC (Zen 4): bits placed in

@@ -1,5 +1,5 @@
-// Writing the paged caches (engine-spec 7), entries as they come or normed, rotated and transformed on
-// the way, with the roundings that the ops have one after another.
+// Writing the paged caches (docs/engine-spec.md#caches), entries as they come or normed, rotated
+// and transformed on the way, with the roundings that the ops have one after another.
 //
 // Latent entries, one slot after the other. f32: [latent | rope], padded to a multiple of 4 floats.
 // bf16: the same in 2 bytes each. fp8: latent in e4m3, a float scale per 128 of it, the rope part in

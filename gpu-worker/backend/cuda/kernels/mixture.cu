@@ -1,4 +1,5 @@
-// The gate, the grouping of rows by expert, and the sum over a row's experts (engine-spec 8).
+// The gate, the grouping of rows by expert, and the sum over a row's experts
+// (docs/engine-spec.md#moe).
 
 struct RouteArgs {
   const float* logits;  // [rows, logit_stride]

@@ -23,7 +23,7 @@ struct __align__(8) real {
 
 __device__ __forceinline__ float minus_infinity() { return __int_as_float(0xff800000); }
 
-// ---- number formats (engine-spec 3.1) ------------------------------------------------------------
+// ---- number formats (docs/engine-spec.md#number-formats) ----------------------------------------
 
 __device__ __forceinline__ float bf16_value(u32 bits) { return __uint_as_float(bits << 16); }
 
@@ -180,7 +180,7 @@ __device__ __forceinline__ float block_sum(float x, float* scratch) {
   return scratch[32];
 }
 
-// ---- rows as fp8 products read them (engine-spec 3.1) ------------------------------------------------
+// ---- rows as fp8 products read them (docs/engine-spec.md#number-formats) ------------------------
 
 struct QuantizedRows {
   u8* codes;  // [rows, code_stride], zero behind the columns up to a multiple of 128; or null: none

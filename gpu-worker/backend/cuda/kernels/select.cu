@@ -1,6 +1,6 @@
-// The lightning indexer (engine-spec 6): scores of all tokens that a row sees; the exact top of each
-// row comes after (top-k.cu). Scores live in a buffer of fixed size; the host takes as many rows at a
-// time as fit.
+// The lightning indexer (docs/engine-spec.md#indexer): scores of all tokens that a row sees; the
+// exact top of each row comes after (top-k.cu). Scores live in a buffer of fixed size; the host
+// takes as many rows at a time as fit.
 
 /** max(0, x), but a NaN stays one, so that a score of it is told. */
 __device__ __forceinline__ float positive_part(float x) { return x < 0.f ? 0.f : x; }

@@ -1,6 +1,6 @@
 // out = x W^T on the matrix unit for many rows: bf16 (kFp8 = 0), or e4m3 with a scale per 128 inputs
-// of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums (engine-spec 3.2).
-// The sums and the ladder of versions: sm90-gemm.md.
+// of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums
+// (docs/engine-spec.md#linear-layers). The sums and the ladder of versions: sm90-gemm.md.
 //
 // One block per multiprocessor takes tile after tile. A producer thread feeds kStages buffers of 128
 // bytes of inputs for kRows rows of x and kColumns outputs of W through the copy engine; kGroups

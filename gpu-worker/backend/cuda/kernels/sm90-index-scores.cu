@@ -1,6 +1,7 @@
 // Scores of 64 index heads of 128 in fp8 on the matrix unit: I(t, s) = scale_s * sum_j w_j *
-// max(0, q_j . k_s) (engine-spec 6), for kQueries adjacent rows of one sequence at a time, and the
-// greatest score of every 16 tokens. Sums and the ladder of versions: sm90-index-scores.md.
+// max(0, q_j . k_s) (docs/engine-spec.md#indexer), for kQueries adjacent rows of one sequence at a
+// time, and the greatest score of every 16 tokens. Sums and the ladder of versions:
+// sm90-index-scores.md.
 //
 // A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales and
 // all, to a ring in shared memory, some ahead; from there a page's keys go to registers as the matrix

@@ -58,7 +58,7 @@ const cases = [
 function sequenceOf(random: Random, shape: AttentionShape, tokens: number, round: boolean) {
   const inputs = randomSequence(random, shape, tokens);
   if (!round) return inputs;
-  // The tolerance is stated for entries and queries well below 1 (engine-spec 7).
+  // The tolerance is stated for entries and queries well below 1 (docs/engine-spec.md#tolerances).
   const factor = shape === fullShape ? 0.125 : 1;
   const scaled = (values: Float32Array) => toBf16(values.map((value) => value * factor));
   return {
