@@ -1,7 +1,7 @@
 /**
- * The whole DeepSeek-V3.2 model in float64, one sequence at once, written from the specification's
- * formulas and from nothing else: no caches, no batches, no tricks. It is here to be believed, so
- * every step stands in the order in which the specification names it.
+ * The whole DeepSeek-V3.2 model in float64, one sequence at once, written from the formulas of
+ * docs/engine-spec.md and from nothing else: no caches, no batches, no tricks. It is here to be
+ * believed, so every step stands in the order in which that page names it.
  */
 import type { Oracle } from './checkpoint.ts';
 import { indexerConfig } from './config.ts';

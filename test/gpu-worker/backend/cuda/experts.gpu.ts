@@ -28,10 +28,11 @@ const steps = [1, 8, 64, 128, 200, 512, 700, 1100];
 const rowsMax = Math.max(...steps);
 
 /**
- * Where a sum of the first products falls on the other side of a rounding, the second gets another e4m3
- * code. With sums cut off 12 to 14 bits below their greatest term, as the matrix unit does, that is 1 to
- * 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; the specification allows 1e-3. A great inner
- * value with another code moves single outputs by some percent of the greatest.
+ * Where a sum of the first products falls on the other side of a rounding, the second gets another
+ * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the matrix unit does, that
+ * is 1 to 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; 1e-3 is allowed
+ * (docs/engine-spec.md#tolerances). A great inner value with another code moves single outputs by some
+ * percent of the greatest.
  */
 const tolerance: Tolerance = { ...chainedTolerance, absolute: 5e-2, calcDiff: 1e-4 };
 const rowDiffMax = 1e-3;
