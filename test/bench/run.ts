@@ -13,6 +13,8 @@ const benchmarks: Readonly<Record<string, string>> = {
   schemas: 'how much of the schemas of four suites is kept, ignored and refused',
   tenant: "holds and settlements of a tenant's database, prefix lookups",
   overload: 'a light tenant beside heavy ones that send more than the system can do',
+  stalls: "how long one request keeps the edge's event loop and the worker's HTTP thread",
+  tokenizer: 'texts of one kind, whose time has to go by their length',
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 

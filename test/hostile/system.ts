@@ -51,24 +51,26 @@ interface PostInit {
   readonly signal?: AbortSignal;
 }
 
-/** @param options.edgeEnv and `workerFlags` beside those that every system of attacks has. */
+/** @param options beside what every system of attacks has; `nodeFlags` are both programs' for Node. */
 export async function startHostileSystem(
   options: {
     readonly edgeEnv?: Readonly<Record<string, string>>;
     readonly workerFlags?: readonly string[];
+    readonly nodeFlags?: readonly string[];
   } = {},
 ): Promise<HostileSystem> {
+  const { nodeFlags = [], workerFlags = [] } = options;
   const closers = new AsyncDisposableStack();
   try {
     const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
     closers.defer(() => rmSync(folder, { recursive: true, force: true }));
     const edge = await startProgram({
-      args: ['edge/node.ts'],
+      args: [...nodeFlags, 'edge/node.ts'],
       env: { ...edgeEnv(folder), ...options.edgeEnv },
     });
     closers.defer(edge.stop);
     const worker = await startProgram({
-      args: [...workerArgs(folder, edge.url), ...(options.workerFlags ?? [])],
+      args: [...nodeFlags, ...workerArgs(folder, edge.url), ...workerFlags],
       env: { WORKER_TOKEN: secrets.workerToken },
     });
     closers.defer(worker.stop);
