@@ -142,6 +142,12 @@ export interface StoredAnswer {
   readonly headers: Readonly<Record<string, string>>;
 }
 
+/** An answer at once, not yet written. */
+export interface WholeAnswer {
+  readonly json: object;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 export interface SettleInput {
   readonly requestId: string;
   readonly outcome: 'done' | 'aborted' | 'failed';
@@ -550,7 +556,7 @@ export interface RunningAnswers {
 
 export interface RunningAnswer {
   /** The answer of a request that does not stream. */
-  readonly whole: PromiseWithResolvers<StoredAnswer>;
+  readonly whole: PromiseWithResolvers<WholeAnswer>;
   /** The events of one that does. */
   readonly log: EventLog;
   /** Resolved once a worker has taken the request: from then on clients may be told of an answer. */

@@ -14,6 +14,8 @@ export const promptsMax = 64;
 export const stopStringsMax = 16;
 export const stopStringCharactersMax = 256;
 export const logprobsMax = 20;
+/** Log-probabilities that a whole answer may have, alternatives counted; a stream may have more. */
+export const wholeLogprobsMax = 2 ** 20;
 /** Anthropic's; OpenAI's routes take 64. */
 export const toolNameCharactersMax = 128;
 

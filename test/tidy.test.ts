@@ -29,11 +29,13 @@ const layers: Record<string, readonly string[]> = {
   'db/': [],
   'edge/': [
     'db/',
+    'gpu-worker/json-pieces.ts',
     'gpu-worker/protocol.ts',
     'infra/disk-watch.ts',
     'infra/program.ts',
     'infra/stop-signal.ts',
   ],
+  'gpu-worker/json-pieces.ts': [],
   'gpu-worker/protocol.ts': [],
   'gpu-worker/tokenizer/': [],
   'gpu-worker/grammar/': [],
@@ -50,6 +52,7 @@ const layers: Record<string, readonly string[]> = {
   'gpu-worker/http/': [
     'gpu-worker/engine/',
     'gpu-worker/grammar/',
+    'gpu-worker/json-pieces.ts',
     'gpu-worker/protocol.ts',
     'gpu-worker/tokenizer/',
     'infra/disk-watch.ts',

@@ -3,6 +3,9 @@
  * the edge lets go of it before it has filled the memory.
  */
 
+import { wholeLogprobsMax } from '../../gpu-worker/protocol.ts';
+import { ApiError } from '../errors.ts';
+
 /** Before the first token and after the last: prompt logprobs, above all. */
 const restBytesMax = 16 * 2 ** 20;
 /** An event may hold a single token, under all the names that engines give it. */
@@ -14,6 +17,34 @@ export function tokenBytesMax(workerBody: Readonly<Record<string, unknown>>): nu
   const { logprobs, top_logprobs: top } = workerBody;
   const alternatives = [logprobs, top].map(Number).filter(Number.isFinite);
   return eventBytesMax + Math.max(0, ...alternatives) * alternativeBytesMax;
+}
+
+/** How many log-probabilities each token has: its own and those of its alternatives. */
+export function logprobsPerToken(workerBody: Readonly<Record<string, unknown>>): number {
+  const { logprobs, top_logprobs: top } = workerBody;
+  // A chat asks for them with `true`, a completion with a number.
+  if (logprobs === true) return 1 + Number(top ?? 0);
+  return typeof logprobs === 'number' ? 1 + logprobs : 0;
+}
+
+/** @throws ApiError for a whole answer that would be kept in memory until its end, and is too long. */
+export function refuseLongLogprobs(order: {
+  readonly request: {
+    readonly stream: boolean;
+    readonly logprobsPerToken: number;
+    readonly answer: { readonly protocol: string };
+  };
+  readonly outputTokensMax: number;
+}): void {
+  const { stream, logprobsPerToken: each, answer } = order.request;
+  const values = order.outputTokensMax * each;
+  if (stream || values <= wholeLogprobsMax) return;
+  throw new ApiError(
+    'invalid_value',
+    `The answer could have ${values} log-probabilities, all choices and alternatives together; one ` +
+      `that is not streamed may have at most ${wholeLogprobsMax}. Set 'stream', or lower 'max_tokens'.`,
+    { param: answer.protocol === 'chat' ? 'top_logprobs' : 'logprobs' },
+  );
 }
 
 export function answerBytesMax(order: {

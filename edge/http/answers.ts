@@ -3,8 +3,9 @@
  * with it. With one it is made whether or not its client stays, and all who send the request again
  * read along: paid once.
  */
+import { writeJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
-import type { RunningAnswer, Services, StoredAnswer } from '../services.ts';
+import type { RunningAnswer, Services, StoredAnswer, WholeAnswer } from '../services.ts';
 import { eventBody, settledWithin } from '../stream/event-body.ts';
 import { eventsAfter, splitEvents } from '../stream/event-log.ts';
 import {
@@ -114,23 +115,34 @@ async function follow(running: RunningAnswer, client: Client): Promise<Response>
  * then fails, the connection breaks.
  */
 async function answerWhole(
-  whole: Promise<StoredAnswer>,
+  whole: Promise<WholeAnswer>,
   { services, headers, accepted }: Client,
   onLeave: () => void,
 ): Promise<Response> {
   const { keepAliveMs, wholeAnswerQuietMs = wholeAnswerQuietMsDefault } = services.settings;
   await Promise.race([whole, accepted]);
-  if (await settledWithin(whole, wholeAnswerQuietMs)) return respond(await whole, headers);
-  const frames = (async function* () {
-    yield (await whole).body;
-  })();
-  const body = eventBody(frames, frames.next(), {
-    keepAliveMs,
-    stallMsMax: clientStallMsMax,
-    keepAlive: '\n',
-    onLeave,
-  });
-  return new Response(body, { headers: { 'content-type': 'application/json', ...headers } });
+  const inPieces = (frames: AsyncGenerator<string, void>): ReadableStream<Uint8Array> =>
+    eventBody(frames, frames.next(), {
+      keepAliveMs,
+      stallMsMax: clientStallMsMax,
+      keepAlive: '\n',
+      onLeave,
+    });
+  const type = { 'content-type': 'application/json' };
+  if (await settledWithin(whole, wholeAnswerQuietMs)) {
+    const answer = await whole;
+    const json = writeJson(answer.json);
+    return new Response(typeof json === 'string' ? json : inPieces(json), {
+      headers: { ...type, ...answer.headers, ...headers },
+    });
+  }
+  return new Response(inPieces(written(whole)), { headers: { ...type, ...headers } });
+}
+
+async function* written(whole: Promise<WholeAnswer>): AsyncGenerator<string, void> {
+  const json = writeJson((await whole).json);
+  if (typeof json === 'string') yield json;
+  else yield* json;
 }
 
 /**

@@ -3,8 +3,9 @@
  * stream. Whatever the way, it is settled before its end is given out, and what goes wrong is settled
  * too.
  */
+import { shortJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
-import type { Services, StoredAnswer } from '../services.ts';
+import type { Services, StoredAnswer, WholeAnswer } from '../services.ts';
 import type { StreamEncoder } from '../stream/chunk.ts';
 import { numberEvents, splitEvents } from '../stream/event-log.ts';
 import { noUsage } from '../stream/usage-formats.ts';
@@ -14,7 +15,7 @@ import { formatOf } from './answer-format.ts';
 import { confirmedChain, type Order } from './order.ts';
 import type { Ending } from './settlement.ts';
 
-/** What idempotency keeps of a stream; the tenant keeps no longer ones. */
+/** What idempotency keeps of an answer; the tenant keeps no longer ones. */
 const recordedCharactersMax = 1024 * 1024;
 
 export const streamHeaders = {
@@ -34,7 +35,7 @@ export interface Making {
 }
 
 /** @throws ApiError when there is no answer. */
-export async function collectAnswer(answer: Making): Promise<StoredAnswer> {
+export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
   const { services, order, ending, events, keep } = answer;
   const { answer: style, model } = order.request;
   const format = formatOf(style);
@@ -47,18 +48,22 @@ export async function collectAnswer(answer: Making): Promise<StoredAnswer> {
       }
     }
     const bill = billOf(services, order, ending);
-    const stored: StoredAnswer = {
-      status: 200,
-      contentType: 'application/json',
-      body: JSON.stringify(builder.finish(bill)),
+    const whole: WholeAnswer = {
+      json: builder.finish(bill),
       headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
     };
     const chain = confirmedChain(order, builder.reply());
-    await ending.done({ chain, answer: keep ? stored : null });
-    return stored;
+    await ending.done({ chain, answer: keep ? stored(whole) : null });
+    return whole;
   } catch (error) {
     throw await endInError(services, order, ending, { error, delivered: false, answer: null });
   }
+}
+
+/** For its replay; null for one that is too long. */
+function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
+  const body = shortJson(json, recordedCharactersMax);
+  return body === null ? null : { status: 200, contentType: 'application/json', body, headers };
 }
 
 /** An answer that fails once it has begun ends with an event that says so. @throws ApiError before. */

@@ -18,6 +18,7 @@ import type {
   VerifiedKey,
 } from '../services.ts';
 import { heldContext, soldContext } from '../served-contexts.ts';
+import { refuseLongLogprobs } from './answer-bound.ts';
 import { prepareBody, rewrite, withFields, type BodyClient, type BodyText } from './body-work.ts';
 import type { Prepared, PrepareInput } from './prepare.ts';
 import type { Body } from './read-body.ts';
@@ -74,6 +75,7 @@ export async function readOrder(
   const input = { bytes: body.bytes, route, hashedPath, tenant, cacheSecret, models };
   const { requestHash, ...prepared } = await prepareBody(services, input, asked);
   const bounds = await boundOrder(services, prepared);
+  refuseLongLogprobs({ ...prepared, ...bounds });
   const kept = orderBody(prepared.body, body.release);
   const fairScope = createHmac('sha256', cacheSecret)
     .update(`fair scope\0${tenant}`)

@@ -15,7 +15,7 @@ import {
   type Chain,
 } from '../prefix/chain.ts';
 import type { ModelRecord } from '../services.ts';
-import { tokenBytesMax } from './answer-bound.ts';
+import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { parseCountRequest, parseMessagesRequest } from './anthropic-requests.ts';
 import type { InferenceRequest } from './inference-request.ts';
 import { parseChatRequest, parseTextRequest } from './openai-requests.ts';
@@ -56,6 +56,7 @@ export type PreparedRequest = Omit<InferenceRequest, 'workerBody' | 'promptParts
   readonly stops: Stops;
   /** Of a worker's answer. */
   readonly tokenBytesMax: number;
+  readonly logprobsPerToken: number;
 };
 
 const parsers = {
@@ -93,7 +94,12 @@ export function prepareParsed(
   });
   const prompt = canonicalBytes(promptParts);
   return {
-    request: { ...small, stops: stopsOf(workerBody), tokenBytesMax: tokenBytesMax(workerBody) },
+    request: {
+      ...small,
+      stops: stopsOf(workerBody),
+      tokenBytesMax: tokenBytesMax(workerBody),
+      logprobsPerToken: logprobsPerToken(workerBody),
+    },
     model,
     promptTokensBound: promptBound(request, prompt.length),
     promptBytes: prompt.length,

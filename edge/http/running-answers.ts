@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { ApiError } from '../errors.ts';
 import { unknownMsMax } from '../reconcile/reconcile-holds.ts';
-import type { RunningAnswer, RunningAnswers, StoredAnswer } from '../services.ts';
+import type { RunningAnswer, RunningAnswers, WholeAnswer } from '../services.ts';
 import { createEventLog } from '../stream/event-log.ts';
 
 /** What is kept of one running stream, for clients that begin at its beginning. */
@@ -35,7 +35,7 @@ export function createRunningAnswers(options: {
 
   const open = (requestId: string): Entry => {
     const openedAtMs = clock.nowMs();
-    const whole = Promise.withResolvers<StoredAnswer>();
+    const whole = Promise.withResolvers<WholeAnswer>();
     // Those who wait for it see it fail; there may be nobody.
     whole.promise.catch(() => {});
     let clients = 0;

@@ -1,4 +1,5 @@
 /** A whole chat completion out of its chunks. */
+import { WrittenItems } from '../../gpu-worker/json-pieces.ts';
 import type { Choice, Chunk } from '../dialect/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from './chunk.ts';
 import { toOpenAiUsage } from './usage-formats.ts';
@@ -7,7 +8,7 @@ interface ChatChoice {
   content: string | null;
   reasoning: string | null;
   readonly toolCalls: { id: string; name: string; arguments: string }[];
-  logprobs: { content: unknown[]; reasoning: unknown[] } | null;
+  logprobs: { readonly content: WrittenItems; readonly reasoning: WrittenItems } | null;
   finish: Pick<Choice, 'finish_reason' | 'stop_reason'>;
 }
 
@@ -68,8 +69,7 @@ function addTo(choice: ChatChoice, { delta, logprobs, finish_reason, stop_reason
     call.arguments += piece.arguments;
   }
   if (logprobs) {
-    choice.logprobs ??= { content: [], reasoning: [] };
-    // One by one: as arguments of one call, many would not fit the stack.
+    choice.logprobs ??= { content: new WrittenItems(), reasoning: new WrittenItems() };
     for (const each of logprobs.content ?? []) choice.logprobs.content.push(each);
     for (const each of logprobs.reasoning_content ?? []) choice.logprobs.reasoning.push(each);
   }
@@ -97,7 +97,7 @@ function toWire(choice: ChatChoice, index: number): object {
     },
     logprobs: logprobs && {
       content: logprobs.content,
-      ...(logprobs.reasoning.length > 0 && { reasoning_content: logprobs.reasoning }),
+      ...(logprobs.reasoning.texts.length > 0 && { reasoning_content: logprobs.reasoning }),
     },
     ...choice.finish,
   };

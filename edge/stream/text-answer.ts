@@ -1,11 +1,12 @@
 /** A whole completion (the older, text-in text-out API) out of its chunks. */
+import { WrittenItems } from '../../gpu-worker/json-pieces.ts';
 import type { Choice, Chunk, Logprobs } from '../dialect/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from './chunk.ts';
 import { toOpenAiUsage } from './usage-formats.ts';
 
 interface TextChoice {
   text: string;
-  logprobs: Record<string, unknown[] | null> | null;
+  logprobs: Record<string, WrittenItems | null> | null;
   /** The last one that was said stands. */
   rest: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
 }
@@ -53,10 +54,9 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
   };
 }
 
-function append(all: Record<string, unknown[] | null>, more: Logprobs): void {
+function append(all: Record<string, WrittenItems | null>, more: Logprobs): void {
   for (const [field, values] of Object.entries(more)) {
-    const kept = (all[field] ??= values && []);
-    // One by one: as arguments of one call, many would not fit the stack.
+    const kept = (all[field] ??= values && new WrittenItems());
     for (const value of values ?? []) kept?.push(value);
   }
 }

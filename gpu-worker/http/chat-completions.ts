@@ -8,6 +8,7 @@ import type { AppEnv, Services } from './services.ts';
 import { streamEvents } from './sse.ts';
 import type { ReadChat } from './text-model.ts';
 import { createToolCallParsers, type ToolCallParser } from './tool-calls.ts';
+import { answerWhole } from './whole-answer.ts';
 
 /** @throws ApiError */
 export async function answerChatCompletion(
@@ -37,7 +38,7 @@ export async function answerChatCompletion(
     logprobs: request.logprobs !== null,
     promptLogprobs: request.promptLogprobs,
   });
-  return c.json(completion);
+  return answerWhole(c, completion);
 }
 
 /** One per choice if the model was offered tools. */

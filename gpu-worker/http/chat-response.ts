@@ -1,6 +1,8 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import { nothingComputed } from '../engine/request.ts';
+import { WrittenItems } from '../json-pieces.ts';
 import type {
+  ChatChoice,
   ChatCompletion,
   ChatCompletionChunk,
   ChatDelta,
@@ -8,7 +10,7 @@ import type {
   ToolCall,
 } from '../protocol.ts';
 import { createChoiceOutputs, cutShort, isEmpty } from './choice-output.ts';
-import type { ChoiceFinish, ChoiceOutput, ChoicePiece } from './choice-output.ts';
+import type { ChoiceFinish, ChoicePiece } from './choice-output.ts';
 import { toPromptLogprobs } from './logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from './run.ts';
@@ -86,14 +88,20 @@ function toDelta({ reasoning, text, calls }: ChoicePiece): ChatDelta {
   };
 }
 
+type WrittenChoice = Omit<ChatChoice, 'logprobs'> & { readonly logprobs: object | null };
+type WrittenAnswer = Omit<ChatCompletion, 'choices'> & {
+  readonly choices: readonly WrittenChoice[];
+};
+
 interface Gathered {
   text: string;
   reasoning: string;
+  readonly logprobs: { readonly content: WrittenItems; readonly reasoning: WrittenItems };
   readonly toolCalls: ToolCall[];
   finish: ChoiceFinish;
 }
 
-/** The whole answer. Choices that the client's leaving cut short count as `length`. */
+/** The whole answer as it is written; choices that the client's leaving cut short count as `length`. */
 export async function gatherChat(
   events: AsyncIterable<RunEvent>,
   options: {
@@ -106,7 +114,7 @@ export async function gatherChat(
     /** One per choice if the model was offered tools. */
     readonly toolParsers: readonly ToolCallParser[] | null;
   },
-): Promise<ChatCompletion> {
+): Promise<WrittenAnswer> {
   const outputs = createChoiceOutputs(options.choices, options.toolParsers);
   const choices = outputs.map(newGathered);
   let usage = nothingComputed;
@@ -122,8 +130,11 @@ export async function gatherChat(
         }
         break;
       case 'output': {
-        const piece = outputs[event.choice]?.push(event);
-        if (piece) addPiece(choices[event.choice], piece);
+        const output = outputs[event.choice];
+        const choice = choices[event.choice];
+        if (!output || !choice) break;
+        addPiece(choice, output.push(event));
+        addLogprobs(choice, output.takeLogprobs());
         break;
       }
       case 'finished': {
@@ -148,7 +159,7 @@ export async function gatherChat(
         ...(choice.toolCalls.length > 0 && { tool_calls: choice.toolCalls }),
         ...(options.thinking && { reasoning_content: choice.reasoning }),
       },
-      logprobs: options.logprobs ? gatheredLogprobs(outputs[index], options.thinking) : null,
+      logprobs: options.logprobs ? writtenLogprobs(choice, options.thinking) : null,
       ...choice.finish,
     })),
     usage: toWireUsage(usage),
@@ -157,20 +168,30 @@ export async function gatherChat(
 }
 
 function newGathered(): Gathered {
-  return { text: '', reasoning: '', toolCalls: [], finish: cutShort };
+  return {
+    text: '',
+    reasoning: '',
+    logprobs: { content: new WrittenItems(), reasoning: new WrittenItems() },
+    toolCalls: [],
+    finish: cutShort,
+  };
 }
 
-function addPiece(choice: Gathered | undefined, piece: ChoicePiece): void {
-  if (!choice) return;
+function addPiece(choice: Gathered, piece: ChoicePiece): void {
   choice.text += piece.text;
   choice.reasoning += piece.reasoning;
   addToCalls(choice.toolCalls, piece.calls);
 }
 
-function gatheredLogprobs(output: ChoiceOutput | undefined, thinking: boolean): ChatLogprobs {
-  const taken = output?.takeLogprobs();
+/** Written as they come, they take little room, and no time at the end. */
+function addLogprobs({ logprobs }: Gathered, taken: ChatLogprobs | null): void {
+  for (const each of taken?.content ?? []) logprobs.content.push(each);
+  for (const each of taken?.reasoning_content ?? []) logprobs.reasoning.push(each);
+}
+
+function writtenLogprobs({ logprobs }: Gathered, thinking: boolean) {
   return {
-    content: taken?.content ?? [],
-    ...(thinking && { reasoning_content: taken?.reasoning_content ?? [] }),
+    content: logprobs.content,
+    ...(thinking && { reasoning_content: logprobs.reasoning }),
   };
 }

@@ -1,7 +1,13 @@
 /** The engine's events as an answer of the completions API, at once or in chunks. */
 import { nothingComputed } from '../engine/request.ts';
 import type { TokenLogprob } from '../engine/request.ts';
-import type { Completion, CompletionChoice, WireFinishReason } from '../protocol.ts';
+import { WrittenItems } from '../json-pieces.ts';
+import type {
+  Completion,
+  CompletionChoice,
+  CompletionLogprobs,
+  WireFinishReason,
+} from '../protocol.ts';
 import {
   TextOffset,
   toCompletionLogprobs,
@@ -57,13 +63,12 @@ export async function* completionChunks(
   }
 }
 
-/** The whole answer. Choices that the client's leaving cut short count as `length`. */
+/** The whole answer as it is written; choices that the client's leaving cut short count as `length`. */
 export async function gatherCompletion(
   events: AsyncIterable<RunEvent>,
   options: CompletionOptions,
-): Promise<Completion> {
-  const offsets = choiceOffsets(options);
-  const gathered = offsets.map((_, index) => newGathered(index));
+): Promise<WrittenCompletion> {
+  const gathered = choiceOffsets(options).map(newGathered);
   let usage = nothingComputed;
   for await (const event of events) {
     usage = event.usage;
@@ -72,8 +77,7 @@ export async function gatherCompletion(
       const choice = gathered[piece.index];
       if (!choice) continue;
       choice.text += piece.text;
-      // A prompt may have more tokens than a call may have arguments.
-      for (const token of piece.tokens ?? []) choice.tokens.push(token);
+      if (piece.tokens) addLogprobs(choice, piece.tokens, options.logprobs);
       choice.finish = piece.finish ?? choice.finish;
       choice.stopMatch = piece.stopMatch ?? choice.stopMatch;
     }
@@ -88,25 +92,57 @@ export async function gatherCompletion(
   return {
     ...options.head,
     object: 'text_completion',
-    choices: gathered.map(({ extras, ...piece }) => ({
-      ...toChoice(piece, offsets[piece.index], options.logprobs),
+    choices: gathered.map(({ text, logprobs, finish, stopMatch, extras }, index) => ({
+      index,
+      text,
+      logprobs: options.logprobs === null ? null : logprobs,
+      finish_reason: finish,
+      stop_reason: stopMatch,
       ...extras,
     })),
     usage: toWireUsage(usage),
   };
 }
 
+type WrittenLogprobs = Readonly<Record<keyof CompletionLogprobs, WrittenItems>>;
+type WrittenChoice = Omit<CompletionChoice, 'logprobs'> & {
+  readonly logprobs: WrittenLogprobs | null;
+};
+type WrittenCompletion = Omit<Completion, 'choices'> & {
+  readonly choices: readonly WrittenChoice[];
+};
+
 interface Gathered {
-  readonly index: number;
+  readonly offset: TextOffset;
   text: string;
-  readonly tokens: PlacedToken[];
+  readonly logprobs: WrittenLogprobs;
   finish: WireFinishReason;
   stopMatch: string | number | null;
   extras: Pick<CompletionChoice, 'prompt_logprobs'>;
 }
 
-function newGathered(index: number): Gathered {
-  return { index, text: '', tokens: [], finish: 'length', stopMatch: null, extras: {} };
+function newGathered(offset: TextOffset): Gathered {
+  const logprobs = {
+    tokens: new WrittenItems(),
+    token_logprobs: new WrittenItems(),
+    top_logprobs: new WrittenItems(),
+    text_offset: new WrittenItems(),
+  };
+  return { offset, text: '', logprobs, finish: 'length', stopMatch: null, extras: {} };
+}
+
+/** Written as they come, they take little room, and no time at the end. */
+function addLogprobs(
+  { offset, logprobs: written }: Gathered,
+  tokens: readonly PlacedToken[],
+  topCount: number | null,
+): void {
+  if (topCount === null) return;
+  const more = toCompletionLogprobs(tokens, offset, topCount);
+  for (const each of more.tokens) written.tokens.push(each);
+  for (const each of more.token_logprobs) written.token_logprobs.push(each);
+  for (const each of more.top_logprobs) written.top_logprobs.push(each);
+  for (const each of more.text_offset) written.text_offset.push(each);
 }
 
 function toPieces(

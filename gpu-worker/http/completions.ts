@@ -6,6 +6,7 @@ import { responseHead, streamedUsage } from './response-head.ts';
 import { runRequest } from './run.ts';
 import type { AppEnv, Services } from './services.ts';
 import { streamEvents } from './sse.ts';
+import { answerWhole } from './whole-answer.ts';
 
 /** @throws ApiError */
 export async function answerCompletion(c: Context<AppEnv>, services: Services): Promise<Response> {
@@ -18,6 +19,6 @@ export async function answerCompletion(c: Context<AppEnv>, services: Services): 
   const events = runRequest(services, { model, access, requests, promptParam: 'prompt' });
   const head = responseHead(services, model, { access, idPrefix: 'cmpl' });
   const options = { ...read, head };
-  if (!read.stream) return c.json(await gatherCompletion(events, options));
+  if (!read.stream) return answerWhole(c, await gatherCompletion(events, options));
   return streamEvents(c, services, completionChunks(events, options, streamedUsage(read.usage)));
 }

@@ -6,6 +6,7 @@ import type { PackedGrammar } from '../grammar/packed-grammar.ts';
 import type { EngineRequest, SamplingOptions } from '../engine/request.ts';
 import {
   defaultOutputTokens,
+  wholeLogprobsMax,
   type ChatCompletionRequest,
   type CompletionRequest,
   type Tool,
@@ -83,6 +84,28 @@ export function refuseManyLogprobs(requests: readonly EngineRequest[], param: st
     `The log-probabilities of the prompt would be ${values} values, all choices and alternatives ` +
       `together; one request may have at most ${promptLogprobsMax}.`,
     { param },
+  );
+}
+
+/**
+ * Refuses a whole answer that could have more log-probabilities than are kept until its end.
+ * @throws ApiError 400
+ */
+export function refuseLongLogprobs(
+  requests: readonly EngineRequest[],
+  asked: { readonly stream: boolean; readonly param: string },
+): void {
+  const values = requests.reduce(
+    (sum, { logprobs, outputTokensMax: tokens, choices }) =>
+      sum + (logprobs === null ? 0 : tokens * choices * (logprobs + 1)),
+    0,
+  );
+  if (asked.stream || values <= wholeLogprobsMax) return;
+  throw new ApiError(
+    'invalid_value',
+    `The answer could have ${values} log-probabilities, all choices and alternatives together; one ` +
+      `that is not streamed may have at most ${wholeLogprobsMax}. Set 'stream', or lower 'max_tokens'.`,
+    { param: asked.param },
   );
 }
 

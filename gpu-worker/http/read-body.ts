@@ -13,11 +13,33 @@ export async function readBody<Route extends TextRoute>(
 ): Promise<ReadByRoute[Route]> {
   checkKind(c);
   const { id, stop } = c.get('access');
-  const received = await c.req.arrayBuffer();
-  const body = new SharedArrayBuffer(received.byteLength);
-  new Uint8Array(body).set(new Uint8Array(received));
+  const body = await receive(c);
   const { description } = model.engine;
   return model.text.read({ route, id, body, description }, stop.signal);
+}
+
+/** Room for the beginning of a body of unknown size. */
+const firstBytes = 64 * 1024;
+
+/** Pieces are copied as they come, so that the end of a large body brings no work of its length. */
+async function receive(c: Context<AppEnv>): Promise<SharedArrayBuffer> {
+  const stated = c.req.header('content-length');
+  let kept = new Uint8Array(new SharedArrayBuffer(Number(stated ?? firstBytes)));
+  let size = 0;
+  for await (const piece of c.req.raw.body ?? []) {
+    if (size + piece.length > kept.length) {
+      kept = inRoomFor(Math.max(size + piece.length, 2 * size), kept);
+    }
+    kept.set(piece, size);
+    size += piece.length;
+  }
+  return size === kept.length ? kept.buffer : inRoomFor(size, kept.subarray(0, size)).buffer;
+}
+
+function inRoomFor(bytes: number, kept: Uint8Array): Uint8Array<SharedArrayBuffer> {
+  const room = new Uint8Array(new SharedArrayBuffer(bytes));
+  room.set(kept);
+  return room;
 }
 
 /** @throws ApiError 415 */

@@ -6,6 +6,7 @@ import {
   chatGrammar,
   checkCombinations,
   outputTokensMax,
+  refuseLongLogprobs,
   refuseManyLogprobs,
   soldModel,
   toEngineRequest,
@@ -39,10 +40,12 @@ export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
     grammar: chatGrammar(model, body, prompt.tools),
   });
   refuseManyLogprobs([request], 'prompt_logprobs');
+  const stream = body.stream ?? false;
+  refuseLongLogprobs([request], { stream, param: 'top_logprobs' });
   return {
     requests: [request],
     user: body.user ?? null,
-    stream: body.stream ?? false,
+    stream,
     usage: usageAsked(body),
     thinking: prompt.reasoningEndToken !== null,
     callForm: callForm(model, prompt),

@@ -5,6 +5,7 @@ import { ApiError } from './errors.ts';
 import {
   checkCombinations,
   outputTokensMax,
+  refuseLongLogprobs,
   refuseManyLogprobs,
   textGrammar,
   soldModel,
@@ -45,12 +46,14 @@ export function readCompletion(own: TextModel, json: unknown, id: string): ReadP
     }),
   );
   refuseManyLogprobs(requests, body.echo ? 'logprobs' : 'prompt_logprobs');
+  const stream = body.stream ?? false;
+  refuseLongLogprobs(requests, { stream, param: 'logprobs' });
   const echo = body.echo ?? false;
   if (echo) refuseLongEcho(prompts, body.n ?? 1);
   return {
     requests,
     user: body.user ?? null,
-    stream: body.stream ?? false,
+    stream,
     usage: usageAsked(body),
     prompts: prompts.map(({ tokens, text, hiddenTokens }) => ({
       text: echo ? text : '',

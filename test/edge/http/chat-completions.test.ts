@@ -65,6 +65,23 @@ test('a stream has the events of the worker and ends with [DONE]', async () => {
   );
 });
 
+test.for<Record<string, string>>([{}, { 'idempotency-key': 'long' }])(
+  'a whole answer of megabytes is settled once and written in pieces: %j',
+  async (headers) => {
+    const words = ['a', 'ö', '\n'].map((word) => word.repeat(500_000));
+    edge = await startHarness({ scripts: [{ words }] });
+    const response = await edge.post('/v1/chat/completions', hello, { headers });
+    expect(response.status).toBe(200);
+    expect(Number(response.headers.get('x-sift-cost-nano-usd'))).toBeGreaterThan(0);
+    const pieces = await Array.fromAsync(response.body ?? []);
+    expect(pieces.length).toBeGreaterThan(5);
+    const answer = JSON.parse(Buffer.concat(pieces).toString());
+    expect(answer.choices[0].message.content).toBe(words.join(''));
+    await edge.idle();
+    expect(edge.settles).toHaveLength(1);
+  },
+);
+
 test('a whole answer that takes long begins with empty lines, which JSON does not mind', async () => {
   edge = await startHarness({
     scripts: [{ pauseMs: 60 }],

@@ -208,6 +208,20 @@ describe('a chat completion', () => {
   });
 });
 
+const longLogprobs = { n: 8, max_tokens: 6_242 };
+
+test.each([
+  ['/v1/chat/completions', { ...chat, logprobs: true, top_logprobs: 20 }, 'top_logprobs'],
+  ['/v1/completions', { ...text, logprobs: 20 }, 'logprobs'],
+])('log-probabilities of %s that a whole answer could not keep', async (path, body, param) => {
+  const error = await errorOf(path, { ...body, ...longLogprobs });
+  expect(error).toMatchObject({ status: 422, code: 'invalid_value', param });
+  for (const shorter of [{ stream: true }, { max_tokens: 6_241 }]) {
+    const response = await edge.post(path, { ...body, ...longLogprobs, ...shorter });
+    expect(response.status, await response.text()).toBe(200);
+  }
+});
+
 describe('a completion', () => {
   test.each([
     [{ model: testModel }, 400, 'prompt'],

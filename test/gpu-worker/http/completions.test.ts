@@ -41,6 +41,54 @@ test('a prompt that begins with the begin token gets no second one', async () =>
   expect(worker.text.tokenizer.decode(tokens, { skipSpecial: false })).toBe('<|begin|>Tea');
 });
 
+test('a body is taken piece by piece, whoever writes over a piece later', async () => {
+  await using worker = await httpWorker({ script });
+  const prompt = Array.from({ length: 200 }, (_, at) => 300 + at);
+  const bytes = Buffer.from(JSON.stringify({ model: 'tiny', prompt, max_tokens: 1 }));
+  for (const lengths of [{}, { 'content-length': String(bytes.length) }]) {
+    const piece = new Uint8Array(100);
+    let sent = 0;
+    const body = new ReadableStream<Uint8Array>(
+      {
+        pull(controller) {
+          // The piece before this one is the same memory.
+          const part = bytes.subarray(sent, sent + piece.length);
+          if (part.length === 0) return controller.close();
+          piece.set(part);
+          sent += part.length;
+          controller.enqueue(piece.subarray(0, part.length));
+        },
+      },
+      { highWaterMark: 0 },
+    );
+    const headers = { 'content-type': 'application/json', ...lengths };
+    const init = { method: 'POST', headers, body, duplex: 'half' };
+    const response = await worker.app.request('/v1/completions', init);
+    expect(response.status, await response.text()).toBe(200);
+    expect(worker.engine.requests.at(-1)?.promptTokens).toEqual(Int32Array.from(prompt));
+  }
+});
+
+test('log-probabilities of a long answer are those of its stream, and come in pieces', async () => {
+  const words = Array.from({ length: 900 }, (_, at) => ` word${at}`);
+  await using worker = await httpWorker({ script: answering(...words) });
+  const asked = { prompt: 'Tea', logprobs: 3, max_tokens: 900, n: 8 };
+  const response = await complete(worker, asked);
+  expect(response.status, response.ok ? '' : await response.text()).toBe(200);
+  const pieces = await Array.fromAsync(response.body ?? []);
+  expect(pieces.length).toBeGreaterThan(3);
+  const whole = JSON.parse(Buffer.concat(pieces).toString()) as Completion;
+  const streamed = await complete(worker, { ...asked, stream: true });
+  const events = parseEvents(await streamed.text()).slice(0, -1) as Completion[];
+  const logprobs = events.flatMap(({ choices }) =>
+    choices.flatMap((choice) => (choice.index === 1 ? [choice.logprobs] : [])),
+  );
+  for (const field of ['tokens', 'token_logprobs', 'top_logprobs', 'text_offset'] as const) {
+    const expected = logprobs.flatMap((each): readonly unknown[] => each?.[field] ?? []);
+    expect(whole.choices[1]?.logprobs?.[field]).toEqual(expected);
+  }
+});
+
 test('a prompt of token ids is taken as it is', async () => {
   await using worker = await httpWorker({ script });
   await completed(worker, { prompt: [5, 6, 7] });

@@ -231,6 +231,32 @@ test('more than an answer can tell of its prompts at once is refused', async () 
   expect(await ask({ prompt: blanks, echo: true, n: 3 })).toMatchObject(refusal('echo'));
 });
 
+test('log-probabilities that a whole answer could not keep are refused, unless streamed', async () => {
+  await using large = await httpWorker({ script: answering('a'), contextLength: 131_072 });
+  const ask = async (path: string, body: object) => {
+    const response = await large.app.request(path, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny', n: 8, ...body }),
+    });
+    const text = await response.text();
+    return [response.status, response.ok ? {} : JSON.parse(text)];
+  };
+  const refusal = (param: string) => [400, { error: { code: 'invalid_value', param } }];
+  // 8 choices of 6242 tokens, each with 21 values, are just too many.
+  const long = { max_tokens: 6_242 };
+  const text = { prompt: 'a', logprobs: 20 };
+  const texts = '/v1/completions';
+  expect(await ask(texts, { ...text, ...long })).toMatchObject(refusal('logprobs'));
+  expect(await ask(texts, { ...text, ...long, stream: true })).toMatchObject([200, {}]);
+  expect(await ask(texts, { ...text, max_tokens: 6_241 })).toMatchObject([200, {}]);
+  const told = { messages: [user], logprobs: true, top_logprobs: 20 };
+  const chats = '/v1/chat/completions';
+  expect(await ask(chats, { ...told, ...long })).toMatchObject(refusal('top_logprobs'));
+  expect(await ask(chats, { ...told, ...long, stream: true })).toMatchObject([200, {}]);
+  expect(await ask(chats, told)).toMatchObject([200, {}]);
+});
+
 test('a parameter that is known but not supported is refused with the reason', async () => {
   const error = await refused('/v1/completions', { ...completion, best_of: 2 });
   expect(error.code).toBe('unsupported_parameter');

@@ -1,0 +1,108 @@
+/**
+ * Writes JSON piece by piece. An answer may be tens of megabytes, mostly log-probabilities, and to write
+ * it at once would hold the thread that serves everybody. The edge and its workers answer this way.
+ */
+
+/** Of one piece: written in a millisecond or two. A piece ends after the value that makes it so long. */
+const pieceCharacters = 128 * 1024;
+/** What lies deeper is written at once: a token's log-probability, a part of a call's arguments. */
+const walkedLevelsMax = 8;
+
+/** The items of a JSON array, each written as it comes: a text is a fraction of what it says. */
+export class WrittenItems {
+  readonly texts: string[] = [];
+
+  push(item: unknown): void {
+    this.texts.push(JSON.stringify(item) ?? 'null');
+  }
+
+  toJSON(): unknown[] {
+    return this.texts.map((text): unknown => JSON.parse(text));
+  }
+}
+
+/** What JSON.stringify makes of the value: as it is where it is short, else piece by piece. */
+export function writeJson(value: object): string | AsyncGenerator<string, void> {
+  const pieces = jsonPieces(value);
+  const first = pieces.next().value ?? '';
+  const second = pieces.next();
+  return second.done ? first : inTurns([first, second.value], pieces);
+}
+
+/** The same as a text, or null if it has more characters than that. */
+export function shortJson(value: object, charactersMax: number): string | null {
+  let text = '';
+  for (const piece of jsonPieces(value)) {
+    text += piece;
+    if (text.length > charactersMax) return null;
+  }
+  return text;
+}
+
+/** Pieces as they are asked for, each in a turn of the event loop of its own. */
+async function* inTurns(
+  begun: readonly string[],
+  rest: Iterable<string>,
+): AsyncGenerator<string, void> {
+  yield* begun;
+  for (const piece of rest) {
+    // Whatever else waits for the event loop goes first.
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    yield piece;
+  }
+}
+
+function* jsonPieces(value: object): Generator<string, void> {
+  let piece = '';
+  for (const part of partsOf(value, walkedLevelsMax)) {
+    piece += part;
+    if (piece.length < pieceCharacters) continue;
+    yield piece;
+    piece = '';
+  }
+  if (piece !== '') yield piece;
+}
+
+/** Small parts, but for single values that are deep. */
+function* partsOf(value: unknown, levels: number): Generator<string, void> {
+  if (typeof value === 'string' && value.length > pieceCharacters) yield* partsOfText(value);
+  else if (typeof value !== 'object' || value === null || levels === 0) {
+    yield JSON.stringify(value) ?? 'null';
+  } else if (value instanceof WrittenItems) {
+    yield '[';
+    for (const [index, text] of value.texts.entries()) yield index === 0 ? text : `,${text}`;
+    yield ']';
+  } else if (Array.isArray(value)) {
+    let before = '[';
+    for (const item of value) {
+      yield before;
+      yield* partsOf(item, levels - 1);
+      before = ',';
+    }
+    yield before === '[' ? '[]' : ']';
+  } else {
+    let before = '{';
+    for (const [name, item] of Object.entries(value)) {
+      if (item === undefined) continue;
+      yield `${before}${JSON.stringify(name)}:`;
+      yield* partsOf(item, levels - 1);
+      before = ',';
+    }
+    yield before === '{' ? '{}' : '}';
+  }
+}
+
+function* partsOfText(text: string): Generator<string, void> {
+  yield '"';
+  for (let start = 0, end = 0; start < text.length; start = end) {
+    end = start + pieceCharacters;
+    // The two halves of a character stay together.
+    if (isFirstHalf(text.charCodeAt(end - 1))) end++;
+    yield JSON.stringify(text.slice(start, end)).slice(1, -1);
+  }
+  yield '"';
+}
+
+function isFirstHalf(codeUnit: number): boolean {
+  return (codeUnit & 0xfc00) === 0xd800;
+}
