@@ -7,7 +7,7 @@ const directoryMigrations = await readD1Migrations('db/migrations/directory');
 export default defineConfig({
   plugins: [
     cloudflareTest({
-      main: './test/support/home-workerd-objects.ts',
+      main: './test/support/edge/workerd-objects.ts',
       wrangler: { configPath: './wrangler.toml' },
       miniflare: {
         bindings: {

@@ -3,10 +3,10 @@
  * else it answers (the operator's API, heartbeats, webhooks) beside it, under the same error table.
  */
 import { Hono } from 'hono';
-import type { App, AppEnv } from './http/app-env.ts';
-import { requestIds } from './http/request-id.ts';
-import { answerError, answerUnknownUrl } from './http/answer-error.ts';
-import { oneHost } from './http/one-host.ts';
+import type { App, AppEnv } from './middleware/app-env.ts';
+import { requestIds } from './middleware/request-id.ts';
+import { answerError, answerUnknownUrl } from './middleware/answer-error.ts';
+import { oneHost } from './middleware/one-host.ts';
 import { mountPublicApi } from './http/public-api.ts';
 import type { Services } from './services.ts';
 

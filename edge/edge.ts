@@ -1,6 +1,6 @@
 /** Everything that an edge answers, the same in both homes. */
 import { adminRoutes } from './admin/routes.ts';
-import { workerRoutes } from './admin/worker-routes.ts';
+import { workerRoutes } from './fleet-routes.ts';
 import { createApp } from './app.ts';
 import type { Mount } from './app.ts';
 import { paymentRoutes } from './payments/webhook-route.ts';

@@ -5,8 +5,8 @@
  * reached by RPC.
  */
 
-import type { BodyBudget } from './http/body-budget.ts';
-import type { EventLog } from './stream/event-log.ts';
+import type { BodyBudget } from './bodies/body-budget.ts';
+import type { EventLog } from './relay/event-log.ts';
 
 // ---- money and usage -----------------------------------------------------------------------------
 

@@ -26,15 +26,15 @@ import type { HeartbeatSender } from './http/heartbeat.ts';
 import { createLifecycle } from './http/lifecycle.ts';
 import type { Lifecycle, ServedModel } from './http/lifecycle.ts';
 import { createMetrics } from './http/metrics.ts';
-import type { SamplingDefaults } from './http/sampling-defaults.ts';
+import type { SamplingDefaults } from './http/request/sampling-defaults.ts';
 import { listen } from './http/server.ts';
 import { nextEpoch } from './http/start-epoch.ts';
 import { defaultHttpSettings } from './http/services.ts';
 import { shutDown } from './http/shut-down.ts';
-import { openTextPool } from './http/text-pool.ts';
-import type { TextPool } from './http/text-pool.ts';
-import { openUsageJournal } from './http/usage-journal.ts';
-import type { UsageJournal } from './http/usage-journal.ts';
+import { openTextPool } from './http/text/text-pool.ts';
+import type { TextPool } from './http/text/text-pool.ts';
+import { openUsageJournal } from './http/journal/usage-journal.ts';
+import type { UsageJournal } from './http/journal/usage-journal.ts';
 import { openModel } from './open-model.ts';
 import { openText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
@@ -324,7 +324,7 @@ async function openBackend(
 ): Promise<Backend> {
   if (backend === 'cpu') return openCpuBackend({ ...options, threads });
   const { openCudaBackend } = await import('./backend/cuda/cuda-backend.ts');
-  const { CudaMissing } = await import('./backend/cuda/libraries.ts');
+  const { CudaMissing } = await import('./backend/cuda/runtime/libraries.ts');
   try {
     return await openCudaBackend(options);
   } catch (error) {

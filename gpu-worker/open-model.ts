@@ -1,15 +1,15 @@
 /** From a checkpoint's files to a model on a backend, with the backend left to the caller. */
 import type { Backend, MemoryUse, Numerics } from './backend/backend.ts';
-import { parseModelConfig } from './model/config.ts';
-import type { ModelConfig } from './model/config.ts';
-import { createModel } from './model/forward.ts';
+import { parseModelConfig } from './model/deepseek/config.ts';
+import type { ModelConfig } from './model/deepseek/config.ts';
+import { createModel } from './model/deepseek/forward.ts';
 import type { Model, ModelLimits } from './model/model.ts';
-import { rehearse } from './model/rehearse.ts';
-import { chooseNumerics } from './model/numerics.ts';
-import type { LatentFormat, NumericsName } from './model/numerics.ts';
-import { checkTensorCounts } from './model/tensor-counts.ts';
-import { type Absorption, WeightBuilder } from './model/weights.ts';
-import { tensorSpecs } from './model/tensors.ts';
+import { rehearse } from './model/warm-up.ts';
+import { chooseNumerics } from './model/deepseek/numerics.ts';
+import type { LatentFormat, NumericsName } from './model/deepseek/numerics.ts';
+import { checkTensorCounts } from './model/deepseek/tensor-counts.ts';
+import { type Absorption, WeightBuilder } from './model/deepseek/weights.ts';
+import { tensorSpecs } from './model/deepseek/tensors.ts';
 import { checkTensors } from './weights/check-tensors.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';

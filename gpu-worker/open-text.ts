@@ -1,7 +1,7 @@
 /** From a checkpoint's files to its tokenizer, its chat template and its sampling. */
 import { createHash } from 'node:crypto';
-import { readSamplingDefaults } from './http/sampling-defaults.ts';
-import type { SamplingDefaults } from './http/sampling-defaults.ts';
+import { readSamplingDefaults } from './http/request/sampling-defaults.ts';
+import type { SamplingDefaults } from './http/request/sampling-defaults.ts';
 import { createChatTemplate } from './tokenizer/chat-template.ts';
 import type { ChatTemplate } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/tokenizer.ts';

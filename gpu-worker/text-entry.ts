@@ -1,8 +1,8 @@
 /** The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest. */
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
-import { createOutputGrammars } from './http/output-grammar.ts';
-import { runTextThread } from './http/text-thread.ts';
+import { createOutputGrammars } from './http/request/output-grammar.ts';
+import { runTextThread } from './http/text/text-thread.ts';
 import { openText } from './open-text.ts';
 import { sourceSettings } from './settings.ts';
 import type { WorkerSettings } from './settings.ts';

@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
-import { makeSecrets } from '../edge/node.ts';
+import { makeSecrets } from '../edge/node/node.ts';
 import { createProgram, runProgram } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';

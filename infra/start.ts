@@ -1,8 +1,8 @@
 /** `npm start`: the whole system on this machine, with the edge on Node. */
 import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
-import { startEdge } from '../edge/node.ts';
-import { TenantUnavailable } from '../edge/tenant-unavailable.ts';
+import { startEdge } from '../edge/node/node.ts';
+import { TenantUnavailable } from '../edge/tenant/tenant-unavailable.ts';
 import { demoTenant } from './demo-tenant.ts';
 import { createProgram, runProgram } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';

@@ -61,7 +61,7 @@ const layers: Record<string, readonly string[]> = {
 };
 
 /** The stages of a request (docs/design.md#flow-of-a-request) know no other stage. */
-const stages = ['auth', 'admit', 'ledger', 'prefix', 'fleet', 'stream'].map((s) => `edge/${s}/`);
+const stages = ['auth', 'admit', 'ledger', 'prefix', 'fleet', 'relay'].map((s) => `edge/${s}/`);
 
 test('each folder imports only what lies below it', () => {
   const offences = sources.flatMap((source) => {
@@ -93,14 +93,14 @@ test('only the composition roots pick a backend', () => {
       !source.path.startsWith('gpu-worker/backend/') &&
       source.files.some((file) => /^gpu-worker\/backend\/(cpu|cuda)\//.test(file)),
   );
-  const roots = ['gpu-worker/main.ts', 'gpu-worker/cli.ts'];
+  const roots = ['gpu-worker/main.ts', 'gpu-worker/commands/score.ts'];
   expect(picks.map((source) => source.path).filter((path) => !roots.includes(path))).toEqual([]);
 });
 
 test('runtime names of the edge stand only where a runtime is chosen', () => {
-  const homes = /^edge\/((worker|node|services)\.ts|node\/.*)$|-object\.ts$|^db\/drivers\//;
+  const runtimes = /^edge\/(node|cloudflare)\/|^edge\/services\.ts$|^db\/drivers\//;
   const offences = sources
-    .filter((source) => /^(edge|db)\//.test(source.path) && !homes.test(source.path))
+    .filter((source) => /^(edge|db)\//.test(source.path) && !runtimes.test(source.path))
     .flatMap((source) =>
       source.packages
         .filter((name) => /^cloudflare:|^better-sqlite3$|^node:fs/.test(name))

@@ -1,9 +1,9 @@
 /** What is sold: models and their prices. */
 import { z } from 'zod';
-import { contend } from '../directory.ts';
+import { contend } from '../directory/directory.ts';
 import { ApiError } from '../errors.ts';
 import type { PriceRecord, Services } from '../services.ts';
-import { unsoldModels } from '../unsold-models.ts';
+import { unsoldModels } from '../directory/unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import {

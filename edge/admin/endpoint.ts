@@ -3,9 +3,9 @@
  * value is mounted, checked and documented, so that the three cannot differ.
  */
 import { z } from 'zod';
-import { parseRequest } from '../http/parse-request.ts';
-import { readJson } from '../http/read-body.ts';
-import type { AppContext } from '../http/app-env.ts';
+import { parseRequest } from '../middleware/parse-request.ts';
+import { readJson } from '../bodies/read-body.ts';
+import type { AppContext } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
 
 /** The operator's bodies are short. */

@@ -2,8 +2,8 @@
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';
 import { errorTable } from '../errors.ts';
-import type { AppContext } from '../http/app-env.ts';
-import { renderReference } from '../openapi-page.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { renderReference } from '../reference/openapi-page.ts';
 import type { Endpoint } from './endpoint.ts';
 
 const introduction = `Send the operator's token, EDGE_ADMIN_TOKEN, as \`Authorization: Bearer <token>\`. \

@@ -4,10 +4,10 @@
  */
 import { Hono } from 'hono';
 import { ApiError } from '../errors.ts';
-import type { AppEnv } from '../http/app-env.ts';
+import type { AppEnv } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
-import { TenantUnavailable } from '../tenant-unavailable.ts';
-import { bearerToken } from './bearer-token.ts';
+import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
+import { bearerToken } from '../middleware/bearer-token.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from './endpoint.ts';
 import { moneyEndpoints } from './money.ts';

@@ -1,7 +1,7 @@
 /** Tenants and their keys. */
 import { z } from 'zod';
 import { createApiKey, tenantIdPattern } from '../auth/api-key.ts';
-import { createTenant } from '../create-tenant.ts';
+import { createTenant } from '../tenant/create-tenant.ts';
 import { ApiError } from '../errors.ts';
 import type { Scope, Services, Tenant, TenantRecord } from '../services.ts';
 import { jsonEndpoint } from './endpoint.ts';

@@ -1,7 +1,7 @@
 /** Tenants whose database cannot be used: reports go on with the others, and list these. */
 import { z } from 'zod';
 import type { Services } from '../services.ts';
-import { TenantUnavailable } from '../tenant-unavailable.ts';
+import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 
 export const unavailableSchema = z.object({
   tenant: z.string(),

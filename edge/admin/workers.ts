@@ -1,7 +1,7 @@
 /** The fleet as the operator sees it. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
-import { unsoldModels } from '../unsold-models.ts';
+import { unsoldModels } from '../directory/unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import { wireWorker, workerSchema } from './wire.ts';

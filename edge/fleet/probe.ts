@@ -4,8 +4,8 @@
  * prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
 import { modelListSchema } from '../../gpu-worker/protocol.ts';
-import { readBoundedJson } from '../bounded-json.ts';
-import { cachedTokens, readCounts } from '../dialect/usage.ts';
+import { readBoundedJson } from '../engines/bounded-json.ts';
+import { cachedTokens, readCounts } from '../engines/usage.ts';
 import type { ServedModel } from '../services.ts';
 
 /** Each of two questions: one that hangs holds up the announcements of the others for so long. */

@@ -1,7 +1,7 @@
 /** GET /user/balance, in DeepSeek's shape: amounts are strings. */
 import type { Services } from '../services.ts';
-import type { AppContext } from './app-env.ts';
-import { authorize } from './authenticate.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { authorize } from '../inference/authenticate.ts';
 import { formatUsd } from '../money-text.ts';
 
 export const balance = (services: Services) => async (c: AppContext) => {

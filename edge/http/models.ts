@@ -1,8 +1,8 @@
 /** GET /v1/models and /v1/models/{id}, in OpenAI's shape. */
 import type { ModelRecord, Services } from '../services.ts';
-import type { AppContext } from './app-env.ts';
-import { authorize } from './authenticate.ts';
-import { modelNotFoundError } from './refusal.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { authorize } from '../inference/authenticate.ts';
+import { modelNotFoundError } from '../inference/refusal.ts';
 
 export const listModels = (services: Services) => async (c: AppContext) => {
   await authorize(c, services, 'inference');

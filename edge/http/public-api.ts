@@ -1,17 +1,17 @@
 /** Which route is answered by what. Paths without /v1 are DeepSeek's. */
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
-import { getAnthropicModel, listAnthropicModels } from './anthropic-models.ts';
-import type { App, AppContext } from './app-env.ts';
+import { getAnthropicModel, listAnthropicModels } from '../dialects/anthropic/anthropic-models.ts';
+import type { App, AppContext } from '../middleware/app-env.ts';
 import { balance } from './balance.ts';
-import { chatCompletions } from './chat-completions.ts';
-import { completions } from './completions.ts';
-import { countTokens } from './count-tokens.ts';
-import { crossOrigin } from './cross-origin.ts';
-import { messages } from './messages.ts';
+import { chatCompletions } from '../inference/inference.ts';
+import { completions } from '../dialects/openai/completions.ts';
+import { countTokens } from '../dialects/anthropic/count-tokens.ts';
+import { crossOrigin } from '../middleware/cross-origin.ts';
+import { messages } from '../dialects/anthropic/messages.ts';
 import { getModel, listModels } from './models.ts';
 import { quote } from './quote.ts';
-import { createReference } from './reference.ts';
+import { createReference } from '../reference/reference.ts';
 import { usage } from './usage.ts';
 
 export function mountPublicApi(app: App, services: Services): void {

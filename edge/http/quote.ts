@@ -5,10 +5,10 @@
 import { billedBlockTokens } from '../../gpu-worker/protocol.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Services } from '../services.ts';
-import type { AppContext } from './app-env.ts';
-import { authorize } from './authenticate.ts';
-import { chainOf, promptEstimate, readOrder, tokensIn } from './order.ts';
-import { readBody } from './read-body.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { authorize } from '../inference/authenticate.ts';
+import { chainOf, promptEstimate, readOrder, tokensIn } from '../inference/prepared-request.ts';
+import { readBody } from '../bodies/read-body.ts';
 
 export const quote = (services: Services) => async (c: AppContext) => {
   const key = await authorize(c, services, 'inference');

@@ -1,11 +1,11 @@
 /** GET /v1/usage: what the account used per day, model and key. */
 import { ApiError } from '../errors.ts';
 import type { Services, Usage } from '../services.ts';
-import { noUsage, toOpenAiUsage } from '../stream/usage-formats.ts';
-import type { AppContext } from './app-env.ts';
-import { authorize } from './authenticate.ts';
-import { parseRequest } from './parse-request.ts';
-import { usageQuerySchema } from './response-schemas.ts';
+import { noUsage, toOpenAiUsage } from '../dialects/usage-formats.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { authorize } from '../inference/authenticate.ts';
+import { parseRequest } from '../middleware/parse-request.ts';
+import { usageQuerySchema } from '../dialects/response-schemas.ts';
 
 const dayMs = 24 * 3_600_000;
 const defaultDays = 30;

@@ -2,9 +2,9 @@
 import { strict as assert } from 'node:assert';
 import { parentPort } from 'node:worker_threads';
 import { ApiError } from '../errors.ts';
-import { prepare } from '../http/prepare.ts';
-import { rewriteBody } from '../http/rewrite-body.ts';
-import { sendable, type FromThread, type ToThread } from '../http/body-messages.ts';
+import { prepare } from '../inference/prepare.ts';
+import { rewriteBody } from '../inference/rewrite-body.ts';
+import { sendable, type FromThread, type ToThread } from '../bodies/body-messages.ts';
 
 assert(parentPort !== null, 'this module is the entry of a thread');
 const port = parentPort;

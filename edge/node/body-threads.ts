@@ -7,8 +7,8 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { ApiError } from '../errors.ts';
-import type { FromThread, ToThread } from '../http/body-messages.ts';
-import type { BodyClient } from '../http/body-work.ts';
+import type { FromThread, ToThread } from '../bodies/body-messages.ts';
+import type { BodyClient } from '../bodies/body-work.ts';
 
 /** One core is the event loop's. */
 const threadsMax = Math.max(1, Math.min(2, availableParallelism() - 1));

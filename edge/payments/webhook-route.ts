@@ -5,8 +5,8 @@
  * event that is worth nothing is answered with 200 and the reason; an error would only repeat it.
  */
 import { Hono } from 'hono';
-import type { AppEnv } from '../http/app-env.ts';
-import { readBody } from '../http/read-body.ts';
+import type { AppEnv } from '../middleware/app-env.ts';
+import { readBody } from '../bodies/read-body.ts';
 import type { Services } from '../services.ts';
 import { openPayments, signatureError } from './stripe.ts';
 import { topUpOf } from './top-up.ts';

@@ -5,10 +5,10 @@
  */
 import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol.ts';
-import { readBoundedJson } from '../bounded-json.ts';
+import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
-import { fromWorkerUsage } from '../dialect/usage.ts';
-import { usedOrNull } from '../stream/usage-formats.ts';
+import { fromWorkerUsage } from '../engines/usage.ts';
+import { usedOrNull } from '../dialects/usage-formats.ts';
 
 /** Longer than any answer takes: until then a request that no journal knows may be under way. */
 export const unknownMsMax = 60 * 60_000;

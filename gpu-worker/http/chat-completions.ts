@@ -1,14 +1,14 @@
 /** `POST /v1/chat/completions`: a conversation, answered; streamed or at once. */
 import type { Context } from 'hono';
-import { chatChunks, gatherChat } from './chat-response.ts';
-import { readBody } from './read-body.ts';
-import { responseHead, streamedUsage } from './response-head.ts';
+import { chatChunks, gatherChat } from './response/chat-response.ts';
+import { readBody } from './request/read-body.ts';
+import { responseHead, streamedUsage } from './response/response-head.ts';
 import { runRequest } from './run.ts';
 import type { AppEnv, Services } from './services.ts';
-import { streamEvents } from './sse.ts';
-import type { ReadChat } from './text-model.ts';
-import { createToolCallParsers, type ToolCallParser } from './tool-calls.ts';
-import { answerWhole } from './whole-answer.ts';
+import { streamEvents } from './response/sse.ts';
+import type { ReadChat } from './text/text-model.ts';
+import { createToolCallParsers, type ToolCallParser } from './response/tool-calls.ts';
+import { answerWhole } from './response/whole-answer.ts';
 
 /** @throws ApiError */
 export async function answerChatCompletion(

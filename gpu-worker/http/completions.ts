@@ -1,12 +1,12 @@
 /** `POST /v1/completions`: prompts of text or token ids, continued; streamed or at once. */
 import type { Context } from 'hono';
-import { completionChunks, gatherCompletion } from './completion-response.ts';
-import { readBody } from './read-body.ts';
-import { responseHead, streamedUsage } from './response-head.ts';
+import { completionChunks, gatherCompletion } from './response/completion-response.ts';
+import { readBody } from './request/read-body.ts';
+import { responseHead, streamedUsage } from './response/response-head.ts';
 import { runRequest } from './run.ts';
 import type { AppEnv, Services } from './services.ts';
-import { streamEvents } from './sse.ts';
-import { answerWhole } from './whole-answer.ts';
+import { streamEvents } from './response/sse.ts';
+import { answerWhole } from './response/whole-answer.ts';
 
 /** @throws ApiError */
 export async function answerCompletion(c: Context<AppEnv>, services: Services): Promise<Response> {

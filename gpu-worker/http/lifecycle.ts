@@ -4,8 +4,8 @@
  */
 import type { Engine } from '../engine/request.ts';
 import { notReady } from './errors.ts';
-import type { SamplingDefaults } from './sampling-defaults.ts';
-import type { TextReader } from './text-model.ts';
+import type { SamplingDefaults } from './request/sampling-defaults.ts';
+import type { TextReader } from './text/text-model.ts';
 
 /** The one model of a worker and everything that turns requests into its tokens and back. */
 export interface ServedModel {

@@ -9,7 +9,7 @@ import type { EngineError, EngineEvent, EngineRequest, EngineUsage } from '../en
 import { ApiError } from './errors.ts';
 import type { ServedModel } from './lifecycle.ts';
 import type { Access, Services } from './services.ts';
-import { sumUsage } from './usage.ts';
+import { sumUsage } from './response/usage.ts';
 
 /** As the engine's, but choices count over all prompts and usage is the whole request's. */
 export type RunEvent =

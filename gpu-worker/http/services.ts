@@ -4,7 +4,7 @@ import type { EngineUsage } from '../engine/request.ts';
 import type { Clock } from './clock.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Metrics } from './metrics.ts';
-import type { UsageJournal } from './usage-journal.ts';
+import type { UsageJournal } from './journal/usage-journal.ts';
 
 export interface HttpSettings {
   /** WORKER_TOKEN; null lets everyone in, which `listen` allows on loopback alone. */

@@ -2,7 +2,7 @@
 import type { HeartbeatSender } from './heartbeat.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { RunningServer } from './server.ts';
-import type { UsageJournal } from './usage-journal.ts';
+import type { UsageJournal } from './journal/usage-journal.ts';
 
 /** What answers get, beyond the engine's grace, to reach their clients. */
 const flushMs = 1_000;

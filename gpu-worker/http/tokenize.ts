@@ -1,6 +1,6 @@
 /** `POST /tokenize`: the prompt tokens of a conversation, without computing anything of it. */
 import type { Context } from 'hono';
-import { readBody } from './read-body.ts';
+import { readBody } from './request/read-body.ts';
 import type { AppEnv, Services } from './services.ts';
 
 /** @throws ApiError as a chat completion of the same fields would. */

@@ -1,10 +1,10 @@
 /** One door to a checkpoint's files, wherever they lie. */
 import { openDirectory } from './directory-source.ts';
-import { PartHasher } from './part-hasher.ts';
+import { PartHasher } from './cache/part-hasher.ts';
 import { CheckpointError } from './source.ts';
 import type { WeightSource } from './source.ts';
 import { verifyByManifest } from './verified-source.ts';
-import { openWeightCache } from './weight-cache.ts';
+import { openWeightCache } from './cache/weight-cache.ts';
 
 export interface SourceSettings {
   /** Where parts from a store are kept; any number of workers may share it. */
@@ -51,8 +51,8 @@ export async function openSource(
   }
   // The S3 client is large, and only stores need it.
   const [{ openS3Source }, { parseS3Url, S3Store }] = await Promise.all([
-    import('./s3-source.ts'),
-    import('./s3-store.ts'),
+    import('./s3/s3-source.ts'),
+    import('./s3/s3-store.ts'),
   ]);
   const { connections, pathStyle } = settings;
   const hasher = new PartHasher();

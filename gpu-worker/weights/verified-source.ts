@@ -2,7 +2,7 @@
 import { manifestName, parseManifest, partsOf } from './manifest-file.ts';
 import type { HashedPart, Manifest } from './manifest-file.ts';
 import { readAll } from './json-files.ts';
-import type { PartHasher } from './part-hasher.ts';
+import type { PartHasher } from './cache/part-hasher.ts';
 import { cutEvenly } from './parts.ts';
 import { CheckpointError, fileBytes } from './source.ts';
 import type { WeightSource } from './source.ts';

@@ -7,8 +7,8 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { heartbeatOf } from '../support/home-fleet.ts';
-import { operatorOf, seedModel, seedPrice } from '../support/home-seed.ts';
+import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
+import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
 import { runLoad, startInstantWorker } from './edge-load.ts';
 import type { Load } from './edge-load.ts';
 import { median, recordResult } from './results.ts';
@@ -25,7 +25,7 @@ const nodeFlags = process.argv.slice(2);
 
 const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));
 const worker = await startInstantWorker();
-const edge = await start([...nodeFlags, 'edge/node.ts'], {
+const edge = await start([...nodeFlags, 'edge/node/node.ts'], {
   ...secrets,
   PORT: '0',
   EDGE_DATA: folder,

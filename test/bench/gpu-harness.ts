@@ -12,7 +12,7 @@ import {
 } from '../../gpu-worker/backend/backend.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaLayerCache, CudaTensor, own } from '../../gpu-worker/backend/cuda/handles.ts';
-import { real } from '../../gpu-worker/backend/cuda/launch-queue.ts';
+import { real } from '../../gpu-worker/backend/cuda/runtime/launch-queue.ts';
 import { median, recordResult } from './results.ts';
 
 export const heads = 128;

@@ -6,7 +6,7 @@ import {
   CudaTensor,
   own,
 } from '../../gpu-worker/backend/cuda/handles.ts';
-import type { ScoredRows } from '../../gpu-worker/backend/cuda/selection.ts';
+import type { ScoredRows } from '../../gpu-worker/backend/cuda/ops/indexer.ts';
 import {
   batchAt,
   cacheFrom,

@@ -1,6 +1,6 @@
 import type { AbsorbedKv } from '../../gpu-worker/backend/backend.ts';
-import { CublasLt } from '../../gpu-worker/backend/cuda/cublaslt.ts';
-import { CudaMissing } from '../../gpu-worker/backend/cuda/libraries.ts';
+import { CublasLt } from '../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
+import { CudaMissing } from '../../gpu-worker/backend/cuda/runtime/libraries.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaMatrix,
@@ -8,7 +8,7 @@ import {
   dtypeCode,
   elementBytes,
 } from '../../gpu-worker/backend/cuda/handles.ts';
-import { type Input, unscaled } from '../../gpu-worker/backend/cuda/linear.ts';
+import { type Input, unscaled } from '../../gpu-worker/backend/cuda/ops/gemm.ts';
 import {
   absorbedKv,
   ceilings,

@@ -1,7 +1,7 @@
 import { blockTokens } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import type { CudaTensor } from '../../gpu-worker/backend/cuda/handles.ts';
-import { randomWeight } from '../gpu-worker/backend/cpu/backends.ts';
+import { randomWeight } from '../support/gpu/backends.ts';
 import { seededRandom } from '../support/random.ts';
 import {
   batchAt,

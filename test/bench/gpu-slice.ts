@@ -6,9 +6,9 @@
 import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaLayerCache, own } from '../../gpu-worker/backend/cuda/handles.ts';
-import { createModel } from '../../gpu-worker/model/forward.ts';
+import { createModel } from '../../gpu-worker/model/deepseek/forward.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
-import type { ModelWeights } from '../../gpu-worker/model/weights.ts';
+import type { ModelWeights } from '../../gpu-worker/model/deepseek/weights.ts';
 import { deployed, open, record } from './gpu-harness.ts';
 import { median } from './results.ts';
 import { sliceConfig, sliceWeights } from './v32-slice.ts';

@@ -3,8 +3,13 @@
  * the first masks (a walk over the vocabulary per kind of terminal, once), and masks after that.
  */
 import { createSamplerScratch, sampleToken } from '../../gpu-worker/engine/sampler.ts';
-import { plainSampling } from '../support/engine-driver.ts';
-import { matcherOf, objectGrammar, schemaGrammar, tokensOfMask } from '../support/grammar-walk.ts';
+import { plainSampling } from '../support/worker/engine-driver.ts';
+import {
+  matcherOf,
+  objectGrammar,
+  schemaGrammar,
+  tokensOfMask,
+} from '../support/schemas/grammar-walk.ts';
 import { deepseek } from '../gpu-worker/tokenizer/fixture.ts';
 import { median, recordResult } from './results.ts';
 

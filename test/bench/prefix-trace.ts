@@ -11,8 +11,8 @@ import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { chooseWorker } from '../../edge/fleet/placement.ts';
 import { chainOfBytes, prefixRoot } from '../../edge/prefix/chain.ts';
 import type { PrefixKey } from '../../edge/services.ts';
-import { createTenant } from '../../edge/tenant.ts';
-import { addKey, admitInput, settleInput, usageOf } from '../edge/tenant-samples.ts';
+import { createTenant } from '../../edge/tenant/tenant.ts';
+import { addKey, admitInput, settleInput, usageOf } from '../support/edge/tenant-samples.ts';
 import { median, recordResult } from './results.ts';
 
 const traceFile =

@@ -2,10 +2,10 @@
  * How much of the schemas that clients send is kept: suites of JSON Schema itself, of zod, TypeBox and
  * pydantic. Prints the table of docs/structured-output.md, and what was refused by which keyword.
  */
-import { officialSuite, outcomeOf, type SuiteCase } from '../support/schema-suite.ts';
-import { pydanticSuite } from '../support/pydantic-schemas.ts';
-import { typeBoxSuite } from '../support/typebox-schemas.ts';
-import { zodSuite } from '../support/zod-schemas.ts';
+import { officialSuite, outcomeOf, type SuiteCase } from '../support/schemas/schema-suite.ts';
+import { pydanticSuite } from '../support/schemas/pydantic-schemas.ts';
+import { typeBoxSuite } from '../support/schemas/typebox-schemas.ts';
+import { zodSuite } from '../support/schemas/zod-schemas.ts';
 
 function required(draft: 'draft2020-12' | 'draft7'): readonly SuiteCase[] {
   const files = [...officialSuite(draft)].filter(([file]) => !file.startsWith('optional'));

@@ -11,8 +11,8 @@ import { commitInGroups } from '../../db/group-commit.ts';
 import { prefixChain, prefixRoot } from '../../edge/prefix/chain.ts';
 import { createPrefixIndex } from '../../edge/prefix/prefix-index.ts';
 import type { Tenant } from '../../edge/services.ts';
-import { createTenant } from '../../edge/tenant.ts';
-import { addKey, admitInput, chainOf, settleInput } from '../edge/tenant-samples.ts';
+import { createTenant } from '../../edge/tenant/tenant.ts';
+import { addKey, admitInput, chainOf, settleInput } from '../support/edge/tenant-samples.ts';
 import { median, recordResult } from './results.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));

@@ -5,12 +5,12 @@
 import type { HostTensor, TensorSpec } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaMatrix, own } from '../../gpu-worker/backend/cuda/handles.ts';
-import { parseModelConfig } from '../../gpu-worker/model/config.ts';
+import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
 import {
   type ModelWeights,
   WeightBuilder,
   type WeightMaker,
-} from '../../gpu-worker/model/weights.ts';
+} from '../../gpu-worker/model/deepseek/weights.ts';
 import { randomize } from './gpu-harness.ts';
 
 /** The published config.json, with four layers instead of 61 and no MTP module. */

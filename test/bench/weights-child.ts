@@ -7,14 +7,14 @@ import { readFileSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { parseModelConfig } from '../../gpu-worker/model/config.ts';
-import { tensorSpecs } from '../../gpu-worker/model/tensors.ts';
+import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
+import { tensorSpecs } from '../../gpu-worker/model/deepseek/tensors.ts';
 import { openModel } from '../../gpu-worker/open-model.ts';
 import { openCheckpoint } from '../../gpu-worker/weights/checkpoint.ts';
 import { readConfig } from '../../gpu-worker/weights/json-files.ts';
 import { defaultSourceSettings, openSource } from '../../gpu-worker/weights/open-source.ts';
 import { readTensors } from '../../gpu-worker/weights/read-tensors.ts';
-import { parseS3Url } from '../../gpu-worker/weights/s3-store.ts';
+import { parseS3Url } from '../../gpu-worker/weights/s3/s3-store.ts';
 
 const [kind, location, cacheDirectory] = process.argv.slice(2);
 const kinds: Readonly<Record<string, () => Promise<{ bytes: number; keptBytes?: number }>>> = {

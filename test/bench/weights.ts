@@ -14,8 +14,8 @@ import { fileURLToPath } from 'node:url';
 import { openDirectory } from '../../gpu-worker/weights/directory-source.ts';
 import { makeManifest, manifestName } from '../../gpu-worker/weights/manifest-file.ts';
 import { s3Tuning } from '../../gpu-worker/weights/open-source.ts';
-import { largeConfig, writeLargeCheckpoint } from '../support/large-checkpoint.ts';
-import { useStore } from '../support/s3-checkpoint.ts';
+import { largeConfig, writeLargeCheckpoint } from '../support/weights/large-checkpoint.ts';
+import { useStore } from '../support/weights/s3-checkpoint.ts';
 import { median, recordResult } from './results.ts';
 
 const runs = 3;
@@ -174,7 +174,7 @@ async function withStore<T>(
   files: { directory: string; prefix: string; bytesPerSecond?: number },
   measure: () => Promise<T>,
 ): Promise<T> {
-  const double = fileURLToPath(new URL('../support/s3-double-process.ts', import.meta.url));
+  const double = fileURLToPath(new URL('../support/weights/s3-double-process.ts', import.meta.url));
   const pace = files.bytesPerSecond === undefined ? [] : [String(files.bytesPerSecond)];
   const store = spawn(process.execPath, [double, files.directory, files.prefix, ...pace], {
     stdio: ['pipe', 'pipe', 'inherit'],

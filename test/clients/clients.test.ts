@@ -13,7 +13,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { callAdmin } from '../../infra/demo-tenant.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
-import { writeToolsModel } from '../support/tools-model.ts';
+import { writeToolsModel } from '../support/worker/tools-model.ts';
 import { clientUsageSchema, type ClientUsage } from './client-usage.ts';
 import { programs, type Program } from './programs.ts';
 

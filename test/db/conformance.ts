@@ -6,8 +6,8 @@ import { strict as assert } from 'node:assert';
 import { eq, sql } from 'drizzle-orm';
 import { account, apiKey, entry, idempotency, prefixChunk } from '../../db/schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../../db/types.ts';
-import { createDirectory } from '../../edge/directory.ts';
-import { createTenant } from '../../edge/tenant.ts';
+import { createDirectory } from '../../edge/directory/directory.ts';
+import { createTenant } from '../../edge/tenant/tenant.ts';
 import {
   addKey,
   admitInput,
@@ -18,7 +18,7 @@ import {
   settleInput,
   testClock,
   usageOf,
-} from '../edge/tenant-samples.ts';
+} from '../support/edge/tenant-samples.ts';
 
 export interface Case<Db> {
   readonly name: string;

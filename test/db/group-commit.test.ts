@@ -7,8 +7,8 @@ import { commitInGroups, waitingMax } from '../../db/group-commit.ts';
 import { lockTriesMax } from '../../db/unavailable.ts';
 import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { account } from '../../db/schema/tenant.ts';
-import { createTenant } from '../../edge/tenant.ts';
-import { addKey, admitInput } from '../edge/tenant-samples.ts';
+import { createTenant } from '../../edge/tenant/tenant.ts';
+import { addKey, admitInput } from '../support/edge/tenant-samples.ts';
 
 function open() {
   const { db, close, waitForDisk } = openTenantDb(':memory:');

@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { costNanoUsd, holdNanoUsd, limitedTokens } from '../../edge/money.ts';
 import type { Price, Usage } from '../../edge/services.ts';
-import { price, usageOf } from './tenant-samples.ts';
+import { price, usageOf } from '../support/edge/tenant-samples.ts';
 
 const tokens = fc.integer({ min: 0, max: 10_000_000 });
 const amount = fc.integer({ min: 0, max: 10_000_000_000 });

@@ -1,9 +1,9 @@
 /** Requests to every route of the edge and of a worker, mutated: none is answered with 500. */
 import { adminEndpoints } from '../../edge/admin/routes.ts';
 import { mounts } from '../../edge/edge.ts';
-import { startHarness, testModel } from '../support/edge-harness.ts';
-import { heartbeatOf } from '../support/home-fleet.ts';
-import { answering, httpWorker } from '../support/http-worker.ts';
+import { startHarness, testModel } from '../support/edge/edge-harness.ts';
+import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
+import { answering, httpWorker } from '../support/worker/http-worker.ts';
 import type { Random } from '../support/random.ts';
 import type { Target } from './fuzz.ts';
 import { mutateText, mutateValue } from './mutate.ts';

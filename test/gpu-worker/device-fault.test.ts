@@ -1,8 +1,8 @@
 /** A worker whose device faults in the middle of an answer, as a process, its clients and its edge. */
 import { expect, test } from 'vitest';
-import { CudaError } from '../../gpu-worker/backend/cuda/driver.ts';
-import { tokensBeforeFault } from '../support/faulty-device.ts';
-import { observeFault } from '../support/faulty-worker.ts';
+import { CudaError } from '../../gpu-worker/backend/cuda/runtime/driver.ts';
+import { tokensBeforeFault } from '../support/gpu/faulty-device.ts';
+import { observeFault } from '../support/edge/faulty-worker.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const reason =
@@ -11,7 +11,7 @@ const reason =
 
 test('a device fault ends answers with an error, takes the worker out of service, and ends it', async () => {
   const { events, health, nextStatus, usage, exitCode, states } = await observeFault({
-    preload: './test/support/faulty-device.ts',
+    preload: './test/support/gpu/faulty-device.ts',
     flags: ['--threads', '1'],
     data: temporaryDirectory(),
   });

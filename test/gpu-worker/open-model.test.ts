@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { openModel } from '../../gpu-worker/open-model.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
-import { randomConfig } from '../support/checkpoint-config.ts';
-import { writeRandomCheckpoint } from '../support/random-checkpoint.ts';
+import { randomConfig } from '../support/weights/checkpoint-config.ts';
+import { writeRandomCheckpoint } from '../support/weights/random-checkpoint.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { tinyFiles } from './tokenizer/fixture.ts';
 

@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { systemClock } from '../../gpu-worker/http/clock.ts';
-import { openUsageJournal } from '../../gpu-worker/http/usage-journal.ts';
+import { openUsageJournal } from '../../gpu-worker/http/journal/usage-journal.ts';
 import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 

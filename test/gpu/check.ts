@@ -1,5 +1,5 @@
 /** A test runner of a few lines: the GPU host has Node and nothing of npm's. */
-import { calcDiff } from '../support/golden.ts';
+import { calcDiff } from '../support/worker/golden.ts';
 
 export async function test(name: string, run: () => void | Promise<void>): Promise<void> {
   const start = performance.now();

@@ -8,11 +8,17 @@
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
-import { delimiter } from 'node:path';
+import { basename, delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const folder = fileURLToPath(new URL('../gpu-worker/backend/cuda/', import.meta.url));
 const suffix = '.gpu.ts';
+/** The file of each part, by its name without the folder. */
+const partFiles = new Map(
+  readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith(suffix))
+    .map((file) => [basename(file, suffix), join(folder, file)]),
+);
 const partMsMax = 240_000;
 const sanitizedMsMax = 480_000;
 /**
@@ -25,8 +31,8 @@ const sanitizedParts: Readonly<Record<string, string>> = {
   rows: '',
   caches: '',
   quantized: '',
-  select: '',
-  mixture: 'fp8',
+  indexer: '',
+  moe: 'fp8',
 };
 const sanitizerFolder = '/usr/local/cuda/bin';
 
@@ -39,13 +45,18 @@ console.log(failed === 0 ? '\nall parts passed' : `\n${failed} parts failed`);
 process.exitCode = failed === 0 ? 0 : 1;
 
 function runParts(wanted: readonly string[]): number {
-  const parts = readdirSync(folder)
-    .filter((file) => file.endsWith(suffix))
-    .map((file) => file.slice(0, -suffix.length));
-  return (wanted.length > 0 ? wanted : parts).filter((part) => {
+  const parts = wanted.length > 0 ? wanted : [...partFiles.keys()];
+  return parts.filter((part) => {
     console.log(`\n# ${part}`);
-    return !succeeds(process.execPath, [`${folder}${part}${suffix}`]);
+    return !succeeds(process.execPath, [fileOf(part)]);
   }).length;
+}
+
+function fileOf(part: string): string {
+  const file = partFiles.get(part);
+  if (file === undefined)
+    throw new Error(`there is no part ${part}: ${[...partFiles.keys()].join(', ')}`);
+  return file;
 }
 
 function sanitize(tools: readonly string[]): number {
@@ -53,7 +64,7 @@ function sanitize(tools: readonly string[]): number {
     Object.entries(sanitizedParts).filter(([part, CASES]) => {
       console.log(`\n# ${part} under ${tool}`);
       const flags = ['--tool', tool, '--error-exitcode', '9', '--print-limit', '200'];
-      const command = [...flags, process.execPath, `${folder}${part}${suffix}`];
+      const command = [...flags, process.execPath, fileOf(part)];
       return !succeeds('compute-sanitizer', command, {
         ...(CASES === '' ? {} : { CASES }),
         SIFT_GPU_SMALL: '1',

@@ -1,7 +1,7 @@
 /** Bad luck with files: databases that are locked, gone, cut or another's, and a second edge. */
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { lockFromOutside } from '../support/lock-file.ts';
+import { lockFromOutside } from '../support/edge/lock-file.ts';
 import { startProgram } from '../support/started-program.ts';
 import { verdictOf, type Attack, type Verdict } from './attack.ts';
 import type { Caller, HostileSystem } from './system.ts';
@@ -52,7 +52,7 @@ export const damageAttacks: readonly Attack[] = [
     async run(system) {
       const env = { PORT: '0', EDGE_DATA: join(system.folder, 'edge') };
       try {
-        const second = await startProgram({ args: ['edge/node.ts'], env });
+        const second = await startProgram({ args: ['edge/node/node.ts'], env });
         await second.stop();
         return { broken: 'it started' };
       } catch (error) {

@@ -16,7 +16,7 @@ import {
   type HostileEngine,
 } from './hostile-engine.ts';
 import { secrets, servedModel, type HostileSystem } from './system.ts';
-import { heartbeatOf } from '../support/home-fleet.ts';
+import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 
 /** What an attack may make the edge grow by while it lasts. */
 const growthMiBMax = 400;

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { z } from 'zod';
-import { heartbeatOf } from '../support/home-fleet.ts';
+import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 import { processUsage } from '../support/process-usage.ts';
 import { verdictOf, type Verdict } from './attack.ts';
 import { secrets, setPrice, type Caller, type HostileSystem } from './system.ts';

@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { operatorOf, seedPrice, type Operator } from '../support/home-seed.ts';
+import { operatorOf, seedPrice, type Operator } from '../support/edge/seed.ts';
 import { startProgram, type StartedProgram } from '../support/started-program.ts';
 
 export const servedModel = 'tiny';
@@ -65,7 +65,7 @@ export async function startHostileSystem(
     const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
     closers.defer(() => rmSync(folder, { recursive: true, force: true }));
     const edge = await startProgram({
-      args: [...nodeFlags, 'edge/node.ts'],
+      args: [...nodeFlags, 'edge/node/node.ts'],
       env: { ...edgeEnv(folder), ...options.edgeEnv },
     });
     closers.defer(edge.stop);

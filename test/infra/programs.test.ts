@@ -22,11 +22,11 @@ function run(args: readonly string[], env: Readonly<Record<string, string>> = {}
 const programs = [
   ['infra/start.ts'],
   ['infra/start-workerd.ts'],
-  ['edge/node.ts'],
-  ['edge/cli.ts'],
+  ['edge/node/node.ts'],
+  ['edge/cli/cli.ts'],
   ['gpu-worker/main.ts'],
-  ['gpu-worker/manifest.ts'],
-  ['gpu-worker/cli.ts', 'score'],
+  ['gpu-worker/commands/manifest.ts'],
+  ['gpu-worker/commands/score.ts', 'score'],
   ['test/bench/run.ts'],
   ['test/bench/gpu.ts'],
   ['test/hostile/run.ts'],
@@ -49,14 +49,14 @@ test.each(programs)('%s %s explains itself and starts nothing', (...program) => 
 test('what is missing or wrong on a command line is one line, and code 2', () => {
   const cases: [string[], RegExp][] = [
     [['infra/start.ts', 'now'], /too many arguments/],
-    [['edge/node.ts', '--port', '1'], /unknown option '--port'/],
+    [['edge/node/node.ts', '--port', '1'], /unknown option '--port'/],
     [['gpu-worker/main.ts'], /--model: is missing: give a checkpoint directory/],
     [['gpu-worker/main.ts', '--modle', 'x'], /Did you mean --model\?/],
     [['gpu-worker/main.ts', '--model', 'x', '--port', 'x'], /--port: /],
     [['gpu-worker/main.ts', '--model', 'x', '--edge', 'edge'], /--edge: /],
-    [['gpu-worker/manifest.ts'], /--model is missing/],
-    [['gpu-worker/cli.ts', 'score', '--model', 'x'], /--ids is missing/],
-    [['gpu-worker/cli.ts', 'scor'], /Did you mean score\?/],
+    [['gpu-worker/commands/manifest.ts'], /--model is missing/],
+    [['gpu-worker/commands/score.ts', 'score', '--model', 'x'], /--ids is missing/],
+    [['gpu-worker/commands/score.ts', 'scor'], /Did you mean score\?/],
     [['test/bench/run.ts', 'wroker'], /Allowed choices are worker, /],
   ];
   for (const [args, message] of cases) {
@@ -67,7 +67,7 @@ test('what is missing or wrong on a command line is one line, and code 2', () =>
 });
 
 test('a setting with a slip in its name is refused with the one that was meant', () => {
-  const { status, stderr } = run(['edge/node.ts'], { EDGE_HSOT: '127.0.0.1' });
+  const { status, stderr } = run(['edge/node/node.ts'], { EDGE_HSOT: '127.0.0.1' });
   expect([status, stderr]).toEqual([
     1,
     expect.stringContaining('EDGE_HSOT is no setting of the edge, EDGE_HOST is'),

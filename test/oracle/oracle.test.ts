@@ -1,5 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import { argmax, type Golden, maxDifference, meanNll, readGolden } from '../support/golden.ts';
+import {
+  argmax,
+  type Golden,
+  maxDifference,
+  meanNll,
+  readGolden,
+} from '../support/worker/golden.ts';
 import { loadOracle, type Oracle } from './checkpoint.ts';
 import { oracleForward, type OracleResult } from './forward.ts';
 import { introselect } from './introselect.ts';

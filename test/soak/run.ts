@@ -13,7 +13,7 @@ import { isSound } from '../hostile/soundness.ts';
 import { startHostileSystem, type HostileSystem } from '../hostile/system.ts';
 import { processUsage, slope, type ProcessUsage } from '../support/process-usage.ts';
 import { seededRandom } from '../support/random.ts';
-import { writeToolsModel } from '../support/tools-model.ts';
+import { writeToolsModel } from '../support/worker/tools-model.ts';
 import { keepLoad, measureCapacity, newTally } from './load.ts';
 
 const sampleMs = 10_000;

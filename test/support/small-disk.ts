@@ -3,7 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { testFolder } from './home-node.ts';
+import { testFolder } from './edge/runtime-node.ts';
 
 export interface SmallDisk {
   readonly path: string;

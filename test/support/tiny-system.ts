@@ -1,9 +1,9 @@
 /** A whole edge on Node and a whole worker with the tiny model that announces itself there. */
 import { expect } from 'vitest';
 import type { Tenant } from '../../edge/services.ts';
-import { startNode, testFolder } from './home-node.ts';
-import { operatorOf } from './home-seed.ts';
-import { startTinyWorker, type TinyWorker } from './tiny-worker.ts';
+import { startNode, testFolder } from './edge/runtime-node.ts';
+import { operatorOf } from './edge/seed.ts';
+import { startTinyWorker, type TinyWorker } from './worker/tiny-worker.ts';
 
 export const workerToken = 'worker-token-of-the-tests';
 const adminToken = 'admin-token-of-the-tests';

@@ -28,8 +28,8 @@ import {
   pageRowsMax,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Linear } from './linear.ts';
-import type { Machine } from './machine.ts';
+import type { Linear } from './gemm.ts';
+import type { Machine } from './op-context.ts';
 import type { SequenceRows } from './step.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 

@@ -17,7 +17,7 @@ import {
   opWriteIndexKeys,
   opWriteLatent,
 } from './kernels/op-codes.ts';
-import type { Machine } from './machine.ts';
+import type { Machine } from './op-context.ts';
 
 type LayerShape = Omit<CacheShape, 'blocks' | 'layers'>;
 

@@ -32,17 +32,17 @@ import type {
   Tensor,
   Vector,
 } from '../backend.ts';
-import { storeIndexKeys, storeLatent } from '../compositions.ts';
+import { storeIndexKeys, storeLatent } from '../fused-ops.ts';
 import { createDrawScratch, type Draw, type DrawScratch, drawToken } from '../draw.ts';
 import { Arena } from './arena.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
 import { CpuRouting, CpuSelection, CpuTensor, CpuVector, own, ownTensor } from './handles.ts';
-import { Linear } from './linear.ts';
-import type { Machine } from './machine.ts';
-import { Mixture } from './mixture.ts';
+import { Linear } from './gemm.ts';
+import type { Machine } from './op-context.ts';
+import { Mixture } from './moe.ts';
 import { RowOps } from './row-ops.ts';
-import { Selector } from './selection.ts';
+import { Selector } from './indexer.ts';
 import { Step } from './step.ts';
 import { ThreadPool } from './thread-pool.ts';
 import { packAbsorbed, packMatrix } from './weights.ts';

@@ -13,7 +13,7 @@ import {
   opSiluMultiply,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Machine } from './machine.ts';
+import type { Machine } from './op-context.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 
 interface NormOptions {

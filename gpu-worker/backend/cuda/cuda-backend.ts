@@ -32,10 +32,10 @@ import type {
   Vector,
 } from '../backend.ts';
 import type { Draw } from '../draw.ts';
-import { Attention } from './attention.ts';
-import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
-import { CublasLt } from './cublaslt.ts';
-import { Device } from './device.ts';
+import { Attention } from './ops/attention.ts';
+import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './ops/cache-memory.ts';
+import { CublasLt } from './runtime/cublaslt.ts';
+import { Device } from './runtime/device.ts';
 import {
   CudaRouting,
   CudaSelection,
@@ -45,14 +45,14 @@ import {
   elementBytes,
   own,
 } from './handles.ts';
-import { CudaMissing } from './libraries.ts';
-import { Linear } from './linear.ts';
-import type { Machine } from './machine.ts';
-import { Mixture } from './mixture.ts';
-import { Repeats } from './repeats.ts';
-import { RowOps } from './row-ops.ts';
-import { Sampler } from './sampling.ts';
-import { Selector } from './selection.ts';
+import { CudaMissing } from './runtime/libraries.ts';
+import { Linear } from './ops/gemm.ts';
+import type { Machine } from './op-context.ts';
+import { Mixture } from './ops/moe.ts';
+import { Repeats } from './step-graphs.ts';
+import { RowOps } from './ops/row-ops.ts';
+import { Sampler } from './ops/sampling.ts';
+import { Selector } from './ops/indexer.ts';
 import { Step } from './step.ts';
 
 export interface CudaBackendOptions {

@@ -1,7 +1,7 @@
 /** The batch of the current step, checked and sent to where the kernels read it. */
 import assert from 'node:assert/strict';
 import { type Batch, blockTokens, type CacheShape } from '../backend.ts';
-import type { Device } from './device.ts';
+import type { Device } from './runtime/device.ts';
 
 /** Block table entries of a step, all its sequences together; 16 MiB of them. */
 const tableEntriesMax = 4_194_304;

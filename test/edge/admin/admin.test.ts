@@ -3,10 +3,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { adminEndpoints } from '../../../edge/admin/routes.ts';
 import { createApp } from '../../../edge/app.ts';
 import { mounts } from '../../../edge/edge.ts';
-import { startHarness, testModel } from '../../support/edge-harness.ts';
-import type { Harness } from '../../support/edge-harness.ts';
-import { heartbeatOf } from '../../support/home-fleet.ts';
-import { openTestTenant } from '../tenant-opened.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
+import { heartbeatOf } from '../../support/edge/fleet-of-runtime.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 
 let harness: Harness;
 beforeEach(async () => {

@@ -1,7 +1,14 @@
 import { expect, test } from 'vitest';
 import type { AdmitResult, KeyLimits } from '../../../edge/services.ts';
-import { addKey, admitInput, chainOf, noLimits, settleInput, usageOf } from '../tenant-samples.ts';
-import { openTestTenant } from '../tenant-opened.ts';
+import {
+  addKey,
+  admitInput,
+  chainOf,
+  noLimits,
+  settleInput,
+  usageOf,
+} from '../../support/edge/tenant-samples.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 
 async function limited(limits: Partial<KeyLimits>) {
   const opened = openTestTenant();

@@ -1,8 +1,8 @@
 /** An engine of another make that an operator adds to a running edge, and what its status says. */
 import { afterEach, expect, test } from 'vitest';
-import { startNode, testFolder } from '../../support/home-node.ts';
-import { operatorOf, seedModelAndWorker, seedModel } from '../../support/home-seed.ts';
-import { startStubWorker } from '../../support/edge-stub-worker.ts';
+import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
+import { operatorOf, seedModelAndWorker, seedModel } from '../../support/edge/seed.ts';
+import { startStubWorker } from '../../support/edge/edge-stub-worker.ts';
 import { llamaCpp, llamaCppOlder } from '../../support/engines/llama-cpp.ts';
 import { plainScenario } from '../../support/engines/scenario.ts';
 import { startEngine } from '../../support/engines/server.ts';

@@ -13,7 +13,7 @@ import {
   testModel,
   testPrice,
   type Harness,
-} from '../../support/edge-harness.ts';
+} from '../../support/edge/edge-harness.ts';
 import { llamaCpp, llamaCppOlder } from '../../support/engines/llama-cpp.ts';
 import {
   outputTokens,

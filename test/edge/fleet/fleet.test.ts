@@ -4,7 +4,7 @@ import { createFleet } from '../../../edge/fleet/fleet.ts';
 import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { flightMsMax, runningTokens } from '../../../edge/fleet/flights.ts';
 import type { PlaceInput } from '../../../edge/services.ts';
-import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
+import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 const model = 'tiny';
 

@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { cacheEpochOf } from '../../../edge/fleet/starts.ts';
-import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
+import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 const hourMs = 3_600_000;
 const [first, second] = ['start-of-monday', 'start-of-tuesday'];

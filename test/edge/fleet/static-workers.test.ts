@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { createFleet, type FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { createStaticWorkers } from '../../../edge/fleet/static-workers.ts';
 import type { StaticWorker } from '../../../edge/services.ts';
-import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
+import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 /** An engine of another make: healthy or not, with or without a report of cached tokens. */
 function engine(state: {

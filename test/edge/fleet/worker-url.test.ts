@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { readNodeSettings } from '../../../edge/env.ts';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
-import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
+import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 const refused: [string, string][] = [
   ['file:///etc/passwd', 'file:'],

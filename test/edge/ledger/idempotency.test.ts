@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { idempotencyBounds } from '../../../edge/ledger/idempotency.ts';
 import type { IdempotencyBounds } from '../../../edge/ledger/idempotency.ts';
-import { openTestTenant } from '../tenant-opened.ts';
-import { addKey, admitInput, sampleCost, settleInput } from '../tenant-samples.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
+import { addKey, admitInput, sampleCost, settleInput } from '../../support/edge/tenant-samples.ts';
 
 const day = 86_400_000;
 

@@ -6,7 +6,7 @@ import type {
   UsageCursor,
   UsageRow,
 } from '../../../edge/services.ts';
-import { openTestTenant } from '../tenant-opened.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 import {
   addKey,
   admitInput,
@@ -14,7 +14,7 @@ import {
   sampleHold,
   settleInput,
   usageOf,
-} from '../tenant-samples.ts';
+} from '../../support/edge/tenant-samples.ts';
 
 async function funded(balance: { granted?: number; toppedUp?: number }) {
   const opened = openTestTenant();

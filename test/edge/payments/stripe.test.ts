@@ -2,9 +2,9 @@ import Stripe from 'stripe';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { mounts } from '../../../edge/edge.ts';
-import { openTestTenant } from '../tenant-opened.ts';
-import { startHarness } from '../../support/edge-harness.ts';
-import type { Harness } from '../../support/edge-harness.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
+import { startHarness } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 const webhookSecret = 'whsec_of_the_tests';
 const stripe = new Stripe('sk_test_of_the_tests');

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
 import { confirmedMs, createPrefixIndex, expectedMs } from '../../../edge/prefix/prefix-index.ts';
-import { openTestTenant } from '../tenant-opened.ts';
-import { chainOf, testClock } from '../tenant-samples.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
+import { chainOf, testClock } from '../../support/edge/tenant-samples.ts';
 
 function openIndex(rowsMax?: number) {
   const { db, clock } = openTestTenant();

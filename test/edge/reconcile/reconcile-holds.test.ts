@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
-import { createHoldKeeper } from '../../../edge/reconcile/hold-keeper.ts';
+import { createHoldKeeper } from '../../../edge/reconcile/hold-sweeper.ts';
 import {
   journalMsMax,
   reconcileHolds,
   unknownMsMax,
 } from '../../../edge/reconcile/reconcile-holds.ts';
 import type { Services } from '../../../edge/services.ts';
-import { openTestTenant } from '../tenant-opened.ts';
-import { addKey, admitInput, settleInput } from '../tenant-samples.ts';
+import { openTestTenant } from '../../support/edge/tenant-opened.ts';
+import { addKey, admitInput, settleInput } from '../../support/edge/tenant-samples.ts';
 
 const holdMs = 10 * 60_000;
 

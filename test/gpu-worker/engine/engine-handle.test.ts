@@ -1,10 +1,15 @@
 import { afterEach, expect, test } from 'vitest';
 import { startEngine } from '../../../gpu-worker/engine/engine-handle.ts';
 import type { Engine, EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
-import { createPrompt, createRequest, runAlone, tokensOf } from '../../support/engine-driver.ts';
-import type { HashEngineOptions } from '../../support/hash-engine-entry.ts';
+import {
+  createPrompt,
+  createRequest,
+  runAlone,
+  tokensOf,
+} from '../../support/worker/engine-driver.ts';
+import type { HashEngineOptions } from '../../support/worker/hash-engine-entry.ts';
 
-const entry = new URL('../../support/hash-engine-entry.ts', import.meta.url);
+const entry = new URL('../../support/worker/hash-engine-entry.ts', import.meta.url);
 const open: Engine[] = [];
 
 afterEach(async () => {

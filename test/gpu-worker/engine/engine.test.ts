@@ -15,7 +15,7 @@ import {
   runToEnd,
   textOf,
   tokensOf,
-} from '../../support/engine-driver.ts';
+} from '../../support/worker/engine-driver.ts';
 
 const random = { ...plainSampling, temperature: 1, seed: 11 };
 

@@ -14,9 +14,9 @@ import {
   runToEnd,
   textOf,
   tokensOf,
-} from '../../support/engine-driver.ts';
-import { keptGrammar, objectGrammar, schemaGrammar } from '../../support/grammar-walk.ts';
-import { faultOf, randomSchema } from '../../support/random-schema.ts';
+} from '../../support/worker/engine-driver.ts';
+import { keptGrammar, objectGrammar, schemaGrammar } from '../../support/schemas/grammar-walk.ts';
+import { faultOf, randomSchema } from '../../support/schemas/random-schema.ts';
 import { tiny } from '../tokenizer/fixture.ts';
 
 const vocabSize = 4096;

@@ -4,7 +4,7 @@ import { ChoiceOutput } from '../../../gpu-worker/engine/output.ts';
 import type { OutputPiece, TokenText } from '../../../gpu-worker/engine/output.ts';
 import type { EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import { StopScanner } from '../../../gpu-worker/engine/stop-strings.ts';
-import { createRequest } from '../../support/engine-driver.ts';
+import { createRequest } from '../../support/worker/engine-driver.ts';
 
 const endToken = 900;
 const thinkEnd = 901;

@@ -8,7 +8,7 @@ import {
   eventsOf,
   runAlone,
   runToEnd,
-} from '../../support/engine-driver.ts';
+} from '../../support/worker/engine-driver.ts';
 
 function scored(options: Partial<EngineRequest> = {}): EngineRequest {
   return createRequest({

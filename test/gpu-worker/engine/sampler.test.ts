@@ -6,7 +6,7 @@ import type { SamplingOptions } from '../../../gpu-worker/engine/request.ts';
 import { argmax, scaledExp, selectPrefix, weightScale } from '../../../gpu-worker/backend/draw.ts';
 import { createSamplerScratch, sampleToken } from '../../../gpu-worker/engine/sampler.ts';
 import type { TokenHistory } from '../../../gpu-worker/engine/sampler.ts';
-import { plainSampling } from '../../support/engine-driver.ts';
+import { plainSampling } from '../../support/worker/engine-driver.ts';
 
 const never = (): number => {
   throw new Error('a greedy choice draws nothing');

@@ -18,7 +18,7 @@ import {
   runAlone,
   textOf,
   tokensOf,
-} from '../../support/engine-driver.ts';
+} from '../../support/worker/engine-driver.ts';
 
 interface Arrival {
   readonly beforeSteps: number;

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { BlockManager } from '../../../gpu-worker/engine/block-manager.ts';
 import { Scheduler } from '../../../gpu-worker/engine/scheduler.ts';
 import { Sequence } from '../../../gpu-worker/engine/sequence.ts';
-import { createPrompt, createRequest } from '../../support/engine-driver.ts';
+import { createPrompt, createRequest } from '../../support/worker/engine-driver.ts';
 
 interface World {
   readonly scheduler: Scheduler;

@@ -15,11 +15,11 @@ import {
   runToEnd,
   textOf,
   tokensOf,
-} from '../../support/engine-driver.ts';
-import { keptGrammar } from '../../support/grammar-walk.ts';
-import { openForTest } from '../../support/model-harness.ts';
-import type { OpenedModel } from '../../support/model-harness.ts';
-import { faultOf, randomSchema } from '../../support/random-schema.ts';
+} from '../../support/worker/engine-driver.ts';
+import { keptGrammar } from '../../support/schemas/grammar-walk.ts';
+import { openForTest } from '../../support/worker/model-harness.ts';
+import type { OpenedModel } from '../../support/worker/model-harness.ts';
+import { faultOf, randomSchema } from '../../support/schemas/random-schema.ts';
 
 interface ExpectedAnswer {
   readonly input_ids: number[];

@@ -4,9 +4,9 @@
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { faultOf, randomSchema } from '../../support/random-schema.ts';
-import { keptGrammar, matcherOf } from '../../support/grammar-walk.ts';
-import { randomAnswer } from '../../support/random-answer.ts';
+import { faultOf, randomSchema } from '../../support/schemas/random-schema.ts';
+import { keptGrammar, matcherOf } from '../../support/schemas/grammar-walk.ts';
+import { randomAnswer } from '../../support/worker/random-answer.ts';
 import { tiny } from '../tokenizer/fixture.ts';
 
 const matcher = matcherOf(tiny, 4096);

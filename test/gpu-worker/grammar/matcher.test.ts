@@ -16,8 +16,8 @@ import {
   keptGrammar,
   schemaGrammar,
   tokensOfMask,
-} from '../../support/grammar-walk.ts';
-import { randomSchema } from '../../support/random-schema.ts';
+} from '../../support/schemas/grammar-walk.ts';
+import { randomSchema } from '../../support/schemas/random-schema.ts';
 import { tiny } from '../tokenizer/fixture.ts';
 
 const vocabSize = 4096;

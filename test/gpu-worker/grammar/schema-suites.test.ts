@@ -3,18 +3,18 @@
  * properties and no other value is; random answers are what the library itself takes.
  */
 import { describe, expect, test } from 'vitest';
-import { matcherOf } from '../../support/grammar-walk.ts';
-import { pydanticSuite } from '../../support/pydantic-schemas.ts';
-import { randomAnswer } from '../../support/random-answer.ts';
+import { matcherOf } from '../../support/schemas/grammar-walk.ts';
+import { pydanticSuite } from '../../support/schemas/pydantic-schemas.ts';
+import { randomAnswer } from '../../support/worker/random-answer.ts';
 import { seededRandom } from '../../support/random.ts';
 import {
   letsThrough,
   officialSuite,
   outcomeOf,
   type SuiteCase,
-} from '../../support/schema-suite.ts';
-import { typeBoxSuite } from '../../support/typebox-schemas.ts';
-import { zodCases, zodSuite } from '../../support/zod-schemas.ts';
+} from '../../support/schemas/schema-suite.ts';
+import { typeBoxSuite } from '../../support/schemas/typebox-schemas.ts';
+import { zodCases, zodSuite } from '../../support/schemas/zod-schemas.ts';
 import { tiny } from '../tokenizer/fixture.ts';
 
 const matcher = matcherOf(tiny, 4096);

@@ -6,7 +6,7 @@ import {
   parseEvents,
   thinkingTemplate,
   type HttpWorker,
-} from '../../support/http-worker.ts';
+} from '../../support/worker/http-worker.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'What is it?' }] };
 

@@ -1,9 +1,9 @@
 /** The worker's usage journal on a disk without space, where this machine lets a test mount one. */
 import { expect, test } from 'vitest';
 import { systemClock } from '../../../gpu-worker/http/clock.ts';
-import { openUsageJournal } from '../../../gpu-worker/http/usage-journal.ts';
-import { answering, httpWorker } from '../../support/http-worker.ts';
-import type { Script } from '../../support/scripted-engine.ts';
+import { openUsageJournal } from '../../../gpu-worker/http/journal/usage-journal.ts';
+import { answering, httpWorker } from '../../support/worker/http-worker.ts';
+import type { Script } from '../../support/worker/scripted-engine.ts';
 import { smallDisk } from '../../support/small-disk.ts';
 
 const disk = smallDisk(2 ** 20);

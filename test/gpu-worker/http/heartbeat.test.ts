@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 import { startHeartbeat, type HeartbeatSender } from '../../../gpu-worker/http/heartbeat.ts';
 import { createLifecycle, type Lifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { heartbeatSchema, type Heartbeat } from '../../../gpu-worker/protocol.ts';
-import { answering, httpWorker } from '../../support/http-worker.ts';
+import { answering, httpWorker } from '../../support/worker/http-worker.ts';
 
 interface PlayedEdge extends AsyncDisposable {
   readonly beats: { url: string; authorization: string | null; body: Heartbeat }[];

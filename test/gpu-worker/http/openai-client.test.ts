@@ -11,7 +11,7 @@ import { z } from 'zod';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
-import { faultOf } from '../../support/random-schema.ts';
+import { faultOf } from '../../support/schemas/random-schema.ts';
 
 const token = 'a-worker-token-of-length';
 const model = 'tiny';

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest';
 import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { createApp } from '../../../gpu-worker/http/app.ts';
 import { healthSchema, modelListSchema, usageRecordSchema } from '../../../gpu-worker/protocol.ts';
-import { answering, httpWorker, type HttpWorker } from '../../support/http-worker.ts';
-import type { Script } from '../../support/scripted-engine.ts';
+import { answering, httpWorker, type HttpWorker } from '../../support/worker/http-worker.ts';
+import type { Script } from '../../support/worker/scripted-engine.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'my secret prompt' }] };
 

@@ -5,8 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { ListenError, listen, type RunningServer } from '../../../gpu-worker/http/server.ts';
 import { shutDown } from '../../../gpu-worker/http/shut-down.ts';
-import { answering, httpWorker, parseEvents, type HttpWorker } from '../../support/http-worker.ts';
-import type { Script } from '../../support/scripted-engine.ts';
+import {
+  answering,
+  httpWorker,
+  parseEvents,
+  type HttpWorker,
+} from '../../support/worker/http-worker.ts';
+import type { Script } from '../../support/worker/scripted-engine.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 500 };
 

@@ -5,7 +5,7 @@ import {
   httpWorker,
   thinkingTemplate,
   type HttpWorker,
-} from '../../support/http-worker.ts';
+} from '../../support/worker/http-worker.ts';
 
 function post(worker: HttpWorker, path: string, body: object) {
   return worker.app.request(path, {

@@ -1,8 +1,8 @@
 /** Usage as it is computed, and requests of many answers, on a whole worker with a real engine. */
 import { expect, test } from 'vitest';
-import { completionSchema } from '../../support/completion-schema.ts';
-import { answering, httpWorker, parseEvents } from '../../support/http-worker.ts';
-import { startTinyWorker, type TinyWorker } from '../../support/tiny-worker.ts';
+import { completionSchema } from '../../support/edge/completion-schema.ts';
+import { answering, httpWorker, parseEvents } from '../../support/worker/http-worker.ts';
+import { startTinyWorker, type TinyWorker } from '../../support/worker/tiny-worker.ts';
 
 const stepTokens = 64;
 

@@ -2,14 +2,14 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
 import { introselect } from '../../oracle/introselect.ts';
-import { argmax, maxDifference, meanNll, readGolden } from '../../support/golden.ts';
+import { argmax, maxDifference, meanNll, readGolden } from '../../support/worker/golden.ts';
 import {
   type OpenedModel,
   openForTest,
   runAlone,
   type Transcript,
-} from '../../support/model-harness.ts';
-import { type Picks, withPinnedSelection } from '../../support/pinned-selection.ts';
+} from '../../support/worker/model-harness.ts';
+import { type Picks, withPinnedSelection } from '../../support/worker/pinned-selection.ts';
 
 describe("the model on the golden dsv32-f32, with the generator's picks among equal scores", () => {
   const golden = readGolden('dsv32-f32');

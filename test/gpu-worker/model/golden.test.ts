@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
-import { argmax, maxDifference, meanNll, readGolden } from '../../support/golden.ts';
+import { argmax, maxDifference, meanNll, readGolden } from '../../support/worker/golden.ts';
 import {
   continueGreedily,
   inChunks,
@@ -11,8 +11,8 @@ import {
   runAlone,
   runSchedule,
   type Transcript,
-} from '../../support/model-harness.ts';
-import { firstDifference } from '../../support/transcripts.ts';
+} from '../../support/worker/model-harness.ts';
+import { firstDifference } from '../../support/worker/transcripts.ts';
 
 /**
  * `untied`: golden positions that no tie among index scores touches (test/goldens/README.md); the

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Backend, maskedTokensMax } from '../../../gpu-worker/backend/backend.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { limitMaskedTokens } from '../../../gpu-worker/model/forward.ts';
-import { type CheckpointConfig, randomConfig } from '../../support/checkpoint-config.ts';
-import { maxDifference } from '../../support/golden.ts';
+import { limitMaskedTokens } from '../../../gpu-worker/model/deepseek/forward.ts';
+import { type CheckpointConfig, randomConfig } from '../../support/weights/checkpoint-config.ts';
+import { maxDifference } from '../../support/worker/golden.ts';
 import {
   inChunks,
   interleaved,
@@ -15,11 +15,11 @@ import {
   runSchedule,
   type Step,
   type Transcript,
-} from '../../support/model-harness.ts';
-import { writeRandomCheckpoint } from '../../support/random-checkpoint.ts';
+} from '../../support/worker/model-harness.ts';
+import { writeRandomCheckpoint } from '../../support/weights/random-checkpoint.ts';
 import { seededRandom } from '../../support/random.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
-import { firstDifference } from '../../support/transcripts.ts';
+import { firstDifference } from '../../support/worker/transcripts.ts';
 
 const directory = temporaryDirectory();
 const seed = 42;

@@ -3,10 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
 import { topIndices } from '../../oracle/vector.ts';
-import { modelKinds, type ModelKind, randomConfig } from '../../support/checkpoint-config.ts';
-import { argmax, calcDiff, maxDifference, readGolden } from '../../support/golden.ts';
-import { openForTest, runAlone, type Transcript } from '../../support/model-harness.ts';
-import { writeRandomCheckpoint } from '../../support/random-checkpoint.ts';
+import {
+  modelKinds,
+  type ModelKind,
+  randomConfig,
+} from '../../support/weights/checkpoint-config.ts';
+import { argmax, calcDiff, maxDifference, readGolden } from '../../support/worker/golden.ts';
+import { openForTest, runAlone, type Transcript } from '../../support/worker/model-harness.ts';
+import { writeRandomCheckpoint } from '../../support/weights/random-checkpoint.ts';
 import { seededRandom } from '../../support/random.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 

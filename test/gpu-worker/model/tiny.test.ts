@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { score } from '../../../gpu-worker/model/score.ts';
-import { maxDifference } from '../../support/golden.ts';
-import { type OpenedModel, openForTest } from '../../support/model-harness.ts';
+import { maxDifference } from '../../support/worker/golden.ts';
+import { type OpenedModel, openForTest } from '../../support/worker/model-harness.ts';
 
 interface ExpectedAnswer {
   readonly prompt: string;

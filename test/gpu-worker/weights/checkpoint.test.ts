@@ -6,8 +6,13 @@ import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readConfig, readTokenizerFiles } from '../../../gpu-worker/weights/json-files.ts';
 import { CheckpointError } from '../../../gpu-worker/weights/source.ts';
-import { directoryWith, f32, rawFile, safetensors } from './fixture.ts';
-import type { FileContents } from './fixture.ts';
+import {
+  directoryWith,
+  f32,
+  rawFile,
+  safetensors,
+} from '../../support/weights/published-layouts.ts';
+import type { FileContents } from '../../support/weights/published-layouts.ts';
 
 const tiny = new URL('../../../gpu-worker/models/tiny/', import.meta.url);
 

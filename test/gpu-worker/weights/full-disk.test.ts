@@ -3,9 +3,9 @@ import { createHash } from 'node:crypto';
 import { existsSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { PartHasher } from '../../../gpu-worker/weights/part-hasher.ts';
-import { openWeightCache } from '../../../gpu-worker/weights/weight-cache.ts';
-import type { WeightCache } from '../../../gpu-worker/weights/weight-cache.ts';
+import { PartHasher } from '../../../gpu-worker/weights/cache/part-hasher.ts';
+import { openWeightCache } from '../../../gpu-worker/weights/cache/weight-cache.ts';
+import type { WeightCache } from '../../../gpu-worker/weights/cache/weight-cache.ts';
 import { smallDisk } from '../../support/small-disk.ts';
 
 const disk = smallDisk(2 ** 20);

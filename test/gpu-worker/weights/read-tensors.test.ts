@@ -5,8 +5,14 @@ import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readTensors, toFloat32 } from '../../../gpu-worker/weights/read-tensors.ts';
 import { CheckpointError } from '../../../gpu-worker/weights/source.ts';
 import type { WeightSource } from '../../../gpu-worker/weights/source.ts';
-import { bf16, directoryWith, f32, fp8, safetensors } from './fixture.ts';
-import type { FixtureTensor } from './fixture.ts';
+import {
+  bf16,
+  directoryWith,
+  f32,
+  fp8,
+  safetensors,
+} from '../../support/weights/published-layouts.ts';
+import type { FixtureTensor } from '../../support/weights/published-layouts.ts';
 
 function matrix(name: string, shape: readonly number[], use: TensorSpec['use'] = 'needed') {
   return { name, shape, role: 'matrix', use } as const;

@@ -2,7 +2,13 @@ import { describe, expect, test } from 'vitest';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readHeader } from '../../../gpu-worker/weights/safetensors.ts';
 import { CheckpointError } from '../../../gpu-worker/weights/source.ts';
-import { bf16, directoryWith, f32, rawFile, safetensors } from './fixture.ts';
+import {
+  bf16,
+  directoryWith,
+  f32,
+  rawFile,
+  safetensors,
+} from '../../support/weights/published-layouts.ts';
 
 const file = 'model.safetensors';
 

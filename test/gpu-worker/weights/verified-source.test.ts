@@ -14,7 +14,7 @@ import { openSource } from '../../../gpu-worker/weights/open-source.ts';
 import { readTensors } from '../../../gpu-worker/weights/read-tensors.ts';
 import { verifyWhole } from '../../../gpu-worker/weights/verified-source.ts';
 import { seededRandom } from '../../support/random.ts';
-import { directoryWith, f32, safetensors } from './fixture.ts';
+import { directoryWith, f32, safetensors } from '../../support/weights/published-layouts.ts';
 
 const names = ['a', 'b', 'c', 'd'];
 const shape = [16, 25];

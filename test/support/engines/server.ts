@@ -4,8 +4,8 @@ import { createServer, type ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import { deepseek, deepseekFiles } from '../../gpu-worker/tokenizer/fixture.ts';
-import { answering, httpWorker } from '../http-worker.ts';
-import type { Script } from '../scripted-engine.ts';
+import { answering, httpWorker } from '../worker/http-worker.ts';
+import type { Script } from '../worker/scripted-engine.ts';
 import {
   plainScenario,
   promptTokens,

@@ -11,7 +11,7 @@ import { writeIndexKeys, writeLatent } from './caches';
 import { codecs } from './codec-probe';
 import { gemm } from './gemm';
 import { indexScores } from './index-scores';
-import { combine, route } from './mixture';
+import { combine, route } from './moe';
 import * as op from './op-codes';
 import { hadamard, rotate } from './rotations';
 import { add, copyRows, embed, layerNorm, quantize, rmsNorm, siluMultiply } from './rows';

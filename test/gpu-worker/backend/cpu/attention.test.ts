@@ -10,7 +10,7 @@ import {
   randomSequence,
   rowsOfAttended,
   wideShape,
-} from './attention-case.ts';
+} from '../../../support/gpu/attention-case.ts';
 import {
   allNumerics,
   difference,
@@ -19,7 +19,7 @@ import {
   openTested,
   openTwin,
   shuffledBlocks,
-} from './backends.ts';
+} from '../../../support/gpu/backends.ts';
 
 const shapes = [
   { name: 'odd sizes', shape: oddShape, tokens: 330 },

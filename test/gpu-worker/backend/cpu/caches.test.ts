@@ -3,7 +3,13 @@ import type { Batch, LayerCache, Numerics } from '../../../../gpu-worker/backend
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache, own } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { batchOf, f32Numerics, fp8Numerics, openTested, randomFloats } from './backends.ts';
+import {
+  batchOf,
+  f32Numerics,
+  fp8Numerics,
+  openTested,
+  randomFloats,
+} from '../../../support/gpu/backends.ts';
 
 const v32 = { layers: 1, blocks: 3, latentDim: 512, ropeDim: 64, indexDim: 128 };
 

@@ -11,7 +11,7 @@ import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { own } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { opCodecs } from '../../../../gpu-worker/backend/cpu/kernels/op-codes.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { f32Numerics, openTested } from './backends.ts';
+import { f32Numerics, openTested } from '../../../support/gpu/backends.ts';
 
 const finiteCodes = Array.from({ length: 127 }, (_, code) => code);
 

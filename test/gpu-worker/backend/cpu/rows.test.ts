@@ -12,7 +12,7 @@ import {
   randomFloats,
   randomWeight,
   type Tested,
-} from './backends.ts';
+} from '../../../support/gpu/backends.ts';
 
 /** Runs the same on the kernels and on the twin and returns what both say. */
 async function both(

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import type { Draw } from '../../../../gpu-worker/backend/draw.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { f32Numerics, openTested } from './backends.ts';
-import { PlainBackend } from './plain-backend.ts';
+import { f32Numerics, openTested } from '../../../support/gpu/backends.ts';
+import { PlainBackend } from '../../../support/gpu/plain-backend.ts';
 
 const greedy: Draw = { temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 };
 

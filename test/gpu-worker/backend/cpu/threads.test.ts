@@ -6,7 +6,13 @@ import { CpuBackend, openCpuBackend } from '../../../../gpu-worker/backend/cpu/c
 import { own } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { failedAt, jobAt, wordAt } from '../../../../gpu-worker/backend/cpu/kernels/op-codes.ts';
 import { seededRandom } from '../../../support/random.ts';
-import { f32Numerics, fp8Numerics, openTested, randomFloats, randomWeight } from './backends.ts';
+import {
+  f32Numerics,
+  fp8Numerics,
+  openTested,
+  randomFloats,
+  randomWeight,
+} from '../../../support/gpu/backends.ts';
 
 const run = promisify(execFile);
 const backendUrl = new URL('../../../../gpu-worker/backend/cpu/cpu-backend.ts', import.meta.url);

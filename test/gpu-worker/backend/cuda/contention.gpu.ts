@@ -14,8 +14,8 @@ import {
   randomFloats,
   randomWeight,
   shuffledBlocks,
-} from '../cpu/backends.ts';
-import { type CudaTested, openCudaTested, toBf16 } from './tested.ts';
+} from '../../../support/gpu/backends.ts';
+import { type CudaTested, openCudaTested, toBf16 } from '../../../support/gpu/tested.ts';
 
 const processes = 5;
 const msEach = 5000;

@@ -1,13 +1,13 @@
 /** Whole models: the goldens and the tiny model say on the GPU what they say on the cpu backend. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { NumericsName } from '../../../../gpu-worker/model/numerics.ts';
-import type { Absorption } from '../../../../gpu-worker/model/weights.ts';
+import type { NumericsName } from '../../../../gpu-worker/model/deepseek/numerics.ts';
+import type { Absorption } from '../../../../gpu-worker/model/deepseek/weights.ts';
 import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { score } from '../../../../gpu-worker/model/score.ts';
 import { openModel } from '../../../../gpu-worker/open-model.ts';
 import { test } from '../../../gpu/check.ts';
-import { argmax, calcDiff, maxDifference, readGolden } from '../../../support/golden.ts';
+import { argmax, calcDiff, maxDifference, readGolden } from '../../../support/worker/golden.ts';
 import {
   continueGreedily,
   inChunks,
@@ -17,8 +17,8 @@ import {
   runAlone,
   runSchedule,
   type Transcript,
-} from '../../../support/model-harness.ts';
-import { firstDifference } from '../../../support/transcripts.ts';
+} from '../../../support/worker/model-harness.ts';
+import { firstDifference } from '../../../support/worker/transcripts.ts';
 
 interface Options {
   readonly numerics: NumericsName;

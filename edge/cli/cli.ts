@@ -1,0 +1,118 @@
+/**
+ * The operator's command line: `npm run admin -- tenants create acme`. A thin layer over the admin
+ * API of a running edge; what it prints with --json is that API's answer.
+ */
+import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { z } from 'zod';
+import { createProgram, runProgram } from '../../infra/program.ts';
+import { addBackupCommands } from './backup.ts';
+import { addCatalogueCommands } from './catalogue.ts';
+import { addMoneyCommands } from './money.ts';
+import { CliError } from './operator.ts';
+import type { Call, Operator } from './operator.ts';
+import { BackupError } from '../node/backup-manifest.ts';
+import { addReportCommands } from './reports.ts';
+import { addTenantCommands } from './tenants.ts';
+import { textOf } from './text.ts';
+import { addWorkerCommands } from './workers.ts';
+
+export interface CliContext {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly fetch: typeof fetch;
+  readonly print: (text: string) => void;
+  readonly printError: (text: string) => void;
+}
+
+/** @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong. */
+export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
+  const { env, print, printError } = context;
+  const program = createProgram('npm run --silent admin --', "the operator's commands")
+    .option('--url <url>', 'where the edge is (default: EDGE_URL, else this machine)', urlOf)
+    .option('--json', "print the API's own answer, with exact integers")
+    .configureOutput({
+      writeOut: (text) => print(text.trimEnd()),
+      writeErr: (text) => printError(text.trimEnd()),
+    })
+    .addHelpText('after', "\nThe operator's token comes from EDGE_ADMIN_TOKEN or EDGE_DATA.");
+  const operator: Operator = {
+    env,
+    call: (...request) => createCall(context, program.opts().url)(...request),
+    async show(asked) {
+      const answer = await asked;
+      if (typeof answer === 'string') print(answer.trimEnd());
+      else print(program.opts().json ? JSON.stringify(answer, null, 2) : textOf(answer));
+    },
+  };
+  addTenantCommands(program, operator);
+  addMoneyCommands(program, operator);
+  addCatalogueCommands(program, operator);
+  addWorkerCommands(program, operator);
+  addReportCommands(program, operator);
+  addBackupCommands(program, operator);
+  return runProgram(
+    program,
+    args,
+    (error) => error instanceof CliError || error instanceof BackupError,
+  );
+}
+
+function urlOf(text: string): string {
+  const url = URL.parse(text);
+  if (url !== null && /^https?:$/.test(url.protocol)) return text.replace(/\/+$/, '');
+  throw new InvalidArgumentError('Expected a URL such as http://edge.example:8787.');
+}
+
+const errorSchema = z.object({ error: z.object({ message: z.string() }) });
+
+function createCall({ env, fetch }: CliContext, asked: string | undefined): Call {
+  const url = asked ?? urlOf(env['EDGE_URL'] || `http://127.0.0.1:${env['PORT'] || '8787'}`);
+  const token = env['EDGE_ADMIN_TOKEN'];
+  const whence = 'an edge that made its own token keeps it in secrets.env of its EDGE_DATA';
+  if (!token) throw new CliError(`EDGE_ADMIN_TOKEN is not set; ${whence}`);
+  return async (method, path, body) => {
+    let response: Response;
+    try {
+      response = await fetch(`${url}/admin${path}`, {
+        method,
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        ...(body !== undefined && { body: JSON.stringify(body) }),
+      });
+    } catch (cause) {
+      const why = reasonOf(cause);
+      throw new CliError(`no edge answers at ${url} (${why}); start it, or set --url or EDGE_URL`, {
+        cause,
+      });
+    }
+    const text = await response.text();
+    const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
+    if (response.ok) return isJson ? JSON.parse(text) : text;
+    if (response.status === 401) {
+      throw new CliError(`the edge at ${url} does not know this EDGE_ADMIN_TOKEN; ${whence}`);
+    }
+    const error = isJson ? errorSchema.safeParse(JSON.parse(text)).data?.error.message : undefined;
+    throw new CliError(error ?? `${url} answered ${response.status}, which no edge of sift does`);
+  };
+}
+
+/** fetch says "fetch failed" and keeps what happened in the cause. */
+function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  if (!(cause.cause instanceof Error)) return cause.message;
+  // Of several addresses that were tried the message is empty, and the code says it.
+  return cause.cause.message || ('code' in cause.cause ? String(cause.cause.code) : cause.message);
+}
+
+if (import.meta.main) {
+  try {
+    // On the edge's own machine its secrets are at hand; what is set already stays.
+    process.loadEnvFile(`${process.env['EDGE_DATA'] || './data'}/secrets.env`);
+  } catch {
+    // Not the edge's machine, or not its user: then EDGE_ADMIN_TOKEN says who asks.
+  }
+  process.exitCode = await runCli(process.argv.slice(2), {
+    env: process.env,
+    fetch,
+    print: console.log,
+    printError: console.error,
+  });
+}

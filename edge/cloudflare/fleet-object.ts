@@ -1,0 +1,114 @@
+/**
+ * The fleet on Cloudflare: one Durable Object for the workers of all models. A worker may serve
+ * several models, and its tokens in flight must be counted in one place; an object per model would
+ * each see a part. One object places some hundreds of requests a second; beyond that the name under
+ * which the worker reaches it is the one place to shard by.
+ */
+import type { DurableObjectState } from '@cloudflare/workers-types';
+import { DurableObject } from 'cloudflare:workers';
+import { openDirectoryDb } from '../../db/drivers/d1.ts';
+import { createDirectory } from '../directory/directory.ts';
+import { cacheDirectory } from '../directory/directory-cache.ts';
+import { readWorkerSettings } from '../env.ts';
+import { createFleet } from '../fleet/fleet.ts';
+import type { FleetSnapshot, LocalFleet } from '../fleet/fleet.ts';
+import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
+import type { StaticWorkers } from '../fleet/static-workers.ts';
+import type { Computed, Fleet, PlaceInput, StaticWorker } from '../services.ts';
+import { createContextLog } from '../directory/served-contexts.ts';
+import { createUnsoldLog } from '../directory/unsold-models.ts';
+import type { WorkerEnv } from './worker-env.ts';
+
+const snapshotKey = 'snapshot';
+/** Each worker announces itself every 5 s; the directory is read less often. */
+const directoryTtlMs = 30_000;
+
+export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
+  readonly #fleet: LocalFleet;
+  readonly #static: StaticWorkers;
+
+  constructor(ctx: DurableObjectState, env: WorkerEnv) {
+    super(ctx, env);
+    const clock = { nowMs: () => Date.now() };
+    const { staticWorkers: configured, workerHosts: hosts, workerToken } = readWorkerSettings(env);
+    const log = (event: Readonly<Record<string, unknown>>): void => console.log(event);
+    const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
+      clock,
+      ttlMs: directoryTtlMs,
+    });
+    const logUnsold = createUnsoldLog({ directory, clock, log });
+    const logContexts = createContextLog({ directory, log });
+    // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
+    const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
+    const fleet = createFleet({
+      clock,
+      configured,
+      hosts,
+      ...(snapshot && { snapshot }),
+      save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
+      onAnnounced: (worker, served) => {
+        ctx.waitUntil(logUnsold(worker, served));
+        ctx.waitUntil(logContexts(worker, served));
+      },
+    });
+    this.#fleet = fleet;
+    this.#static = createStaticWorkers({
+      workers: fleet.staticWorkers,
+      workerToken,
+      clock,
+      fetch: (...call) => fetch(...call),
+      announce: (said) => void fleet.announce(said),
+      log,
+    });
+    if (fleet.staticWorkers().length > 0) void ctx.storage.setAlarm(Date.now());
+  }
+
+  /** Only a fleet with static workers has one. */
+  async alarm(): Promise<void> {
+    if (this.#fleet.staticWorkers().length === 0) return;
+    await this.#static.probe();
+    await this.ctx.storage.setAlarm(Date.now() + probeEveryMs);
+  }
+
+  async place(input: PlaceInput) {
+    return this.#fleet.place(input);
+  }
+
+  async started(requestId: string, worker: string) {
+    return this.#fleet.started(requestId, worker);
+  }
+
+  async expectedRefusal(input: Parameters<Fleet['expectedRefusal']>[0]) {
+    return this.#fleet.expectedRefusal(input);
+  }
+
+  async withdraw(requestId: string) {
+    return this.#fleet.withdraw(requestId);
+  }
+
+  async finished(requestId: string, worker: string, computed: Computed | null) {
+    return this.#fleet.finished(requestId, worker, computed);
+  }
+
+  async heartbeat(body: unknown) {
+    return this.#fleet.heartbeat(body);
+  }
+
+  async status() {
+    return this.#fleet.status();
+  }
+
+  async drain(worker: string, draining: boolean) {
+    return this.#fleet.drain(worker, draining);
+  }
+
+  async addStatic(worker: StaticWorker) {
+    const answer = await this.#fleet.addStatic(worker);
+    if (answer.accepted) await this.ctx.storage.setAlarm(Date.now());
+    return answer;
+  }
+
+  async removeStatic(worker: string) {
+    return this.#fleet.removeStatic(worker);
+  }
+}

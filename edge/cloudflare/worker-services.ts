@@ -1,0 +1,93 @@
+/** What the edge stands on in workerd: in the worker itself, and in the objects that answer for it. */
+import { openDirectoryDb } from '../../db/drivers/d1.ts';
+import { createDirectory } from '../directory/directory.ts';
+import { cacheDirectory } from '../directory/directory-cache.ts';
+import { createEdge } from '../edge.ts';
+import { readWorkerSettings } from '../env.ts';
+import { createBodyBudget } from '../bodies/body-budget.ts';
+import { createRunningAnswers } from '../inference/running-answers.ts';
+import { createServedContexts } from '../directory/served-contexts.ts';
+import type { Services, Tenant } from '../services.ts';
+import { tenantDoor } from '../tenant/tenant-stub.ts';
+import type { WorkerEnv } from './worker-env.ts';
+
+/** A suspension or a new price acts within this time; without it each request would wait for D1. */
+const directoryTtlMs = 5_000;
+/** An isolate has 128 MB for everything. */
+const answerCharactersMax = 24 * 1024 * 1024;
+/** Of bodies, each of which is in memory several times while it is read. */
+const bodiesBytesMax = 16 * 1024 * 1024;
+
+/** What differs between the worker and the objects that answer for it. */
+type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
+
+type App = ReturnType<typeof createEdge>;
+
+/** The app of an isolate: making one takes longer than many a request. */
+export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App {
+  // The bindings are one object for as long as the isolate lives, and the app with them.
+  const apps = new WeakMap<WorkerEnv, App>();
+  return (env) => {
+    const app = apps.get(env) ?? createEdge(openServices(env, here(env)));
+    apps.set(env, app);
+    return app;
+  };
+}
+
+/** Each isolate asks the fleet's object what its workers say of their contexts this often. */
+const contextsTtlMs = 5_000;
+
+function openServices(env: WorkerEnv, here: Here): Services {
+  const clock = { nowMs: () => Date.now() };
+  const settings = readWorkerSettings(env);
+  const tenant = (id: string): Tenant => {
+    const stub = env.TENANT.get(env.TENANT.idFromName(id));
+    return tenantDoor((use) => use(stub));
+  };
+  const fleet = fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
+  return {
+    tenant,
+    // An object makes its database when it is first called.
+    createDatabase: async (id) => void (await tenant(id).limits()),
+    fleet,
+    servedContexts: createServedContexts({ fleet: () => fleet, clock, ttlMs: contextsTtlMs }),
+    directory: cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
+      clock,
+      ttlMs: directoryTtlMs,
+    }),
+    settings,
+    clock,
+    warnings: () => [],
+    random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
+    fetch: (...call) => fetch(...call),
+    log: (event) => console.log(event),
+    runningAnswers: createRunningAnswers({
+      clock,
+      runOnMs: settings.runOnMs,
+      charactersMax: answerCharactersMax,
+    }),
+    bodies: createBodyBudget({
+      bytesMax: bodiesBytesMax,
+      bodyBytesMax: settings.bodyBytesMax,
+    }),
+    threads: null,
+    ...here,
+  };
+}
+
+/** A stub belongs to the request that made it, so each call takes its own. */
+function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
+  return {
+    place: (input) => fleet().place(input),
+    started: (requestId, worker) => fleet().started(requestId, worker),
+    // One more call to another machine for each request would cost more than it saves.
+    expectedRefusal: async () => null,
+    withdraw: (requestId) => fleet().withdraw(requestId),
+    finished: (requestId, worker, computed) => fleet().finished(requestId, worker, computed),
+    heartbeat: (body) => fleet().heartbeat(body),
+    status: () => fleet().status(),
+    drain: (worker, draining) => fleet().drain(worker, draining),
+    addStatic: (worker) => fleet().addStatic(worker),
+    removeStatic: (worker) => fleet().removeStatic(worker),
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * POST /anthropic/v1/messages/count_tokens: what `messages` would count as the prompt of the same
+ * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
+ */
+import type { Services, VerifiedKey } from '../../services.ts';
+import { countPrompt } from '../../relay/count-prompt.ts';
+import type { AppContext } from '../../middleware/app-env.ts';
+import { authenticate, checkBeforeBody, checkTenant } from '../../inference/authenticate.ts';
+import { rewrite, type BodyText } from '../../bodies/body-work.ts';
+import { readOrder, type Order } from '../../inference/prepared-request.ts';
+import { readBody, type Body } from '../../bodies/read-body.ts';
+import { limitHeaders, noneTookIt, notPlacedError, refusalError } from '../../inference/refusal.ts';
+import { finishFlight, tokenFor, type Placed } from '../../inference/settlement.ts';
+
+const workerTriesMax = 3;
+/** A prompt of a million tokens takes some seconds. */
+const countMsMax = 30_000;
+
+export const countTokens = (services: Services) => async (c: AppContext) => {
+  const key = authenticate(c, services);
+  await checkBeforeBody(c, services, { key, idempotencyKey: null, isFree: true });
+  const { bodyBytesMax: bytesMax } = services.settings;
+  const body = await readBody(c, services, { owner: key.tenant, bytesMax });
+  return answerCount(c, services, { key, body }).finally(body.release);
+};
+
+async function answerCount(
+  c: AppContext,
+  services: Services,
+  { key, body }: { readonly key: VerifiedKey; readonly body: Body },
+): Promise<Response> {
+  const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
+  const { tenant } = key;
+  const requestId = c.get('requestId');
+  const sent = { route: 'count', hashedPath: null, tenant, requestId, signal } as const;
+  const [{ order }] = await Promise.all([
+    readOrder(services, sent, body),
+    checkTenant(services, tenant),
+  ]);
+  const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
+  if (refusal) throw refusalError(refusal, limits);
+  const counted = await countOnWorker(services, order, signal);
+  return c.json({ input_tokens: counted ?? order.promptTokensMax }, 200, {
+    'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
+    ...(limits && limitHeaders(limits)),
+  });
+}
+
+/** null if the worker cannot count. @throws ApiError if no worker answers or the request is at fault. */
+async function countOnWorker(
+  services: Services,
+  order: Order,
+  signal: AbortSignal,
+): Promise<number | null> {
+  const { requestId } = order;
+  const exclude: string[] = [];
+  while (exclude.length < workerTriesMax) {
+    const place = await services.fleet.place({
+      requestId,
+      model: order.model.id,
+      // Next to nothing beside what is computed for an answer.
+      promptTokens: 0,
+      outputTokensMax: 0,
+      prefixHits: [],
+      exclude,
+      turn: null,
+    });
+    if (place.kind !== 'placed') throw notPlacedError(order.model.id, place);
+    try {
+      const count = await countPrompt({
+        fetch: services.fetch,
+        url: place.url,
+        token: tokenFor(place, services),
+        requestId,
+        body: await tokenizeBody(services, { order, place, signal }),
+        isSift: place.hasJournal,
+        signal,
+      });
+      if (count.kind === 'counted') return count.tokens;
+      if (count.kind === 'cannot-count') return null;
+      if (count.kind === 'rejected') throw count.error;
+      services.log({
+        event: 'worker-refused',
+        requestId,
+        worker: place.worker,
+        reason: count.reason,
+      });
+    } finally {
+      finishFlight(services, { requestId, worker: place.worker });
+    }
+    exclude.push(place.worker);
+  }
+  throw notPlacedError(order.model.id, noneTookIt);
+}
+
+function tokenizeBody(
+  services: Services,
+  { order, place, signal }: { order: Order; place: Placed; signal: AbortSignal },
+): Promise<BodyText> {
+  const to = place.hasJournal ? 'count' : 'count-elsewhere';
+  const work = { body: order.body.text(), to } as const;
+  return rewrite(services, work, { tenant: order.tenant, signal });
+}

@@ -1,0 +1,62 @@
+/** A whole completion (the older, text-in text-out API) out of its chunks. */
+import { WrittenItems } from '../../../gpu-worker/json-pieces.ts';
+import type { Choice, Chunk, Logprobs } from '../../engines/chunk.ts';
+import type { AnswerBuilder, AnswerHead } from '../chunk.ts';
+import { toOpenAiUsage } from '../usage-formats.ts';
+
+interface TextChoice {
+  text: string;
+  logprobs: Record<string, WrittenItems | null> | null;
+  /** The last one that was said stands. */
+  rest: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
+}
+
+export function createTextAnswer(head: AnswerHead): AnswerBuilder {
+  let rest: Omit<Chunk, 'choices'> = {};
+  const choices: TextChoice[] = [];
+
+  return {
+    add(chunk) {
+      const { choices: pieces, ...others } = chunk;
+      rest = { ...rest, ...others };
+      for (const { index, text = '', logprobs, delta: _delta, ...said } of pieces) {
+        const choice = (choices[index] ??= {
+          text: '',
+          logprobs: null,
+          rest: { finish_reason: null },
+        });
+        choice.text += text;
+        if (logprobs) append((choice.logprobs ??= {}), logprobs);
+        const finish_reason = said.finish_reason ?? choice.rest.finish_reason;
+        choice.rest = { ...choice.rest, ...said, finish_reason };
+      }
+    },
+
+    finish({ usage, costNanoUsd }) {
+      const { created, object: _object, ...others } = rest;
+      return {
+        id: head.id,
+        object: 'text_completion',
+        created,
+        model: head.model,
+        ...others,
+        choices: choices.flatMap(({ text, logprobs, rest: said }, index) => ({
+          text,
+          index,
+          logprobs,
+          ...said,
+        })),
+        usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
+      };
+    },
+
+    reply: () => null,
+  };
+}
+
+function append(all: Record<string, WrittenItems | null>, more: Logprobs): void {
+  for (const [field, values] of Object.entries(more)) {
+    const kept = (all[field] ??= values && new WrittenItems());
+    for (const value of values ?? []) kept?.push(value);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * How long a context the workers of a model take, beside what the directory says of it. The smaller of
+ * the two bounds a request, its hold and its quote: a worker refuses what is longer than its own, and
+ * what is longer than the directory's would be held for too little.
+ */
+import type {
+  Directory,
+  Fleet,
+  ModelRecord,
+  ServedContext,
+  ServedContexts,
+  ServedModel,
+} from '../services.ts';
+
+const none: ServedContext = { longest: null, longestOfEngines: null };
+
+/** Asks the fleet at most every `ttlMs`; one that cannot be asked says nothing. */
+export function createServedContexts(options: {
+  readonly fleet: () => Pick<Fleet, 'status'>;
+  readonly clock: { nowMs(): number };
+  readonly ttlMs: number;
+}): ServedContexts {
+  let readAtMs = -Infinity;
+  let contexts: Promise<ReadonlyMap<string, ServedContext>> | null = null;
+  return async (model) => {
+    const ageMs = options.clock.nowMs() - readAtMs;
+    if (contexts === null || ageMs < 0 || ageMs >= options.ttlMs) {
+      readAtMs = options.clock.nowMs();
+      contexts = readContexts(options.fleet()).catch(() => new Map());
+    }
+    return (await contexts).get(model) ?? none;
+  };
+}
+
+async function readContexts(
+  fleet: Pick<Fleet, 'status'>,
+): Promise<ReadonlyMap<string, ServedContext>> {
+  const contexts = new Map<string, ServedContext>();
+  for (const worker of await fleet.status()) {
+    if (worker.state === 'lost') continue;
+    for (const { id, contextLength } of worker.served) {
+      if (contextLength === null) continue;
+      const { longest, longestOfEngines } = contexts.get(id) ?? none;
+      contexts.set(id, {
+        longest: Math.max(longest ?? 0, contextLength),
+        longestOfEngines: worker.static
+          ? Math.max(longestOfEngines ?? 0, contextLength)
+          : longestOfEngines,
+      });
+    }
+  }
+  return contexts;
+}
+
+/** The context that the model is sold with while these workers serve it. */
+export function soldContext(model: ModelRecord, served: ServedContext): number {
+  return Math.min(model.contextLength, served.longest ?? Infinity);
+}
+
+/** What the hold covers: an engine of another make takes what its own context has room for. */
+export function heldContext(model: ModelRecord, served: ServedContext): number {
+  return Math.max(soldContext(model, served), served.longestOfEngines ?? 0);
+}
+
+/** Pairs of worker and model that were told; beyond it none is. */
+const toldMax = 1_000;
+
+/** Logs a worker whose context is not the directory's, once for each pair of lengths. Never throws. */
+export function createContextLog(options: {
+  readonly directory: Pick<Directory, 'models'>;
+  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+}): (worker: string, served: readonly ServedModel[]) => Promise<void> {
+  const told = new Map<string, string>();
+  return async (worker, served) => {
+    const models = await options.directory.models().catch(() => []);
+    for (const { id: model, contextLength } of served) {
+      const listed = models.find(({ id }) => id === model)?.contextLength;
+      const pair = JSON.stringify([worker, model]);
+      const lengths = `${listed} ${contextLength}`;
+      if (listed === undefined || contextLength === null || listed === contextLength) {
+        told.delete(pair);
+        continue;
+      }
+      if (told.get(pair) === lengths || (told.size >= toldMax && !told.has(pair))) continue;
+      told.set(pair, lengths);
+      options.log({ event: 'context-length-differs', worker, model, listed, contextLength });
+    }
+  };
+}

@@ -1,0 +1,138 @@
+/**
+ * The one place where the events of an engine's stream, of any make, become ours. It keeps what must
+ * be known across events: which answers have begun and ended, their tool calls, the counts so far.
+ */
+import { z } from 'zod';
+import { parseJson } from './bounded-json.ts';
+import type { ApiError } from '../errors.ts';
+import type { Usage } from '../services.ts';
+import { createChoiceReader, parseChoice, type AnswerKind, type ChoiceReader } from './choice.ts';
+import type { Choice, Chunk } from './chunk.ts';
+import type { Secrets } from './error-message.ts';
+import { readError } from './errors.ts';
+import type { Stops } from './finish.ts';
+import { cachedTokens, fromWorkerUsage, readCounts } from './usage.ts';
+
+export type EngineEvent =
+  | {
+      readonly kind: 'chunk';
+      readonly chunk: Chunk;
+      /** The count so far; null if this event carries none. */
+      readonly usage: Usage | null;
+    }
+  /** `[DONE]`. */
+  | { readonly kind: 'done' }
+  /** The request is at fault. */
+  | { readonly kind: 'rejected'; readonly error: ApiError }
+  | { readonly kind: 'failed'; readonly reason: string };
+
+export interface DialectOptions {
+  readonly kind: AnswerKind;
+  readonly requestId: string;
+  readonly stops: Stops;
+  /** Answers asked for: a stream without `[DONE]` is whole once all of them have ended. */
+  readonly answers: number;
+  readonly reportsCachedTokens: boolean;
+  /** What no error may repeat to the client. */
+  readonly secrets: Secrets;
+}
+
+export interface EventReader {
+  read(event: { readonly name?: string | undefined; readonly data: string }): EngineEvent;
+  /** Whether nothing is missing, should the stream end now. */
+  isWhole(): boolean;
+}
+
+const eventSchema = z.looseObject({
+  choices: z.array(z.unknown()).nullish(),
+  object: z.string().optional().catch(undefined),
+  created: z.number().optional().catch(undefined),
+  system_fingerprint: z.string().optional().catch(undefined),
+  prompt_logprobs: z.unknown().optional(),
+});
+type Said = z.infer<typeof eventSchema>;
+
+export function createEventReader(options: DialectOptions): EventReader {
+  const readers = new Map<number, ChoiceReader>();
+  const { kind, stops, requestId } = options;
+  /** Engines that state cached tokens in some events leave them out of others. */
+  let cached: number | null = null;
+  let counted = false;
+
+  const readerOf = (index: number): ChoiceReader => {
+    const known = readers.get(index);
+    if (known) return known;
+    const callId = (call: number) =>
+      `call_${requestId.replaceAll(/[^\w-]/g, '_')}_${index}_${call}`;
+    const reader = createChoiceReader(index, { kind, stops, callId });
+    readers.set(index, reader);
+    return reader;
+  };
+
+  const readUsage = (json: unknown): Usage | null => {
+    const counts = readCounts(json);
+    if (counts === null) return null;
+    counted = true;
+    cached = cachedTokens(counts) ?? cached;
+    const stated = { ...counts, prompt_tokens_details: { cached_tokens: cached } };
+    return fromWorkerUsage(stated, options);
+  };
+
+  const readChunk = (said: Said, usage: Usage | null): EngineEvent => {
+    const choices: Choice[] = [];
+    for (const [position, each] of (said.choices ?? []).entries()) {
+      const parsed = parseChoice(each, position);
+      if (!parsed) continue;
+      const event = readerOf(parsed.index).read(parsed.said);
+      if (event.kind === 'broken') return failed(`it ended an answer with "${event.said}"`);
+      if (event.kind === 'piece') choices.push(event.piece);
+    }
+    return { kind: 'chunk', chunk: { ...headOf(said), choices }, usage };
+  };
+
+  return {
+    read({ name, data }) {
+      if (data.trim() === '[DONE]') return { kind: 'done' };
+      const json = parseJson(data);
+      const error = readError(name === 'error' ? asError(json ?? data) : json, {
+        status: null,
+        secrets: options.secrets,
+      });
+      if (error?.kind === 'failed') return error;
+      if (error) return { kind: 'rejected', error: error.error };
+      if (json === undefined) return failed('it sent an event that is not JSON');
+      const said = eventSchema.safeParse(json).data;
+      if (!said) return failed('it sent an event that is no part of an answer');
+      try {
+        return readChunk(said, readUsage(json));
+      } catch (cause) {
+        if (cause instanceof z.ZodError) return failed('it sent counts of tokens that are none');
+        throw cause;
+      }
+    },
+    isWhole() {
+      const finished = [...readers.values()].filter((reader) => reader.finished());
+      return counted && finished.length === readers.size && finished.length >= options.answers;
+    },
+  };
+}
+
+function failed(reason: string): EngineEvent {
+  return { kind: 'failed', reason };
+}
+
+function headOf({ object, created, system_fingerprint, prompt_logprobs }: Said) {
+  return {
+    ...(object !== undefined && { object }),
+    ...(created !== undefined && { created }),
+    ...(system_fingerprint !== undefined && { system_fingerprint }),
+    ...(prompt_logprobs != null && { prompt_logprobs }),
+  };
+}
+
+/** An event by the name of "error" is one, in whatever form it says so. */
+function asError(said: unknown): unknown {
+  if (typeof said === 'string') return { error: said };
+  const isKnown = readError(said, { status: null, secrets: [] }) !== null;
+  return isKnown ? said : { error: 'an error without a message' };
+}

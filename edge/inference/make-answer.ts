@@ -1,0 +1,180 @@
+/**
+ * Makes the answer of an admitted request out of its worker's events: whole, or as the texts of a
+ * stream. Whatever the way, it is settled before its end is given out, and what goes wrong is settled
+ * too.
+ */
+import { shortJson } from '../../gpu-worker/json-pieces.ts';
+import { ApiError, toApiError } from '../errors.ts';
+import type { Services, StoredAnswer, WholeAnswer } from '../services.ts';
+import type { StreamEncoder } from '../dialects/chunk.ts';
+import { numberEvents, splitEvents } from '../relay/event-log.ts';
+import { noUsage } from '../dialects/usage-formats.ts';
+import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
+import { describe } from '../middleware/answer-error.ts';
+import { formatOf } from '../dialects/answer-format.ts';
+import { confirmedChain, type Order } from './prepared-request.ts';
+import type { Ending } from './settlement.ts';
+
+/** What idempotency keeps of an answer; the tenant keeps no longer ones. */
+const recordedCharactersMax = 1024 * 1024;
+
+export const streamHeaders = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-cache',
+  // Stops nginx from collecting the stream before it passes it on.
+  'x-accel-buffering': 'no',
+};
+
+export interface Making {
+  readonly services: Services;
+  readonly order: Order;
+  readonly ending: Ending;
+  readonly events: AsyncGenerator<readonly WorkerEvent[], void>;
+  /** It has an Idempotency-Key: its bytes are kept for replay, and its events are numbered. */
+  readonly keep: boolean;
+}
+
+/** @throws ApiError when there is no answer. */
+export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
+  const { services, order, ending, events, keep } = answer;
+  const { answer: style, model } = order.request;
+  const format = formatOf(style);
+  const builder = format.builder({ id: format.idPrefix + order.requestId, model });
+  try {
+    for await (const batch of events) {
+      for (const { chunk, usage } of batch) {
+        if (usage) ending.saw(usage);
+        builder.add(chunk);
+      }
+    }
+    const bill = billOf(services, order, ending);
+    const whole: WholeAnswer = {
+      json: builder.finish(bill),
+      headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
+    };
+    const chain = confirmedChain(order, builder.reply());
+    await ending.done({ chain, answer: keep ? stored(whole) : null });
+    return whole;
+  } catch (error) {
+    throw await endInError(services, order, ending, { error, delivered: false, answer: null });
+  }
+}
+
+/** For its replay; null for one that is too long. */
+function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
+  const body = shortJson(json, recordedCharactersMax);
+  return body === null ? null : { status: 200, contentType: 'application/json', body, headers };
+}
+
+/** An answer that fails once it has begun ends with an event that says so. @throws ApiError before. */
+export async function* encodeFrames({
+  services,
+  order,
+  ending,
+  events,
+  keep,
+}: Making): AsyncGenerator<string, void> {
+  const { answer: style, model } = order.request;
+  const format = formatOf(style);
+  const encoder = encoderOf(order);
+  const builder = format.builder({ id: format.idPrefix + order.requestId, model });
+  const record = recordEvents(keep);
+  let delivered = false;
+  try {
+    for await (const batch of events) {
+      let text = '';
+      for (const { chunk, usage } of batch) {
+        if (usage) ending.saw(usage);
+        builder.add(chunk);
+        text += encoder.chunk(chunk, usage);
+      }
+      if (text === '') continue;
+      delivered = true;
+      yield record.add(text);
+    }
+    const last = encoder.end(billOf(services, order, ending));
+    await ending.done({
+      chain: confirmedChain(order, builder.reply()),
+      answer: record.answer(last),
+    });
+    yield record.add(last);
+  } catch (thrown) {
+    const answer = delivered ? record.answer(encoder.error(brokenAnswer(thrown))) : null;
+    const error = await endInError(services, order, ending, { error: thrown, delivered, answer });
+    if (!delivered) throw error;
+    yield record.add(encoder.error(error));
+  }
+}
+
+export function encoderOf({ request, requestId }: Order): StreamEncoder {
+  const { answer: style, model } = request;
+  const format = formatOf(style);
+  return format.encoder({ id: format.idPrefix + requestId, model }, requestId);
+}
+
+/** Settles a request that failed. @returns what to tell the client. */
+async function endInError(
+  services: Services,
+  order: Order,
+  ending: Ending,
+  end: {
+    readonly error: unknown;
+    readonly delivered: boolean;
+    readonly answer: StoredAnswer | null;
+  },
+): Promise<ApiError> {
+  const error = brokenAnswer(end.error);
+  if (ending.stop.aborted) {
+    await ending.left().catch(() => {});
+    return new ApiError('client_left', 'The client closed the request.');
+  }
+  const { requestId } = order;
+  if (error.status >= 500) {
+    const reason = describe(error.cause ?? error);
+    services.log({ event: 'answer-failed', requestId, code: error.code, reason });
+  }
+  // A settlement that fails was logged; the hold that stays open is settled once it expires.
+  await ending.failed(end).catch(() => {});
+  return error;
+}
+
+function brokenAnswer(thrown: unknown): ApiError {
+  if (!(thrown instanceof WorkerFailure)) return toApiError(thrown);
+  const message = 'The worker failed before the answer was complete.';
+  return new ApiError('worker_failed', message, { cause: thrown });
+}
+
+/** A worker that never counted is not billed: a count is never made up. */
+function billOf(services: Services, order: Order, ending: Ending) {
+  const usage = ending.usage();
+  if (usage === null) {
+    services.log({ event: 'usage-missing', requestId: order.requestId, model: order.model.id });
+  }
+  return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : ending.cost(usage) };
+}
+
+/** The bytes of a stream for its replay; keep-alives are not among them, and have no number. */
+function recordEvents(keep: boolean) {
+  const texts: string[] = [];
+  let characters = 0;
+  let events = 0;
+  const numbered = (text: string): string => numberEvents(text, events + 1);
+  return {
+    /** @returns the text as it goes to clients. */
+    add(unnumbered: string): string {
+      if (!keep) return unnumbered;
+      const text = numbered(unnumbered);
+      events += splitEvents(text).length;
+      characters += text.length;
+      if (characters <= recordedCharactersMax) texts.push(text);
+      return text;
+    },
+    /** What has been added and the end of it, for the next time. */
+    answer(end: string): StoredAnswer | null {
+      const last = numbered(end);
+      if (!keep || characters + last.length > recordedCharactersMax) return null;
+      const { 'content-type': contentType, ...headers } = streamHeaders;
+      return { status: 200, contentType, body: texts.join('') + last, headers };
+    },
+  };
+}

@@ -1,0 +1,126 @@
+/**
+ * All that is worked out of a request's bytes: the checked request, its prefix chain and bounds, and
+ * the body for a worker. It takes time by the length of the body and needs nothing but its input, so
+ * that a large body can be prepared on another thread. What comes of it is small, but for the body.
+ */
+import { createHash } from 'node:crypto';
+import { stopsOf, type Stops } from '../engines/finish.ts';
+import { ApiError } from '../errors.ts';
+import {
+  cacheSalt,
+  canonicalBytes,
+  emptyChain,
+  extendChain,
+  prefixRoot,
+  type Chain,
+} from '../prefix/chain.ts';
+import type { ModelRecord } from '../services.ts';
+import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
+import {
+  parseCountRequest,
+  parseMessagesRequest,
+} from '../dialects/anthropic/anthropic-requests.ts';
+import type { InferenceRequest } from '../dialects/inference-request.ts';
+import { parseChatRequest, parseTextRequest } from '../dialects/openai/openai-requests.ts';
+import { promptBound } from './prompt-bound.ts';
+import { modelNotFoundError } from './refusal.ts';
+
+export type Route = keyof typeof parsers;
+
+/** Everything here can be sent to another thread. */
+export interface PrepareInput {
+  readonly bytes: Uint8Array;
+  readonly route: Route;
+  /** What an idempotency key stands for beside the bytes; null without such a key. */
+  readonly hashedPath: string | null;
+  readonly tenant: string;
+  readonly cacheSecret: string;
+  readonly models: readonly ModelRecord[];
+}
+
+/** And so can everything here. */
+export interface Prepared {
+  readonly request: PreparedRequest;
+  readonly requestHash: string | null;
+  readonly model: ModelRecord;
+  /** The most that the prompts can have, were there no context. */
+  readonly promptTokensBound: number;
+  /** Of all that the model reads. */
+  readonly promptBytes: number;
+  readonly cacheSalt: string;
+  /** null: there are several prompts. */
+  readonly chain: Chain | null;
+  /** The JSON object that a worker is sent, but for the fields that are the edge's own. */
+  readonly body: string;
+}
+
+/** The request without what grows with its length. */
+export type PreparedRequest = Omit<InferenceRequest, 'workerBody' | 'promptParts' | 'suffix'> & {
+  readonly stops: Stops;
+  /** Of a worker's answer. */
+  readonly tokenBytesMax: number;
+  readonly logprobsPerToken: number;
+};
+
+const parsers = {
+  chat: parseChatRequest,
+  text: parseTextRequest,
+  messages: parseMessagesRequest,
+  count: parseCountRequest,
+  quote: (json: unknown) =>
+    typeof json === 'object' && json !== null && 'prompt' in json
+      ? parseTextRequest(json)
+      : parseChatRequest(json),
+};
+
+/** @throws ApiError naming the parameter at fault, or 404 without such a model. */
+export function prepare(input: PrepareInput): Prepared {
+  const { bytes, route, hashedPath } = input;
+  const requestHash = hashedPath === null ? null : hashOf(hashedPath, bytes);
+  return { ...prepareParsed(parsers[route](parseJson(bytes)), input), requestHash };
+}
+
+export function prepareParsed(
+  request: InferenceRequest,
+  input: Pick<PrepareInput, 'tenant' | 'cacheSecret' | 'models'>,
+): Omit<Prepared, 'requestHash'> {
+  const { models, cacheSecret } = input;
+  const model = models.find((each) => each.id === request.model);
+  if (!model) throw modelNotFoundError(request.model, models);
+  const { workerBody, promptParts, suffix: _suffix, ...small } = request;
+  const root = prefixRoot(cacheSecret, {
+    tenant: input.tenant,
+    scope: request.cacheScope,
+    model: model.id,
+    revision: model.revision,
+    tokenizer: model.tokenizer,
+  });
+  const prompt = canonicalBytes(promptParts);
+  return {
+    request: {
+      ...small,
+      stops: stopsOf(workerBody),
+      tokenBytesMax: tokenBytesMax(workerBody),
+      logprobsPerToken: logprobsPerToken(workerBody),
+    },
+    model,
+    promptTokensBound: promptBound(request, prompt.length),
+    promptBytes: prompt.length,
+    cacheSalt: cacheSalt(root),
+    chain: request.prompts === 1 ? extendChain(emptyChain(root), prompt) : null,
+    body: JSON.stringify(workerBody),
+  };
+}
+
+function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch {
+    // The parser's own message quotes the body, which may hold anything.
+    throw new ApiError('invalid_json', 'The request body is not valid JSON.');
+  }
+}
+
+function hashOf(path: string, bytes: Uint8Array): string {
+  return createHash('sha256').update(path).update('\0').update(bytes).digest('hex');
+}

@@ -1,0 +1,242 @@
+/**
+ * What a request asks of each stage, worked out before any of them runs: the price in force, the
+ * bounds that the hold covers, and the prefix chain.
+ */
+import { strict as assert } from 'node:assert';
+import { createHmac } from 'node:crypto';
+import { defaultOutputTokens } from '../../gpu-worker/protocol.ts';
+import { ApiError } from '../errors.ts';
+import { canonicalBytes, extendChain } from '../prefix/chain.ts';
+import type {
+  AdmitInput,
+  IdempotentRequest,
+  PlaceInput,
+  PrefixKey,
+  Price,
+  Services,
+  Turn,
+  VerifiedKey,
+} from '../services.ts';
+import { heldContext, soldContext } from '../directory/served-contexts.ts';
+import { refuseLongLogprobs } from './answer-bound.ts';
+import {
+  prepareBody,
+  rewrite,
+  withFields,
+  type BodyClient,
+  type BodyText,
+} from '../bodies/body-work.ts';
+import type { Prepared, PrepareInput } from './prepare.ts';
+import type { Body } from '../bodies/read-body.ts';
+
+/** Text averages about four bytes per token; only placement goes by it, never the bill. */
+const bytesPerToken = 4;
+
+export interface Order extends Omit<Prepared, 'body' | 'requestHash'> {
+  readonly tenant: string;
+  readonly requestId: string;
+  readonly price: Price;
+  readonly promptTokensMax: number;
+  readonly outputTokensMax: number;
+  /** By which our workers know the tenant's requests from others', without its name. */
+  readonly fairScope: string;
+  readonly body: OrderBody;
+}
+
+/** The body for a worker, which is let go as soon as no other worker could be asked. */
+export interface OrderBody {
+  text(): BodyText;
+  /** A second call does nothing. */
+  release(): void;
+}
+
+/** @param release gives back the bytes that the body has reserved. */
+export function orderBody(body: BodyText, release: () => void): OrderBody {
+  let kept: BodyText | null = body;
+  return {
+    text() {
+      assert(kept !== null, 'no worker is asked once the body is let go');
+      return kept;
+    },
+    release() {
+      kept = null;
+      release();
+    },
+  };
+}
+
+/**
+ * Reads a request of which the body has arrived.
+ * @throws ApiError naming the parameter at fault, 404 without such a model, 503 without a price.
+ */
+export async function readOrder(
+  services: Services,
+  asked: Pick<PrepareInput, 'route' | 'hashedPath'> & BodyClient & { readonly requestId: string },
+  body: Body,
+): Promise<{ readonly order: Order; readonly requestHash: string | null }> {
+  const { route, hashedPath, tenant, requestId } = asked;
+  const { directory, settings } = services;
+  const { cacheSecret } = settings;
+  const models = await directory.models();
+  const input = { bytes: body.bytes, route, hashedPath, tenant, cacheSecret, models };
+  const { requestHash, ...prepared } = await prepareBody(services, input, asked);
+  const bounds = await boundOrder(services, prepared);
+  refuseLongLogprobs({ ...prepared, ...bounds });
+  const kept = orderBody(prepared.body, body.release);
+  const fairScope = createHmac('sha256', cacheSecret)
+    .update(`fair scope\0${tenant}`)
+    .digest('base64url');
+  return {
+    order: { ...prepared, ...bounds, tenant, requestId, fairScope, body: kept },
+    requestHash,
+  };
+}
+
+/** By the contexts and the price that are in force now. @throws ApiError 503 without a price. */
+export async function boundOrder(
+  services: Pick<Services, 'directory' | 'clock' | 'servedContexts' | 'settings'>,
+  { request, model: listed, promptTokensBound }: Omit<Prepared, 'requestHash' | 'body'>,
+): Promise<Pick<Order, 'model' | 'price' | 'promptTokensMax' | 'outputTokensMax'>> {
+  const { directory, clock, settings } = services;
+  const [price, served] = await Promise.all([
+    directory.priceAt(listed.id, clock.nowMs()),
+    services.servedContexts(listed.id),
+  ]);
+  if (!price) throw new ApiError('price_missing', `The model '${listed.id}' has no price yet.`);
+  const model = { ...listed, contextLength: soldContext(listed, served) };
+  const { prompts, answersEach, outputTokensStated } = request;
+  const stated = outputTokensStated ?? settings.outputTokensDefault;
+  return {
+    model,
+    price,
+    promptTokensMax: Math.min(promptTokensBound, heldContext(listed, served) * prompts),
+    outputTokensMax: Math.min(stated, model.contextLength) * prompts * answersEach,
+  };
+}
+
+export function admitInput(
+  order: Order,
+  input: { readonly key: VerifiedKey; readonly idempotency: AdmitInput['idempotency'] },
+): AdmitInput {
+  return {
+    key: input.key,
+    scope: 'inference',
+    requestId: order.requestId,
+    model: order.model.id,
+    price: order.price,
+    promptTokensMax: order.promptTokensMax,
+    outputTokensMax: order.outputTokensMax,
+    prefixChain: chainOf(order),
+    idempotency: input.idempotency,
+  };
+}
+
+type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];
+
+export function placeInput(
+  order: Order,
+  input: {
+    readonly prefixHits: PrefixHits;
+    readonly exclude: readonly string[];
+    readonly turn: Turn;
+  },
+): PlaceInput {
+  return {
+    requestId: order.requestId,
+    model: order.model.id,
+    promptTokens: promptEstimate(order),
+    outputTokensMax: order.outputTokensMax,
+    prefixHits: input.prefixHits.map(({ bytes, ...at }) => ({ ...at, tokens: tokensIn(bytes) })),
+    prefixKey: chainOf(order)[0]?.key ?? null,
+    exclude: input.exclude,
+    turn: input.turn,
+  };
+}
+
+/** In tokens, as far as that can be known without a tokenizer. */
+export function promptEstimate(order: Order): number {
+  return order.request.promptTokens ?? tokensIn(order.promptBytes);
+}
+
+export function tokensIn(bytes: number): number {
+  return Math.ceil(bytes / bytesPerToken);
+}
+
+export function chainOf({ chain }: Pick<Order, 'chain'>): readonly PrefixKey[] {
+  return chain?.keys ?? [];
+}
+
+/** What the worker holds once it has answered: the prompt and, where it is plain, the reply. */
+export function confirmedChain(order: Order, reply: object | null): readonly PrefixKey[] {
+  if (reply === null || order.chain === null) return chainOf(order);
+  return extendChain(order.chain, canonicalBytes([{ kind: 'message', value: reply }])).keys;
+}
+
+/** The body for a worker; one of ours fits an unstated limit to its context by itself. */
+export async function workerBody(
+  services: Pick<Services, 'settings' | 'threads'>,
+  order: Order,
+  worker: {
+    readonly isSift: boolean;
+    readonly contextLength?: number | null;
+    readonly signal: AbortSignal;
+  },
+): Promise<BodyText> {
+  const { outputTokensDefault } = services.settings;
+  const { contextLength } = order.model;
+  const stated = order.request.outputTokensStated;
+  const leaveOut = stated === null && worker.isSift && outputTokensDefault >= defaultOutputTokens;
+  const body = order.body.text();
+  const client = { tenant: order.tenant, signal: worker.signal };
+  const work = { body, to: 'answer-elsewhere' } as const;
+  const inTerms = worker.isSift ? body : await rewrite(services, work, client);
+  return withFields(inTerms, {
+    // The worker counts the tokens, so that it holds the request to a context that is sold shorter.
+    ...(worker.isSift &&
+      (worker.contextLength ?? 0) > contextLength && { context_length: contextLength }),
+    ...(!leaveOut && { max_tokens: stated ?? outputTokensDefault }),
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+    cache_salt: order.cacheSalt,
+    ...(worker.isSift && { fair_scope: order.fairScope }),
+  });
+}
+
+const idempotencyKeyPattern = /^[\x21-\x7e]{1,255}$/;
+const eventIdPattern = /^\d{1,9}$/;
+
+/** @throws ApiError 422 for what is no key. */
+export function readIdempotencyKey(headers: Headers): string | null {
+  const key = headers.get('idempotency-key');
+  if (key === null || idempotencyKeyPattern.test(key)) return key;
+  throw new ApiError(
+    'invalid_value',
+    'An Idempotency-Key has 1 to 255 printable ASCII characters without spaces.',
+    { param: 'Idempotency-Key' },
+  );
+}
+
+/** @throws ApiError 422 for a Last-Event-ID that no event of ours has. */
+export function readIdempotency(
+  key: string | null,
+  request: {
+    readonly requestHash: string | null;
+    readonly stream: boolean;
+    readonly headers: Headers;
+  },
+): IdempotentRequest | null {
+  const { requestHash, stream, headers } = request;
+  if (key === null) return null;
+  assert(requestHash !== null, 'the request of an idempotency key has a hash');
+  return { key, requestHash, afterEvent: stream ? readLastEventId(headers) : 0 };
+}
+
+function readLastEventId(headers: Headers): number {
+  const text = headers.get('last-event-id') ?? '';
+  // An event source that has seen no event yet sends an empty one, or none.
+  if (text === '') return 0;
+  if (eventIdPattern.test(text)) return Number(text);
+  throw new ApiError('invalid_value', 'A Last-Event-ID is the number of an event of the answer.', {
+    param: 'Last-Event-ID',
+  });
+}

@@ -1,0 +1,213 @@
+/**
+ * The end of an admitted request. However it ends, and however many ends reach for it at once (the
+ * stream's, the client's leaving, a failure), the first one settles and the others wait for it: one
+ * call to the tenant per request.
+ */
+import { costNanoUsd } from '../money.ts';
+import type {
+  PlaceResult,
+  PrefixKey,
+  Services,
+  SettleInput,
+  Settlement,
+  StoredAnswer,
+  Tenant,
+  Usage,
+} from '../services.ts';
+import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
+import { stopAndCount } from '../relay/worker-journal.ts';
+import { usedOrNull } from '../dialects/usage-formats.ts';
+import { describe } from '../middleware/answer-error.ts';
+import { chainOf, type Order } from './prepared-request.ts';
+
+export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
+
+/** What the edge shows to that worker. */
+export function tokenFor(placed: Placed, services: Services): string | null {
+  return placed.ownToken === null ? services.settings.workerToken : placed.ownToken.bearer;
+}
+
+const settleTriesMax = 3;
+const settleRetryMs = 100;
+/**
+ * A database that is locked, or whose disk is full, is tried so often, a second apart. The client
+ * waits for it; after that the hold waits for the journal.
+ */
+const settleTriesMaxUnavailable = 30;
+const unavailableRetryMs = 1_000;
+
+export interface Ending {
+  /** Stops the worker. */
+  readonly stop: AbortSignal;
+  /** The count of what was handed to the client; null before the first event. */
+  readonly usage: () => Usage | null;
+  /** The request goes to this worker; null: the worker did not take it. */
+  placed(worker: Placed | null): void;
+  /** The worker counted this, and the events that it counted go to the client now. */
+  saw(usage: Usage): void;
+  /** What this usage costs; never more than the hold. */
+  cost(usage: Usage): number;
+  done(end: { chain: readonly PrefixKey[]; answer: StoredAnswer | null }): Promise<Settlement>;
+  /** A worker failed for good: what was delivered is billed. */
+  failed(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
+  /** The client left: the worker is stopped, and what it has generated is billed. */
+  left(): Promise<Settlement>;
+}
+
+export function createEnding(
+  services: Services,
+  input: {
+    readonly order: Order;
+    readonly tenant: Tenant;
+    readonly holdNanoUsd: number;
+    readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
+  },
+): Ending {
+  const { order } = input;
+  const stop = new AbortController();
+  let worker: Placed | null = null;
+  let usage: Usage | null = null;
+  let settling: Promise<Settlement> | null = null;
+
+  type End = Pick<SettleInput, 'outcome' | 'usage' | 'confirmedChain' | 'answer'>;
+
+  const settle = async (end: End): Promise<Settlement> => {
+    const hit = input.prefixHits.find(
+      (each) => each.worker === worker?.worker && each.epoch === worker.epoch,
+    );
+    const settlement = await settleFirmly(services, input.tenant, {
+      requestId: order.requestId,
+      worker: worker?.worker ?? null,
+      epoch: worker?.epoch ?? null,
+      // What a worker that reports nothing had cached is never known.
+      predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
+      ...end,
+    });
+    reportExcess(services, { requestId: order.requestId, model: order.model.id, settlement });
+    if (worker) finishFlight(services, { requestId: order.requestId, worker: worker.worker });
+    return settlement;
+  };
+
+  const once = (end: () => Promise<End> | End): Promise<Settlement> => {
+    if (settling === null) {
+      order.body.release();
+      settling = (async () => settle(await end()))();
+      // Whoever asked for it sees its failure; the home waits for it even if nobody does.
+      services.keepAlive(settling.catch(() => {}));
+    }
+    return settling;
+  };
+
+  return {
+    stop: stop.signal,
+    usage: () => usage,
+    placed: (to) => void (worker = to),
+    saw: (count) => void (usage = count),
+    cost: (of) => Math.min(costNanoUsd(of, order.price), input.holdNanoUsd),
+
+    done: ({ chain, answer }) =>
+      once(() => ({ outcome: 'done', usage, confirmedChain: chain, answer })),
+
+    failed: ({ delivered, answer }) =>
+      once(() => {
+        stop.abort();
+        return {
+          outcome: 'failed',
+          usage: delivered ? usage : null,
+          confirmedChain: [],
+          answer: delivered ? answer : null,
+        };
+      }),
+
+    left: () =>
+      once(async () => {
+        stop.abort();
+        const computed = usedOrNull(await countOfLeft(services, order, { worker, seen: usage }));
+        // The worker holds the prompt once it has answered: it has computed all of it then.
+        const isAnswered = computed !== null && computed.outputText + computed.outputReasoning > 0;
+        return {
+          outcome: 'aborted',
+          usage: computed,
+          confirmedChain: isAnswered ? chainOf(order) : [],
+          answer: null,
+        };
+      }),
+  };
+}
+
+/**
+ * What was computed for a client that left: the journal's count, or else the last one seen.
+ * @throws if neither is known; the hold then stays open and is settled once the journal can be read.
+ */
+async function countOfLeft(
+  services: Services,
+  order: Order,
+  { worker, seen }: { worker: Placed | null; seen: Usage | null },
+): Promise<Usage | null> {
+  if (worker === null || !worker.hasJournal) return seen;
+  const { requestId } = order;
+  const answer = await stopAndCount({
+    fetch: services.fetch,
+    url: worker.url,
+    token: services.settings.workerToken,
+    requestId,
+    reportsCachedTokens: worker.reportsCachedTokens,
+  });
+  if (answer.kind === 'counted') return answer.usage;
+  if (answer.kind === 'never-seen') return seen;
+  if (answer.kind === 'unreachable' && seen !== null) return seen;
+  services.log({ event: 'settle-deferred', requestId, worker: worker.worker });
+  finishFlight(services, { requestId, worker: worker.worker });
+  throw new Error('the worker does not say what it computed; its journal will be asked again');
+}
+
+/**
+ * Settling is safe to repeat: the first settlement stands. If it fails for good, the hold stays open
+ * and is settled from the worker's journal once it expires.
+ */
+async function settleFirmly(
+  services: Services,
+  tenant: Tenant,
+  input: SettleInput,
+): Promise<Settlement> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await tenant.settle(input);
+    } catch (error) {
+      const { requestId } = input;
+      services.log({ event: 'settle-failed', requestId, tries, reason: describe(error) });
+      const passes = error instanceof TenantUnavailable && error.passes;
+      if (tries >= (passes ? settleTriesMaxUnavailable : settleTriesMax)) throw error;
+      const waitMs = passes ? unavailableRetryMs : settleRetryMs * tries;
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+    }
+  }
+}
+
+/** A bound that was none, or a worker that counts wrongly: the entry says so too. */
+function reportExcess(
+  { log }: Pick<Services, 'log'>,
+  { settlement, ...request }: { requestId: string; model: string; settlement: Settlement },
+): void {
+  const { first, excessNanoUsd, usage } = settlement;
+  if (first && excessNanoUsd > 0) {
+    log({ event: 'cost-exceeded-hold', ...request, excessNanoUsd, usage });
+  }
+}
+
+/** Nobody waits for the fleet to hear of it; a flight that nobody reports ended is forgotten later. */
+export function finishFlight(
+  services: Services,
+  flight: { readonly requestId: string; readonly worker: string; readonly usage?: Usage | null },
+): void {
+  const { requestId, worker, usage = null } = flight;
+  const computed = usage && {
+    promptTokens: usage.inputUncached,
+    outputTokens: usage.outputText + usage.outputReasoning,
+  };
+  services.keepAlive(
+    services.fleet.finished(requestId, worker, computed).catch((error: unknown) => {
+      services.log({ event: 'fleet-unreachable', requestId, reason: describe(error) });
+    }),
+  );
+}

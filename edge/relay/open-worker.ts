@@ -1,0 +1,119 @@
+/** Sends a request to one worker, and says whether it took it, has no room, or finds it wrong. */
+import { readBoundedJson } from '../engines/bounded-json.ts';
+import { secretsOf } from '../engines/error-message.ts';
+import { readError, type EngineError } from '../engines/errors.ts';
+import { ApiError } from '../errors.ts';
+
+export type WorkerAnswer =
+  | { readonly kind: 'open'; readonly body: ReadableStream<Uint8Array> }
+  /** Another worker may take it; if none does, the error says why, where this one said so. */
+  | {
+      readonly kind: 'refused';
+      readonly reason: string;
+      readonly retryAfterSeconds: number | null;
+      /** It would take the request later. */
+      readonly isFull: boolean;
+      readonly error: ApiError | null;
+    }
+  /** No worker will take it: the request is at fault. */
+  | { readonly kind: 'rejected'; readonly error: ApiError };
+
+export interface WorkerCall {
+  readonly fetch: typeof fetch;
+  readonly url: string;
+  readonly path: string;
+  /** Sent as a bearer token; null sends none. */
+  readonly token: string | null;
+  readonly requestId: string;
+  /** JSON. */
+  readonly body: string | Uint8Array<ArrayBuffer>;
+  readonly signal: AbortSignal;
+}
+
+const errorBytesMax = 64 * 1024;
+/** No client is sent away for longer on the word of a worker. */
+const retryAfterSecondsMax = 3_600;
+
+/** @throws the signal's reason if it is aborted; nothing else. */
+export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
+  const response = await sendToWorker(call, 'text/event-stream');
+  if (response instanceof Error) return refused(`connection failed: ${response.message}`);
+  const { status, body } = response;
+  if (status === 200 && body && isEventStream(response)) return { kind: 'open', body };
+  const said = await readRefusal(response, call);
+  if (said?.kind === 'rejected') return said;
+  if (said?.kind === 'lacking') return refused(said.reason, { error: said.error });
+  const reason = said ? `status ${status}: ${said.reason}` : `status ${status}`;
+  const retryAfterSeconds = secondsOf(response.headers.get('retry-after'));
+  return refused(reason, { retryAfterSeconds, isFull: status === 429 });
+}
+
+/** @returns the answer, or why there is none. @throws the signal's reason if it is aborted. */
+export async function sendToWorker(
+  call: WorkerCall,
+  accept: 'text/event-stream' | 'application/json',
+): Promise<Response | Error> {
+  // Not as a method: some runtimes refuse a fetch that has a `this`.
+  const { fetch } = call;
+  try {
+    return await fetch(new URL(call.path, call.url), {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        accept,
+        ...(call.token !== null && { authorization: `Bearer ${call.token}` }),
+        'x-request-id': call.requestId,
+      },
+      body: call.body,
+      redirect: 'manual',
+      signal: call.signal,
+    });
+  } catch (error) {
+    if (call.signal.aborted) throw error;
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+type Refusal = Extract<WorkerAnswer, { kind: 'refused' }>;
+
+function refused(
+  reason: string,
+  more: Partial<Pick<Refusal, 'retryAfterSeconds' | 'isFull' | 'error'>> = {},
+): Refusal {
+  const none = { retryAfterSeconds: null, isFull: false, error: null };
+  return { kind: 'refused', reason, ...none, ...more };
+}
+
+/** Statuses whose body may tell that the request is at fault; 200 is that of an error sent as one. */
+const toldStatuses = [200, 400, 404, 413, 422, 500];
+
+/** What a worker says that does not answer with events; null if that does not matter. */
+export async function readRefusal(
+  response: Response,
+  call: Pick<WorkerCall, 'url' | 'token'>,
+): Promise<EngineError | null> {
+  const { status, body } = response;
+  if (!toldStatuses.includes(status)) {
+    await body?.cancel().catch(() => {});
+    return null;
+  }
+  const json = await readBoundedJson(response, errorBytesMax);
+  const secrets = secretsOf(call.url, call.token);
+  const said = readError(json, { status: status === 200 ? null : status, secrets });
+  const isAtFault = status === 400 || status === 413 || status === 422;
+  if (said !== null || !isAtFault) return said;
+  const message = 'The model cannot take this request.';
+  const code = status === 422 ? 'invalid_value' : 'invalid_request';
+  return { kind: 'rejected', error: new ApiError(code, message) };
+}
+
+function isEventStream(response: Response): boolean {
+  return (response.headers.get('content-type') ?? '').startsWith('text/event-stream');
+}
+
+/** Of a Retry-After in seconds; a date, which no worker sends, is left out. */
+function secondsOf(retryAfter: string | null): number | null {
+  const seconds = retryAfter === null ? Number.NaN : Number(retryAfter);
+  if (!Number.isFinite(seconds) || seconds < 0) return null;
+  return Math.min(Math.ceil(seconds), retryAfterSecondsMax);
+}

@@ -1,0 +1,203 @@
+/**
+ * One tenant: what happens inside its database, each method in one synchronous transaction. The
+ * stages (admit, ledger, prefix) know nothing of one another; here they are put in order.
+ */
+import { strict as assert } from 'node:assert';
+import type { Committer } from '../../db/group-commit.ts';
+import { commitAtOnce } from '../../db/group-commit.ts';
+import type { SyncDb } from '../../db/types.ts';
+import { createKeys } from '../admit/keys.ts';
+import { createLimits } from '../admit/limits.ts';
+import { estimateTokens, limitRefusal, limitState } from '../admit/standing.ts';
+import { auditLedger } from '../ledger/audit.ts';
+import { createCredits } from '../ledger/credits.ts';
+import type { HoldRow } from '../ledger/holds.ts';
+import { createHolds } from '../ledger/holds.ts';
+import type { IdempotencyBounds } from '../ledger/idempotency.ts';
+import { createIdempotency } from '../ledger/idempotency.ts';
+import { createReports } from '../ledger/reports.ts';
+import { holdNanoUsd, limitedTokens } from '../money.ts';
+import { createPrefixIndex } from '../prefix/prefix-index.ts';
+import type {
+  AdmitInput,
+  AdmitResult,
+  LimitState,
+  PreadmitInput,
+  Refusal,
+  SettleInput,
+  Settlement,
+  Tenant,
+  Usage,
+} from '../services.ts';
+
+export interface TenantOptions {
+  readonly clock: { nowMs(): number };
+  /** Default: a commit per call, as in a Durable Object. */
+  readonly committer?: Committer;
+  readonly prefixRowsMax?: number;
+  readonly idempotency?: IdempotencyBounds;
+}
+
+/** The database is migrated. Statements are prepared once, so keep the tenant as long as its database. */
+export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
+  const { run, runUnsynced } = options.committer ?? commitAtOnce(db);
+  const now = () => options.clock.nowMs();
+  const stages = createStages(db, options);
+  const { keys, limits, holds, credits, reports, index } = stages;
+  return {
+    // Nothing is owed before the client has had something. A whole answer is given after its settlement,
+    // which is on the disk; the events of a stream are given after its placement, which therefore is
+    // too, with the hold that was committed before it. So admission itself need not wait.
+    admit: (input) => runUnsynced(() => admit(stages, input, now())),
+    preadmit: (input) => runUnsynced(() => preadmit(stages, input, now())),
+    settle: (input) => run(() => settle(stages, input, now())),
+    placed: (input) =>
+      (input.durable ? run : runUnsynced)(() => {
+        if (holds.place(input)) index.expect(input, input.chain, now());
+      }),
+    prefixHits: (chain) => run(() => index.lookup(chain, now())),
+    authorize: (key, scope) => run(() => keys.refusal(key, scope)),
+    admitFree: (key, scope) =>
+      runUnsynced(() => {
+        const barred = keys.refusal(key, scope);
+        if (barred !== null) return { refusal: barred, limits: null };
+        const standings = limits.look(key.keyId, now());
+        const refusal = limitRefusal(standings, null);
+        if (refusal !== null) return { refusal, limits: limitState(standings) };
+        return { refusal: null, limits: limits.takeRequest(standings) };
+      }),
+    balance: () => run(() => reports.balance()),
+    usage: (page) => run(() => reports.usage(page)),
+    entries: (page) => run(() => reports.entries(page)),
+    openHolds: (olderThanMs) => run(() => holds.stale({ olderThanMs, nowMs: now() })),
+    audit: () => run(() => auditLedger(db)),
+    createKey: (input) => run(() => keys.create({ ...input, nowMs: now() })),
+    updateKey: (keyId, change) =>
+      run(() => {
+        if (keys.get(keyId) === null) return null;
+        keys.change(keyId, change);
+        if (change.limits !== undefined) limits.setKeyLimits(keyId, change.limits);
+        return keys.get(keyId);
+      }),
+    keys: () => run(() => keys.list()),
+    limits: () => run(() => limits.tenantLimits()),
+    setLimits: (to) => run(() => limits.setTenantLimits(to)),
+    credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
+    uncredited: (sources) => run(() => credits.uncredited(sources)),
+    correct: (input) => run(() => credits.correct({ ...input, nowMs: now() })),
+  };
+}
+
+type Stages = ReturnType<typeof createStages>;
+
+function createStages(db: SyncDb, options: TenantOptions) {
+  return {
+    keys: createKeys(db),
+    limits: createLimits(db),
+    holds: createHolds(db),
+    credits: createCredits(db),
+    reports: createReports(db),
+    idempotency: createIdempotency(db, options.idempotency),
+    index: createPrefixIndex(db, options.prefixRowsMax),
+  };
+}
+
+/** A refusal takes nothing and, unless the clock went back, writes nothing: it costs no commit. */
+function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
+  const { keys, limits, holds, idempotency, index, reports } = stages;
+  const { keyId } = input.key;
+  const barred = keys.refusal(input.key, input.scope);
+  if (barred !== null) return { kind: 'refused', reason: barred, limits: null };
+
+  const idempotencyKey = input.idempotency?.key ?? null;
+  const named = input.idempotency && {
+    keyId,
+    idempotencyKey: input.idempotency.key,
+    requestHash: input.idempotency.requestHash,
+    nowMs,
+  };
+  const afterEvent = input.idempotency?.afterEvent ?? 0;
+  const before = named && idempotency.seen({ ...named, afterEvent });
+  if (before !== null) return before;
+
+  const prefixHits = index.lookup(input.prefixChain, nowMs);
+  const cachedBytes = Math.max(0, ...prefixHits.map(({ bytes }) => bytes));
+  const tokensReserved = estimateTokens({ ...input, cachedBytes });
+  const standings = limits.look(keyId, nowMs);
+  const tooMuch = limitRefusal(standings, tokensReserved);
+  if (tooMuch !== null) {
+    return { kind: 'refused', reason: tooMuch, limits: limitState(standings) };
+  }
+
+  const amountNanoUsd = holdNanoUsd(input, input.price);
+  const wanted = { ...input, keyId, amountNanoUsd, tokensReserved, idempotencyKey, nowMs };
+  if (holds.reserve(wanted) === null) {
+    const { granted, toppedUp, held } = reports.balance();
+    const availableNanoUsd = granted + toppedUp - held;
+    const reason = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: amountNanoUsd } as const;
+    return { kind: 'refused', reason, limits: limitState(standings) };
+  }
+  const state = limits.takeFor(standings, tokensReserved);
+  if (named) idempotency.begin({ ...named, requestId: input.requestId });
+  const priority = keys.priorityOf(keyId);
+  return { kind: 'admitted', holdNanoUsd: amountNanoUsd, priority, prefixHits, limits: state };
+}
+
+/** Refuses only what `admit` would refuse too, whatever the body says. */
+function preadmit(
+  { keys, limits, idempotency, reports }: Stages,
+  { key, scope, idempotencyKey, costs }: PreadmitInput,
+  nowMs: number,
+): { refusal: Refusal | null; limits: LimitState | null } {
+  const barred = keys.refusal(key, scope);
+  if (barred !== null) return { refusal: barred, limits: null };
+  const { keyId } = key;
+  if (idempotencyKey !== null && idempotency.knows({ keyId, idempotencyKey }, nowMs)) {
+    return { refusal: null, limits: null };
+  }
+  const standings = limits.look(keyId, nowMs);
+  const tooMuch = limitRefusal(standings, 0);
+  if (tooMuch !== null) return { refusal: tooMuch, limits: limitState(standings) };
+  const { granted, toppedUp, held } = reports.balance();
+  const availableNanoUsd = granted + toppedUp - held;
+  if (!costs || availableNanoUsd > 0) return { refusal: null, limits: null };
+  const refusal = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: null } as const;
+  return { refusal, limits: limitState(standings) };
+}
+
+function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
+  const { limits, holds, reports, index } = stages;
+  const open = holds.find(input.requestId);
+  if (open === null) {
+    const earlier = holds.earlier(input.requestId);
+    assert(earlier !== null, 'a request that is settled was admitted');
+    return earlier;
+  }
+  const settlement = holds.resolve(open, input, nowMs);
+  const { keyId, model } = open;
+  const used = tokensToLimit(open, input.usage, settlement);
+  limits.giveBack({ keyId, reserved: open.tokensReserved, used });
+  if (input.usage !== null) {
+    const prefixPromised = input.outcome === 'done' && input.predictedCachedBytes > 0;
+    reports.count({ model, keyId, settlement, prefixPromised, nowMs });
+  }
+  keepAnswer(stages, open, input);
+  if (input.worker !== null && input.epoch !== null) {
+    index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);
+  }
+  return settlement;
+}
+
+/** A count beyond the hold is false, and makes no debt, as it costs nothing. */
+function tokensToLimit(open: HoldRow, usage: Usage | null, { excessNanoUsd }: Settlement): number {
+  if (usage === null) return 0;
+  return excessNanoUsd > 0 ? open.tokensReserved : limitedTokens(usage);
+}
+
+/** What was not billed may be asked again under its key. */
+function keepAnswer({ idempotency }: Stages, open: HoldRow, input: SettleInput): void {
+  const { keyId, idempotencyKey } = open;
+  if (idempotencyKey === null) return;
+  if (input.usage === null) idempotency.remove({ keyId, idempotencyKey });
+  else idempotency.answered({ keyId, idempotencyKey }, input.answer);
+}

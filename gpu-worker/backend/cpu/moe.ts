@@ -1,0 +1,285 @@
+/** Mixture of experts: the gate, and the routed experts as products over grouped rows. */
+import assert from 'node:assert/strict';
+import type { ExpertMatrices, Experts, RouteOptions, Routing, Tensor, Vector } from '../backend.ts';
+import { Scratch } from './arena.ts';
+import {
+  type CpuExpertMatrices,
+  CpuExperts,
+  CpuMatrix,
+  CpuRouting,
+  type CpuTensor,
+  own,
+  ownTensor,
+  ownVector,
+} from './handles.ts';
+import { opCombine, opCopyRows, opRoute, opSiluMultiply } from './kernels/op-codes.ts';
+import type { Linear, Rows } from './gemm.ts';
+import type { Machine } from './op-context.ts';
+import { f32 } from './thread-pool.ts';
+
+/** Rows of the batch sorted by expert. */
+interface Grouped {
+  /** [experts + 1] where each expert's rows start. */
+  readonly starts: Int32Array;
+  readonly places: number;
+}
+
+export class Mixture {
+  private readonly machine: Machine;
+  private readonly linear: Linear;
+  private readonly sources: Scratch;
+  private readonly places: Scratch;
+  private readonly inputs: Scratch;
+  private readonly inner: Scratch;
+  private readonly outputs: Scratch;
+  private largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
+
+  constructor(machine: Machine, linear: Linear) {
+    this.machine = machine;
+    this.linear = linear;
+    const scratch = (what: string) => new Scratch(machine.arena, what);
+    this.sources = scratch("the experts' row numbers");
+    this.places = scratch("the rows' places among the experts");
+    this.inputs = scratch("the experts' inputs");
+    this.inner = scratch("the experts' inner activations");
+    this.outputs = scratch("the experts' outputs");
+  }
+
+  experts(handles: readonly ExpertMatrices[]): CpuExperts {
+    const matrices = handles.map((handle): CpuExpertMatrices => ({
+      gate: own(CpuMatrix, handle.gate),
+      up: own(CpuMatrix, handle.up),
+      down: own(CpuMatrix, handle.down),
+    }));
+    const first = matrices[0];
+    assert(first !== undefined, 'there are no experts');
+    const shape = { hidden: first.gate.inputs, inner: first.gate.outputs };
+    for (const { gate, up, down } of matrices) {
+      for (const matrix of [gate, up]) {
+        assert(
+          matrix.inputs === shape.hidden && matrix.outputs === shape.inner,
+          `${matrix.name} does not fit the other experts`,
+        );
+      }
+      assert(
+        down.inputs === shape.inner && down.outputs === shape.hidden,
+        `${down.name} does not fit the other experts`,
+      );
+      const formats = [gate.scaled, up.scaled, down.scaled];
+      assert(
+        formats.every((scaled) => scaled === first.gate.scaled),
+        `${gate.name}'s expert is not in the format of the others`,
+      );
+    }
+    this.largest.hidden = Math.max(this.largest.hidden, shape.hidden);
+    this.largest.inner = Math.max(this.largest.inner, shape.inner);
+    this.largest.experts = Math.max(this.largest.experts, matrices.length);
+    this.reserve();
+    return new CpuExperts(matrices, shape);
+  }
+
+  routing(rows: number, perToken: number): CpuRouting {
+    const { arena } = this.machine;
+    const bytes = rows * perToken * 4;
+    this.largest.perToken = Math.max(this.largest.perToken, perToken);
+    this.reserve();
+    return new CpuRouting(
+      { rows, perToken },
+      {
+        experts: arena.allocate(bytes, 'activation', 'a routing'),
+        weights: arena.allocate(bytes, 'activation', 'a routing'),
+      },
+    );
+  }
+
+  /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
+  private reserve(): void {
+    const { perToken, hidden, inner, experts } = this.largest;
+    const rows = this.machine.step.rowsMax * perToken;
+    if (rows === 0 || experts === 0) return;
+    this.sources.at(rows * 4);
+    this.places.at(rows * 4);
+    this.inputs.at(rowsAt(0, rows, hidden).bytes);
+    this.inner.at(2 * rowsAt(0, rows, inner).bytes);
+    this.outputs.at(rowsAt(0, rows, hidden).bytes);
+    this.linear.reserveProducts(experts + perToken);
+    this.linear.reserveQuantized(rows, Math.max(hidden, inner));
+  }
+
+  route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
+    const { pool } = this.machine;
+    const routing = own(CpuRouting, out);
+    const experts = logits.columns;
+    const from = ownTensor(logits, rows, experts);
+    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+    const { groups, groupsKept } = options;
+    assert(
+      groups >= 1 && experts % groups === 0 && groupsKept >= 1 && groupsKept <= groups,
+      `${experts} experts do not form ${groups} groups of which ${groupsKept} are kept`,
+    );
+    assert(
+      routing.perToken <= (experts / groups) * groupsKept,
+      `a token can't go to ${routing.perToken} of ${(experts / groups) * groupsKept} experts`,
+    );
+    const { rowsPerTask, tasks } = pool.share(rows, experts * 16);
+    pool.run({
+      op: opRoute,
+      tasks,
+      work: rows * experts * 16,
+      arguments: [
+        [rows, rowsPerTask, from.at, from.stride, experts, ownVector(bias, experts).at],
+        [groups, groupsKept, routing.perToken, options.normalize ? 1 : 0, f32(options.scale)],
+        [routing.experts, routing.weights],
+      ],
+    });
+  }
+
+  mix(
+    out: Tensor,
+    x: Tensor,
+    shared: Tensor,
+    handles: { routing: Routing; experts: Experts },
+    rows: number,
+  ): void {
+    const routing = own(CpuRouting, handles.routing);
+    const experts = own(CpuExperts, handles.experts);
+    const { hidden, inner } = experts;
+    const from = ownTensor(x, rows, hidden);
+    const into = ownTensor(out, rows, hidden);
+    const added = ownTensor(shared, rows, hidden);
+    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+
+    const slots = rows * routing.perToken;
+    const grouped = this.group(routing, experts, rows);
+    const input = this.gathered(from, slots, experts);
+    const gate = rowsAt(this.inner.at(2 * rowsAt(0, slots, inner).bytes), slots, inner);
+    const up = rowsAt(gate.at + gate.bytes, slots, inner);
+    this.perExpert(experts, 'gate', grouped, { input, out: gate });
+    this.perExpert(experts, 'up', grouped, { input, out: up });
+    this.activate(gate, up, slots, inner);
+    const activated = this.linear.input(gate, downOf(experts), slots);
+    const down = rowsAt(this.outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
+    this.perExpert(experts, 'down', grouped, { input: activated, out: down });
+    this.combine({ into, added, down, routing, places: grouped.places, rows });
+  }
+
+  /** Sorts the rows by expert, rows ascending within each; writes where each (row, choice) went. */
+  private group(routing: CpuRouting, experts: CpuExperts, rows: number): Grouped {
+    const { i32 } = this.machine.arena;
+    const { perToken } = routing;
+    const slots = rows * perToken;
+    const chosen = i32.subarray(routing.experts / 4, routing.experts / 4 + slots);
+    const starts = new Int32Array(experts.count + 1);
+    for (const expert of chosen) {
+      assert(expert >= 0 && expert < experts.count, `there is no expert ${expert}`);
+      starts[expert + 1] = (starts[expert + 1] ?? 0) + 1;
+    }
+    for (let e = 0; e < experts.count; e++) starts[e + 1] = (starts[e + 1] ?? 0) + (starts[e] ?? 0);
+    const next = starts.slice();
+    const places = this.places.at(slots * 4);
+    const sources = this.sources.at(slots * 4);
+    for (let slot = 0; slot < slots; slot++) {
+      const expert = chosen[slot] ?? 0;
+      const place = next[expert] ?? 0;
+      next[expert] = place + 1;
+      this.machine.arena.i32[places / 4 + slot] = place;
+      this.machine.arena.i32[sources / 4 + place] = Math.floor(slot / perToken);
+    }
+    return { starts, places };
+  }
+
+  /** The rows in the experts' order, quantised if their weights want it. */
+  private gathered(x: CpuTensor, slots: number, experts: CpuExperts): Rows {
+    const { pool } = this.machine;
+    const sources = this.sources.at(slots * 4);
+    const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };
+    const gate = experts.matrices[0]?.gate;
+    assert(gate !== undefined, 'there are no experts');
+    if (this.linear.quantizes(gate)) return this.linear.input(plain, gate, slots, sources);
+    const place = rowsAt(
+      this.inputs.at(rowsAt(0, slots, experts.hidden).bytes),
+      slots,
+      experts.hidden,
+    );
+    const { rowsPerTask, tasks } = pool.share(slots, experts.hidden);
+    pool.run({
+      op: opCopyRows,
+      tasks,
+      work: slots * experts.hidden,
+      arguments: [
+        [slots, rowsPerTask, experts.hidden * 4, 1],
+        [place.at, place.stride, 0, x.at, x.stride, 0, sources],
+      ],
+    });
+    return place;
+  }
+
+  private perExpert(
+    experts: CpuExperts,
+    which: keyof CpuExpertMatrices,
+    grouped: Grouped,
+    rows: { input: Rows; out: Rows },
+  ): void {
+    const { input, out } = rows;
+    const products = experts.matrices.map((matrices, expert) => {
+      const start = grouped.starts[expert] ?? 0;
+      return {
+        matrix: matrices[which],
+        rows: (grouped.starts[expert + 1] ?? 0) - start,
+        x: input.at + start * input.stride,
+        xScales: input.scales === 0 ? 0 : input.scales + start * input.scaleStride,
+        out: out.at + start * out.stride,
+      };
+    });
+    const busy = products.filter((product) => product.rows > 0);
+    this.linear.products(busy, input, { stride: out.stride, rounded: true });
+  }
+
+  private activate(gate: Rows, up: Rows, slots: number, inner: number): void {
+    const { pool, round } = this.machine;
+    const { rowsPerTask, tasks } = pool.share(slots, inner * 4);
+    pool.run({
+      op: opSiluMultiply,
+      tasks,
+      work: slots * inner * 4,
+      arguments: [
+        [slots, rowsPerTask, inner, gate.at, gate.stride],
+        [gate.at, gate.stride, up.at, up.stride, round],
+      ],
+    });
+  }
+
+  private combine(call: {
+    into: CpuTensor;
+    added: CpuTensor;
+    down: Rows;
+    routing: CpuRouting;
+    places: number;
+    rows: number;
+  }): void {
+    const { pool, round } = this.machine;
+    const { into, added, down, routing, rows } = call;
+    const { rowsPerTask, tasks } = pool.share(rows, into.columns * routing.perToken);
+    pool.run({
+      op: opCombine,
+      tasks,
+      work: rows * into.columns * routing.perToken,
+      arguments: [
+        [rows, rowsPerTask, into.columns, into.at, into.stride, added.at, added.stride],
+        [down.at, down.stride, call.places, routing.weights, routing.perToken, round],
+      ],
+    });
+  }
+}
+
+function downOf(experts: CpuExperts): CpuMatrix {
+  const down = experts.matrices[0]?.down;
+  assert(down !== undefined, 'there are no experts');
+  return down;
+}
+
+/** Plain rows of `columns` floats at an address, and the bytes that they take. */
+function rowsAt(at: number, rows: number, columns: number): Rows & { bytes: number } {
+  const stride = Math.ceil(columns / 4) * 16;
+  return { at, stride, scales: 0, scaleStride: 0, bytes: rows * stride };
+}

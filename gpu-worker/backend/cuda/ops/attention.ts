@@ -1,0 +1,199 @@
+/** Attention over the cached latents: absorbed, and with expanded keys and values. */
+import assert from 'node:assert/strict';
+import {
+  type AttendOptions,
+  blockTokens,
+  type ExpandedAttendOptions,
+  type LayerCache,
+  type Matrix,
+  type Selection,
+  type Tensor,
+} from '../../backend.ts';
+import { DensePrefill } from './dense-prefill.ts';
+import { Scratch } from '../runtime/device.ts';
+import {
+  CudaLayerCache,
+  CudaMatrix,
+  CudaSelection,
+  type CudaTensor,
+  own,
+  ownFloats,
+  ownOutput,
+  ownTensor,
+} from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import { type Linear, padded } from './gemm.ts';
+import type { Machine } from '../op-context.ts';
+import { SparseMla } from './sparse-mla.ts';
+import type { SequenceRows } from '../step.ts';
+
+/** Pages whose keys and values are expanded at a time. */
+const expandedPages = 4;
+/** attend.cu: heads of a block, keys of a round, widest latent. */
+const plainHeads = 8;
+const plainHeadsFew = 2;
+const plainKeys = 32;
+const plainLatentMax = 640;
+/** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
+function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
+  return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
+}
+
+export class Attention {
+  readonly #machine: Machine;
+  readonly #linear: Linear;
+  /** Its halves can be measured apart. */
+  readonly prefill: DensePrefill;
+  readonly sparse: SparseMla;
+  readonly #entries: Scratch;
+  readonly #expanded: Scratch;
+  readonly #states: Scratch;
+
+  /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
+  constructor(machine: Machine, linear: Linear, expandedTokens: number | null) {
+    this.#machine = machine;
+    this.#linear = linear;
+    this.prefill = new DensePrefill(machine, linear, expandedTokens);
+    this.#entries = new Scratch(machine.device, 'cache entries to expand');
+    this.#expanded = new Scratch(machine.device, 'expanded keys and values');
+    this.#states = new Scratch(machine.device, 'running softmax states');
+    this.sparse = new SparseMla(machine);
+  }
+
+  #ownSelection(handle: Selection | null): CudaSelection | null {
+    if (handle === null) return null;
+    const selection = own(CudaSelection, handle);
+    const { rows } = this.#machine.step;
+    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    return selection;
+  }
+
+  attend(
+    out: Tensor,
+    q: Tensor,
+    cache: LayerCache,
+    selection: Selection | null,
+    options: AttendOptions & { lse: Tensor | null },
+  ): void {
+    const { device, step, defines } = this.#machine;
+    const from = own(CudaLayerCache, cache);
+    const { latentDim, ropeDim } = from.shape;
+    const { heads, scale, rows = step.rows } = options;
+    assert(heads > 0 && rows > 0 && rows <= step.rows, 'attention needs a head and a row');
+    const width = latentDim + ropeDim;
+    const query = ownTensor(q, rows, heads * width);
+    const into = ownOutput(out, rows, heads * latentDim);
+    const chosen = this.#ownSelection(selection);
+    const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
+    if (this.sparse.fits(from, heads)) {
+      const call = { out: into, q: query, cache: from, selection: chosen, lse, rows, heads, scale };
+      this.sparse.attend(call);
+      return;
+    }
+    const slots = [
+      [into.at, into.stride, query.at, query.stride, from.latents, from.entryBytes],
+      [from.latentFormat, latentDim, ropeDim, heads],
+      [step.positions, step.tables, step.tableStarts, ...selectionSlots(chosen)],
+      [lse?.at ?? 0, lse?.stride ?? 0, real(scale)],
+    ];
+    assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
+    // Fewer heads a block where that makes more blocks than multiprocessors; a head's sums are the same.
+    const isSmall = rows * Math.ceil(heads / plainHeads) < device.multiprocessors;
+    const kHeads = isSmall ? plainHeadsFew : plainHeads;
+    const sharedBytes = ((kHeads + plainKeys) * (width + 1) + kHeads * (plainKeys + 3)) * 4;
+    const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
+    const kernel = device.kernel('attend', 'attend', { ...defines, kHeads });
+    device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
+  }
+
+  attendExpanded(
+    out: Tensor,
+    q: Tensor,
+    cache: LayerCache,
+    kvB: Matrix,
+    selection: Selection | null,
+    options: ExpandedAttendOptions,
+  ): void {
+    const { rows, sequences } = this.#machine.step;
+    const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
+    const from = own(CudaLayerCache, cache);
+    const matrix = own(CudaMatrix, kvB);
+    assert(
+      matrix.inputs === from.shape.latentDim && matrix.outputs === heads * (nopeDim + valueDim),
+      `${matrix.name} does not expand the cached latents to ${heads} heads`,
+    );
+    assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
+    const call: ExpandedCall = {
+      out: ownOutput(out, rows, heads * valueDim),
+      q: ownTensor(q, rows, heads * (nopeDim + ropeDim)),
+      cache: from,
+      matrix,
+      selection: this.#ownSelection(selection),
+      options,
+    };
+    const { prefill } = this;
+    const fits = prefill.fits({ ...options, latentDim: from.shape.latentDim });
+    if (fits && (call.selection === null || prefill.masks(firstRow))) {
+      prefill.attend({ ...call, firstRow });
+      return;
+    }
+    for (const sequence of sequences) {
+      if (sequence.rowStart >= firstRow) this.#attendSequence(call, sequence);
+    }
+  }
+
+  #attendSequence(call: ExpandedCall, sequence: SequenceRows): void {
+    const passTokens = expandedPages * blockTokens;
+    for (let start = 0; start < sequence.tokens; start += passTokens) {
+      const tokens = Math.min(passTokens, sequence.tokens - start);
+      const last = start + tokens === sequence.tokens;
+      this.#attendPass(call, sequence, { start, tokens, last });
+    }
+  }
+
+  /** Expands some tokens' keys and values, and folds them into the state of every row and head. */
+  #attendPass(
+    call: ExpandedCall,
+    sequence: SequenceRows,
+    pass: { start: number; tokens: number; last: boolean },
+  ): void {
+    const { device, step, activation, activationBytes, defines } = this.#machine;
+    const { cache, matrix, q, out, selection } = call;
+    const { heads, nopeDim, ropeDim, valueDim, scale } = call.options;
+    const { latentDim } = cache.shape;
+    const { start, tokens, last } = pass;
+    const { rowStart, rowCount, table } = sequence;
+    const entryStride = padded(latentDim + ropeDim);
+    const expandedStride = padded(heads * (nopeDim + valueDim));
+    const passTokens = expandedPages * blockTokens;
+    const entries = this.#entries.at(passTokens * entryStride * activationBytes);
+    const expanded = this.#expanded.at(passTokens * expandedStride * activationBytes);
+    const states = this.#states.at(step.rowsMax * heads * (2 + valueDim) * 4);
+
+    const perToken = { grid: [tokens, 1, 1], threads: 32 } as const;
+    device.launch(device.kernel('attend', 'read_entries', defines), perToken, [
+      [entries, entryStride, cache.latents, cache.entryBytes, cache.latentFormat],
+      [latentDim, ropeDim, table, start],
+    ]);
+    const weight = { ...matrix, scaled: matrix.scales !== 0 };
+    const plain = { at: entries, stride: entryStride, columns: latentDim, rowIndices: 0 };
+    const input = this.#linear.input(plain, weight, { rows: tokens, exact: false });
+    const into = { at: expanded, stride: expandedStride, format: activation };
+    this.#linear.multiply(input, weight, into, { rows: tokens });
+    const perRow = { grid: [heads, rowCount, 1], threads: 32 } as const;
+    device.launch(device.kernel('attend', 'attend_expanded', defines), perRow, [
+      [q.at, q.stride, expanded, expandedStride, entries, entryStride, latentDim],
+      [nopeDim, ropeDim, valueDim, heads, step.positions, ...selectionSlots(selection)],
+      [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale)],
+    ]);
+  }
+}
+
+interface ExpandedCall {
+  readonly out: CudaTensor;
+  readonly q: CudaTensor;
+  readonly cache: CudaLayerCache;
+  readonly matrix: CudaMatrix;
+  readonly selection: CudaSelection | null;
+  readonly options: ExpandedAttendOptions;
+}

@@ -1,0 +1,236 @@
+/**
+ * Attention of prefill rows with expanded keys and values on the matrix unit (sm90-dense-mha.cu). The
+ * tokens of the batch's sequences go through a bounded buffer in passes; rows that have more tokens
+ * than a pass holds take their softmax state from pass to pass. With a selection the kernel masks all
+ * other tokens, by a bit for each that is made once a layer.
+ */
+import assert from 'node:assert/strict';
+import { type ExpandedAttendOptions, type HeadShape, maskedTokensMax } from '../../backend.ts';
+import { type Device, Scratch } from '../runtime/device.ts';
+import {
+  type CudaLayerCache,
+  type CudaMatrix,
+  type CudaSelection,
+  type CudaTensor,
+  dtypeCode,
+} from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { Linear } from './gemm.ts';
+import type { Machine } from '../op-context.ts';
+import { encodeTensorMap } from '../runtime/tensor-maps.ts';
+import { type Pass, planPasses } from './prefill-passes.ts';
+
+/** Queries, two stages of keys and of values, barriers. */
+const sharedBytes = 3 * 49_152 + 2 * 32_768 + 64;
+/** The kernel's shape. */
+const dims = { latent: 512, nope: 128, rope: 64, value: 128 } as const;
+/** Expanded keys and values take this much, whatever the number of heads. */
+const expandedBytesMax = 1024 * 2 ** 20;
+const expandedTokensMax = 16_384;
+const tileRows = 128;
+const tileTokens = 128;
+/** Bytes of a row's bits for a tile's tokens. */
+const tileBitsBytes = tileTokens / 8;
+/** Rows of a block of the kernel that makes them. */
+const bitsRows = 8;
+/** How the kernel is specialised; the same object at every launch. */
+const maskedDefines = { kMasked: 1 } as const;
+/** Grows by doubling from here; 4,096 rows at 128K tokens take 30 KB. */
+const planBytesMin = 2 ** 20;
+
+export interface PrefillCall {
+  readonly out: CudaTensor;
+  readonly q: CudaTensor;
+  readonly cache: CudaLayerCache;
+  readonly matrix: CudaMatrix;
+  readonly selection: CudaSelection | null;
+  readonly firstRow: number;
+  readonly options: ExpandedAttendOptions;
+}
+
+/** What a pass goes through, made for one number of heads. */
+interface Buffers {
+  readonly tokens: number;
+  readonly heads: number;
+  readonly latents: number;
+  readonly rope: number;
+  readonly ropeMap: number;
+  readonly expanded: number;
+  readonly expandedMap: number;
+  readonly sums: number;
+  readonly stats: number;
+  /** Bits of the selected tokens, [blocks of 128 tokens, rows of the step, 4] u32. */
+  readonly selected: number;
+}
+
+export class DensePrefill {
+  readonly #machine: Machine;
+  readonly #linear: Linear;
+  /** What the passes of a step look like, for the kernels. */
+  readonly #plan: Scratch;
+  readonly #tokens: number | null;
+  #buffers: Buffers | null = null;
+  #planned: { batch: object; firstRow: number; passes: readonly Pass[] } | null = null;
+
+  /** `tokens`: how many the buffer holds, a multiple of 128; by its bytes unless given. */
+  constructor(machine: Machine, linear: Linear, tokens: number | null) {
+    assert(tokens === null || (tokens > 0 && tokens % tileRows === 0), 'passes hold whole tiles');
+    this.#machine = machine;
+    this.#linear = linear;
+    this.#tokens = tokens;
+    this.#plan = new Scratch(machine.device, 'plans of passes');
+  }
+
+  /** Whether the kernel has this shape and this rounding. */
+  fits(shape: HeadShape): boolean {
+    const { matrixUnit, numerics } = this.#machine;
+    const { latentDim, ropeDim, nopeDim, valueDim } = shape;
+    const wide = latentDim === dims.latent && nopeDim === dims.nope;
+    const deep = ropeDim === dims.rope && valueDim === dims.value;
+    const narrow = numerics.latentCache !== 'f32' && numerics.activations === 'bf16';
+    return matrixUnit && wide && deep && narrow;
+  }
+
+  /** Takes the buffers at start; one number of heads for a backend. */
+  reserve(heads: number): Buffers {
+    if (this.#buffers !== null) {
+      assert(this.#buffers.heads === heads, 'all layers must have the same number of heads');
+      return this.#buffers;
+    }
+    const { device, step } = this.#machine;
+    const columns = heads * (dims.nope + dims.value);
+    const affordable = Math.floor(expandedBytesMax / (columns * 2) / tileRows) * tileRows;
+    const tokens = this.#tokens ?? Math.min(expandedTokensMax, Math.max(affordable, tileRows));
+    const take = (bytes: number, what: string) => device.allocate(bytes, 'activation', what);
+    const expanded = take(tokens * columns * 2, 'expanded keys and values');
+    const rope = take(tokens * dims.rope * 2, 'rope keys');
+    this.#linear.reserve(tokens, dims.latent);
+    // Compiled now, because there may be no masked step among those that are rehearsed.
+    device.kernel('sm90DenseMha', 'sm90_dense_mha', maskedDefines);
+    // The kernel reads bits of 128 rows for a tile of fewer.
+    const bitsRowsMax = (maskedTokensMax / tileTokens) * step.rowsMax + tileRows;
+    this.#buffers = {
+      tokens,
+      heads,
+      latents: take(tokens * dims.latent * 2, 'latents to expand'),
+      rope,
+      ropeMap: mapOf(device, { at: rope, rows: tokens, columns: dims.rope }),
+      expanded,
+      expandedMap: mapOf(device, { at: expanded, rows: tokens, columns }),
+      sums: take(step.rowsMax * heads * dims.value * 4, 'values summed so far'),
+      stats: take(step.rowsMax * heads * 8, 'softmax states'),
+      selected: take(bitsRowsMax * tileBitsBytes, 'bits of selected tokens'),
+    };
+    return this.#buffers;
+  }
+
+  /** Whether every sequence from `firstRow` on is short enough for bits of its selected tokens. */
+  masks(firstRow: number): boolean {
+    return this.#longestFrom(firstRow) <= maskedTokensMax;
+  }
+
+  attend(call: PrefillCall): void {
+    const passes = this.passes(call);
+    if (call.selection !== null) this.markSelected(call, call.selection);
+    for (const pass of passes) {
+      this.expand(call, pass);
+      this.attendPass(call, pass);
+    }
+  }
+
+  /** The step's passes, planned and sent once for all layers. */
+  passes({ firstRow, options }: PrefillCall): readonly Pass[] {
+    const { device, step } = this.#machine;
+    const { tokens: capacity } = this.reserve(options.heads);
+    const { batch } = step;
+    if (this.#planned?.batch === batch && this.#planned.firstRow === firstRow) {
+      return this.#planned.passes;
+    }
+    const sequences = step.sequences.filter(({ rowStart }) => rowStart >= firstRow);
+    const plan = planPasses(sequences, batch.positions, capacity);
+    // What is queued may still read the plan before.
+    device.queue.flush();
+    const at = this.#plan.at(
+      2 ** Math.ceil(Math.log2(Math.max(plan.words.byteLength, planBytesMin))),
+    );
+    device.send(at, plan.words);
+    const passes = plan.passes.map((pass) => ({
+      ...pass,
+      blocks: at + pass.blocks * 4,
+      tiles: at + pass.tiles * 4,
+    }));
+    this.#planned = { batch, firstRow, passes };
+    return passes;
+  }
+
+  /** Bits of the tokens that rows select, for all passes of a layer. */
+  markSelected({ firstRow, options }: PrefillCall, selection: CudaSelection): void {
+    const { device, step } = this.#machine;
+    const { selected } = this.reserve(options.heads);
+    const blocks = Math.ceil(this.#longestFrom(firstRow) / tileTokens);
+    assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
+    const grid = [Math.ceil((step.rows - firstRow) / bitsRows), 1, 1] as const;
+    const shape = { grid, threads: 32 * bitsRows, sharedBytes: bitsRows * blocks * tileBitsBytes };
+    device.launch(device.kernel('sm90DenseMha', 'selection_bits'), shape, [
+      [selected, blocks, step.rows],
+      [selection.at, selection.width, selection.counts, firstRow],
+    ]);
+  }
+
+  #longestFrom(firstRow: number): number {
+    let longest = 0;
+    for (const { rowStart, tokens } of this.#machine.step.sequences) {
+      if (rowStart >= firstRow) longest = Math.max(longest, tokens);
+    }
+    return longest;
+  }
+
+  /** Keys and values of the pass's tokens from their cache entries. */
+  expand(call: PrefillCall, pass: Pass): void {
+    const { device, step } = this.#machine;
+    const { cache, matrix, options } = call;
+    const { latents, rope, expanded } = this.reserve(options.heads);
+    const read = device.kernel('sm90DenseMha', 'sm90_pass_entries');
+    device.launch(read, { grid: [pass.tokens / 8, 1, 1], threads: 256 }, [
+      [latents, rope, cache.latents, cache.entryBytes, cache.latentFormat],
+      [step.tables, pass.blocks],
+    ]);
+    const rows = pass.tokens;
+    const weight = { ...matrix, scaled: matrix.scales !== 0 };
+    const plain = { at: latents, stride: dims.latent, columns: dims.latent, rowIndices: 0 };
+    const input = this.#linear.input(plain, weight, { rows, exact: false });
+    const into = { at: expanded, stride: matrix.outputs, format: dtypeCode.BF16 };
+    this.#linear.multiply(input, weight, into, { rows });
+  }
+
+  attendPass(call: PrefillCall, pass: Pass): void {
+    const { device, step } = this.#machine;
+    const { out, q, selection, options } = call;
+    const { expandedMap, ropeMap, sums, stats, selected } = this.reserve(options.heads);
+    assert(out.stride % 8 === 0 && q.stride % 8 === 0, 'rows begin at multiples of 16 bytes');
+    const defines = selection === null ? undefined : maskedDefines;
+    const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha', defines);
+    const grid = [pass.tileCount, options.heads, 1] as const;
+    device.launch(attend, { grid, threads: 384, sharedBytes }, [
+      [out.at, out.stride, q.at, q.stride, expandedMap, ropeMap, pass.tiles, step.positions],
+      [sums, stats, real(options.scale), selected, step.rows],
+    ]);
+  }
+}
+
+/** Address of the map of a bf16 matrix whose rows follow one another; made at start. */
+function mapOf(device: Device, matrix: { at: number; rows: number; columns: number }): number {
+  const { at, rows, columns } = matrix;
+  const what = 'expanded keys and values';
+  const boxed = {
+    at,
+    format: dtypeCode.BF16,
+    sizes: [columns, rows],
+    strideBytes: [columns * 2],
+    boxRows: 128,
+  };
+  const map = encodeTensorMap(device.driver, boxed, what);
+  const place = device.allocate(map.byteLength, 'activation', `a map of ${what}`);
+  device.upload(place, map);
+  return place;
+}

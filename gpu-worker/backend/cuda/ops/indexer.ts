@@ -1,0 +1,247 @@
+/** The lightning indexer: scores of every visible token, then the exact top of each row (top-k.cu). */
+import assert from 'node:assert/strict';
+import {
+  blockTokens,
+  type LayerCache,
+  type Selection,
+  type SelectOptions,
+  type Tensor,
+} from '../../backend.ts';
+import { CudaLayerCache, CudaSelection, dtypeCode, own, ownFloats, ownTensor } from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { Machine } from '../op-context.ts';
+
+/** Bytes of scores, their maxima and quantised queries at a time, whatever the context. */
+const scoreBytesMax = 256 * 2 ** 20;
+/** Tokens of a row that one block of the plain kernel takes. */
+const plainSpan = 128;
+/** Adjacent tokens of which the greatest score is kept beside the scores. */
+const groupTokens = 16;
+/** Rows of one sequence that share a pass over its keys. */
+const sharedRows = 4 as const;
+/** Pages on their way or being read in a block, by the rows that share them. */
+const ringPages = { 1: 4, [sharedRows]: 2 } as const;
+/** How the kernels are specialised: objects that are the same at every launch are found at once. */
+const scoreDefines = {
+  1: { kQueries: 1, kStages: ringPages[1] },
+  [sharedRows]: { kQueries: sharedRows, kStages: ringPages[sharedRows] },
+} as const;
+const topDefines = { few: { kTopThreads: 1024 }, many: { kTopThreads: 512 } } as const;
+/** Tokens whose bits the top-k holds at a time. */
+const windowMax = 262_144;
+
+/** Rows [first, first + count) of a step, whose scores lie `tokens` apart. */
+export interface ScoredRows {
+  readonly tokens: number;
+  readonly first: number;
+  readonly count: number;
+}
+
+interface ScoreCall {
+  readonly cache: CudaLayerCache;
+  readonly q: { readonly at: number; readonly stride: number };
+  readonly w: { readonly at: number; readonly stride: number };
+  readonly heads: number;
+  readonly dim: number;
+  readonly width: number;
+}
+
+export class Selector {
+  readonly #machine: Machine;
+  /** [rows, tokens] scores, then [rows, tokens / 16] maxima, then the rows' queries and weights. */
+  #scores = 0;
+  #notANumber = 0;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  /** Takes the scratch for scoring, with the first selection: before the caches take what is left. */
+  #reserve(): void {
+    if (this.#scores > 0) return;
+    const { device } = this.#machine;
+    this.#scores = device.allocate(scoreBytesMax, 'activation', 'index scores');
+    this.#notANumber = device.allocate(4, 'activation', 'the mark of bad scores');
+    device.fill(this.#notANumber, 4, 0);
+  }
+
+  selection(rows: number, width: number): CudaSelection {
+    assert(width > 0, 'a selection needs a width');
+    this.#reserve();
+    const { device } = this.#machine;
+    const at = device.allocate(rows * width * 4, 'activation', 'a selection');
+    const counts = device.allocate(rows * 4, 'activation', 'a selection');
+    return new CudaSelection({ rows, width }, { at, counts });
+  }
+
+  select(
+    out: Selection,
+    cache: LayerCache,
+    queries: Tensor,
+    weights: Tensor,
+    options: SelectOptions,
+  ): void {
+    const { step } = this.#machine;
+    const selection = own(CudaSelection, out);
+    const from = own(CudaLayerCache, cache);
+    const { heads, dim } = options;
+    const { rows } = step;
+    const { width } = selection;
+    assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
+    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    const q = ownTensor(queries, rows, heads * dim);
+    const w = ownFloats(weights, rows, heads);
+    const call = { cache: from, q, w, heads, dim, width };
+    for (const chunk of this.chunks(width, heads * (dim + 4))) {
+      if (step.seesMoreThan(width)) this.scores(call, chunk);
+      this.top(selection, chunk);
+    }
+  }
+
+  /** The rows of the step in parts whose scores fit, `queryBytes` of a row's queries among them. */
+  chunks(width: number, queryBytes: number): ScoredRows[] {
+    const { step } = this.#machine;
+    const { rows, longestBucket: tokens } = step;
+    if (!step.seesMoreThan(width)) return [{ tokens, first: 0, count: rows }];
+    const rowBytes = tokens * 4 + (tokens / groupTokens) * 4 + queryBytes;
+    const fit = Math.floor(scoreBytesMax / rowBytes / sharedRows) * sharedRows;
+    assert(fit > 0, 'a row of scores does not fit');
+    const parts = Math.ceil(rows / fit);
+    const size = Math.ceil(rows / parts / sharedRows) * sharedRows;
+    const chunks: ScoredRows[] = [];
+    for (let first = 0; first < rows; first += size) {
+      chunks.push({ tokens, first, count: Math.min(size, rows - first) });
+    }
+    return chunks;
+  }
+
+  /** Where the scores of a chunk's rows lie. */
+  places({ tokens, count }: ScoredRows): { scores: number; maxima: number; queries: number } {
+    const scores = this.#scores;
+    const maxima = scores + count * tokens * 4;
+    return { scores, maxima, queries: maxima + count * (tokens / groupTokens) * 4 };
+  }
+
+  /** The exact top of rows that have scores and maxima. */
+  top(selection: CudaSelection, rows: ScoredRows): void {
+    const { device, step } = this.#machine;
+    const { tokens, first, count } = rows;
+    const { scores, maxima } = this.places(rows);
+    const window = Math.min(tokens, windowMax);
+    // Few rows leave most of the GPU idle: then one of them gets more threads.
+    const specialised = count <= device.multiprocessors ? topDefines.few : topDefines.many;
+    const sharedBytes = 4 * (2048 + 3 * 4096) + window / 4;
+    const shape = { grid: [count, 1, 1], threads: specialised.kTopThreads, sharedBytes } as const;
+    device.launch(device.kernel('topK', 'top_k', specialised), shape, [
+      [scores, maxima, tokens, first, selection.width, window],
+      [step.positions, selection.at, selection.counts],
+    ]);
+  }
+
+  /** The maxima of rows that have only scores. */
+  maxima(width: number, rows: ScoredRows): void {
+    const { device, step } = this.#machine;
+    const { tokens, first, count } = rows;
+    const { scores, maxima } = this.places(rows);
+    const groups = tokens / groupTokens;
+    const shape = { grid: [Math.ceil(groups / 128), count, 1], threads: 128 } as const;
+    device.launch(device.kernel('topK', 'group_maxima'), shape, [
+      [scores, tokens, first, width, step.positions, maxima],
+    ]);
+  }
+
+  /** Scores and maxima of rows that see more than `width` tokens. */
+  scores(call: ScoreCall, rows: ScoredRows): void {
+    if (this.#isSm90(call)) {
+      this.#scoresSm90(call, rows);
+      return;
+    }
+    const { device, step, defines } = this.#machine;
+    const { cache, q, w, heads, dim, width } = call;
+    const { tokens, first, count } = rows;
+    const grid = [Math.ceil(tokens / plainSpan), count, 1] as const;
+    const shape = { grid, threads: 128, sharedBytes: heads * (dim + 1) * 4 };
+    device.launch(device.kernel('select', 'index_scores', defines), shape, [
+      [cache.keys, cache.pageBytes, cache.keyFormat, dim, heads, q.at, q.stride, w.at, w.stride],
+      [step.positions, step.tables, step.tableStarts, this.#scores, tokens, first, width],
+      [real(heads ** -0.5), real(dim ** -0.5), this.#notANumber],
+    ]);
+    this.maxima(width, rows);
+  }
+
+  #scoresSm90(call: ScoreCall, rows: ScoredRows): void {
+    const { device, step, defines } = this.#machine;
+    const { cache, q, w, heads, dim, width } = call;
+    const { tokens, first, count } = rows;
+    const { scores, maxima, queries: codes } = this.places(rows);
+    const weights = codes + count * heads * dim;
+    const perHead = { grid: [Math.ceil(heads / 4), count, 1], threads: 128 } as const;
+    device.launch(device.kernel('select', 'index_queries', defines), perHead, [
+      [codes, weights, q.at, q.stride, w.at, w.stride, heads],
+      [real(heads ** -0.5), real(dim ** -0.5), first],
+    ]);
+    for (const { start, end, kQueries } of this.#launches(first, count)) {
+      const kStages = ringPages[kQueries];
+      const kernel = device.kernel('sm90Scores', 'sm90_index_scores', scoreDefines[kQueries]);
+      const span = kQueries === 1 ? spanOfSingleRows(tokens, end - start) : 32;
+      const groups = Math.ceil((end - start) / kQueries);
+      const grid = [Math.ceil(tokens / blockTokens / span), groups, 1] as const;
+      // A query and its weights take as much as a page of keys and their scales.
+      const sharedBytes = (kQueries + kStages) * cache.pageBytes;
+      device.launch(kernel, { grid, threads: 128, sharedBytes }, [
+        [cache.keys, cache.pageBytes, codes, weights, step.positions, step.tables],
+        [step.tableStarts, step.rows, scores, maxima, tokens, first, start, end, width, span],
+        this.#notANumber,
+      ]);
+    }
+  }
+
+  /**
+   * Sequences with one row have one kernel, those whose rows share keys another. Each is launched for
+   * rows of the chunk, from the first to the last of its kind, and leaves out the others.
+   */
+  #launches(first: number, count: number): { start: number; end: number; kQueries: 1 | 4 }[] {
+    const { step } = this.#machine;
+    if (step.sequenceCount === step.rows) return [{ start: 0, end: count, kQueries: 1 }];
+    if (step.sequenceCount === 1) return [{ start: 0, end: count, kQueries: sharedRows }];
+    return ([1, sharedRows] as const).flatMap((kQueries) => {
+      const mine = step.sequences.filter(
+        ({ rowStart, rowCount }) =>
+          rowCount > 1 === kQueries > 1 && rowStart < first + count && rowStart + rowCount > first,
+      );
+      const [head, tail] = [mine[0], mine.at(-1)];
+      if (head === undefined || tail === undefined) return [];
+      const start = Math.max(head.rowStart - first, 0);
+      return { start, end: Math.min(tail.rowStart + tail.rowCount - first, count), kQueries };
+    });
+  }
+
+  /** Whether the tensor core kernel has this shape. */
+  #isSm90({ cache, heads, dim }: ScoreCall): boolean {
+    const { matrixUnit } = this.#machine;
+    return matrixUnit && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
+  }
+
+  /** The address of a word that is 0 until a score is not a number; null before any selection. */
+  get mark(): number | null {
+    return this.#notANumber === 0 ? null : this.#notANumber;
+  }
+
+  /** Throws if a score since the last look was not a number. */
+  check(): void {
+    if (this.mark !== null) this.judge(this.#machine.device.download(this.mark, 4)[0] ?? 0);
+  }
+
+  /** Throws if the word at `mark`, looked at already, says that a score was not a number. */
+  judge(word: number): void {
+    if (word === 0) return;
+    this.#machine.device.fill(this.#notANumber, 4, 0);
+    throw new Error('an index score is not a number');
+  }
+}
+
+/** Pages of a block that scores one row: few enough to give every multiprocessor work. */
+function spanOfSingleRows(tokens: number, rows: number): number {
+  const share = (rows * tokens) / blockTokens / 512;
+  return Math.min(Math.max(2 ** Math.floor(Math.log2(share)), 4), 16);
+}

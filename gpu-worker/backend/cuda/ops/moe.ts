@@ -1,0 +1,264 @@
+/** Mixture of experts: the gate, and the routed experts as products over grouped rows (mixture.cu). */
+import assert from 'node:assert/strict';
+import type {
+  ExpertMatrices,
+  Experts,
+  RouteOptions,
+  Routing,
+  Tensor,
+  Vector,
+} from '../../backend.ts';
+import { Scratch } from '../runtime/device.ts';
+import {
+  CudaExperts,
+  CudaMatrix,
+  CudaRouting,
+  type CudaTensor,
+  type ExpertTable,
+  own,
+  ownFloats,
+  ownOutput,
+  ownTensor,
+  ownVector,
+} from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import {
+  type Grouping,
+  type Input,
+  type Linear,
+  type Output,
+  padded,
+  type Weight,
+} from './gemm.ts';
+import type { Machine } from '../op-context.ts';
+
+/** Threads of a block of the sum over experts; each takes 8 columns. */
+const threads = 128;
+/** Slots that a block sorts (mixture.cu). */
+const chunkSlots = 1024;
+/** Fewest rows of a tile of the experts' products. */
+const tileRowsMin = 8;
+
+export class Mixture {
+  readonly #machine: Machine;
+  readonly #linear: Linear;
+  readonly #numbers: Scratch;
+  readonly #inner: Scratch;
+  readonly #outputs: Scratch;
+  #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
+
+  constructor(machine: Machine, linear: Linear) {
+    this.#machine = machine;
+    this.#linear = linear;
+    this.#numbers = new Scratch(machine.device, "the experts' row numbers");
+    this.#inner = new Scratch(machine.device, "the experts' inner activations");
+    this.#outputs = new Scratch(machine.device, "the experts' outputs");
+  }
+
+  experts(handles: readonly ExpertMatrices[]): CudaExperts {
+    assert(handles.length > 0, 'there are no experts');
+    const gate = this.#table(handles.map((handle) => own(CudaMatrix, handle.gate)));
+    const up = this.#table(handles.map((handle) => own(CudaMatrix, handle.up)));
+    const down = this.#table(handles.map((handle) => own(CudaMatrix, handle.down)));
+    assert(
+      up.inputs === gate.inputs && up.outputs === gate.outputs && up.dtype === gate.dtype,
+      "the experts' up matrices do not fit their gates",
+    );
+    assert(
+      down.inputs === gate.outputs && down.outputs === gate.inputs,
+      "the experts' down matrices do not fit their gates",
+    );
+    const largest = this.#largest;
+    largest.hidden = Math.max(largest.hidden, gate.inputs);
+    largest.inner = Math.max(largest.inner, gate.outputs);
+    largest.experts = Math.max(largest.experts, handles.length);
+    this.#reserve();
+    return new CudaExperts(handles.length, { gate, up, down });
+  }
+
+  /** The addresses of one matrix of all experts, which must be alike. */
+  #table(matrices: readonly CudaMatrix[]): ExpertTable {
+    const { device } = this.#machine;
+    const [first] = matrices;
+    assert(first !== undefined, 'there are no experts');
+    for (const { name, inputs, outputs, dtype } of matrices) {
+      assert(
+        inputs === first.inputs && outputs === first.outputs && dtype === first.dtype,
+        `${name} does not fit the other experts`,
+      );
+    }
+    const send = (addresses: readonly number[]) => {
+      const bytes = BigInt64Array.from(addresses, BigInt);
+      const at = device.allocate(bytes.byteLength, 'weight', 'addresses of experts');
+      device.upload(at, new Uint8Array(bytes.buffer));
+      return at;
+    };
+    const { inputs, outputs, dtype } = first;
+    const map = this.#linear.mapExperts(matrices);
+    const weights = send(matrices.map(({ at }) => at));
+    const scales = first.scales === 0 ? 0 : send(matrices.map((matrix) => matrix.scales));
+    return { weights, scales, map, dtype, outputs, inputs };
+  }
+
+  routing(rows: number, perToken: number): CudaRouting {
+    const { device } = this.#machine;
+    this.#largest.perToken = Math.max(this.#largest.perToken, perToken);
+    this.#reserve();
+    const column = () => device.allocate(rows * perToken * 4, 'activation', 'a routing');
+    return new CudaRouting({ rows, perToken }, { experts: column(), weights: column() });
+  }
+
+  /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
+  #reserve(): void {
+    const { perToken, hidden, inner, experts } = this.#largest;
+    const slots = this.#machine.step.rowsMax * perToken;
+    if (slots === 0 || experts === 0) return;
+    this.#places(slots, experts, tileRowsMin);
+    const { activationBytes } = this.#machine;
+    this.#inner.at(2 * slots * padded(inner) * activationBytes);
+    this.#outputs.at(slots * padded(hidden) * activationBytes);
+    this.#linear.reserve(slots, Math.max(hidden, inner));
+  }
+
+  route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
+    const { device, defines } = this.#machine;
+    const routing = own(CudaRouting, out);
+    const experts = logits.columns;
+    const from = ownFloats(logits, rows, experts);
+    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+    const { groups, groupsKept } = options;
+    assert(
+      groups >= 1 && experts % groups === 0 && groupsKept >= 1 && groupsKept <= groups,
+      `${experts} experts do not form ${groups} groups of which ${groupsKept} are kept`,
+    );
+    assert(
+      routing.perToken <= (experts / groups) * groupsKept,
+      `a token can't go to ${routing.perToken} of ${(experts / groups) * groupsKept} experts`,
+    );
+    const sharedBytes = (experts + groups) * 8;
+    const shape = { grid: [rows, 1, 1], threads: 32, sharedBytes } as const;
+    device.launch(device.kernel('mixture', 'route', defines), shape, [
+      [from.at, from.stride, experts, ownVector(bias, experts).at, groups, groupsKept],
+      [routing.perToken, options.normalize ? 1 : 0, real(options.scale)],
+      [routing.experts, routing.weights],
+    ]);
+  }
+
+  mix(
+    out: Tensor,
+    x: Tensor,
+    shared: Tensor,
+    handles: { routing: Routing; experts: Experts },
+    rows: number,
+  ): void {
+    const { activation, activationBytes } = this.#machine;
+    const routing = own(CudaRouting, handles.routing);
+    const experts = own(CudaExperts, handles.experts);
+    const { inputs: hidden, outputs: inner } = experts.gate;
+    const from = ownTensor(x, rows, hidden);
+    const into = ownOutput(out, rows, hidden);
+    const added = ownTensor(shared, rows, hidden);
+    assert(rows <= routing.rows, `${rows} rows of a routing of ${routing.rows}`);
+
+    const slots = rows * routing.perToken;
+    const grouped = this.#group(routing, experts, rows);
+    const plain = {
+      at: from.at,
+      stride: from.stride,
+      columns: hidden,
+      rowIndices: grouped.sources,
+      tensor: { of: from, rows },
+    };
+    const input = this.#linear.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
+    const stride = padded(inner);
+    const innerBytes = slots * stride * activationBytes;
+    const gate = { at: this.#inner.at(2 * innerBytes), stride, format: activation };
+    const up = { ...gate, at: gate.at + innerBytes };
+    this.#perExpert(experts.gate, grouped, { input, out: gate, slots });
+    this.#perExpert(experts.up, grouped, { input, out: up, slots });
+    const activated = this.#linear.activatedInput(gate, up, weightOf(experts.down), slots);
+    const down = {
+      at: this.#outputs.at(slots * padded(hidden) * activationBytes),
+      stride: padded(hidden),
+      format: activation,
+    };
+    this.#perExpert(experts.down, grouped, { input: activated, out: down, slots });
+    this.#combine({ into, added, down, routing, places: grouped.places, rows });
+  }
+
+  /** Where the row numbers of a step lie. */
+  #places(slots: number, experts: number, tileRows: number) {
+    const tilesMax = Math.min(slots, Math.ceil(slots / tileRows) + experts);
+    const chunks = Math.ceil(slots / chunkSlots);
+    const numbers = (chunks + 1) * experts + 1 + 2 * slots + 2 * tilesMax;
+    const counts = this.#numbers.at(numbers * 4);
+    const starts = counts + chunks * experts * 4;
+    const places = starts + (experts + 1) * 4;
+    const sources = places + slots * 4;
+    const tiles = sources + slots * 4;
+    return { counts, starts, places, sources, tiles, tilesMax, tileRows, chunks };
+  }
+
+  /** Sorts the rows by expert, rows ascending within each, and cuts them into tiles. */
+  #group(routing: CudaRouting, handle: CudaExperts, rows: number) {
+    const { device, defines } = this.#machine;
+    const slots = rows * routing.perToken;
+    const experts = handle.count;
+    const tileRows = this.#linear.groupedTileRows(slots, handle);
+    const place = this.#places(slots, experts, tileRows);
+    const { counts, starts, places, sources, tiles, tilesMax, chunks } = place;
+    const args = [
+      [routing.experts, slots, routing.perToken, experts, counts, starts, places, sources],
+      [tiles, tilesMax, tileRows, chunks],
+    ];
+    // Totals of all experts, and counts of each of 32 warps.
+    const launch = { threads: chunkSlots, sharedBytes: experts * (4 + 32 * 2) } as const;
+    const steps =
+      chunks === 1
+        ? ([['group_rows', 1]] as const)
+        : ([
+            ['group_count', chunks],
+            ['group_starts', 1],
+            ['group_place', chunks],
+          ] as const);
+    for (const [name, blocks] of steps) {
+      const kernel = device.kernel('mixture', name, defines);
+      device.launch(kernel, { ...launch, grid: [blocks, 1, 1] }, args);
+    }
+    return place;
+  }
+
+  #perExpert(
+    table: ExpertTable,
+    grouped: Pick<Grouping, 'tiles' | 'tilesMax' | 'tileRows' | 'starts'>,
+    rows: { input: Input; out: Output; slots: number },
+  ): void {
+    const { tiles, tilesMax, tileRows, starts } = grouped;
+    const { weights, scales, map } = table;
+    const grouping: Grouping = { weights, scales, map, tiles, tilesMax, tileRows, starts };
+    const options = { rows: rows.slots, grouping };
+    this.#linear.multiply(rows.input, weightOf(table), rows.out, options);
+  }
+
+  #combine(call: {
+    into: CudaTensor;
+    added: CudaTensor;
+    down: { at: number; stride: number };
+    routing: CudaRouting;
+    places: number;
+    rows: number;
+  }): void {
+    const { device, defines } = this.#machine;
+    const { into, added, down, routing, places, rows } = call;
+    const { columns } = into;
+    const grid = [rows, Math.ceil(columns / 8 / threads), 1] as const;
+    device.launch(device.kernel('mixture', 'combine', defines), { grid, threads }, [
+      [into.at, into.stride, added.at, added.stride, down.at, down.stride],
+      [places, routing.weights, routing.perToken, columns],
+    ]);
+  }
+}
+
+function weightOf({ dtype, outputs, inputs, scales }: ExpertTable): Weight {
+  return { dtype, outputs, inputs, at: 0, scales: 0, scaled: scales !== 0 };
+}

@@ -1,0 +1,334 @@
+/**
+ * Ops that treat every row on its own: norms, sums, rotations, activations, copies, quantisation
+ * (rows.cu, norms.cu, heads.cu).
+ */
+import assert from 'node:assert/strict';
+import type {
+  Matrix,
+  RopeLayout,
+  RopeTable,
+  RotateOptions,
+  Tensor,
+  Vector,
+} from '../../backend.ts';
+import { CudaMatrix, own, ownOutput, ownTensor, ownVector, type Quantized } from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { Machine } from '../op-context.ts';
+
+/** Where rows lie, and the elements from one to the next. */
+export interface RowPlace {
+  readonly at: number;
+  readonly stride: number;
+}
+
+interface NormOptions {
+  readonly rows: number;
+  readonly epsilon: number;
+}
+
+/** Where the cosines and sines lie, [positions, half] f32. */
+export interface RopePlace {
+  readonly positions: number;
+  readonly half: number;
+  readonly cos: number;
+  readonly sin: number;
+}
+
+/** norms.cu: most threads of a row. */
+const normThreadsMax = 512;
+/** Threads of a block; each takes 8 columns. */
+const threads = 128;
+
+/** Blocks for `pieces` threads of each of `rows` rows. */
+function gridOf(rows: number, pieces: number): readonly [number, number, number] {
+  return [rows, Math.ceil(pieces / threads), 1];
+}
+
+/** Threads for every 8 columns, or for whole groups of 128. */
+function piecesOf(columns: number): number {
+  return Math.ceil(columns / 8);
+}
+function groupPiecesOf(columns: number): number {
+  return Math.ceil(columns / 128) * 16;
+}
+
+/** Elements of a head that a lane holds (head-rows.cuh). */
+export function perLane(dim: number): number {
+  return Math.ceil(dim / 32);
+}
+
+/** The fields of a kernel's Rope. */
+export function ropeSlots(
+  rotation: { rope: RopePlace; layout: RopeLayout } | null,
+  start: number,
+  positions: number,
+): readonly number[] {
+  if (rotation === null) return [0, 0, 0, 0, 0, 0];
+  const { cos, sin, half } = rotation.rope;
+  return [cos, sin, positions, start, half, rotation.layout === 'half' ? 1 : 0];
+}
+
+export class RowOps {
+  readonly #machine: Machine;
+  readonly #rowIndices: number;
+  #gatherQueued = false;
+  #rope: RopePlace | null = null;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    const bytes = machine.step.rowsMax * 4;
+    this.#rowIndices = machine.device.allocate(bytes, 'activation', 'row numbers');
+  }
+
+  ropeTable(table: RopeTable): void {
+    const { device, step } = this.#machine;
+    const half = table.dim / 2;
+    assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
+    const positions = table.cos.length / half;
+    assert(
+      Number.isInteger(positions) && table.sin.length === table.cos.length,
+      'the rope table does not have the width that it names',
+    );
+    step.limitPositions(positions);
+    const copy = (values: Float32Array) => {
+      const at = device.allocate(values.byteLength, 'weight', 'the rope table');
+      device.upload(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+      return at;
+    };
+    this.#rope = { positions, half, cos: copy(table.cos), sin: copy(table.sin) };
+  }
+
+  embed(out: Tensor, table: Matrix): void {
+    const { device, step, defines } = this.#machine;
+    const matrix = own(CudaMatrix, table);
+    const { rows } = step;
+    const into = ownOutput(out, rows, matrix.inputs);
+    step.limitTokens(matrix.outputs);
+    const { at, scales, dtype, inputs } = matrix;
+    const scaleColumns = Math.ceil(inputs / 128);
+    const grid = gridOf(rows, piecesOf(inputs));
+    device.launch(device.kernel('rows', 'embed', defines), { grid, threads }, [
+      [into.at, into.stride, at, scales, dtype, inputs, scaleColumns, step.tokens],
+    ]);
+  }
+
+  rmsNorm(out: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {
+    this.#norm({ out, x, weight, residual: null, bias: null }, options);
+  }
+
+  addRmsNorm(out: Tensor, residual: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {
+    this.#norm({ out, x, weight, residual, bias: null }, options);
+  }
+
+  layerNorm(
+    out: Tensor,
+    x: Tensor,
+    norm: { weight: Vector; bias: Vector },
+    options: NormOptions,
+  ): void {
+    this.#norm({ out, x, residual: null, ...norm }, options);
+  }
+
+  #norm(
+    call: { out: Tensor; x: Tensor; weight: Vector; residual: Tensor | null; bias: Vector | null },
+    options: NormOptions,
+  ): void {
+    const { device, step, defines } = this.#machine;
+    const { rows, epsilon } = options;
+    const { columns } = call.x;
+    const x = ownTensor(call.x, rows, columns);
+    const out = ownOutput(call.out, rows, columns);
+    const residual = call.residual === null ? null : ownOutput(call.residual, rows, columns);
+    const bias = call.bias === null ? null : ownVector(call.bias, columns);
+    // By the width alone, so that a row's sums have one order.
+    const pieces = groupPiecesOf(columns);
+    const kPieces = Math.ceil(pieces / normThreadsMax);
+    const block = Math.ceil(pieces / kPieces / 32) * 32;
+    const kernel = device.kernel('norms', 'norm_rows', { ...defines, kPieces });
+    device.launch(kernel, { grid: [rows, 1, 1], threads: block }, [
+      [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
+      [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
+      this.quantizedSlots(out.quantized),
+    ]);
+    out.markQuantized(rows, step.serial);
+  }
+
+  add(residual: Tensor, x: Tensor, rows: number): void {
+    const { device, defines } = this.#machine;
+    const { columns } = residual;
+    const added = ownTensor(x, rows, columns);
+    const out = ownOutput(residual, rows, columns);
+    const grid = gridOf(rows, piecesOf(columns));
+    device.launch(device.kernel('rows', 'add', defines), { grid, threads }, [
+      [out.at, out.stride, out.at, out.stride, added.at, added.stride, columns],
+      this.quantizedSlots(null),
+    ]);
+  }
+
+  siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
+    const { columns } = gate;
+    const a = ownTensor(gate, rows, columns);
+    const b = ownTensor(up, rows, columns);
+    const into = ownOutput(out, rows, columns);
+    this.silu({ out: into, quantized: into.quantized }, a, b, { rows, columns });
+    into.markQuantized(rows, this.#machine.step.serial);
+  }
+
+  /** silu(a) * b to `out`, to its quantised form, or to both. */
+  silu(
+    to: { out: RowPlace | null; quantized: Quantized | null },
+    a: RowPlace,
+    b: RowPlace,
+    shape: { rows: number; columns: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, columns } = shape;
+    const { out, quantized } = to;
+    const grid = gridOf(rows, groupPiecesOf(columns));
+    device.launch(device.kernel('rows', 'silu_multiply', defines), { grid, threads }, [
+      [out?.at ?? 0, out?.stride ?? 0, a.at, a.stride, b.at, b.stride, columns],
+      this.quantizedSlots(quantized),
+    ]);
+  }
+
+  /** The fields of a kernel's QuantizedRows. */
+  quantizedSlots(to: Quantized | null): readonly number[] {
+    if (to === null) return [0, 0, 0, 0, 0, 0];
+    const { codes, codeStride, scales, scaleRow, scaleGroup } = to;
+    return [codes, codeStride, scales, scaleRow, scaleGroup, this.#machine.powerOfTwo];
+  }
+
+  /** Rows of activations, or with `rowIndices` those rows of them, to `to`. */
+  quantize(
+    to: Quantized,
+    x: RowPlace,
+    shape: { rows: number; columns: number; rowIndices: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, columns, rowIndices } = shape;
+    const grid = gridOf(rows, groupPiecesOf(columns));
+    device.launch(device.kernel('rows', 'quantize', defines), { grid, threads }, [
+      this.quantizedSlots(to),
+      [x.at, x.stride, columns, rowIndices],
+    ]);
+  }
+
+  /** Those rows of what is quantised already. */
+  gatherQuantized(
+    to: Quantized,
+    from: Quantized,
+    shape: { rows: number; groups: number; rowIndices: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, groups, rowIndices } = shape;
+    const grid = gridOf(rows, groups * 8);
+    device.launch(device.kernel('rows', 'gather_quantized', defines), { grid, threads }, [
+      this.quantizedSlots(to),
+      this.quantizedSlots(from),
+      [groups, rowIndices],
+    ]);
+  }
+
+  /** The rope table, in which the step's rows have their places. */
+  rope(rows: number): RopePlace {
+    const { step } = this.#machine;
+    const rope = this.#rope;
+    assert(rope !== null, 'rotate ran before ropeTable');
+    assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
+    return rope;
+  }
+
+  rotate(x: Tensor, options: RotateOptions): void {
+    const { device, step, defines } = this.#machine;
+    const { rows, heads, start, layout, transform = false } = options;
+    const rope = this.rope(rows);
+    const width = x.columns / heads;
+    const into = ownOutput(x, rows, heads * width);
+    assert(
+      Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
+      'the rotated part lies outside the heads',
+    );
+    if (transform) {
+      this.#transform(
+        into,
+        { rows, heads, dim: width },
+        ropeSlots({ rope, layout }, start, step.positions),
+      );
+      return;
+    }
+    const pieces = heads * piecesOf(layout === 'half' ? rope.half : 2 * rope.half);
+    const grid = gridOf(rows, pieces);
+    device.launch(device.kernel('rows', 'rotate', defines), { grid, threads }, [
+      [into.at, into.stride, heads, width, start, rope.half, layout === 'half' ? 1 : 0],
+      [rope.cos, rope.sin, step.positions],
+    ]);
+  }
+
+  hadamard(x: Tensor, options: { rows: number; heads: number }): void {
+    const { rows, heads } = options;
+    const dim = x.columns / heads;
+    const into = ownOutput(x, rows, heads * dim);
+    this.#transform(into, { rows, heads, dim }, ropeSlots(null, 0, 0));
+  }
+
+  /** Rotates each head if `rope` says so, and transforms it. */
+  #transform(
+    x: RowPlace,
+    shape: { rows: number; heads: number; dim: number },
+    rope: readonly number[],
+  ): void {
+    const { device, defines } = this.#machine;
+    const { rows, heads, dim } = shape;
+    assertPowerOfTwo(dim);
+    const kernel = device.kernel('heads', 'transform_heads', {
+      ...defines,
+      kPerLane: perLane(dim),
+    });
+    const sharedBytes = (threads / 32) * dim * 4;
+    device.launch(kernel, { grid: gridOf(rows, heads * 32), threads, sharedBytes }, [
+      [x.at, x.stride, heads, dim],
+      rope,
+      [real(1 / Math.sqrt(dim))],
+    ]);
+  }
+
+  gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
+    const { device, step } = this.#machine;
+    const rows = rowIndices.length;
+    assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
+    const from = ownTensor(x, 0, x.columns);
+    const into = ownOutput(out, rows, from.columns);
+    assert(
+      rowIndices.every((row) => row >= 0 && row < from.rows),
+      'a row to gather is not in the tensor',
+    );
+    // The row numbers go ahead of the queue, so only one gather may wait in it.
+    if (this.#gatherQueued && !device.queue.empty) device.queue.flush();
+    device.send(this.#rowIndices, rowIndices);
+    this.#gatherQueued = true;
+    const part = { parts: 1, columns: from.columns, outPart: 0, xPart: 0 };
+    this.copy(rows, into, from, { ...part, rowIndices: this.#rowIndices });
+  }
+
+  /** Copies `parts` parts of each row of activations; strides in elements. */
+  copy(
+    rows: number,
+    out: RowPlace,
+    x: RowPlace,
+    part: { parts: number; columns: number; outPart: number; xPart: number; rowIndices: number },
+  ): void {
+    const { device, defines } = this.#machine;
+    const { parts, columns, outPart, xPart, rowIndices } = part;
+    const grid = gridOf(rows, parts * piecesOf(columns));
+    device.launch(device.kernel('rows', 'copy_rows', defines), { grid, threads }, [
+      [out.at, out.stride, outPart, x.at, x.stride, xPart, parts, columns, rowIndices],
+    ]);
+  }
+}
+
+function assertPowerOfTwo(dim: number): void {
+  assert(
+    Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
+    `the Hadamard transform needs a power of two, not ${dim}`,
+  );
+}

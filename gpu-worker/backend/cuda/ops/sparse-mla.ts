@@ -1,0 +1,267 @@
+/**
+ * Absorbed attention on the matrix unit over entries of 512 latent and 64 rope dimensions
+ * (sm90-sparse-mla.cuh). Few rows have their tokens split over the GPU. Where many rows of a sequence
+ * come in one step, its fp8 entries are widened to bf16 once, in order, instead of by every row that
+ * selects them; both ways give the same bits.
+ */
+import assert from 'node:assert/strict';
+import { blockTokens } from '../../backend.ts';
+import { Scratch } from '../runtime/device.ts';
+import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from '../handles.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { Kernel } from '../runtime/kernels.ts';
+import type { Machine } from '../op-context.ts';
+import type { SequenceRows } from '../step.ts';
+
+const dims = { latent: 512, rope: 64 } as const;
+const wideEntryBytes = (dims.latent + dims.rope) * 2;
+/** Queries, two buffers of 64 entries, outputs, barriers, maxima and sums. */
+const sharedBytes = 3 * 73_728 + 8192 + 128 + 512 + 1024;
+/** The kernel takes 64 heads in a block, over fp8 entries 128 in a cluster of two. */
+const blockHeads = 64;
+const threads = { fp8: 512, bf16: 384 } as const;
+/** Entries that a block of widen_entries takes. */
+const widenWarps = 8;
+
+/**
+ * Over how many works a row's tokens are spread, where few rows would leave most of the GPU idle.
+ * It depends on nothing but the number of rows, in four steps, so that a schedule's results can be
+ * had again: rows of one step have the bits that they have in any step of the same range.
+ */
+const splitsOfRows = [
+  { rowsMax: 4, splits: 16 },
+  { rowsMax: 8, splits: 8 },
+  { rowsMax: 16, splits: 4 },
+  { rowsMax: 32, splits: 2 },
+] as const;
+
+/** A row that attends to all its tokens has work for the whole GPU. */
+const denseSplitsOfRows = [
+  { rowsMax: 1, splits: 64 },
+  { rowsMax: 2, splits: 32 },
+  ...splitsOfRows,
+] as const;
+
+/** What a step of so many rows splits each of them into; 1 for many rows. */
+export function splitsFor(rows: number, isDense = false): number {
+  const table = isDense ? denseSplitsOfRows : splitsOfRows;
+  return table.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
+}
+
+/** Partial results are kept for so many rows times splits. */
+const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
+
+/**
+ * A sequence is widened for so many rows and more, if they are at least a 256th of its tokens: to widen a
+ * token takes 0.6 ns at 3 TB/s, and spares a row of 128 heads 0.3 us.
+ */
+const widenedRowsMin = 64;
+const widenedTokensPerRow = 256;
+/** Of widened entries: more than the published model's longest context of 163,840 tokens. */
+const widenedPages = 2720;
+/** Entries in all that are likely not to stay in L2 are brought there ahead. */
+const prefetchedTokensMin = 65_536;
+
+export interface SparseMlaCall {
+  readonly out: CudaTensor;
+  readonly q: CudaTensor;
+  readonly cache: CudaLayerCache;
+  readonly selection: CudaSelection | null;
+  readonly lse: CudaTensor | null;
+  readonly rows: number;
+  readonly heads: number;
+  readonly scale: number;
+}
+
+/** Rows whose entries lie in one place. */
+interface Part {
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly isFp8: boolean;
+  readonly at: number;
+  /** Address of the block tables, or 0: pages lie in the tables' order, `firstPage` first. */
+  readonly tables: number;
+  readonly firstPage: number;
+  /** About how many tokens the rows' sequences have. */
+  readonly tokens: number;
+}
+
+export class SparseMla {
+  readonly #machine: Machine;
+  readonly #parts: Scratch;
+  #widenedAt: number | null = null;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    this.#parts = new Scratch(machine.device, 'attention over parts of a row');
+  }
+
+  /** Whether the kernels have this shape and this rounding. */
+  fits({ shape, latentFormat }: CudaLayerCache, heads: number): boolean {
+    const narrow = this.#isNarrow && latentFormat !== dtypeCode.F32;
+    return narrow && isShape(heads, shape.latentDim) && shape.ropeDim === dims.rope;
+  }
+
+  /** At start, before the caches take what is left: the place of widened entries, if there can be any. */
+  reserveFor(heads: number, latentDim: number): void {
+    const { latentCache } = this.#machine.numerics;
+    if (this.#isNarrow && latentCache === 'fp8' && isShape(heads, latentDim)) this.#reserve();
+  }
+
+  get #isNarrow(): boolean {
+    return this.#machine.matrixUnit && this.#machine.numerics.activations === 'bf16';
+  }
+
+  #reserve(): number {
+    if (this.#widenedAt === null) {
+      const bytes = widenedPages * blockTokens * wideEntryBytes;
+      const what = 'entries widened for many rows';
+      this.#widenedAt = this.#machine.device.allocate(bytes, 'activation', what);
+      // No step of the start need have so many rows.
+      this.#widenKernel();
+      this.#bf16Kernel(0);
+    }
+    return this.#widenedAt;
+  }
+
+  attend(call: SparseMlaCall): void {
+    const { out, q, cache, rows, selection } = call;
+    assert(
+      [out.at, out.stride * 2, q.at, q.stride * 2].every((bytes) => bytes % 16 === 0),
+      'queries and outputs of attention must be aligned to 16 bytes',
+    );
+    assert(
+      (cache.shape.blocks * blockTokens * cache.entryBytes) / 16 < 2 ** 31,
+      'the kernel counts 16 bytes of a cache in 31 bits',
+    );
+    const splits = splitsFor(rows, selection === null);
+    const widened = this.#widen(cache, rows);
+    const rowsBefore = widened?.firstRow ?? rows;
+    if (rowsBefore > 0) this.#launch(call, this.#inCache(cache, rowsBefore), splits);
+    if (widened !== null) this.#launch(call, widened, splits);
+    if (splits > 1) this.#combine(call, splits);
+  }
+
+  #inCache({ latents, latentFormat }: CudaLayerCache, rows: number): Part {
+    const { step } = this.#machine;
+    return {
+      firstRow: 0,
+      rows,
+      isFp8: latentFormat === dtypeCode.F8_E4M3,
+      at: latents,
+      tables: step.tables,
+      firstPage: 0,
+      tokens: step.longestBucket,
+    };
+  }
+
+  /** Widens the entries of the last sequences that all have many rows among the first `rows`. */
+  #widen({ latents, latentFormat }: CudaLayerCache, rows: number): Part | null {
+    const { device, step } = this.#machine;
+    // Steps of few rows are repeated, so they must not look at the batch.
+    if (latentFormat !== dtypeCode.F8_E4M3 || !step.hasRun(widenedRowsMin)) return null;
+    const chosen = lastWithManyRows(step.sequences.filter(({ rowStart }) => rowStart < rows));
+    const [first] = chosen;
+    if (first === undefined) return null;
+    const firstPage = Math.min(...chosen.map(({ tableStart }) => tableStart));
+    const widened = this.#reserve();
+    const kernel = this.#widenKernel();
+    for (const { table, tableStart, tokens } of chosen) {
+      const at = widened + (tableStart - firstPage) * blockTokens * wideEntryBytes;
+      const shape = {
+        grid: [Math.ceil(tokens / widenWarps), 1, 1],
+        threads: widenWarps * 32,
+      } as const;
+      device.launch(kernel, shape, [at, latents, table, tokens]);
+    }
+    return {
+      firstRow: first.rowStart,
+      rows: rows - first.rowStart,
+      isFp8: false,
+      at: widened,
+      tables: 0,
+      firstPage,
+      tokens: chosen.reduce((sum, { tokens }) => sum + tokens, 0),
+    };
+  }
+
+  #launch(call: SparseMlaCall, part: Part, splits: number): void {
+    const { device, step } = this.#machine;
+    const { out, q, selection, lse, heads, scale } = call;
+    const { firstRow, rows, isFp8 } = part;
+    const kCtas = isFp8 && heads % (2 * blockHeads) === 0 ? 2 : 1;
+    const { values, sums } = this.#partial(call, splits);
+    const chosen =
+      selection === null
+        ? [0, 0, 0]
+        : [
+            selection.at + firstRow * selection.width * 4,
+            selection.width,
+            selection.counts + firstRow * 4,
+          ];
+    const slots = [
+      [out.at + firstRow * out.stride * 2, out.stride, q.at + firstRow * q.stride * 2, q.stride],
+      [part.at, rows, heads, splits, step.positions + firstRow * 4],
+      [part.tables, step.tableStarts + firstRow * 8, part.firstPage, ...chosen],
+      [lse === null ? 0 : lse.at + firstRow * lse.stride * 4, lse?.stride ?? 0, real(scale)],
+      [values, sums, part.tokens >= prefetchedTokensMin ? 1 : 0],
+    ];
+    const works = (rows * splits * heads) / (blockHeads * kCtas);
+    const clusters = Math.min(works, Math.floor(device.multiprocessors / kCtas));
+    const shape = {
+      grid: [clusters * kCtas, 1, 1],
+      threads: isFp8 ? threads.fp8 : threads.bf16,
+      sharedBytes,
+    } as const;
+    const kSplit = splits > 1 ? 1 : 0;
+    const kernel = isFp8
+      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', { kFp8: 1, kCtas, kSplit })
+      : this.#bf16Kernel(kSplit);
+    device.launch(kernel, shape, slots);
+  }
+
+  #bf16Kernel(kSplit: 0 | 1): Kernel {
+    return this.#machine.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { kFp8: 0, kSplit });
+  }
+
+  #widenKernel(): Kernel {
+    const defines = { kFp8: 0, kSplit: 0 };
+    return this.#machine.device.kernel('sparseMlaBf16', 'widen_entries', defines);
+  }
+
+  #combine(call: SparseMlaCall, splits: number): void {
+    const { device } = this.#machine;
+    const { out, lse, heads, rows } = call;
+    const { values, sums } = this.#partial(call, splits);
+    const perHead = { grid: [heads, rows, 1], threads: 128 } as const;
+    device.launch(device.kernel('combineSplits', 'combine_splits'), perHead, [
+      [out.at, out.stride, lse?.at ?? 0, lse?.stride ?? 0, values, sums, heads, splits],
+    ]);
+  }
+
+  /** Where splits leave their values, [rows, splits, heads, 512] f32, and the logs of their sums. */
+  #partial({ heads }: SparseMlaCall, splits: number): { values: number; sums: number } {
+    if (splits === 1) return { values: 0, sums: 0 };
+    const valueBytes = partsMax * heads * dims.latent * 4;
+    const values = this.#parts.at(valueBytes + partsMax * heads * 4);
+    return { values, sums: values + valueBytes };
+  }
+}
+
+/** The last sequences that are all worth being widened and fit together where that is done. */
+function lastWithManyRows(sequences: readonly SequenceRows[]): readonly SequenceRows[] {
+  let [firstPage, endPage] = [Infinity, 0];
+  let from = sequences.length;
+  for (const { rowCount, tokens, tableStart } of sequences.toReversed()) {
+    firstPage = Math.min(firstPage, tableStart);
+    endPage = Math.max(endPage, tableStart + Math.ceil(tokens / blockTokens));
+    const many = Math.max(widenedRowsMin, tokens / widenedTokensPerRow);
+    if (rowCount < many || endPage - firstPage > widenedPages) break;
+    from--;
+  }
+  return sequences.slice(from);
+}
+
+function isShape(heads: number, latentDim: number): boolean {
+  return heads % blockHeads === 0 && latentDim === dims.latent;
+}

@@ -1,0 +1,127 @@
+/** `npm run score`: what a checkpoint says of a token sequence, as one JSON object on stdout. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { z } from 'zod';
+import { createProgram, runProgram, UsageError } from '../../infra/program.ts';
+import { openCpuBackend } from '../backend/cpu/cpu-backend.ts';
+import { score, scoreBlocks } from '../model/score.ts';
+import { openModel } from '../open-model.ts';
+import { createProgress } from '../progress.ts';
+
+const count = z.coerce.number().int().min(1);
+
+const optionsSchema = z.strictObject({
+  model: z.string({ error: 'is missing' }),
+  ids: z.string({ error: 'is missing' }),
+  positions: z
+    .string()
+    .regex(/^\d+(,\d+)*$/, 'must be numbers joined by commas')
+    .transform((text) => text.split(',').map(Number))
+    .default([]),
+  greedy: z.coerce.number().int().min(0).default(0),
+  backend: z.enum(['cpu', 'cuda']).default('cpu'),
+  numerics: z.enum(['f32', 'fp8']).default('f32'),
+  latents: z.enum(['fp8', 'bf16']).optional(),
+  attention: z.enum(['sparse', 'dense']).default('sparse'),
+  absorb: z.enum(['always', 'decode', 'never']).default('always'),
+  chunk: count.max(8192).default(512),
+  threads: count.default(availableParallelism()),
+});
+
+const idsSchema = z.array(z.int().min(0)).min(1, 'holds no tokens');
+
+async function printScores(options: z.infer<typeof optionsSchema>): Promise<void> {
+  const ids = readIds(options.ids);
+  const outside = options.positions.find((position) => position >= ids.length);
+  if (outside !== undefined) {
+    throw new UsageError(`--positions: ${outside} is past the last token, ${ids.length - 1}`);
+  }
+  const loading = createProgress('loading', 'bytes');
+  const { model, backend, config } = await openModel({
+    location: options.model,
+    numerics: options.numerics,
+    latents: options.latents,
+    attention: options.attention,
+    absorb: options.absorb,
+    limits: { rowsMax: options.chunk, logitRowsMax: Math.min(options.chunk, 64) },
+    async openBackend(numerics, { rowsMax }) {
+      if (options.backend === 'cpu') {
+        return openCpuBackend({ numerics, rowsMax, threads: options.threads });
+      }
+      const { openCudaBackend } = await import('../backend/cuda/cuda-backend.ts');
+      return openCudaBackend({ numerics, rowsMax });
+    },
+    chooseBlocks: () => scoreBlocks(ids.length, options.greedy),
+    onProgress: loading.update,
+  });
+  loading.stop();
+  for (const warning of config.warnings) console.error(`warning: ${warning}`);
+  try {
+    const total = ids.length + options.greedy;
+    if (total > config.contextLength) {
+      throw new UsageError(
+        `${ids.length} tokens and ${options.greedy} more do not fit the model's context of ${config.contextLength}`,
+      );
+    }
+    const unknown = ids.find((id) => id >= config.vocabSize);
+    if (unknown !== undefined) {
+      throw new UsageError(`--ids: ${unknown} is outside the vocabulary of ${config.vocabSize}`);
+    }
+    const scoring = createProgress('scoring', 'tokens');
+    const scores = score(model, ids, {
+      positions: options.positions,
+      greedyTokens: options.greedy,
+      onProgress: scoring.update,
+    });
+    scoring.stop();
+    process.stdout.write(`${JSON.stringify(scores)}\n`);
+  } finally {
+    await backend.close();
+  }
+}
+
+/** @param flags as the command line gives them. */
+function readOptions(flags: Readonly<Record<string, unknown>>): z.infer<typeof optionsSchema> {
+  const parsed = optionsSchema.safeParse(flags);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new UsageError(`--${String(issue?.path[0])} ${issue?.message}`);
+}
+
+function readIds(file: string): number[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    throw new UsageError(`--ids: ${error instanceof Error ? error.message : error}`);
+  }
+  const parsed = idsSchema.safeParse(json);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const where = issue?.path.length ? `element ${issue.path.join('.')}: ` : '';
+  throw new UsageError(
+    `--ids: ${file} must be a JSON array of token ids: ${where}${issue?.message}`,
+  );
+}
+
+const program = createProgram('npm run --silent', 'what reads a checkpoint without serving it');
+program
+  .command('score')
+  .usage('-- --model <directory> --ids <file> [options]')
+  .description('what a checkpoint says of a token sequence, as one JSON object')
+  .option('--model <directory>', 'checkpoint')
+  .option('--ids <file>', 'JSON array of token ids')
+  .option('--positions <list>', 'positions whose logits and selected tokens are printed: 0,5')
+  .option('--greedy <count>', 'tokens of greedy continuation (default 0)')
+  .option('--backend <backend>', 'what computes: cpu or cuda (default cpu)')
+  .option('--numerics <numerics>', "f32, exact, or fp8, the deployed model's (default f32)")
+  .option('--latents <latents>', 'how fp8 numerics keep latents: fp8 or bf16 (default fp8)')
+  .option('--attention <attention>', 'sparse or dense (default sparse)')
+  .option('--absorb <rows>', 'absorbed attention: always, decode or never (default always)')
+  .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
+  .option('--threads <count>', 'threads that compute (default: all cores)')
+  .action((flags) => printScores(readOptions(flags)));
+const expected = ['ConfigError', 'CheckpointError', 'CudaMissing'];
+process.exitCode = await runProgram(program, process.argv.slice(2), ({ name }) =>
+  expected.includes(name),
+);

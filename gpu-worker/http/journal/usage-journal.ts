@@ -1,0 +1,241 @@
+/**
+ * What each request of the last 24 hours used, in append-only files that survive kill -9, for the
+ * edge to settle from when a stream broke. A request has a line when it begins, a checkpoint about
+ * every second while it runs, and a final one. A request that was running when the process died is
+ * answered as `interrupted`, with its last checkpoint. An id used again after its request has ended
+ * replaces the earlier record: the newest wins. The directory belongs to one worker alone.
+ *
+ * A line reaches the operating system at once, so that kill -9 can't lose it. Against a power cut
+ * `finish` waits for fdatasync, which all requests share that end while the previous one runs (group
+ * commit). Measured on 2 cores with ext4: 0.2 ms at the median for one request at a time; 54,000
+ * requests/s for 64 side by side, 0.7 ms at the median and 1.9 ms at the 99th percentile.
+ */
+import { mkdirSync } from 'node:fs';
+import type { Logger } from 'pino';
+import { nothingComputed } from '../../engine/request.ts';
+import type { EngineUsage } from '../../engine/request.ts';
+import type { UsageRecord } from '../../protocol.ts';
+import type { Clock } from '../clock.ts';
+import { ApiError, notReady } from '../errors.ts';
+import {
+  listFiles,
+  pruneFiles,
+  readEntries,
+  retentionMs,
+  type JournalEntry,
+} from './journal-file.ts';
+import { JournalWriter } from './journal-writer.ts';
+import { toWireUsage } from '../response/usage.ts';
+
+const checkpointMs = 1_000;
+/** Lookups in the files that may wait for one another. */
+const scansMax = 32;
+/** Ended requests kept in memory, about 500 bytes each; older ones are looked up in the files. */
+const rememberedMax = 50_000;
+/** Requests cancelled before they came; they come within seconds, or never. */
+const cancelledMax = 10_000;
+
+export interface UsageJournal {
+  /**
+   * False if a request with this id is running, or was cancelled before it came.
+   * @throws ApiError 503 if it can't be written down: nothing may be computed for it then
+   */
+  begin(request: { id: string; model: string; stop?: AbortController }): boolean;
+  /** The counts so far, which `lookup` answers with at once. */
+  update(id: string, usage: EngineUsage): void;
+  /** Resolves when the final line is on disk. */
+  finish(id: string, end: JournalEnd): Promise<void>;
+  /** @throws ApiError 429 if too many lookups wait for the files. */
+  lookup(id: string): Promise<UsageRecord | null>;
+  /**
+   * Stops a request wherever it is: one that runs is stopped, and answered as `running` until it has
+   * ended; one that was never seen is answered as `aborted` with nothing used, and never begins.
+   */
+  cancel(id: string): Promise<UsageRecord>;
+  /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
+  errors(): number;
+  /** Why no request may begin; null if they may. Tries again whether they may, where they might not. */
+  problem(): string | null;
+  close(): Promise<void>;
+}
+
+export interface JournalEnd {
+  readonly outcome: 'done' | 'aborted' | 'failed';
+  readonly usage: EngineUsage;
+}
+
+export interface JournalOptions {
+  readonly directory: string;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly rememberedMax?: number;
+}
+
+interface RunningRequest {
+  entry: JournalEntry;
+  checkpointedMs: number;
+  readonly stop: AbortController | null;
+}
+
+/** Reads what the files hold of the last 24 hours. @throws if the directory can't be used. */
+export async function openUsageJournal(options: JournalOptions): Promise<UsageJournal> {
+  const { directory, clock, logger } = options;
+  mkdirSync(directory, { recursive: true });
+  await pruneFiles(directory, clock.wallMs());
+
+  const running = new Map<string, RunningRequest>();
+  const cancelled = new Set<string>();
+  const remembered = new Remembered(options.rememberedMax ?? rememberedMax);
+  let damaged = 0;
+  for (const path of await listFiles(directory)) {
+    for await (const entry of readEntries(path)) {
+      if (entry) remembered.put(entry);
+      else damaged++;
+    }
+  }
+  if (damaged > 0)
+    logger.warn({ directory, damaged }, 'skipped damaged lines of the usage journal');
+
+  const file = new JournalWriter({ directory, clock, logger });
+  let lastScan: Promise<unknown> = Promise.resolve();
+  let scans = 0;
+
+  /** One at a time, because each reads up to a day of lines. */
+  async function scanFor(id: string): Promise<JournalEntry | null> {
+    if (scans >= scansMax) {
+      throw new ApiError('engine_busy', 'Too many old requests are being looked up.', {
+        headers: { 'retry-after': '1' },
+      });
+    }
+    scans++;
+    const scan = lastScan.then(() => lookupInFiles(id)).finally(() => scans--);
+    lastScan = scan.catch(() => {});
+    return scan;
+  }
+
+  async function lookupInFiles(id: string): Promise<JournalEntry | null> {
+    const newestFirst = (await listFiles(directory)).toReversed();
+    for (const path of newestFirst) {
+      let found: JournalEntry | null = null;
+      for await (const entry of readEntries(path)) if (entry?.id === id) found = entry;
+      if (found) return found;
+    }
+    return null;
+  }
+
+  async function lookup(id: string): Promise<UsageRecord | null> {
+    const request = running.get(id);
+    if (request) return toRecord(request.entry, 'running');
+    const entry = remembered.get(id) ?? (remembered.forgotten ? await scanFor(id) : null);
+    if (!entry || clock.wallMs() - entry.updatedMs > retentionMs) return null;
+    return toRecord(entry, entry.kind === 'running' ? 'interrupted' : entry.kind);
+  }
+
+  return {
+    begin({ id, model, stop = null }) {
+      if (running.has(id) || cancelled.has(id)) return false;
+      const entry = newEntry('running', { id, model, nowMs: clock.wallMs() });
+      if (!file.appendNow(entry)) throw notReady('failed', journalProblem(file.problem()));
+      running.set(id, { entry, checkpointedMs: entry.startedMs, stop });
+      return true;
+    },
+
+    update(id, usage) {
+      const request = running.get(id);
+      if (!request) return;
+      const nowMs = clock.wallMs();
+      request.entry = { ...request.entry, usage, updatedMs: nowMs };
+      if (nowMs - request.checkpointedMs < checkpointMs) return;
+      request.checkpointedMs = nowMs;
+      file.append(request.entry);
+    },
+
+    async finish(id, { outcome, usage }) {
+      const request = running.get(id);
+      if (!request) return;
+      const entry = { ...request.entry, kind: outcome, usage, updatedMs: clock.wallMs() };
+      running.delete(id);
+      remembered.put(entry);
+      file.append(entry);
+      await file.sync();
+    },
+
+    lookup,
+
+    async cancel(id) {
+      running.get(id)?.stop?.abort();
+      // Before the files are looked through, so that it can't begin meanwhile.
+      const isNew = !running.has(id) && remembered.get(id) === null;
+      if (isNew) cancelled.add(id);
+      const known = await lookup(id);
+      if (known) {
+        if (isNew) cancelled.delete(id);
+        return known;
+      }
+      forgetOldest(cancelled, cancelledMax);
+      const entry = newEntry('aborted', { id, model: '', nowMs: clock.wallMs() });
+      remembered.put(entry);
+      file.append(entry);
+      return toRecord(entry, 'aborted');
+    },
+
+    errors: () => file.errors,
+    problem() {
+      const problem = file.problem();
+      return problem === null ? null : journalProblem(problem);
+    },
+    close: () => file.close(),
+  };
+}
+
+function journalProblem(problem: string | null): string {
+  return `the usage journal can't be written, ${problem ?? 'its disk was full'}`;
+}
+
+function newEntry(
+  kind: 'running' | 'aborted',
+  { nowMs, ...request }: { id: string; model: string; nowMs: number },
+): JournalEntry {
+  return { kind, ...request, startedMs: nowMs, updatedMs: nowMs, usage: nothingComputed };
+}
+
+function forgetOldest(ids: Set<string>, max: number): void {
+  const [oldest] = ids;
+  if (ids.size > max && oldest !== undefined) ids.delete(oldest);
+}
+
+function toRecord(entry: JournalEntry, status: UsageRecord['status']): UsageRecord {
+  return {
+    object: 'request.usage',
+    id: entry.id,
+    model: entry.model,
+    status,
+    created: Math.floor(entry.startedMs / 1000),
+    updated: Math.floor(entry.updatedMs / 1000),
+    usage: toWireUsage(entry.usage),
+  };
+}
+
+/** The newest entries by id, at most `max`; the one put longest ago is forgotten first. */
+class Remembered {
+  forgotten = false;
+  private readonly entries = new Map<string, JournalEntry>();
+  private readonly max: number;
+
+  constructor(max: number) {
+    this.max = max;
+  }
+
+  put(entry: JournalEntry): void {
+    this.entries.delete(entry.id);
+    this.entries.set(entry.id, entry);
+    if (this.entries.size <= this.max) return;
+    const [oldest] = this.entries.keys();
+    if (oldest !== undefined) this.entries.delete(oldest);
+    this.forgotten = true;
+  }
+
+  get(id: string): JournalEntry | null {
+    return this.entries.get(id) ?? null;
+  }
+}

@@ -1,0 +1,73 @@
+/** What a chat completion asks for, read from its parsed body. */
+import { chatCompletionRequestSchema, type ChatCompletionRequest } from '../../protocol.ts';
+import { renderChat, type ChatPrompt } from './chat-prompt.ts';
+import { ApiError } from '../errors.ts';
+import {
+  chatGrammar,
+  checkCombinations,
+  outputTokensMax,
+  refuseLongLogprobs,
+  refuseManyLogprobs,
+  soldModel,
+  toEngineRequest,
+  usageAsked,
+} from './generation.ts';
+import { requireModel } from '../models.ts';
+import { parseRequest } from './parse-request.ts';
+import type { ReadChat, TextModel } from '../text/text-model.ts';
+import type { CallForm } from '../response/tool-calls.ts';
+
+/** @throws ApiError 400, 404 */
+export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
+  const body = parseRequest(chatCompletionRequestSchema, json);
+  const model = soldModel(own, body);
+  requireModel(model, body.model);
+  checkCombinations(body);
+  checkChatCombinations(body);
+  const prompt = renderChat(model, body);
+  const request = toEngineRequest(model, {
+    body,
+    id,
+    promptTokens: prompt.tokens,
+    outputTokensMax: outputTokensMax(model, {
+      asked: body.max_completion_tokens ?? body.max_tokens ?? null,
+      promptTokens: prompt.tokens.length,
+      promptParam: 'messages',
+    }),
+    logprobs: body.logprobs ? (body.top_logprobs ?? 0) : null,
+    promptLogprobs: body.prompt_logprobs ?? null,
+    reasoningEndToken: prompt.reasoningEndToken,
+    grammar: chatGrammar(model, body, prompt.tools),
+  });
+  refuseManyLogprobs([request], 'prompt_logprobs');
+  const stream = body.stream ?? false;
+  refuseLongLogprobs([request], { stream, param: 'top_logprobs' });
+  return {
+    requests: [request],
+    user: body.user ?? null,
+    stream,
+    usage: usageAsked(body),
+    thinking: prompt.reasoningEndToken !== null,
+    callForm: callForm(model, prompt),
+  };
+}
+
+function callForm({ chatTemplate }: TextModel, { tools }: ChatPrompt): CallForm | null {
+  if (tools.length === 0) return null;
+  const toolNames = tools.map((tool) => tool.function.name);
+  return { toolNames, isFenced: chatTemplate.fencesToolArguments };
+}
+
+function checkChatCombinations(body: ChatCompletionRequest): void {
+  if (typeof body.top_logprobs === 'number' && !body.logprobs) {
+    throw new ApiError('invalid_value', "'top_logprobs' needs 'logprobs' to be true.", {
+      param: 'top_logprobs',
+    });
+  }
+  const { max_tokens: older, max_completion_tokens: newer } = body;
+  if (typeof older === 'number' && typeof newer === 'number' && older !== newer) {
+    throw new ApiError('invalid_value', "'max_completion_tokens' contradicts 'max_tokens'.", {
+      param: 'max_completion_tokens',
+    });
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * Turns a checkpoint's tensors, in whatever order they arrive, into the backend's weights, and
+ * assembles them into the shape that the forward graph reads.
+ */
+import assert from 'node:assert/strict';
+import type {
+  AbsorbedKv,
+  Backend,
+  Experts,
+  HostTensor,
+  Matrix,
+  TensorSpec,
+  Vector,
+} from '../../backend/backend.ts';
+import type { ModelConfig } from './config.ts';
+import { tensorSpecs } from './tensors.ts';
+
+export interface ModelWeights {
+  readonly embedding: Matrix;
+  readonly layers: readonly LayerWeights[];
+  readonly finalNorm: Vector;
+  readonly head: Matrix;
+}
+
+export interface LayerWeights {
+  readonly inputNorm: Vector;
+  readonly query: QueryWeights;
+  /** [latent + rope, hidden] */
+  readonly kvA: Matrix;
+  readonly kvNorm: Vector;
+  readonly kvB: KvUpWeights;
+  readonly output: Matrix;
+  readonly indexer: IndexerWeights | null;
+  readonly postNorm: Vector;
+  readonly feedForward: FeedForwardWeights;
+}
+
+export type QueryWeights =
+  | { readonly kind: 'direct'; readonly q: Matrix }
+  | { readonly kind: 'latent'; readonly qA: Matrix; readonly qNorm: Vector; readonly qB: Matrix };
+
+/** kv_b_proj, in the forms that the model's attention needs. */
+export interface KvUpWeights {
+  readonly absorbed: AbsorbedKv | null;
+  readonly whole: Matrix | null;
+}
+
+/**
+ * Where kv_b_proj is absorbed into queries and outputs: in all attention, only where that is faster
+ * than expanding keys and values (decode), or nowhere.
+ */
+export type Absorption = 'always' | 'decode' | 'never';
+
+export interface IndexerWeights {
+  readonly queries: Matrix;
+  readonly key: Matrix;
+  readonly keyNorm: { readonly weight: Vector; readonly bias: Vector };
+  readonly headWeights: Matrix;
+}
+
+export interface MlpWeights {
+  readonly gate: Matrix;
+  readonly up: Matrix;
+  readonly down: Matrix;
+}
+
+export type FeedForwardWeights =
+  | { readonly kind: 'dense'; readonly mlp: MlpWeights }
+  | {
+      readonly kind: 'experts';
+      readonly gate: Matrix;
+      readonly bias: Vector;
+      readonly shared: MlpWeights;
+      readonly experts: Experts;
+    };
+
+/** The part of a backend that takes weights. */
+export type WeightMaker = Pick<Backend, 'matrix' | 'vector' | 'absorb' | 'wholeKv' | 'experts'>;
+
+/** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
+export class WeightBuilder {
+  readonly specs: readonly TensorSpec[];
+  readonly #config: ModelConfig;
+  readonly #backend: WeightMaker;
+  readonly #absorb: Absorption;
+  readonly #roles: Map<string, TensorSpec['role']>;
+  readonly #matrices = new Map<string, Matrix>();
+  readonly #vectors = new Map<string, Vector>();
+  readonly #kvUp = new Map<string, KvUpWeights>();
+
+  constructor(config: ModelConfig, backend: WeightMaker, options: { absorb: Absorption }) {
+    this.#config = config;
+    this.#backend = backend;
+    this.#absorb = options.absorb;
+    this.specs = [...tensorSpecs(config)];
+    this.#roles = new Map(this.specs.map((spec) => [spec.name, spec.role]));
+  }
+
+  accept(tensor: HostTensor): void {
+    const { name } = tensor;
+    const role = this.#roles.get(name);
+    assert(role !== undefined, `the model has no tensor ${name}`);
+    if (role === 'vector') {
+      this.#vectors.set(name, this.#backend.vector(name, vectorValues(tensor)));
+    } else if (name.endsWith('.kv_b_proj.weight')) {
+      const { attention } = this.#config;
+      const absorb = this.#absorb;
+      this.#kvUp.set(name, {
+        absorbed: absorb === 'never' ? null : this.#backend.absorb(tensor, attention),
+        whole: absorb === 'always' ? null : this.#backend.wholeKv(tensor, attention),
+      });
+    } else {
+      this.#matrices.set(name, this.#backend.matrix(tensor));
+    }
+  }
+
+  finish(): ModelWeights {
+    const layers: LayerWeights[] = [];
+    for (let layer = 0; layer < this.#config.layers; layer++) layers.push(this.#layer(layer));
+    return {
+      embedding: this.#matrix('model.embed_tokens.weight'),
+      layers,
+      finalNorm: this.#vector('model.norm.weight'),
+      head: this.#matrix('lm_head.weight'),
+    };
+  }
+
+  #layer(layer: number): LayerWeights {
+    const prefix = `model.layers.${layer}.`;
+    const attention = `${prefix}self_attn.`;
+    return {
+      inputNorm: this.#vector(`${prefix}input_layernorm.weight`),
+      query: this.#query(attention),
+      kvA: this.#matrix(`${attention}kv_a_proj_with_mqa.weight`),
+      kvNorm: this.#vector(`${attention}kv_a_layernorm.weight`),
+      kvB: found(this.#kvUp, `${attention}kv_b_proj.weight`),
+      output: this.#matrix(`${attention}o_proj.weight`),
+      indexer: this.#config.indexer === null ? null : this.#indexer(`${attention}indexer.`),
+      postNorm: this.#vector(`${prefix}post_attention_layernorm.weight`),
+      feedForward:
+        layer < this.#config.denseLayers
+          ? { kind: 'dense', mlp: this.#mlp(`${prefix}mlp.`) }
+          : this.#experts(`${prefix}mlp.`),
+    };
+  }
+
+  #query(prefix: string): QueryWeights {
+    if (this.#config.attention.queryLatentDim === null) {
+      return { kind: 'direct', q: this.#matrix(`${prefix}q_proj.weight`) };
+    }
+    return {
+      kind: 'latent',
+      qA: this.#matrix(`${prefix}q_a_proj.weight`),
+      qNorm: this.#vector(`${prefix}q_a_layernorm.weight`),
+      qB: this.#matrix(`${prefix}q_b_proj.weight`),
+    };
+  }
+
+  #indexer(prefix: string): IndexerWeights {
+    return {
+      queries: this.#matrix(`${prefix}wq_b.weight`),
+      key: this.#matrix(`${prefix}wk.weight`),
+      keyNorm: {
+        weight: this.#vector(`${prefix}k_norm.weight`),
+        bias: this.#vector(`${prefix}k_norm.bias`),
+      },
+      headWeights: this.#matrix(`${prefix}weights_proj.weight`),
+    };
+  }
+
+  #mlp(prefix: string): MlpWeights {
+    return {
+      gate: this.#matrix(`${prefix}gate_proj.weight`),
+      up: this.#matrix(`${prefix}up_proj.weight`),
+      down: this.#matrix(`${prefix}down_proj.weight`),
+    };
+  }
+
+  #experts(prefix: string): FeedForwardWeights {
+    const count = this.#config.experts?.count ?? 0;
+    const experts = Array.from({ length: count }, (_, e) => this.#mlp(`${prefix}experts.${e}.`));
+    return {
+      kind: 'experts',
+      gate: this.#matrix(`${prefix}gate.weight`),
+      bias: this.#vector(`${prefix}gate.e_score_correction_bias`),
+      shared: this.#mlp(`${prefix}shared_experts.`),
+      experts: this.#backend.experts(experts),
+    };
+  }
+
+  #matrix(name: string): Matrix {
+    return found(this.#matrices, name);
+  }
+
+  #vector(name: string): Vector {
+    return found(this.#vectors, name);
+  }
+}
+
+function found<T>(map: Map<string, T>, name: string): T {
+  const weight = map.get(name);
+  assert(weight !== undefined, `the tensor ${name} was not loaded`);
+  return weight;
+}
+
+/** A float32 or bfloat16 vector as float32; bfloat16 is the upper half of a float32. */
+function vectorValues(tensor: HostTensor): Float32Array {
+  const copy = tensor.bytes.slice();
+  if (tensor.dtype === 'F32') return new Float32Array(copy.buffer);
+  assert(tensor.dtype === 'BF16', `${tensor.name} is a vector of ${tensor.dtype}`);
+  const upper = new Uint16Array(copy.buffer);
+  return new Float32Array(Uint32Array.from(upper, (bits) => bits << 16).buffer);
+}

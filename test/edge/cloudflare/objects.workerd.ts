@@ -1,0 +1,120 @@
+/** The Durable Objects as Cloudflare runs them: alarms, eviction, plain objects over RPC. */
+import { env, evictDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
+import { afterEach, expect, test, vi } from 'vitest';
+import { heartbeatOf } from '../../support/edge/fleet-of-runtime.ts';
+import { addKey, admitInput, settleInput } from '../../support/edge/tenant-samples.ts';
+
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+async function fundedTenant() {
+  const stub = env.TENANT.get(env.TENANT.newUniqueId());
+  await addKey(stub);
+  await stub.credit({ kind: 'granted', amountNanoUsd: 10_000_000, source: 'grant', note: '' });
+  return stub;
+}
+
+const place = { requestId: 'r1', worker: 'w1', epoch: 1, workerUrl: 'http://w1.test', chain: [] };
+
+function journalOf(status: string, usage: { prompt: number; output: number }): Response {
+  return Response.json({
+    object: 'request.usage',
+    id: 'r1',
+    model: 'm',
+    status,
+    created: 1,
+    updated: 2,
+    usage: {
+      prompt_tokens: usage.prompt,
+      completion_tokens: usage.output,
+      total_tokens: usage.prompt + usage.output,
+      prompt_tokens_details: { cached_tokens: 0 },
+      completion_tokens_details: { reasoning_tokens: 0 },
+      prompt_cache_hit_tokens: 0,
+      prompt_cache_miss_tokens: usage.prompt,
+    },
+  });
+}
+
+test('an admission sets an alarm, which settles an expired hold from the worker journal', async () => {
+  const stub = await fundedTenant();
+  expect((await stub.admit(admitInput('r1'))).kind).toBe('admitted');
+  await stub.placed(place);
+  const asked: string[] = [];
+  vi.stubGlobal('fetch', async (url: URL) => {
+    asked.push(url.href);
+    return journalOf('aborted', { prompt: 100, output: 5 });
+  });
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11 * 60_000 });
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect(asked).toEqual(['http://w1.test/v1/requests/r1/usage']);
+  expect((await stub.balance()).held).toBe(0);
+  const posted = (await stub.entries({ afterId: 0, limit: 10 })).at(-1);
+  expect(posted).toMatchObject({ kind: 'posted', usage: { inputUncached: 100, outputText: 5 } });
+  expect(await stub.audit()).toEqual([]);
+  // Nothing is open, so nothing wakes the object again.
+  expect(await runDurableObjectAlarm(stub)).toBe(false);
+});
+
+test('an alarm that finds the request running leaves its hold and comes back', async () => {
+  const stub = await fundedTenant();
+  await stub.admit(admitInput('r1'));
+  await stub.placed(place);
+  vi.stubGlobal('fetch', async () => journalOf('running', { prompt: 100, output: 5 }));
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 11 * 60_000 });
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect((await stub.balance()).held).toBeGreaterThan(0);
+  vi.stubGlobal('fetch', async () => journalOf('done', { prompt: 100, output: 6 }));
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  expect((await stub.balance()).held).toBe(0);
+});
+
+test('a tenant that is evicted keeps its books, its keys and its alarm', async () => {
+  const stub = await fundedTenant();
+  await stub.admit(admitInput('r1'));
+  const before = await stub.balance();
+  await evictDurableObject(stub);
+  expect(await stub.balance()).toEqual(before);
+  expect((await stub.settle(settleInput('r1'))).first).toBe(true);
+  expect((await stub.settle(settleInput('r1'))).first).toBe(false);
+  await evictDurableObject(stub);
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+});
+
+test('a fleet that is evicted still knows its workers and which of them are drained', async () => {
+  const stub = env.FLEET.get(env.FLEET.idFromName('fleet'));
+  for (const id of ['a', 'b']) await stub.heartbeat(heartbeatOf({ id }));
+  await stub.drain('a', true);
+  await evictDurableObject(stub);
+  expect((await stub.status()).map(({ id, state }) => [id, state])).toEqual([
+    ['a', 'draining'],
+    ['b', 'ready'],
+  ]);
+  const placed = await stub.place({
+    requestId: 'r1',
+    model: 'tiny',
+    promptTokens: 10,
+    outputTokensMax: 10,
+    prefixHits: [],
+    exclude: [],
+    turn: null,
+  });
+  expect(placed).toMatchObject({ kind: 'placed', worker: 'b', url: 'http://b.test' });
+});
+
+test('an engine that the operator adds is probed, also after an eviction, until it is removed', async () => {
+  const stub = env.FLEET.get(env.FLEET.idFromName('fleet-with-an-engine'));
+  const states = async () => (await stub.status()).map(({ id, state }) => [id, state]);
+  // Nobody listens there.
+  const engine = { id: 'vllm', url: 'http://127.0.0.1:9', ownToken: { bearer: 'its-token' } };
+  expect(await stub.addStatic(engine)).toEqual({ accepted: true, reason: null });
+  await expect.poll(states).toEqual([['vllm', 'failing']]);
+  await evictDurableObject(stub);
+  await expect.poll(states).toEqual([['vllm', 'failing']]);
+  expect(await stub.removeStatic('vllm')).toBe(true);
+  expect(await states()).toEqual([]);
+  await expect.poll(() => runDurableObjectAlarm(stub)).toBe(false);
+  expect(await states()).toEqual([]);
+}, 60_000);

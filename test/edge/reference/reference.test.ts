@@ -1,0 +1,60 @@
+import { afterEach, expect, test } from 'vitest';
+import { errorTable } from '../../../edge/errors.ts';
+import { startHarness, type Harness } from '../../support/edge/edge-harness.ts';
+
+let edge: Harness;
+afterEach(() => edge.close());
+
+test('the OpenAPI document describes every public route, with its schemas', async () => {
+  edge = await startHarness({ scripts: [] });
+  const response = await edge.app.request('/openapi.json');
+  const document = await response.json();
+  expect(document.openapi).toBe('3.1.0');
+  expect(Object.keys(document.paths).toSorted()).toEqual([
+    '/anthropic/v1/messages',
+    '/anthropic/v1/messages/count_tokens',
+    '/anthropic/v1/models',
+    '/anthropic/v1/models/{id}',
+    '/beta/completions',
+    '/chat/completions',
+    '/models',
+    '/models/{id}',
+    '/user/balance',
+    '/v1/chat/completions',
+    '/v1/completions',
+    '/v1/models',
+    '/v1/models/{id}',
+    '/v1/quote',
+    '/v1/usage',
+  ]);
+  const chat = document.paths['/v1/chat/completions'].post;
+  const body = chat.requestBody.content['application/json'].schema;
+  expect(body.required).toEqual(['model', 'messages']);
+  expect(body.properties.messages.items.oneOf).toHaveLength(5);
+  expect(body.properties.temperature.anyOf[0]).toMatchObject({ minimum: 0, maximum: 2 });
+  expect(Object.keys(chat.responses)).toEqual(expect.arrayContaining(['200', '402', '422', '503']));
+});
+
+test('every operation of the document has an id of its own', async () => {
+  edge = await startHarness({ scripts: [] });
+  const document = await (await edge.app.request('/openapi.json')).json();
+  const ids = Object.values<Record<string, { operationId: string }>>(document.paths).flatMap(
+    (methods) => Object.values(methods).map(({ operationId }) => operationId),
+  );
+  expect(new Set(ids).size).toBe(ids.length);
+});
+
+test('the page names every route and error and loads nothing', async () => {
+  edge = await startHarness({ scripts: [] });
+  const response = await edge.app.request('/docs');
+  const page = await response.text();
+  expect(response.headers.get('content-security-policy')).toBe(
+    "default-src 'none'; style-src 'unsafe-inline'",
+  );
+  expect(page).toContain('/anthropic/v1/messages');
+  expect(page).toContain('frequency_penalty');
+  for (const code of Object.keys(errorTable)) {
+    if (code !== 'client_left') expect(page).toContain(`<code>${code}</code>`);
+  }
+  expect(page).not.toMatch(/<script|<link|<img|@import|url\(|\b(src|href)="(https?:)?\/\//);
+});

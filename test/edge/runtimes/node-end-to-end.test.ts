@@ -1,0 +1,28 @@
+import { afterAll, test } from 'vitest';
+import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
+import { describeEndToEnd } from './end-to-end.ts';
+import type { RunningEdge } from './end-to-end.ts';
+import { describeCutConnections } from './cut-connections.ts';
+import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
+
+const folder = testFolder();
+let edge: RunningEdge;
+afterAll(async () => {
+  await edge?.close();
+  folder.remove();
+});
+
+describeEndToEnd('the edge on Node', async () => {
+  const home = await startNode(folder.path);
+  const { adminToken, workerToken } = home.services.settings;
+  edge = await seededEdge({ url: home.url, adminToken, workerToken, close: () => home.close() });
+  return { ...edge, close: async () => {} };
+});
+
+test('a client that leaves while the worker is silent is noticed', async () => {
+  await leaveSilence(edge);
+});
+
+describeLeavingWholeAnswers(() => edge);
+
+describeCutConnections(() => edge);

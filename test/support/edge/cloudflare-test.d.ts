@@ -1,0 +1,28 @@
+/** What the tests inside workerd use of the test runner's module there. */
+declare module 'cloudflare:test' {
+  import type { D1Database, DurableObjectId, DurableObjectState } from '@cloudflare/workers-types';
+
+  type Fleet = import('../../../edge/services.ts').Fleet;
+  type Tenant = import('../../../edge/services.ts').Tenant;
+
+  interface Namespace<Contract> {
+    newUniqueId(): DurableObjectId;
+    idFromName(name: string): DurableObjectId;
+    get(id: DurableObjectId): Contract;
+  }
+
+  export const env: {
+    readonly TENANT: Namespace<Tenant>;
+    readonly FLEET: Namespace<Fleet>;
+    readonly DIRECTORY: D1Database;
+    readonly DIRECTORY_MIGRATIONS: readonly unknown[];
+  };
+  export function applyD1Migrations(db: D1Database, migrations: readonly unknown[]): Promise<void>;
+  export function runInDurableObject<Contract, Result>(
+    stub: Contract,
+    use: (instance: Contract, state: DurableObjectState) => Promise<Result>,
+  ): Promise<Result>;
+  /** Whether there was an alarm to run. */
+  export function runDurableObjectAlarm(stub: unknown): Promise<boolean>;
+  export function evictDurableObject(stub: unknown): Promise<void>;
+}

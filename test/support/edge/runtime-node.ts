@@ -1,0 +1,26 @@
+/** The Node home in a folder of the test's own, on any free port. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readNodeSettings } from '../../../edge/env.ts';
+import { startEdge } from '../../../edge/node/node.ts';
+import type { EdgeOptions, RunningEdge } from '../../../edge/node/node.ts';
+
+export function testFolder(): { readonly path: string; remove(): void } {
+  const path = mkdtempSync(join(tmpdir(), 'sift-edge-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+export async function startNode(
+  folder: string,
+  options: Omit<EdgeOptions, 'settings'> & { readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<RunningEdge> {
+  const { env, ...rest } = options;
+  const settings = readNodeSettings({
+    PORT: '0',
+    EDGE_DATA: folder,
+    EDGE_LOG_LEVEL: 'silent',
+    ...env,
+  });
+  return startEdge({ settings, ...rest });
+}

@@ -1,0 +1,226 @@
+/**
+ * Attention at the published models' head dimensions on a backend under test: caches filled with random
+ * entries, then prefill with expanded keys and values, or absorbed attention, of the same batch.
+ */
+import type { Backend, Selection } from '../../../gpu-worker/backend/backend.ts';
+import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
+import { CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
+import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
+import { CudaSelection, own } from '../../../gpu-worker/backend/cuda/handles.ts';
+import { expectSame, test } from '../../gpu/check.ts';
+import { type Random, seededRandom } from '../random.ts';
+import {
+  batchOf,
+  bf16Numerics,
+  fp8Numerics,
+  openTested,
+  type Part,
+  randomFloats,
+  randomWeight,
+  shuffledBlocks,
+  type Tested,
+} from './backends.ts';
+import { type CudaTested, isWanted, openCudaTested, toBf16 } from './tested.ts';
+
+export const seed = Number(process.env['SEED'] ?? 1);
+export const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];
+export const rowsMax = 640;
+const scale = 0.1352;
+
+/** The last `rows` tokens of a sequence of `context` are the batch's. */
+export interface Sequence {
+  readonly context: number;
+  readonly rows: number;
+}
+
+export interface Inputs {
+  readonly parts: readonly (Part & { readonly entries: Float32Array })[];
+  readonly q: Float32Array;
+  readonly absorbedQ: Float32Array;
+}
+
+function bf16Floats(random: Random, count: number, factor: number): Float32Array {
+  return toBf16(randomFloats(random, count, factor));
+}
+
+interface ExpandedOptions {
+  readonly firstRow?: number;
+  readonly selection?: Selection | null;
+}
+
+/** Entries of every token and queries of the batch's rows; `steep` queries make weights uneven. */
+export function inputsOf(heads: number, sequences: readonly Sequence[], steep: number): Inputs {
+  const random = seededRandom(seed);
+  const blocksOf = ({ context }: Sequence) => Math.ceil(context / 64);
+  const blocks = shuffledBlocks(
+    random,
+    sequences.reduce((sum, sequence) => sum + blocksOf(sequence), 0),
+  );
+  let used = 0;
+  const parts = sequences.map((sequence) => {
+    const blockTable = blocks.slice(used, (used += blocksOf(sequence)));
+    const entries = bf16Floats(random, sequence.context * (latentDim + ropeDim), 0.2);
+    return { start: sequence.context - sequence.rows, rows: sequence.rows, blockTable, entries };
+  });
+  const rows = parts.reduce((sum, part) => sum + part.rows, 0);
+  return {
+    parts,
+    q: bf16Floats(random, rows * heads * (nopeDim + ropeDim), steep),
+    absorbedQ: bf16Floats(random, rows * heads * (latentDim + ropeDim), steep / 2),
+  };
+}
+
+/** A selection of these positions, ascending, for each row. */
+export function selectionOf(
+  backend: Backend,
+  chosen: readonly Int32Array[],
+  width: number,
+): Selection {
+  const selection = backend.selection(chosen.length, width);
+  const positions = new Int32Array(chosen.length * width).fill(-1);
+  chosen.forEach((row, r) => positions.set(row, r * width));
+  const lengths = Int32Array.from(chosen, ({ length }) => length);
+  if (backend instanceof CudaBackend) {
+    const { at, counts } = own(CudaSelection, selection);
+    const { device } = backend.machine;
+    device.upload(at, new Uint8Array(positions.buffer));
+    device.upload(counts, new Uint8Array(lengths.buffer));
+  } else {
+    const { at, counts } = own(CpuSelection, selection);
+    const { i32 } = own(CpuBackend, backend).machine.arena;
+    i32.set(positions, at / 4);
+    i32.set(lengths, counts / 4);
+  }
+  return selection;
+}
+
+export class DenseCase {
+  private readonly tested: Tested;
+  private readonly heads: number;
+  private readonly inputs: Inputs;
+  private readonly kvB;
+  private readonly cache;
+  private readonly q;
+  private readonly out;
+  private readonly absorbedQ;
+  private readonly latent;
+  private readonly lse;
+
+  constructor(tested: Tested, heads: number, inputs: Inputs) {
+    this.tested = tested;
+    this.heads = heads;
+    this.inputs = inputs;
+    const { backend } = tested;
+    const outputs = heads * (nopeDim + valueDim);
+    const weight = { outputs, inputs: latentDim, dtype: 'F8_E4M3' } as const;
+    this.kvB = backend.matrix(randomWeight(seededRandom(seed + 1), weight));
+    const blocks = inputs.parts.reduce((sum, part) => sum + part.blockTable.length, 0);
+    const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
+    const [cache] = backend.caches(shape);
+    if (cache === undefined) throw new Error('no cache was made');
+    this.cache = cache;
+    for (const part of inputs.parts) this.write(part);
+    this.q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
+    this.out = backend.tensor(this.q.rows, heads * valueDim);
+    this.absorbedQ = tested.filled(inputs.absorbedQ, heads * (latentDim + ropeDim));
+    this.latent = backend.tensor(this.q.rows, heads * latentDim);
+    this.lse = backend.tensor(this.q.rows, heads, 'f32');
+  }
+
+  private write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
+    const { backend, filled } = this.tested;
+    const width = latentDim + ropeDim;
+    const context = start + rows;
+    for (let first = 0; first < context; first += rowsMax) {
+      const count = Math.min(rowsMax, context - first);
+      backend.beginStep(batchOf([{ start: first, rows: count, blockTable }]));
+      const values = entries.slice(first * width, (first + count) * width);
+      backend.writeLatent(this.cache, filled(values, width));
+    }
+  }
+
+  expanded({ firstRow = 0, selection = null }: ExpandedOptions = {}): Float32Array {
+    const { backend, poison } = this.tested;
+    backend.beginStep(batchOf(this.inputs.parts));
+    const options = { heads: this.heads, scale, nopeDim, ropeDim, valueDim, firstRow };
+    backend.attendExpanded(poison(this.out), this.q, this.cache, this.kvB, selection, options);
+    return backend.read(this.out, this.q.rows);
+  }
+
+  /** Of the first `rows` rows. */
+  absorbed(rows = this.q.rows): { out: Float32Array; lse: Float32Array } {
+    const { backend, poison } = this.tested;
+    const { cache, absorbedQ, latent, lse, heads } = this;
+    backend.beginStep(batchOf(this.inputs.parts));
+    poison(latent);
+    poison(lse);
+    backend.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
+    return { out: backend.read(latent, this.q.rows), lse: backend.read(lse, this.q.rows) };
+  }
+}
+
+export interface AttentionCase {
+  readonly name: string;
+  readonly heads: number;
+  readonly sequences: readonly Sequence[];
+  /** Tokens of a pass. */
+  readonly pass?: number;
+  readonly steep?: number;
+}
+
+/** One case on the backend under test and on the cpu's. */
+export interface Both {
+  readonly label: string;
+  readonly inputs: Inputs;
+  readonly cuda: CudaTested;
+  readonly cpu: Tested;
+  readonly mine: DenseCase;
+  readonly wanted: DenseCase;
+}
+
+/** Checks the cases that CASES names, over caches of both formats. */
+export async function onBoth<C extends AttentionCase>(
+  what: string,
+  cases: readonly C[],
+  check: (both: Both, each: C) => Promise<void>,
+): Promise<void> {
+  const formats = [
+    ['fp8', fp8Numerics],
+    ['bf16', bf16Numerics],
+  ] as const;
+  for (const [format, numerics] of formats) {
+    for (const each of cases) {
+      const { name, heads, sequences, pass, steep = 1 } = each;
+      const label = `${what}, ${format}, ${name}`;
+      if (!isWanted(label)) continue;
+      const inputs = inputsOf(heads, sequences, steep);
+      const options = { rowsMax, ...(pass === undefined ? {} : { expandedTokens: pass }) };
+      const cuda = await openCudaTested(numerics, options);
+      const cpu = await openTested(numerics, { rowsMax, threads: 8 });
+      const mine = new DenseCase(cuda, heads, inputs);
+      const wanted = new DenseCase(cpu, heads, inputs);
+      await check({ label, inputs, cuda, cpu, mine, wanted }, each);
+      await cuda.backend.close();
+      await cpu.backend.close();
+    }
+  }
+}
+
+/** The last sequence has the bits of `actual` when it is expanded alone, and nothing else is written. */
+export async function testLastAlone(
+  { label, mine }: Both,
+  { sequences, heads }: AttentionCase,
+  result: { actual: Float32Array; selection: Selection | null },
+): Promise<void> {
+  if (sequences.length === 1) return;
+  await test(`${label}: the same bits without the sequences before the last`, () => {
+    const { actual, selection } = result;
+    const firstRow = sequences.slice(0, -1).reduce((sum, { rows }) => sum + rows, 0);
+    const start = firstRow * heads * valueDim;
+    const alone = mine.expanded({ firstRow, selection });
+    expectSame(alone.slice(start), actual.slice(start), 'the last sequence');
+    if (!alone.slice(0, start).every(Number.isNaN)) {
+      throw new Error('rows before the first were written');
+    }
+  });
+}

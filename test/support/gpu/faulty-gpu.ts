@@ -1,0 +1,17 @@
+/** Preloaded into a worker (`node --import`): a kernel writes where nothing is, in mid-answer. */
+import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
+
+/** Tokens that are drawn before the fault. */
+export const tokensBeforeFault = 5;
+
+const { sample } = CudaBackend.prototype;
+let calls = 0;
+CudaBackend.prototype.sample = function sampleUntilFault(logits, draws) {
+  const { device } = this.machine;
+  // What is rehearsed at the start draws more than a token at a time, or from a model without weights.
+  if (draws[0]?.temperature === 0 && calls++ >= tokensBeforeFault) {
+    const kernel = device.kernel('random', 'random_values');
+    device.launch(kernel, { grid: [1, 1, 1], threads: 256 }, [16, 256, 1, 1, 0]);
+  }
+  return sample.call(this, logits, draws);
+};
