@@ -81,7 +81,9 @@ test('each client that leaves is billed what the journal says, and all that was 
   }
   expect(await countersOf(worker.worker.url)).toEqual(billed);
   expect(await tenant.audit()).toEqual([]);
-  expect(kinds.get('posted')).toBeGreaterThan(requests / 10);
+  // On a slow machine hardly any but those that stayed have had something.
+  const stayed = plan.filter(({ leaveMs }) => leaveMs === null).length;
+  expect(kinds.get('posted')).toBeGreaterThanOrEqual(stayed);
 });
 
 /** What the engine says that it computed, of all requests together. */
