@@ -422,6 +422,19 @@ export interface Fleet {
   addStatic(worker: StaticWorker): Promise<{ accepted: boolean; reason: string | null }>;
   /** Forgets a worker that was added so; false if there is none. */
   removeStatic(worker: string): Promise<boolean>;
+  /** Heartbeats that were refused lately, newest first, each with its worker and reason once. */
+  refusals(): Promise<readonly RefusedAnnouncement[]>;
+}
+
+/** A heartbeat that was refused, of somebody with the worker token. */
+export interface RefusedAnnouncement {
+  /** null: it says none that can be read. */
+  readonly id: string | null;
+  /** Without what may be secret in it. */
+  readonly url: string | null;
+  readonly reason: string;
+  readonly times: number;
+  readonly lastAtMs: number;
 }
 
 export interface WorkerStatus {

@@ -9,6 +9,8 @@ import { z } from 'zod';
 /** Output tokens of a request that states no maximum, if the context has room for them. */
 export const defaultOutputTokens = 4096;
 export const choicesMax = 8;
+/** That one worker announces. */
+export const servedModelsMax = 64;
 export const messagesMax = 8192;
 export const promptsMax = 64;
 export const stopStringsMax = 16;
@@ -631,16 +633,18 @@ export const heartbeatSchema = z.strictObject({
   start: z.string().min(8).max(64).optional(),
   engine: z.string().min(1).max(64),
   state: z.enum(['starting', 'ready', 'draining', 'failed']),
-  models: z.array(
-    z.strictObject({
-      id: z.string().min(1).max(256),
-      revision: z.string().min(1).max(128),
-      tokenizer: z.string().min(1).max(128),
-      /** Tokens of a KV block; cached tokens are a multiple. */
-      block_tokens: z.int().min(1),
-      context_length: z.int().min(1),
-    }),
-  ),
+  models: z
+    .array(
+      z.strictObject({
+        id: z.string().min(1).max(256),
+        revision: z.string().min(1).max(128),
+        tokenizer: z.string().min(1).max(128),
+        /** Tokens of a KV block; cached tokens are a multiple. */
+        block_tokens: z.int().min(1),
+        context_length: z.int().min(1),
+      }),
+    )
+    .max(servedModelsMax),
   /** Null until the engine is ready. */
   capacity: z
     .strictObject({

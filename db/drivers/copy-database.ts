@@ -1,7 +1,6 @@
 /** Copies of databases that are in use, by SQLite's online backup, for another process to make. */
 import { createRequire } from 'node:module';
 import Database from 'better-sqlite3';
-import { openDirectoryDb } from './better-sqlite3.ts';
 
 /** This process waits for locks: it serves nobody. */
 const lockMsMax = 10_000;
@@ -69,9 +68,4 @@ export function migrationsKnown(schema: 'tenant' | 'directory'): number {
   const journal = createRequire(import.meta.url)(`../migrations/${schema}/meta/_journal.json`);
   // drizzle-kit writes it.
   return (journal as { readonly entries: readonly unknown[] }).entries.length;
-}
-
-/** Brings the copy of a directory up to what this program knows. */
-export function migrateDirectory(path: string): void {
-  openDirectoryDb(path).close();
 }

@@ -1,7 +1,7 @@
 /** What the operator reads: usage and ledgers of all tenants as streams, and the audit of the books. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
-import { formatUsd } from '../money-text.ts';
+import { lostPayments } from '../payments/lost-payments.ts';
 import type { Services, UsageCursor, UsageRow } from '../services.ts';
 import { streamEndpoint, jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -14,7 +14,6 @@ import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
 
 const entriesPerPage = 500;
 const usageRowsPerPage = 1_000;
-const paymentsPerPage = 500;
 const allDays = { fromDay: '0000-01-01', toDay: '9999-12-31' };
 
 const exportQuery = z.strictObject({
@@ -139,7 +138,13 @@ async function audit(services: Services, ids: readonly string[]) {
   for (const id of ids) {
     try {
       const tenant = services.tenant(id);
-      const found = [...(await tenant.audit()), ...(await lostPayments(services, id))];
+      const { directory } = services;
+      const lost = await lostPayments({
+        directory,
+        tenant: id,
+        uncredited: (sources) => tenant.uncredited(sources),
+      });
+      const found = [...(await tenant.audit()), ...lost];
       const balance = await tenant.balance();
       findings.push(...found.map((finding) => ({ tenant: id, finding })));
       total.granted_nano_usd += balance.granted;
@@ -154,27 +159,6 @@ async function audit(services: Services, ids: readonly string[]) {
   }
   const ok = findings.length === 0 && unavailable.length === 0;
   return { ok, tenants: ids.length, total, findings, unavailable };
-}
-
-/** Payments that the directory knows as credited, and a ledger from an older copy lacks. */
-async function lostPayments(services: Services, tenant: string): Promise<string[]> {
-  const findings: string[] = [];
-  for (let afterSource = ''; ;) {
-    const page = { tenant, afterSource, limit: paymentsPerPage };
-    const payments = await services.directory.creditedPayments(page);
-    const last = payments.at(-1);
-    if (last === undefined) return findings;
-    const lost = await services.tenant(tenant).uncredited(payments.map(({ source }) => source));
-    for (const { source, amountNanoUsd } of payments) {
-      if (!lost.includes(source)) continue;
-      const amount = formatUsd(amountNanoUsd);
-      findings.push(
-        `the payment ${source} of ${amount} USD was credited, and the ledger does not have it; ` +
-          `to credit it again: credits add ${tenant} ${amount} --kind topped-up --source ${source}`,
-      );
-    }
-    afterSource = last.source;
-  }
 }
 
 async function* usageRows(

@@ -8,6 +8,7 @@ import type {
   ModelRecord,
   Price,
   PriceRecord,
+  RefusedAnnouncement,
   TenantRecord,
   UnsoldModel,
   UsageRow,
@@ -117,8 +118,17 @@ export const workerSchema = z.object({
   unsold: z.array(unsoldSchema),
   tokens_in_flight: z.int(),
   requests_in_flight: z.int(),
+  slots: z.int().describe('answers that it is given at a time'),
   seen_at_ms: unixMs,
   no_discount_reason: z.string().nullable(),
+});
+
+export const refusedWorkerSchema = z.object({
+  id: z.string().nullable(),
+  url: z.string().nullable(),
+  refused_because: z.string(),
+  times: z.int(),
+  last_at_ms: unixMs,
 });
 
 const usageFields = {
@@ -237,9 +247,17 @@ export function wireWorker(
     unsold: unsold.filter(({ model }) => status.models.includes(model)),
     tokens_in_flight: status.tokensInFlight,
     requests_in_flight: status.requestsInFlight,
+    slots: status.slots,
     seen_at_ms: status.seenAtMs,
     no_discount_reason: status.noDiscountReason,
   };
+}
+
+export function wireRefusedWorker(
+  refused: RefusedAnnouncement,
+): z.infer<typeof refusedWorkerSchema> {
+  const { id, url, reason, times, lastAtMs } = refused;
+  return { id, url, refused_because: reason, times, last_at_ms: lastAtMs };
 }
 
 export function wireUsage(row: UsageRow): z.infer<typeof usageRowSchema> {

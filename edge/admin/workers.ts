@@ -4,8 +4,9 @@ import { ApiError } from '../errors.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
-import { wireWorker, workerSchema } from './wire.ts';
+import { refusedWorkerSchema, wireRefusedWorker, wireWorker, workerSchema } from './wire.ts';
 
+const slotsMax = 999_999;
 const workerParams = z.strictObject({ worker: z.string().max(128) });
 const bearerSchema = z.string().regex(/^[\x21-\x7e]{1,4096}$/, 'expected ASCII without spaces');
 
@@ -15,8 +16,8 @@ export const workerEndpoints: readonly Endpoint[] = [
       method: 'get',
       path: '/workers',
       summary:
-        'All workers: their state, what is in flight and which of their models nobody can use',
-      answer: z.object({ workers: z.array(workerSchema) }),
+        'All workers: their state, what is in flight and which of their models nobody can use; and whose heartbeats were refused',
+      answer: z.object({ workers: z.array(workerSchema), refused: z.array(refusedWorkerSchema) }),
     },
     async ({ services }) => {
       const workers = await services.fleet.status();
@@ -24,7 +25,11 @@ export const workerEndpoints: readonly Endpoint[] = [
         workers.flatMap(({ served }) => served),
         services,
       );
-      return { workers: workers.map((worker) => wireWorker(worker, unsold)) };
+      const refused = await services.fleet.refusals();
+      return {
+        workers: workers.map((worker) => wireWorker(worker, unsold)),
+        refused: refused.map(wireRefusedWorker),
+      };
     },
   ),
   jsonEndpoint(
@@ -54,17 +59,33 @@ export const workerEndpoints: readonly Endpoint[] = [
           .nullable()
           .optional()
           .describe('shown to it as a bearer token; null shows none, left out shows WORKER_TOKEN'),
+        slots: z
+          .int()
+          .min(1)
+          .max(slotsMax)
+          .optional()
+          .describe('answers that it is given at a time; left out: as many as it takes, up to 128'),
       }),
-      answer: z.object({ id: z.string(), url: z.string(), own_token: z.boolean() }),
+      answer: z.object({
+        id: z.string(),
+        url: z.string(),
+        own_token: z.boolean(),
+        slots: z.int().nullable(),
+      }),
       status: 201,
     },
     async ({ services, body }) => {
-      const { id, token } = body;
+      const { id, token, slots } = body;
       const url = body.url.replace(/\/+$/, '');
       const ownToken = token === undefined ? null : { bearer: token };
-      const { accepted, reason } = await services.fleet.addStatic({ id, url, ownToken });
+      const { accepted, reason } = await services.fleet.addStatic({
+        id,
+        url,
+        ownToken,
+        ...(slots !== undefined && { slots }),
+      });
       if (!accepted) throw new ApiError('conflict', `It cannot be added: ${reason ?? ''}.`);
-      return { id, url, own_token: ownToken !== null };
+      return { id, url, own_token: ownToken !== null, slots: slots ?? null };
     },
   ),
   jsonEndpoint(

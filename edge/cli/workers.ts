@@ -1,6 +1,6 @@
 /** Commands about workers. */
 import { UsageError } from '../../infra/program.ts';
-import { pathOf } from './operator.ts';
+import { integer, pathOf } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
 
 export function addWorkerCommands(program: Program, operator: Operator): void {
@@ -8,7 +8,9 @@ export function addWorkerCommands(program: Program, operator: Operator): void {
   const workers = program.command('workers').description('workers and engines of other makes');
   workers
     .command('list')
-    .description('all workers, what is in flight on each and which of their models nobody can use')
+    .description(
+      'all workers, what is in flight on each, which of their models nobody can use, and whose heartbeats were refused',
+    )
     .action(() => show(call('GET', '/workers')));
   workers
     .command('drain')
@@ -26,9 +28,11 @@ export function addWorkerCommands(program: Program, operator: Operator): void {
     .argument('<worker>', 'a name of your choice')
     .argument('<url>', 'such as http://vllm.example:8000')
     .option('--token-env <variable>', 'environment variable that holds the token it is shown')
-    .action((id, url, { tokenEnv }) =>
-      show(call('POST', '/workers', { id, url, token: tokenFrom(operator.env, tokenEnv) })),
-    );
+    .option('--slots <n>', 'answers that it is given at a time', integer)
+    .action((id, url, { tokenEnv, slots }) => {
+      const token = tokenFrom(operator.env, tokenEnv);
+      return show(call('POST', '/workers', { id, url, token, slots }));
+    });
   workers
     .command('remove')
     .description('forget an engine that was added so')

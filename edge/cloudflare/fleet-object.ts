@@ -45,7 +45,8 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       configured,
       hosts,
       ...(snapshot && { snapshot }),
-      save: (changed) => ctx.storage.kv.put(snapshotKey, changed),
+      // What an object writes in one turn is one write.
+      save: (changed) => ctx.storage.kv.put(snapshotKey, changed()),
       onAnnounced: (worker, served) => {
         ctx.waitUntil(logUnsold(worker, served));
         ctx.waitUntil(logContexts(worker, served));
@@ -100,6 +101,10 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
 
   async drain(worker: string, draining: boolean) {
     return this.#fleet.drain(worker, draining);
+  }
+
+  async refusals() {
+    return this.#fleet.refusals();
   }
 
   async addStatic(worker: StaticWorker) {

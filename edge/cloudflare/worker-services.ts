@@ -87,6 +87,7 @@ function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
     heartbeat: (body) => fleet().heartbeat(body),
     status: () => fleet().status(),
     drain: (worker, draining) => fleet().drain(worker, draining),
+    refusals: () => fleet().refusals(),
     addStatic: (worker) => fleet().addStatic(worker),
     removeStatic: (worker) => fleet().removeStatic(worker),
   };

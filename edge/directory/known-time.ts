@@ -11,6 +11,8 @@ const unremarkableMs = 60_000;
 export interface KnownTime {
   /** `nowMs`, or the latest time known where that is later and can be believed. */
   of(nowMs: number): number;
+  /** For whoever watches over the edge; [] while the clock is not remarkably behind. */
+  warnings(nowMs: number): readonly string[];
   /** Null before any time was seen. */
   latestMs(): number | null;
 }
@@ -42,6 +44,16 @@ export function createKnownTime(options: {
         isTold = true;
       }
       return behindMs <= trustedBehindMs ? latest : nowMs;
+    },
+    warnings(nowMs) {
+      const behindMs = (latest ?? nowMs) - nowMs;
+      if (behindMs <= unremarkableMs) return [];
+      const prices =
+        behindMs <= trustedBehindMs
+          ? 'prices of that time stand'
+          : 'prices go by the clock, because a time so far ahead is not believed';
+      const since = new Date(nowMs + behindMs).toISOString();
+      return [`The clock is behind ${since}, which this edge has seen: ${prices}. Set it right.`];
     },
     latestMs: () => latest,
   };

@@ -7,6 +7,7 @@ import { heartbeatSchema } from '../../gpu-worker/protocol.ts';
 import type { Heartbeat } from '../../gpu-worker/protocol.ts';
 import type { Fleet, ServedModel, StaticWorker, WorkerStatus } from '../services.ts';
 import { createPlaces } from './places.ts';
+import { Refusals } from './refusals.ts';
 import { isOlderStart, isSameStart } from './starts.ts';
 import { steadyClock } from './steady-clock.ts';
 import { WaitingRequests } from './waiting-requests.ts';
@@ -28,6 +29,8 @@ const workersMax = 1_000;
 const forgetLostAfterMs = 60 * 60_000;
 /** Each is probed every few seconds. */
 const addedMax = 100;
+/** Of the workers in a snapshot, as JSON: 1,000 usual ones fit, and an object's value may have 2 MB. */
+const snapshotCharactersMax = 400_000;
 /** While requests wait, those whose time is over are looked for this often. */
 const tickMs = 250;
 
@@ -50,8 +53,11 @@ export interface FleetOptions {
   readonly configured?: readonly StaticWorker[];
   /** Patterns of the hosts that workers may have; any host where there is none. */
   readonly hosts?: readonly string[];
-  /** Called when the snapshot changes, which heartbeats alone do not do. */
-  readonly save?: (snapshot: FleetSnapshot) => void;
+  /**
+   * Called when the snapshot changes, which heartbeats alone do not do. `soon` allows a second of
+   * delay, so that many new workers make no more work than one; the snapshot is then made late too.
+   */
+  readonly save?: (snapshot: () => FleetSnapshot, urgency: 'now' | 'soon') => void;
   /** Called whenever a worker has said what it serves. */
   readonly onAnnounced?: (worker: string, served: readonly ServedModel[]) => void;
 }
@@ -80,14 +86,15 @@ export function createFleet(options: FleetOptions): LocalFleet {
     workers.set(said.id, newEntry(said, drained.has(said.id), clock.nowMs()));
   }
 
-  const save = (): void =>
-    options.save?.({
-      workers: [...workers.values()].map((entry) => entry.said),
-      drained: [...drained],
-      added,
-    });
+  const snapshot = (): FleetSnapshot => ({
+    workers: newestThatFit(workers),
+    drained: [...drained],
+    added,
+  });
+  const save = (urgency: 'now' | 'soon'): void => options.save?.(snapshot, urgency);
 
   const staticWorkers = (): readonly StaticWorker[] => [...configured, ...added];
+  const refusals = new Refusals();
   const places = createPlaces({ workers, clock, staticWorkers });
   const waiting = new WaitingRequests(places, clock);
   const ticks = ticksWhile(
@@ -110,7 +117,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       if (workers.size >= workersMax) return { accepted: false, reason: 'the fleet is full' };
       const entry = newEntry(said, drained.has(said.id), nowMs);
       workers.set(said.id, entry);
-      save();
+      save('soon');
       options.onAnnounced?.(said.id, servedBy(entry));
       return { accepted: true, reason: null };
     }
@@ -120,7 +127,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
     known.said = said;
     known.seenAtMs = nowMs;
     known.flights.forgetOld(nowMs);
-    if (changed) save();
+    if (changed) save('soon');
     options.onAnnounced?.(said.id, servedBy(known));
     return { accepted: true, reason: null };
   };
@@ -186,22 +193,25 @@ export function createFleet(options: FleetOptions): LocalFleet {
     },
 
     async heartbeat(body) {
+      const refuse = (reason: string) => {
+        refusals.note(body, { reason, nowMs: options.clock.nowMs() });
+        return { accepted: false, reason };
+      };
       const parsed = heartbeatSchema.safeParse(body);
       if (!parsed.success) {
         const [issue] = parsed.error.issues;
-        return {
-          accepted: false,
-          reason: `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`,
-        };
+        return refuse(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`);
       }
       const { id, load, url } = parsed.data;
       const refusal = refuseWorkerUrl(url, hosts);
-      if (refusal !== null) return { accepted: false, reason: refusal };
+      if (refusal !== null) return refuse(refusal);
       if (isIn(staticWorkers(), id) || workers.get(id)?.said.static) {
-        return { accepted: false, reason: `${id} is the name of a configured worker` };
+        return refuse(`${id} is the name of a configured worker`);
       }
       const answer = announce(announcementOf(parsed.data));
-      if (answer.accepted && load !== null) {
+      if (answer.reason !== null) return refuse(answer.reason);
+      refusals.forget(parsed.data);
+      if (load !== null) {
         const { tokens_in_flight: tokens, waiting_sequences: queued } = load;
         const requests = load.running_sequences + queued;
         workers.get(id)?.flights.reconcile({ tokens, requests, waiting: queued }, clock.nowMs());
@@ -219,13 +229,15 @@ export function createFleet(options: FleetOptions): LocalFleet {
       });
     },
 
+    refusals: async () => refusals.newestFirst(),
+
     async drain(worker, draining) {
       const entry = workers.get(worker);
       if (entry === undefined) return false;
       entry.drained = draining;
       if (draining) drained.add(worker);
       else drained.delete(worker);
-      save();
+      save('now');
       waiting.tick();
       return true;
     },
@@ -243,7 +255,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       const others = added.filter((each) => each.id !== id);
       if (others.length >= addedMax) return { accepted: false, reason: 'the fleet is full' };
       added = [...others, worker];
-      save();
+      save('now');
       return { accepted: true, reason: null };
     },
 
@@ -252,7 +264,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       added = added.filter((each) => each.id !== id);
       workers.delete(id);
       drained.delete(id);
-      save();
+      save('now');
       return true;
     },
   };
@@ -298,6 +310,18 @@ function announcementOf(heartbeat: Heartbeat): Announcement {
     hasJournal: true,
     noDiscountReason: null,
   };
+}
+
+/** Announcements as long as there is room for them, those of the latest heartbeats first. */
+function newestThatFit(workers: ReadonlyMap<string, WorkerEntry>): Announcement[] {
+  const fitting: Announcement[] = [];
+  let characters = 0;
+  for (const { said } of [...workers.values()].toSorted((a, b) => b.seenAtMs - a.seenAtMs)) {
+    characters += JSON.stringify(said).length;
+    if (characters > snapshotCharactersMax) break;
+    fitting.push(said);
+  }
+  return fitting;
 }
 
 function forgetLost(workers: Map<string, WorkerEntry>, nowMs: number): void {

@@ -85,7 +85,7 @@ export function createStaticWorkers(options: {
     const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
     // It is new, or it comes back: whatever it had cached before is not to be relied upon.
     const said: Announcement = isKnown
-      ? before
+      ? withSlots(before, slots)
       : {
           ...base,
           epoch: nowMs,
@@ -106,6 +106,13 @@ export function createStaticWorkers(options: {
       await Promise.all(workers.map((worker) => probeOne(worker)));
     },
   };
+}
+
+/** Itself where the operator has not changed them. */
+function withSlots(said: Announcement, slots: number | undefined): Announcement {
+  if (said.slots === slots) return said;
+  const { slots: _before, ...others } = said;
+  return { ...others, ...(slots !== undefined && { slots }) };
 }
 
 const beingAsked = 'it is being asked whether it reports cached tokens';

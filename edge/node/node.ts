@@ -45,6 +45,8 @@ import { createUnsoldLog } from '../directory/unsold-models.ts';
 
 /** Holds are looked at this often; an expired one waits at most so much longer. */
 const reconcileEveryMs = 30_000;
+/** New workers are written down this soon, so that many at once cost one write. */
+const fleetEveryMs = 1_000;
 /** A disk that fills up is noticed this soon. */
 const diskEveryMs = 10_000;
 /** Requests under way may finish for this long after the first Ctrl-C. */
@@ -153,7 +155,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     settings: { ...settings, ...secrets },
     clock,
     random: { bytes: randomBytes },
-    warnings: disk.warnings,
+    warnings: () => [...disk.warnings(), ...knownTime.warnings(clock.nowMs())],
     fetch: createNodeFetch(),
     log,
     keepAlive(work) {
@@ -207,7 +209,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     ),
     repeat(staticWorkers.probe, { everyMs: probeEveryMs, log }),
     repeat(disk.look, { everyMs: diskEveryMs, log }),
-    repeat(memory.saveAgain, { everyMs: diskEveryMs, log }),
+    repeat(memory.saveAgain, { everyMs: fleetEveryMs, log }),
   ];
 
   let closing: Promise<void> | null = null;
@@ -220,6 +222,7 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     await stopServing(server, closeUnused);
     await bodyThreads.close();
     await Promise.all(timers.map((timer) => timer.stop()));
+    await memory.saveAgain();
     while (underWay.size > 0) await Promise.allSettled(underWay);
     clearTimeout(late);
     await closeDatabases();
@@ -289,24 +292,25 @@ function readLatestTime(path: string): number | null {
 
 interface FleetMemory {
   readonly snapshot?: FleetSnapshot;
-  /** What cannot be written, because the disk is full say, is written by `saveAgain` later. */
-  readonly save: (snapshot: FleetSnapshot) => void;
+  readonly save: (snapshot: () => FleetSnapshot, urgency: 'now' | 'soon') => void;
+  /** Writes what is not written yet: what was not urgent, or what the disk had no room for. */
   saveAgain(): Promise<void>;
 }
 
 function fleetMemory(path: string, log: Services['log']): FleetMemory {
-  let unsaved: FleetSnapshot | null = null;
-  const save = (snapshot: FleetSnapshot): void => {
-    unsaved = snapshot;
+  let unsaved: (() => FleetSnapshot) | null = null;
+  const saveAgain = async (): Promise<void> => {
+    if (unsaved === null) return;
     try {
-      replaceFile(path, JSON.stringify(snapshot));
+      replaceFile(path, JSON.stringify(unsaved()));
       unsaved = null;
     } catch (error) {
       log({ event: 'fleet-save-failed', reason: messageOf(error) });
     }
   };
-  const saveAgain = async (): Promise<void> => {
-    if (unsaved !== null) save(unsaved);
+  const save: FleetMemory['save'] = (snapshot, urgency) => {
+    unsaved = snapshot;
+    if (urgency === 'now') void saveAgain();
   };
   if (!existsSync(path)) return { save, saveAgain };
   try {

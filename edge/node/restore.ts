@@ -15,12 +15,16 @@ import { dirname, join, resolve } from 'node:path';
 import {
   createdTenants,
   findCorruption,
-  migrateDirectory,
   migrationsIn,
   migrationsKnown,
 } from '../../db/drivers/copy-database.ts';
 import { openTenantFile, syncPath } from '../../db/drivers/tenant-file.ts';
+import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
+import { createDirectory } from '../directory.ts';
 import { auditLedger } from '../ledger/audit.ts';
+import { createCredits } from '../ledger/credits.ts';
+import { lostPayments } from '../payments/lost-payments.ts';
+import type { Directory } from '../services.ts';
 import { BackupError, describeFile, readManifest, tenantOf } from './backup-manifest.ts';
 import type { BackupManifest } from './backup-manifest.ts';
 import { holderOf, makeFile, messageOf } from './data-folder.ts';
@@ -48,7 +52,7 @@ export async function restore(options: {
   mkdirSync(join(staging, 'tenants'), { recursive: true, mode: 0o700 });
   try {
     await copyFiles(manifest, { backup, staging });
-    const findings = checkDatabases(manifest, staging);
+    const findings = await checkDatabases(manifest, staging);
     if (findings.length > 0 && !options.despiteFindings) {
       const advice = 'to put it back all the same, say --despite-findings';
       throw new BackupError(`the audit of the backup says: ${findings.join('; ')}; ${advice}`);
@@ -88,15 +92,29 @@ async function copyFiles(
   }
 }
 
-/** @throws what makes the backup useless; returns what the audit of its ledgers says. */
-function checkDatabases(manifest: BackupManifest, staging: string): string[] {
-  const directory = join(staging, 'directory.db');
-  refuseNewer('directory', directory);
-  refuseCorrupt(directory, 'directory.db');
-  migrateDirectory(directory);
+/** @throws what makes the backup useless; returns what the audit of its books says. */
+async function checkDatabases(manifest: BackupManifest, staging: string): Promise<string[]> {
+  const directoryPath = join(staging, 'directory.db');
+  refuseNewer('directory', directoryPath);
+  refuseCorrupt(directoryPath, 'directory.db');
+  const opened = openDirectoryDb(directoryPath);
+  try {
+    const directory = createDirectory(opened.db);
+    return await checkTenants({ manifest, staging, directory });
+  } finally {
+    opened.close();
+  }
+}
+
+async function checkTenants(options: {
+  readonly manifest: BackupManifest;
+  readonly staging: string;
+  readonly directory: Directory;
+}): Promise<string[]> {
+  const { manifest, staging, directory } = options;
   const left = new Set(manifest.unavailable.map(({ tenant }) => tenant));
   const findings: string[] = [];
-  for (const tenant of createdTenants(directory)) {
+  for (const tenant of createdTenants(join(staging, 'directory.db'))) {
     const name = `tenants/${tenant}.db`;
     const path = join(staging, name);
     if (!manifest.files.some((file) => file.path === name)) {
@@ -105,11 +123,17 @@ function checkDatabases(manifest: BackupManifest, staging: string): string[] {
     }
     refuseNewer('tenant', path);
     refuseCorrupt(path, name);
-    const opened = openTenantFile(path, tenant);
+    const { db, close } = openTenantFile(path, tenant);
     try {
-      findings.push(...auditLedger(opened.db).map((finding) => `tenant ${tenant}: ${finding}`));
+      const uncredited = async (sources: readonly string[]) =>
+        createCredits(db).uncredited(sources);
+      const found = [
+        ...auditLedger(db),
+        ...(await lostPayments({ directory, tenant, uncredited })),
+      ];
+      findings.push(...found.map((finding) => `tenant ${tenant}: ${finding}`));
     } finally {
-      opened.close();
+      close();
     }
   }
   return findings;

@@ -321,13 +321,24 @@ test('an engine is added, changed and removed, and no answer holds its token', a
   const engine = { id: 'vllm', url: 'http://vllm.test:8000/', token: 'secret-of-vllm' };
   const made = await call('POST', '/workers', engine);
   expect(made.status).toBe(201);
-  expect(made.json).toEqual({ id: 'vllm', url: 'http://vllm.test:8000', own_token: true });
+  expect(made.json).toEqual({
+    id: 'vllm',
+    url: 'http://vllm.test:8000',
+    own_token: true,
+    slots: null,
+  });
   expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: { bearer: 'secret-of-vllm' } }]);
   await call('POST', '/workers', { ...engine, token: null });
   expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: { bearer: null } }]);
   const { id, url } = engine;
   await call('POST', '/workers', { id, url });
   expect(harness.fleet.staticWorkers()).toMatchObject([{ ownToken: null }]);
+  expect((await call('POST', '/workers', { id, url, slots: 3 })).json).toMatchObject({ slots: 3 });
+  expect(harness.fleet.staticWorkers()).toMatchObject([{ id, slots: 3 }]);
+  for (const slots of [0, -1, 1.5, 1_000_000, '3', null]) {
+    const { status } = await call('POST', '/workers', { id, url, slots });
+    expect([400, 422]).toContain(status);
+  }
   expect((await call('POST', '/workers', { ...engine, token: 'two words' })).status).toBe(422);
   expect((await call('POST', '/workers', { ...engine, url: 'ftp://x' })).status).toBe(422);
   expect((await call('POST', '/workers', { ...engine, id: 'worker-0' })).status).toBe(409);

@@ -86,6 +86,14 @@ test('models, prices and workers are set and shown', async () => {
   const added = await run('workers add vllm http://vllm.test --token-env T', { T: 'its-token' });
   expect(added).toContain('own_token: true');
   expect(harness.fleet.staticWorkers()[0]?.ownToken).toEqual({ bearer: 'its-token' });
+  expect(await run('workers add vllm http://vllm.test --slots 12')).toContain('slots: 12');
+  expect(harness.fleet.staticWorkers()).toMatchObject([{ id: 'vllm', slots: 12 }]);
+  expect((await tryRun('workers add vllm http://vllm.test --slots many')).code).toBe(2);
+  await harness.fleet.heartbeat({ id: 'stray', url: 'ftp://stray.test', engine: 'sift' });
+  const listed = await run('workers list');
+  expect(listed).toMatch(
+    /id: stray .* refused_because: epoch: .* times: 1 {2}last_at: 2026-01-15T12:00:00Z/,
+  );
   const unset = await tryRun('workers add vllm http://vllm.test --token-env T');
   expect(unset).toMatchObject({ code: 2, errors: expect.stringContaining('T is not set') });
   expect(await run('workers remove vllm')).toContain('removed: true');

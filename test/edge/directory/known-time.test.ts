@@ -35,6 +35,25 @@ function shop(latestMs: number | null = null) {
   return { clock, logged, add, inForce };
 }
 
+describe('what the edge says of its clock', () => {
+  const knownTime = createKnownTime({ latestMs: startMs, log: () => {} });
+
+  test('is nothing while it is right, or as far behind as clocks are set by', () => {
+    for (const behindMs of [-dayMs, 0, 60_000]) {
+      expect(knownTime.warnings(startMs - behindMs)).toEqual([]);
+    }
+  });
+
+  test('is which prices stand while it is behind, and nothing once it is set right', () => {
+    const day = knownTime.warnings(startMs - dayMs);
+    expect(day).toEqual([expect.stringMatching(/2026-01-15T12:00:00.000Z.*of that time stand/)]);
+    expect(knownTime.warnings(startMs - 40 * dayMs)).toEqual([
+      expect.stringContaining('prices go by the clock'),
+    ]);
+    expect(knownTime.warnings(startMs)).toEqual([]);
+  });
+});
+
 describe('the price in force', () => {
   test('stays what it was when the clock goes back, with one warning', async () => {
     const { clock, logged, add, inForce } = shop();

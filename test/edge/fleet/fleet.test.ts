@@ -24,7 +24,7 @@ function request(requestId: string, more: Partial<PlaceInput> = {}): PlaceInput 
 async function fleetOf(workers: readonly string[]) {
   const clock = manualClock();
   const saved: FleetSnapshot[] = [];
-  const fleet = createFleet({ clock, save: (snapshot) => saved.push(snapshot) });
+  const fleet = createFleet({ clock, save: (snapshot) => saved.push(snapshot()) });
   for (const id of workers) await fleet.heartbeat(heartbeatOf({ id }));
   const tokens = async (id: string) =>
     (await fleet.status()).find((each) => each.id === id)?.tokensInFlight;

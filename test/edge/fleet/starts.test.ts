@@ -12,7 +12,7 @@ const [first, second] = ['start-of-monday', 'start-of-tuesday'];
 function edge(snapshot?: FleetSnapshot) {
   const clock = manualClock();
   const saved: FleetSnapshot[] = [];
-  const save = (changed: FleetSnapshot) => void saved.push(structuredClone(changed));
+  const save = (changed: () => FleetSnapshot) => void saved.push(structuredClone(changed()));
   const fleet = createFleet({ clock, save, ...(snapshot && { snapshot }) });
   const beat = (epoch: number, start?: string) =>
     fleet.heartbeat(heartbeatOf({ id: 'w', epoch, ...(start !== undefined && { start }) }));

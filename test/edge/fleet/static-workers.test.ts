@@ -51,7 +51,7 @@ const vllm: StaticWorker = {
 function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWorker[] = [vllm]) {
   const clock = manualClock();
   let saved: FleetSnapshot | undefined;
-  const fleet = createFleet({ clock, configured, save: (snapshot) => void (saved = snapshot) });
+  const fleet = createFleet({ clock, configured, save: (snapshot) => void (saved = snapshot()) });
   const logged: unknown[] = [];
   const workers = createStaticWorkers({
     workers: fleet.staticWorkers,
@@ -206,6 +206,15 @@ test('a worker that the operator adds serves after a probe, outlives a restart, 
   expect(await place()).toMatchObject({ url: 'http://moved.test', ownToken: null });
   expect((await status())?.epoch).toBeGreaterThan(first?.epoch ?? Infinity);
   expect(requests.at(-1)?.token).toBe('Bearer shared-token');
+
+  const { epoch } = (await status()) ?? {};
+  clock.advance(1_000);
+  // Its prefixes are believed on: only the count has changed.
+  for (const slots of [7, undefined]) {
+    await fleet.addStatic({ ...moved, ...(slots !== undefined && { slots }) });
+    await probed();
+    expect(await status()).toMatchObject({ epoch, slots: slots ?? 128 });
+  }
 
   expect(await fleet.removeStatic('vllm')).toBe(true);
   expect(await fleet.removeStatic('vllm')).toBe(false);

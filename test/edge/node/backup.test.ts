@@ -219,6 +219,27 @@ test('a backup whose books do not agree is put back only if that is asked for', 
   expect(await restore(backup, data, '--despite-findings')).toMatchObject({ code: 0 });
 });
 
+test('a backup whose ledger lacks a payment that its directory knows is put back only if asked', async () => {
+  const { system, folder } = await makeBackup();
+  const directory = new Database(join(system.folder, 'directory.db'));
+  directory.exec(
+    `INSERT INTO payment (source, tenant, amount_nano_usd, state, began_at_ms)
+     VALUES ('stripe:cs_lost', 'acme', 5000000000, 'credited', 1)`,
+  );
+  directory.close();
+  const backup = join(folder, 'older');
+  expect(await backUp(system.folder, backup)).toMatchObject({ code: 0 });
+  const data = join(folder, 'data');
+  const lost =
+    /tenant acme: the payment stripe:cs_lost of 5\.00 USD .* credits add acme 5\.00 --kind topped-up --source/;
+  expect(await restore(backup, data)).toMatchObject({
+    code: 1,
+    said: expect.stringMatching(lost),
+  });
+  expect(existsSync(data)).toBe(false);
+  expect(await restore(backup, data, '--despite-findings')).toMatchObject({ code: 0 });
+});
+
 test('a folder in use, or with anything in it, is left alone', async () => {
   const { system, folder, backup } = await makeBackup();
   await system.startAgain();

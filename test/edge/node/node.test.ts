@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { chmodSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, expect, test } from 'vitest';
 import { plainScript, startStubWorker } from '../../support/edge/edge-stub-worker.ts';
@@ -253,6 +253,24 @@ test('after kill -9 in mid-stream no hold leaks, and the worker journal says wha
   const books = await booksOf(later.operator);
   expect(books).toMatchObject({ ok: true, findings: [] });
   expect(books.total.granted_nano_usd).toBe(dollar - paid);
+});
+
+test('health warns while the clock is behind the latest time known, over a restart too', async () => {
+  const folder = newFolder();
+  const time = { nowMs: Date.UTC(2026, 0, 15, 12) };
+  const clock = { nowMs: () => time.nowMs };
+  const first = await startEdge(folder, { clock });
+  const healthOf = async ({ url }: { url: string }) => (await fetch(`${url}/health`)).json();
+  await expect.poll(() => existsSync(join(folder, 'latest-time'))).toBe(true);
+  expect(await healthOf(first)).toEqual({ status: 'ok' });
+  time.nowMs -= 86_400_000;
+  const warned = { status: 'ok', warnings: [expect.stringContaining('2026-01-15T12:00:00.000Z')] };
+  expect(await healthOf(first)).toEqual(warned);
+  await first.close();
+  const again = await startEdge(folder, { clock });
+  expect(await healthOf(again)).toEqual(warned);
+  time.nowMs += 86_400_000;
+  expect(await healthOf(again)).toEqual({ status: 'ok' });
 });
 
 test('workers are let in by their token alone', async () => {
