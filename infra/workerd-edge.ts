@@ -46,11 +46,13 @@ export interface WorkerdEdgeOptions {
   readonly stop?: AbortSignal;
   /** Told what is done next; each step takes seconds. */
   readonly onStep?: (step: string) => void;
+  /** Told each line that the edge logs; without it its errors alone are printed. */
+  readonly onLog?: (line: string) => void;
 }
 
 /** @throws the reason of `stop` once that is aborted. */
 export async function startWorkerdEdge(options: WorkerdEdgeOptions): Promise<WorkerdEdge> {
-  const { folder, settings, host = '127.0.0.1', port = 0, onStep = () => {} } = options;
+  const { folder, settings, host = '127.0.0.1', port = 0, onStep = () => {}, onLog } = options;
   const stop = options.stop ?? new AbortController().signal;
   const bundle = join(folder, 'bundle');
   // The texts' names hold their hashes, so those of an earlier version would stay.
@@ -63,7 +65,7 @@ export async function startWorkerdEdge(options: WorkerdEdgeOptions): Promise<Wor
   ]);
   for (const each of built) if (each.status === 'rejected') throw each.reason;
   onStep('starting workerd');
-  const runtime = await openRuntime({ bundle, folder, settings });
+  const runtime = await openRuntime({ bundle, folder, settings, ...(onLog && { onLog }) });
   try {
     const ready = Promise.race([runtime.ready, untilAborted(stop)]);
     const { hostname, port: portBehind } = await ready;
@@ -86,8 +88,9 @@ async function openRuntime(options: {
   readonly bundle: string;
   readonly folder: string;
   readonly settings: Readonly<Record<string, string>>;
+  readonly onLog?: (line: string) => void;
 }): Promise<Miniflare> {
-  const { bundle, folder, settings } = options;
+  const { bundle, folder, settings, onLog } = options;
   const handlers = signalHandlers();
   const { unstable_getMiniflareWorkerOptions: readWorkerOptions } = await import('wrangler');
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import('miniflare');
@@ -103,7 +106,8 @@ async function openRuntime(options: {
       logRequests: false,
       // What the edge logs goes to the log of a deployed worker; here it would drown the demo.
       handleStructuredLogs: ({ level, message }) => {
-        if (level === 'error') console.error(message);
+        if (onLog) onLog(message);
+        else if (level === 'error') console.error(message);
       },
       telemetry: { enabled: false },
       resourcePersistencePath: join(folder, 'v3'),

@@ -2,7 +2,7 @@
  * What an attack is: a few hostile requests against the whole system, bounded in count, bytes and
  * time, on loopback alone. It says whether the system held, or in a sentence what broke.
  */
-import type { HostileSystem } from './system.ts';
+import type { HostileSystem, Runtime } from './system.ts';
 
 export type Verdict = 'held' | { readonly broken: string };
 
@@ -14,6 +14,8 @@ export interface Attack {
   readonly mayLog?: string;
   /** Default: 30 s. */
   readonly secondsMax?: number;
+  /** Of the edge; absent where it is made for either. */
+  readonly only?: Runtime;
 }
 
 /** What is wrong, if anything: the first sentence that is not null. */

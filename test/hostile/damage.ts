@@ -10,7 +10,8 @@ const short = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 };
 /** A file that changed is noticed within this time; after it the attack has its answer. */
 const noticedMsMax = 10_000;
 
-export const damageAttacks: readonly Attack[] = [
+/** Of files that only the edge on Node has; a Durable Object's are its platform's. */
+const onNode: readonly Omit<Attack, 'only'>[] = [
   {
     name: "another process locks a tenant's database",
     async run(system) {
@@ -32,9 +33,9 @@ export const damageAttacks: readonly Attack[] = [
     removed: (path: string) => renameSync(path, `${path}.away`),
     'an empty file now': (path: string) => replaceWith(path, 0),
     'cut within its header': (path: string) => replaceWith(path, 50),
-  }).map(([name, damage]): Attack => ({
+  }).map(([name, damage]) => ({
     name: `a tenant's database is ${name}`,
-    async run(system) {
+    async run(system: HostileSystem) {
       const caller = await system.addTenant(`damage ${name}`);
       const path = fileOf(system, caller);
       damage(path);
@@ -65,6 +66,11 @@ export const damageAttacks: readonly Attack[] = [
     },
   },
 ];
+
+export const damageAttacks: readonly Attack[] = onNode.map((attack) => ({
+  ...attack,
+  only: 'node',
+}));
 
 function replaceWith(path: string, bytes: number): void {
   renameSync(path, `${path}.away`);

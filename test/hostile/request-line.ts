@@ -3,6 +3,9 @@ import { verdictOf, type Attack, type Verdict } from './attack.ts';
 import { servedModel, type HostileSystem } from './system.ts';
 import { sendRaw, type RawAnswer } from './wire.ts';
 
+/** Of workerd's log, what it says of a request that it has no URL or method for. */
+const workerdRefuses = 'Uncaught exception: kj/';
+
 const chatPath = '/v1/chat/completions';
 const chatBody = JSON.stringify({
   model: servedModel,
@@ -15,6 +18,8 @@ const chunkedBody = `${chatBody.length.toString(16)}\r\n${chatBody}\r\n0\r\n\r\n
 const smuggled = 'GET /user/balance HTTP/1.1\r\nhost: smuggled.example\r\n\r\n';
 
 interface Head {
+  /** workerd takes it, always in the one way that RFC 9112 names; nothing of ours stands before it. */
+  readonly only?: 'node';
   readonly line?: string;
   readonly host?: readonly string[];
   readonly lines: readonly string[];
@@ -30,12 +35,17 @@ const ambiguous: Readonly<Record<string, Head>> = {
     lines: [length, 'content-length: 1'],
     body: chatBody,
   },
-  'a content-length and chunks': { lines: [length, chunked], body: chunkedBody },
+  'a content-length and chunks': {
+    only: 'node',
+    lines: [length, chunked],
+    body: chunkedBody,
+  },
   'chunks and a content-length of nothing': {
+    only: 'node',
     lines: [chunked, 'content-length: 0'],
     body: chunkedBody + smuggled,
   },
-  'chunked twice': { lines: [chunked, chunked], body: chunkedBody },
+  'chunked twice': { only: 'node', lines: [chunked, chunked], body: chunkedBody },
   'an encoding that only sounds like chunked': {
     lines: ['transfer-encoding: xchunked'],
     body: chunkedBody,
@@ -101,20 +111,25 @@ const overrides = [
 export const requestLineAttacks: readonly Attack[] = [
   ...Object.entries(ambiguous).map(([name, head]): Attack => ({
     name,
+    ...(head.only && { only: head.only }),
+    mayLog: workerdRefuses,
     async run(system) {
       const answer = await sendRaw(system.edge.url, requestOf(system, head) + smuggled);
-      return refusedAlone(answer);
+      return refusedAlone(system, answer);
     },
   })),
   ...paths.map((path): Attack => ({
     name: `the operator's routes as ${path}`,
+    mayLog: workerdRefuses,
     async run(system) {
       const lines = [`GET ${path} HTTP/1.1`, 'host: 127.0.0.1', 'connection: close'];
       const authorization = `authorization: Bearer ${system.attacker.key}`;
       const head = [...lines, authorization].join('\r\n');
-      const { statuses, text } = await sendRaw(system.edge.url, `${head}\r\n\r\n`);
+      const answer = await sendRaw(system.edge.url, `${head}\r\n\r\n`);
+      const { statuses, text } = answer;
       return verdictOf(
-        statuses.length === 1 && [400, 401, 404, 405].includes(statuses[0] ?? 0)
+        isRefusalOfWorkerd(system, answer) ||
+          (statuses.length === 1 && [400, 401, 404, 405].includes(statuses[0] ?? 0))
           ? null
           : `it answered ${statuses.join(', ')}: ${text.slice(0, 200)}`,
       );
@@ -131,11 +146,14 @@ export const requestLineAttacks: readonly Attack[] = [
   })),
   ...['TRACE', 'CONNECT', 'PROPFIND', 'get', 'GET\tX'].map((method): Attack => ({
     name: `the method ${JSON.stringify(method)} on the operator's routes`,
+    mayLog: workerdRefuses,
     async run(system) {
       const head = `${method} /admin/tenants HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n\r\n`;
-      const { statuses } = await sendRaw(system.edge.url, head);
+      const answer = await sendRaw(system.edge.url, head);
+      const { statuses } = answer;
       return verdictOf(
-        statuses.every((status) => status >= 400 && status < 500)
+        isRefusalOfWorkerd(system, answer) ||
+          statuses.every((status) => status >= 400 && status < 500)
           ? null
           : `it answered ${statuses.join(', ')}`,
       );
@@ -173,8 +191,20 @@ function requestOf(system: HostileSystem, head: Head): string {
   return `${[line, ...hosts, authorization, ...head.lines].join('\r\n')}\r\n\r\n${head.body}`;
 }
 
-function refusedAlone({ statuses, text }: RawAnswer): Verdict {
-  if (statuses.length === 0) return 'held';
+/** workerd's own answer to a head that it cannot read: no code of the edge has run. */
+function isRefusalOfWorkerd(
+  { runtime }: HostileSystem,
+  { statuses, text, isClosed }: RawAnswer,
+): boolean {
+  const own = /\r\n\r\n(Internal Server Error|ERROR: Unrecognized request method\.)$/;
+  const [status = 0] = statuses;
+  const isAlone = statuses.length === 1 && isClosed;
+  return runtime === 'workerd' && isAlone && [500, 501].includes(status) && own.test(text);
+}
+
+function refusedAlone(system: HostileSystem, answer: RawAnswer): Verdict {
+  const { statuses, text } = answer;
+  if (statuses.length === 0 || isRefusalOfWorkerd(system, answer)) return 'held';
   return verdictOf(
     statuses.length === 1 && [400, 431, 501].includes(statuses[0] ?? 0)
       ? null

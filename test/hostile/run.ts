@@ -5,7 +5,7 @@
 import { Option } from '@commander-js/extra-typings';
 import { createProgram, runProgram } from '../../infra/program.ts';
 import { runAttack } from './run-attacks.ts';
-import { startHostileSystem } from './system.ts';
+import { runtimes, startHostileSystem, type Runtime } from './system.ts';
 import { topics } from './topics.ts';
 
 /** So long after it broke its connections a program that ends is known to have ended. */
@@ -23,20 +23,29 @@ const program = createProgram(
   'attacks the whole system, on this machine alone',
 )
   .addOption(new Option('--only <topic>', 'attacks of one topic').choices(names))
+  .addOption(
+    new Option('--runtime <runtime>', 'what the edge runs in').choices(runtimes).default('node'),
+  )
   .option('--match <text>', 'attacks whose name has this text in it', '')
   .action(attackAll);
 const code = await runProgram(program, process.argv.slice(2), () => false);
 // Connections of an attack that broke something would keep the process.
 process.exit(code === 0 ? (process.exitCode ?? 0) : code);
 
-async function attackAll(options: { only?: string; match: string }): Promise<void> {
+async function attackAll(options: {
+  only?: string;
+  match: string;
+  runtime: Runtime;
+}): Promise<void> {
+  const { runtime } = options;
   const table: Record<string, Row> = {};
-  let system = await startHostileSystem();
+  let system = await startHostileSystem({ runtime });
   try {
     for (const topic of options.only === undefined ? names : [options.only]) {
       const row = { attempts: 0, held: 0, broken: 0 };
       for (const attack of topics[topic] ?? []) {
         if (!attack.name.includes(options.match)) continue;
+        if ((attack.only ?? runtime) !== runtime) continue;
         const verdict = await runAttack(system, attack);
         row.attempts++;
         if (verdict === 'held') row.held++;
@@ -49,13 +58,14 @@ async function attackAll(options: { only?: string; match: string }): Promise<voi
         if (dead === undefined) continue;
         console.log(`       a program ended: ${dead.said().slice(-2_000)}`);
         await system[Symbol.asyncDispose]();
-        system = await startHostileSystem();
+        system = await startHostileSystem({ runtime });
       }
       if (row.attempts > 0) table[topic] = row;
     }
   } finally {
     await system[Symbol.asyncDispose]();
   }
+  console.log(`the edge in ${runtime}`);
   console.table(table);
   if (Object.values(table).some(({ broken }) => broken > 0)) process.exitCode = 1;
 }

@@ -1,7 +1,7 @@
 /**
- * The whole system that attacks are run against: the edge on Node and a worker with the tiny model,
- * each a process of its own on a free port of loopback, with data in a temporary folder, and three
- * tenants: a victim, an attacker, and one without money.
+ * The whole system that attacks are run against: the edge on Node or in workerd and a worker with the
+ * tiny model, each a process of its own on a free port of loopback, with data in a temporary folder,
+ * and three tenants: a victim, an attacker, and one without money.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,10 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { operatorOf, seedPrice, type Operator } from '../support/edge/seed.ts';
 import { startProgram, type StartedProgram } from '../support/started-program.ts';
+
+/** What the edge runs in. */
+export const runtimes = ['node', 'workerd'] as const;
+export type Runtime = (typeof runtimes)[number];
 
 export const servedModel = 'tiny';
 const tinyFolder = fileURLToPath(new URL('../../gpu-worker/models/tiny', import.meta.url));
@@ -29,6 +33,8 @@ export interface Caller {
 }
 
 export interface HostileSystem extends AsyncDisposable {
+  /** Of the edge. */
+  readonly runtime: Runtime;
   readonly edge: StartedProgram;
   readonly worker: StartedProgram;
   readonly operator: Operator;
@@ -57,15 +63,16 @@ export async function startHostileSystem(
     readonly edgeEnv?: Readonly<Record<string, string>>;
     readonly workerFlags?: readonly string[];
     readonly nodeFlags?: readonly string[];
+    readonly runtime?: Runtime;
   } = {},
 ): Promise<HostileSystem> {
-  const { nodeFlags = [], workerFlags = [] } = options;
+  const { nodeFlags = [], workerFlags = [], runtime = 'node' } = options;
   const closers = new AsyncDisposableStack();
   try {
     const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
     closers.defer(() => rmSync(folder, { recursive: true, force: true }));
     const edge = await startProgram({
-      args: [...nodeFlags, 'edge/node/node.ts'],
+      args: [...nodeFlags, edgePrograms[runtime]],
       env: { ...edgeEnv(folder), ...options.edgeEnv },
     });
     closers.defer(edge.stop);
@@ -85,12 +92,16 @@ export async function startHostileSystem(
         .slice(0, 60);
       return { tenant, key: await operator.addTenant(tenant, balanceNanoUsd) };
     };
+    // workerd closes a connection after five idle seconds without having said so, which a client that
+    // is about to use it again meets as a failed request.
+    const connection = runtime === 'workerd' ? { connection: 'close' } : {};
     const call = (caller: Caller, path: string, init: RequestInit): Promise<Response> =>
       fetch(edge.url + path, {
         ...init,
-        headers: { authorization: `Bearer ${caller.key}`, ...init.headers },
+        headers: { authorization: `Bearer ${caller.key}`, ...connection, ...init.headers },
       });
     return {
+      runtime,
       edge,
       worker,
       operator,
@@ -118,10 +129,17 @@ export async function startHostileSystem(
   }
 }
 
+const edgePrograms: Readonly<Record<Runtime, string>> = {
+  node: 'edge/node/node.ts',
+  workerd: 'test/hostile/workerd-edge.ts',
+};
+
 function edgeEnv(folder: string): Record<string, string> {
   return {
     PORT: '0',
     EDGE_DATA: join(folder, 'edge'),
+    EDGE_KEY_SIGNING_SECRETS: 'signing-secret-of-the-attacks',
+    EDGE_CACHE_SECRET: 'cache-secret-of-the-attacks',
     EDGE_ADMIN_TOKEN: secrets.adminToken,
     WORKER_TOKEN: secrets.workerToken,
     // No call goes to the account: webhooks come from there, and only their signature is checked.

@@ -5,6 +5,7 @@ import { testFolder } from '../../support/edge/runtime-node.ts';
 import { operatorOf } from '../../support/edge/seed.ts';
 import { startWorkerd, testSecrets } from '../../support/edge/runtime-workerd.ts';
 import type { WorkerdEdge } from '../../../infra/workerd-edge.ts';
+import { sendRaw } from '../../hostile/wire.ts';
 import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
@@ -37,6 +38,33 @@ test('a client that leaves while the worker is silent is noticed', async () => {
 describeLeavingWholeAnswers(() => edge);
 
 describeCutConnections(() => edge);
+
+test.each([
+  ['two hosts', ['host: a.example', 'host: b.example']],
+  ['one host twice', ['host: a.example', 'HOST: a.example']],
+  ['two hosts in one header', ['host: a.example, b.example']],
+  ['a host and an empty one', ['host: a.example', 'host:']],
+  ['no host', []],
+])('a request with %s is refused by workerd itself', async (_, hosts) => {
+  const body = JSON.stringify({
+    model: edge.model,
+    messages: [{ role: 'user', content: 'Hi.' }],
+  });
+  const head = [
+    'POST /v1/chat/completions HTTP/1.1',
+    ...hosts,
+    `authorization: Bearer ${edge.apiKey}`,
+    `content-length: ${body.length}`,
+    'connection: close',
+  ];
+  const asked = edge.stub.requests.length;
+  const { statuses } = await sendRaw(edge.baseUrl, `${head.join('\r\n')}\r\n\r\n${body}`);
+  expect(statuses).toHaveLength(1);
+  // It has no status of its own for two hosts: it makes no URL of them and says 500.
+  expect([400, 500]).toContain(statuses[0]);
+  expect(edge.stub.requests).toHaveLength(asked);
+  expect(await (await ask(home.url, edge)).json()).toMatchObject({ object: 'chat.completion' });
+});
 
 test("a terminal's Ctrl-C, which reaches workerd as well, cuts no answer short", async () => {
   edge.stub.script = { ...plainScript, pauseMs: 50 };
