@@ -20,7 +20,7 @@ import {
 } from '../../db/drivers/copy-database.ts';
 import { openTenantFile, syncPath } from '../../db/drivers/tenant-file.ts';
 import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
-import { createDirectory } from '../directory.ts';
+import { createDirectory } from '../directory/directory.ts';
 import { auditLedger } from '../ledger/audit.ts';
 import { createCredits } from '../ledger/credits.ts';
 import { lostPayments } from '../payments/lost-payments.ts';

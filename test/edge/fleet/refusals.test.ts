@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
-import { heartbeatOf, manualClock } from '../../support/home-fleet.ts';
+import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 test('a refused announcement is told with its reason and time, once per reason, newest first', async () => {
   const clock = manualClock();
