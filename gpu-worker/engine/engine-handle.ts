@@ -4,8 +4,9 @@
  * `runEngineThread` with what it opened.
  */
 import { once } from 'node:events';
-import { Worker } from 'node:worker_threads';
-import type { FromEngine, LoadingProgress, ToEngine } from './engine-messages.ts';
+import { MessageChannel, receiveMessageOnPort, Worker } from 'node:worker_threads';
+import type { MessagePort } from 'node:worker_threads';
+import type { FromEngine, LoadingProgress, StepEvents, ToEngine } from './engine-messages.ts';
 import { nothingComputed } from './request.ts';
 import type {
   Engine,
@@ -20,6 +21,12 @@ import type {
 /** What a thread gets beyond the grace to finish its last step and close its backend. */
 const closeMarginMs = 10_000;
 
+/**
+ * For so long events are taken before all else has its turn. Node gives a listener whatever has come,
+ * which after a pause may be the events of many steps; so they wait at a port without one.
+ */
+const turnMs = 10;
+
 export interface StartOptions {
   readonly entry: URL;
   /** Handed to the entry module as is; has to survive structured clone. */
@@ -32,6 +39,9 @@ export interface StartOptions {
 /** Resolves once the engine is ready; rejects with the reason where it can't start. */
 export async function startEngine(options: StartOptions): Promise<Engine> {
   const thread = new Worker(options.entry, { workerData: options.workerData });
+  const { port1: events, port2 } = new MessageChannel();
+  const opening: ToEngine = { kind: 'open', events: port2 };
+  thread.postMessage(opening, [port2]);
   return new Promise<Engine>((resolve, reject) => {
     let engine: EngineHandle | null = null;
     const fail = (message: string): void => {
@@ -45,8 +55,8 @@ export async function startEngine(options: StartOptions): Promise<Engine> {
     thread.on('message', (message: FromEngine) => {
       if (message.kind === 'loading') options.onProgress(message.progress);
       else if (message.kind === 'failed') fail(message.message);
-      else if (message.kind === 'events') engine?.deliver(message.events, message.load);
-      else resolve((engine = new EngineHandle(thread, message.description, message.load)));
+      else if (message.kind === 'events') engine?.takeEvents();
+      else resolve((engine = new EngineHandle({ ...message, thread, events })));
     });
     thread.on('error', (error) => fail(`the engine thread failed: ${String(error)}`));
     thread.on('exit', (code) => {
@@ -75,6 +85,8 @@ interface OpenRequest {
 class EngineHandle implements Engine {
   readonly description: EngineDescription;
   readonly #thread: Worker;
+  readonly #events: MessagePort;
+  #isTaking = false;
   /** By the names of the requests that have not ended. */
   readonly #streams = new Map<string, Stream>();
   #load: EngineLoad;
@@ -82,10 +94,16 @@ class EngineHandle implements Engine {
   #nextStream = 0;
   #closing: Promise<void> | null = null;
 
-  constructor(thread: Worker, description: EngineDescription, load: EngineLoad) {
-    this.#thread = thread;
-    this.description = description;
-    this.#load = load;
+  constructor(opened: {
+    readonly thread: Worker;
+    readonly events: MessagePort;
+    readonly description: EngineDescription;
+    readonly load: EngineLoad;
+  }) {
+    this.#thread = opened.thread;
+    this.#events = opened.events;
+    this.description = opened.description;
+    this.#load = opened.load;
   }
 
   async *submit(requests: readonly EngineRequest[], call: EngineCall): AsyncGenerator<EngineEvent> {
@@ -162,8 +180,30 @@ class EngineHandle implements Engine {
     return this.#closing;
   }
 
-  /** From the thread: events, each for the stream of its request. */
-  deliver(events: readonly EngineEvent[], load: EngineLoad): void {
+  /** Takes what is at the port, step by step, in as many turns of the event loop as it needs. */
+  takeEvents(): void {
+    if (this.#isTaking) return;
+    this.#isTaking = true;
+    const untilMs = performance.now() + turnMs;
+    const goOn = (): void => {
+      this.#isTaking = false;
+      this.takeEvents();
+    };
+    const takeNext = (): void => {
+      if (performance.now() >= untilMs) setImmediate(goOn);
+      // The tick comes once whatever reads the events has done so: its microtasks go first.
+      else if (this.#takeStep()) queueMicrotask(() => process.nextTick(takeNext));
+      else this.#isTaking = false;
+    };
+    takeNext();
+  }
+
+  /** The events of one step, each for the stream of its request; false if there are none. */
+  #takeStep(): boolean {
+    const received = receiveMessageOnPort(this.#events);
+    if (received === undefined) return false;
+    // The thread sends nothing else there.
+    const { events, load } = received.message as StepEvents;
     this.#load = load;
     for (const event of events) {
       const stream = this.#streams.get(event.id);
@@ -179,9 +219,12 @@ class EngineHandle implements Engine {
       }
       stream.wake();
     }
+    return true;
   }
 
   fail(message: string): void {
+    // What the thread has said before it failed, or ended, still counts.
+    while (this.#takeStep());
     this.#failure ??= message;
     for (const stream of new Set(this.#streams.values())) stream.wake();
   }

@@ -1,4 +1,5 @@
 /** What the engine's thread and its handle say to each other. */
+import type { MessagePort } from 'node:worker_threads';
 import type { EngineDescription, EngineEvent, EngineLoad, EngineRequest } from './request.ts';
 
 /** How far loading has come; shown as a progress bar. */
@@ -9,6 +10,8 @@ export interface LoadingProgress {
 }
 
 export type ToEngine =
+  /** The first message: where the events go. */
+  | { readonly kind: 'open'; readonly events: MessagePort }
   | { readonly kind: 'submit'; readonly requests: readonly EngineRequest[] }
   | { readonly kind: 'abort'; readonly ids: readonly string[] }
   | { readonly kind: 'close'; readonly graceMs: number };
@@ -20,10 +23,12 @@ export type FromEngine =
       readonly description: EngineDescription;
       readonly load: EngineLoad;
     }
-  | {
-      /** All events of one step, or of one abort, and the figures after it. */
-      readonly kind: 'events';
-      readonly events: readonly EngineEvent[];
-      readonly load: EngineLoad;
-    }
+  /** One more message is at the port of events. */
+  | { readonly kind: 'events' }
   | { readonly kind: 'failed'; readonly message: string };
+
+/** All events of one step, or of one abort, and the figures after it. */
+export interface StepEvents {
+  readonly events: readonly EngineEvent[];
+  readonly load: EngineLoad;
+}

@@ -6,7 +6,7 @@ import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
 import type { Model } from '../model/model.ts';
-import type { FromEngine, LoadingProgress, ToEngine } from './engine-messages.ts';
+import type { FromEngine, LoadingProgress, StepEvents, ToEngine } from './engine-messages.ts';
 import { EngineLoop } from './engine.ts';
 import type { EngineLimits } from './engine.ts';
 import type { TokenText } from './output.ts';
@@ -55,8 +55,12 @@ async function serve(
     limitsOf(description),
   );
   const inbox = new Inbox(port);
-  const report = (events: readonly EngineEvent[]): void =>
-    send({ kind: 'events', events, load: engine.load() });
+  const eventsPort = await inbox.eventsPort;
+  const report = (events: readonly EngineEvent[]): void => {
+    const message: StepEvents = { events, load: engine.load() };
+    eventsPort.postMessage(message, []);
+    send({ kind: 'events' });
+  };
 
   send({ kind: 'ready', description, load: engine.load() });
   let deadlineMs = Infinity;
@@ -80,17 +84,21 @@ async function serve(
 
 /** Messages that came and were not taken. One listener for good, so that none is ever lost. */
 class Inbox {
-  #messages: ToEngine[] = [];
+  readonly eventsPort: Promise<MessagePort>;
+  #messages: Exclude<ToEngine, { kind: 'open' }>[] = [];
   #wake: () => void = () => {};
 
   constructor(port: MessagePort) {
+    const { promise, resolve } = Promise.withResolvers<MessagePort>();
+    this.eventsPort = promise;
     port.on('message', (message: ToEngine) => {
+      if (message.kind === 'open') return resolve(message.events);
       this.#messages.push(message);
       this.#wake();
     });
   }
 
-  take(): readonly ToEngine[] {
+  take(): readonly Exclude<ToEngine, { kind: 'open' }>[] {
     const messages = this.#messages;
     this.#messages = [];
     return messages;

@@ -2,6 +2,8 @@
  * Requests that are large or costly to read, to compute or to answer, for the benchmark of how long
  * they keep an event loop. All are within the limits that the routes state, or are refused.
  */
+import { servedModel } from '../hostile/system.ts';
+
 const bodyBytes = 8 * 2 ** 20 - 4_096;
 const chatPath = '/v1/chat/completions';
 const textPath = '/v1/completions';
@@ -9,8 +11,8 @@ const messagesPath = '/v1/messages';
 
 export interface StallRequest {
   readonly path: string;
-  /** Without the model. */
-  readonly body: () => object;
+  /** Without the model; a text is a whole body. */
+  readonly body: () => object | string;
 }
 
 const repeated = (text: string): string =>
@@ -44,7 +46,7 @@ const objectOf = (properties: Record<string, object>): object => ({
 
 const random = listOf(2 ** 16, (at) => String.fromCodePoint(0x21 + ((at * at * 31 + at) % 93)));
 const words = 'The quick brown fox jumps over the lazy dog, again. ';
-const nested = (levels: number): unknown => JSON.parse('['.repeat(levels) + ']'.repeat(levels));
+const nested = (levels: number): string => '['.repeat(levels) + ']'.repeat(levels);
 const longAnswer = { n: 8, max_tokens: 1_024, ignore_eos: true, temperature: 0 };
 const tool = (at: number, parameters: object): object => ({
   type: 'function',
@@ -85,12 +87,15 @@ export const stallRequests: Readonly<Record<string, () => StallRequest>> = {
     }),
   }),
   'four million prompt ids': () => text(listOf(4_000_000, () => 1)),
-  '64 prompts of 100,000 ids': () => text(listOf(64, () => listOf(60_000, () => 9_000))),
-  'a prompt of 20,000 ids': () => text(listOf(20_000, (at) => 300 + ((at * 7_919) % 600))),
-  'a message of 8 MB nested JSON': () => chat(nested(4_000_000)),
+  '64 prompts of 20,000 unknown ids': () => text(listOf(64, () => listOf(20_000, () => 9_000))),
+  'a prompt of 5,000 ids': () => text(listOf(5_000, (at) => 300 + ((at * 7_919) % 600))),
+  'a message of 8 MB nested JSON': () => ({
+    path: chatPath,
+    body: () => `{"model":"${servedModel}","messages":${nested(4_000_000)}}`,
+  }),
   'tools nested 400 levels, 128 times': () =>
     chat('Hi', {
-      tools: listOf(128, (at) => tool(at, { type: 'object', enum: nested(400) as object })),
+      tools: listOf(128, (at) => tool(at, { type: 'object', enum: JSON.parse(nested(400)) })),
     }),
   '128 tools, 8 MB': () =>
     chat('Hi', { tools: listOf(128, (at) => tool(at, objectOf(strings(1_500)))) }),
@@ -98,10 +103,10 @@ export const stallRequests: Readonly<Record<string, () => StallRequest>> = {
     chat('Hi', { tools: listOf(128, (at) => tool(at, objectOf(strings(64)))), max_tokens: 64 }),
   'a repeat of repeats': () =>
     held(objectOf({ a: { type: 'string', pattern: '(?:(?:a?){200}){200}' } })),
-  'a schema of 250,000 fields': () => held(objectOf(strings(150_000))),
+  'a schema of 150,000 fields': () => held(objectOf(strings(150_000))),
   'a schema of 300 fields, held': () =>
     held(objectOf(strings(300)), { max_tokens: 256, n: 8, temperature: 1 }),
-  'a choice of 100,000 words': () =>
+  'an enum of 100,000 texts': () =>
     held(objectOf({ a: { enum: listOf(100_000, (at) => `word ${at * 7_919}`) } }), {
       max_tokens: 32,
       n: 8,
@@ -148,6 +153,6 @@ export const stallRequests: Readonly<Record<string, () => StallRequest>> = {
         content: listOf(20, () => ({ type: 'text', text: words })),
       })),
     ),
-  'Anthropic, 60,000 tokens': () =>
+  'Anthropic, a long answer': () =>
     anthropic([{ role: 'user', content: 'Hi' }], { max_tokens: 8_192 }),
 };

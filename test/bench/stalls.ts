@@ -19,7 +19,7 @@ const barMs = 50;
 const answerMsMax = 60_000;
 /** What a request leaves behind, such as its settlement, is counted with it. */
 const restMs = 200;
-/** Requests whose name holds the first text, or all; each so many times. */
+/** Requests whose name fits the first pattern, or all; each so many times. */
 const [wanted = '', given = '3'] = process.argv.slice(2);
 const repeats = Number(given);
 
@@ -37,9 +37,12 @@ const caller = await system.addTenant('stalls', 1e15);
 const over: string[] = [];
 try {
   for (const [name, requestOf] of Object.entries(stallRequests)) {
-    if (!name.includes(wanted)) continue;
+    if (!new RegExp(wanted).test(name)) continue;
     const request = requestOf();
-    const body = Buffer.from(JSON.stringify({ model: servedModel, ...request.body() }));
+    const made = request.body();
+    const body = Buffer.from(
+      typeof made === 'string' ? made : JSON.stringify({ model: servedModel, ...made }),
+    );
     for (const to of ['edge', 'worker'] as const) {
       if (to === 'worker' && request.path === '/v1/messages') continue;
       for (const senders of [1, atOnce]) await measure({ name, request, body, to, senders });

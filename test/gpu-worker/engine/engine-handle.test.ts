@@ -72,6 +72,26 @@ test('requests in flight together each get their own events, as if alone', async
   expect(engine.load().counters.requestsFinished).toBe(4);
 });
 
+test('events that have piled up are taken in several turns of the event loop', async () => {
+  const engine = await start({ stepMs: 1 });
+  const pause = new Int32Array(new SharedArrayBuffer(4));
+  const outputsByTurn: number[] = [];
+  let turn = 0;
+  let blockMs = 300;
+  const turns = setInterval(() => turn++, 0);
+  for await (const { kind } of engine.submit([{ ...long, outputTokensMax: 40 }], {
+    signal: new AbortController().signal,
+  })) {
+    if (kind !== 'output') continue;
+    outputsByTurn[turn] = (outputsByTurn[turn] ?? 0) + 1;
+    // Many steps are done meanwhile; later ones take more than a turn's time to read, each.
+    Atomics.wait(pause, 0, 0, blockMs);
+    blockMs = 20;
+  }
+  clearInterval(turns);
+  expect(Math.max(...outputsByTurn.filter(Boolean))).toBeLessThanOrEqual(2);
+});
+
 test('aborting the signal ends the stream as aborted, and frees the engine', async () => {
   const engine = await start({ stepMs: 1 });
   const client = new AbortController();
