@@ -15,6 +15,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   overload: 'a light tenant beside heavy ones that send more than the system can do',
   stalls: "how long one request keeps the edge's event loop and the worker's HTTP thread",
   tokenizer: 'texts of one kind, whose time has to go by their length',
+  locked: "other tenants while another process locks one tenant's database",
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 

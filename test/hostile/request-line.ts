@@ -4,7 +4,7 @@ import { servedModel, type HostileSystem } from './system.ts';
 import { sendRaw, type RawAnswer } from './wire.ts';
 
 /** Of workerd's log, what it says of a request that it has no URL or method for. */
-const workerdRefuses = 'Uncaught exception: kj/';
+const workerdRefuses = 'Uncaught exception: ';
 
 const chatPath = '/v1/chat/completions';
 const chatBody = JSON.stringify({

@@ -1,0 +1,97 @@
+/** The edge on Node in a process of its own, with a model, its price and a worker, for benchmarks. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
+import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
+
+const balanceNanoUsd = 1e15;
+const unlimited = 1_000_000_000;
+const secrets = {
+  WORKER_TOKEN: 'worker-token-of-the-benchmark',
+  EDGE_ADMIN_TOKEN: 'admin-token-of-the-benchmark',
+};
+
+export interface SeededEdge {
+  readonly url: string;
+  /** Its data. */
+  readonly folder: string;
+  /** Without limits; resolves with its key. */
+  addTenant(id: string): Promise<string>;
+  stop(): Promise<void>;
+}
+
+export async function startSeededEdge(options: {
+  readonly workerUrl: string;
+  /** Of the edge process. */
+  readonly nodeFlags?: readonly string[];
+}): Promise<SeededEdge> {
+  const { workerUrl, nodeFlags = [] } = options;
+  const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));
+  const program = [...nodeFlags, 'edge/node/node.ts'];
+  const { url, stop } = await startProgram(program, { ...secrets, PORT: '0', EDGE_DATA: folder });
+  const operator = operatorOf(url, secrets.EDGE_ADMIN_TOKEN);
+  await operator.call('POST', '/models', {
+    id: seedModel,
+    context_length: 65_536,
+    revision: 'r1',
+    tokenizer: 't1',
+  });
+  const { inputCached, inputUncached, output } = seedPrice;
+  const price = { input_cached: inputCached, input: inputUncached, output };
+  await operator.call('POST', '/prices', { model: seedModel, ...price });
+  const beat = (): Promise<Response> =>
+    fetch(`${url}/internal/workers/heartbeat`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${secrets.WORKER_TOKEN}` },
+      body: JSON.stringify(heartbeatOf({ id: 'stub', url: workerUrl, model: seedModel })),
+    });
+  await beat();
+  const beats = setInterval(() => void beat().catch(() => {}), 4_000);
+  return {
+    url,
+    folder,
+    async addTenant(id) {
+      const apiKey = await operator.addTenant(id, balanceNanoUsd);
+      const limits = {
+        requests_per_minute: unlimited,
+        tokens_per_minute: unlimited,
+        concurrent_requests: unlimited,
+      };
+      await operator.call('PATCH', `/tenants/${id}`, { limits });
+      return apiKey;
+    },
+    async stop() {
+      clearInterval(beats);
+      await stop();
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** Starts a program of ours that prints where it listens. */
+export async function startProgram(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<{ readonly url: string; stop(): Promise<void> }> {
+  const child = spawn(process.execPath, [...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const url = await new Promise<string>((resolve, reject) => {
+    child.once('exit', () => reject(new Error(`${args.join(' ')} ended`)));
+    child.stdout.on('data', (chunk) => {
+      const [found] = /http:\/\/127\.0\.0\.1:\d+/.exec(String(chunk)) ?? [];
+      if (found !== undefined) resolve(found);
+    });
+  });
+  return {
+    url,
+    async stop() {
+      child.kill('SIGINT');
+      if (child.exitCode === null) await once(child, 'exit');
+    },
+  };
+}
