@@ -1,6 +1,6 @@
 /**
  * A worker's server-sent events, read as they arrive, each with the usage so far. Events of one
- * network read come as one batch, so that a fast worker costs one write to the client, not many.
+ * network read come as one batch, so that a fast worker costs few writes to the client.
  * Nothing is read ahead of the consumer beyond the one read.
  */
 import { createParser } from 'eventsource-parser';
@@ -11,6 +11,9 @@ import type { Usage } from '../services.ts';
 
 /** Of one event, in characters; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;
+
+/** One read holds more only if the edge has fallen behind; then all else has its turn in between. */
+const sliceBytes = 16 * 1024;
 
 /** A worker that goes on after `[DONE]` loses its connection. */
 const endMsMax = 1_000;
@@ -87,10 +90,14 @@ export async function* readWorkerStream(
       silence.heard();
       bytes += read?.length ?? 0;
       if (bytes > options.bytesMax) throw new WorkerFailure('its answer does not end');
-      // The last event of a stream that just ends may lack the empty line after it.
-      parser.feed(read === null ? '\n\n' : decoder.decode(read, { stream: true }));
-      if (batch.length > 0) yield batch;
-      batch = [];
+      for await (const slice of slicesOf(read)) {
+        options.signal.throwIfAborted();
+        // The last event of a stream that just ends may lack the empty line after it.
+        parser.feed(slice === null ? '\n\n' : decoder.decode(slice, { stream: true }));
+        if (batch.length > 0) yield batch;
+        batch = [];
+        if (end.done || end.failure) break;
+      }
       if (read !== null || end.done || end.failure) continue;
       if (dialect.isWhole()) end.done = true;
       else throw new WorkerFailure(isSilent ? 'it fell silent' : 'its stream ended before [DONE]');
@@ -101,6 +108,17 @@ export async function* readWorkerStream(
     silence.stop();
     if (end.done && !options.signal.aborted) void readToEnd(reader, cancel);
     else await cancel();
+  }
+}
+
+/** Each in a turn of the event loop of its own. */
+async function* slicesOf(read: Uint8Array | null): AsyncGenerator<Uint8Array | null, void> {
+  if (read === null) yield null;
+  else {
+    for (let start = 0; start < read.length; start += sliceBytes) {
+      if (start > 0) await new Promise((resolve) => setTimeout(resolve, 0));
+      yield read.subarray(start, start + sliceBytes);
+    }
   }
 }
 

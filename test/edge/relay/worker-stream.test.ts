@@ -67,6 +67,28 @@ test('events arrive as they were sent, wherever the network cuts them', async ()
   );
 });
 
+test('all else has its turn between the slices of a long read', async () => {
+  const events = Array.from({ length: 2_000 }, (_, at) => event(`é${at}`));
+  const text = `${sse(...events)}data: [DONE]\n\n`;
+  let turns = 0;
+  const timer = setInterval(() => turns++, 0);
+  const all = [];
+  let batches = 0;
+  for await (const batch of readWorkerStream(bodyOf([text]), {
+    ...dialect,
+    silenceMsMax: 60_000,
+    bytesMax: 10_000_000,
+    signal: new AbortController().signal,
+  })) {
+    batches++;
+    all.push(...batch.map(({ chunk }) => chunk.choices[0]?.text));
+  }
+  clearInterval(timer);
+  expect(all).toEqual(events.map(({ choices }) => choices[0]?.text));
+  expect(batches).toBeGreaterThan(10);
+  expect(turns).toBeGreaterThanOrEqual(batches - 2);
+});
+
 test('lines may end in CR LF, and comments are skipped', async () => {
   const text = `: keep-alive\r\n\r\ndata: ${JSON.stringify(event('x'))}\r\n\r\ndata: [DONE]\r\n\r\n`;
   expect(await read(bodyOf([text]))).toHaveLength(1);
