@@ -18,6 +18,8 @@ import type {
   EngineUsage,
 } from './request.ts';
 
+/** Loading alone would fill young generations of 48 MiB, which V8 does not give back. */
+const resourceLimits = { maxYoungGenerationSizeMb: 12 };
 /** What a thread gets beyond the grace to finish its last step and close its backend. */
 const closeMarginMs = 10_000;
 
@@ -38,7 +40,8 @@ export interface StartOptions {
 
 /** Resolves once the engine is ready; rejects with the reason where it can't start. */
 export async function startEngine(options: StartOptions): Promise<Engine> {
-  const thread = new Worker(options.entry, { workerData: options.workerData });
+  const { entry, workerData } = options;
+  const thread = new Worker(entry, { workerData, resourceLimits });
   const { port1: events, port2 } = new MessageChannel();
   const opening: ToEngine = { kind: 'open', events: port2 };
   thread.postMessage(opening, [port2]);

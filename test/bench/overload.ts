@@ -3,8 +3,8 @@
  * costs throughput: the edge on Node and a worker with the tiny model, each a process of its own. First
  * the light tenant alone, then the capacity (as many requests at a time as there are slots and some),
  * then heavy tenants in an open loop at multiples of it with the light one beside them, at random
- * moments, and at last far more requests than can be served. `-- overload` runs all; a factor as an
- * argument of the file runs that one alone.
+ * moments, and at last far more requests than can be served. All of it unless arguments say which:
+ * factors, and `burst`.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -15,9 +15,10 @@ import { ask, closedLoop, openLoop, spacedLoop, type Outcome } from './overload-
 import { readWorkerSteps, readWorkerTimes, stepMsOf } from './overload-worker.ts';
 import { recordResult } from './results.ts';
 
-/** Of the capacity; others may be given as arguments. */
-const given = process.argv.slice(2).map(Number);
-const factors = given.length > 0 ? given : [2, 4, 8];
+const given = process.argv.slice(2);
+/** Of the capacity. */
+const factors = given.length > 0 ? given.filter((each) => each !== 'burst').map(Number) : [2, 4, 8];
+const hasBurst = given.length === 0 || given.includes('burst');
 const heavyTenants = 4;
 const capacitySeconds = 20;
 const lightRequests = 60;
@@ -68,7 +69,7 @@ try {
   for (const factor of factors) {
     await measureBeside({ factor, capacity, alone, lightBarMs, askHeavy, askLight });
   }
-  if (given.length === 0) await runBurst(askHeavy);
+  if (hasBurst) await runBurst(askHeavy);
 } finally {
   await system[Symbol.asyncDispose]();
 }

@@ -16,6 +16,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   stalls: "how long one request keeps the edge's event loop and the worker's HTTP thread",
   tokenizer: 'texts of one kind, whose time has to go by their length',
   locked: "other tenants while another process locks one tenant's database",
+  memory: 'whether the edge grows with the requests that it has answered',
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
+import { scriptArgs } from '../support/npm-script.ts';
 
 const balanceNanoUsd = 1e15;
 const unlimited = 1_000_000_000;
@@ -30,7 +31,7 @@ export async function startSeededEdge(options: {
 }): Promise<SeededEdge> {
   const { workerUrl, nodeFlags = [] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));
-  const program = [...nodeFlags, 'edge/node/node.ts'];
+  const program = [...nodeFlags, ...scriptArgs('edge')];
   const { url, stop } = await startProgram(program, { ...secrets, PORT: '0', EDGE_DATA: folder });
   const operator = operatorOf(url, secrets.EDGE_ADMIN_TOKEN);
   await operator.call('POST', '/models', {

@@ -27,13 +27,15 @@ describe('the directory on better-sqlite3', () => {
   }
 });
 
-test('a file is opened with a write-ahead log and waits for the disk', () => {
+test('a file is opened with a write-ahead log, waits for the disk and keeps few pages', () => {
   const folder = mkdtempSync(join(tmpdir(), 'sift-db-'));
   try {
     const path = join(folder, 'tenant.db');
     const first = openTenantDb(path);
     expect(first.db.get(sql`PRAGMA journal_mode`)).toEqual({ journal_mode: 'wal' });
     expect(first.db.get(sql`PRAGMA synchronous`)).toEqual({ synchronous: 2 });
+    // KiB of pages in memory: many tenants are open at a time.
+    expect(first.db.get(sql`PRAGMA cache_size`)).toEqual({ cache_size: -1024 });
     first.db.run(sql`UPDATE account SET granted_nano_usd = 9`);
     first.close();
     const again = openTenantDb(path);

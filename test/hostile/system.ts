@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { operatorOf, seedPrice, type Operator } from '../support/edge/seed.ts';
+import { scriptArgs } from '../support/npm-script.ts';
 import { startProgram, type StartedProgram } from '../support/started-program.ts';
 
 /** What the edge runs in. */
@@ -72,7 +73,7 @@ export async function startHostileSystem(
     const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
     closers.defer(() => rmSync(folder, { recursive: true, force: true }));
     const edge = await startProgram({
-      args: [...nodeFlags, edgePrograms[runtime]],
+      args: [...nodeFlags, ...edgeArgs[runtime]],
       env: { ...edgeEnv(folder), ...options.edgeEnv },
     });
     closers.defer(edge.stop);
@@ -129,9 +130,9 @@ export async function startHostileSystem(
   }
 }
 
-const edgePrograms: Readonly<Record<Runtime, string>> = {
-  node: 'edge/node/node.ts',
-  workerd: 'test/hostile/workerd-edge.ts',
+const edgeArgs: Readonly<Record<Runtime, readonly string[]>> = {
+  node: scriptArgs('edge'),
+  workerd: ['test/hostile/workerd-edge.ts'],
 };
 
 function edgeEnv(folder: string): Record<string, string> {
@@ -151,7 +152,7 @@ function edgeEnv(folder: string): Record<string, string> {
 function workerArgs(folder: string, edgeUrl: string): string[] {
   const model = ['--model', tinyFolder, '--model-id', servedModel];
   const place = ['--port', '0', '--data', join(folder, 'worker'), '--edge', edgeUrl];
-  return ['gpu-worker/main.ts', ...model, ...place, '--threads', '1'];
+  return [...scriptArgs('worker'), ...model, ...place, '--threads', '1'];
 }
 
 async function sellModel(operator: Operator): Promise<void> {

@@ -51,7 +51,7 @@ export async function startProgram(options: {
   child.stderr.on('data', listen);
   const closed = once(child, 'close');
   const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
-  const [name] = options.args;
+  const name = options.args.find((arg) => arg.endsWith('.ts'));
   void closed.then(() => address.reject(new Error(`${name} ended: ${said.slice(-2_000)}`)));
   const late = setTimeout(
     () => address.reject(new Error(`${name} does not listen: ${said.slice(-2_000)}`)),

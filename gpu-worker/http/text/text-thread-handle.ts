@@ -5,7 +5,11 @@ import type { TextRequest } from './text-model.ts';
 
 /** How long a thread may take to end a request, once it should, before it is ended itself. */
 const endMs = 1_000;
-const memoryMiBMax = 2048;
+const resourceLimits = {
+  maxOldGenerationSizeMb: 2048,
+  // Loading alone would fill one of 48 MiB, which V8 does not give back.
+  maxYoungGenerationSizeMb: 12,
+};
 
 export interface TextThreadSettings {
   /** Module of a thread that calls `runTextThread`. */
@@ -105,7 +109,6 @@ export class TextThread {
     onBroken(reason: string): void;
   }): Worker {
     const { entry, workerData } = this.#options;
-    const resourceLimits = { maxOldGenerationSizeMb: memoryMiBMax };
     const worker = new Worker(entry, { workerData, resourceLimits });
     worker.on('message', (message: FromText) => {
       switch (message.kind) {
