@@ -1,8 +1,8 @@
-/** Writes the chosen sequences of a step as the ragged batch that the model takes. */
+/** Writes the scheduled rows of a step as the ragged batch that the model takes. */
 import assert from 'node:assert/strict';
 import { blockTokens } from '../backend/backend.ts';
 import type { Batch } from '../backend/backend.ts';
-import type { Sequence } from './sequence.ts';
+import type { ScheduledRows } from './scheduled-rows.ts';
 
 /** Reuses one set of arrays: a batch is valid until the next one is built. */
 export class BatchBuilder {
@@ -18,11 +18,12 @@ export class BatchBuilder {
     this.#sequences = new Int32Array(options.rowsMax);
   }
 
-  /** Rows of the tokens [computed, computed + scheduled) of each sequence, in the order given. */
-  build(chosen: readonly Sequence[]): Batch {
+  /** Writes the rows of each sequence, which start at its `computed`, in the order given. */
+  build(step: readonly ScheduledRows[]): Batch {
     let rows = 0;
-    for (const [index, sequence] of chosen.entries()) {
-      const end = sequence.computed + sequence.scheduled;
+    for (const [index, { sequence, firstRow, count }] of step.entries()) {
+      assert(firstRow === rows, 'rows of a batch follow one another');
+      const end = sequence.computed + count;
       const { blocks } = sequence.table;
       assert(end <= sequence.table.count * blockTokens, 'every row has a slot');
       for (let position = sequence.computed; position < end; position++) {
@@ -39,7 +40,7 @@ export class BatchBuilder {
       positions: this.#positions.subarray(0, rows),
       slots: this.#slots.subarray(0, rows),
       sequences: this.#sequences.subarray(0, rows),
-      blockTables: chosen.map(({ table }) => table.blocks.subarray(0, table.count)),
+      blockTables: step.map(({ sequence: { table } }) => table.blocks.subarray(0, table.count)),
     };
   }
 }

@@ -1,12 +1,12 @@
 /**
  * The engine: requests come in, steps are computed, events go out. One step is
  *
- *   scheduler.plan    which sequences compute how many tokens (scheduler.ts, block-manager.ts)
- *   model.forward     all their rows in one batch; writes their cache entries (batch.ts, model/)
- *   scheduler.advance full blocks become prefixes that others may share
- *   score, sample     logits of the rows that want them; one token for each sequence whose tokens
- *                     are all computed (logprobs.ts, sampler.ts)
- *   take              text, stop conditions, events (generation.ts, output.ts)
+ *   plan      which sequences compute how many tokens (scheduler.ts, block-manager.ts)
+ *   forward   all their rows in one batch; writes their cache entries (batch.ts, model/)
+ *   sample    scores of prompt tokens, and a token for each sequence whose tokens are all computed
+ *             (sample-step.ts)
+ *   accept    the rows are computed, full blocks become prefixes that others may share; text, stop
+ *             conditions, events (generation.ts, output.ts)
  *
  * It knows nothing of threads or time passing: engine-thread.ts calls it in a loop on a thread of
  * its own, and engine-handle.ts is that thread as the HTTP side sees it.
@@ -20,7 +20,6 @@ import { Constraints } from './constraint.ts';
 import { Generation } from './generation.ts';
 import type { Choice } from './generation.ts';
 import type { TokenText } from './output.ts';
-import { uniform } from './random.ts';
 import { nothingComputed } from './request.ts';
 import type {
   EngineCounters,
@@ -30,9 +29,10 @@ import type {
   EngineRequest,
   FinishReason,
 } from './request.ts';
-import { createSamplerScratch, drawsFromTheRow, sampleToken } from './sampler.ts';
-import type { SamplerScratch } from './sampler.ts';
-import { Scheduler, scoredRows } from './scheduler.ts';
+import { StepSampler } from './sample-step.ts';
+import type { Sample } from './sample-step.ts';
+import type { ScheduledRows } from './scheduled-rows.ts';
+import { Scheduler } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 
 export interface EngineLimits {
@@ -65,11 +65,11 @@ export class EngineLoop {
   readonly #blocks: BlockManager;
   readonly #scheduler: Scheduler;
   readonly #batches: BatchBuilder;
-  readonly #scratch: SamplerScratch;
+  readonly #sampler: StepSampler;
   readonly #constraints: Constraints;
   readonly #generations = new Map<string, Generation>();
   readonly #counters: { -readonly [Name in keyof EngineCounters]: number };
-  /** Of the step or call in progress. */
+  /** Events of the step or call in progress. */
   #events: EngineEvent[] = [];
   #nextSerial = 0;
   #tokensPerSecond = initialTokensPerSecond;
@@ -87,7 +87,7 @@ export class EngineLoop {
       scoredRowsMax: model.limits.logitRowsMax,
     });
     this.#batches = new BatchBuilder({ rowsMax: limits.stepTokensMax });
-    this.#scratch = createSamplerScratch(model.vocabSize);
+    this.#sampler = new StepSampler(model);
     this.#constraints = new Constraints({ ...services, vocabSize: model.vocabSize });
     this.#counters = {
       steps: 0,
@@ -140,7 +140,8 @@ export class EngineLoop {
     const generation = this.#generations.get(id);
     if (generation === undefined) return [];
     for (const choice of generation.choices) {
-      if (!choice.isFinished) this.#finish(generation, choice, { reason: 'aborted' });
+      if (!choice.isFinished)
+        this.#finish(generation, choice, { reason: 'aborted', stopMatch: null });
     }
     this.#counters.requestsAborted++;
     this.#end(generation, null);
@@ -155,17 +156,18 @@ export class EngineLoop {
   step(): EngineEvent[] {
     const { model, nowMs } = this.#services;
     const startMs = nowMs();
-    const chosen = this.#scheduler.plan();
-    assert(chosen.length > 0 || this.isIdle, 'whatever is in flight proceeds');
-    if (chosen.length === 0) return [];
+    const planned = this.#scheduler.plan();
+    assert(planned.length > 0 || this.isIdle, 'whatever is in flight proceeds');
+    if (planned.length === 0) return [];
 
-    const batch = this.#batches.build(chosen);
+    const batch = this.#batches.build(planned);
     model.forward(batch);
-    const spans = rowSpans(chosen);
-    this.#advance(chosen);
-    this.#scorePrompts(spans);
-    this.#announcePrompts(spans);
-    this.#sample(spans);
+    this.#countPrompts(planned);
+    this.#scorePrompts(planned);
+    // A request whose prompt has no scores has failed by now.
+    const rows = planned.filter(({ sequence }) => sequence.state === 'running');
+    const samples = this.#sampler.sample(rows, (sequence) => this.#generationOf(sequence));
+    this.#accept(rows, samples);
 
     this.#counters.steps++;
     this.#measure(batch.tokens.length, nowMs() - startMs);
@@ -189,152 +191,106 @@ export class EngineLoop {
     };
   }
 
-  // ---- the parts of a step -----------------------------------------------------------------
-
-  #advance(chosen: readonly Sequence[]): void {
-    const prompts = chosen.filter(({ choice }) => choice === 0);
-    const counted = (): { reached: number; cached: number } => ({
-      reached: sumOf(prompts, ({ promptReached }) => promptReached),
-      cached: sumOf(prompts, ({ cachedTokens }) => cachedTokens ?? 0),
-    });
-    const before = counted();
-    this.#scheduler.advance(chosen);
-    const after = counted();
-    this.#counters.promptTokens += after.reached - before.reached;
-    this.#counters.cachedTokens += after.cached - before.cached;
+  #countPrompts(step: readonly ScheduledRows[]): void {
+    for (const { sequence, count } of step) {
+      const { promptReached, cachedTokens } = sequence;
+      sequence.countComputed(count);
+      if (sequence.choice !== 0) continue;
+      this.#counters.promptTokens += sequence.promptReached - promptReached;
+      if (cachedTokens === null) this.#counters.cachedTokens += sequence.computed;
+    }
   }
 
   /** Prompt logprobs: the scheduler gave the step at most `logitRowsMax` such rows. */
-  #scorePrompts(spans: readonly RowSpan[]): void {
-    for (const span of spans) {
-      if (span.scoredRows.length === 0) continue;
-      const { model } = this.#services;
-      const logits = model.logits(span.scoredRows);
-      const generation = this.#generationOf(span.sequence);
-      for (let row = 0; row < span.scoredRows.length; row++) {
-        if (generation.scorePrompt(rowOf(logits, row, model.vocabSize))) continue;
-        this.#fail(generation, { message: 'the model gave no valid logits for a prompt token' });
+  #scorePrompts(step: readonly ScheduledRows[]): void {
+    const { model } = this.#services;
+    for (const { sequence, scoreRows } of step) {
+      if (scoreRows.length === 0) continue;
+      const logits = model.logits(scoreRows);
+      const generation = this.#generationOf(sequence);
+      for (let row = 0; row < scoreRows.length; row++) {
+        const ofRow = logits.subarray(row * model.vocabSize, (row + 1) * model.vocabSize);
+        if (generation.scorePrompt(ofRow)) continue;
+        const message = 'the model gave no valid logits for a prompt token';
+        this.#fail(generation, { kind: 'internal', message });
         break;
       }
-      span.sequence.scored += span.scoredRows.length;
+      sequence.scored += scoreRows.length;
     }
   }
 
-  #announcePrompts(spans: readonly RowSpan[]): void {
-    for (const { sequence } of spans) {
-      if (sequence.state === 'ended' || sequence.choice !== 0) continue;
-      const generation = this.#generationOf(sequence);
-      if (generation.promptDone) continue;
-      if (sequence.pending > 0) {
-        this.#events.push(generation.prefillEvent());
-        continue;
-      }
-      const [, ...others] = generation.choices;
-      this.#events.push(generation.promptEvent());
-      if (generation.request.outputTokensMax > 0) {
-        for (const other of others) this.#scheduler.unhold(other.sequence);
-      } else {
-        for (const choice of generation.choices) {
-          this.#finish(generation, choice, { reason: 'length' });
-        }
-        this.#counters.requestsFinished++;
-        this.#end(generation, null);
-      }
+  /**
+   * Makes the step count: its rows are computed, its full blocks are prefixes for others, and its
+   * tokens go out. Rows of a sequence whose sampling failed are not accepted.
+   */
+  #accept(step: readonly ScheduledRows[], samples: readonly (readonly Sample[])[]): void {
+    for (const [index, rows] of step.entries()) {
+      const kept = samples[index].filter(({ kind }) => kind === 'token').length;
+      if (kept === rows.sampleRows.length) this.#scheduler.accept(rows, kept);
     }
-  }
-
-  /** Gives every sequence whose tokens are all computed its next one. */
-  #sample(spans: readonly RowSpan[]): void {
-    const { model } = this.#services;
-    const ready = spans.filter(({ sequence }) => isReady(sequence));
-    for (let start = 0; start < ready.length; start += model.limits.logitRowsMax) {
-      const slice = ready.slice(start, start + model.limits.logitRowsMax);
-      const [plain, others] = partition(slice, ({ sequence }) =>
-        needsNoLogits(this.#generationOf(sequence).request),
-      );
-      const drawn = this.#drawOnBackend(plain);
-      const logits = others.length === 0 ? null : model.logits(lastRows(others));
-      let row = 0;
-      for (const span of slice) {
-        const { sequence } = span;
-        const own =
-          logits === null || drawn.has(span) ? null : rowOf(logits, row++, model.vocabSize);
+    for (const { sequence } of step) this.#announcePrompt(sequence);
+    for (const [index, { sequence }] of step.entries()) {
+      for (const sample of samples[index]) {
         // Another choice of the same request may have failed just now.
-        if (sequence.state === 'ended') continue;
-        if (own === null) this.#take(sequence, drawn.get(span) ?? null, null);
-        else this.#drawFrom(own, sequence);
+        if (sequence.state !== 'ended') this.#take(sequence, sample);
       }
     }
   }
 
-  #drawOnBackend(spans: readonly RowSpan[]): Map<RowSpan, number | null> {
-    if (spans.length === 0) return new Map();
-    const draws = spans.map(({ sequence }) => {
-      const { sampling } = this.#generationOf(sequence).request;
-      return { ...sampling, unit: sampling.temperature === 0 ? 0 : this.#unitOf(sequence) };
-    });
-    const tokens = this.#services.model.sample(lastRows(spans), draws);
-    return new Map(spans.map((span, i) => [span, tokens[i] ?? null]));
-  }
-
-  #drawFrom(logits: Float32Array, sequence: Sequence): void {
+  /** Tells how far the prompt is, and lets the other choices go once it is computed. */
+  #announcePrompt(sequence: Sequence): void {
+    if (sequence.choice !== 0) return;
     const generation = this.#generationOf(sequence);
-    const choice = generation.choices[sequence.choice];
-    const allowed = choice.constraint?.allowed() ?? null;
-    if (allowed === null && choice.constraint !== null) {
-      const reason = 'the answer can be read in too many ways by the schema that it has to fit';
-      this.#fail(generation, { kind: 'invalid', message: reason });
+    if (generation.promptDone) return;
+    if (sequence.promptReached < sequence.promptLength) {
+      this.#events.push(generation.prefillEvent());
       return;
     }
-    const context = { history: generation.historyOf(choice), allowed };
-    const draw = (): number => this.#unitOf(sequence);
-    const { sampling } = generation.request;
-    this.#take(sequence, sampleToken(logits, sampling, context, draw, this.#scratch), logits);
+    this.#events.push(generation.promptEvent());
+    if (generation.request.outputTokensMax > 0) {
+      for (const other of generation.choices.slice(1)) this.#scheduler.unhold(other.sequence);
+      return;
+    }
+    for (const choice of generation.choices) {
+      this.#finish(generation, choice, { reason: 'length', stopMatch: null });
+    }
+    this.#complete(generation);
   }
 
-  #unitOf(sequence: Sequence): number {
-    const { seed } = this.#generationOf(sequence);
-    return uniform({ seed: seed + sequence.choice, position: sequence.outputTokens });
-  }
-
-  /** `logits` where the request asks about them. */
-  #take(sequence: Sequence, token: number | null, logits: Float32Array | null): void {
+  #take(sequence: Sequence, sample: Sample): void {
     const generation = this.#generationOf(sequence);
-    if (token === null) {
-      this.#fail(generation, { message: 'the model gave no valid logits for the next token' });
+    if (sample.kind === 'failed') {
+      this.#fail(generation, sample.error);
       return;
     }
     const choice = generation.choices[sequence.choice];
-    const [event, { finish }] = generation.take(choice, token, logits);
+    const [event, { finish }] = generation.take(choice, sample.token, sample.logprob);
     this.#counters.outputTokens++;
     this.#events.push(event);
     if (finish === null) return;
     this.#finish(generation, choice, finish);
-    if (!generation.isFinished) return;
-    this.#counters.requestsFinished++;
-    this.#end(generation, null);
+    if (generation.isFinished) this.#complete(generation);
   }
-
-  // ---- the end of a request ----------------------------------------------------------------
 
   #finish(
     generation: Generation,
     choice: Choice,
-    finish: { reason: FinishReason; stopMatch?: string | number | null },
+    finish: { reason: FinishReason; stopMatch: string | number | null },
   ): void {
-    const { reason, stopMatch = null } = finish;
     this.#scheduler.end(choice.sequence);
-    this.#events.push(generation.finishedEvent(choice, { reason, stopMatch }));
+    this.#events.push(generation.finishedEvent(choice, finish));
   }
 
-  #fail(
-    generation: Generation,
-    { kind = 'internal', message }: { kind?: 'internal' | 'invalid'; message: string },
-  ): void {
+  #complete(generation: Generation): void {
+    this.#counters.requestsFinished++;
+    this.#end(generation, null);
+  }
+
+  #fail(generation: Generation, error: Pick<EngineError, 'kind' | 'message'>): void {
     for (const { sequence, isFinished } of generation.choices) {
       if (!isFinished) this.#scheduler.end(sequence);
     }
-    this.#end(generation, { kind, message, retryAfterSeconds: null });
+    this.#end(generation, { ...error, retryAfterSeconds: null });
   }
 
   #end(generation: Generation, error: EngineError | null): void {
@@ -389,52 +345,8 @@ export class EngineLoop {
   }
 }
 
-/** Where a sequence stands in the batch. */
-interface RowSpan {
-  readonly sequence: Sequence;
-  readonly lastRow: number;
-  /** Rows whose logits score the next prompt token. */
-  readonly scoredRows: Int32Array;
-}
-
-/** To be asked before the sequences advance. */
-function rowSpans(chosen: readonly Sequence[]): RowSpan[] {
-  let firstRow = 0;
-  return chosen.map((sequence) => {
-    const scoredCount = sequence.scoresPrompt ? scoredRows(sequence, sequence.scheduled) : 0;
-    const firstScored = firstRow + Math.max(0, sequence.scored - sequence.computed);
-    firstRow += sequence.scheduled;
-    return {
-      sequence,
-      lastRow: firstRow - 1,
-      scoredRows: Int32Array.from({ length: scoredCount }, (_, index) => firstScored + index),
-    };
-  });
-}
-
-function isReady(sequence: Sequence): boolean {
-  return sequence.state === 'running' && sequence.pending === 0;
-}
-
-/** Whether nobody sees or changes the logits between the model and the draw. */
-function needsNoLogits({ logprobs, sampling, grammar }: EngineRequest): boolean {
-  return logprobs === null && grammar === null && drawsFromTheRow(sampling);
-}
-
-function lastRows(spans: readonly RowSpan[]): Int32Array {
-  return Int32Array.from(spans, (span) => span.lastRow);
-}
-
-function partition<T>(all: readonly T[], isFirst: (each: T) => boolean): [T[], T[]] {
-  return [all.filter((each) => isFirst(each)), all.filter((each) => !isFirst(each))];
-}
-
 function sumOf<T>(all: readonly T[], countOf: (each: T) => number): number {
   return all.reduce((sum, each) => sum + countOf(each), 0);
-}
-
-function rowOf(logits: Float32Array, row: number, vocabSize: number): Float32Array {
-  return logits.subarray(row * vocabSize, (row + 1) * vocabSize);
 }
 
 function refusal({ id }: EngineRequest, error: EngineError): EngineEvent {

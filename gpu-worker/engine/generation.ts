@@ -94,9 +94,15 @@ export class Generation {
     const scores = this.#promptLogprobs;
     if (scores === null || request.promptLogprobs === null) return true;
     const token = request.promptTokens[scores.length];
-    const scored = this.#tokenLogprob(logits, token, request.promptLogprobs);
+    const scored = this.#logprobOf(logits, token, request.promptLogprobs);
     if (scored !== null) scores.push(scored);
     return scored !== null;
+  }
+
+  /** The log-probability of an output token, if the request asks for it, in the model's own logits. */
+  tokenLogprob(logits: Float32Array, token: number): TokenLogprob | null {
+    const { logprobs } = this.request;
+    return logprobs === null ? null : this.#logprobOf(logits, token, logprobs);
   }
 
   prefillEvent(): EngineEvent {
@@ -109,8 +115,8 @@ export class Generation {
     return { kind: 'prompt', id, usage: this.usage(), logprobs: this.#promptLogprobs };
   }
 
-  /** Takes a token, drawn from `logits` where log-probabilities are asked for; the piece says whether the choice is finished by it. */
-  take(choice: Choice, token: number, logits: Float32Array | null): [EngineEvent, OutputPiece] {
+  /** Takes the next token of a choice; the piece says whether the choice is finished by it. */
+  take(choice: Choice, token: number, logprob: TokenLogprob | null): [EngineEvent, OutputPiece] {
     const { request } = this;
     choice.sequence.append(token);
     if (choice.history !== null) {
@@ -120,10 +126,6 @@ export class Generation {
     const piece = choice.output.push(token);
     this.#outputTokens++;
     if (piece.channel === 'reasoning') this.#reasoningTokens++;
-    const logprob =
-      request.logprobs === null || logits === null
-        ? null
-        : this.#tokenLogprob(logits, token, request.logprobs);
     const event: EngineEvent = {
       kind: 'output',
       id: request.id,
@@ -157,7 +159,7 @@ export class Generation {
     return { kind: 'end', id: this.request.id, usage: this.usage(), error };
   }
 
-  #tokenLogprob(logits: Float32Array, token: number, topCount: number): TokenLogprob | null {
+  #logprobOf(logits: Float32Array, token: number, topCount: number): TokenLogprob | null {
     const row = rowLogprobs(logits, { token, topCount });
     if (row === null) return null;
     const bytes = (id: number): readonly number[] => [...this.#tokenText.tokenBytes(id)];

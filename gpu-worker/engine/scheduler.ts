@@ -21,6 +21,8 @@
 import assert from 'node:assert/strict';
 import type { BlockManager } from './block-manager.ts';
 import { blocksFor } from './block-manager.ts';
+import { scheduledRows, scoredCount, standingCount } from './scheduled-rows.ts';
+import type { ScheduledRows } from './scheduled-rows.ts';
 import type { Sequence } from './sequence.ts';
 
 const creditStepsMax = 4;
@@ -132,8 +134,8 @@ export class Scheduler {
     if (inFlight === 0) this.#scopes.delete(scope.name);
   }
 
-  /** Chooses the next step: the sequences with `scheduled` > 0, oldest first. */
-  plan(): readonly Sequence[] {
+  /** Chooses the next step: rows of the sequences that take part, oldest first. */
+  plan(): readonly ScheduledRows[] {
     this.#step++;
     for (const sequence of this.#running) sequence.scheduled = 0;
     const { stepTokensMax, mixedTokensMax, scoredRowsMax } = this.#limits;
@@ -145,18 +147,20 @@ export class Scheduler {
     const chosen = this.#running.filter((sequence) => sequence.scheduled > 0);
     assert(chosen.length > 0 || this.#running.length === 0, 'the oldest sequence proceeds');
     this.#shareCredit(tokensMax - budget.tokens);
-    return chosen;
+    return scheduledRows(chosen);
   }
 
-  /** To be called when the step's cache entries are written. */
-  advance(chosen: readonly Sequence[]): void {
-    for (const sequence of chosen) {
-      sequence.advance();
-      this.#blocks.commit(sequence.table, sequence.tokens, sequence.computed);
-    }
+  /**
+   * Takes the rows of a running sequence as computed, `sampled` tokens of theirs being kept, and
+   * enters the blocks that they fill into the prefix cache. Nothing else does either, so nobody
+   * finds a block there with a row that the engine has not accepted.
+   */
+  accept(rows: ScheduledRows, sampled: number): void {
+    const { sequence } = rows;
+    assert(sequence.state === 'running', 'only rows of a running sequence are accepted');
+    sequence.computed += standingCount(rows, sampled);
+    this.#blocks.commit(sequence.table, sequence.tokens, sequence.computed);
   }
-
-  // ---- one step ----------------------------------------------------------------------------
 
   #planDecodes(budget: Budget): void {
     for (const sequence of this.#running.slice()) {
@@ -219,7 +223,7 @@ export class Scheduler {
     sequence.scheduled = count;
     budget.tokens -= count;
     this.#scopeOf(sequence).credit -= count;
-    if (sequence.scoresPrompt) budget.scoredRows -= scoredRows(sequence, count);
+    if (sequence.scoresPrompt) budget.scoredRows -= scoredCount(sequence, count);
   }
 
   #shareCredit(tokens: number): void {
@@ -229,8 +233,6 @@ export class Scheduler {
       scope.credit = Math.max(-bound, Math.min(bound, scope.credit + share));
     }
   }
-
-  // ---- admission and preemption ------------------------------------------------------------
 
   #admit(sequence: Sequence, budget: Budget): boolean {
     const scope = this.#scopeOf(sequence);
@@ -288,7 +290,7 @@ export class Scheduler {
     const scope = this.#scopeOf(sequence);
     budget.tokens += sequence.scheduled;
     scope.credit += sequence.scheduled;
-    if (sequence.scoresPrompt) budget.scoredRows += scoredRows(sequence, sequence.scheduled);
+    if (sequence.scoresPrompt) budget.scoredRows += scoredCount(sequence, sequence.scheduled);
     this.#leaveRunning(sequence, scope);
     sequence.state = 'waiting';
     sequence.consideredAt = this.#step;
@@ -315,12 +317,6 @@ export class Scheduler {
 
 function newScope(name: string, credit: number): Scope {
   return { name, waiting: [], held: 0, running: 0, credit };
-}
-
-/** Rows of a chunk that are to be scored: those not scored before, without the prompt's last. */
-export function scoredRows(sequence: Sequence, count: number): number {
-  const end = Math.min(sequence.computed + count, sequence.promptLength - 1);
-  return Math.max(0, end - Math.max(sequence.computed, sequence.scored));
 }
 
 /** How long a chunk may be so that it scores no more rows than the step has left. */

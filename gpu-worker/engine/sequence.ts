@@ -27,7 +27,7 @@ export class Sequence {
   state: SequenceState = 'held';
   /** Prompt and output tokens known so far, of `tokens`. */
   length: number;
-  /** Leading tokens whose cache entries stand in the blocks of `table`. */
+  /** Leading accepted tokens whose cache entries stand in the blocks of `table`. */
   computed = 0;
   /** Leading prompt tokens whose rows were scored; only with `scoresPrompt`. */
   scored = 0;
@@ -97,11 +97,10 @@ export class Sequence {
     return isScored ? this.length - 1 : this.scored;
   }
 
-  /** Takes the tokens of a step as computed. */
-  advance(): void {
+  /** Counts the `count` tokens that a step has just computed, for the usage; accepts none of them. */
+  countComputed(count: number): void {
     this.cachedTokens ??= this.computed;
-    this.computed += this.scheduled;
-    const reached = Math.min(this.computed, this.promptLength);
+    const reached = Math.min(this.computed + count, this.promptLength);
     this.promptReached = Math.max(this.promptReached, reached);
   }
 

@@ -174,6 +174,20 @@ function noPoison(): typeof plainSampling {
   return { ...plainSampling, logitBias: [[63, -1000]] };
 }
 
+test('a step whose last row has no valid logits leaves none of its blocks in the prefix cache', () => {
+  const { engine } = createDriver({ poisonToken: 63, stepTokensMax: 128 });
+  const prompt = createPrompt(192);
+  prompt[191] = 63;
+  engine.submit(createRequest({ id: 'bad', promptTokens: prompt }));
+  expect(endOf(runToEnd(engine), 'bad')).toMatchObject({
+    error: { kind: 'internal' },
+    usage: { promptTokens: 192, cachedTokens: 0 },
+  });
+  const longer = Int32Array.from([...prompt, 2, 3]);
+  engine.submit(createRequest({ id: 'next', promptTokens: longer }));
+  expect(endOf(runToEnd(engine), 'next').usage.cachedTokens).toBe(128);
+});
+
 test('an abort takes effect before the next step, at every step of a request', () => {
   const promptTokens = createPrompt(150);
   for (let steps = 0; steps < 8; steps++) {

@@ -1,8 +1,14 @@
 import { expect, test } from 'vitest';
-import { BlockManager } from '../../../gpu-worker/engine/block-manager.ts';
+import { BlockManager, createBlockTable } from '../../../gpu-worker/engine/block-manager.ts';
 import { Scheduler } from '../../../gpu-worker/engine/scheduler.ts';
 import { Sequence } from '../../../gpu-worker/engine/sequence.ts';
 import { createPrompt, createRequest } from '../../support/worker/engine-driver.ts';
+
+/** Leading blocks of the sequence's tokens that somebody else with its salt would find cached. */
+function cachedBlocks(blocks: BlockManager, { salt, tokens, length }: Sequence): number {
+  const table = createBlockTable({ salt, tokensMax: length });
+  return blocks.match(table, tokens, length).blocks;
+}
 
 interface World {
   readonly scheduler: Scheduler;
@@ -48,11 +54,11 @@ function createWorld(limits: {
       return sequence;
     },
     step() {
-      const chosen = scheduler.plan();
-      scheduler.advance(chosen);
-      const counts = chosen.map((each) => [each.requestId, each.scheduled] as const);
-      for (const each of chosen) {
-        world.service.set(each.salt, (world.service.get(each.salt) ?? 0) + each.scheduled);
+      const rows = scheduler.plan();
+      for (const each of rows) scheduler.accept(each, each.sampleRows.length);
+      const counts = rows.map(({ sequence, count }) => [sequence.requestId, count] as const);
+      for (const { sequence: each, count } of rows) {
+        world.service.set(each.salt, (world.service.get(each.salt) ?? 0) + count);
         if (each.pending > 0) continue;
         if (each.outputTokens === 0) world.started.push(each.requestId);
         each.append(7);
@@ -312,4 +318,46 @@ test('limits under which not every sequence could proceed are refused', () => {
   const blocks = new BlockManager({ blocks: 8 });
   const limits = { stepTokensMax: 8, mixedTokensMax: 4, sequencesMax: 5, scoredRowsMax: 1 };
   expect(() => new Scheduler(blocks, limits)).toThrow('a step has a token for every sequence');
+});
+
+test('blocks of a step are prefixes once its rows are accepted, and not before', () => {
+  const world = createWorld({ blocks: 8, stepTokensMax: 130, sequencesMax: 2 });
+  const sequence = world.submit('a', { salt: 'x', prompt: 192, output: 1 });
+  const [chunk] = world.scheduler.plan();
+  expect(chunk).toMatchObject({ firstRow: 0, count: 130, sampleRows: new Int32Array(0) });
+  expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([0, 0]);
+  world.scheduler.accept(chunk, 0);
+  expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([130, 2]);
+  const [rest] = world.scheduler.plan();
+  expect(rest).toMatchObject({ count: 62, sampleRows: Int32Array.of(61) });
+  expect(cachedBlocks(world.blocks, sequence)).toBe(2);
+  world.scheduler.accept(rest, 1);
+  expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([192, 3]);
+});
+
+test('a row that is planned and not accepted leaves no block behind when its sequence ends', () => {
+  const world = createWorld({ blocks: 8, stepTokensMax: 64, sequencesMax: 2 });
+  const sequence = world.submit('a', { salt: 'x', prompt: 128, output: 1 });
+  world.step();
+  expect(world.scheduler.plan()).toHaveLength(1);
+  world.scheduler.end(sequence);
+  expect(cachedBlocks(world.blocks, sequence)).toBe(1);
+  expect(world.blocks.counts()).toEqual({ total: 8, free: 7, held: 0, idle: 1 });
+});
+
+test('of several rows that sample, those whose tokens were not kept are in no cached block', () => {
+  for (const { kept, computed, cached } of [
+    { kept: 1, computed: 62, cached: 0 },
+    { kept: 2, computed: 63, cached: 0 },
+    { kept: 3, computed: 64, cached: 1 },
+  ]) {
+    const world = createWorld({ blocks: 8, stepTokensMax: 64, sequencesMax: 2 });
+    const sequence = world.submit('a', { salt: 'x', prompt: 64, output: 5 });
+    const [planned] = world.scheduler.plan();
+    world.scheduler.accept({ ...planned, sampleRows: Int32Array.of(61, 62, 63) }, kept);
+    expect([sequence.computed, cachedBlocks(world.blocks, sequence)], `${kept} kept`).toEqual([
+      computed,
+      cached,
+    ]);
+  }
 });
