@@ -138,7 +138,7 @@ export const stallRequests: Readonly<Record<string, () => StallRequest>> = {
     ),
   'log-probabilities of a prompt': () =>
     text(
-      listOf(780, (at) => 300 + at),
+      listOf(390, (at) => 300 + at),
       { echo: true, logprobs: 20 },
     ),
   'echoes of 2 MB': () => text(' '.repeat(2 ** 18), { echo: true, n: 8 }),

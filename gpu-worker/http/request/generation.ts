@@ -17,7 +17,7 @@ import type { OutputRules } from './output-grammar.ts';
 import type { TextModel, UsageAsked } from '../text/text-model.ts';
 
 /** Log-probabilities of prompt tokens and of alternatives to them in one answer. */
-const promptLogprobsMax = 16_384;
+const promptLogprobsMax = 8_192;
 
 type Body = ChatCompletionRequest | CompletionRequest;
 
