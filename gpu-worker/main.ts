@@ -6,18 +6,16 @@ import { createHash, randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isMainThread, parentPort, workerData } from 'node:worker_threads';
-import { pino } from 'pino';
 import type { Logger } from 'pino';
 import { createDiskWatch, diskOf } from '../infra/disk-watch.ts';
 import type { DiskWatch } from '../infra/disk-watch.ts';
-import { runProgram, version } from '../infra/program.ts';
-import { onStopSignal } from '../infra/stop-signal.ts';
+import { version } from '../infra/program.ts';
 import type { Backend, Numerics } from './backend/backend.ts';
 import { openCpuBackend } from './backend/cpu/cpu-backend.ts';
 import { startEngine } from './engine/engine-handle.ts';
 import { runEngineThread } from './engine/engine-thread.ts';
 import type { OpenedModel } from './engine/engine-thread.ts';
-import { formatMemoryPlan, planMemory } from './engine/memory-plan.ts';
+import { planMemory } from './engine/memory-plan.ts';
 import type { Engine, MemoryPlan } from './engine/request.ts';
 import { createApp } from './http/app.ts';
 import { systemClock } from './http/clock.ts';
@@ -40,7 +38,7 @@ import { openText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
 import { openSource } from './weights/open-source.ts';
 import { verifyWhole } from './weights/verified-source.ts';
-import { createWorkerProgram, settingsOf, sourceSettings } from './settings.ts';
+import { sourceSettings } from './settings.ts';
 import type { WorkerSettings } from './settings.ts';
 
 /** Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own. */
@@ -54,11 +52,6 @@ const cpuPrefillTokens = 48;
 const drainMs = 30_000;
 /** A disk that fills up is noticed this soon. */
 const diskEveryMs = 10_000;
-/** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
-const failedMs = 5_000;
-/** EX_SOFTWARE: the engine failed after it had started. */
-const failedExitCode = 70;
-
 export interface RunningWorker {
   readonly url: string;
   readonly model: {
@@ -333,25 +326,6 @@ async function openBackend(
   }
 }
 
-/** Serves until it is told to stop. */
-async function serve(settings: WorkerSettings): Promise<void> {
-  const logger = pino({ level: settings.logLevel, base: { worker: randomUUID().slice(0, 8) } });
-  const worker = await startWorker(settings, logger);
-  console.error(formatMemoryPlan(worker.plan));
-  const { url, backend } = worker;
-  const sampling = worker.model.samplingDefaults;
-  logger.info({ url, model: settings.modelId, backend, sampling }, 'ready');
-  onStopSignal((signal) => {
-    logger.info({ signal }, 'stopping');
-    void worker.close().then(() => process.exit(0));
-  });
-  void worker.failed.then(async () => {
-    await sleep(failedMs);
-    await worker.close({ graceMs: 0 });
-    process.exit(failedExitCode);
-  });
-}
-
 if (!isMainThread && parentPort !== null) {
   // startEngineThread above is the only one to start a thread on this file.
   const settings = workerData as WorkerSettings;
@@ -359,9 +333,4 @@ if (!isMainThread && parentPort !== null) {
     port: parentPort,
     open: (onProgress) => openEngineModel(settings, onProgress),
   });
-} else if (import.meta.main) {
-  const program = createWorkerProgram().action((flags) => serve(settingsOf(flags, process.env)));
-  const code = await runProgram(program, process.argv.slice(2), () => true);
-  // What had started before it failed would keep the process.
-  if (code !== 0) process.exit(code);
 }

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import { basename, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { CommanderError, Option } from '@commander-js/extra-typings';
+import type { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { createProgram, UsageError } from '../infra/program.ts';
 import { defaultSourceSettings } from './weights/open-source.ts';
@@ -248,9 +249,8 @@ export function sourceSettings(worker: WorkerSettings): SourceSettings {
   };
 }
 
-/** The worker's command line, without what it does. */
-export function createWorkerProgram() {
-  const program = createProgram('npm run worker --', 'one worker: serves a checkpoint');
+/** Adds a flag for every setting that has one. */
+export function addSettings(program: Command): Command {
   for (const setting of Object.values<Setting>(settings)) {
     if (setting.flag !== null) program.addOption(optionOf(setting));
   }
@@ -265,7 +265,9 @@ function optionOf({ flag, env, help, isSwitch = false }: Setting): Option {
 }
 
 function readFlags(args: readonly string[]): Readonly<Record<string, unknown>> {
-  const program = createWorkerProgram().configureOutput({ writeErr: () => {} });
+  const program = addSettings(createProgram('sift worker', '')).configureOutput({
+    writeErr: () => {},
+  });
   try {
     return program.parse([...args], { from: 'user' }).opts();
   } catch (error) {

@@ -16,7 +16,15 @@ export class UsageError extends Error {
 
 const helpAdvice = '(--help says how it is used)';
 
-/** @param name what people type, such as `npm run worker --`. */
+/** One command of `sift`. */
+export interface CommandModule {
+  /** Adds the command's arguments, options and action. */
+  configure(program: Command): void;
+  /** Tells errors whose message is all that their reader needs; all others get a stack trace. */
+  readonly isExpected?: (error: Error) => boolean;
+}
+
+/** @param name what people type, such as `sift worker`. */
 export function createProgram(name: string, summary: string): Command {
   return new Command(name)
     .description(summary)

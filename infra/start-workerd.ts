@@ -1,9 +1,9 @@
-/** `npm run start:workerd`: the whole system on this machine, with the edge in workerd. */
+/** `sift start-workerd`: the whole system on this machine, with the edge in workerd. */
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { makeSecrets } from '../edge/node/node.ts';
-import { createProgram, runProgram } from './program.ts';
+import type { CommandModule } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
@@ -11,9 +11,8 @@ import { startWorkerdEdge } from './workerd-edge.ts';
 /** Settings that only the Node home has; workerd's would refuse them. */
 const nodeOnly = /^EDGE_(HOST|DATA|OPEN_TENANTS|LOG_LEVEL)$/;
 
-const program = createProgram('npm run start:workerd', 'the whole system, with its edge in workerd')
-  .addHelpText('after', `\n${settingsNote}`)
-  .action(async () => {
+export const configure: CommandModule['configure'] = (program) => {
+  program.addHelpText('after', `\n${settingsNote}`).action(async () => {
     const stop = abortOnStopSignal();
     try {
       await start(stop);
@@ -23,9 +22,8 @@ const program = createProgram('npm run start:workerd', 'the whole system, with i
     }
     process.exit(0);
   });
-const code = await runProgram(program, process.argv.slice(2), () => true);
-// What had started before it failed would keep the process.
-if (code !== 0) process.exit(code);
+};
+export const isExpected = (): boolean => true;
 
 async function start(stop: AbortSignal): Promise<void> {
   const settings = readNodeSettings(process.env);

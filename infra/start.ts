@@ -1,19 +1,17 @@
-/** `npm start`: the whole system on this machine, with the edge on Node. */
+/** `sift start`: the whole system on this machine, with the edge on Node. */
 import { resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { startEdge } from '../edge/node/node.ts';
 import { TenantUnavailable } from '../edge/tenant/tenant-unavailable.ts';
 import { demoTenant } from './demo-tenant.ts';
-import { createProgram, runProgram } from './program.ts';
+import type { CommandModule } from './program.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';
 
-const program = createProgram('npm start', 'the whole system on this machine, with a demo tenant')
-  .addHelpText('after', `\n${settingsNote}`)
-  .action(start);
-const code = await runProgram(program, process.argv.slice(2), () => true);
-// What had started before it failed would keep the process.
-if (code !== 0) process.exit(code);
+export const configure: CommandModule['configure'] = (program) => {
+  program.addHelpText('after', `\n${settingsNote}`).action(start);
+};
+export const isExpected = (): boolean => true;
 
 async function start(): Promise<void> {
   const stop = abortOnStopSignal();

@@ -22,7 +22,7 @@ export interface EdgeHome {
 
 const tinyModel = new URL('../gpu-worker/models/tiny/', import.meta.url).href;
 export const settingsNote =
-  'Settings are the environment variables of the edge (npm run edge -- --help) and of its worker.';
+  'Settings are the environment variables of the edge (sift edge --help) and of its worker.';
 /** The worker's first heartbeat takes no longer, unless something is wrong. */
 const announcedMsMax = 10_000;
 

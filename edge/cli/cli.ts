@@ -1,10 +1,12 @@
 /**
- * The operator's command line: `npm run admin -- tenants create acme`. A thin layer over the admin
+ * The operator's command line: `sift admin tenants create acme`. A thin layer over the admin
  * API of a running edge; what it prints with --json is that API's answer.
  */
 import { InvalidArgumentError } from '@commander-js/extra-typings';
+import type { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { createProgram, runProgram } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 import { addBackupCommands } from './backup.ts';
 import { addCatalogueCommands } from './catalogue.ts';
 import { addMoneyCommands } from './money.ts';
@@ -23,10 +25,29 @@ export interface CliContext {
   readonly printError: (text: string) => void;
 }
 
+export const configure: CommandModule['configure'] = (program) => {
+  try {
+    // On the edge's own machine its secrets are at hand; what is set already stays.
+    process.loadEnvFile(`${process.env['EDGE_DATA'] || './data'}/secrets.env`);
+  } catch {
+    // Not the edge's machine, or not its user: then EDGE_ADMIN_TOKEN says who asks.
+  }
+  const { env } = process;
+  configureFor(program, { env, fetch, print: console.log, printError: console.error });
+};
+export const isExpected = (error: Error): boolean =>
+  error instanceof CliError || error instanceof BackupError;
+
 /** @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong. */
 export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
+  const program = createProgram('sift admin', "the operator's commands");
+  configureFor(program, context);
+  return runProgram(program, args, isExpected);
+}
+
+function configureFor(bare: Command, context: CliContext): void {
   const { env, print, printError } = context;
-  const program = createProgram('npm run --silent admin --', "the operator's commands")
+  const program = bare
     .option('--url <url>', 'where the edge is (default: EDGE_URL, else this machine)', urlOf)
     .option('--json', "print the API's own answer, with exact integers")
     .configureOutput({
@@ -49,11 +70,6 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
   addWorkerCommands(program, operator);
   addReportCommands(program, operator);
   addBackupCommands(program, operator);
-  return runProgram(
-    program,
-    args,
-    (error) => error instanceof CliError || error instanceof BackupError,
-  );
 }
 
 function urlOf(text: string): string {
@@ -100,19 +116,4 @@ function reasonOf(cause: unknown): string {
   if (!(cause.cause instanceof Error)) return cause.message;
   // Of several addresses that were tried the message is empty, and the code says it.
   return cause.cause.message || ('code' in cause.cause ? String(cause.cause.code) : cause.message);
-}
-
-if (import.meta.main) {
-  try {
-    // On the edge's own machine its secrets are at hand; what is set already stays.
-    process.loadEnvFile(`${process.env['EDGE_DATA'] || './data'}/secrets.env`);
-  } catch {
-    // Not the edge's machine, or not its user: then EDGE_ADMIN_TOKEN says who asks.
-  }
-  process.exitCode = await runCli(process.argv.slice(2), {
-    env: process.env,
-    fetch,
-    print: console.log,
-    printError: console.error,
-  });
 }

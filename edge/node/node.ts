@@ -1,7 +1,6 @@
 /**
  * The edge on Node: one process, one SQLite file per tenant and one for the directory under a data
- * folder that only its user can read. `node edge/node/node.ts` runs it; `startEdge` is the same for tests
- * and for `npm start`.
+ * folder that only its user can read. `sift edge` and `sift start` run it, and so do tests.
  */
 import { strict as assert } from 'node:assert';
 import { randomBytes } from 'node:crypto';
@@ -14,13 +13,11 @@ import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
 import { createTenantFile, openTenantFile } from '../../db/drivers/tenant-file.ts';
 import { commitInGroups } from '../../db/group-commit.ts';
 import { whenUnlocked } from '../../db/unavailable.ts';
-import { createProgram, runProgram } from '../../infra/program.ts';
-import { onStopSignal } from '../../infra/stop-signal.ts';
 import { tenantIdPattern } from '../auth/api-key.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { waitForLocks } from '../directory/directory-retry.ts';
-import { allSecrets, readNodeSettings, settingNames, SettingsError } from '../env.ts';
+import { allSecrets, SettingsError } from '../env.ts';
 import type { NodeSettings, Secrets } from '../env.ts';
 import { createFleet } from '../fleet/fleet.ts';
 import type { FleetSnapshot } from '../fleet/fleet.ts';
@@ -358,26 +355,4 @@ function logTo(level: NodeSettings['logLevel']): Services['log'] {
     else if (/failed|unreachable|refused|unsold|deferred|low/.test(name)) logger.warn(fields, name);
     else logger.info(fields, name);
   };
-}
-
-// ---- as a program --------------------------------------------------------------------------------
-
-async function main(): Promise<void> {
-  const edge = await startEdge({ settings: readNodeSettings(process.env) });
-  edge.services.log({ event: 'listening', url: edge.url });
-  onStopSignal((signal) => {
-    edge.services.log({ event: 'stopping', signal });
-    void edge.close().then(() => process.exit(0));
-  });
-}
-
-if (import.meta.main) {
-  const program = createProgram('npm run edge', 'the edge on Node: the public API and its operator')
-    .addHelpText('after', `\nSettings are environment variables: ${settingNames.join(', ')}.`)
-    .action(main);
-  process.exitCode = await runProgram(
-    program,
-    process.argv.slice(2),
-    (error) => error instanceof SettingsError,
-  );
 }

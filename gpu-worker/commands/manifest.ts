@@ -1,10 +1,11 @@
 /**
- * `npm run manifest -- --model <dir>`: writes sift.manifest.json beside a checkpoint's files, to be
+ * `sift manifest --model <dir>`: writes sift.manifest.json beside a checkpoint's files, to be
  * uploaded with them. A worker that loads from a store then verifies each part as it arrives.
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createProgram, runProgram, UsageError } from '../../infra/program.ts';
+import { UsageError } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 import { createProgress } from '../progress.ts';
 import { openDirectory } from '../weights/directory-source.ts';
 import { makeManifest, manifestName } from '../weights/manifest-file.ts';
@@ -13,6 +14,17 @@ import { CheckpointError } from '../weights/source.ts';
 
 /** What a user can mend; its message is all that is printed. */
 class ManifestError extends Error {}
+
+export const configure: CommandModule['configure'] = (program) => {
+  program
+    .option('--model <directory>', 'directory or file:// URL of the checkpoint')
+    .action(({ model }) => {
+      if (!model) throw new UsageError('--model is missing');
+      return writeManifest(model);
+    });
+};
+export const isExpected = (error: Error): boolean =>
+  error instanceof ManifestError || error instanceof CheckpointError;
 
 async function writeManifest(location: string): Promise<void> {
   await using source = await openDirectory(location);
@@ -45,15 +57,3 @@ async function replaceFile(path: string, text: string): Promise<void> {
     );
   }
 }
-
-const program = createProgram('npm run manifest --', `writes ${manifestName} beside a checkpoint`)
-  .option('--model <directory>', 'directory or file:// URL of the checkpoint')
-  .action(({ model }) => {
-    if (!model) throw new UsageError('--model is missing');
-    return writeManifest(model);
-  });
-process.exitCode = await runProgram(
-  program,
-  process.argv.slice(2),
-  (error) => error instanceof ManifestError || error instanceof CheckpointError,
-);

@@ -1,8 +1,9 @@
-/** `npm run score`: what a checkpoint says of a token sequence, as one JSON object on stdout. */
+/** `sift score`: what a checkpoint says of a token sequence, as one JSON object on stdout. */
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
-import { createProgram, runProgram, UsageError } from '../../infra/program.ts';
+import { UsageError } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 import { openCpuBackend } from '../backend/cpu/cpu-backend.ts';
 import { score, scoreBlocks } from '../model/score.ts';
 import { openModel } from '../open-model.ts';
@@ -29,6 +30,25 @@ const optionsSchema = z.strictObject({
 });
 
 const idsSchema = z.array(z.int().min(0)).min(1, 'holds no tokens');
+
+export const configure: CommandModule['configure'] = (program) => {
+  program
+    .option('--model <directory>', 'checkpoint')
+    .option('--ids <file>', 'JSON array of token ids')
+    .option('--positions <list>', 'positions whose logits and selected tokens are printed: 0,5')
+    .option('--greedy <count>', 'tokens of greedy continuation (default 0)')
+    .option('--backend <backend>', 'what computes: cpu or cuda (default cpu)')
+    .option('--numerics <numerics>', "f32, exact, or fp8, the deployed model's (default f32)")
+    .option('--latents <latents>', 'how fp8 numerics keep latents: fp8 or bf16 (default fp8)')
+    .option('--attention <attention>', 'sparse or dense (default sparse)')
+    .option('--absorb <rows>', 'absorbed attention: always, decode or never (default always)')
+    .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
+    .option('--threads <count>', 'threads that compute (default: all cores)')
+    .action((flags) => printScores(readOptions(flags)));
+};
+
+const expected = ['ConfigError', 'CheckpointError', 'CudaMissing'];
+export const isExpected = ({ name }: Error): boolean => expected.includes(name);
 
 async function printScores(options: z.infer<typeof optionsSchema>): Promise<void> {
   const ids = readIds(options.ids);
@@ -103,25 +123,3 @@ function readIds(file: string): number[] {
     `--ids: ${file} must be a JSON array of token ids: ${where}${issue?.message}`,
   );
 }
-
-const program = createProgram('npm run --silent', 'what reads a checkpoint without serving it');
-program
-  .command('score')
-  .usage('-- --model <directory> --ids <file> [options]')
-  .description('what a checkpoint says of a token sequence, as one JSON object')
-  .option('--model <directory>', 'checkpoint')
-  .option('--ids <file>', 'JSON array of token ids')
-  .option('--positions <list>', 'positions whose logits and selected tokens are printed: 0,5')
-  .option('--greedy <count>', 'tokens of greedy continuation (default 0)')
-  .option('--backend <backend>', 'what computes: cpu or cuda (default cpu)')
-  .option('--numerics <numerics>', "f32, exact, or fp8, the deployed model's (default f32)")
-  .option('--latents <latents>', 'how fp8 numerics keep latents: fp8 or bf16 (default fp8)')
-  .option('--attention <attention>', 'sparse or dense (default sparse)')
-  .option('--absorb <rows>', 'absorbed attention: always, decode or never (default always)')
-  .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
-  .option('--threads <count>', 'threads that compute (default: all cores)')
-  .action((flags) => printScores(readOptions(flags)));
-const expected = ['ConfigError', 'CheckpointError', 'CudaMissing'];
-process.exitCode = await runProgram(program, process.argv.slice(2), ({ name }) =>
-  expected.includes(name),
-);

@@ -1,8 +1,8 @@
-/** `npm run bench [-- name ...]`: runs the named benchmarks, or all that need no GPU, one after another. */
+/** `sift bench [name ...]`: runs the named benchmarks, or all that need no GPU, one after another. */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Argument } from '@commander-js/extra-typings';
-import { createProgram, runProgram } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 
 const benchmarks: Readonly<Record<string, string>> = {
   worker: 'the tiny model on the cpu backend, over HTTP',
@@ -22,11 +22,14 @@ const benchmarks: Readonly<Record<string, string>> = {
 
 const names = Object.keys(benchmarks);
 const list = Object.entries(benchmarks).map(([name, what]) => `  ${name.padEnd(14)} ${what}`);
-const program = createProgram('npm run bench --', 'runs benchmarks that need no GPU, one by one')
-  .addArgument(new Argument('[names...]', 'all if none is named').choices(names))
-  .addHelpText('after', `\nBenchmarks:\n${list.join('\n')}`)
-  .action((wanted) => (wanted.length > 0 ? wanted : names).forEach(run));
-process.exitCode = await runProgram(program, process.argv.slice(2), () => true);
+
+export const configure: CommandModule['configure'] = (program) => {
+  program
+    .addArgument(new Argument('[names...]', 'all if none is named').choices(names))
+    .addHelpText('after', `\nBenchmarks:\n${list.join('\n')}`)
+    .action((wanted) => (wanted.length > 0 ? wanted : names).forEach(run));
+};
+export const isExpected = (): boolean => true;
 
 function run(name: string): void {
   console.log(`\n${name}: ${benchmarks[name]}`);

@@ -142,7 +142,7 @@ async function secondsToFirstToken(model: string, cache: string): Promise<number
   const startedMs = performance.now();
   const flags = ['--model', model, '--model-id', 'tiny', '--port', String(port)];
   const places = ['--data', join(folder, 'data'), '--weights-cache', cache, '--log-level', 'warn'];
-  const worker = spawn(process.execPath, ['gpu-worker/main.ts', ...flags, ...places], {
+  const worker = spawn(process.execPath, ['infra/sift.ts', 'worker', ...flags, ...places], {
     cwd: root,
     stdio: ['ignore', 'ignore', 'inherit'],
   });

@@ -76,10 +76,14 @@ async function startWorker(): Promise<{ worker: ChildProcess; url: string; ready
   const port = 20_000 + (process.pid % 20_000);
   const startedMs = performance.now();
   const flags = ['--model', 'gpu-worker/models/tiny', '--port', String(port), '--data', data];
-  const child = spawn(process.execPath, ['gpu-worker/main.ts', ...flags, '--log-level', 'warn'], {
-    cwd: root,
-    stdio: ['ignore', 'ignore', 'inherit'],
-  });
+  const child = spawn(
+    process.execPath,
+    ['infra/sift.ts', 'worker', ...flags, '--log-level', 'warn'],
+    {
+      cwd: root,
+      stdio: ['ignore', 'ignore', 'inherit'],
+    },
+  );
   const address = `http://127.0.0.1:${port}`;
   for (;;) {
     if (child.exitCode !== null) throw new Error('the worker did not start');

@@ -43,7 +43,7 @@ beforeAll(async () => {
   const folder = temporaryDirectory();
   writeToolsModel(join(folder, 'model'));
   journal = join(folder, 'data/worker/journal');
-  const system = spawn(process.execPath, ['infra/start.ts'], {
+  const system = spawn(process.execPath, ['infra/sift.ts', 'start'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {

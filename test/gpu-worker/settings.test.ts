@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { createWorkerProgram, readSettings, SettingsError } from '../../gpu-worker/settings.ts';
+import { addSettings, readSettings, SettingsError } from '../../gpu-worker/settings.ts';
+import { createProgram } from '../../infra/program.ts';
 
 test('a flag wins over its variable, and both over the default', () => {
   const env = { SIFT_MODEL: '/models/env', WORKER_PORT: '9001' };
@@ -46,7 +47,9 @@ test('an empty variable counts as not set', () => {
 
 test('the help names every flag and variable once', () => {
   let help = '';
-  const program = createWorkerProgram().configureOutput({ writeOut: (text) => (help += text) });
+  const program = addSettings(createProgram('sift worker', 'one worker')).configureOutput({
+    writeOut: (text) => (help += text),
+  });
   expect(() => program.parse(['--help'], { from: 'user' })).toThrow('outputHelp');
   expect(help.match(/WORKER_TOKEN/g)).toHaveLength(1);
   expect(help).toMatch(/--cache-tokens <value>[^[]*\[SIFT_CACHE_TOKENS\]/);

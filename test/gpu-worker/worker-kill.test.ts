@@ -52,10 +52,14 @@ test('after kill -9 in the middle of a prefill the tokens that it reached by the
 async function startWorker(data: string): Promise<{ url: string; kill(): Promise<void> }> {
   const model = join(root, 'gpu-worker/models/tiny');
   const flags = ['--model', model, '--port', '0', '--data', data, '--threads', '1'];
-  const worker = spawn(process.execPath, ['gpu-worker/main.ts', ...flags, '--step-tokens', '64'], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const worker = spawn(
+    process.execPath,
+    ['infra/sift.ts', 'worker', ...flags, '--step-tokens', '64'],
+    {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
   const kill = async (): Promise<void> => {
     worker.kill('SIGKILL');
     await once(worker, 'close');

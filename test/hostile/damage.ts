@@ -53,7 +53,7 @@ const onNode: readonly Omit<Attack, 'only'>[] = [
     async run(system) {
       const env = { PORT: '0', EDGE_DATA: join(system.folder, 'edge') };
       try {
-        const second = await startProgram({ args: ['edge/node/node.ts'], env });
+        const second = await startProgram({ args: ['infra/sift.ts', 'edge'], env });
         await second.stop();
         return { broken: 'it started' };
       } catch (error) {

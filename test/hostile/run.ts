@@ -1,9 +1,9 @@
 /**
- * `npm run hostile`: starts the whole system on loopback, runs every attack against it and prints for
+ * `sift hostile`: starts the whole system on loopback, runs every attack against it and prints for
  * each topic how many there were, held and broken. Its exit code is 1 if any broke something.
  */
 import { Option } from '@commander-js/extra-typings';
-import { createProgram, runProgram } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 import { runAttack } from './run-attacks.ts';
 import { runtimes, startHostileSystem, type Runtime } from './system.ts';
 import { topics } from './topics.ts';
@@ -18,19 +18,16 @@ interface Row {
 }
 
 const names = Object.keys(topics);
-const program = createProgram(
-  'npm run hostile --',
-  'attacks the whole system, on this machine alone',
-)
-  .addOption(new Option('--only <topic>', 'attacks of one topic').choices(names))
-  .addOption(
-    new Option('--runtime <runtime>', 'what the edge runs in').choices(runtimes).default('node'),
-  )
-  .option('--match <text>', 'attacks whose name has this text in it', '')
-  .action(attackAll);
-const code = await runProgram(program, process.argv.slice(2), () => false);
-// Connections of an attack that broke something would keep the process.
-process.exit(code === 0 ? (process.exitCode ?? 0) : code);
+
+export const configure: CommandModule['configure'] = (program) => {
+  program
+    .addOption(new Option('--only <topic>', 'attacks of one topic').choices(names))
+    .addOption(
+      new Option('--runtime <runtime>', 'what the edge runs in').choices(runtimes).default('node'),
+    )
+    .option('--match <text>', 'attacks whose name has this text in it', '')
+    .action(attackAll);
+};
 
 async function attackAll(options: {
   only?: string;
@@ -67,5 +64,6 @@ async function attackAll(options: {
   }
   console.log(`the edge in ${runtime}`);
   console.table(table);
-  if (Object.values(table).some(({ broken }) => broken > 0)) process.exitCode = 1;
+  // Connections of an attack that broke something would keep the process.
+  process.exit(Object.values(table).some(({ broken }) => broken > 0) ? 1 : 0);
 }

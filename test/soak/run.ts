@@ -1,5 +1,5 @@
 /**
- * `npm run soak`: the edge and a worker, each a process of its own, at a steady share of what they can
+ * `sift soak`: the edge and a worker, each a process of its own, at a steady share of what they can
  * do, for an hour unless told otherwise. At the end there are no faults, every hold is settled, the
  * audit is clean and memory is flat; the figures go to test/bench/results.jsonl.
  */
@@ -7,7 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { createProgram, runProgram, UsageError } from '../../infra/program.ts';
+import { UsageError } from '../../infra/program.ts';
+import type { CommandModule } from '../../infra/program.ts';
 import { recordResult } from '../bench/results.ts';
 import { isSound } from '../hostile/soundness.ts';
 import { startHostileSystem, type HostileSystem } from '../hostile/system.ts';
@@ -30,14 +31,18 @@ interface Sample {
   readonly worker: ProcessUsage;
 }
 
-const program = createProgram('npm run soak --', 'keeps the whole system busy, and looks for leaks')
-  .option('--minutes <count>', 'how long', '60')
-  .option('--share <part>', 'of what it can do', '0.8')
-  .action(soak);
-const code = await runProgram(program, process.argv.slice(2), () => false);
-process.exit(code === 0 ? (process.exitCode ?? 0) : code);
+export const configure: CommandModule['configure'] = (program) => {
+  program
+    .option('--minutes <count>', 'how long', '60')
+    .option('--share <part>', 'of what it can do', '0.8')
+    .action(async (flags) => {
+      const hasHeld = await soak(flags);
+      process.exit(hasHeld ? 0 : 1);
+    });
+};
 
-async function soak(flags: { minutes: string; share: string }): Promise<void> {
+/** Resolves whether there were no faults, a clean audit and flat memory. */
+async function soak(flags: { minutes: string; share: string }): Promise<boolean> {
   const minutes = positive(flags.minutes, '--minutes');
   const share = positive(flags.share, '--share');
   const folder = mkdtempSync(join(tmpdir(), 'sift-soak-'));
@@ -85,7 +90,7 @@ async function soak(flags: { minutes: string; share: string }): Promise<void> {
   console.table(rounded);
   recordResult({ benchmark: 'soak', shapes: { minutes, share, seed }, figures: rounded });
   const isFlat = Object.values(slopesPerHour).every((each) => each <= slopeMiBPerHourMax);
-  if (tally.failed > 0 || verdict !== 'held' || !isFlat) process.exitCode = 1;
+  return tally.failed === 0 && verdict === 'held' && isFlat;
 }
 
 function sampleOf({ edge, worker }: HostileSystem, beganMs: number): Sample {

@@ -221,7 +221,7 @@ test('every command and every group explains itself and says its version', async
   expect(lines.length).toBeGreaterThan(30);
   for (const line of lines) {
     const asked = (flag: string) => run(`${line} ${flag}`.trim());
-    expect(await asked('--help')).toContain(`Usage: npm run --silent admin -- ${line}`.trim());
+    expect(await asked('--help')).toContain(`Usage: sift admin ${line}`.trim());
     expect(await asked('-h')).toContain('Usage: ');
     expect(await asked('--version')).toBe(version);
   }

@@ -30,7 +30,7 @@ function newFolder(): string {
 
 /** The command line as an operator has it. */
 function admin(...args: readonly string[]) {
-  const child = spawn(process.execPath, ['edge/cli/cli.ts', ...args], {
+  const child = spawn(process.execPath, ['infra/sift.ts', 'admin', ...args], {
     env: { ...process.env, EDGE_DATA: '' },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -199,7 +199,7 @@ test('after kill -9 in mid-stream no hold leaks, and the worker journal says wha
     words: Array.from({ length: 400 }, () => ' word'),
     pauseMs: 10,
   };
-  const child = spawn(process.execPath, ['edge/node/node.ts'], {
+  const child = spawn(process.execPath, ['infra/sift.ts', 'edge'], {
     env: { ...process.env, ...secrets, PORT: '0', EDGE_DATA: folder },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

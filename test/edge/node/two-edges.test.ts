@@ -13,7 +13,7 @@ function newFolder(): string {
 }
 
 function spawnEdge(folder: string) {
-  const child = spawn(process.execPath, ['edge/node/node.ts'], {
+  const child = spawn(process.execPath, ['infra/sift.ts', 'edge'], {
     env: { ...process.env, ...homeSecrets, PORT: '0', EDGE_DATA: folder },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -8,11 +8,11 @@ import { manifestName, manifestSchema } from '../../../gpu-worker/weights/manife
 import { writePartedCheckpoint } from '../../support/weights/s3-checkpoint.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
-const command = fileURLToPath(new URL('../../../gpu-worker/commands/manifest.ts', import.meta.url));
+const sift = fileURLToPath(new URL('../../../infra/sift.ts', import.meta.url));
 const folder = temporaryDirectory();
 
 function run(...args: string[]) {
-  return spawnSync(process.execPath, [command, ...args], { encoding: 'utf8' });
+  return spawnSync(process.execPath, [sift, 'manifest', ...args], { encoding: 'utf8' });
 }
 
 const hashOf = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');

@@ -145,8 +145,17 @@ test('--verify is a switch, and may be given a value or a variable', () => {
 
 test('a worker told to verify ends with the damaged file before it loads anything', () => {
   flipBit('model.safetensors', 8 * 3_000);
-  const main = fileURLToPath(new URL('../../../gpu-worker/main.ts', import.meta.url));
-  const args = [main, '--model', directory, '--port', '0', '--data', join(directory, 'journal')];
+  const sift = fileURLToPath(new URL('../../../infra/sift.ts', import.meta.url));
+  const args = [
+    sift,
+    'worker',
+    '--model',
+    directory,
+    '--port',
+    '0',
+    '--data',
+    join(directory, 'journal'),
+  ];
   const { status, stderr } = spawnSync(process.execPath, [...args, '--verify'], {
     encoding: 'utf8',
   });

@@ -44,7 +44,7 @@ export async function observeFault(options: {
   ].flat();
   const worker = spawn(
     process.execPath,
-    ['--import', options.preload, 'gpu-worker/main.ts', ...flags],
+    ['--import', options.preload, 'infra/sift.ts', 'worker', ...flags],
     { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] },
   );
   try {

@@ -12,7 +12,7 @@ const line = 'SIFT_CUDA_PATH names /nowhere/cuda, which is not there\n';
 test('a worker that is asked for cuda and finds no libraries says so in one line', () => {
   const flags = ['--model', 'gpu-worker/models/tiny', '--backend', 'cuda', '--port', '0'];
   const data = ['--data', temporaryDirectory()];
-  const worker = spawnSync(process.execPath, ['gpu-worker/main.ts', ...flags, ...data], {
+  const worker = spawnSync(process.execPath, ['infra/sift.ts', 'worker', ...flags, ...data], {
     cwd: root,
     env,
     encoding: 'utf8',
@@ -25,7 +25,7 @@ test('so does score', () => {
   const ids = join(temporaryDirectory(), 'ids.json');
   writeFileSync(ids, '[1, 2, 3]');
   const flags = ['score', '--model', 'gpu-worker/models/tiny', '--ids', ids, '--backend', 'cuda'];
-  const score = spawnSync(process.execPath, ['gpu-worker/commands/score.ts', ...flags], {
+  const score = spawnSync(process.execPath, ['infra/sift.ts', ...flags], {
     cwd: root,
     env,
     encoding: 'utf8',

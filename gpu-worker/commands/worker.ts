@@ -1,0 +1,39 @@
+/** `sift worker`: one worker, until it is told to stop or its engine fails. */
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { pino } from 'pino';
+import type { CommandModule } from '../../infra/program.ts';
+import { onStopSignal } from '../../infra/stop-signal.ts';
+import { formatMemoryPlan } from '../engine/memory-plan.ts';
+import { startWorker } from '../main.ts';
+import { addSettings, settingsOf } from '../settings.ts';
+import type { WorkerSettings } from '../settings.ts';
+
+/** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
+const failedMs = 5_000;
+/** EX_SOFTWARE: the engine failed after it had started. */
+const failedExitCode = 70;
+
+export const configure: CommandModule['configure'] = (program) => {
+  addSettings(program).action((flags) => serve(settingsOf(flags, process.env)));
+};
+export const isExpected = (): boolean => true;
+
+/** Serves until it is told to stop. */
+async function serve(settings: WorkerSettings): Promise<void> {
+  const logger = pino({ level: settings.logLevel, base: { worker: randomUUID().slice(0, 8) } });
+  const worker = await startWorker(settings, logger);
+  console.error(formatMemoryPlan(worker.plan));
+  const { url, backend } = worker;
+  const sampling = worker.model.samplingDefaults;
+  logger.info({ url, model: settings.modelId, backend, sampling }, 'ready');
+  onStopSignal((signal) => {
+    logger.info({ signal }, 'stopping');
+    void worker.close().then(() => process.exit(0));
+  });
+  void worker.failed.then(async () => {
+    await sleep(failedMs);
+    await worker.close({ graceMs: 0 });
+    process.exit(failedExitCode);
+  });
+}

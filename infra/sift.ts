@@ -1,0 +1,84 @@
+#!/usr/bin/env node
+/**
+ * `sift <command>`: the one command line of everything here; every npm script calls it. A command's
+ * code is loaded once it is asked for, so that one starts no slower because there are others.
+ */
+import { createProgram, runProgram } from './program.ts';
+import type { CommandModule } from './program.ts';
+
+interface SiftCommand {
+  readonly summary: string;
+  load(): Promise<CommandModule>;
+}
+
+const commands: Readonly<Record<string, SiftCommand>> = {
+  start: {
+    summary: 'the whole system on this machine, with a demo tenant',
+    load: () => import('./start.ts'),
+  },
+  'start-workerd': {
+    summary: 'the whole system, with its edge in workerd',
+    load: () => import('./start-workerd.ts'),
+  },
+  edge: {
+    summary: 'the edge on Node: the public API and its operator',
+    load: () => import('../edge/cli/serve.ts'),
+  },
+  worker: {
+    summary: 'one worker: serves a checkpoint',
+    load: () => import('../gpu-worker/commands/worker.ts'),
+  },
+  admin: {
+    summary: "the operator's commands",
+    load: () => import('../edge/cli/cli.ts'),
+  },
+  score: {
+    summary: 'what a checkpoint says of a token sequence, as one JSON object',
+    load: () => import('../gpu-worker/commands/score.ts'),
+  },
+  manifest: {
+    summary: "writes the hashes of a checkpoint's files beside them",
+    load: () => import('../gpu-worker/commands/manifest.ts'),
+  },
+  bench: {
+    summary: 'runs benchmarks that need no GPU, one by one',
+    load: () => import('../test/bench/run.ts'),
+  },
+  fuzz: {
+    summary: 'feeds mutants to parsers and routes',
+    load: () => import('../test/fuzz/run.ts'),
+  },
+  hostile: {
+    summary: 'attacks the whole system, on this machine alone',
+    load: () => import('../test/hostile/run.ts'),
+  },
+  soak: {
+    summary: 'keeps the whole system busy, and looks for leaks',
+    load: () => import('../test/soak/run.ts'),
+  },
+};
+
+const code = await run(process.argv.slice(2));
+// What had started before it failed would keep the process.
+if (code !== 0) process.exit(code);
+
+async function run(args: readonly string[]): Promise<number> {
+  const [name = '', ...rest] = args;
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined) return runProgram(overview(), args, () => true);
+  const program = createProgram(`sift ${name}`, command.summary);
+  const { configure, isExpected = () => false } = await command.load();
+  configure(program);
+  return runProgram(program, rest, isExpected);
+}
+
+/** Answers for command lines that name no command: help, version and what was mistyped. */
+function overview() {
+  const program = createProgram('sift', 'a metered, multi-tenant LLM API that you run yourself')
+    .helpCommand(false)
+    .addHelpText('after', '\nsift <command> --help says how a command is used.');
+  for (const [name, { summary }] of Object.entries(commands)) {
+    program.command(name).description(summary);
+  }
+  return program;
+}
