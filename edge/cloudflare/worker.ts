@@ -2,6 +2,7 @@
 import { waitUntil } from 'cloudflare:workers';
 import type { ForwardKeyed } from '../services.ts';
 import type { WorkerEnv } from './worker-env.ts';
+import { readToTheEnd } from './read-to-the-end.ts';
 import { oneApp } from './worker-services.ts';
 
 export { AnswerObject } from './answer-object.ts';
@@ -12,7 +13,9 @@ const appOf = oneApp((env) => ({ keepAlive: waitUntil, forwardKeyed: forwardTo(e
 
 export default {
   async fetch(request: Request, env: WorkerEnv): Promise<Response> {
-    return appOf(env).fetch(request);
+    const answer = await appOf(env).fetch(request);
+    await readToTheEnd(request);
+    return answer;
   },
 };
 

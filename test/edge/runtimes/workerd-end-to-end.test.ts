@@ -66,6 +66,20 @@ test.each([
   expect(await (await ask(home.url, edge)).json()).toMatchObject({ object: 'chat.completion' });
 });
 
+test('a client that is refused while it is still sending reads why', async () => {
+  for (const bytes of [2 * 2 ** 20, 9 * 2 ** 20]) {
+    const answer = await fetch(`${edge.baseUrl}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${edge.apiKey}x`, connection: 'close' },
+      body: Buffer.alloc(bytes, 0x20),
+    });
+    expect([answer.status, await answer.json()]).toMatchObject([
+      401,
+      { error: { code: 'invalid_api_key' } },
+    ]);
+  }
+});
+
 test("a terminal's Ctrl-C, which reaches workerd as well, cuts no answer short", async () => {
   edge.stub.script = { ...plainScript, pauseMs: 50 };
   const answer = await ask(home.url, edge, { stream: true });
