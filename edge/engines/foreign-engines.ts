@@ -1,11 +1,8 @@
 /** What workers of other makes, vLLM and SGLang, are asked in place of what ours are. */
 import { z } from 'zod';
-import {
-  chatCompletionRequestSchema,
-  responseFormatSchema,
-  schemaOfFormat,
-  type ResponseFormat,
-} from '../../gpu-worker/protocol.ts';
+import { responseFormatSchema, schemaOfFormat } from '../../gpu-worker/protocol/response-format.ts';
+import type { ResponseFormat } from '../../gpu-worker/protocol/response-format.ts';
+import { chatCompletionRequestSchema } from '../../gpu-worker/protocol/requests.ts';
 
 const thinkingFields = z.object({
   thinking: chatCompletionRequestSchema.shape.thinking,

@@ -1,6 +1,6 @@
 /** Tells an overflow of the context from other faults, and its numbers, in each engine's words. */
 import { z } from 'zod';
-import { overflowSchema } from '../../gpu-worker/protocol.ts';
+import { overflowSchema } from '../../gpu-worker/protocol/errors.ts';
 import type { Overflow } from '../errors.ts';
 
 /** Ours, llama.cpp's, and what gateways in front of engines say. */

@@ -1,6 +1,7 @@
 /** Reads the token counts of a worker of any make into the canonical usage row. */
 import { z } from 'zod';
-import { billedBlockTokens, tokenCountMax } from '../../gpu-worker/protocol.ts';
+import { tokenCountMax } from '../../gpu-worker/protocol/limits.ts';
+import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
 import type { Usage } from '../services.ts';
 
 const count = z.int().min(0).max(tokenCountMax);

@@ -3,8 +3,8 @@
  * held in process on Node and in a Durable Object on Cloudflare. Requests wait here for their turn;
  * nothing here fetches.
  */
-import { heartbeatSchema } from '../../gpu-worker/protocol.ts';
-import type { Heartbeat } from '../../gpu-worker/protocol.ts';
+import { heartbeatSchema } from '../../gpu-worker/protocol/heartbeat.ts';
+import type { Heartbeat } from '../../gpu-worker/protocol/heartbeat.ts';
 import type { Fleet, ServedModel, StaticWorker, WorkerStatus } from '../services.ts';
 import { createPlaces } from './places.ts';
 import { Refusals } from './refusals.ts';

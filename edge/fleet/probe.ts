@@ -3,7 +3,7 @@
  * models it serves, and whether it reports cached tokens. Without that report nothing shows that a
  * prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
-import { modelListSchema } from '../../gpu-worker/protocol.ts';
+import { modelListSchema } from '../../gpu-worker/protocol/responses.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import { cachedTokens, readCounts } from '../engines/usage.ts';
 import type { ServedModel } from '../services.ts';

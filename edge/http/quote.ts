@@ -2,7 +2,7 @@
  * POST /v1/quote: what a request would cost, before it is run. Takes the body of a chat completion
  * or of a completion; holds nothing and asks no worker.
  */
-import { billedBlockTokens } from '../../gpu-worker/protocol.ts';
+import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Services } from '../services.ts';
 import type { AppContext } from '../middleware/app-env.ts';

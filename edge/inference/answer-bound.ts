@@ -3,7 +3,7 @@
  * the edge lets go of it before it has filled the memory.
  */
 
-import { wholeLogprobsMax } from '../../gpu-worker/protocol.ts';
+import { wholeLogprobsMax } from '../../gpu-worker/protocol/limits.ts';
 import { ApiError } from '../errors.ts';
 
 /** Before the first token and after the last: prompt logprobs, above all. */

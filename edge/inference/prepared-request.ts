@@ -4,7 +4,7 @@
  */
 import { strict as assert } from 'node:assert';
 import { createHmac } from 'node:crypto';
-import { defaultOutputTokens } from '../../gpu-worker/protocol.ts';
+import { defaultOutputTokens } from '../../gpu-worker/protocol/limits.ts';
 import { ApiError } from '../errors.ts';
 import { canonicalBytes, extendChain } from '../prefix/chain.ts';
 import type {

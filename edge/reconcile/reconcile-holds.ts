@@ -3,8 +3,8 @@
  * The worker's journal says what was generated; what it cannot say is not billed. Safe to repeat and
  * to run beside the request itself, because the first settlement of a request stands.
  */
-import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol.ts';
-import type { UsageRecord } from '../../gpu-worker/protocol.ts';
+import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
+import type { UsageRecord } from '../../gpu-worker/protocol/usage.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';

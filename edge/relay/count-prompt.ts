@@ -1,5 +1,5 @@
 /** Asks one worker how many tokens a prompt has: a sift worker exactly, vLLM by the same route. */
-import { tokenizeResponseSchema } from '../../gpu-worker/protocol.ts';
+import { tokenizeResponseSchema } from '../../gpu-worker/protocol/responses.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { ApiError } from '../errors.ts';
 import { readRefusal, sendToWorker, type WorkerCall } from './open-worker.ts';

@@ -1,5 +1,5 @@
 /** What a worker's journal says a request used, once the worker has stopped it. */
-import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol.ts';
+import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { Usage } from '../services.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';

@@ -1,5 +1,6 @@
 /** Every error that a client can see, in one table, and OpenAI's shape around it. */
-import type { ErrorBody, Health } from '../protocol.ts';
+import type { ErrorBody } from '../protocol/errors.ts';
+import type { Health } from '../protocol/heartbeat.ts';
 
 interface ErrorRow {
   readonly status: 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;

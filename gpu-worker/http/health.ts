@@ -1,7 +1,7 @@
 /** `GET /health`: 200 when the worker takes requests, else 503 with the reason. Open to all. */
 import type { Context } from 'hono';
 import type { EngineLoad } from '../engine/request.ts';
-import type { Health, Load } from '../protocol.ts';
+import type { Health, Load } from '../protocol/heartbeat.ts';
 import type { AppEnv, Services } from './services.ts';
 
 export function answerHealth(c: Context<AppEnv>, services: Services): Response {

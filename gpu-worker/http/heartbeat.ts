@@ -4,7 +4,7 @@
  */
 import type { Logger } from 'pino';
 import { z } from 'zod';
-import type { Heartbeat } from '../protocol.ts';
+import type { Heartbeat } from '../protocol/heartbeat.ts';
 import { toWireLoad } from './health.ts';
 import type { Lifecycle } from './lifecycle.ts';
 

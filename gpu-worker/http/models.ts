@@ -1,6 +1,6 @@
 /** `GET /v1/models` and `GET /v1/models/{id}`: the one model, with its context length. */
 import type { Context } from 'hono';
-import type { ModelList } from '../protocol.ts';
+import type { ModelList } from '../protocol/responses.ts';
 import { ApiError } from './errors.ts';
 import type { ServedModel } from './lifecycle.ts';
 import type { AppEnv, Services } from './services.ts';

@@ -1,7 +1,7 @@
 /** The request's id: the client's x-request-id if it is well-formed, else a new one; always echoed. */
 import { randomUUID } from 'node:crypto';
 import type { MiddlewareHandler } from 'hono';
-import { requestIdSchema } from '../protocol.ts';
+import { requestIdSchema } from '../protocol/fields.ts';
 import { ApiError } from './errors.ts';
 import type { AppEnv } from './services.ts';
 

@@ -3,7 +3,7 @@
  * that nobody waits for any more, `POST /v1/requests/{request id}/cancel`.
  */
 import type { Context } from 'hono';
-import { requestIdSchema } from '../protocol.ts';
+import { requestIdSchema } from '../protocol/fields.ts';
 import { ApiError } from './errors.ts';
 import type { AppEnv, Services } from './services.ts';
 

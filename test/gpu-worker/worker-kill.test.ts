@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { z } from 'zod';
 import { systemClock } from '../../gpu-worker/http/clock.ts';
 import { openUsageJournal } from '../../gpu-worker/http/journal/usage-journal.ts';
-import { usageRecordSchema } from '../../gpu-worker/protocol.ts';
+import { usageRecordSchema } from '../../gpu-worker/protocol/usage.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));

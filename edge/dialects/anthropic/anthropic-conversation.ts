@@ -2,7 +2,7 @@
  * Anthropic's conversations as the worker's: blocks of a message become messages and fields of
  * messages, and what system messages change in the middle takes effect.
  */
-import type { Message, Tool } from '../../../gpu-worker/protocol.ts';
+import type { Message, Tool } from '../../../gpu-worker/protocol/messages.ts';
 import type {
   AnthropicMessage,
   AnthropicTool,

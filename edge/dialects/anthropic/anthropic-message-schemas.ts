@@ -3,7 +3,7 @@
  * clients send back of earlier answers is accepted, the searches of other providers among it.
  */
 import { z } from '@hono/zod-openapi';
-import { toolNameCharactersMax } from '../../../gpu-worker/protocol.ts';
+import { toolNameCharactersMax } from '../../../gpu-worker/protocol/limits.ts';
 
 /** Accepted everywhere and without effect: prefixes are cached automatically. */
 export const cacheControlSchema = z.looseObject({ type: z.literal('ephemeral') }).nullish();

@@ -1,5 +1,5 @@
 /** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
-import type { ResponseFormat } from '../../../gpu-worker/protocol.ts';
+import type { ResponseFormat } from '../../../gpu-worker/protocol/response-format.ts';
 import { ApiError } from '../../errors.ts';
 import { toEffort, toMessages, toTools } from './anthropic-conversation.ts';
 import {

@@ -4,7 +4,7 @@
  * Anthropic's documentation are refused by name (unsupported.ts).
  */
 import { z } from '@hono/zod-openapi';
-import { stopStringCharactersMax, stopStringsMax } from '../../../gpu-worker/protocol.ts';
+import { stopStringCharactersMax, stopStringsMax } from '../../../gpu-worker/protocol/limits.ts';
 import {
   anthropicMessageSchema,
   anthropicToolSchema,

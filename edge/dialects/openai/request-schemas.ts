@@ -7,7 +7,7 @@ import { z } from '@hono/zod-openapi';
 import {
   chatCompletionRequestSchema,
   completionRequestSchema,
-} from '../../../gpu-worker/protocol.ts';
+} from '../../../gpu-worker/protocol/requests.ts';
 
 /** DeepSeek's: keeps users of one account apart in caches and in scheduling. */
 const userIdSchema = z

@@ -14,7 +14,7 @@ import { mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
 import { nothingComputed } from '../../engine/request.ts';
 import type { EngineUsage } from '../../engine/request.ts';
-import type { UsageRecord } from '../../protocol.ts';
+import type { UsageRecord } from '../../protocol/usage.ts';
 import type { Clock } from '../clock.ts';
 import { ApiError, notReady } from '../errors.ts';
 import {

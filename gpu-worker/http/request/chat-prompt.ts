@@ -1,7 +1,8 @@
 /** A conversation as prompt tokens, through the model's own chat template. */
 import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { InvalidPromptError } from '../../tokenizer/content-marks.ts';
-import type { Message, TokenizeRequest, Tool } from '../../protocol.ts';
+import type { Message, Tool } from '../../protocol/messages.ts';
+import type { TokenizeRequest } from '../../protocol/requests.ts';
 import { ApiError } from '../errors.ts';
 import { promptTokensMax, refuseTooLong } from './generation.ts';
 import type { TextModel } from '../text/text-model.ts';

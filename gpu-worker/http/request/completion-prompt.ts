@@ -1,5 +1,5 @@
 /** The prompts of a completion request: texts or token ids, one or several, as tokens. */
-import type { CompletionRequest } from '../../protocol.ts';
+import type { CompletionRequest } from '../../protocol/requests.ts';
 import { ApiError } from '../errors.ts';
 import { promptTokensMax, refuseTooLong, requireToken } from './generation.ts';
 import type { TextModel } from '../text/text-model.ts';

@@ -4,13 +4,9 @@
  */
 import type { PackedGrammar } from '../../grammar/packed-grammar.ts';
 import type { EngineRequest, SamplingOptions } from '../../engine/request.ts';
-import {
-  defaultOutputTokens,
-  wholeLogprobsMax,
-  type ChatCompletionRequest,
-  type CompletionRequest,
-  type Tool,
-} from '../../protocol.ts';
+import { defaultOutputTokens, wholeLogprobsMax } from '../../protocol/limits.ts';
+import type { Tool } from '../../protocol/messages.ts';
+import type { ChatCompletionRequest, CompletionRequest } from '../../protocol/requests.ts';
 import { TooManyTokensError } from '../../tokenizer/tokenizer.ts';
 import { ApiError } from '../errors.ts';
 import type { OutputRules } from './output-grammar.ts';

@@ -1,5 +1,6 @@
 /** What a chat completion asks for, read from its parsed body. */
-import { chatCompletionRequestSchema, type ChatCompletionRequest } from '../../protocol.ts';
+import { chatCompletionRequestSchema } from '../../protocol/requests.ts';
+import type { ChatCompletionRequest } from '../../protocol/requests.ts';
 import { renderChat, type ChatPrompt } from './chat-prompt.ts';
 import { ApiError } from '../errors.ts';
 import {

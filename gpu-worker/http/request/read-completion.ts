@@ -1,5 +1,6 @@
 /** What a completion of prompts asks for, read from its parsed body. */
-import { completionRequestSchema, type CompletionRequest } from '../../protocol.ts';
+import { completionRequestSchema } from '../../protocol/requests.ts';
+import type { CompletionRequest } from '../../protocol/requests.ts';
 import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
 import { ApiError } from '../errors.ts';
 import {

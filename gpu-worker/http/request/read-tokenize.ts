@@ -1,9 +1,7 @@
 /** The answer of `POST /tokenize`, made of its parsed body. */
-import {
-  tokenizeRequestSchema,
-  type TokenizeRequest,
-  type TokenizeResponse,
-} from '../../protocol.ts';
+import { tokenizeRequestSchema } from '../../protocol/requests.ts';
+import type { TokenizeRequest } from '../../protocol/requests.ts';
+import type { TokenizeResponse } from '../../protocol/responses.ts';
 import { renderChat } from './chat-prompt.ts';
 import { ApiError } from '../errors.ts';
 import { requireModel } from '../models.ts';

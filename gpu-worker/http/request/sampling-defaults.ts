@@ -3,7 +3,7 @@
  * none of their own, as in vLLM.
  */
 import { z } from 'zod';
-import { completionRequestSchema } from '../../protocol.ts';
+import { completionRequestSchema } from '../../protocol/requests.ts';
 import { parseFile } from '../../tokenizer/tokenizer-files.ts';
 
 /** Under the names that requests have for them. */

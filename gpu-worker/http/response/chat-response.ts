@@ -1,14 +1,14 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import { nothingComputed } from '../../engine/request.ts';
 import { WrittenItems } from '../../json-pieces.ts';
+import type { ToolCall } from '../../protocol/messages.ts';
 import type {
   ChatChoice,
   ChatCompletion,
   ChatCompletionChunk,
   ChatDelta,
   ChatLogprobs,
-  ToolCall,
-} from '../../protocol.ts';
+} from '../../protocol/responses.ts';
 import { createChoiceOutputs, cutShort, isEmpty } from './choice-output.ts';
 import type { ChoiceFinish, ChoicePiece } from './choice-output.ts';
 import { toPromptLogprobs } from './logprobs.ts';

@@ -2,7 +2,7 @@
  * What one choice of a chat says: its reasoning, its text and its calls of tools, event by event, and
  * the log-probabilities of their tokens.
  */
-import type { ChatChoice, ChatLogprobs, ChatTokenLogprob } from '../../protocol.ts';
+import type { ChatChoice, ChatLogprobs, ChatTokenLogprob } from '../../protocol/responses.ts';
 import { toChatLogprobs } from './logprobs.ts';
 import type { RunEvent } from '../run.ts';
 import type { ToolCallParser, ToolOutput } from './tool-calls.ts';

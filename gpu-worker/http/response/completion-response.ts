@@ -7,7 +7,7 @@ import type {
   CompletionChoice,
   CompletionLogprobs,
   WireFinishReason,
-} from '../../protocol.ts';
+} from '../../protocol/responses.ts';
 import {
   TextOffset,
   toCompletionLogprobs,

@@ -6,7 +6,7 @@ import type {
   ChatTokenLogprob,
   CompletionLogprobs,
   PromptLogprobs,
-} from '../../protocol.ts';
+} from '../../protocol/responses.ts';
 
 /** A token's text, or null if its bytes are not whole characters. */
 function wholeText(bytes: readonly number[]): string | null {

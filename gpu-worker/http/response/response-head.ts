@@ -1,6 +1,6 @@
 /** What answers and streamed events of both endpoints begin with, and which usage they carry. */
 import type { EngineUsage } from '../../engine/request.ts';
-import type { Usage } from '../../protocol.ts';
+import type { Usage } from '../../protocol/usage.ts';
 import type { ServedModel } from '../lifecycle.ts';
 import type { Access, Services } from '../services.ts';
 import type { UsageAsked } from '../text/text-model.ts';

@@ -8,7 +8,8 @@
  * schema, is the model's word alone, unless a grammar holds it to them (output-grammar.ts). The marks
  * never leave the worker, however the model uses them and wherever its output is cut.
  */
-import type { ToolCall, ToolCallDelta } from '../../protocol.ts';
+import type { ToolCall } from '../../protocol/messages.ts';
+import type { ToolCallDelta } from '../../protocol/responses.ts';
 import { CallArguments } from './call-arguments.ts';
 
 export const callsBegin = '<｜tool▁calls▁begin｜>';

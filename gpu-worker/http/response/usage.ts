@@ -1,7 +1,7 @@
 /** The engine's counts as the wire shows them: OpenAI's fields and DeepSeek's, of the same numbers. */
 import { nothingComputed } from '../../engine/request.ts';
 import type { EngineUsage } from '../../engine/request.ts';
-import type { Usage } from '../../protocol.ts';
+import type { Usage } from '../../protocol/usage.ts';
 
 export function toWireUsage(usage: EngineUsage): Usage {
   return {

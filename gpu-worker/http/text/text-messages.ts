@@ -1,5 +1,5 @@
 /** What the text threads and their pool say to each other. */
-import type { ErrorBody } from '../../protocol.ts';
+import type { ErrorBody } from '../../protocol/errors.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { SamplingDefaults } from '../request/sampling-defaults.ts';
 import type { ReadByRoute, TextRequest } from './text-model.ts';

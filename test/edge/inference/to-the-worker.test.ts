@@ -3,7 +3,7 @@ import { afterEach, expect, test } from 'vitest';
 import {
   chatCompletionRequestSchema,
   completionRequestSchema,
-} from '../../../gpu-worker/protocol.ts';
+} from '../../../gpu-worker/protocol/requests.ts';
 import { dataOf, startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;

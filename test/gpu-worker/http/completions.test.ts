@@ -6,7 +6,7 @@ import {
   parseEvents,
   type HttpWorker,
 } from '../../support/worker/http-worker.ts';
-import type { Completion } from '../../../gpu-worker/protocol.ts';
+import type { Completion } from '../../../gpu-worker/protocol/responses.ts';
 
 const script = answering('It', ' is', ' té.');
 

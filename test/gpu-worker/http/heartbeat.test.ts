@@ -3,7 +3,8 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { startHeartbeat, type HeartbeatSender } from '../../../gpu-worker/http/heartbeat.ts';
 import { createLifecycle, type Lifecycle } from '../../../gpu-worker/http/lifecycle.ts';
-import { heartbeatSchema, type Heartbeat } from '../../../gpu-worker/protocol.ts';
+import { heartbeatSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
+import type { Heartbeat } from '../../../gpu-worker/protocol/heartbeat.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';
 
 interface PlayedEdge extends AsyncDisposable {

@@ -9,7 +9,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
-import { usageRecordSchema } from '../../../gpu-worker/protocol.ts';
+import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
 import { faultOf } from '../../support/schemas/random-schema.ts';
 

@@ -2,7 +2,9 @@
 import { describe, expect, test } from 'vitest';
 import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { createApp } from '../../../gpu-worker/http/app.ts';
-import { healthSchema, modelListSchema, usageRecordSchema } from '../../../gpu-worker/protocol.ts';
+import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
+import { modelListSchema } from '../../../gpu-worker/protocol/responses.ts';
+import { healthSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
 import { answering, httpWorker, type HttpWorker } from '../../support/worker/http-worker.ts';
 import type { Script } from '../../support/worker/scripted-engine.ts';
 

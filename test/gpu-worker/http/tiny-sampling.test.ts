@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { startWorker } from '../../../gpu-worker/main.ts';
-import type { ChatCompletion } from '../../../gpu-worker/protocol.ts';
+import type { ChatCompletion } from '../../../gpu-worker/protocol/responses.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { heartbeatSchema } from '../../../gpu-worker/protocol.ts';
+import { heartbeatSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
 import { parseEvents } from '../worker/http-worker.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));

@@ -1,5 +1,5 @@
 /** A clock that moves when told, and heartbeats as a worker sends them. */
-import type { Heartbeat } from '../../../gpu-worker/protocol.ts';
+import type { Heartbeat } from '../../../gpu-worker/protocol/heartbeat.ts';
 
 export interface ManualClock {
   nowMs(): number;

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
-import { usageRecordSchema, type UsageRecord } from '../../../gpu-worker/protocol.ts';
+import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
+import type { UsageRecord } from '../../../gpu-worker/protocol/usage.ts';
 import { readSettings } from '../../../gpu-worker/settings.ts';
 
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.meta.url));

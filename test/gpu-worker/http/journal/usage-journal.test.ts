@@ -11,7 +11,7 @@ import {
   openUsageJournal,
   type UsageJournal,
 } from '../../../../gpu-worker/http/journal/usage-journal.ts';
-import { usageRecordSchema } from '../../../../gpu-worker/protocol.ts';
+import { usageRecordSchema } from '../../../../gpu-worker/protocol/usage.ts';
 
 const hourMs = 3_600_000;
 const usage: EngineUsage = {

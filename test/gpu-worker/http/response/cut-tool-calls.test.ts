@@ -3,9 +3,12 @@
  * token, and written calls with the reasoning, stop strings and log-probabilities around them.
  */
 import { describe, expect, test } from 'vitest';
-import type { ChatCompletion, ChatCompletionChunk } from '../../../../gpu-worker/protocol.ts';
+import type {
+  ChatCompletion,
+  ChatCompletionChunk,
+} from '../../../../gpu-worker/protocol/responses.ts';
 import { addToCalls, markCharacter } from '../../../../gpu-worker/http/response/tool-calls.ts';
-import type { ToolCall } from '../../../../gpu-worker/protocol.ts';
+import type { ToolCall } from '../../../../gpu-worker/protocol/messages.ts';
 import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
 import {
   answering,

@@ -3,11 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { addToCalls, ToolCallParser } from '../../../../gpu-worker/http/response/tool-calls.ts';
 import type { ToolOutput } from '../../../../gpu-worker/http/response/tool-calls.ts';
+import type { ToolCall } from '../../../../gpu-worker/protocol/messages.ts';
 import type {
   ChatCompletion,
   ChatCompletionChunk,
-  ToolCall,
-} from '../../../../gpu-worker/protocol.ts';
+} from '../../../../gpu-worker/protocol/responses.ts';
 import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
 import {
   answering,

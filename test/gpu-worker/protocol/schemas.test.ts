@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import {
   chatCompletionRequestSchema,
   completionRequestSchema,
-  errorBodySchema,
-  heartbeatSchema,
-} from '../../gpu-worker/protocol.ts';
+} from '../../../gpu-worker/protocol/requests.ts';
+import { errorBodySchema } from '../../../gpu-worker/protocol/errors.ts';
+import { heartbeatSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
 
 test('a list that is too long has one fault, not one per element', () => {
   const messages = Array(100_000).fill(0);

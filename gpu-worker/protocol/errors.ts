@@ -1,0 +1,26 @@
+/** The body of every error that a worker answers. */
+import { z } from 'zod';
+import { tokenCount } from './fields.ts';
+
+/** By how much a request exceeds the context. */
+export const overflowSchema = z.object({
+  /** Of a text that is refused before all of it is tokenised, the tokens counted so far. */
+  prompt_tokens: tokenCount,
+  /** What the request asks for; null if the prompt alone is too long or it states no maximum. */
+  output_tokens: tokenCount.nullable(),
+  context_tokens: tokenCount,
+});
+
+export const errorBodySchema = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    /** The parameter at fault, such as `messages[0].role`. */
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+    /** Beside the code `context_length_exceeded`. */
+    overflow: overflowSchema.optional(),
+  }),
+});
+
+export type ErrorBody = z.infer<typeof errorBodySchema>;
