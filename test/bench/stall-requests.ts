@@ -7,7 +7,7 @@ import { servedModel } from '../hostile/system.ts';
 const bodyBytes = 8 * 2 ** 20 - 4_096;
 const chatPath = '/v1/chat/completions';
 const textPath = '/v1/completions';
-const messagesPath = '/v1/messages';
+const messagesPath = '/anthropic/v1/messages';
 
 export interface StallRequest {
   readonly path: string;

@@ -44,7 +44,7 @@ try {
       typeof made === 'string' ? made : JSON.stringify({ model: servedModel, ...made }),
     );
     for (const to of ['edge', 'worker'] as const) {
-      if (to === 'worker' && request.path === '/v1/messages') continue;
+      if (to === 'worker' && request.path.startsWith('/anthropic')) continue;
       for (const senders of [1, atOnce]) await measure({ name, request, body, to, senders });
     }
   }
