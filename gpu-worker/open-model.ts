@@ -4,7 +4,7 @@ import { parseModelConfig } from './model/deepseek/config.ts';
 import type { ModelConfig } from './model/deepseek/config.ts';
 import { createModel } from './model/deepseek/forward.ts';
 import type { Model, ModelLimits } from './model/model.ts';
-import { rehearse } from './model/warm-up.ts';
+import { warmUp } from './model/warm-up.ts';
 import { chooseNumerics } from './model/deepseek/numerics.ts';
 import type { LatentFormat, NumericsName } from './model/deepseek/numerics.ts';
 import { checkTensorCounts } from './model/deepseek/tensor-counts.ts';
@@ -86,7 +86,7 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
       chooseBlocks: (memory, blockBytes) =>
         options.chooseBlocks({ memory, blockBytes, contextLength: config.contextLength }),
     });
-    backend.seal(() => rehearse(model));
+    backend.freezeMemory(() => warmUp(model));
     return { model, backend, config, revision: checkpoint.revision, parameters };
   } catch (error) {
     await backend.close();

@@ -1,5 +1,5 @@
 /**
- * The contract between the forward graph (`model/forward.ts`) and what computes it (`backend/cpu`,
+ * The contract between the forward graph (`model/deepseek/forward.ts`) and what computes it (`backend/cpu`,
  * `backend/cuda`): one method per op, shapes in the comments. Every op is synchronous for its
  * caller; a backend that queues work waits in `read*`. Ops never allocate: all tensors, caches and
  * selections are made at start.
@@ -16,7 +16,7 @@ export const blockTokens = 64;
  */
 export const maskedTokensMax = 16_384;
 
-/** How the backend rounds; `model/numerics.ts` holds the presets. */
+/** How the backend rounds; `model/deepseek/numerics.ts` holds the presets. */
 export interface Numerics {
   /**
    * Rounding of every activation that an op writes: none, or to bfloat16
@@ -278,10 +278,10 @@ export interface Backend {
   memory(): MemoryUse;
   /**
    * Ends the making: from here on nothing is allocated, and an attempt to is an error. A backend that
-   * compiles or sizes things when an op is first called has `rehearse` call them all before that, at
+   * compiles or sizes things when an op is first called has `warmUp` call them all before that, at
    * their largest.
    */
-  seal(rehearse: () => void): void;
+  freezeMemory(warmUp: () => void): void;
 
   // ---- one step ------------------------------------------------------------------------------
 
@@ -290,10 +290,10 @@ export interface Backend {
 
   /**
    * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they call
-   * may depend on the batch and on `variant` alone: a backend may keep what the same function came to
-   * for the same variant and a batch of the same shape, and run that again without calling it.
+   * may depend on the batch and on `key` alone: a backend may capture the launches of `ops` and, for the
+   * same key and a batch of the same shape, replay them without calling it.
    */
-  repeat(variant: number, ops: () => void): void;
+  captureOrReplay(key: number, ops: () => void): void;
   /** out[r] = table[tokens[r]] */
   embed(out: Tensor, table: Matrix): void;
   /** out[r] = x[r] * rsqrt(mean(x[r]^2) + epsilon) * weight. `out` may be `x`. */
@@ -357,7 +357,7 @@ export interface Backend {
    * scoring. queries [rows, heads * dim]; weights [rows, heads] in `f32`, heads^-0.5 and dim^-0.5
    * not yet applied.
    */
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
@@ -401,7 +401,7 @@ export interface Backend {
    */
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void;
   /** out = shared + sum over the routed experts of weight * down(silu(gate x) * up x), one rounding. */
-  mixExperts(
+  moeForward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,

@@ -10,7 +10,7 @@ import type { Model } from './model.ts';
 
 const draw: Draw = { temperature: 1, topK: 2, topP: 0.9, minP: 0, unit: 0 };
 
-export function rehearse(model: Model): void {
+export function warmUp(model: Model): void {
   const { contextLength, limits, blocks } = model;
   const rowsMax = Math.min(limits.rowsMax, contextLength);
   for (const rows of new Set([rowsMax, Math.min(rowsMax, expandedRowsMin), 1])) {

@@ -205,7 +205,7 @@ function layerMeasures(backend: Backend, shape: Shape): Measure[] {
         run: () => {
           beginRows(backend, rows);
           const options = { heads: indexHeads, dim: indexDim };
-          backend.select(selection, cache, indexQueries, indexWeights, options);
+          backend.selectTopK(selection, cache, indexQueries, indexWeights, options);
         },
       },
       {
@@ -267,7 +267,7 @@ function mixMeasures(backend: Backend, shape: Shape): Measure[] {
     multiplyAdds: rows * perToken * 3 * hidden * inner,
     run: () => {
       backend.route(routing, logits, bias, rows, options);
-      backend.mixExperts(out, x, x, routing, experts, rows);
+      backend.moeForward(out, x, x, routing, experts, rows);
     },
   }));
 }

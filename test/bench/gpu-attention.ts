@@ -1,5 +1,5 @@
 import { blockTokens } from '../../gpu-worker/backend/backend.ts';
-import { CudaSelection, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaSelection, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import {
   batchAt,
   cacheFrom,
@@ -27,14 +27,14 @@ export async function sparseAttention(): Promise<void> {
   ];
   for (const latentCache of ['fp8', 'bf16'] as const) {
     const backend = await open(4096, { ...deployed, latentCache });
-    const { device, step } = backend.machine;
+    const { device, step } = backend.context;
     const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
     const [cache] = backend.caches(shape);
     if (cache === undefined) throw new Error('no cache was made');
     const entries = randomTensor(backend, 4096, latentDim + ropeDim, 0.3);
     const q = randomTensor(backend, 4096, heads * (latentDim + ropeDim), 0.3);
     const out = backend.tensor(4096, heads * latentDim);
-    const selection = own(CudaSelection, backend.selection(4096, topK));
+    const selection = asCuda(CudaSelection, backend.selection(4096, topK));
     for (let start = 0; start < blocks * blockTokens; start += 4096) {
       const rows = Int32Array.from({ length: 4096 }, (_, r) => start + r);
       const table = Int32Array.from({ length: blocks }, (_, b) => b);

@@ -13,7 +13,7 @@ export async function measureCeilings(): Promise<void> {
 /** Device to device, bytes read and bytes written. */
 async function copyRate(): Promise<void> {
   const backend = await open(64);
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const bytes = 4 * 2 ** 30;
   const [from, to] = [device.allocate(bytes, 'cache', 'a'), device.allocate(bytes, 'cache', 'b')];
   randomize(backend, { at: from, count: bytes / 4, dtype: dtypeCode.F32 }, 1);

@@ -5,7 +5,7 @@ import {
   CudaMatrix,
   CudaSelection,
   dtypeCode,
-  own,
+  asCuda,
 } from '../../gpu-worker/backend/cuda/handles.ts';
 import {
   absorbedKv,
@@ -108,11 +108,11 @@ function pairsOf(count: number, context: number, width = context): number {
 
 /**
  * Prefill of rows that attend to a selection, expanded with a mask and absorbed. `expansionCost` and
- * `absorbedCost` are what model/forward.ts calls so, as measured.
+ * `absorbedCost` are what model/deepseek/forward.ts calls so, as measured.
  */
 export async function maskedAttention(): Promise<void> {
   const backend = await open(rows, deployed);
-  const { device, step } = backend.machine;
+  const { device, step } = backend.context;
   const { prefill } = backend.attention;
   const cache = filledCache(backend, 16_384 / 64);
   const kv = absorbedKv(backend);
@@ -121,7 +121,7 @@ export async function maskedAttention(): Promise<void> {
   const out = randomTensor(backend, rows, heads * valueDim);
   const lifted = randomTensor(backend, rows, heads * (latentDim + ropeDim), 0.3);
   const attended = randomTensor(backend, rows, heads * latentDim);
-  const selection = own(CudaSelection, backend.selection(rows, topK));
+  const selection = asCuda(CudaSelection, backend.selection(rows, topK));
   const options: ExpandedAttendOptions = { heads, scale, nopeDim, ropeDim, valueDim };
   for (const count of [512, 1024, 2048, 4096]) {
     for (const context of [4096, 8192, 12_288, 16_384]) {
@@ -176,7 +176,7 @@ export async function maskedAttention(): Promise<void> {
 }
 
 function randomKvB(backend: CudaBackend): CudaMatrix {
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const outputs = heads * (nopeDim + valueDim);
   const count = outputs * latentDim;
   const at = device.allocate(count, 'weight', 'kv_b');
@@ -203,7 +203,7 @@ function filledCache(backend: CudaBackend, blocks: number): CudaLayerCache {
       sequences: new Int32Array(rows),
       blockTables: [table],
     });
-    backend.writeLatent(own(CudaLayerCache, cache), entries);
+    backend.writeLatent(asCuda(CudaLayerCache, cache), entries);
   }
-  return own(CudaLayerCache, cache);
+  return asCuda(CudaLayerCache, cache);
 }

@@ -11,7 +11,7 @@ import {
   type TensorPrecision,
 } from '../../gpu-worker/backend/backend.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaLayerCache, CudaTensor, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaLayerCache, CudaTensor, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import { real } from '../../gpu-worker/backend/cuda/runtime/launch-queue.ts';
 import { median, recordResult } from './results.ts';
 
@@ -51,12 +51,12 @@ export async function open(
   numerics: Numerics = deployed,
   { graphs }: { graphs: boolean } = { graphs: false },
 ): Promise<CudaBackend> {
-  return own(CudaBackend, await openCudaBackend({ numerics, rowsMax, graphs }));
+  return asCuda(CudaBackend, await openCudaBackend({ numerics, rowsMax, graphs }));
 }
 
 /** Fills device memory with random values of deviation `scale`. */
 export function randomize(
-  { machine: { device } }: CudaBackend,
+  { context: { device } }: CudaBackend,
   to: { at: number; count: number; dtype: number },
   scale: number,
 ): void {
@@ -76,7 +76,7 @@ export function randomTensor(
   scale = 1,
   precision: TensorPrecision = 'activation',
 ): CudaTensor {
-  const tensor = own(CudaTensor, backend.tensor(rows, columns, precision));
+  const tensor = asCuda(CudaTensor, backend.tensor(rows, columns, precision));
   const { at, stride, format: dtype } = tensor;
   randomize(backend, { at, count: rows * stride, dtype }, scale);
   return tensor;
@@ -94,13 +94,13 @@ export function absorbedKv(backend: CudaBackend): AbsorbedKv {
 /** Median milliseconds on the GPU. */
 export function measure(backend: CudaBackend, run: () => void, repeats = 7): number {
   run();
-  backend.machine.device.synchronize();
-  return median(Array.from({ length: repeats }, () => backend.machine.device.time(run)));
+  backend.context.device.synchronize();
+  return median(Array.from({ length: repeats }, () => backend.context.device.time(run)));
 }
 
 /** The same of launches that are captured beforehand, so that queueing them is not counted. */
 export function measureCaptured(backend: CudaBackend, run: () => void): number {
-  const { device } = backend.machine;
+  const { device } = backend.context;
   device.synchronize();
   run();
   const graph = device.queue.capture();
@@ -122,7 +122,7 @@ export function record(
       .filter(([, value]) => Number.isFinite(value))
       .map(([name, value]) => [name, Number(value.toPrecision(4))]),
   );
-  const { name } = backend.machine.device;
+  const { name } = backend.context.device;
   console.log(benchmark.padEnd(24), JSON.stringify(shapes), JSON.stringify(rounded));
   recordResult({ benchmark, shapes: { gpu: name, ...shapes }, figures: rounded });
 }
@@ -149,7 +149,7 @@ export function batchAt(sequences: number, rowsEach: number, context: number): B
 
 /** The cache as if it began at block `start`: reads of few rows that go round do not stay in L2. */
 export function cacheFrom(cache: LayerCache, start: number): CudaLayerCache {
-  const { layer, shape, ...place } = own(CudaLayerCache, cache);
+  const { layer, shape, ...place } = asCuda(CudaLayerCache, cache);
   return new CudaLayerCache(layer, shape, {
     ...place,
     latents: place.latents + start * blockTokens * place.entryBytes,

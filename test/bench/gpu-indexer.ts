@@ -4,7 +4,7 @@ import {
   CudaLayerCache,
   CudaSelection,
   CudaTensor,
-  own,
+  asCuda,
 } from '../../gpu-worker/backend/cuda/handles.ts';
 import type { ScoredRows } from '../../gpu-worker/backend/cuda/ops/indexer.ts';
 import {
@@ -24,7 +24,7 @@ import {
 /** The indexer: scores, then the top. */
 export async function indexer(): Promise<void> {
   const backend = await open(4096);
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const blocks = 128 * 2048;
   const [cache] = backend.caches({ layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim });
   if (cache === undefined) throw new Error('no cache was made');
@@ -60,7 +60,7 @@ export async function indexer(): Promise<void> {
     const each = (run: (view: LayerCache) => void) =>
       measureCaptured(backend, () => views.forEach((view) => run(view))) / views.length;
     const { chunks, scores, top } = halves(backend, { selection, queries, weights });
-    const ms = each((view) => backend.select(selection, view, queries, weights, options));
+    const ms = each((view) => backend.selectTopK(selection, view, queries, weights, options));
     const scoresMs = each((view) => chunks.forEach((chunk) => scores(view, chunk)));
     const topMs = each(() => chunks.forEach((chunk) => top(chunk)));
     const pairs = batch.positions.reduce((sum, position) => sum + position + 1, 0);
@@ -112,18 +112,19 @@ export async function indexer(): Promise<void> {
 
 /** The parts of a selection over the current step. */
 function halves(
-  { selector }: CudaBackend,
+  backend: CudaBackend,
   of: { selection: Selection; queries: Tensor; weights: Tensor },
 ) {
-  const selection = own(CudaSelection, of.selection);
-  const q = own(CudaTensor, of.queries);
-  const w = own(CudaTensor, of.weights);
+  const ops = backend.indexer;
+  const selection = asCuda(CudaSelection, of.selection);
+  const q = asCuda(CudaTensor, of.queries);
+  const w = asCuda(CudaTensor, of.weights);
   const call = { q, w, heads: indexHeads, dim: indexDim, width: topK };
   return {
-    chunks: selector.chunks(topK, indexHeads * (indexDim + 4)),
+    chunks: ops.chunks(topK, indexHeads * (indexDim + 4)),
     scores: (cache: LayerCache, chunk: ScoredRows) =>
-      selector.scores({ ...call, cache: own(CudaLayerCache, cache) }, chunk),
-    maxima: (chunk: ScoredRows) => selector.maxima(topK, chunk),
-    top: (chunk: ScoredRows) => selector.top(selection, chunk),
+      ops.scores({ ...call, cache: asCuda(CudaLayerCache, cache) }, chunk),
+    maxima: (chunk: ScoredRows) => ops.maxima(topK, chunk),
+    top: (chunk: ScoredRows) => ops.topK(selection, chunk),
   };
 }

@@ -58,7 +58,7 @@ function randomMatrix(
   shape: { name: string; inputs: number; outputs: number },
   dtype: Dtype,
 ): CudaMatrix {
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const { name, inputs, outputs } = shape;
   const code = dtypeCode[dtype];
   const at = device.allocate(inputs * outputs * elementBytes[code], 'weight', name);
@@ -83,7 +83,7 @@ function matrixShare(teraflops: number, dtype: Dtype): Record<string, number> {
 /** Products at V3.2's shapes: with the quantisation of their inputs, and without. */
 export async function products(): Promise<void> {
   const backend = await open(8192, deployed, { graphs: true });
-  const library = new CublasLt(backend.machine.device);
+  const library = new CublasLt(backend.context.device);
   const shapes = [
     { name: 'q_a', inputs: hidden, outputs: 1536, rowCounts: [1, 128, 4096] },
     { name: 'kv_a', inputs: hidden, outputs: 576, rowCounts: [1, 128, 4096] },
@@ -141,7 +141,7 @@ interface ProductCall {
 export function librarySquare(backend: CudaBackend, dtype: Dtype, side: number): number {
   let library: CublasLt;
   try {
-    library = new CublasLt(backend.machine.device);
+    library = new CublasLt(backend.context.device);
   } catch (cause) {
     if (cause instanceof CudaMissing) return Number.NaN;
     throw cause;
@@ -167,7 +167,7 @@ function multiplyByLibrary(
   const scaled = first.scales !== 0;
   const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
   const input = scaled
-    ? backend.linears.input(plain, { ...first, scaled }, { rows, exact: false })
+    ? backend.gemm.input(plain, { ...first, scaled }, { rows, exact: false })
     : unscaled(x);
   const matmul = library.matmul({
     fp8: scaled,
@@ -179,7 +179,7 @@ function multiplyByLibrary(
     outFormat: out.format,
   });
   if (matmul === null) return Number.NaN;
-  const { device } = backend.machine;
+  const { device } = backend.context;
   device.synchronize();
   return measure(backend, () => {
     for (const matrix of matrices) {
@@ -196,17 +196,17 @@ function multiplyAlone(
   call: ProductCall,
 ): number {
   const { x, out, rows } = call;
-  const { linears } = backend;
+  const { gemm } = backend;
   let input: Input = unscaled(x);
   const [first] = matrices;
   if (first !== undefined && first.scales !== 0) {
     const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
-    input = linears.input(plain, { ...first, scaled: true }, { rows, exact: false });
-    backend.machine.device.synchronize();
+    input = gemm.input(plain, { ...first, scaled: true }, { rows, exact: false });
+    backend.context.device.synchronize();
   }
   return timed(backend, rows, () => {
     for (const matrix of matrices) {
-      linears.multiply(input, { ...matrix, scaled: matrix.scales !== 0 }, out, { rows });
+      gemm.multiply(input, { ...matrix, scaled: matrix.scales !== 0 }, out, { rows });
     }
   });
 }
@@ -214,7 +214,7 @@ function multiplyAlone(
 /** Every head's queries to the latent space, and its attended latents back. */
 export async function perHead(): Promise<void> {
   const backend = await open(4096, deployed, { graphs: true });
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const copies = 8;
   const kvs = Array.from({ length: copies }, () => absorbedKv(backend));
   const weightBytes = heads * headDim * latentDim * 2;
@@ -274,7 +274,7 @@ export async function grouped(): Promise<void> {
       const ms =
         timed(backend, rows, () => {
           for (let i = 0; i < rounds; i++) {
-            backend.mixExperts(out, x, shared, routing, experts, rows);
+            backend.moeForward(out, x, shared, routing, experts, rows);
           }
         }) / rounds;
       const operations = 2 * rows * perToken * 3 * hidden * expertInner;

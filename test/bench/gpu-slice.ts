@@ -5,7 +5,7 @@
  */
 import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaLayerCache, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaLayerCache, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import { createModel } from '../../gpu-worker/model/deepseek/forward.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
 import type { ModelWeights } from '../../gpu-worker/model/deepseek/weights.ts';
@@ -81,20 +81,20 @@ function openSlice(
       if (typeof member !== 'function') return member;
       if (name === 'caches') {
         return (shape: Parameters<Backend['caches']>[0]) => {
-          caches = target.caches(shape).map((cache) => own(CudaLayerCache, cache));
+          caches = target.caches(shape).map((cache) => asCuda(CudaLayerCache, cache));
           return caches;
         };
       }
       // Steps that are taken apart call their ops each time.
-      if (name === 'repeat') {
-        const repeat: Backend['repeat'] = (variant, ops) =>
-          opened.takeApart ? ops() : target.repeat(variant, ops);
-        return repeat;
+      if (name === 'captureOrReplay') {
+        const capture: Backend['captureOrReplay'] = (key, ops) =>
+          opened.takeApart ? ops() : target.captureOrReplay(key, ops);
+        return capture;
       }
       return (...args: unknown[]) => {
         const run = () => Reflect.apply(member, target, args) as unknown;
         if (!opened.takeApart || !stepOps.has(name)) return run();
-        opMs.set(name, (opMs.get(name) ?? 0) + backend.machine.device.time(run));
+        opMs.set(name, (opMs.get(name) ?? 0) + backend.context.device.time(run));
         return undefined;
       };
     },
@@ -129,16 +129,16 @@ const stepOps: ReadonlySet<keyof Backend> = new Set([
   'siluMultiply',
   'writeLatent',
   'writeIndexKeys',
-  'select',
+  'selectTopK',
   'toLatent',
   'fromLatent',
   'attend',
   'attendExpanded',
   'route',
-  'mixExperts',
+  'moeForward',
 ]);
 /** What differs between the two kinds of attention; projections are the same. */
-const attentionOps = ['select', 'attend', 'attendExpanded', 'toLatent', 'fromLatent'] as const;
+const attentionOps = ['selectTopK', 'attend', 'attendExpanded', 'toLatent', 'fromLatent'] as const;
 
 /** `rows` last tokens of `sequences` sequences of `context` tokens. */
 function batchOf(sequences: number, rows: number, context: number): Batch {
@@ -166,7 +166,7 @@ function fillCaches({ model }: Slice): void {
 
 function prefill(opened: Slice): void {
   const { model, backend, attention } = opened;
-  const { device } = backend.machine;
+  const { device } = backend.context;
   for (const context of contexts) {
     const rows = Math.min(chunk, context);
     const batch = batchOf(1, rows, context);
@@ -191,7 +191,7 @@ function prefill(opened: Slice): void {
 
 function decode(opened: Slice, benchmark: string, at: readonly number[]): void {
   const { model, backend, attention, sequences } = opened;
-  const { device } = backend.machine;
+  const { device } = backend.context;
   for (const count of batches.filter((batch) => batch <= sequences)) {
     for (const context of at) {
       const batch = batchOf(count, 1, context);
@@ -245,7 +245,7 @@ function opText({ opMs }: Slice): string {
 
 /** Gives every sequence the caches of the first, in blocks of its own. */
 function spreadCaches({ backend, caches, sequences }: Slice): void {
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const copy = (to: number, from: number, bytes: number) =>
     device.driver.call('MemcpyDtoDAsync_v2', [to, from, bytes, device.stream]);
   device.synchronize();

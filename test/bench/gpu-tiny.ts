@@ -56,7 +56,7 @@ export async function tinyModel(): Promise<void> {
       };
       const shapes = { kind, numerics, prompt, generated, chunk, cores: availableParallelism() };
       console.log('gpu-tiny', JSON.stringify(shapes), JSON.stringify(figures));
-      const launches = backend instanceof CudaBackend ? backend.machine.device.queue.counts : null;
+      const launches = backend instanceof CudaBackend ? backend.context.device.queue.counts : null;
       recordResult({
         benchmark: 'gpu-tiny',
         shapes,

@@ -4,7 +4,7 @@
  */
 import type { HostTensor, TensorSpec } from '../../gpu-worker/backend/backend.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaMatrix, own } from '../../gpu-worker/backend/cuda/handles.ts';
+import { CudaMatrix, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
 import {
   type ModelWeights,
@@ -82,7 +82,7 @@ export function sliceWeights(backend: CudaBackend): ModelWeights {
   for (const spec of builder.specs) {
     if (spec.use === 'needed') builder.accept(hostTensor(spec, spare));
   }
-  backend.machine.device.synchronize();
+  backend.context.device.synchronize();
   return builder.finish();
 }
 
@@ -120,7 +120,7 @@ function spareBytes(): SpareBytes {
 }
 
 function randomMatrix(backend: CudaBackend, source: HostTensor): CudaMatrix {
-  const matrix = own(CudaMatrix, backend.matrix(source));
+  const matrix = asCuda(CudaMatrix, backend.matrix(source));
   const { at, dtype, inputs, outputs } = matrix;
   const deviation = source.dtype === 'F8_E4M3' ? codeDeviation : inputs ** -0.5;
   randomize(backend, { at, count: inputs * outputs, dtype }, deviation);

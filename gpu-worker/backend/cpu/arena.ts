@@ -15,57 +15,64 @@ const alignment = 64;
 
 export type Purpose = 'weight' | 'activation' | 'cache';
 
+interface Views {
+  readonly u8: Uint8Array;
+  readonly u32: Uint32Array;
+  readonly i32: Int32Array;
+  readonly f32: Float32Array;
+}
+
 export class Arena {
   readonly memory: WebAssembly.Memory;
-  private readonly limitBytes: number;
-  private top = heapAt;
-  private readonly used = { weight: 0, activation: 0, cache: 0 };
-  private current: { u8: Uint8Array; u32: Uint32Array; i32: Int32Array; f32: Float32Array };
+  readonly #limitBytes: number;
+  #top = heapAt;
+  readonly #used = { weight: 0, activation: 0, cache: 0 };
+  #current: Views;
 
   constructor(memoryBytesMax: number | undefined) {
     const wanted = Math.min(memoryBytesMax ?? totalmem(), addressableBytes);
     const pages = Math.floor(wanted / pageBytes);
     assert(pages > 1, 'memoryBytesMax must be at least 128 KiB');
-    this.limitBytes = pages * pageBytes;
+    this.#limitBytes = pages * pageBytes;
     this.memory = new WebAssembly.Memory({ initial: 1, maximum: pages, shared: true });
-    this.current = this.views();
+    this.#current = this.#views();
   }
 
   /** Whole-memory views, renewed when the memory grows: do not keep them across an `allocate`. */
   get u8(): Uint8Array {
-    return this.current.u8;
+    return this.#current.u8;
   }
   get u32(): Uint32Array {
-    return this.current.u32;
+    return this.#current.u32;
   }
   get i32(): Int32Array {
-    return this.current.i32;
+    return this.#current.i32;
   }
   get f32(): Float32Array {
-    return this.current.f32;
+    return this.#current.f32;
   }
 
   /** The address of `bytes` zero bytes. `what` names them in the error when they do not fit. */
   allocate(bytes: number, purpose: Purpose, what: string): number {
-    const at = this.top;
+    const at = this.#top;
     // Kernels may read, not use, up to 32 bytes behind an array.
     const end = Math.ceil((at + bytes + 32) / alignment) * alignment;
-    if (end > this.limitBytes) {
+    if (end > this.#limitBytes) {
       throw new Error(
-        `the cpu backend's memory does not hold ${what}: it needs ${end} of ${this.limitBytes} bytes`,
+        `the cpu backend's memory does not hold ${what}: it needs ${end} of ${this.#limitBytes} bytes`,
       );
     }
     const missing = Math.ceil((end - this.memory.buffer.byteLength) / pageBytes);
     if (missing > 0) {
-      this.grow(missing, what);
-      this.current = this.views();
+      this.#grow(missing, what);
+      this.#current = this.#views();
     }
-    this.top = end;
-    this.used[purpose] += end - at;
+    this.#top = end;
+    this.#used[purpose] += end - at;
     return at;
   }
 
-  private grow(pages: number, what: string): void {
+  #grow(pages: number, what: string): void {
     try {
       this.memory.grow(pages);
     } catch (cause) {
@@ -76,15 +83,15 @@ export class Arena {
 
   use(): MemoryUse {
     return {
-      weightBytes: this.used.weight,
-      activationBytes: this.used.activation,
-      cacheBytes: this.used.cache,
-      limitBytes: this.limitBytes,
+      weightBytes: this.#used.weight,
+      activationBytes: this.#used.activation,
+      cacheBytes: this.#used.cache,
+      limitBytes: this.#limitBytes,
       reservedBytes: 0,
     };
   }
 
-  private views(): Arena['current'] {
+  #views(): Views {
     const { buffer } = this.memory;
     return {
       u8: new Uint8Array(buffer),
@@ -97,22 +104,22 @@ export class Arena {
 
 /** A part of an arena that grows by leaving the old place behind; only at start or at a first use. */
 export class Scratch {
-  private readonly arena: Arena;
-  private readonly what: string;
-  private bytes = 0;
-  private start = 0;
+  readonly #arena: Arena;
+  readonly #what: string;
+  #bytes = 0;
+  #start = 0;
 
   constructor(arena: Arena, what: string) {
-    this.arena = arena;
-    this.what = what;
+    this.#arena = arena;
+    this.#what = what;
   }
 
   /** The address of at least `bytes` bytes. */
   at(bytes: number): number {
-    if (bytes > this.bytes) {
-      this.start = this.arena.allocate(bytes, 'activation', this.what);
-      this.bytes = bytes;
+    if (bytes > this.#bytes) {
+      this.#start = this.#arena.allocate(bytes, 'activation', this.#what);
+      this.#bytes = bytes;
     }
-    return this.start;
+    return this.#start;
   }
 }

@@ -15,8 +15,8 @@ import {
   CpuMatrix,
   CpuSelection,
   type CpuTensor,
-  own,
-  ownTensor,
+  asCpu,
+  checkedTensor,
 } from './handles.ts';
 import {
   keyBlock,
@@ -28,8 +28,8 @@ import {
   pageRowsMax,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Linear } from './gemm.ts';
-import type { Machine } from './op-context.ts';
+import type { Gemm } from './gemm.ts';
+import type { OpContext } from './op-context.ts';
 import type { SequenceRows } from './step.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 
@@ -43,29 +43,29 @@ function selectionArguments(selection: CpuSelection | null): number[] {
 }
 
 export class Attention {
-  private readonly machine: Machine;
-  private readonly linear: Linear;
-  private readonly softmax: Scratch;
-  private readonly entries: Scratch;
-  private readonly expanded: Scratch;
-  private readonly keys: Scratch;
-  private readonly states: Scratch;
+  readonly #context: OpContext;
+  readonly #gemm: Gemm;
+  readonly #softmax: Scratch;
+  readonly #entries: Scratch;
+  readonly #expanded: Scratch;
+  readonly #keys: Scratch;
+  readonly #states: Scratch;
 
-  constructor(machine: Machine, linear: Linear) {
-    this.machine = machine;
-    this.linear = linear;
-    const scratch = (what: string) => new Scratch(machine.arena, what);
-    this.softmax = scratch('softmax maxima and sums');
-    this.entries = scratch('cache entries to expand');
-    this.expanded = scratch('expanded keys and values');
-    this.keys = scratch('expanded keys in panels');
-    this.states = scratch('running softmax states');
+  constructor(context: OpContext, gemm: Gemm) {
+    this.#context = context;
+    this.#gemm = gemm;
+    const scratch = (what: string) => new Scratch(context.arena, what);
+    this.#softmax = scratch('softmax maxima and sums');
+    this.#entries = scratch('cache entries to expand');
+    this.#expanded = scratch('expanded keys and values');
+    this.#keys = scratch('expanded keys in panels');
+    this.#states = scratch('running softmax states');
   }
 
-  private ownSelection(handle: Selection | null): CpuSelection | null {
+  #checkedSelection(handle: Selection | null): CpuSelection | null {
     if (handle === null) return null;
-    const selection = own(CpuSelection, handle);
-    const { rows } = this.machine.step;
+    const selection = asCpu(CpuSelection, handle);
+    const { rows } = this.#context.step;
     assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
     return selection;
   }
@@ -77,22 +77,22 @@ export class Attention {
     selection: Selection | null,
     options: AttendOptions & { lse: Tensor | null },
   ): void {
-    const { pool, step, round } = this.machine;
-    const from = own(CpuLayerCache, cache);
+    const { pool, step, round } = this.#context;
+    const from = asCpu(CpuLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
     const { heads, lse, rows = step.rows } = options;
     const sequences = step.sequences.filter(({ rowStart }) => rowStart < rows);
     assert(heads > 0 && sequences.length > 0, 'attention needs a head and a row');
-    const query = ownTensor(q, rows, heads * (latentDim + ropeDim));
-    const into = ownTensor(out, rows, heads * latentDim);
-    const chosen = this.ownSelection(selection);
-    const lseInto = lse === null ? null : ownTensor(lse, rows, heads);
-    const states = lse === null ? 0 : this.softmax.at(rows * heads * 8);
+    const query = checkedTensor(q, rows, heads * (latentDim + ropeDim));
+    const into = checkedTensor(out, rows, heads * latentDim);
+    const chosen = this.#checkedSelection(selection);
+    const lseInto = lse === null ? null : checkedTensor(lse, rows, heads);
+    const states = lse === null ? 0 : this.#softmax.at(rows * heads * 8);
     const sums = lse === null ? 0 : states + rows * heads * 4;
 
     const longest = Math.max(...sequences.map((sequence) => sequence.tokens));
     const keys = Math.min(longest, chosen?.width ?? longest);
-    const parts = this.headParts(heads, latentDim, latentDim + ropeDim);
+    const parts = this.#headParts(heads, latentDim, latentDim + ropeDim);
     pool.run({
       op: opAttend,
       tasks: rows * parts,
@@ -103,12 +103,12 @@ export class Attention {
         [...selectionArguments(chosen), f32(options.scale), round],
       ],
     });
-    if (lseInto !== null) this.writeLse(lseInto, rows, states, sums);
+    if (lseInto !== null) this.#writeLse(lseInto, rows, states, sums);
   }
 
   /** Parts of a row's heads: enough for all threads if there are few rows, and for the scratch. */
-  private headParts(heads: number, latentDim: number, width: number): number {
-    const { pool, step } = this.machine;
+  #headParts(heads: number, latentDim: number, width: number): number {
+    const { pool, step } = this.#context;
     const panels = Math.ceil(heads / panelHeads);
     const padded = Math.ceil(width / 4) * 4;
     const columns = Math.ceil(latentDim / 8) * 8;
@@ -120,8 +120,8 @@ export class Attention {
     return Math.min(panels, Math.max(Math.ceil(panels / panelsPerPart), wanted));
   }
 
-  private writeLse(lse: CpuTensor, rows: number, maxima: number, sums: number): void {
-    const { f32: values } = this.machine.arena;
+  #writeLse(lse: CpuTensor, rows: number, maxima: number, sums: number): void {
+    const { f32: values } = this.#context.arena;
     for (let r = 0; r < rows; r++) {
       for (let h = 0; h < lse.columns; h++) {
         const index = r * lse.columns + h;
@@ -140,30 +140,30 @@ export class Attention {
     selection: Selection | null,
     options: ExpandedAttendOptions,
   ): void {
-    const { rows, sequences } = this.machine.step;
+    const { rows, sequences } = this.#context.step;
     const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
-    const from = own(CpuLayerCache, cache);
-    const matrix = own(CpuMatrix, kvB);
+    const from = asCpu(CpuLayerCache, cache);
+    const matrix = asCpu(CpuMatrix, kvB);
     assert(
       matrix.inputs === from.shape.latentDim && matrix.outputs === heads * (nopeDim + valueDim),
       `${matrix.name} does not expand the cached latents to ${heads} heads`,
     );
     assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
     const call: ExpandedCall = {
-      out: ownTensor(out, rows, heads * valueDim),
-      q: ownTensor(q, rows, heads * (nopeDim + ropeDim)),
+      out: checkedTensor(out, rows, heads * valueDim),
+      q: checkedTensor(q, rows, heads * (nopeDim + ropeDim)),
       cache: from,
       matrix,
-      selection: this.ownSelection(selection),
+      selection: this.#checkedSelection(selection),
       options,
     };
     for (const sequence of sequences) {
-      if (sequence.rowStart >= firstRow) this.attendSequence(call, sequence);
+      if (sequence.rowStart >= firstRow) this.#attendSequence(call, sequence);
     }
   }
 
-  private attendSequence(call: ExpandedCall, sequence: SequenceRows): void {
-    const { pool } = this.machine;
+  #attendSequence(call: ExpandedCall, sequence: SequenceRows): void {
+    const { pool } = this.#context;
     const { heads, nopeDim, ropeDim, valueDim } = call.options;
     const groups = Math.ceil(sequence.rowCount / pageRowsMax);
     const perKey = sequence.rowCount * heads * (nopeDim + ropeDim + valueDim);
@@ -173,11 +173,11 @@ export class Attention {
       const end = Math.min(start + passTokens, sequence.tokens);
       const tokens = end - start;
       const pages = Math.ceil(tokens / blockTokens);
-      const places = this.places(call, groups);
-      rest = this.pagesArguments(call, sequence, { start, end, places });
+      const places = this.#places(call, groups);
+      rest = this.#pagesArguments(call, sequence, { start, end, places });
       const entryFloats = places.entryStride / 4;
       pool.run({ op: opExpandEntries, tasks: tokens, work: tokens * entryFloats, arguments: rest });
-      this.expand(call.matrix, tokens, places);
+      this.#expand(call.matrix, tokens, places);
       const packed = pages * blockTokens * heads * (nopeDim + ropeDim);
       pool.run({ op: opPackKeys, tasks: pages * heads, work: packed, arguments: rest });
       pool.run({
@@ -191,7 +191,7 @@ export class Attention {
     pool.run({ op: opFinishPages, tasks: groups * heads, work: results, arguments: rest });
   }
 
-  private places(call: ExpandedCall, groups: number): ExpandedPlaces {
+  #places(call: ExpandedCall, groups: number): ExpandedPlaces {
     const { heads, nopeDim, ropeDim, valueDim } = call.options;
     const tokens = expandedPages * blockTokens;
     const { latentDim } = call.cache.shape;
@@ -199,31 +199,31 @@ export class Attention {
     const expandedStride = heads * (nopeDim + valueDim) * 4;
     const stateBytes = 32 + Math.ceil(valueDim / 8) * 128;
     return {
-      entries: this.entries.at(tokens * entryStride),
+      entries: this.#entries.at(tokens * entryStride),
       entryStride,
-      expanded: this.expanded.at(tokens * expandedStride),
+      expanded: this.#expanded.at(tokens * expandedStride),
       expandedStride,
-      keys: this.keys.at(expandedPages * heads * (nopeDim + ropeDim) * 256),
-      states: this.states.at(groups * heads * stateBytes),
+      keys: this.#keys.at(expandedPages * heads * (nopeDim + ropeDim) * 256),
+      states: this.#states.at(groups * heads * stateBytes),
       stateBytes,
     };
   }
 
   /** The latents of the entries through kv_b, as any linear. */
-  private expand(matrix: CpuMatrix, tokens: number, places: ExpandedPlaces): void {
+  #expand(matrix: CpuMatrix, tokens: number, places: ExpandedPlaces): void {
     const plain = { at: places.entries, stride: places.entryStride, scales: 0, scaleStride: 0 };
-    const input = this.linear.input(plain, matrix, tokens);
+    const input = this.#gemm.input(plain, matrix, tokens);
     const out = places.expanded;
     const product = { matrix, rows: tokens, x: input.at, xScales: input.scales, out };
-    this.linear.products([product], input, { stride: places.expandedStride, rounded: true });
+    this.#gemm.products([product], input, { stride: places.expandedStride, rounded: true });
   }
 
-  private pagesArguments(
+  #pagesArguments(
     call: ExpandedCall,
     sequence: SequenceRows,
     pass: { start: number; end: number; places: ExpandedPlaces },
   ): Arguments {
-    const { step, round } = this.machine;
+    const { step, round } = this.#context;
     const { heads, nopeDim, ropeDim, valueDim, scale } = call.options;
     const { places } = pass;
     return [

@@ -8,7 +8,7 @@ import {
   type Tensor,
 } from '../backend.ts';
 import { scaleGroup } from './codecs.ts';
-import { CpuLayerCache, own, ownTensor } from './handles.ts';
+import { CpuLayerCache, asCpu, checkedTensor } from './handles.ts';
 import {
   cacheBytes,
   dtypeBf16,
@@ -17,7 +17,7 @@ import {
   opWriteIndexKeys,
   opWriteLatent,
 } from './kernels/op-codes.ts';
-import type { Machine } from './op-context.ts';
+import type { OpContext } from './op-context.ts';
 
 type LayerShape = Omit<CacheShape, 'blocks' | 'layers'>;
 
@@ -44,8 +44,8 @@ export function blockBytes(shape: Omit<CacheShape, 'blocks'>, numerics: Numerics
   return shape.layers * (blockTokens * entryBytes(shape, numerics) + pageBytes(shape, numerics));
 }
 
-export function makeCaches(machine: Machine, shape: CacheShape): readonly CpuLayerCache[] {
-  const { arena, numerics } = machine;
+export function makeCaches(context: OpContext, shape: CacheShape): readonly CpuLayerCache[] {
+  const { arena, numerics } = context;
   assert(
     shape.layers > 0 && shape.blocks > 0 && shape.latentDim > 0,
     'caches need layers, blocks and a latent',
@@ -67,25 +67,25 @@ export function makeCaches(machine: Machine, shape: CacheShape): readonly CpuLay
   });
 }
 
-export function writeLatent(machine: Machine, cache: LayerCache, entries: Tensor): void {
-  const { shape, view } = own(CpuLayerCache, cache);
-  write(machine, entries, { op: opWriteLatent, view, columns: shape.latentDim + shape.ropeDim });
+export function writeLatent(context: OpContext, cache: LayerCache, entries: Tensor): void {
+  const { shape, view } = asCpu(CpuLayerCache, cache);
+  write(context, entries, { op: opWriteLatent, view, columns: shape.latentDim + shape.ropeDim });
 }
 
-export function writeIndexKeys(machine: Machine, cache: LayerCache, keys: Tensor): void {
-  const { shape, view } = own(CpuLayerCache, cache);
+export function writeIndexKeys(context: OpContext, cache: LayerCache, keys: Tensor): void {
+  const { shape, view } = asCpu(CpuLayerCache, cache);
   assert(shape.indexDim > 0, 'the caches were made without index keys');
-  write(machine, keys, { op: opWriteIndexKeys, view, columns: shape.indexDim });
+  write(context, keys, { op: opWriteIndexKeys, view, columns: shape.indexDim });
 }
 
 function write(
-  machine: Machine,
+  context: OpContext,
   from: Tensor,
   to: { op: number; view: number; columns: number },
 ): void {
-  const { pool, step } = machine;
+  const { pool, step } = context;
   const { rows } = step;
-  const x = ownTensor(from, rows, to.columns);
+  const x = checkedTensor(from, rows, to.columns);
   const { rowsPerTask, tasks } = pool.share(rows, to.columns * 2);
   pool.run({
     op: to.op,

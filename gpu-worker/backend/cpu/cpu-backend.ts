@@ -37,12 +37,12 @@ import { createDrawScratch, type Draw, type DrawScratch, drawToken } from '../dr
 import { Arena } from './arena.ts';
 import { Attention } from './attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './cache-memory.ts';
-import { CpuRouting, CpuSelection, CpuTensor, CpuVector, own, ownTensor } from './handles.ts';
-import { Linear } from './gemm.ts';
-import type { Machine } from './op-context.ts';
-import { Mixture } from './moe.ts';
+import { CpuRouting, CpuSelection, CpuTensor, CpuVector, asCpu, checkedTensor } from './handles.ts';
+import { Gemm } from './gemm.ts';
+import type { OpContext } from './op-context.ts';
+import { Moe } from './moe.ts';
 import { RowOps } from './row-ops.ts';
-import { Selector } from './indexer.ts';
+import { Indexer } from './indexer.ts';
 import { Step } from './step.ts';
 import { ThreadPool } from './thread-pool.ts';
 import { packAbsorbed, packMatrix } from './weights.ts';
@@ -79,34 +79,34 @@ export class CpuBackend implements Backend {
   readonly name = 'cpu' as const;
   readonly hostMemory = null;
   readonly numerics: Numerics;
-  readonly machine: Machine;
-  private readonly linears: Linear;
-  private readonly rowOps: RowOps;
-  private readonly selector: Selector;
-  private readonly attention: Attention;
-  private readonly mixture: Mixture;
-  private drawScratch: DrawScratch | null = null;
+  readonly context: OpContext;
+  readonly #gemm: Gemm;
+  readonly #rowOps: RowOps;
+  readonly #indexer: Indexer;
+  readonly #attention: Attention;
+  readonly #moe: Moe;
+  #drawScratch: DrawScratch | null = null;
 
-  constructor(machine: Machine) {
-    this.machine = machine;
-    this.numerics = machine.numerics;
-    this.linears = new Linear(machine);
-    this.rowOps = new RowOps(machine);
-    this.selector = new Selector(machine);
-    this.attention = new Attention(machine, this.linears);
-    this.mixture = new Mixture(machine, this.linears);
+  constructor(context: OpContext) {
+    this.context = context;
+    this.numerics = context.numerics;
+    this.#gemm = new Gemm(context);
+    this.#rowOps = new RowOps(context);
+    this.#indexer = new Indexer(context);
+    this.#attention = new Attention(context, this.#gemm);
+    this.#moe = new Moe(context, this.#gemm);
   }
 
   // ---- made at start -------------------------------------------------------------------------
 
   matrix(source: HostTensor): Matrix {
-    const matrix = packMatrix(this.machine.arena, source);
-    this.linears.reserve(matrix);
+    const matrix = packMatrix(this.context.arena, source);
+    this.#gemm.reserve(matrix);
     return matrix;
   }
 
   vector(name: string, values: Float32Array): Vector {
-    const { arena } = this.machine;
+    const { arena } = this.context;
     const at = arena.allocate(values.byteLength, 'weight', name);
     arena.f32.set(values, at / 4);
     return new CpuVector(name, values.length, at);
@@ -117,8 +117,8 @@ export class CpuBackend implements Backend {
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): AbsorbedKv {
     const roundDecoded = this.numerics.activations === 'bf16';
-    this.linears.reserveProducts(shape.heads);
-    return packAbsorbed(this.machine.arena, source, { ...shape, roundDecoded });
+    this.#gemm.reserveProducts(shape.heads);
+    return packAbsorbed(this.context.arena, source, { ...shape, roundDecoded });
   }
 
   wholeKv(source: HostTensor): Matrix {
@@ -131,23 +131,23 @@ export class CpuBackend implements Backend {
   }
 
   experts(matrices: readonly ExpertMatrices[]): Experts {
-    return this.mixture.experts(matrices);
+    return this.#moe.experts(matrices);
   }
 
   ropeTable(table: RopeTable): void {
-    this.rowOps.ropeTable(table);
+    this.#rowOps.ropeTable(table);
   }
 
   tensor(rows: number, columns: number): Tensor {
     assert(rows > 0 && columns > 0, 'a tensor needs rows and columns');
     const stride = Math.ceil(columns / 4) * 16;
     const what = `a tensor of ${rows} x ${columns}`;
-    const at = this.machine.arena.allocate(rows * stride, 'activation', what);
+    const at = this.context.arena.allocate(rows * stride, 'activation', what);
     return new CpuTensor({ rows, columns, at, stride });
   }
 
   columns(of: Tensor, start: number, count: number): Tensor {
-    const { rows, columns, at, stride } = own(CpuTensor, of);
+    const { rows, columns, at, stride } = asCpu(CpuTensor, of);
     assert(
       start >= 0 && count > 0 && start + count <= columns,
       `columns ${start} to ${start + count} of a tensor that has ${columns}`,
@@ -156,11 +156,11 @@ export class CpuBackend implements Backend {
   }
 
   selection(rows: number, width: number): Selection {
-    return this.selector.selection(rows, width);
+    return this.#indexer.selection(rows, width);
   }
 
   routing(rows: number, perToken: number): Routing {
-    return this.mixture.routing(rows, perToken);
+    return this.#moe.routing(rows, perToken);
   }
 
   blockBytes(shape: Omit<CacheShape, 'blocks'>): number {
@@ -168,30 +168,30 @@ export class CpuBackend implements Backend {
   }
 
   caches(shape: CacheShape): readonly LayerCache[] {
-    const caches = makeCaches(this.machine, shape);
-    this.machine.step.useCaches(shape);
+    const caches = makeCaches(this.context, shape);
+    this.context.step.useCaches(shape);
     return caches;
   }
 
   /** What is left to a first call is a few scratch arrays, for which the arena can grow. */
-  seal(): void {}
+  freezeMemory(): void {}
 
   memory(): MemoryUse {
-    return this.machine.arena.use();
+    return this.context.arena.use();
   }
 
   // ---- one step ------------------------------------------------------------------------------
 
   beginStep(batch: Batch): void {
-    this.machine.step.begin(batch);
+    this.context.step.begin(batch);
   }
 
-  repeat(_variant: number, ops: () => void): void {
+  captureOrReplay(_key: number, ops: () => void): void {
     ops();
   }
 
   embed(out: Tensor, table: Matrix): void {
-    this.rowOps.embed(out, table);
+    this.#rowOps.embed(out, table);
   }
 
   rmsNorm(
@@ -200,7 +200,7 @@ export class CpuBackend implements Backend {
     weight: Vector,
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.rmsNorm(out, x, weight, options);
+    this.#rowOps.rmsNorm(out, x, weight, options);
   }
 
   addRmsNorm(
@@ -210,7 +210,7 @@ export class CpuBackend implements Backend {
     weight: Vector,
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.addRmsNorm(out, residual, x, weight, options);
+    this.#rowOps.addRmsNorm(out, residual, x, weight, options);
   }
 
   layerNorm(
@@ -219,48 +219,48 @@ export class CpuBackend implements Backend {
     norm: { weight: Vector; bias: Vector },
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.layerNorm(out, x, norm, options);
+    this.#rowOps.layerNorm(out, x, norm, options);
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
-    this.rowOps.add(residual, x, rows);
+    this.#rowOps.add(residual, x, rows);
   }
 
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.linears.linear(out, x, weight, rows);
+    this.#gemm.linear(out, x, weight, rows);
   }
 
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.linears.linearF32(out, x, weight, rows);
+    this.#gemm.linearF32(out, x, weight, rows);
   }
 
   rotate(x: Tensor, options: RotateOptions): void {
-    this.rowOps.rotate(x, options);
-    if (options.transform === true) this.rowOps.hadamard(x, options);
+    this.#rowOps.rotate(x, options);
+    if (options.transform === true) this.#rowOps.hadamard(x, options);
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
-    this.rowOps.hadamard(x, options);
+    this.#rowOps.hadamard(x, options);
   }
 
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
-    this.rowOps.siluMultiply(out, gate, up, rows);
+    this.#rowOps.siluMultiply(out, gate, up, rows);
   }
 
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
-    this.rowOps.gatherRows(out, x, rowIndices);
+    this.#rowOps.gatherRows(out, x, rowIndices);
   }
 
   writeLatent(cache: LayerCache, entries: Tensor): void {
-    writeLatent(this.machine, cache, entries);
+    writeLatent(this.context, cache, entries);
   }
 
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
-    writeIndexKeys(this.machine, cache, keys);
+    writeIndexKeys(this.context, cache, keys);
   }
 
   storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void {
-    storeLatent(this, cache, entries, { ...norm, rows: this.machine.step.rows });
+    storeLatent(this, cache, entries, { ...norm, rows: this.context.step.rows });
   }
 
   storeIndexKeys(
@@ -269,25 +269,25 @@ export class CpuBackend implements Backend {
     norm: { weight: Vector; bias: Vector; epsilon: number },
     rotation: { layout: RopeLayout; transform: boolean },
   ): void {
-    storeIndexKeys(this, cache, keys, { ...norm, rows: this.machine.step.rows }, rotation);
+    storeIndexKeys(this, cache, keys, { ...norm, rows: this.context.step.rows }, rotation);
   }
 
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    this.selector.select(out, cache, queries, weights, options);
+    this.#indexer.selectTopK(out, cache, queries, weights, options);
   }
 
   toLatent(out: Tensor, q: Tensor, kv: AbsorbedKv, rows: number): void {
-    this.linears.toLatent(out, q, kv, rows);
+    this.#gemm.toLatent(out, q, kv, rows);
   }
 
   fromLatent(out: Tensor, latent: Tensor, kv: AbsorbedKv, rows: number): void {
-    this.linears.fromLatent(out, latent, kv, rows);
+    this.#gemm.fromLatent(out, latent, kv, rows);
   }
 
   attend(
@@ -298,7 +298,7 @@ export class CpuBackend implements Backend {
     options: AttendOptions,
     lse?: Tensor,
   ): void {
-    this.attention.attend(out, q, cache, selection, { ...options, lse: lse ?? null });
+    this.#attention.attend(out, q, cache, selection, { ...options, lse: lse ?? null });
   }
 
   attendExpanded(
@@ -309,14 +309,14 @@ export class CpuBackend implements Backend {
     selection: Selection | null,
     options: ExpandedAttendOptions,
   ): void {
-    this.attention.attendExpanded(out, q, cache, kvB, selection, options);
+    this.#attention.attendExpanded(out, q, cache, kvB, selection, options);
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    this.mixture.route(out, logits, bias, rows, options);
+    this.#moe.route(out, logits, bias, rows, options);
   }
 
-  mixExperts(
+  moeForward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,
@@ -324,18 +324,18 @@ export class CpuBackend implements Backend {
     experts: Experts,
     rows: number,
   ): void {
-    this.mixture.mix(out, x, shared, { routing, experts }, rows);
+    this.#moe.mix(out, x, shared, { routing, experts }, rows);
   }
 
   // ---- results -------------------------------------------------------------------------------
 
   sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
-    const { at, stride, columns } = ownTensor(logits, draws.length, logits.columns);
-    const { f32 } = this.machine.arena;
-    const fits = this.drawScratch?.weights.length === columns;
+    const { at, stride, columns } = checkedTensor(logits, draws.length, logits.columns);
+    const { f32 } = this.context.arena;
+    const fits = this.#drawScratch?.weights.length === columns;
     const scratch =
-      this.drawScratch !== null && fits ? this.drawScratch : createDrawScratch(columns);
-    this.drawScratch = scratch;
+      this.#drawScratch !== null && fits ? this.#drawScratch : createDrawScratch(columns);
+    this.#drawScratch = scratch;
     return draws.map((draw, r) => {
       const start = (at + r * stride) / 4;
       return drawToken(f32.subarray(start, start + columns), draw, scratch);
@@ -343,8 +343,8 @@ export class CpuBackend implements Backend {
   }
 
   read(x: Tensor, rows: number): Float32Array {
-    const { at, stride, columns } = ownTensor(x, rows, x.columns);
-    const { f32 } = this.machine.arena;
+    const { at, stride, columns } = checkedTensor(x, rows, x.columns);
+    const { f32 } = this.context.arena;
     const out = new Float32Array(rows * columns);
     for (let r = 0; r < rows; r++) {
       const start = (at + r * stride) / 4;
@@ -354,9 +354,9 @@ export class CpuBackend implements Backend {
   }
 
   readSelection(selection: Selection, rows: number): Int32Array[] {
-    const { at, counts, width, rows: capacity } = own(CpuSelection, selection);
+    const { at, counts, width, rows: capacity } = asCpu(CpuSelection, selection);
     assert(rows <= capacity, `${rows} rows of a selection of ${capacity}`);
-    const { i32 } = this.machine.arena;
+    const { i32 } = this.context.arena;
     return Array.from({ length: rows }, (_, r) => {
       const start = at / 4 + r * width;
       return i32.slice(start, start + (i32[counts / 4 + r] ?? 0));
@@ -364,9 +364,9 @@ export class CpuBackend implements Backend {
   }
 
   readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {
-    const from = own(CpuRouting, routing);
+    const from = asCpu(CpuRouting, routing);
     assert(rows <= from.rows, `${rows} rows of a routing of ${from.rows}`);
-    const { i32, f32 } = this.machine.arena;
+    const { i32, f32 } = this.context.arena;
     const count = rows * from.perToken;
     return {
       experts: i32.slice(from.experts / 4, from.experts / 4 + count),
@@ -375,6 +375,6 @@ export class CpuBackend implements Backend {
   }
 
   close(): Promise<void> {
-    return this.machine.pool.close();
+    return this.context.pool.close();
   }
 }

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import type { AbsorbedKv, Matrix, Tensor } from '../backend.ts';
 import { Scratch } from './arena.ts';
 import { scaleGroup } from './codecs.ts';
-import { CpuAbsorbedKv, CpuMatrix, own, ownTensor } from './handles.ts';
+import { CpuAbsorbedKv, CpuMatrix, asCpu, checkedTensor } from './handles.ts';
 import { opCopyRows, opGemm, opQuantize, tileBytes, tileRowsMax } from './kernels/op-codes.ts';
-import type { Machine } from './op-context.ts';
+import type { OpContext } from './op-context.ts';
 
 /** Multiply-adds of a task at least; smaller ones are not worth their bookkeeping. */
 const taskWorkMin = 25_000;
@@ -31,52 +31,46 @@ export interface Product {
   readonly out: number;
 }
 
-export class Linear {
-  private readonly machine: Machine;
-  private readonly quantized: Scratch;
-  private readonly tiles: Scratch;
-  private tileTable = new Uint32Array(0);
+export class Gemm {
+  readonly #context: OpContext;
+  readonly #quantized: Scratch;
+  readonly #tiles: Scratch;
+  #tileTable = new Uint32Array(0);
 
-  constructor(machine: Machine) {
-    this.machine = machine;
-    this.quantized = new Scratch(machine.arena, 'quantised activations');
-    this.tiles = new Scratch(machine.arena, 'descriptions of products');
+  constructor(context: OpContext) {
+    this.#context = context;
+    this.#quantized = new Scratch(context.arena, 'quantised activations');
+    this.#tiles = new Scratch(context.arena, 'descriptions of products');
   }
 
   /** Takes at start the scratch that `linear` with this weight needs. */
   reserve(matrix: CpuMatrix): void {
-    if (matrix.scaled) this.reserveQuantized(this.machine.step.rowsMax, matrix.inputs);
+    if (matrix.scaled) this.reserveQuantized(this.#context.step.rowsMax, matrix.inputs);
     this.reserveProducts(1);
   }
 
   reserveQuantized(rows: number, inputs: number): void {
-    if (this.machine.numerics.quantizedLinear) this.quantizedPlace(rows, inputs);
+    if (this.#context.numerics.quantizedLinear) this.#quantizedPlace(rows, inputs);
   }
 
   /** Takes at start the scratch of jobs with `products` products over `rowsMax` rows each. */
   reserveProducts(products: number): void {
-    this.tiles.at(products * Math.ceil(this.machine.step.rowsMax / tileRowsMax) * tileBytes);
+    this.#tiles.at(products * Math.ceil(this.#context.step.rowsMax / tileRowsMax) * tileBytes);
   }
 
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.product({ out, x, weight, rows, exact: false });
+    this.#product({ out, x, weight, rows, exact: false });
   }
 
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.product({ out, x, weight, rows, exact: true });
+    this.#product({ out, x, weight, rows, exact: true });
   }
 
-  private product(call: {
-    out: Tensor;
-    x: Tensor;
-    weight: Matrix;
-    rows: number;
-    exact: boolean;
-  }): void {
+  #product(call: { out: Tensor; x: Tensor; weight: Matrix; rows: number; exact: boolean }): void {
     const { rows } = call;
-    const matrix = own(CpuMatrix, call.weight);
-    const x = ownTensor(call.x, rows, matrix.inputs);
-    const out = ownTensor(call.out, rows, matrix.outputs);
+    const matrix = asCpu(CpuMatrix, call.weight);
+    const x = checkedTensor(call.x, rows, matrix.inputs);
+    const out = checkedTensor(call.out, rows, matrix.outputs);
     const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };
     const input = call.exact ? plain : this.input(plain, matrix, rows);
     const product = { matrix, rows, x: input.at, xScales: input.scales, out: out.at };
@@ -85,15 +79,15 @@ export class Linear {
 
   /** Whether `linear` quantises the input of this weight. */
   quantizes(matrix: CpuMatrix): boolean {
-    return matrix.scaled && this.machine.numerics.quantizedLinear;
+    return matrix.scaled && this.#context.numerics.quantizedLinear;
   }
 
   /** The rows as `linear` with this weight reads them; optionally rows `rowIndices` [rows] i32. */
   input(x: Rows, matrix: CpuMatrix, rows: number, rowIndices = 0): Rows {
     if (!this.quantizes(matrix)) return x;
-    const { pool, powerOfTwo } = this.machine;
+    const { pool, powerOfTwo } = this.#context;
     const { inputs } = matrix;
-    const place = this.quantizedPlace(rows, inputs);
+    const place = this.#quantizedPlace(rows, inputs);
     const { rowsPerTask, tasks } = pool.share(rows, inputs);
     pool.run({
       op: opQuantize,
@@ -108,10 +102,10 @@ export class Linear {
     return place;
   }
 
-  private quantizedPlace(rows: number, inputs: number): Rows {
+  #quantizedPlace(rows: number, inputs: number): Rows {
     const stride = Math.ceil(inputs / 4) * 16;
     const scaleStride = Math.ceil(inputs / scaleGroup) * 4;
-    const at = this.quantized.at(rows * (stride + scaleStride));
+    const at = this.#quantized.at(rows * (stride + scaleStride));
     return { at, stride, scales: at + rows * stride, scaleStride };
   }
 
@@ -121,14 +115,14 @@ export class Linear {
     input: { stride: number; scaleStride: number },
     out: { stride: number; rounded: boolean },
   ): void {
-    const { pool, round } = this.machine;
+    const { pool, round } = this.#context;
     let work = 0;
     let panels = Infinity;
     for (const { matrix, rows } of products) {
       work += rows * matrix.inputs * matrix.outputs;
       panels = Math.min(panels, Math.ceil(matrix.outputs / 8));
     }
-    const { tiles, count } = this.writeTiles(products, input, out.stride);
+    const { tiles, count } = this.#writeTiles(products, input, out.stride);
     if (count === 0) return;
     const wanted = Math.min((pool.threads * tasksPerThread) / count, work / count / taskWorkMin);
     const chunks = pool.threads === 1 ? 1 : Math.max(1, Math.min(panels, Math.ceil(wanted)));
@@ -144,17 +138,17 @@ export class Linear {
   }
 
   /** Cuts the products into tiles of at most 64 rows and describes them to the kernel. */
-  private writeTiles(
+  #writeTiles(
     products: readonly Product[],
     input: { stride: number; scaleStride: number },
     outStride: number,
   ): { tiles: number; count: number } {
     let count = 0;
     for (const { rows } of products) count += Math.ceil(rows / tileRowsMax);
-    if (this.tileTable.length < (count * tileBytes) / 4) {
-      this.tileTable = new Uint32Array((count * tileBytes) / 4);
+    if (this.#tileTable.length < (count * tileBytes) / 4) {
+      this.#tileTable = new Uint32Array((count * tileBytes) / 4);
     }
-    const table = this.tileTable;
+    const table = this.#tileTable;
     let next = 0;
     for (const { matrix, rows, x, xScales, out } of products) {
       for (let row = 0; row < rows; row += tileRowsMax) {
@@ -165,23 +159,23 @@ export class Linear {
         table[next++] = Math.min(tileRowsMax, rows - row);
       }
     }
-    const tiles = this.tiles.at(count * tileBytes);
-    this.machine.arena.u32.set(table.subarray(0, next), tiles / 4);
+    const tiles = this.#tiles.at(count * tileBytes);
+    this.#context.arena.u32.set(table.subarray(0, next), tiles / 4);
     return { tiles, count };
   }
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {
-    const kv = own(CpuAbsorbedKv, handle);
+    const kv = asCpu(CpuAbsorbedKv, handle);
     const first = kv.toLatent[0];
     assert(first !== undefined, 'there are no heads');
     const ropeDim = q.columns / kv.heads - first.inputs;
-    const from = ownTensor(q, rows, kv.heads * (first.inputs + ropeDim));
-    const into = ownTensor(out, rows, kv.heads * (first.outputs + ropeDim));
+    const from = checkedTensor(q, rows, kv.heads * (first.inputs + ropeDim));
+    const into = checkedTensor(out, rows, kv.heads * (first.outputs + ropeDim));
     assert(Number.isInteger(ropeDim) && ropeDim >= 0, 'the queries do not fit the heads');
     const xHead = (first.inputs + ropeDim) * 4;
     const outHead = (first.outputs + ropeDim) * 4;
-    this.perHead(kv.toLatent, { rows, from, into, xHead, outHead });
-    const { pool } = this.machine;
+    this.#perHead(kv.toLatent, { rows, from, into, xHead, outHead });
+    const { pool } = this.#context;
     const { rowsPerTask, tasks } = pool.share(rows, kv.heads * ropeDim);
     pool.run({
       op: opCopyRows,
@@ -196,17 +190,17 @@ export class Linear {
   }
 
   fromLatent(out: Tensor, latent: Tensor, handle: AbsorbedKv, rows: number): void {
-    const kv = own(CpuAbsorbedKv, handle);
+    const kv = asCpu(CpuAbsorbedKv, handle);
     const first = kv.fromLatent[0];
     assert(first !== undefined, 'there are no heads');
-    const from = ownTensor(latent, rows, kv.heads * first.inputs);
-    const into = ownTensor(out, rows, kv.heads * first.outputs);
+    const from = checkedTensor(latent, rows, kv.heads * first.inputs);
+    const into = checkedTensor(out, rows, kv.heads * first.outputs);
     const strides = { xHead: first.inputs * 4, outHead: first.outputs * 4 };
-    this.perHead(kv.fromLatent, { rows, from, into, ...strides });
+    this.#perHead(kv.fromLatent, { rows, from, into, ...strides });
   }
 
   /** One product per head, between equal parts of the rows of two tensors. */
-  private perHead(
+  #perHead(
     matrices: readonly CpuMatrix[],
     call: {
       rows: number;

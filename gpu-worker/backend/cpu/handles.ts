@@ -160,14 +160,14 @@ export class CpuLayerCache implements LayerCache {
 }
 
 /** Narrows a handle of the contract to what this backend made of it. */
-export function own<T>(kind: abstract new (...args: never[]) => T, handle: unknown): T {
+export function asCpu<T>(kind: abstract new (...args: never[]) => T, handle: unknown): T {
   assert(handle instanceof kind, `a ${kind.name} was expected, made by this backend`);
   return handle;
 }
 
 /** A tensor of this backend with at least `rows` rows and exactly `columns` columns. */
-export function ownTensor(handle: Tensor, rows: number, columns: number): CpuTensor {
-  const tensor = own(CpuTensor, handle);
+export function checkedTensor(handle: Tensor, rows: number, columns: number): CpuTensor {
+  const tensor = asCpu(CpuTensor, handle);
   assert(rows <= tensor.rows, `${rows} rows do not fit a tensor of ${tensor.rows}`);
   assert(
     columns === tensor.columns,
@@ -177,8 +177,8 @@ export function ownTensor(handle: Tensor, rows: number, columns: number): CpuTen
 }
 
 /** A vector of this backend of exactly `length` elements. */
-export function ownVector(handle: Vector, length: number): CpuVector {
-  const vector = own(CpuVector, handle);
+export function checkedVector(handle: Vector, length: number): CpuVector {
+  const vector = asCpu(CpuVector, handle);
   assert(
     vector.length === length,
     `${vector.name} has ${vector.length} elements where ${length} are needed`,

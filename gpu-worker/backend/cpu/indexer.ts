@@ -7,7 +7,7 @@ import {
   type SelectOptions,
   type Tensor,
 } from '../backend.ts';
-import { CpuLayerCache, CpuSelection, own, ownTensor } from './handles.ts';
+import { CpuLayerCache, CpuSelection, asCpu, checkedTensor } from './handles.ts';
 import {
   notANumberAt,
   opIndexScores,
@@ -16,7 +16,7 @@ import {
   scoreTaskBytes,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Machine } from './op-context.ts';
+import type { OpContext } from './op-context.ts';
 import { f32 } from './thread-pool.ts';
 
 /** Scores that are kept at a time, several rows' of them; 16 MiB. */
@@ -34,45 +34,45 @@ interface Chunk {
   readonly stride: number;
 }
 
-export class Selector {
-  private readonly machine: Machine;
-  private scores = { at: 0, count: 0 };
-  private tasks = { at: 0, count: 0 };
+export class Indexer {
+  readonly #context: OpContext;
+  #scores = { at: 0, count: 0 };
+  #tasks = { at: 0, count: 0 };
 
-  constructor(machine: Machine) {
-    this.machine = machine;
+  constructor(context: OpContext) {
+    this.#context = context;
   }
 
   /** Takes the scratch for scoring, with the first selection: before the caches take what is left. */
-  private reserve(): void {
-    if (this.scores.count > 0) return;
-    const { arena, step } = this.machine;
+  #reserve(): void {
+    if (this.#scores.count > 0) return;
+    const { arena, step } = this.#context;
     const at = arena.allocate(scoresMax * 4, 'activation', 'index scores');
-    this.scores = { at, count: scoresMax };
+    this.#scores = { at, count: scoresMax };
     const count = step.rowsMax + Math.ceil(scoresMax / (taskPages * blockTokens));
     const tasks = arena.allocate(count * scoreTaskBytes, 'activation', 'index score tasks');
-    this.tasks = { at: tasks, count };
+    this.#tasks = { at: tasks, count };
   }
 
   selection(rows: number, width: number): CpuSelection {
     assert(width > 0, 'a selection needs a width');
-    this.reserve();
-    const { arena } = this.machine;
+    this.#reserve();
+    const { arena } = this.#context;
     const at = arena.allocate(rows * width * 4, 'activation', 'a selection');
     const counts = arena.allocate(rows * 4, 'activation', 'a selection');
     return new CpuSelection({ rows, width }, { at, counts });
   }
 
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    const { step, arena } = this.machine;
-    const selection = own(CpuSelection, out);
-    const from = own(CpuLayerCache, cache);
+    const { step, arena } = this.#context;
+    const selection = asCpu(CpuSelection, out);
+    const from = asCpu(CpuLayerCache, cache);
     const { heads, dim } = options;
     const { rows } = step;
     assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
@@ -81,24 +81,24 @@ export class Selector {
     const scratch = dim * 260 + scoreRowsMax * groups * 16 * (dim + 1);
     assert(scratch <= threadScratchBytes, `${heads} index heads of ${dim} are too many`);
 
-    const q = ownTensor(queries, rows, heads * dim);
-    const w = ownTensor(weights, rows, heads);
-    for (const chunk of this.chunks(selection.width)) {
-      this.score(chunk, from, { q, w, heads, dim, width: selection.width });
-      this.top(chunk, selection);
+    const q = checkedTensor(queries, rows, heads * dim);
+    const w = checkedTensor(weights, rows, heads);
+    for (const chunk of this.#chunks(selection.width)) {
+      this.#score(chunk, from, { q, w, heads, dim, width: selection.width });
+      this.#topK(chunk, selection);
     }
     const bad = arena.i32[notANumberAt / 4] !== 0;
     arena.i32[notANumberAt / 4] = 0;
     assert(!bad, `layer ${from.layer}: an index score is not a number`);
   }
 
-  private chunks(width: number): Chunk[] {
-    const { step } = this.machine;
+  #chunks(width: number): Chunk[] {
+    const { step } = this.#context;
     const longest = Math.max(...step.sequences.map((sequence) => sequence.tokens));
     if (longest <= width) return [{ start: 0, end: step.rows, stride: 0 }];
     const stride = Math.ceil(longest / blockTokens) * blockTokens;
     assert(longest <= contextMax, `a sequence of ${longest} tokens; the top-k takes ${contextMax}`);
-    const rowsPerChunk = Math.floor(this.scores.count / stride);
+    const rowsPerChunk = Math.floor(this.#scores.count / stride);
     assert(rowsPerChunk > 0, 'a row of scores does not fit');
     const chunks: Chunk[] = [];
     for (let start = 0; start < step.rows; start += rowsPerChunk) {
@@ -107,7 +107,7 @@ export class Selector {
     return chunks;
   }
 
-  private score(
+  #score(
     chunk: Chunk,
     cache: CpuLayerCache,
     call: {
@@ -118,24 +118,24 @@ export class Selector {
       width: number;
     },
   ): void {
-    const { pool, step } = this.machine;
+    const { pool, step } = this.#context;
     const { q, w, heads, dim } = call;
-    const { tasks, pages } = this.writeTasks(chunk, call.width);
+    const { tasks, pages } = this.#writeTasks(chunk, call.width);
     pool.run({
       op: opIndexScores,
       tasks,
       work: pages * blockTokens * heads * dim,
       arguments: [
-        [this.tasks.at, cache.view, q.at, q.stride, w.at, w.stride, heads, step.blockTables],
-        [this.scores.at, chunk.stride * 4, chunk.start],
+        [this.#tasks.at, cache.view, q.at, q.stride, w.at, w.stride, heads, step.blockTables],
+        [this.#scores.at, chunk.stride * 4, chunk.start],
         [f32(heads ** -0.5), f32(dim ** -0.5)],
       ],
     });
   }
 
   /** Cuts the chunk's rows that see more than `width` tokens into groups, and their pages into runs. */
-  private writeTasks(chunk: Chunk, width: number): { tasks: number; pages: number } {
-    const { arena, step } = this.machine;
+  #writeTasks(chunk: Chunk, width: number): { tasks: number; pages: number } {
+    const { arena, step } = this.#context;
     const { positions } = step.batch;
     let tasks = 0;
     let pages = 0;
@@ -148,26 +148,26 @@ export class Selector {
         const lastPage = Math.floor((positions[row + rows - 1] ?? 0) / blockTokens);
         for (let page = 0; page <= lastPage; page += taskPages) {
           const pageEnd = Math.min(page + taskPages, lastPage + 1);
-          const at = this.tasks.at + tasks * scoreTaskBytes;
+          const at = this.#tasks.at + tasks * scoreTaskBytes;
           arena.u32.set([row, rows, page, pageEnd], at / 4);
           tasks++;
           pages += rows * (pageEnd - page);
         }
       }
     }
-    assert(tasks <= this.tasks.count, 'there are more score tasks than planned');
+    assert(tasks <= this.#tasks.count, 'there are more score tasks than planned');
     return { tasks, pages };
   }
 
-  private top(chunk: Chunk, selection: CpuSelection): void {
-    const { pool, step } = this.machine;
+  #topK(chunk: Chunk, selection: CpuSelection): void {
+    const { pool, step } = this.#context;
     const rows = chunk.end - chunk.start;
     pool.run({
       op: opTopK,
       tasks: rows,
       work: rows * Math.max(chunk.stride * 4, selection.width),
       arguments: [
-        [chunk.start, this.scores.at, chunk.stride * 4, step.positions],
+        [chunk.start, this.#scores.at, chunk.stride * 4, step.positions],
         [selection.width, selection.at, selection.counts],
       ],
     });

@@ -8,13 +8,13 @@ import {
   CpuMatrix,
   CpuRouting,
   type CpuTensor,
-  own,
-  ownTensor,
-  ownVector,
+  asCpu,
+  checkedTensor,
+  checkedVector,
 } from './handles.ts';
 import { opCombine, opCopyRows, opRoute, opSiluMultiply } from './kernels/op-codes.ts';
-import type { Linear, Rows } from './gemm.ts';
-import type { Machine } from './op-context.ts';
+import type { Gemm, Rows } from './gemm.ts';
+import type { OpContext } from './op-context.ts';
 import { f32 } from './thread-pool.ts';
 
 /** Rows of the batch sorted by expert. */
@@ -24,32 +24,32 @@ interface Grouped {
   readonly places: number;
 }
 
-export class Mixture {
-  private readonly machine: Machine;
-  private readonly linear: Linear;
-  private readonly sources: Scratch;
-  private readonly places: Scratch;
-  private readonly inputs: Scratch;
-  private readonly inner: Scratch;
-  private readonly outputs: Scratch;
-  private largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
+export class Moe {
+  readonly #context: OpContext;
+  readonly #gemm: Gemm;
+  readonly #sources: Scratch;
+  readonly #places: Scratch;
+  readonly #inputs: Scratch;
+  readonly #inner: Scratch;
+  readonly #outputs: Scratch;
+  #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
 
-  constructor(machine: Machine, linear: Linear) {
-    this.machine = machine;
-    this.linear = linear;
-    const scratch = (what: string) => new Scratch(machine.arena, what);
-    this.sources = scratch("the experts' row numbers");
-    this.places = scratch("the rows' places among the experts");
-    this.inputs = scratch("the experts' inputs");
-    this.inner = scratch("the experts' inner activations");
-    this.outputs = scratch("the experts' outputs");
+  constructor(context: OpContext, gemm: Gemm) {
+    this.#context = context;
+    this.#gemm = gemm;
+    const scratch = (what: string) => new Scratch(context.arena, what);
+    this.#sources = scratch("the experts' row numbers");
+    this.#places = scratch("the rows' places among the experts");
+    this.#inputs = scratch("the experts' inputs");
+    this.#inner = scratch("the experts' inner activations");
+    this.#outputs = scratch("the experts' outputs");
   }
 
   experts(handles: readonly ExpertMatrices[]): CpuExperts {
     const matrices = handles.map((handle): CpuExpertMatrices => ({
-      gate: own(CpuMatrix, handle.gate),
-      up: own(CpuMatrix, handle.up),
-      down: own(CpuMatrix, handle.down),
+      gate: asCpu(CpuMatrix, handle.gate),
+      up: asCpu(CpuMatrix, handle.up),
+      down: asCpu(CpuMatrix, handle.down),
     }));
     const first = matrices[0];
     assert(first !== undefined, 'there are no experts');
@@ -71,18 +71,18 @@ export class Mixture {
         `${gate.name}'s expert is not in the format of the others`,
       );
     }
-    this.largest.hidden = Math.max(this.largest.hidden, shape.hidden);
-    this.largest.inner = Math.max(this.largest.inner, shape.inner);
-    this.largest.experts = Math.max(this.largest.experts, matrices.length);
-    this.reserve();
+    this.#largest.hidden = Math.max(this.#largest.hidden, shape.hidden);
+    this.#largest.inner = Math.max(this.#largest.inner, shape.inner);
+    this.#largest.experts = Math.max(this.#largest.experts, matrices.length);
+    this.#reserve();
     return new CpuExperts(matrices, shape);
   }
 
   routing(rows: number, perToken: number): CpuRouting {
-    const { arena } = this.machine;
+    const { arena } = this.#context;
     const bytes = rows * perToken * 4;
-    this.largest.perToken = Math.max(this.largest.perToken, perToken);
-    this.reserve();
+    this.#largest.perToken = Math.max(this.#largest.perToken, perToken);
+    this.#reserve();
     return new CpuRouting(
       { rows, perToken },
       {
@@ -93,24 +93,24 @@ export class Mixture {
   }
 
   /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
-  private reserve(): void {
-    const { perToken, hidden, inner, experts } = this.largest;
-    const rows = this.machine.step.rowsMax * perToken;
+  #reserve(): void {
+    const { perToken, hidden, inner, experts } = this.#largest;
+    const rows = this.#context.step.rowsMax * perToken;
     if (rows === 0 || experts === 0) return;
-    this.sources.at(rows * 4);
-    this.places.at(rows * 4);
-    this.inputs.at(rowsAt(0, rows, hidden).bytes);
-    this.inner.at(2 * rowsAt(0, rows, inner).bytes);
-    this.outputs.at(rowsAt(0, rows, hidden).bytes);
-    this.linear.reserveProducts(experts + perToken);
-    this.linear.reserveQuantized(rows, Math.max(hidden, inner));
+    this.#sources.at(rows * 4);
+    this.#places.at(rows * 4);
+    this.#inputs.at(rowsAt(0, rows, hidden).bytes);
+    this.#inner.at(2 * rowsAt(0, rows, inner).bytes);
+    this.#outputs.at(rowsAt(0, rows, hidden).bytes);
+    this.#gemm.reserveProducts(experts + perToken);
+    this.#gemm.reserveQuantized(rows, Math.max(hidden, inner));
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    const { pool } = this.machine;
-    const routing = own(CpuRouting, out);
+    const { pool } = this.#context;
+    const routing = asCpu(CpuRouting, out);
     const experts = logits.columns;
-    const from = ownTensor(logits, rows, experts);
+    const from = checkedTensor(logits, rows, experts);
     assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
     const { groups, groupsKept } = options;
     assert(
@@ -127,7 +127,7 @@ export class Mixture {
       tasks,
       work: rows * experts * 16,
       arguments: [
-        [rows, rowsPerTask, from.at, from.stride, experts, ownVector(bias, experts).at],
+        [rows, rowsPerTask, from.at, from.stride, experts, checkedVector(bias, experts).at],
         [groups, groupsKept, routing.perToken, options.normalize ? 1 : 0, f32(options.scale)],
         [routing.experts, routing.weights],
       ],
@@ -141,31 +141,31 @@ export class Mixture {
     handles: { routing: Routing; experts: Experts },
     rows: number,
   ): void {
-    const routing = own(CpuRouting, handles.routing);
-    const experts = own(CpuExperts, handles.experts);
+    const routing = asCpu(CpuRouting, handles.routing);
+    const experts = asCpu(CpuExperts, handles.experts);
     const { hidden, inner } = experts;
-    const from = ownTensor(x, rows, hidden);
-    const into = ownTensor(out, rows, hidden);
-    const added = ownTensor(shared, rows, hidden);
+    const from = checkedTensor(x, rows, hidden);
+    const into = checkedTensor(out, rows, hidden);
+    const added = checkedTensor(shared, rows, hidden);
     assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
 
     const slots = rows * routing.perToken;
-    const grouped = this.group(routing, experts, rows);
-    const input = this.gathered(from, slots, experts);
-    const gate = rowsAt(this.inner.at(2 * rowsAt(0, slots, inner).bytes), slots, inner);
+    const grouped = this.#group(routing, experts, rows);
+    const input = this.#gathered(from, slots, experts);
+    const gate = rowsAt(this.#inner.at(2 * rowsAt(0, slots, inner).bytes), slots, inner);
     const up = rowsAt(gate.at + gate.bytes, slots, inner);
-    this.perExpert(experts, 'gate', grouped, { input, out: gate });
-    this.perExpert(experts, 'up', grouped, { input, out: up });
-    this.activate(gate, up, slots, inner);
-    const activated = this.linear.input(gate, downOf(experts), slots);
-    const down = rowsAt(this.outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
-    this.perExpert(experts, 'down', grouped, { input: activated, out: down });
-    this.combine({ into, added, down, routing, places: grouped.places, rows });
+    this.#perExpert(experts, 'gate', grouped, { input, out: gate });
+    this.#perExpert(experts, 'up', grouped, { input, out: up });
+    this.#activate(gate, up, slots, inner);
+    const activated = this.#gemm.input(gate, downOf(experts), slots);
+    const down = rowsAt(this.#outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
+    this.#perExpert(experts, 'down', grouped, { input: activated, out: down });
+    this.#combine({ into, added, down, routing, places: grouped.places, rows });
   }
 
   /** Sorts the rows by expert, rows ascending within each; writes where each (row, choice) went. */
-  private group(routing: CpuRouting, experts: CpuExperts, rows: number): Grouped {
-    const { i32 } = this.machine.arena;
+  #group(routing: CpuRouting, experts: CpuExperts, rows: number): Grouped {
+    const { i32 } = this.#context.arena;
     const { perToken } = routing;
     const slots = rows * perToken;
     const chosen = i32.subarray(routing.experts / 4, routing.experts / 4 + slots);
@@ -176,28 +176,28 @@ export class Mixture {
     }
     for (let e = 0; e < experts.count; e++) starts[e + 1] = (starts[e + 1] ?? 0) + (starts[e] ?? 0);
     const next = starts.slice();
-    const places = this.places.at(slots * 4);
-    const sources = this.sources.at(slots * 4);
+    const places = this.#places.at(slots * 4);
+    const sources = this.#sources.at(slots * 4);
     for (let slot = 0; slot < slots; slot++) {
       const expert = chosen[slot] ?? 0;
       const place = next[expert] ?? 0;
       next[expert] = place + 1;
-      this.machine.arena.i32[places / 4 + slot] = place;
-      this.machine.arena.i32[sources / 4 + place] = Math.floor(slot / perToken);
+      this.#context.arena.i32[places / 4 + slot] = place;
+      this.#context.arena.i32[sources / 4 + place] = Math.floor(slot / perToken);
     }
     return { starts, places };
   }
 
   /** The rows in the experts' order, quantised if their weights want it. */
-  private gathered(x: CpuTensor, slots: number, experts: CpuExperts): Rows {
-    const { pool } = this.machine;
-    const sources = this.sources.at(slots * 4);
+  #gathered(x: CpuTensor, slots: number, experts: CpuExperts): Rows {
+    const { pool } = this.#context;
+    const sources = this.#sources.at(slots * 4);
     const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };
     const gate = experts.matrices[0]?.gate;
     assert(gate !== undefined, 'there are no experts');
-    if (this.linear.quantizes(gate)) return this.linear.input(plain, gate, slots, sources);
+    if (this.#gemm.quantizes(gate)) return this.#gemm.input(plain, gate, slots, sources);
     const place = rowsAt(
-      this.inputs.at(rowsAt(0, slots, experts.hidden).bytes),
+      this.#inputs.at(rowsAt(0, slots, experts.hidden).bytes),
       slots,
       experts.hidden,
     );
@@ -214,7 +214,7 @@ export class Mixture {
     return place;
   }
 
-  private perExpert(
+  #perExpert(
     experts: CpuExperts,
     which: keyof CpuExpertMatrices,
     grouped: Grouped,
@@ -232,11 +232,11 @@ export class Mixture {
       };
     });
     const busy = products.filter((product) => product.rows > 0);
-    this.linear.products(busy, input, { stride: out.stride, rounded: true });
+    this.#gemm.products(busy, input, { stride: out.stride, rounded: true });
   }
 
-  private activate(gate: Rows, up: Rows, slots: number, inner: number): void {
-    const { pool, round } = this.machine;
+  #activate(gate: Rows, up: Rows, slots: number, inner: number): void {
+    const { pool, round } = this.#context;
     const { rowsPerTask, tasks } = pool.share(slots, inner * 4);
     pool.run({
       op: opSiluMultiply,
@@ -249,7 +249,7 @@ export class Mixture {
     });
   }
 
-  private combine(call: {
+  #combine(call: {
     into: CpuTensor;
     added: CpuTensor;
     down: Rows;
@@ -257,7 +257,7 @@ export class Mixture {
     places: number;
     rows: number;
   }): void {
-    const { pool, round } = this.machine;
+    const { pool, round } = this.#context;
     const { into, added, down, routing, rows } = call;
     const { rowsPerTask, tasks } = pool.share(rows, into.columns * routing.perToken);
     pool.run({

@@ -4,7 +4,7 @@ import type { Arena } from './arena.ts';
 import type { Step } from './step.ts';
 import type { ThreadPool } from './thread-pool.ts';
 
-export interface Machine {
+export interface OpContext {
   readonly arena: Arena;
   readonly pool: ThreadPool;
   readonly numerics: Numerics;

@@ -1,7 +1,7 @@
 /** Ops that treat every row on its own: norms, sums, rotations, activations, copies. */
 import assert from 'node:assert/strict';
 import type { Matrix, RopeLayout, RopeTable, Tensor, Vector } from '../backend.ts';
-import { CpuMatrix, own, ownTensor, ownVector } from './handles.ts';
+import { CpuMatrix, asCpu, checkedTensor, checkedVector } from './handles.ts';
 import {
   opAdd,
   opCopyRows,
@@ -13,7 +13,7 @@ import {
   opSiluMultiply,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Machine } from './op-context.ts';
+import type { OpContext } from './op-context.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 
 interface NormOptions {
@@ -30,18 +30,18 @@ interface RopePlace {
 }
 
 export class RowOps {
-  private readonly machine: Machine;
-  private readonly rowIndices: number;
-  private rope: RopePlace | null = null;
+  readonly #context: OpContext;
+  readonly #rowIndices: number;
+  #rope: RopePlace | null = null;
 
-  constructor(machine: Machine) {
-    this.machine = machine;
-    const bytes = machine.step.rowsMax * 4;
-    this.rowIndices = machine.arena.allocate(bytes, 'activation', 'row numbers');
+  constructor(context: OpContext) {
+    this.#context = context;
+    const bytes = context.step.rowsMax * 4;
+    this.#rowIndices = context.arena.allocate(bytes, 'activation', 'row numbers');
   }
 
   ropeTable(table: RopeTable): void {
-    const { arena } = this.machine;
+    const { arena } = this.#context;
     const half = table.dim / 2;
     assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
     const positions = table.cos.length / half;
@@ -53,36 +53,36 @@ export class RowOps {
     const sin = arena.allocate(table.sin.byteLength, 'weight', 'the rope table');
     arena.f32.set(table.cos, cos / 4);
     arena.f32.set(table.sin, sin / 4);
-    this.rope = { positions, half, cos, sin };
+    this.#rope = { positions, half, cos, sin };
   }
 
   /** Runs a kernel whose first arguments are the rows and the rows per task. */
-  private run(op: number, rows: number, rowWork: number, rest: Arguments): void {
-    const { pool } = this.machine;
+  #run(op: number, rows: number, rowWork: number, rest: Arguments): void {
+    const { pool } = this.#context;
     const { rowsPerTask, tasks } = pool.share(rows, rowWork);
     pool.run({ op, tasks, work: rows * rowWork, arguments: [rows, rowsPerTask, ...rest] });
   }
 
   embed(out: Tensor, table: Matrix): void {
-    const { step, round } = this.machine;
-    const matrix = own(CpuMatrix, table);
+    const { step, round } = this.#context;
+    const matrix = asCpu(CpuMatrix, table);
     const { rows } = step;
-    const into = ownTensor(out, rows, matrix.inputs);
+    const into = checkedTensor(out, rows, matrix.inputs);
     assert(
       step.batch.tokens.every((token) => token >= 0 && token < matrix.outputs),
       `a token is not among the ${matrix.outputs} of the embedding`,
     );
     const rest = [into.at, into.stride, matrix.view, step.tokens, round];
-    this.run(opEmbed, rows, matrix.inputs * 4, rest);
+    this.#run(opEmbed, rows, matrix.inputs * 4, rest);
   }
 
   rmsNorm(out: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {
-    this.norm(opRmsNorm, { out, x, weight, residual: null, bias: null }, options);
+    this.#norm(opRmsNorm, { out, x, weight, residual: null, bias: null }, options);
   }
 
   addRmsNorm(out: Tensor, residual: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {
     assert(x.columns * 4 <= threadScratchBytes, 'the residual is too wide');
-    this.norm(opRmsNorm, { out, x, weight, residual, bias: null }, options);
+    this.#norm(opRmsNorm, { out, x, weight, residual, bias: null }, options);
   }
 
   layerNorm(
@@ -91,10 +91,10 @@ export class RowOps {
     norm: { weight: Vector; bias: Vector },
     options: NormOptions,
   ): void {
-    this.norm(opLayerNorm, { out, x, residual: null, ...norm }, options);
+    this.#norm(opLayerNorm, { out, x, residual: null, ...norm }, options);
   }
 
-  private norm(
+  #norm(
     op: number,
     call: {
       out: Tensor;
@@ -107,48 +107,45 @@ export class RowOps {
   ): void {
     const { rows, epsilon } = options;
     const { columns } = call.x;
-    const x = ownTensor(call.x, rows, columns);
-    const out = ownTensor(call.out, rows, columns);
-    const residual = call.residual === null ? null : ownTensor(call.residual, rows, columns);
-    const bias = call.bias === null ? null : ownVector(call.bias, columns);
-    this.run(op, rows, columns * 3, [
+    const x = checkedTensor(call.x, rows, columns);
+    const out = checkedTensor(call.out, rows, columns);
+    const residual = call.residual === null ? null : checkedTensor(call.residual, rows, columns);
+    const bias = call.bias === null ? null : checkedVector(call.bias, columns);
+    this.#run(op, rows, columns * 3, [
       [columns, out.at, out.stride, x.at, x.stride],
       [residual?.at ?? 0, residual?.stride ?? 0],
-      [ownVector(call.weight, columns).at, bias?.at ?? 0, f32(epsilon), this.machine.round],
+      [checkedVector(call.weight, columns).at, bias?.at ?? 0, f32(epsilon), this.#context.round],
     ]);
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
-    this.pair(opAdd, { out: residual, a: residual, b: x, rows, work: 1 });
+    this.#pair(opAdd, { out: residual, a: residual, b: x, rows, work: 1 });
   }
 
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
-    this.pair(opSiluMultiply, { out, a: gate, b: up, rows, work: 4 });
+    this.#pair(opSiluMultiply, { out, a: gate, b: up, rows, work: 4 });
   }
 
-  private pair(
-    op: number,
-    call: { out: Tensor; a: Tensor; b: Tensor; rows: number; work: number },
-  ): void {
+  #pair(op: number, call: { out: Tensor; a: Tensor; b: Tensor; rows: number; work: number }): void {
     const { rows } = call;
     const { columns } = call.a;
-    const out = ownTensor(call.out, rows, columns);
-    const a = ownTensor(call.a, rows, columns);
-    const b = ownTensor(call.b, rows, columns);
+    const out = checkedTensor(call.out, rows, columns);
+    const a = checkedTensor(call.a, rows, columns);
+    const b = checkedTensor(call.b, rows, columns);
     const places = [out.at, out.stride, a.at, a.stride, b.at, b.stride];
-    this.run(op, rows, columns * call.work, [columns, ...places, this.machine.round]);
+    this.#run(op, rows, columns * call.work, [columns, ...places, this.#context.round]);
   }
 
   rotate(
     x: Tensor,
     options: { rows: number; heads: number; start: number; layout: RopeLayout },
   ): void {
-    const { step, round } = this.machine;
+    const { step, round } = this.#context;
     const { rows, heads, start, layout } = options;
-    const { rope } = this;
+    const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
     const width = x.columns / heads;
-    const into = ownTensor(x, rows, heads * width);
+    const into = checkedTensor(x, rows, heads * width);
     assert(
       Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
       'the rotated part lies outside the heads',
@@ -158,7 +155,7 @@ export class RowOps {
       const position = step.batch.positions[r] ?? 0;
       assert(position < rope.positions, `position ${position} is behind the rope table's end`);
     }
-    this.run(opRotate, rows, heads * rope.half * 2, [
+    this.#run(opRotate, rows, heads * rope.half * 2, [
       [into.at, into.stride, heads, width * 4, start * 4],
       [rope.half, layout === 'half' ? 1 : 0, rope.cos, rope.sin, step.positions, round],
     ]);
@@ -171,25 +168,25 @@ export class RowOps {
       Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
       `the Hadamard transform needs a power of two, not ${dim}`,
     );
-    const into = ownTensor(x, rows, heads * dim);
-    const rest = [into.at, into.stride, heads, dim, f32(1 / Math.sqrt(dim)), this.machine.round];
-    this.run(opHadamard, rows, x.columns * (1 + Math.log2(dim)), rest);
+    const into = checkedTensor(x, rows, heads * dim);
+    const rest = [into.at, into.stride, heads, dim, f32(1 / Math.sqrt(dim)), this.#context.round];
+    this.#run(opHadamard, rows, x.columns * (1 + Math.log2(dim)), rest);
   }
 
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
-    const { arena, step } = this.machine;
+    const { arena, step } = this.#context;
     const rows = rowIndices.length;
     assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
-    const from = ownTensor(x, 0, x.columns);
-    const into = ownTensor(out, rows, x.columns);
+    const from = checkedTensor(x, 0, x.columns);
+    const into = checkedTensor(out, rows, x.columns);
     assert(
       rowIndices.every((row) => row >= 0 && row < from.rows),
       'a row to gather is not in the tensor',
     );
-    arena.i32.set(rowIndices, this.rowIndices / 4);
-    this.run(opCopyRows, rows, x.columns, [
+    arena.i32.set(rowIndices, this.#rowIndices / 4);
+    this.#run(opCopyRows, rows, x.columns, [
       [x.columns * 4, 1, into.at, into.stride, 0],
-      [from.at, from.stride, 0, this.rowIndices],
+      [from.at, from.stride, 0, this.#rowIndices],
     ]);
   }
 }

@@ -24,30 +24,30 @@ export class Step {
   readonly slots: number;
   /** [rowsMax] addresses of each row's block table. */
   readonly blockTables: number;
-  private readonly arena: Arena;
+  readonly #arena: Arena;
   /** [tableEntriesMax] u32 */
-  private readonly tables: number;
-  private shape: CacheShape | null = null;
-  private current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
+  readonly #tables: number;
+  #shape: CacheShape | null = null;
+  #current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
 
   constructor(arena: Arena, rowsMax: number) {
-    this.arena = arena;
+    this.#arena = arena;
     this.rowsMax = rowsMax;
     const column = (what: string) => arena.allocate(rowsMax * 4, 'activation', `a step's ${what}`);
     this.tokens = column('tokens');
     this.positions = column('positions');
     this.slots = column('slots');
     this.blockTables = column('block tables');
-    this.tables = arena.allocate(tableEntriesMax * 4, 'activation', 'block tables');
+    this.#tables = arena.allocate(tableEntriesMax * 4, 'activation', 'block tables');
   }
 
   /** Tells which blocks there are; from then on batches are checked against them. */
   useCaches(shape: CacheShape): void {
     assert(
-      this.shape === null || this.shape.blocks === shape.blocks,
+      this.#shape === null || this.#shape.blocks === shape.blocks,
       'all caches of a backend must have the same number of blocks',
     );
-    this.shape = shape;
+    this.#shape = shape;
   }
 
   begin(batch: Batch): void {
@@ -56,11 +56,11 @@ export class Step {
     for (const column of [batch.positions, batch.slots, batch.sequences]) {
       assert(column.length === rows, 'the columns of a batch must be equally long');
     }
-    const { i32 } = this.arena;
+    const { i32 } = this.#arena;
     i32.set(batch.tokens, this.tokens / 4);
     i32.set(batch.positions, this.positions / 4);
     i32.set(batch.slots, this.slots / 4);
-    this.current = { batch, sequences: this.shape === null ? [] : this.sequencesOf(batch) };
+    this.#current = { batch, sequences: this.#shape === null ? [] : this.#sequencesOf(batch) };
   }
 
   /** Rows of the current step. */
@@ -69,19 +69,19 @@ export class Step {
   }
 
   get batch(): Batch {
-    assert(this.current !== null, 'an op that reads the batch ran before beginStep');
-    return this.current.batch;
+    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+    return this.#current.batch;
   }
 
   /** The batch's rows by sequence; needs caches. */
   get sequences(): readonly SequenceRows[] {
-    assert(this.current !== null, 'an op that reads the batch ran before beginStep');
-    assert(this.shape !== null, 'an op that reads caches ran before they were made');
-    return this.current.sequences;
+    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+    assert(this.#shape !== null, 'an op that reads caches ran before they were made');
+    return this.#current.sequences;
   }
 
-  private sequencesOf(batch: Batch): SequenceRows[] {
-    const places = this.copyTables(batch.blockTables);
+  #sequencesOf(batch: Batch): SequenceRows[] {
+    const places = this.#copyTables(batch.blockTables);
     const found: SequenceRows[] = [];
     const seen = new Set<number>();
     const rows = batch.tokens.length;
@@ -93,8 +93,8 @@ export class Step {
       assert(!seen.has(sequence), 'rows of one sequence must be adjacent');
       seen.add(sequence);
       let end = start;
-      while (end < rows && batch.sequences[end] === sequence) this.checkRow(batch, end++, table);
-      this.arena.u32.fill(blockTable, this.blockTables / 4 + start, this.blockTables / 4 + end);
+      while (end < rows && batch.sequences[end] === sequence) this.#checkRow(batch, end++, table);
+      this.#arena.u32.fill(blockTable, this.blockTables / 4 + start, this.blockTables / 4 + end);
       const tokens = (batch.positions[end - 1] ?? 0) + 1;
       found.push({ rowStart: start, rowCount: end - start, blockTable, tokens });
       start = end;
@@ -103,23 +103,23 @@ export class Step {
   }
 
   /** Addresses of the tables' copies. */
-  private copyTables(tables: readonly Int32Array[]): number[] {
-    const blocks = this.shape?.blocks ?? 0;
+  #copyTables(tables: readonly Int32Array[]): number[] {
+    const blocks = this.#shape?.blocks ?? 0;
     let entries = 0;
     return tables.map((table) => {
-      const at = this.tables + entries * 4;
+      const at = this.#tables + entries * 4;
       entries += table.length;
       assert(entries <= tableEntriesMax, 'the block tables of a step do not fit');
       assert(
         table.every((block) => block >= 0 && block < blocks),
         'a block table names a block that there is not',
       );
-      this.arena.i32.set(table, at / 4);
+      this.#arena.i32.set(table, at / 4);
       return at;
     });
   }
 
-  private checkRow(batch: Batch, row: number, table: Int32Array): void {
+  #checkRow(batch: Batch, row: number, table: Int32Array): void {
     const position = batch.positions[row] ?? -1;
     const follows = row > 0 && batch.sequences[row - 1] === batch.sequences[row];
     assert(

@@ -51,15 +51,15 @@ export interface Job {
 
 export class ThreadPool {
   readonly threads: number;
-  private readonly arena: Arena;
-  private readonly kernels: KernelExports;
-  private readonly helpers: Worker[] = [];
-  private failure: string | null = null;
-  private closing = false;
+  readonly #arena: Arena;
+  readonly #kernels: KernelExports;
+  readonly #helpers: Worker[] = [];
+  #failure: string | null = null;
+  #closing = false;
 
   private constructor(arena: Arena, kernels: KernelExports, threads: number) {
-    this.arena = arena;
-    this.kernels = kernels;
+    this.#arena = arena;
+    this.#kernels = kernels;
     this.threads = threads;
     const bytes = threads * threadScratchBytes;
     arena.u32[jobAt / 4 + 2] = arena.allocate(bytes, 'activation', 'scratch of the threads');
@@ -73,7 +73,7 @@ export class ThreadPool {
     const instance = await WebAssembly.instantiate(module, { env: { memory } });
     const pool = new ThreadPool(arena, kernelExports(instance), threads);
     try {
-      await pool.startHelpers(module);
+      await pool.#startHelpers(module);
     } catch (error) {
       await pool.close();
       throw error;
@@ -81,8 +81,8 @@ export class ThreadPool {
     return pool;
   }
 
-  private async startHelpers(module: WebAssembly.Module): Promise<void> {
-    const { memory } = this.arena;
+  async #startHelpers(module: WebAssembly.Module): Promise<void> {
+    const { memory } = this.#arena;
     const online: Promise<unknown>[] = [];
     for (let thread = 1; thread < this.threads; thread++) {
       const workerData: HelperStart = { module, memory, thread };
@@ -91,45 +91,45 @@ export class ThreadPool {
         workerData,
         execArgv: [],
       });
-      this.helpers.push(helper);
-      helper.on('error', (error) => this.fail(error instanceof Error ? error.message : 'unknown'));
-      helper.on('exit', () => this.fail('a helper thread ended'));
+      this.#helpers.push(helper);
+      helper.on('error', (error) => this.#fail(error instanceof Error ? error.message : 'unknown'));
+      helper.on('exit', () => this.#fail('a helper thread ended'));
       online.push(once(helper, 'online'));
     }
     await Promise.all(online);
     // A helper waits inside WebAssembly for good; it must not keep the process alive for that.
-    for (const helper of this.helpers) helper.unref();
+    for (const helper of this.#helpers) helper.unref();
   }
 
   /** The first failure is the cause; what follows from it is not told. */
-  private fail(reason: string): void {
-    if (!this.closing) this.failure ??= `the cpu backend failed: ${reason}`;
+  #fail(reason: string): void {
+    if (!this.#closing) this.#failure ??= `the cpu backend failed: ${reason}`;
   }
 
   /** Whether a thread has failed; no job runs any more. */
   get failed(): boolean {
-    return this.failure !== null;
+    return this.#failure !== null;
   }
 
   /** Runs every task of the job, on the caller alone if it is small. Throws if a thread failed. */
   run(job: Job): void {
-    assert(!this.closing, 'the cpu backend is closed');
-    if (this.failure !== null) throw new Error(this.failure);
+    assert(!this.#closing, 'the cpu backend is closed');
+    if (this.#failure !== null) throw new Error(this.#failure);
     if (job.tasks === 0) return;
-    this.arena.u32.set(job.arguments.flat(), argumentsAt / 4);
+    this.#arena.u32.set(job.arguments.flat(), argumentsAt / 4);
     const alone = this.threads === 1 || job.tasks === 1 || job.work < sharedWorkMin;
     try {
-      if (alone) this.kernels.runAlone(job.op, job.tasks);
-      else this.expectDone(this.kernels.runShared(job.op, job.tasks));
+      if (alone) this.#kernels.runAlone(job.op, job.tasks);
+      else this.#expectDone(this.#kernels.runShared(job.op, job.tasks));
     } catch (error) {
       // Helpers may still be at work on what is left of the job: nothing can run after it.
-      this.fail(error instanceof Error ? error.message : 'unknown');
+      this.#fail(error instanceof Error ? error.message : 'unknown');
       throw error;
     }
   }
 
   /** Throws unless the outcome of a shared job is 0. */
-  private expectDone(outcome: number): void {
+  #expectDone(outcome: number): void {
     if (outcome === 0) return;
     throw new Error(outcome === 1 ? 'a helper thread died' : 'a helper thread makes no progress');
   }
@@ -141,13 +141,13 @@ export class ThreadPool {
   }
 
   async close(): Promise<void> {
-    if (this.closing) return;
-    this.closing = true;
-    Atomics.store(this.arena.i32, stopAt / 4, 1);
-    const running = this.helpers.filter((helper) => helper.threadId !== -1);
+    if (this.#closing) return;
+    this.#closing = true;
+    Atomics.store(this.#arena.i32, stopAt / 4, 1);
+    const running = this.#helpers.filter((helper) => helper.threadId !== -1);
     const ended = running.map((helper) => new Promise((resolve) => helper.once('exit', resolve)));
     for (const helper of running) helper.ref();
-    const wake = () => Atomics.notify(this.arena.i32, wordAt / 4);
+    const wake = () => Atomics.notify(this.#arena.i32, wordAt / 4);
     wake();
     const timer = setInterval(wake, stopRetryMs);
     await Promise.all(ended);

@@ -43,16 +43,16 @@ import {
   CudaVector,
   dtypeCode,
   elementBytes,
-  own,
+  asCuda,
 } from './handles.ts';
 import { CudaMissing } from './runtime/libraries.ts';
-import { Linear } from './ops/gemm.ts';
-import type { Machine } from './op-context.ts';
-import { Mixture } from './ops/moe.ts';
-import { Repeats } from './step-graphs.ts';
+import { Gemm } from './ops/gemm.ts';
+import type { OpContext } from './op-context.ts';
+import { Moe } from './ops/moe.ts';
+import { StepGraphs } from './step-graphs.ts';
 import { RowOps } from './ops/row-ops.ts';
 import { Sampler } from './ops/sampling.ts';
-import { Selector } from './ops/indexer.ts';
+import { Indexer } from './ops/indexer.ts';
 import { Step } from './step.ts';
 
 export interface CudaBackendOptions {
@@ -66,7 +66,7 @@ export interface CudaBackendOptions {
   /** Whether kernels are made for racecheck (see DeviceOptions); no unless told. */
   readonly traced?: boolean;
   /** Whether tensor core kernels are used where they fit; yes unless told otherwise. */
-  readonly matrixUnit?: boolean;
+  readonly useTensorCores?: boolean;
   /**
    * Whether cuBLASLt computes products of many rows, if it is installed; SIFT_CUBLASLT=1 if not told.
    * No is the default: its sums have another order than those of few rows, so that a row's bits would
@@ -90,7 +90,7 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
   const defines = { kBf16: bf16 ? 1 : 0 } as const;
   // A missing compiler is told now, not at the first op.
   device.kernel('rows', 'embed', defines);
-  const machine: Machine = {
+  const context: OpContext = {
     device,
     numerics,
     step: new Step(device, rowsMax),
@@ -100,9 +100,9 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
     library:
       (options.cublasLt ?? process.env['SIFT_CUBLASLT'] === '1') ? openLibrary(device) : null,
-    matrixUnit: options.matrixUnit ?? true,
+    useTensorCores: options.useTensorCores ?? true,
   };
-  return new CudaBackend(machine, options.expandedTokens ?? null);
+  return new CudaBackend(context, options.expandedTokens ?? null);
 }
 
 /** Our own kernels stand in for a library that is not there. */
@@ -120,37 +120,37 @@ export class CudaBackend implements Backend {
   readonly name = 'cuda' as const;
   readonly hostMemory: HostMemory;
   readonly numerics: Numerics;
-  readonly machine: Machine;
-  private readonly rowOps: RowOps;
+  readonly context: OpContext;
+  readonly #rowOps: RowOps;
   /** For measuring their parts apart. */
-  readonly linears: Linear;
-  readonly selector: Selector;
+  readonly gemm: Gemm;
+  readonly indexer: Indexer;
   readonly attention: Attention;
-  private readonly mixture: Mixture;
-  private readonly sampler: Sampler;
-  private readonly repeats: Repeats;
+  readonly #moe: Moe;
+  readonly #sampler: Sampler;
+  readonly #stepGraphs: StepGraphs;
 
-  constructor(machine: Machine, expandedTokens: number | null) {
-    this.machine = machine;
-    this.numerics = machine.numerics;
-    this.hostMemory = machine.device.hostMemory;
-    this.rowOps = new RowOps(machine);
-    this.linears = new Linear(machine, this.rowOps);
-    this.selector = new Selector(machine);
-    this.attention = new Attention(machine, this.linears, expandedTokens);
-    this.mixture = new Mixture(machine, this.linears);
-    this.sampler = new Sampler(machine);
-    this.repeats = new Repeats(machine.device, machine.step);
+  constructor(context: OpContext, expandedTokens: number | null) {
+    this.context = context;
+    this.numerics = context.numerics;
+    this.hostMemory = context.device.hostMemory;
+    this.#rowOps = new RowOps(context);
+    this.gemm = new Gemm(context, this.#rowOps);
+    this.indexer = new Indexer(context);
+    this.attention = new Attention(context, this.gemm, expandedTokens);
+    this.#moe = new Moe(context, this.gemm);
+    this.#sampler = new Sampler(context);
+    this.#stepGraphs = new StepGraphs(context.device, context.step);
   }
 
   // ---- made at start -------------------------------------------------------------------------
 
   matrix(source: HostTensor): Matrix {
-    return this.linears.matrix(source);
+    return this.gemm.matrix(source);
   }
 
   vector(name: string, values: Float32Array): Vector {
-    const { device } = this.machine;
+    const { device } = this.context;
     const at = device.allocate(values.byteLength, 'weight', name);
     device.upload(at, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
     return new CudaVector(name, values.length, at);
@@ -161,7 +161,7 @@ export class CudaBackend implements Backend {
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): AbsorbedKv {
     this.attention.sparse.reserveFor(shape.heads, source.shape[1] ?? 0);
-    return this.linears.absorb(source, shape);
+    return this.gemm.absorb(source, shape);
   }
 
   wholeKv(source: HostTensor, shape: HeadShape): Matrix {
@@ -174,22 +174,22 @@ export class CudaBackend implements Backend {
   }
 
   experts(matrices: readonly ExpertMatrices[]): Experts {
-    return this.mixture.experts(matrices);
+    return this.#moe.experts(matrices);
   }
 
   ropeTable(table: RopeTable): void {
-    this.rowOps.ropeTable(table);
+    this.#rowOps.ropeTable(table);
   }
 
   tensor(rows: number, columns: number, precision: TensorPrecision = 'activation'): Tensor {
     assert(rows > 0 && columns > 0, 'a tensor needs rows and columns');
-    const { device, activation } = this.machine;
+    const { device, activation } = this.context;
     const format = precision === 'f32' ? dtypeCode.F32 : activation;
     // Every row begins at a multiple of 16 bytes.
     const stride = Math.ceil(columns / 8) * 8;
     const what = `a tensor of ${rows} x ${columns}`;
     const at = device.allocate(rows * stride * elementBytes[format], 'activation', what);
-    const quantized = precision === 'input' ? this.linears.quantizedForm(rows, columns) : null;
+    const quantized = precision === 'input' ? this.gemm.quantizedForm(rows, columns) : null;
     return new CudaTensor({
       rows,
       columns,
@@ -203,7 +203,7 @@ export class CudaBackend implements Backend {
   }
 
   columns(of: Tensor, start: number, count: number): Tensor {
-    const { columns, at, format, ...place } = own(CudaTensor, of);
+    const { columns, at, format, ...place } = asCuda(CudaTensor, of);
     assert(
       start >= 0 && count > 0 && start + count <= columns,
       `columns ${start} to ${start + count} of a tensor that has ${columns}`,
@@ -213,11 +213,11 @@ export class CudaBackend implements Backend {
   }
 
   selection(rows: number, width: number): Selection {
-    return this.selector.selection(rows, width);
+    return this.indexer.selection(rows, width);
   }
 
   routing(rows: number, perToken: number): Routing {
-    return this.mixture.routing(rows, perToken);
+    return this.#moe.routing(rows, perToken);
   }
 
   blockBytes(shape: Omit<CacheShape, 'blocks'>): number {
@@ -225,32 +225,32 @@ export class CudaBackend implements Backend {
   }
 
   caches(shape: CacheShape): readonly LayerCache[] {
-    const caches = makeCaches(this.machine, shape);
-    this.machine.step.useCaches(shape);
+    const caches = makeCaches(this.context, shape);
+    this.context.step.useCaches(shape);
     return caches;
   }
 
-  seal(rehearse: () => void): void {
-    rehearse();
-    this.machine.device.seal();
+  freezeMemory(warmUp: () => void): void {
+    warmUp();
+    this.context.device.freezeMemory();
   }
 
   memory(): MemoryUse {
-    return this.machine.device.memory();
+    return this.context.device.memory();
   }
 
   // ---- one step ------------------------------------------------------------------------------
 
   beginStep(batch: Batch): void {
-    this.machine.step.begin(batch);
+    this.context.step.begin(batch);
   }
 
-  repeat(variant: number, ops: () => void): void {
-    this.repeats.run(variant, ops);
+  captureOrReplay(key: number, ops: () => void): void {
+    this.#stepGraphs.captureOrReplay(key, ops);
   }
 
   embed(out: Tensor, table: Matrix): void {
-    this.rowOps.embed(out, table);
+    this.#rowOps.embed(out, table);
   }
 
   rmsNorm(
@@ -259,7 +259,7 @@ export class CudaBackend implements Backend {
     weight: Vector,
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.rmsNorm(out, x, weight, options);
+    this.#rowOps.rmsNorm(out, x, weight, options);
   }
 
   addRmsNorm(
@@ -269,7 +269,7 @@ export class CudaBackend implements Backend {
     weight: Vector,
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.addRmsNorm(out, residual, x, weight, options);
+    this.#rowOps.addRmsNorm(out, residual, x, weight, options);
   }
 
   layerNorm(
@@ -278,49 +278,49 @@ export class CudaBackend implements Backend {
     norm: { weight: Vector; bias: Vector },
     options: { rows: number; epsilon: number },
   ): void {
-    this.rowOps.layerNorm(out, x, norm, options);
+    this.#rowOps.layerNorm(out, x, norm, options);
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
-    this.rowOps.add(residual, x, rows);
+    this.#rowOps.add(residual, x, rows);
   }
 
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.linears.linear(out, x, weight, rows);
+    this.gemm.linear(out, x, weight, rows);
   }
 
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.linears.linearF32(out, x, weight, rows);
+    this.gemm.linearF32(out, x, weight, rows);
   }
 
   rotate(x: Tensor, options: RotateOptions): void {
-    this.rowOps.rotate(x, options);
+    this.#rowOps.rotate(x, options);
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
-    this.rowOps.hadamard(x, options);
+    this.#rowOps.hadamard(x, options);
   }
 
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
-    this.rowOps.siluMultiply(out, gate, up, rows);
+    this.#rowOps.siluMultiply(out, gate, up, rows);
   }
 
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
-    this.rowOps.gatherRows(out, x, rowIndices);
+    this.#rowOps.gatherRows(out, x, rowIndices);
   }
 
   writeLatent(cache: LayerCache, entries: Tensor): void {
-    writeLatent(this.machine, cache, entries, null);
+    writeLatent(this.context, cache, entries, null);
   }
 
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
-    writeIndexKeys(this.machine, cache, keys, null);
+    writeIndexKeys(this.context, cache, keys, null);
   }
 
   storeLatent(cache: LayerCache, entries: Tensor, norm: { weight: Vector; epsilon: number }): void {
-    const rope = this.rowOps.rope(this.machine.step.rows);
-    const weight = own(CudaVector, norm.weight);
-    writeLatent(this.machine, cache, entries, { weight, epsilon: norm.epsilon, rope });
+    const rope = this.#rowOps.rope(this.context.step.rows);
+    const weight = asCuda(CudaVector, norm.weight);
+    writeLatent(this.context, cache, entries, { weight, epsilon: norm.epsilon, rope });
   }
 
   storeIndexKeys(
@@ -329,28 +329,28 @@ export class CudaBackend implements Backend {
     norm: { weight: Vector; bias: Vector; epsilon: number },
     rotation: { layout: RopeLayout; transform: boolean },
   ): void {
-    const rope = this.rowOps.rope(this.machine.step.rows);
-    const [weight, bias] = [own(CudaVector, norm.weight), own(CudaVector, norm.bias)];
+    const rope = this.#rowOps.rope(this.context.step.rows);
+    const [weight, bias] = [asCuda(CudaVector, norm.weight), asCuda(CudaVector, norm.bias)];
     const { epsilon } = norm;
-    writeIndexKeys(this.machine, cache, keys, { weight, bias, epsilon, rope, ...rotation });
+    writeIndexKeys(this.context, cache, keys, { weight, bias, epsilon, rope, ...rotation });
   }
 
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    this.selector.select(out, cache, queries, weights, options);
+    this.indexer.selectTopK(out, cache, queries, weights, options);
   }
 
   toLatent(out: Tensor, q: Tensor, kv: AbsorbedKv, rows: number): void {
-    this.linears.toLatent(out, q, kv, rows);
+    this.gemm.toLatent(out, q, kv, rows);
   }
 
   fromLatent(out: Tensor, latent: Tensor, kv: AbsorbedKv, rows: number): void {
-    this.linears.fromLatent(out, latent, kv, rows);
+    this.gemm.fromLatent(out, latent, kv, rows);
   }
 
   attend(
@@ -376,10 +376,10 @@ export class CudaBackend implements Backend {
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    this.mixture.route(out, logits, bias, rows, options);
+    this.#moe.route(out, logits, bias, rows, options);
   }
 
-  mixExperts(
+  moeForward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,
@@ -387,24 +387,24 @@ export class CudaBackend implements Backend {
     experts: Experts,
     rows: number,
   ): void {
-    this.mixture.mix(out, x, shared, { routing, experts }, rows);
+    this.#moe.mix(out, x, shared, { routing, experts }, rows);
   }
 
   // ---- results -------------------------------------------------------------------------------
 
   sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
-    const { tokens, word } = this.sampler.sample(logits, draws, this.selector.mark);
-    this.selector.judge(word);
+    const { tokens, word } = this.#sampler.sample(logits, draws, this.indexer.nanFlag);
+    this.indexer.assertNoNan(word);
     return tokens;
   }
 
   read(x: Tensor, rows: number): Float32Array {
-    const { at, stride, columns, format, rows: capacity } = own(CudaTensor, x);
+    const { at, stride, columns, format, rows: capacity } = asCuda(CudaTensor, x);
     assert(rows <= capacity, `${rows} rows of a tensor of ${capacity}`);
     const count = (rows - 1) * stride + columns;
-    const bytes = this.bytes(at, count * elementBytes[format]);
-    const all = format === dtypeCode.F32 ? new Float32Array(bytes) : widened(bytes);
-    this.selector.check();
+    const bytes = this.#bytes(at, count * elementBytes[format]);
+    const all = format === dtypeCode.F32 ? new Float32Array(bytes) : bf16ToF32(bytes);
+    this.indexer.checkNan();
     if (stride === columns) return all;
     const out = new Float32Array(rows * columns);
     for (let r = 0; r < rows; r++) {
@@ -414,41 +414,41 @@ export class CudaBackend implements Backend {
   }
 
   readSelection(selection: Selection, rows: number): Int32Array[] {
-    const { at, counts, width, rows: capacity } = own(CudaSelection, selection);
+    const { at, counts, width, rows: capacity } = asCuda(CudaSelection, selection);
     assert(rows <= capacity, `${rows} rows of a selection of ${capacity}`);
-    const all = new Int32Array(this.bytes(at, rows * width * 4));
-    const lengths = new Int32Array(this.bytes(counts, rows * 4));
-    this.selector.check();
+    const all = new Int32Array(this.#bytes(at, rows * width * 4));
+    const lengths = new Int32Array(this.#bytes(counts, rows * 4));
+    this.indexer.checkNan();
     return Array.from({ length: rows }, (_, r) =>
       all.slice(r * width, r * width + (lengths[r] ?? 0)),
     );
   }
 
   readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {
-    const from = own(CudaRouting, routing);
+    const from = asCuda(CudaRouting, routing);
     assert(rows <= from.rows, `${rows} rows of a routing of ${from.rows}`);
     const bytes = rows * from.perToken * 4;
     return {
-      experts: new Int32Array(this.bytes(from.experts, bytes)),
-      weights: new Float32Array(this.bytes(from.weights, bytes)),
+      experts: new Int32Array(this.#bytes(from.experts, bytes)),
+      weights: new Float32Array(this.#bytes(from.weights, bytes)),
     };
   }
 
-  private bytes(at: number, count: number): ArrayBuffer {
-    const { buffer } = this.machine.device.download(at, count);
+  #bytes(at: number, count: number): ArrayBuffer {
+    const { buffer } = this.context.device.download(at, count);
     assert(buffer instanceof ArrayBuffer, 'a download has memory of its own');
     return buffer;
   }
 
   close(): Promise<void> {
-    this.machine.library?.close();
-    this.machine.device.close();
+    this.context.library?.close();
+    this.context.device.close();
     return Promise.resolve();
   }
 }
 
 /** bfloat16 as float32. */
-function widened(bytes: ArrayBuffer): Float32Array {
+function bf16ToF32(bytes: ArrayBuffer): Float32Array {
   const halves = new Uint16Array(bytes);
   const words = new Uint32Array(halves.length);
   for (let i = 0; i < halves.length; i++) words[i] = (halves[i] ?? 0) << 16;

@@ -73,7 +73,7 @@ export class CudaTensor implements Tensor {
   /**
    * Whether `quantized` holds the first `rows` rows as they are: quantised in this step, and not
    * written since. Of an earlier step nothing is known: a step that is run again as it was writes
-   * tensors without a word (repeats.ts).
+   * tensors without a word (step-graphs.ts).
    */
   isQuantized(rows: number, step: number): boolean {
     const at = this.#quantizedAt;
@@ -158,7 +158,7 @@ export interface ExpertTable {
   /** [experts] u64 addresses of weights and of scales, the latter 0 without. */
   readonly weights: number;
   readonly scales: number;
-  /** The tensor map of all their weights and where it begins; null if the matrix unit reads them not. */
+  /** The tensor map of all their weights and where it begins; null if tensor cores cannot read them. */
   readonly map: { readonly map: Uint32Array; readonly base: number } | null;
   readonly dtype: DtypeCode;
   readonly outputs: number;
@@ -250,33 +250,33 @@ export class CudaLayerCache implements LayerCache {
 }
 
 /** Narrows a handle of the contract to what this backend made of it. */
-export function own<T>(kind: abstract new (...args: never[]) => T, handle: unknown): T {
+export function asCuda<T>(kind: abstract new (...args: never[]) => T, handle: unknown): T {
   assert(handle instanceof kind, `a ${kind.name} was expected, made by this backend`);
   return handle;
 }
 
 /** Activations of this backend with at least `rows` rows and exactly `columns` columns. */
-export function ownTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
-  return checkedTensor(handle, { rows, columns, precision: 'activation' });
+export function inputTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
+  return checkTensor(handle, { rows, columns, precision: 'activation' });
 }
 
 /** The same for an op that writes it: what was quantised of it before counts no more. */
-export function ownOutput(handle: Tensor, rows: number, columns: number): CudaTensor {
-  const tensor = ownTensor(handle, rows, columns);
+export function outputTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
+  const tensor = inputTensor(handle, rows, columns);
   tensor.writes.count++;
   return tensor;
 }
 
 /** The same of a tensor that was made for float32. */
-export function ownFloats(handle: Tensor, rows: number, columns: number): CudaTensor {
-  return checkedTensor(handle, { rows, columns, precision: 'f32' });
+export function f32Tensor(handle: Tensor, rows: number, columns: number): CudaTensor {
+  return checkTensor(handle, { rows, columns, precision: 'f32' });
 }
 
-function checkedTensor(
+function checkTensor(
   handle: Tensor,
   needed: { rows: number; columns: number; precision: 'activation' | 'f32' },
 ): CudaTensor {
-  const tensor = own(CudaTensor, handle);
+  const tensor = asCuda(CudaTensor, handle);
   const { rows, columns, precision } = needed;
   assert(rows <= tensor.rows, `${rows} rows do not fit a tensor of ${tensor.rows}`);
   assert(
@@ -291,8 +291,8 @@ function checkedTensor(
 }
 
 /** A vector of this backend of exactly `length` elements. */
-export function ownVector(handle: Vector, length: number): CudaVector {
-  const vector = own(CudaVector, handle);
+export function checkedVector(handle: Vector, length: number): CudaVector {
+  const vector = asCuda(CudaVector, handle);
   assert(
     vector.length === length,
     `${vector.name} has ${vector.length} elements where ${length} are needed`,

@@ -5,7 +5,7 @@ import type { Device } from './runtime/device.ts';
 import type { DtypeCode } from './handles.ts';
 import type { Step } from './step.ts';
 
-export interface Machine {
+export interface OpContext {
   readonly device: Device;
   readonly numerics: Numerics;
   readonly step: Step;
@@ -19,5 +19,5 @@ export interface Machine {
   /** cuBLASLt for products of many rows; null: our own kernels compute them all. */
   readonly library: CublasLt | null;
   /** Whether the tensor core kernels are used where they fit; off to test the plain ones. */
-  readonly matrixUnit: boolean;
+  readonly useTensorCores: boolean;
 }

@@ -1,13 +1,13 @@
 /**
- * Steps that are run again as they are. What a step's ops launch depends on its batch only through
- * what they ask of it (step.ts): a step whose answers are all those of an earlier one has the same
- * launches to the last argument, since all else lies in device memory. The second such step is
- * captured as a CUDA graph; from the third on the ops are not even called, and the whole of a step's
- * launches is one call of the driver.
+ * CUDA graphs of whole steps. A step's launches depend on its batch only through the guards that its
+ * ops record (step.ts): a step for which all guards of an earlier one hold has the same launches to
+ * the last argument, since all else lies in device memory. The second such step is captured as a
+ * CUDA graph; from the third on the ops are not even called, and one call of the driver launches all
+ * of the step's kernels.
  */
 import type { Device } from './runtime/device.ts';
 import type { Graph } from './runtime/launch-queue.ts';
-import type { Answers, Step } from './step.ts';
+import type { Guards, Step } from './step.ts';
 
 /** Steps of equal rows that are remembered; the oldest goes first. */
 const perRowsMax = 8;
@@ -15,13 +15,13 @@ const perRowsMax = 8;
 export const graphsMax = 64;
 
 interface Known {
-  readonly variant: number;
+  readonly key: number;
   readonly ops: () => void;
-  readonly answers: Answers;
+  readonly guards: Guards;
   graph: Graph | null;
 }
 
-export class Repeats {
+export class StepGraphs {
   readonly #device: Device;
   readonly #step: Step;
   readonly #byRows = new Map<number, Known[]>();
@@ -33,28 +33,30 @@ export class Repeats {
     this.#step = step;
   }
 
-  /** Runs `ops`, or what they came to when a batch like the current one was run before. */
-  run(variant: number, ops: () => void): void {
+  /**
+   * Runs `ops`, or replays the graph of the launches that they made for the same key and a batch
+   * of which all recorded guards hold.
+   */
+  captureOrReplay(key: number, ops: () => void): void {
     const { queue } = this.#device;
     queue.flush();
     if (!queue.usesGraphs) return ops();
     const rows = this.#step.batch.tokens.length;
     const knownOfRows = this.#byRows.get(rows) ?? [];
     const known = knownOfRows.find(
-      (each) =>
-        each.ops === ops && each.variant === variant && this.#step.answersAlike(each.answers),
+      (each) => each.ops === ops && each.key === key && this.#step.guardsHold(each.guards),
     );
     if (known?.graph) {
       this.#launch(known, known.graph);
       return;
     }
     const trafficBefore = this.#device.traffic;
-    const answers = this.#step.watch(ops);
+    const guards = this.#step.recordGuards(ops);
     // Copies between the launches can't be repeated, nor can what looked at the batch itself.
-    if (answers === null || this.#device.traffic !== trafficBefore) return queue.flush();
+    if (guards === null || this.#device.traffic !== trafficBefore) return queue.flush();
     if (known === undefined) {
       if (knownOfRows.length >= perRowsMax) this.#forget(knownOfRows.shift());
-      knownOfRows.push({ variant, ops, answers, graph: null });
+      knownOfRows.push({ key, ops, guards, graph: null });
       this.#byRows.set(rows, knownOfRows);
       queue.flush();
       return;

@@ -22,10 +22,15 @@ export interface SequenceRows {
 }
 
 /**
- * What ops asked of the batch when their launches were recorded: each question, which can be put to
- * another batch, and the answer.
+ * Properties of the batch that ops read while their launches were recorded. A guard reads its property
+ * of the current batch, and holds if the value is still the recorded one.
  */
-export type Answers = ReadonlyMap<string, { readonly ask: () => number; readonly answer: number }>;
+export type Guards = ReadonlyMap<string, Guard>;
+
+interface Guard {
+  readonly read: () => number;
+  readonly value: number;
+}
 
 export class Step {
   readonly rowsMax: number;
@@ -41,9 +46,9 @@ export class Step {
   #current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
   #tokensEnd = Infinity;
   #positionsEnd = Infinity;
-  /** While launches are recorded: what they depend on, or null once that is the batch itself. */
-  #watched: Map<string, { ask: () => number; answer: number }> | null = null;
-  #watching = false;
+  /** The guards of the launches being recorded, or null once an op has read the batch itself. */
+  #guards: Map<string, Guard> | null = null;
+  #recording = false;
 
   constructor(device: Device, rowsMax: number) {
     this.#device = device;
@@ -105,10 +110,6 @@ export class Step {
     if (this.#current !== null) this.#checkPositions(this.#current.batch);
   }
 
-  // ---- what ops may ask --------------------------------------------------------------------------
-
-  // Addresses of the batch's columns, which depend on how many rows it has.
-
   /** [rows] i64: where each row's block table starts in `tables`. */
   get tableStarts(): number {
     return this.#columnsAt;
@@ -131,47 +132,50 @@ export class Step {
 
   /** Rows of the current step. */
   get rows(): number {
-    return this.#ask('rows', () => this.#batchNow().tokens.length);
+    return this.#guard('rows', () => this.#batchNow().tokens.length);
   }
 
   /** How many sequences the rows belong to; needs caches. */
   get sequenceCount(): number {
-    return this.#ask('sequences', () => this.#sequencesNow().length);
+    return this.#guard('sequences', () => this.#sequencesNow().length);
   }
 
   /** Whether some row sees more than `tokens` tokens. */
   seesMoreThan(tokens: number): boolean {
-    return this.#ask(`more than ${tokens}`, () => Number(this.#longestNow() > tokens)) === 1;
+    return this.#guard(`more than ${tokens}`, () => Number(this.#longestNow() > tokens)) === 1;
   }
 
   /** Whether some sequence has at least so many rows. */
   hasRun(rows: number): boolean {
     const has = () => Number(this.#sequencesNow().some(({ rowCount }) => rowCount >= rows));
-    return this.#ask(`a run of ${rows}`, has) === 1;
+    return this.#guard(`a run of ${rows}`, has) === 1;
   }
 
   /**
    * A power of two, at least 1,024, that is no less than the tokens which the row that sees most of
-   * them sees: launches sized by it repeat while a context grows.
+   * them sees: launches sized by it are replayed while a context grows.
    */
   get longestBucket(): number {
-    return this.#ask('bucket', () => 2 ** Math.ceil(Math.log2(Math.max(this.#longestNow(), 1024))));
+    return this.#guard(
+      'bucket',
+      () => 2 ** Math.ceil(Math.log2(Math.max(this.#longestNow(), 1024))),
+    );
   }
 
-  /** Tokens that the row which sees most of them sees. Whoever asks rarely repeats. */
+  /** Tokens that the row which sees most of them sees; as a guard it rarely holds. */
   get longest(): number {
-    return this.#ask('longest', () => this.#longestNow());
+    return this.#guard('longest', () => this.#longestNow());
   }
 
-  /** The batch itself. Whoever looks at it is not repeated. */
+  /** The batch itself. A step whose ops read it is not captured. */
   get batch(): Batch {
-    if (this.#watching) this.#watched = null;
+    if (this.#recording) this.#guards = null;
     return this.#batchNow();
   }
 
-  /** The batch's rows by sequence; needs caches. Whoever looks at them is not repeated. */
+  /** The batch's rows by sequence; needs caches. A step whose ops read them is not captured. */
   get sequences(): readonly SequenceRows[] {
-    if (this.#watching) this.#watched = null;
+    if (this.#recording) this.#guards = null;
     return this.#sequencesNow();
   }
 
@@ -180,30 +184,30 @@ export class Step {
     return this.#tables;
   }
 
-  /** Runs `ops` and returns what they asked, or null if they looked at the batch itself. */
-  watch(ops: () => void): Answers | null {
-    assert(!this.#watching, 'a step is recorded already');
-    this.#watching = true;
-    this.#watched = new Map();
+  /** Runs `ops` and returns the guards that they recorded, or null if they read the batch itself. */
+  recordGuards(ops: () => void): Guards | null {
+    assert(!this.#recording, 'a step is recorded already');
+    this.#recording = true;
+    this.#guards = new Map();
     try {
       ops();
-      return this.#watched;
+      return this.#guards;
     } finally {
-      this.#watching = false;
-      this.#watched = null;
+      this.#recording = false;
+      this.#guards = null;
     }
   }
 
-  /** Whether the current batch gives all of these answers. */
-  answersAlike(answers: Answers): boolean {
-    for (const { ask, answer } of answers.values()) if (ask() !== answer) return false;
+  /** True if the current batch has all of the recorded values. */
+  guardsHold(guards: Guards): boolean {
+    for (const { read, value } of guards.values()) if (read() !== value) return false;
     return true;
   }
 
-  #ask(question: string, ask: () => number): number {
-    const answer = ask();
-    if (this.#watching) this.#watched?.set(question, { ask, answer });
-    return answer;
+  #guard(property: string, read: () => number): number {
+    const value = read();
+    if (this.#recording) this.#guards?.set(property, { read, value });
+    return value;
   }
 
   #batchNow(): Batch {
@@ -222,8 +226,6 @@ export class Step {
     for (const { tokens } of this.#sequencesNow()) longest = Math.max(longest, tokens);
     return longest;
   }
-
-  // ---- checks and copies -------------------------------------------------------------------------
 
   #checkTokens({ tokens }: Batch): void {
     const end = this.#tokensEnd;

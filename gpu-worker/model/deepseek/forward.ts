@@ -133,7 +133,7 @@ class ForwardModel implements Model {
     if (observer.hidden || observer.selection) this.#compute(observer);
     else {
       const { absorbedRows, masked } = this.#forms;
-      this.#backend.repeat(2 * absorbedRows + Number(masked), this.#computeUnseen);
+      this.#backend.captureOrReplay(2 * absorbedRows + Number(masked), this.#computeUnseen);
     }
   }
 
@@ -274,7 +274,7 @@ class ForwardModel implements Model {
     const norm = { ...weights.keyNorm, epsilon: indexNormEpsilon };
     backend.storeIndexKeys(cache, index.key, norm, { layout: ropeLayout, transform });
     backend.linearF32(index.headWeights, normed, weights.headWeights, rows);
-    backend.select(index.selection, cache, index.queries, index.headWeights, { heads, dim });
+    backend.selectTopK(index.selection, cache, index.queries, index.headWeights, { heads, dim });
     return index.selection;
   }
 
@@ -295,7 +295,7 @@ class ForwardModel implements Model {
     backend.linearF32(moe.gateLogits, normed, weights.gate, rows);
     backend.route(moe.routing, moe.gateLogits, weights.bias, rows, experts);
     this.#mlp(moe.shared, weights.shared, moe.sharedGate, moe.sharedUp);
-    backend.mixExperts(delta, normed, moe.shared, moe.routing, weights.experts, rows);
+    backend.moeForward(delta, normed, moe.shared, moe.routing, weights.experts, rows);
   }
 
   #mlp(out: Tensor, weights: MlpWeights, gate: Tensor, up: Tensor): void {

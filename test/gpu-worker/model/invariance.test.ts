@@ -205,7 +205,7 @@ class RecordingBackend extends CpuBackend {
 
   constructor(backend: Backend, calls: ExpandedCall[]) {
     if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
-    super(backend.machine);
+    super(backend.context);
     this.#calls = calls;
   }
 

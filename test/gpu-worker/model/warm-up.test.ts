@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import type { Batch } from '../../../gpu-worker/backend/backend.ts';
 import { expandedRowsMin } from '../../../gpu-worker/model/deepseek/forward.ts';
-import { rehearse } from '../../../gpu-worker/model/warm-up.ts';
+import { warmUp } from '../../../gpu-worker/model/warm-up.ts';
 import { randomConfig } from '../../support/weights/checkpoint-config.ts';
 import { openForTest, runAlone } from '../../support/worker/model-harness.ts';
 import { writeRandomCheckpoint } from '../../support/weights/random-checkpoint.ts';
@@ -14,7 +14,7 @@ const directory = writeRandomCheckpoint(temporaryDirectory(), config, {
   shards: 1,
 });
 
-test('every kind of step is rehearsed at its largest, and leaves the model as it was', async () => {
+test('the warm-up runs every kind of step at its largest, and leaves the model as it was', async () => {
   const opened = await openForTest(directory, { rowsMax: 300, blocks: 3, absorb: 'decode' });
   const fresh = await openForTest(directory, { rowsMax: 300, blocks: 3, absorb: 'decode' });
   const batches: Batch[] = [];
@@ -31,7 +31,7 @@ test('every kind of step is rehearsed at its largest, and leaves the model as it
     logits: model.logits.bind(model),
     sample: model.sample.bind(model),
   };
-  rehearse(watched);
+  warmUp(watched);
 
   const shapes = batches.map(({ tokens, positions, blockTables }) => ({
     rows: tokens.length,

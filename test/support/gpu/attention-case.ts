@@ -87,13 +87,13 @@ export interface Attended {
 export class AttentionCase {
   readonly tested: Tested;
   readonly cache: LayerCache;
-  private readonly shape: AttentionShape;
-  private readonly kvB: ReturnType<Tested['backend']['matrix']>;
-  private readonly selection: Selection;
+  readonly #shape: AttentionShape;
+  readonly #kvB: ReturnType<Tested['backend']['matrix']>;
+  readonly #selection: Selection;
 
   constructor(tested: Tested, shape: AttentionShape, random: Random, blocks: number) {
     this.tested = tested;
-    this.shape = shape;
+    this.#shape = shape;
     const { backend } = tested;
     const { latentDim, ropeDim, indexDim, heads, nopeDim, valueDim } = shape;
     const cacheShape: CacheShape = { layers: 1, blocks, latentDim, ropeDim, indexDim };
@@ -101,16 +101,16 @@ export class AttentionCase {
     if (cache === undefined) throw new Error('no cache was made');
     this.cache = cache;
     const outputs = heads * (nopeDim + valueDim);
-    this.kvB = backend.matrix(
+    this.#kvB = backend.matrix(
       randomWeight(random, { outputs, inputs: latentDim, dtype: 'F8_E4M3' }),
     );
-    this.selection = backend.selection(160, shape.topK);
+    this.#selection = backend.selection(160, shape.topK);
   }
 
   /** Writes the parts' cache entries and computes their rows. */
   run(parts: readonly InputPart[]): Attended {
     const { backend, filled, poison } = this.tested;
-    const { heads, latentDim, ropeDim, nopeDim, valueDim, indexHeads, indexDim } = this.shape;
+    const { heads, latentDim, ropeDim, nopeDim, valueDim, indexHeads, indexDim } = this.#shape;
     const batch = batchOf(parts);
     const rows = batch.tokens.length;
     backend.beginStep(batch);
@@ -123,10 +123,15 @@ export class AttentionCase {
     };
     backend.writeLatent(this.cache, rowsOf('entries', latentDim + ropeDim));
     backend.writeIndexKeys(this.cache, rowsOf('keys', indexDim));
-    const { cache, kvB, selection } = this;
+    const { cache } = this;
+    const kvB = this.#kvB;
+    const selection = this.#selection;
     const indexQ = rowsOf('indexQ', indexHeads * indexDim);
     const indexWeights = rowsOf('indexWeights', indexHeads);
-    backend.select(selection, cache, indexQ, indexWeights, { heads: indexHeads, dim: indexDim });
+    backend.selectTopK(selection, cache, indexQ, indexWeights, {
+      heads: indexHeads,
+      dim: indexDim,
+    });
 
     const absorbedQ = rowsOf('absorbedQ', heads * (latentDim + ropeDim));
     const q = rowsOf('q', heads * (nopeDim + ropeDim));

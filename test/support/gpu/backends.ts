@@ -9,7 +9,7 @@ import type {
   WeightDtype,
 } from '../../../gpu-worker/backend/backend.ts';
 import { CpuBackend, openCpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { CpuTensor, own } from '../../../gpu-worker/backend/cpu/handles.ts';
+import { CpuTensor, asCpu } from '../../../gpu-worker/backend/cpu/handles.ts';
 import type { Random } from '../random.ts';
 import { PlainBackend } from './plain-backend.ts';
 
@@ -54,9 +54,9 @@ export async function openTested(
   options: { rowsMax?: number; threads?: number; memoryBytesMax?: number } = {},
 ): Promise<Tested> {
   const backend = await openCpuBackend({ rowsMax: 160, threads: 1, ...options, numerics });
-  const { arena } = own(CpuBackend, backend).machine;
+  const { arena } = asCpu(CpuBackend, backend).context;
   const poison = (handle: Tensor) => {
-    const { at, stride, rows } = own(CpuTensor, handle);
+    const { at, stride, rows } = asCpu(CpuTensor, handle);
     arena.f32.fill(Number.NaN, at / 4, (at + rows * stride) / 4);
     return handle;
   };
@@ -66,7 +66,7 @@ export async function openTested(
     filled: (values, columns) => {
       const rows = values.length / columns;
       const tensor = poison(backend.tensor(rows, columns));
-      const { at, stride } = own(CpuTensor, tensor);
+      const { at, stride } = asCpu(CpuTensor, tensor);
       for (let r = 0; r < rows; r++) {
         arena.f32.set(values.subarray(r * columns, (r + 1) * columns), (at + r * stride) / 4);
       }

@@ -4,9 +4,9 @@
  */
 import type { Backend, Selection } from '../../../gpu-worker/backend/backend.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
+import { asCpu, CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaSelection, own } from '../../../gpu-worker/backend/cuda/handles.ts';
+import { CudaSelection, asCuda } from '../../../gpu-worker/backend/cuda/handles.ts';
 import { expectSame, test } from '../../gpu/check.ts';
 import { type Random, seededRandom } from '../random.ts';
 import {
@@ -81,13 +81,13 @@ export function selectionOf(
   chosen.forEach((row, r) => positions.set(row, r * width));
   const lengths = Int32Array.from(chosen, ({ length }) => length);
   if (backend instanceof CudaBackend) {
-    const { at, counts } = own(CudaSelection, selection);
-    const { device } = backend.machine;
+    const { at, counts } = asCuda(CudaSelection, selection);
+    const { device } = backend.context;
     device.upload(at, new Uint8Array(positions.buffer));
     device.upload(counts, new Uint8Array(lengths.buffer));
   } else {
-    const { at, counts } = own(CpuSelection, selection);
-    const { i32 } = own(CpuBackend, backend).machine.arena;
+    const { at, counts } = asCpu(CpuSelection, selection);
+    const { i32 } = asCpu(CpuBackend, backend).context.arena;
     i32.set(positions, at / 4);
     i32.set(lengths, counts / 4);
   }
@@ -95,67 +95,68 @@ export function selectionOf(
 }
 
 export class DenseCase {
-  private readonly tested: Tested;
-  private readonly heads: number;
-  private readonly inputs: Inputs;
-  private readonly kvB;
-  private readonly cache;
-  private readonly q;
-  private readonly out;
-  private readonly absorbedQ;
-  private readonly latent;
-  private readonly lse;
+  readonly #tested: Tested;
+  readonly #heads: number;
+  readonly #inputs: Inputs;
+  readonly #kvB;
+  readonly #cache;
+  readonly #q;
+  readonly #out;
+  readonly #absorbedQ;
+  readonly #latent;
+  readonly #lse;
 
   constructor(tested: Tested, heads: number, inputs: Inputs) {
-    this.tested = tested;
-    this.heads = heads;
-    this.inputs = inputs;
+    this.#tested = tested;
+    this.#heads = heads;
+    this.#inputs = inputs;
     const { backend } = tested;
     const outputs = heads * (nopeDim + valueDim);
     const weight = { outputs, inputs: latentDim, dtype: 'F8_E4M3' } as const;
-    this.kvB = backend.matrix(randomWeight(seededRandom(seed + 1), weight));
+    this.#kvB = backend.matrix(randomWeight(seededRandom(seed + 1), weight));
     const blocks = inputs.parts.reduce((sum, part) => sum + part.blockTable.length, 0);
     const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
     const [cache] = backend.caches(shape);
     if (cache === undefined) throw new Error('no cache was made');
-    this.cache = cache;
-    for (const part of inputs.parts) this.write(part);
-    this.q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
-    this.out = backend.tensor(this.q.rows, heads * valueDim);
-    this.absorbedQ = tested.filled(inputs.absorbedQ, heads * (latentDim + ropeDim));
-    this.latent = backend.tensor(this.q.rows, heads * latentDim);
-    this.lse = backend.tensor(this.q.rows, heads, 'f32');
+    this.#cache = cache;
+    for (const part of inputs.parts) this.#write(part);
+    this.#q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
+    this.#out = backend.tensor(this.#q.rows, heads * valueDim);
+    this.#absorbedQ = tested.filled(inputs.absorbedQ, heads * (latentDim + ropeDim));
+    this.#latent = backend.tensor(this.#q.rows, heads * latentDim);
+    this.#lse = backend.tensor(this.#q.rows, heads, 'f32');
   }
 
-  private write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
-    const { backend, filled } = this.tested;
+  #write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
+    const { backend, filled } = this.#tested;
     const width = latentDim + ropeDim;
     const context = start + rows;
     for (let first = 0; first < context; first += rowsMax) {
       const count = Math.min(rowsMax, context - first);
       backend.beginStep(batchOf([{ start: first, rows: count, blockTable }]));
       const values = entries.slice(first * width, (first + count) * width);
-      backend.writeLatent(this.cache, filled(values, width));
+      backend.writeLatent(this.#cache, filled(values, width));
     }
   }
 
   expanded({ firstRow = 0, selection = null }: ExpandedOptions = {}): Float32Array {
-    const { backend, poison } = this.tested;
-    backend.beginStep(batchOf(this.inputs.parts));
-    const options = { heads: this.heads, scale, nopeDim, ropeDim, valueDim, firstRow };
-    backend.attendExpanded(poison(this.out), this.q, this.cache, this.kvB, selection, options);
-    return backend.read(this.out, this.q.rows);
+    const { backend, poison } = this.#tested;
+    backend.beginStep(batchOf(this.#inputs.parts));
+    const options = { heads: this.#heads, scale, nopeDim, ropeDim, valueDim, firstRow };
+    backend.attendExpanded(poison(this.#out), this.#q, this.#cache, this.#kvB, selection, options);
+    return backend.read(this.#out, this.#q.rows);
   }
 
   /** Of the first `rows` rows. */
-  absorbed(rows = this.q.rows): { out: Float32Array; lse: Float32Array } {
-    const { backend, poison } = this.tested;
-    const { cache, absorbedQ, latent, lse, heads } = this;
-    backend.beginStep(batchOf(this.inputs.parts));
+  absorbed(rows = this.#q.rows): { out: Float32Array; lse: Float32Array } {
+    const { backend, poison } = this.#tested;
+    const [cache, absorbedQ, latent] = [this.#cache, this.#absorbedQ, this.#latent];
+    const [lse, heads] = [this.#lse, this.#heads];
+    backend.beginStep(batchOf(this.#inputs.parts));
     poison(latent);
     poison(lse);
     backend.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
-    return { out: backend.read(latent, this.q.rows), lse: backend.read(lse, this.q.rows) };
+    return { out: backend.read(latent, this.#q.rows), lse: backend.read(lse, this.#q.rows) };
   }
 }
 

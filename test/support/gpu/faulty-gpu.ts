@@ -7,8 +7,8 @@ export const tokensBeforeFault = 5;
 const { sample } = CudaBackend.prototype;
 let calls = 0;
 CudaBackend.prototype.sample = function sampleUntilFault(logits, draws) {
-  const { device } = this.machine;
-  // What is rehearsed at the start draws more than a token at a time, or from a model without weights.
+  const { device } = this.context;
+  // The warm-up draws more than a token at a time, or from a model without weights.
   if (draws[0]?.temperature === 0 && calls++ >= tokensBeforeFault) {
     const kernel = device.kernel('random', 'random_values');
     device.launch(kernel, { grid: [1, 1, 1], threads: 256 }, [16, 256, 1, 1, 0]);

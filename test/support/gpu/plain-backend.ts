@@ -172,7 +172,7 @@ class PlainCache implements LayerCache {
 }
 
 /** Narrows what the caller passes back to what this backend made. */
-function own<T>(kind: abstract new (...args: never[]) => T, value: unknown): T {
+function asPlain<T>(kind: abstract new (...args: never[]) => T, value: unknown): T {
   assert(value instanceof kind, `the ${kind.name} was not made by this backend`);
   return value;
 }
@@ -232,7 +232,7 @@ export class PlainBackend implements Backend {
     return new PlainTensor(rows, columns, new Float32Array(rows * columns), 0, columns);
   }
   columns(of: Tensor, start: number, count: number): Tensor {
-    const tensor = own(PlainTensor, of);
+    const tensor = asPlain(PlainTensor, of);
     assert(start + count <= tensor.columns, 'a view reaches past its tensor');
     return new PlainTensor(of.rows, count, tensor.values, tensor.start + start, tensor.stride);
   }
@@ -289,15 +289,15 @@ export class PlainBackend implements Backend {
     });
   }
 
-  seal(): void {}
-  repeat(_variant: number, ops: () => void): void {
+  freezeMemory(): void {}
+  captureOrReplay(_key: number, ops: () => void): void {
     ops();
   }
   embed(out: Tensor, table: Matrix): void {
-    const matrix = own(PlainMatrix, table);
+    const matrix = asPlain(PlainMatrix, table);
     const { tokens } = this.step();
     for (const [r, token] of tokens.entries()) {
-      own(PlainTensor, out)
+      asPlain(PlainTensor, out)
         .row(r)
         .forEach((_, c, row) => (row[c] = this.round(matrix.get(token, c))));
     }
@@ -314,8 +314,13 @@ export class PlainBackend implements Backend {
     options: { rows: number; epsilon: number },
   ): void {
     for (let r = 0; r < options.rows; r++) {
-      const values = [...own(PlainTensor, x).row(r)];
-      this.normalize(own(PlainTensor, out).row(r), values, this.values(weight), options.epsilon);
+      const values = [...asPlain(PlainTensor, x).row(r)];
+      this.normalize(
+        asPlain(PlainTensor, out).row(r),
+        values,
+        this.values(weight),
+        options.epsilon,
+      );
     }
   }
   addRmsNorm(
@@ -326,11 +331,11 @@ export class PlainBackend implements Backend {
     options: { rows: number; epsilon: number },
   ): void {
     for (let r = 0; r < options.rows; r++) {
-      const carried = own(PlainTensor, residual).row(r);
-      const added = own(PlainTensor, x).row(r);
+      const carried = asPlain(PlainTensor, residual).row(r);
+      const added = asPlain(PlainTensor, x).row(r);
       const sum = Array.from(carried, (value, c) => Math.fround(value + (added[c] ?? 0)));
       sum.forEach((value, c) => (carried[c] = this.round(value)));
-      this.normalize(own(PlainTensor, out).row(r), sum, this.values(weight), options.epsilon);
+      this.normalize(asPlain(PlainTensor, out).row(r), sum, this.values(weight), options.epsilon);
     }
   }
   layerNorm(
@@ -342,11 +347,11 @@ export class PlainBackend implements Backend {
     const weight = this.values(norm.weight);
     const bias = this.values(norm.bias);
     for (let r = 0; r < options.rows; r++) {
-      const values = [...own(PlainTensor, x).row(r)];
+      const values = [...asPlain(PlainTensor, x).row(r)];
       const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
       const centred = values.map((value) => value - mean);
       const scale = 1 / Math.sqrt(dot(centred, centred) / values.length + options.epsilon);
-      own(PlainTensor, out)
+      asPlain(PlainTensor, out)
         .row(r)
         .forEach((_, c, row) => {
           row[c] = this.round((centred[c] ?? 0) * scale * (weight[c] ?? 0) + (bias[c] ?? 0));
@@ -355,8 +360,8 @@ export class PlainBackend implements Backend {
   }
   add(residual: Tensor, x: Tensor, rows: number): void {
     for (let r = 0; r < rows; r++) {
-      const added = own(PlainTensor, x).row(r);
-      const row = own(PlainTensor, residual).row(r);
+      const added = asPlain(PlainTensor, x).row(r);
+      const row = asPlain(PlainTensor, residual).row(r);
       row.forEach((value, c) => (row[c] = this.round(Math.fround(value + (added[c] ?? 0)))));
     }
   }
@@ -383,18 +388,18 @@ export class PlainBackend implements Backend {
     return Float32Array.from(out, (value) => this.round(value));
   }
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    const matrix = own(PlainMatrix, weight);
+    const matrix = asPlain(PlainMatrix, weight);
     for (let r = 0; r < rows; r++) {
-      own(PlainTensor, out)
+      asPlain(PlainTensor, out)
         .row(r)
-        .set(this.linearRow(own(PlainTensor, x).row(r), matrix));
+        .set(this.linearRow(asPlain(PlainTensor, x).row(r), matrix));
     }
   }
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    const matrix = own(PlainMatrix, weight);
+    const matrix = asPlain(PlainMatrix, weight);
     for (let r = 0; r < rows; r++) {
-      const input = own(PlainTensor, x).row(r);
-      const row = own(PlainTensor, out).row(r);
+      const input = asPlain(PlainTensor, x).row(r);
+      const row = asPlain(PlainTensor, out).row(r);
       for (let o = 0; o < matrix.outputs; o++) {
         let sum = 0;
         for (let i = 0; i < matrix.inputs; i++) sum += (input[i] ?? 0) * matrix.get(o, i);
@@ -409,7 +414,7 @@ export class PlainBackend implements Backend {
     const half = table.dim / 2;
     const { positions } = this.step();
     for (let r = 0; r < options.rows; r++) {
-      const row = own(PlainTensor, x).row(r);
+      const row = asPlain(PlainTensor, x).row(r);
       for (let h = 0; h < options.heads; h++) {
         const start = (h * row.length) / options.heads + options.start;
         for (let i = 0; i < half; i++) {
@@ -427,7 +432,7 @@ export class PlainBackend implements Backend {
   }
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
     for (let r = 0; r < options.rows; r++) {
-      const row = own(PlainTensor, x).row(r);
+      const row = asPlain(PlainTensor, x).row(r);
       const dim = row.length / options.heads;
       for (let h = 0; h < options.heads; h++) {
         const part = row.slice(h * dim, (h + 1) * dim);
@@ -445,23 +450,23 @@ export class PlainBackend implements Backend {
   }
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
     for (let r = 0; r < rows; r++) {
-      const gates = own(PlainTensor, gate).row(r).slice();
-      const ups = own(PlainTensor, up).row(r);
-      const row = own(PlainTensor, out).row(r);
+      const gates = asPlain(PlainTensor, gate).row(r).slice();
+      const ups = asPlain(PlainTensor, up).row(r);
+      const row = asPlain(PlainTensor, out).row(r);
       gates.forEach((value, c) => (row[c] = this.round(silu(value) * (ups[c] ?? 0))));
     }
   }
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
     rowIndices.forEach((from, r) =>
-      own(PlainTensor, out).row(r).set(own(PlainTensor, x).row(from)),
+      asPlain(PlainTensor, out).row(r).set(asPlain(PlainTensor, x).row(from)),
     );
   }
 
   writeLatent(cache: LayerCache, entries: Tensor): void {
-    const into = own(PlainCache, cache);
+    const into = asPlain(PlainCache, cache);
     const { latentDim } = into.shape;
     for (const [r, slot] of this.step().slots.entries()) {
-      const source = own(PlainTensor, entries).row(r);
+      const source = asPlain(PlainTensor, entries).row(r);
       const entry = into.latent(slot);
       if (this.numerics.latentCache === 'f32') {
         entry.set(source);
@@ -486,9 +491,9 @@ export class PlainBackend implements Backend {
     return { values: Float32Array.from(codes, decodeE4m3), scale };
   }
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
-    const into = own(PlainCache, cache);
+    const into = asPlain(PlainCache, cache);
     for (const [r, slot] of this.step().slots.entries()) {
-      const { values, scale } = this.indexVector(own(PlainTensor, keys).row(r));
+      const { values, scale } = this.indexVector(asPlain(PlainTensor, keys).row(r));
       into.key(slot).set(values);
       into.keyScales[slot] = scale;
     }
@@ -504,19 +509,19 @@ export class PlainBackend implements Backend {
   ): void {
     storeIndexKeys(this, cache, keys, { ...norm, rows: this.step().slots.length }, rotation);
   }
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    const chosen = own(PlainSelection, out);
+    const chosen = asPlain(PlainSelection, out);
     chosen.chosen = Array.from(this.step().positions, (position, r) => {
       const scores =
         position < out.width
           ? new Float32Array(position + 1)
-          : this.indexScores(r, own(PlainCache, cache), { queries, weights, options });
+          : this.indexScores(r, asPlain(PlainCache, cache), { queries, weights, options });
       const order = [...scores.keys()];
       order.sort((a, b) => (scores[b] ?? 0) - (scores[a] ?? 0) || a - b);
       return Int32Array.from(order.slice(0, out.width)).toSorted();
@@ -529,11 +534,11 @@ export class PlainBackend implements Backend {
     inputs: { queries: Tensor; weights: Tensor; options: SelectOptions },
   ): Float32Array {
     const { heads, dim } = inputs.options;
-    const query = own(PlainTensor, inputs.queries).row(row);
+    const query = asPlain(PlainTensor, inputs.queries).row(row);
     const parts = Array.from({ length: heads }, (_, h) =>
       this.indexVector(query.slice(h * dim, (h + 1) * dim)),
     );
-    const weights = own(PlainTensor, inputs.weights).row(row);
+    const weights = asPlain(PlainTensor, inputs.weights).row(row);
     return Float32Array.from(this.slots(row), (slot) => {
       let sum = 0;
       for (const [h, part] of parts.entries()) {
@@ -550,15 +555,15 @@ export class PlainBackend implements Backend {
     return kv.matrix.scales === null ? weight : this.round(weight);
   }
   toLatent(out: Tensor, q: Tensor, kv: AbsorbedKv, rows: number): void {
-    const absorbed = own(PlainAbsorbedKv, kv);
+    const absorbed = asPlain(PlainAbsorbedKv, kv);
     const latentDim = absorbed.matrix.inputs;
     const ropeDim = q.columns / kv.heads - absorbed.nopeDim;
     for (let r = 0; r < rows; r++) {
       for (let h = 0; h < kv.heads; h++) {
-        const from = own(PlainTensor, q)
+        const from = asPlain(PlainTensor, q)
           .row(r)
           .subarray(h * (absorbed.nopeDim + ropeDim));
-        const into = own(PlainTensor, out)
+        const into = asPlain(PlainTensor, out)
           .row(r)
           .subarray(h * (latentDim + ropeDim));
         for (let l = 0; l < latentDim; l++) {
@@ -573,10 +578,10 @@ export class PlainBackend implements Backend {
     }
   }
   fromLatent(out: Tensor, latent: Tensor, kv: AbsorbedKv, rows: number): void {
-    const absorbed = own(PlainAbsorbedKv, kv);
+    const absorbed = asPlain(PlainAbsorbedKv, kv);
     const latentDim = absorbed.matrix.inputs;
     for (let r = 0; r < rows; r++) {
-      const row = own(PlainTensor, out).row(r);
+      const row = asPlain(PlainTensor, out).row(r);
       row.forEach((_, c) => {
         const head = Math.floor(c / absorbed.valueDim);
         let sum = 0;
@@ -587,7 +592,7 @@ export class PlainBackend implements Backend {
             absorbed.nopeDim + (c % absorbed.valueDim),
             l,
           );
-          sum += own(PlainTensor, latent).get(r, head * latentDim + l) * weight;
+          sum += asPlain(PlainTensor, latent).get(r, head * latentDim + l) * weight;
         }
         row[c] = this.round(sum);
       });
@@ -598,7 +603,7 @@ export class PlainBackend implements Backend {
   private attended(row: number, selection: Selection | null): Int32Array {
     const all = Int32Array.from(this.slots(row).keys());
     if (selection === null) return all;
-    return own(PlainSelection, selection).chosen[row] ?? new Int32Array(0);
+    return asPlain(PlainSelection, selection).chosen[row] ?? new Int32Array(0);
   }
   /** softmax(scale * q . keys) and the values' mean under it. */
   private attendHead(
@@ -625,7 +630,7 @@ export class PlainBackend implements Backend {
     options: AttendOptions,
     lse?: Tensor,
   ): void {
-    const from = own(PlainCache, cache);
+    const from = asPlain(PlainCache, cache);
     const { latentDim } = from.shape;
     const width = latentDim + from.shape.ropeDim;
     for (let r = 0; r < this.step().tokens.length; r++) {
@@ -633,15 +638,15 @@ export class PlainBackend implements Backend {
       const keys = Array.from(this.attended(r, selection), (p) => from.latent(slots[p] ?? -1));
       const values = keys.map((key) => key.subarray(0, latentDim));
       for (let h = 0; h < options.heads; h++) {
-        const query = own(PlainTensor, q)
+        const query = asPlain(PlainTensor, q)
           .row(r)
           .subarray(h * width, (h + 1) * width);
         const head = this.attendHead(query, keys, values, options.scale);
-        const into = own(PlainTensor, out)
+        const into = asPlain(PlainTensor, out)
           .row(r)
           .subarray(h * latentDim);
         head.out.forEach((value, c) => (into[c] = this.round(value)));
-        if (lse !== undefined) own(PlainTensor, lse).row(r)[h] = head.lse;
+        if (lse !== undefined) asPlain(PlainTensor, lse).row(r)[h] = head.lse;
       }
     }
   }
@@ -653,7 +658,7 @@ export class PlainBackend implements Backend {
     selection: Selection | null,
     options: ExpandedAttendOptions,
   ): void {
-    const from = own(PlainCache, cache);
+    const from = asPlain(PlainCache, cache);
     const { latentDim } = from.shape;
     const { nopeDim, ropeDim, valueDim } = options;
     const expandedBySlot = new Map<number, Float32Array>();
@@ -665,7 +670,7 @@ export class PlainBackend implements Backend {
         const known = expandedBySlot.get(slot);
         if (known !== undefined) return known;
         const latent = from.latent(slot).slice(0, latentDim);
-        const fresh = this.linearRow(latent, own(PlainMatrix, kvB));
+        const fresh = this.linearRow(latent, asPlain(PlainMatrix, kvB));
         expandedBySlot.set(slot, fresh);
         return fresh;
       });
@@ -680,7 +685,7 @@ export class PlainBackend implements Backend {
         const values = expanded.map((kv) =>
           kv.subarray(start + nopeDim, start + nopeDim + valueDim),
         );
-        const query = own(PlainTensor, q)
+        const query = asPlain(PlainTensor, q)
           .row(r)
           .subarray(h * (nopeDim + ropeDim));
         const head = this.attendHead(
@@ -689,7 +694,7 @@ export class PlainBackend implements Backend {
           values,
           options.scale,
         );
-        const into = own(PlainTensor, out)
+        const into = asPlain(PlainTensor, out)
           .row(r)
           .subarray(h * valueDim);
         head.out.forEach((value, c) => (into[c] = this.round(value)));
@@ -698,12 +703,12 @@ export class PlainBackend implements Backend {
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    const routing = own(PlainRouting, out);
+    const routing = asPlain(PlainRouting, out);
     const { perToken } = routing;
     const biases = this.values(bias);
     for (let r = 0; r < rows; r++) {
       const scores = Float32Array.from(
-        own(PlainTensor, logits).row(r),
+        asPlain(PlainTensor, logits).row(r),
         (logit) => 1 / (1 + Math.exp(-logit)),
       );
       const biased = scores.map((score, e) => score + (biases[e] ?? 0));
@@ -727,7 +732,7 @@ export class PlainBackend implements Backend {
       }
     }
   }
-  mixExperts(
+  moeForward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,
@@ -735,28 +740,28 @@ export class PlainBackend implements Backend {
     experts: Experts,
     rows: number,
   ): void {
-    const { perToken, experts: chosen, weights } = own(PlainRouting, routing);
-    const { matrices } = own(PlainExperts, experts);
+    const { perToken, experts: chosen, weights } = asPlain(PlainRouting, routing);
+    const { matrices } = asPlain(PlainExperts, experts);
     for (let r = 0; r < rows; r++) {
-      const input = own(PlainTensor, x).row(r);
-      const sum = Float64Array.from(own(PlainTensor, shared).row(r));
+      const input = asPlain(PlainTensor, x).row(r);
+      const sum = Float64Array.from(asPlain(PlainTensor, shared).row(r));
       for (let i = 0; i < perToken; i++) {
         const expert = matrices[chosen[r * perToken + i] ?? -1];
         assert(expert !== undefined, 'the routing names an expert that there is not');
-        const gate = this.linearRow(input, own(PlainMatrix, expert.gate));
-        const up = this.linearRow(input, own(PlainMatrix, expert.up));
+        const gate = this.linearRow(input, asPlain(PlainMatrix, expert.gate));
+        const up = this.linearRow(input, asPlain(PlainMatrix, expert.up));
         const inner = gate.map((value, c) => this.round(silu(value) * (up[c] ?? 0)));
-        const down = this.linearRow(inner, own(PlainMatrix, expert.down));
+        const down = this.linearRow(inner, asPlain(PlainMatrix, expert.down));
         const weight = weights[r * perToken + i] ?? 0;
         down.forEach((value, c) => (sum[c] = (sum[c] ?? 0) + weight * value));
       }
-      sum.forEach((value, c) => (own(PlainTensor, out).row(r)[c] = this.round(value)));
+      sum.forEach((value, c) => (asPlain(PlainTensor, out).row(r)[c] = this.round(value)));
     }
   }
 
   /** Sets the first rows, for tests. */
   fill(tensor: Tensor, values: Float32Array): void {
-    const into = own(PlainTensor, tensor);
+    const into = asPlain(PlainTensor, tensor);
     for (let r = 0; r < values.length / into.columns; r++) {
       into.row(r).set(values.subarray(r * into.columns, (r + 1) * into.columns));
     }
@@ -765,18 +770,18 @@ export class PlainBackend implements Backend {
   // ---- results -----------------------------------------------------------------------------
 
   sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
-    return draws.map((draw, r) => sampleRow([...own(PlainTensor, logits).row(r)], draw));
+    return draws.map((draw, r) => sampleRow([...asPlain(PlainTensor, logits).row(r)], draw));
   }
   read(x: Tensor, rows: number): Float32Array {
     const out = new Float32Array(rows * x.columns);
-    for (let r = 0; r < rows; r++) out.set(own(PlainTensor, x).row(r), r * x.columns);
+    for (let r = 0; r < rows; r++) out.set(asPlain(PlainTensor, x).row(r), r * x.columns);
     return out;
   }
   readSelection(selection: Selection, rows: number): Int32Array[] {
-    return own(PlainSelection, selection).chosen.slice(0, rows);
+    return asPlain(PlainSelection, selection).chosen.slice(0, rows);
   }
   readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {
-    const { perToken, experts, weights } = own(PlainRouting, routing);
+    const { perToken, experts, weights } = asPlain(PlainRouting, routing);
     return {
       experts: experts.slice(0, rows * perToken),
       weights: weights.slice(0, rows * perToken),

@@ -5,7 +5,7 @@ import {
   CudaTensor,
   dtypeCode,
   elementBytes,
-  own,
+  asCuda,
 } from '../../../gpu-worker/backend/cuda/handles.ts';
 import { openTested, type Tested } from './backends.ts';
 
@@ -29,17 +29,17 @@ export async function openCudaTested(
   numerics: Numerics,
   options: {
     rowsMax?: number;
-    matrixUnit?: boolean;
+    useTensorCores?: boolean;
     cublasLt?: boolean;
     graphs?: boolean;
     expandedTokens?: number;
   } = {},
 ): Promise<CudaTested> {
   const opened = await openCudaBackend({ rowsMax: 160, ...options, numerics, traced });
-  const backend = own(CudaBackend, opened);
-  const { device } = backend.machine;
+  const backend = asCuda(CudaBackend, opened);
+  const { device } = backend.context;
   const poison = (handle: Tensor) => {
-    const { at, stride, rows, format, writes } = own(CudaTensor, handle);
+    const { at, stride, rows, format, writes } = asCuda(CudaTensor, handle);
     writes.count++;
     device.fill(at, rows * stride * elementBytes[format], 0xff);
     return handle;
@@ -50,7 +50,7 @@ export async function openCudaTested(
     filled: (values, columns, precision) => {
       const rows = values.length / columns;
       const tensor = backend.tensor(rows, columns, precision);
-      const { at, stride, format } = own(CudaTensor, tensor);
+      const { at, stride, format } = asCuda(CudaTensor, tensor);
       const padded = new Float32Array(rows * stride).fill(Number.NaN);
       for (let r = 0; r < rows; r++) {
         padded.set(values.subarray(r * columns, (r + 1) * columns), r * stride);
@@ -70,7 +70,7 @@ export interface Pair {
 
 export async function openPair(
   numerics: Numerics,
-  options: { rowsMax?: number; matrixUnit?: boolean; graphs?: boolean } = {},
+  options: { rowsMax?: number; useTensorCores?: boolean; graphs?: boolean } = {},
 ): Promise<Pair> {
   const cuda = await openCudaTested(numerics, options);
   const cpu = await openTested(numerics, { rowsMax: options.rowsMax ?? 160 });

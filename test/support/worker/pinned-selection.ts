@@ -29,7 +29,7 @@ class PinnedBackend extends CpuBackend {
   #positions: Int32Array = new Int32Array();
 
   constructor(backend: CpuBackend, picks: () => Picks) {
-    super(backend.machine);
+    super(backend.context);
     this.#picks = picks;
   }
 
@@ -38,20 +38,20 @@ class PinnedBackend extends CpuBackend {
     this.#positions = batch.positions;
   }
 
-  override select(
+  override selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    super.select(out, cache, queries, weights, options);
+    super.selectTopK(out, cache, queries, weights, options);
     assert(out instanceof CpuSelection);
     const rows = this.readSelection(out, this.#positions.length);
     this.#positions.forEach((position, row) => {
       const picked = this.#picks()[cache.layer][position];
       assert.equal(picked.length, rows[row].length, 'a pick has another size');
-      this.machine.arena.i32.set(picked, out.at / 4 + row * out.width);
+      this.context.arena.i32.set(picked, out.at / 4 + row * out.width);
     });
   }
 }

@@ -1,7 +1,7 @@
 // One token from each row of logits, as draw.ts draws it, to the bit: weights are integers whose sums
 // are exact, so that sums over threads, in whatever order, are the sums of the cpu backend.
 //
-// Sums on paper, vocabulary 129,280: a row is 517 KB, which one multiprocessor reads from the L2 cache
+// Sums on paper, vocabulary 129,280: a row is 517 KB, which one SM reads from the L2 cache
 // in about 5 us; a weight takes some 40 operations in float64, of which it does 64 a cycle: 50 us a
 // row. Rows run side by side. So greedy rows cost one reading, drawn ones one pass of weights and a
 // few readings, far below one layer of the model; a row more than a block is not worth splitting.

@@ -1,4 +1,4 @@
-// Causal attention of prefill rows with expanded keys and values on the matrix unit: heads of 192 =
+// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of 192 =
 // 128 + 64 (rope) dimensions, values of 128. The sums and the ladder of versions: sm90-dense-mha.md.
 //
 // A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of the
@@ -354,7 +354,7 @@ struct SelectionBitsArgs {
 
 /**
  * Eight warps to a block, a warp to a row. A row has four words for 128 tokens: column c of them has bit
- * 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the matrix unit's results holds the columns of
+ * 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the tensor cores' results holds the columns of
  * one such word (sm90.cuh).
  */
 extern "C" __global__ void __launch_bounds__(256) selection_bits(const __grid_constant__ SelectionBitsArgs a) {
@@ -398,7 +398,7 @@ struct PassEntriesArgs {
 extern "C" __global__ void __launch_bounds__(256) sm90_pass_entries(const __grid_constant__ PassEntriesArgs a) {
   int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   int4 block = __ldg((const int4*)a.blocks + (row >> 7));
-  WideEntry wide = {};
+  Bf16Entry wide = {};
   if ((row & 127) < block.z) {
     int position = block.y + (row & 127);
     i64 slot = (i64)__ldg(a.tables + block.x + (position >> 6)) * 64 + (position & 63);
@@ -408,7 +408,7 @@ extern "C" __global__ void __launch_bounds__(256) sm90_pass_entries(const __grid
       wide.high = *(const uint4*)(entry + lane * 32 + 16);
       wide.rope = *(const u32*)(entry + 1024 + lane * 4);
     } else {
-      wide = widen_entry(entry);
+      wide = dequant_entry(entry);
     }
   }
   uint4* to = (uint4*)(a.latents + (i64)row * 512 + lane * 16);

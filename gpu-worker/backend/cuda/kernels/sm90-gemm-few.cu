@@ -1,4 +1,4 @@
-// out = x W^T on the matrix unit for few rows, at the rate at which memory gives the weights: the
+// out = x W^T on the tensor cores for few rows, at the rate at which memory gives the weights: the
 // weights are the operand of 64 rows, kTileRows rows of x the narrow one. bf16 or e4m3 as in
 // sm90-gemm.cu, and the same order of sums; its sums and ladder are in sm90-gemm.md too.
 //

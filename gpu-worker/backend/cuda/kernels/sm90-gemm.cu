@@ -1,8 +1,8 @@
-// out = x W^T on the matrix unit for many rows: bf16 (kFp8 = 0), or e4m3 with a scale per 128 inputs
+// out = x W^T on the tensor cores for many rows: bf16 (kFp8 = 0), or e4m3 with a scale per 128 inputs
 // of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums
 // (docs/engine-spec.md#linear-layers). The sums and the ladder of versions: sm90-gemm.md.
 //
-// One block per multiprocessor takes tile after tile. A producer thread feeds kStages buffers of 128
+// One block per SM takes tile after tile. A producer thread feeds kStages buffers of 128
 // bytes of inputs for kRows rows of x and kColumns outputs of W through the copy engine; kGroups
 // consumer warpgroups multiply 64 rows each, in e4m3 by turns: one scales its sums while the matrix
 // unit is another's. A cluster of two blocks works on two neighbouring tiles of outputs: each block
@@ -75,7 +75,7 @@ __device__ __forceinline__ bool find_item(const GemmArgs& a, int step, GemmCurso
   return found;
 }
 
-/** Waits until the warpgroup before this one has given the matrix unit over; gives it to the next. */
+/** Waits until the warpgroup before this one has given the tensor cores over; gives it to the next. */
 __device__ __forceinline__ void take_turn(int group) {
   asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
 }

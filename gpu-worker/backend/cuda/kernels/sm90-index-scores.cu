@@ -1,4 +1,4 @@
-// Scores of 64 index heads of 128 in fp8 on the matrix unit: I(t, s) = scale_s * sum_j w_j *
+// Scores of 64 index heads of 128 in fp8 on the tensor cores: I(t, s) = scale_s * sum_j w_j *
 // max(0, q_j . k_s) (docs/engine-spec.md#indexer), for kQueries adjacent rows of one sequence at a
 // time, and the greatest score of every 16 tokens. Sums and the ladder of versions:
 // sm90-index-scores.md.
@@ -6,7 +6,7 @@
 // A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales and
 // all, to a ring in shared memory, some ahead; from there a page's keys go to registers as the matrix
 // unit's first operand, and their place is free again. A thread reads 16 bytes of a row at a time, so
-// the dimensions are in another order than in the cache, and index_queries (select.cu) puts the queries
+// the dimensions are in another order than in the cache, and index_queries (index-scores.cu) puts the queries
 // in the same one. Queries lie in shared memory as the second operand. While the unit works on one
 // query's products, the block weighs and adds those of the query before; the sums over heads stay in
 // registers. Their order is one for all kQueries.
@@ -21,7 +21,7 @@
 #ifndef kStages
 #define kStages (kQueries == 1 ? 4 : 2)
 #endif
-/** Products under way at a time: a row of its own waits for memory, not for the matrix unit. */
+/** Products under way at a time: a row of its own waits for memory, not for the tensor cores. */
 #define kTurns (kQueries == 1 ? 1 : 2)
 /** The weights of four queries do not fit the registers of four blocks. */
 #define kSharedWeights (kQueries > 1)

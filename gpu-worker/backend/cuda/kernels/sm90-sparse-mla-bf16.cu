@@ -1,6 +1,6 @@
 // The kernel of sm90-sparse-mla.cuh over bf16 entries (kFp8 = 0): four warps copy them from L2 to shared
 // memory without a register between, for 64 heads each time they are asked for. A block table leads
-// to the entries of a cache; entries widened from fp8 for a step (widen_entries) lie in order.
+// to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries) lie in order.
 
 __device__ __forceinline__ void copy_16(u32 to, const u8* from, u32 bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -71,20 +71,20 @@ extern "C" __global__ void __launch_bounds__(kThreads, 1) sm90_sparse_mla(const 
   }
 }
 
-struct WidenArgs {
+struct DequantArgs {
   u16* out;         // [tokens, 576] bf16
   const u8* cache;  // [slots, 656 bytes]
   const int* table;  // block table of the sequence
   i64 tokens;
 };
 
-/** A sequence's entries in order, widened: a warp takes an entry. */
-extern "C" __global__ void __launch_bounds__(256) widen_entries(const __grid_constant__ WidenArgs a) {
+/** A sequence's entries in order, dequantized: a warp takes an entry. */
+extern "C" __global__ void __launch_bounds__(256) dequant_entries(const __grid_constant__ DequantArgs a) {
   i64 token = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
   int lane = threadIdx.x & 31;
   if (token >= a.tokens) return;
   i64 slot = (i64)__ldg(a.table + (token >> 6)) * 64 + (token & 63);
-  WideEntry wide = widen_entry(a.cache + slot * 656);
+  Bf16Entry wide = dequant_entry(a.cache + slot * 656);
   u16* out = a.out + token * kQueryWidth;
   uint4* to = (uint4*)(out + lane * 16);
   to[0] = wide.low;

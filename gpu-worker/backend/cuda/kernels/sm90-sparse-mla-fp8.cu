@@ -1,7 +1,7 @@
 // The kernel of sm90-sparse-mla.cuh over 656-byte fp8 entries (kFp8 = 1): eight warps load codes into
-// registers, widen them to bf16 and store them.
+// registers, dequantize them to bf16 and store them.
 //
-// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers and widens half of
+// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers and dequantizes half of
 // the tokens and writes them to both shared memories, so that an entry is read once for a row.
 //
 // Requires: scales of entries below 256.
@@ -14,7 +14,7 @@ __device__ __forceinline__ void store_remote(u32 to, u32 barrier, uint4 v) {
 }
 
 /** Four e4m3 codes times a scale as two pairs of bf16; `factor` holds scale * 2^120 twice. */
-__device__ __forceinline__ void widen(u32 codes, u32 factor, u32& low, u32& high) {
+__device__ __forceinline__ void dequantize(u32 codes, u32 factor, u32& low, u32& high) {
   // Bytes with their sign spread over the byte above: shifted by 4, the sign ends at bit 15 of each
   // half, exponent and mantissa where a bf16 has its low exponent and high mantissa bits.
   u32 a, b;
@@ -115,8 +115,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
 #pragma unroll
       for (int j = 0; j < kSliceTokens; j++) {
         u32 factor = __shfl_sync(0xffffffffu, factors, 2 * j + (lane >> 4));
-        widen(piece[held][j].x, factor, wide[j].x, wide[j].y);
-        widen(piece[held][j].y, factor, wide[j].z, wide[j].w);
+        dequantize(piece[held][j].x, factor, wide[j].x, wide[j].y);
+        dequantize(piece[held][j].y, factor, wide[j].z, wide[j].w);
       }
       if (sub == 0) barrier_wait(barriers + kEmpty(buffer, far), ((fills >> buffer) & 1) ^ 1);
       // A slice's first row is a multiple of its tokens: 128 j and the swizzle of row j's piece flip bits of

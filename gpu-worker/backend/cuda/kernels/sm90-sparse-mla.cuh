@@ -1,4 +1,4 @@
-// Absorbed attention of one row's 64 heads over its selected tokens on the matrix unit, for entries of
+// Absorbed attention of one row's 64 heads over its selected tokens on the tensor cores, for entries of
 // 512 latent and 64 rope dimensions: what the two kernels share that differ in how entries come to
 // shared memory, bf16 (kFp8 = 0, sm90-sparse-mla-bf16.cu) or the 656-byte fp8 entry (kFp8 = 1,
 // sm90-sparse-mla-fp8.cu). The sums and the ladder of versions: sm90-sparse-mla.md.
@@ -59,9 +59,9 @@ struct SparseMlaArgs {
 #define kMaxima (kBarriers + 128)
 #define kSums (kMaxima + 512)
 #define kSharedBytes (kSums + 1024)
-static_assert(kSharedBytes <= 232448, "a multiprocessor has no more");
+static_assert(kSharedBytes <= 232448, "an SM has no more");
 
-/** Widening takes more hands than copying. */
+/** Dequantizing takes more hands than copying. */
 #define kProducerWarps (kFp8 ? 8 : 4)
 #define kThreads (256 + 32 * kProducerWarps)
 /** What the compiler gives each thread of the launch; multiples of 8. */

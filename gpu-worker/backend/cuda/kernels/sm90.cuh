@@ -1,4 +1,4 @@
-// Hopper's matrix unit and the barriers around it (PTX ISA 9.0, wgmma and mbarrier).
+// Hopper's tensor cores and the barriers around it (PTX ISA 9.0, wgmma and mbarrier).
 //
 // Operand tiles lie in shared memory as rows of 128 bytes in groups of 8 rows, the 16-byte pieces of
 // a row swizzled: piece p of row r lies at p ^ (r & 7). A tile starts at a multiple of 1,024 bytes.
@@ -39,7 +39,7 @@ template <int kLeft>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
-/** Makes ordinary writes to shared memory visible to the matrix unit. */
+/** Makes ordinary writes to shared memory visible to the tensor cores. */
 __device__ __forceinline__ void fence_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
@@ -110,7 +110,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-// ---- products of 64 rows on the matrix unit: d (+)= a b --------------------------------------------
+// ---- products of 64 rows on the tensor cores: d (+)= a b --------------------------------------------
 //
 // d are the instruction's accumulators: register 4 j + 2 h + i of a lane holds row 16 warp + lane / 4 +
 // 8 h, column 8 j + 2 (lane % 4) + i. Both operands come from shared memory by K-major descriptors

@@ -16,14 +16,14 @@ import {
   CudaMatrix,
   CudaSelection,
   type CudaTensor,
-  own,
-  ownFloats,
-  ownOutput,
-  ownTensor,
+  asCuda,
+  f32Tensor,
+  outputTensor,
+  inputTensor,
 } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import { type Linear, padded } from './gemm.ts';
-import type { Machine } from '../op-context.ts';
+import { type Gemm, padded } from './gemm.ts';
+import type { OpContext } from '../op-context.ts';
 import { SparseMla } from './sparse-mla.ts';
 import type { SequenceRows } from '../step.ts';
 
@@ -40,8 +40,8 @@ function selectionSlots(selection: CudaSelection | null): readonly [number, numb
 }
 
 export class Attention {
-  readonly #machine: Machine;
-  readonly #linear: Linear;
+  readonly #context: OpContext;
+  readonly #gemm: Gemm;
   /** Its halves can be measured apart. */
   readonly prefill: DensePrefill;
   readonly sparse: SparseMla;
@@ -50,20 +50,20 @@ export class Attention {
   readonly #states: Scratch;
 
   /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
-  constructor(machine: Machine, linear: Linear, expandedTokens: number | null) {
-    this.#machine = machine;
-    this.#linear = linear;
-    this.prefill = new DensePrefill(machine, linear, expandedTokens);
-    this.#entries = new Scratch(machine.device, 'cache entries to expand');
-    this.#expanded = new Scratch(machine.device, 'expanded keys and values');
-    this.#states = new Scratch(machine.device, 'running softmax states');
-    this.sparse = new SparseMla(machine);
+  constructor(context: OpContext, gemm: Gemm, expandedTokens: number | null) {
+    this.#context = context;
+    this.#gemm = gemm;
+    this.prefill = new DensePrefill(context, gemm, expandedTokens);
+    this.#entries = new Scratch(context.device, 'cache entries to expand');
+    this.#expanded = new Scratch(context.device, 'expanded keys and values');
+    this.#states = new Scratch(context.device, 'running softmax states');
+    this.sparse = new SparseMla(context);
   }
 
-  #ownSelection(handle: Selection | null): CudaSelection | null {
+  #checkedSelection(handle: Selection | null): CudaSelection | null {
     if (handle === null) return null;
-    const selection = own(CudaSelection, handle);
-    const { rows } = this.#machine.step;
+    const selection = asCuda(CudaSelection, handle);
+    const { rows } = this.#context.step;
     assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
     return selection;
   }
@@ -75,16 +75,16 @@ export class Attention {
     selection: Selection | null,
     options: AttendOptions & { lse: Tensor | null },
   ): void {
-    const { device, step, defines } = this.#machine;
-    const from = own(CudaLayerCache, cache);
+    const { device, step, defines } = this.#context;
+    const from = asCuda(CudaLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
     const { heads, scale, rows = step.rows } = options;
     assert(heads > 0 && rows > 0 && rows <= step.rows, 'attention needs a head and a row');
     const width = latentDim + ropeDim;
-    const query = ownTensor(q, rows, heads * width);
-    const into = ownOutput(out, rows, heads * latentDim);
-    const chosen = this.#ownSelection(selection);
-    const lse = options.lse === null ? null : ownFloats(options.lse, rows, heads);
+    const query = inputTensor(q, rows, heads * width);
+    const into = outputTensor(out, rows, heads * latentDim);
+    const chosen = this.#checkedSelection(selection);
+    const lse = options.lse === null ? null : f32Tensor(options.lse, rows, heads);
     if (this.sparse.fits(from, heads)) {
       const call = { out: into, q: query, cache: from, selection: chosen, lse, rows, heads, scale };
       this.sparse.attend(call);
@@ -97,8 +97,8 @@ export class Attention {
       [lse?.at ?? 0, lse?.stride ?? 0, real(scale)],
     ];
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
-    // Fewer heads a block where that makes more blocks than multiprocessors; a head's sums are the same.
-    const isSmall = rows * Math.ceil(heads / plainHeads) < device.multiprocessors;
+    // Fewer heads a block where that makes more blocks than SMs; a head's sums are the same.
+    const isSmall = rows * Math.ceil(heads / plainHeads) < device.smCount;
     const kHeads = isSmall ? plainHeadsFew : plainHeads;
     const sharedBytes = ((kHeads + plainKeys) * (width + 1) + kHeads * (plainKeys + 3)) * 4;
     const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
@@ -114,21 +114,21 @@ export class Attention {
     selection: Selection | null,
     options: ExpandedAttendOptions,
   ): void {
-    const { rows, sequences } = this.#machine.step;
+    const { rows, sequences } = this.#context.step;
     const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
-    const from = own(CudaLayerCache, cache);
-    const matrix = own(CudaMatrix, kvB);
+    const from = asCuda(CudaLayerCache, cache);
+    const matrix = asCuda(CudaMatrix, kvB);
     assert(
       matrix.inputs === from.shape.latentDim && matrix.outputs === heads * (nopeDim + valueDim),
       `${matrix.name} does not expand the cached latents to ${heads} heads`,
     );
     assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
     const call: ExpandedCall = {
-      out: ownOutput(out, rows, heads * valueDim),
-      q: ownTensor(q, rows, heads * (nopeDim + ropeDim)),
+      out: outputTensor(out, rows, heads * valueDim),
+      q: inputTensor(q, rows, heads * (nopeDim + ropeDim)),
       cache: from,
       matrix,
-      selection: this.#ownSelection(selection),
+      selection: this.#checkedSelection(selection),
       options,
     };
     const { prefill } = this;
@@ -157,7 +157,7 @@ export class Attention {
     sequence: SequenceRows,
     pass: { start: number; tokens: number; last: boolean },
   ): void {
-    const { device, step, activation, activationBytes, defines } = this.#machine;
+    const { device, step, activation, activationBytes, defines } = this.#context;
     const { cache, matrix, q, out, selection } = call;
     const { heads, nopeDim, ropeDim, valueDim, scale } = call.options;
     const { latentDim } = cache.shape;
@@ -177,9 +177,9 @@ export class Attention {
     ]);
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: entries, stride: entryStride, columns: latentDim, rowIndices: 0 };
-    const input = this.#linear.input(plain, weight, { rows: tokens, exact: false });
+    const input = this.#gemm.input(plain, weight, { rows: tokens, exact: false });
     const into = { at: expanded, stride: expandedStride, format: activation };
-    this.#linear.multiply(input, weight, into, { rows: tokens });
+    this.#gemm.multiply(input, weight, into, { rows: tokens });
     const perRow = { grid: [heads, rowCount, 1], threads: 32 } as const;
     device.launch(device.kernel('attend', 'attend_expanded', defines), perRow, [
       [q.at, q.stride, expanded, expandedStride, entries, entryStride, latentDim],

@@ -8,9 +8,9 @@ import {
   type RopeLayout,
   type Tensor,
 } from '../../backend.ts';
-import { CudaLayerCache, type CudaVector, dtypeCode, own, ownTensor } from '../handles.ts';
+import { CudaLayerCache, type CudaVector, dtypeCode, asCuda, inputTensor } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import type { Machine } from '../op-context.ts';
+import type { OpContext } from '../op-context.ts';
 import { perLane, type RopePlace, ropeSlots } from './row-ops.ts';
 
 const scaleGroup = 128;
@@ -40,8 +40,8 @@ export function blockBytes(shape: Omit<CacheShape, 'blocks'>, numerics: Numerics
   return shape.layers * (blockTokens * entryBytes(shape, numerics) + pageBytes(shape, numerics));
 }
 
-export function makeCaches(machine: Machine, shape: CacheShape): readonly CudaLayerCache[] {
-  const { device, numerics } = machine;
+export function makeCaches(context: OpContext, shape: CacheShape): readonly CudaLayerCache[] {
+  const { device, numerics } = context;
   assert(
     shape.layers > 0 && shape.blocks > 0 && shape.latentDim > 0,
     'caches need layers, blocks and a latent',
@@ -59,7 +59,7 @@ export function makeCaches(machine: Machine, shape: CacheShape): readonly CudaLa
   // One piece, since the driver rounds each of them up.
   const what = `the caches of ${shape.layers} layers (${shape.blocks} blocks)`;
   const start = device.allocate(shape.layers * layerBytes, 'cache', what);
-  // Nothing that was left in this memory may be taken for a number, not even in a rehearsal.
+  // Nothing that was left in this memory may be taken for a number, not even while warming up.
   device.fill(start, shape.layers * layerBytes, 0);
   return Array.from({ length: shape.layers }, (_, layer) => {
     const latents = start + layer * layerBytes;
@@ -93,15 +93,15 @@ export interface KeyNorm {
 }
 
 export function writeLatent(
-  machine: Machine,
+  context: OpContext,
   cache: LayerCache,
   entries: Tensor,
   norm: LatentNorm | null,
 ): void {
-  const { device, step, defines } = machine;
-  const { shape, latents, entryBytes: bytes, latentFormat } = own(CudaLayerCache, cache);
+  const { device, step, defines } = context;
+  const { shape, latents, entryBytes: bytes, latentFormat } = asCuda(CudaLayerCache, cache);
   const { latentDim, ropeDim } = shape;
-  const x = ownTensor(entries, step.rows, latentDim + ropeDim);
+  const x = inputTensor(entries, step.rows, latentDim + ropeDim);
   assert(
     norm === null || (norm.weight.length === latentDim && norm.rope.half * 2 === ropeDim),
     'the norm or the rope table does not fit the entries',
@@ -116,16 +116,16 @@ export function writeLatent(
 }
 
 export function writeIndexKeys(
-  machine: Machine,
+  context: OpContext,
   cache: LayerCache,
   keys: Tensor,
   norm: KeyNorm | null,
 ): void {
-  const { device, step, defines } = machine;
-  const { shape, keys: at, pageBytes: bytes, keyFormat } = own(CudaLayerCache, cache);
+  const { device, step, defines } = context;
+  const { shape, keys: at, pageBytes: bytes, keyFormat } = asCuda(CudaLayerCache, cache);
   const { indexDim: dim } = shape;
   assert(dim > 0, 'the caches were made without index keys');
-  const x = ownTensor(keys, step.rows, dim);
+  const x = inputTensor(keys, step.rows, dim);
   assert(
     norm === null || (norm.weight.length === dim && norm.bias.length === dim),
     'the norm does not fit the index keys',

@@ -1,5 +1,5 @@
 /**
- * Attention of prefill rows with expanded keys and values on the matrix unit (sm90-dense-mha.cu). The
+ * Attention of prefill rows with expanded keys and values on the tensor cores (sm90-dense-mha.cu). The
  * tokens of the batch's sequences go through a bounded buffer in passes; rows that have more tokens
  * than a pass holds take their softmax state from pass to pass. With a selection the kernel masks all
  * other tokens, by a bit for each that is made once a layer.
@@ -15,8 +15,8 @@ import {
   dtypeCode,
 } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import type { Linear } from './gemm.ts';
-import type { Machine } from '../op-context.ts';
+import type { Gemm } from './gemm.ts';
+import type { OpContext } from '../op-context.ts';
 import { encodeTensorMap } from '../runtime/tensor-maps.ts';
 import { type Pass, planPasses } from './prefill-passes.ts';
 
@@ -64,8 +64,8 @@ interface Buffers {
 }
 
 export class DensePrefill {
-  readonly #machine: Machine;
-  readonly #linear: Linear;
+  readonly #context: OpContext;
+  readonly #gemm: Gemm;
   /** What the passes of a step look like, for the kernels. */
   readonly #plan: Scratch;
   readonly #tokens: number | null;
@@ -73,22 +73,22 @@ export class DensePrefill {
   #planned: { batch: object; firstRow: number; passes: readonly Pass[] } | null = null;
 
   /** `tokens`: how many the buffer holds, a multiple of 128; by its bytes unless given. */
-  constructor(machine: Machine, linear: Linear, tokens: number | null) {
+  constructor(context: OpContext, gemm: Gemm, tokens: number | null) {
     assert(tokens === null || (tokens > 0 && tokens % tileRows === 0), 'passes hold whole tiles');
-    this.#machine = machine;
-    this.#linear = linear;
+    this.#context = context;
+    this.#gemm = gemm;
     this.#tokens = tokens;
-    this.#plan = new Scratch(machine.device, 'plans of passes');
+    this.#plan = new Scratch(context.device, 'plans of passes');
   }
 
   /** Whether the kernel has this shape and this rounding. */
   fits(shape: HeadShape): boolean {
-    const { matrixUnit, numerics } = this.#machine;
+    const { useTensorCores, numerics } = this.#context;
     const { latentDim, ropeDim, nopeDim, valueDim } = shape;
     const wide = latentDim === dims.latent && nopeDim === dims.nope;
     const deep = ropeDim === dims.rope && valueDim === dims.value;
     const narrow = numerics.latentCache !== 'f32' && numerics.activations === 'bf16';
-    return matrixUnit && wide && deep && narrow;
+    return useTensorCores && wide && deep && narrow;
   }
 
   /** Takes the buffers at start; one number of heads for a backend. */
@@ -97,15 +97,15 @@ export class DensePrefill {
       assert(this.#buffers.heads === heads, 'all layers must have the same number of heads');
       return this.#buffers;
     }
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const columns = heads * (dims.nope + dims.value);
     const affordable = Math.floor(expandedBytesMax / (columns * 2) / tileRows) * tileRows;
     const tokens = this.#tokens ?? Math.min(expandedTokensMax, Math.max(affordable, tileRows));
     const take = (bytes: number, what: string) => device.allocate(bytes, 'activation', what);
     const expanded = take(tokens * columns * 2, 'expanded keys and values');
     const rope = take(tokens * dims.rope * 2, 'rope keys');
-    this.#linear.reserve(tokens, dims.latent);
-    // Compiled now, because there may be no masked step among those that are rehearsed.
+    this.#gemm.reserve(tokens, dims.latent);
+    // Compiled now, because there may be no masked step among those that warm up.
     device.kernel('sm90DenseMha', 'sm90_dense_mha', maskedDefines);
     // The kernel reads bits of 128 rows for a tile of fewer.
     const bitsRowsMax = (maskedTokensMax / tileTokens) * step.rowsMax + tileRows;
@@ -140,7 +140,7 @@ export class DensePrefill {
 
   /** The step's passes, planned and sent once for all layers. */
   passes({ firstRow, options }: PrefillCall): readonly Pass[] {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { tokens: capacity } = this.reserve(options.heads);
     const { batch } = step;
     if (this.#planned?.batch === batch && this.#planned.firstRow === firstRow) {
@@ -165,7 +165,7 @@ export class DensePrefill {
 
   /** Bits of the tokens that rows select, for all passes of a layer. */
   markSelected({ firstRow, options }: PrefillCall, selection: CudaSelection): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { selected } = this.reserve(options.heads);
     const blocks = Math.ceil(this.#longestFrom(firstRow) / tileTokens);
     assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
@@ -179,7 +179,7 @@ export class DensePrefill {
 
   #longestFrom(firstRow: number): number {
     let longest = 0;
-    for (const { rowStart, tokens } of this.#machine.step.sequences) {
+    for (const { rowStart, tokens } of this.#context.step.sequences) {
       if (rowStart >= firstRow) longest = Math.max(longest, tokens);
     }
     return longest;
@@ -187,7 +187,7 @@ export class DensePrefill {
 
   /** Keys and values of the pass's tokens from their cache entries. */
   expand(call: PrefillCall, pass: Pass): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { cache, matrix, options } = call;
     const { latents, rope, expanded } = this.reserve(options.heads);
     const read = device.kernel('sm90DenseMha', 'sm90_pass_entries');
@@ -198,13 +198,13 @@ export class DensePrefill {
     const rows = pass.tokens;
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: latents, stride: dims.latent, columns: dims.latent, rowIndices: 0 };
-    const input = this.#linear.input(plain, weight, { rows, exact: false });
+    const input = this.#gemm.input(plain, weight, { rows, exact: false });
     const into = { at: expanded, stride: matrix.outputs, format: dtypeCode.BF16 };
-    this.#linear.multiply(input, weight, into, { rows });
+    this.#gemm.multiply(input, weight, into, { rows });
   }
 
   attendPass(call: PrefillCall, pass: Pass): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { out, q, selection, options } = call;
     const { expandedMap, ropeMap, sums, stats, selected } = this.reserve(options.heads);
     assert(out.stride % 8 === 0 && q.stride % 8 === 0, 'rows begin at multiples of 16 bytes');

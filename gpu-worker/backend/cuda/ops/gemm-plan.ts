@@ -1,5 +1,5 @@
 /**
- * Which kernel on the matrix unit computes a product, and in which tiles: sm90-gemm.cu for many rows,
+ * Which kernel on the tensor cores computes a product, and in which tiles: sm90-gemm.cu for many rows,
  * sm90-gemm-few.cu for few. Both sum in an order that the weight's shape alone decides, so a row has
  * the same bits whatever the choice (kernels/sm90-gemm.md).
  */
@@ -15,7 +15,7 @@ const tile128 = { kGroups: 2, kColumns: 128, stages: 6 };
 const tile256 = { kGroups: 2, kColumns: 256, stages: 4 };
 const tall128 = { kGroups: 3, kColumns: 128, stages: 5 };
 /**
- * Cycles of a multiprocessor: of its matrix unit for a row by an output of a stage, of what reaches it
+ * Cycles of an SM: of its tensor cores for a row by an output of a stage, of what reaches it
  * of memory for a row or an output, of a tile beside its stages.
  */
 const cycles = { product: 1 / 32, row: 128 / 42, tile: 1500 };
@@ -28,7 +28,7 @@ const wholeBlocks = 112;
 const fewBlocks = 192;
 const runsMax = 8;
 
-export interface ProductShape {
+export interface GemmShape {
   readonly fp8: boolean;
   readonly rows: number;
   readonly outputs: number;
@@ -38,7 +38,7 @@ export interface ProductShape {
   readonly grouped: { readonly tileRows: number; readonly tilesMax: number } | null;
 }
 
-export interface ProductPlan {
+export interface GemmPlan {
   readonly kernel: {
     readonly program: 'sm90Gemm' | 'sm90GemmFew';
     readonly name: string;
@@ -52,18 +52,18 @@ export interface ProductPlan {
   readonly boxRows: number;
 }
 
-export function planProduct(shape: ProductShape, multiprocessors: number): ProductPlan {
+export function planGemm(shape: GemmShape, smCount: number): GemmPlan {
   const { rows, grouped } = shape;
   // A narrow weight gives sm90-gemm.cu too few tiles: two tiles of few rows are sooner done.
   const most = runsOf(shape) >= 4 ? 2 * fewRowsMax : fewRowsMax;
   const few = (grouped?.tileRows ?? rows) <= most;
-  return few ? planFew(shape) : planMany(shape, multiprocessors);
+  return few ? planFew(shape) : planMany(shape, smCount);
 }
 
-function planMany(shape: ProductShape, multiprocessors: number): ProductPlan {
+function planMany(shape: GemmShape, smCount: number): GemmPlan {
   const { fp8, rows, outputs, batches, grouped } = shape;
   const kSplit = runsOf(shape);
-  const clusters = Math.floor(multiprocessors / 2);
+  const clusters = Math.floor(smCount / 2);
   const plans = manyTiles(shape, kSplit).map((tile) => {
     const { kGroups, kColumns } = tile;
     const rowTiles = grouped?.tilesMax ?? Math.ceil(rows / (64 * kGroups));
@@ -100,13 +100,13 @@ function outBytes(groups: number): number {
 }
 
 /** The tiles that registers allow: sums of e4m3 have parts beside, and so have sums of runs. */
-function manyTiles({ fp8, grouped }: ProductShape, kSplit: number) {
+function manyTiles({ fp8, grouped }: GemmShape, kSplit: number) {
   if (grouped !== null) return [tall128];
   if (kSplit > 1) return [tile128, tile64];
   return fp8 ? [tall128, tile128, tile64] : [tile256, tile128, tile64];
 }
 
-function planFew(shape: ProductShape): ProductPlan {
+function planFew(shape: GemmShape): GemmPlan {
   const { fp8, rows, outputs, batches, grouped } = shape;
   const kSplit = runsOf(shape);
   const wanted = grouped?.tileRows ?? rows;
@@ -130,12 +130,12 @@ function planFew(shape: ProductShape): ProductPlan {
   };
 }
 
-function stagesOf({ fp8, inputs }: ProductShape): number {
+function stagesOf({ fp8, inputs }: GemmShape): number {
   return Math.ceil((inputs * (fp8 ? 1 : 2)) / stageBytes);
 }
 
 /** Runs of inputs that are summed apart: of the weight's shape alone, never of the rows. */
-function runsOf(shape: ProductShape): number {
+function runsOf(shape: GemmShape): number {
   const { outputs, batches, grouped } = shape;
   const blocks = Math.ceil(outputs / fewOutputs);
   if (batches > 1 || grouped !== null || blocks >= wholeBlocks) return 1;

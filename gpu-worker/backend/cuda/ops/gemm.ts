@@ -11,14 +11,14 @@ import {
   type DtypeCode,
   elementBytes,
   type ExpertTable,
-  own,
-  ownFloats,
-  ownOutput,
-  ownTensor,
+  asCuda,
+  f32Tensor,
+  outputTensor,
+  inputTensor,
   type Quantized,
 } from '../handles.ts';
-import type { Machine } from '../op-context.ts';
-import { fewTileRows, manyTileRows, planProduct, plainTileRows } from './gemm-plan.ts';
+import type { OpContext } from '../op-context.ts';
+import { fewTileRows, manyTileRows, planGemm, plainTileRows } from './gemm-plan.ts';
 import type { RowOps, RowPlace } from './row-ops.ts';
 import { type MappedTensor, TensorMaps, weightBoxRows } from '../runtime/tensor-maps.ts';
 
@@ -93,25 +93,25 @@ export interface Grouping {
 
 const alone: Batching = { count: 1, x: 0, w: 0, out: 0 };
 
-export class Linear {
-  readonly #machine: Machine;
+export class Gemm {
+  readonly #context: OpContext;
   readonly #rowOps: RowOps;
   readonly #inputs: Scratch;
   readonly #scales: Scratch;
   readonly #maps: TensorMaps;
   #quantizes = false;
 
-  constructor(machine: Machine, rowOps: RowOps) {
-    this.#machine = machine;
+  constructor(context: OpContext, rowOps: RowOps) {
+    this.#context = context;
     this.#rowOps = rowOps;
-    this.#inputs = new Scratch(machine.device, 'inputs of products');
-    this.#scales = new Scratch(machine.device, 'scales of the inputs of products');
-    this.#maps = new TensorMaps(machine.device.driver);
+    this.#inputs = new Scratch(context.device, 'inputs of products');
+    this.#scales = new Scratch(context.device, 'scales of the inputs of products');
+    this.#maps = new TensorMaps(context.device.driver);
   }
 
   matrix(source: HostTensor): CudaMatrix {
     const { outputs, inputs } = checkedShape(source);
-    const { device, step, numerics } = this.#machine;
+    const { device, step, numerics } = this.#context;
     const at = device.allocate(source.bytes.byteLength, 'weight', source.name);
     device.upload(at, source.bytes);
     const scales = this.#uploadScales(source);
@@ -131,7 +131,7 @@ export class Linear {
 
   #uploadScales({ name, scales }: HostTensor): number {
     if (scales === null) return 0;
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const at = device.allocate(scales.byteLength, 'weight', `${name}'s scales`);
     device.upload(at, new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength));
     return at;
@@ -140,7 +140,7 @@ export class Linear {
   /** Memory for a tensor's quantised form, if a weight so far wants its inputs quantised. */
   quantizedForm(rows: number, columns: number): Quantized | null {
     if (!this.#quantizes) return null;
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const groups = Math.ceil(columns / scaleGroup);
     const what = `the quantised form of a tensor of ${rows} x ${columns}`;
     const codes = device.allocate(rows * groups * scaleGroup, 'activation', what);
@@ -159,7 +159,7 @@ export class Linear {
 
   /** Takes at start the scratch for `rows` inputs of `inputs` elements, gathered or quantised. */
   reserve(rows: number, inputs: number): void {
-    const { activationBytes } = this.#machine;
+    const { activationBytes } = this.#context;
     const groups = Math.ceil(inputs / scaleGroup);
     this.#inputs.at(rows * groups * scaleGroup * activationBytes);
     this.#scales.at(scaleBytes(rows, groups));
@@ -169,7 +169,7 @@ export class Linear {
     source: HostTensor,
     shape: { heads: number; nopeDim: number; valueDim: number },
   ): CudaAbsorbedKv {
-    const { device, numerics, defines } = this.#machine;
+    const { device, numerics, defines } = this.#context;
     const { heads, nopeDim: nope, valueDim: value } = shape;
     const { outputs, inputs: latent } = checkedShape(source);
     assert(
@@ -216,10 +216,10 @@ export class Linear {
 
   #product(call: { out: Tensor; x: Tensor; weight: Matrix; rows: number; exact: boolean }): void {
     const { rows, exact } = call;
-    const matrix = own(CudaMatrix, call.weight);
-    const x = ownTensor(call.x, rows, matrix.inputs);
-    const ownOut = exact ? ownFloats : ownOutput;
-    const out = ownOut(call.out, rows, matrix.outputs);
+    const matrix = asCuda(CudaMatrix, call.weight);
+    const x = inputTensor(call.x, rows, matrix.inputs);
+    const outputOf = exact ? f32Tensor : outputTensor;
+    const out = outputOf(call.out, rows, matrix.outputs);
     const weight: Weight = { ...pick(matrix), scaled: matrix.scales !== 0 };
     const { at, stride } = x;
     const plain = {
@@ -239,7 +239,7 @@ export class Linear {
    * activations as they lie, or their copy where rows are gathered.
    */
   input(x: Rows, weight: Weight, options: { rows: number; exact: boolean }): Input {
-    const { activation, activationBytes } = this.#machine;
+    const { activation, activationBytes } = this.#context;
     const { rows, exact } = options;
     if (!exact && this.#quantizesFor(weight)) return quantizedInput(this.#quantized(x, rows));
     if (x.rowIndices === 0) return unscaled({ ...x, format: activation, rows: x.rows ?? rows });
@@ -252,7 +252,7 @@ export class Linear {
   }
 
   #quantizesFor(weight: Weight): boolean {
-    return weight.scaled && this.#machine.numerics.quantizedLinear;
+    return weight.scaled && this.#context.numerics.quantizedLinear;
   }
 
   /** The rows quantised: as an op before has left them, or by a launch of their own. */
@@ -264,7 +264,7 @@ export class Linear {
       this.#rowOps.quantize(to, { at, stride }, { rows, columns, rowIndices });
       return to;
     }
-    const { serial } = this.#machine.step;
+    const { serial } = this.#context.step;
     if (!tensor.of.isQuantized(tensor.rows, serial)) {
       this.#rowOps.quantize(form, { at, stride }, { rows: tensor.rows, columns, rowIndices: 0 });
       tensor.of.markQuantized(tensor.rows, serial);
@@ -288,9 +288,9 @@ export class Linear {
     return unscaled({ ...gate, rows });
   }
 
-  /** Whether the product runs on the matrix unit: pieces of 16 bytes must be whole. */
-  #onMatrixUnit(x: Input, weight: Weight, batching: Batching): boolean {
-    if (!this.#machine.matrixUnit) return false;
+  /** Whether the product runs on the tensor cores: pieces of 16 bytes must be whole. */
+  #onTensorCores(x: Input, weight: Weight, batching: Batching): boolean {
+    if (!this.#context.useTensorCores) return false;
     if (x.format === dtypeCode.F8_E4M3) return weight.inputs % 16 === 0;
     const whole = weight.inputs % 8 === 0 && batching.x % 8 === 0 && x.stride % 8 === 0;
     const bf16 = x.format === dtypeCode.BF16 && weight.dtype === dtypeCode.BF16;
@@ -300,20 +300,20 @@ export class Linear {
   /** Rows of a tile of the experts' products: few where an expert has few. */
   groupedTileRows(slots: number, experts: CudaExperts): number {
     const { gate, down, count } = experts;
-    const onUnit = [gate, down].every((table) => this.#expertsOnMatrixUnit(table));
+    const onUnit = [gate, down].every((table) => this.#expertsOnTensorCores(table));
     if (!onUnit) return plainTileRows;
     return fewTileRows.find((rows) => rows * count >= 2 * slots) ?? manyTileRows;
   }
 
-  #expertsOnMatrixUnit({ map, scales, dtype }: ExpertTable): boolean {
-    const { numerics, activation } = this.#machine;
+  #expertsOnTensorCores({ map, scales, dtype }: ExpertTable): boolean {
+    const { numerics, activation } = this.#context;
     if (map === null) return false;
     return scales === 0
       ? dtype === dtypeCode.BF16 && activation === dtypeCode.BF16
       : numerics.quantizedLinear;
   }
 
-  /** The tensor map of the experts' weights, or null if the matrix unit can't read them. */
+  /** The tensor map of the experts' weights, or null if the tensor cores can't read them. */
   mapExperts(matrices: readonly CudaMatrix[]): ExpertTable['map'] {
     const fits = matrices.every((matrix) => this.#isMappable(matrix));
     return fits ? this.#maps.ofAll(matrices.map((matrix) => weightMap(matrix, 1))) : null;
@@ -321,7 +321,7 @@ export class Linear {
 
   #isMappable({ dtype, inputs }: { dtype: DtypeCode; inputs: number }): boolean {
     const narrow = dtype !== dtypeCode.F32;
-    return this.#machine.matrixUnit && narrow && (inputs * elementBytes[dtype]) % 16 === 0;
+    return this.#context.useTensorCores && narrow && (inputs * elementBytes[dtype]) % 16 === 0;
   }
 
   multiply(
@@ -330,12 +330,12 @@ export class Linear {
     out: Output,
     options: { rows: number; batching?: Batching; grouping?: Grouping },
   ): void {
-    const { device, defines: activations } = this.#machine;
+    const { device, defines: activations } = this.#context;
     const { rows, batching = alone, grouping } = options;
     const { outputs, inputs } = weight;
     if (this.#multiplyByLibrary(x, weight, out, options)) return;
-    const plan = this.#onMatrixUnit(x, weight, batching)
-      ? planProduct(
+    const plan = this.#onTensorCores(x, weight, batching)
+      ? planGemm(
           {
             fp8: x.format === dtypeCode.F8_E4M3,
             rows,
@@ -344,7 +344,7 @@ export class Linear {
             batches: batching.count,
             grouped: grouping ?? null,
           },
-          device.multiprocessors,
+          device.smCount,
         )
       : null;
     const rowTiles = plan?.rowTiles ?? grouping?.tilesMax ?? Math.ceil(rows / plainTileRows);
@@ -381,10 +381,10 @@ export class Linear {
     out: Output,
     options: { rows: number; batching?: Batching; grouping?: Grouping },
   ): boolean {
-    const { device, library } = this.#machine;
+    const { device, library } = this.#context;
     const { rows, batching = alone, grouping } = options;
     const single = grouping === undefined && batching.count === 1;
-    if (library === null || !single || !this.#onMatrixUnit(x, weight, batching)) return false;
+    if (library === null || !single || !this.#onTensorCores(x, weight, batching)) return false;
     // The library takes the scales of a group to end with the last row.
     if (x.scales !== 0 && x.scaleStride !== rows) return false;
     const { outputs, inputs } = weight;
@@ -403,13 +403,13 @@ export class Linear {
   }
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {
-    const { activationBytes } = this.#machine;
-    const kv = own(CudaAbsorbedKv, handle);
+    const { activationBytes } = this.#context;
+    const kv = asCuda(CudaAbsorbedKv, handle);
     const { heads, nope, latent } = kv.shape;
     const rope = q.columns / heads - nope;
     assert(Number.isInteger(rope) && rope >= 0, 'the queries do not fit the heads');
-    const from = ownTensor(q, rows, heads * (nope + rope));
-    const into = ownOutput(out, rows, heads * (latent + rope));
+    const from = inputTensor(q, rows, heads * (nope + rope));
+    const into = outputTensor(out, rows, heads * (latent + rope));
     const weight = perHead(kv.toLatent, kv.dtype, { outputs: latent, inputs: nope });
     const batching = { count: heads, x: nope + rope, w: latent * nope, out: latent + rope };
     this.multiply(unscaled(from), weight, into, { rows, batching });
@@ -422,10 +422,10 @@ export class Linear {
   }
 
   fromLatent(out: Tensor, latent: Tensor, handle: AbsorbedKv, rows: number): void {
-    const kv = own(CudaAbsorbedKv, handle);
+    const kv = asCuda(CudaAbsorbedKv, handle);
     const { heads, value, latent: width } = kv.shape;
-    const from = ownTensor(latent, rows, heads * width);
-    const into = ownOutput(out, rows, heads * value);
+    const from = inputTensor(latent, rows, heads * width);
+    const into = outputTensor(out, rows, heads * value);
     const weight = perHead(kv.fromLatent, kv.dtype, { outputs: value, inputs: width });
     const batching = { count: heads, x: width, w: value * width, out: value };
     this.multiply(unscaled(from), weight, into, { rows, batching });

@@ -7,9 +7,16 @@ import {
   type SelectOptions,
   type Tensor,
 } from '../../backend.ts';
-import { CudaLayerCache, CudaSelection, dtypeCode, own, ownFloats, ownTensor } from '../handles.ts';
+import {
+  CudaLayerCache,
+  CudaSelection,
+  dtypeCode,
+  asCuda,
+  f32Tensor,
+  inputTensor,
+} from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import type { Machine } from '../op-context.ts';
+import type { OpContext } from '../op-context.ts';
 
 /** Bytes of scores, their maxima and quantised queries at a time, whatever the context. */
 const scoreBytesMax = 256 * 2 ** 20;
@@ -46,61 +53,61 @@ interface ScoreCall {
   readonly width: number;
 }
 
-export class Selector {
-  readonly #machine: Machine;
+export class Indexer {
+  readonly #context: OpContext;
   /** [rows, tokens] scores, then [rows, tokens / 16] maxima, then the rows' queries and weights. */
   #scores = 0;
-  #notANumber = 0;
+  #nanFlagAt = 0;
 
-  constructor(machine: Machine) {
-    this.#machine = machine;
+  constructor(context: OpContext) {
+    this.#context = context;
   }
 
   /** Takes the scratch for scoring, with the first selection: before the caches take what is left. */
   #reserve(): void {
     if (this.#scores > 0) return;
-    const { device } = this.#machine;
+    const { device } = this.#context;
     this.#scores = device.allocate(scoreBytesMax, 'activation', 'index scores');
-    this.#notANumber = device.allocate(4, 'activation', 'the mark of bad scores');
-    device.fill(this.#notANumber, 4, 0);
+    this.#nanFlagAt = device.allocate(4, 'activation', 'the mark of bad scores');
+    device.fill(this.#nanFlagAt, 4, 0);
   }
 
   selection(rows: number, width: number): CudaSelection {
     assert(width > 0, 'a selection needs a width');
     this.#reserve();
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const at = device.allocate(rows * width * 4, 'activation', 'a selection');
     const counts = device.allocate(rows * 4, 'activation', 'a selection');
     return new CudaSelection({ rows, width }, { at, counts });
   }
 
-  select(
+  selectTopK(
     out: Selection,
     cache: LayerCache,
     queries: Tensor,
     weights: Tensor,
     options: SelectOptions,
   ): void {
-    const { step } = this.#machine;
-    const selection = own(CudaSelection, out);
-    const from = own(CudaLayerCache, cache);
+    const { step } = this.#context;
+    const selection = asCuda(CudaSelection, out);
+    const from = asCuda(CudaLayerCache, cache);
     const { heads, dim } = options;
     const { rows } = step;
     const { width } = selection;
     assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
     assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
-    const q = ownTensor(queries, rows, heads * dim);
-    const w = ownFloats(weights, rows, heads);
+    const q = inputTensor(queries, rows, heads * dim);
+    const w = f32Tensor(weights, rows, heads);
     const call = { cache: from, q, w, heads, dim, width };
     for (const chunk of this.chunks(width, heads * (dim + 4))) {
       if (step.seesMoreThan(width)) this.scores(call, chunk);
-      this.top(selection, chunk);
+      this.topK(selection, chunk);
     }
   }
 
   /** The rows of the step in parts whose scores fit, `queryBytes` of a row's queries among them. */
   chunks(width: number, queryBytes: number): ScoredRows[] {
-    const { step } = this.#machine;
+    const { step } = this.#context;
     const { rows, longestBucket: tokens } = step;
     if (!step.seesMoreThan(width)) return [{ tokens, first: 0, count: rows }];
     const rowBytes = tokens * 4 + (tokens / groupTokens) * 4 + queryBytes;
@@ -123,13 +130,13 @@ export class Selector {
   }
 
   /** The exact top of rows that have scores and maxima. */
-  top(selection: CudaSelection, rows: ScoredRows): void {
-    const { device, step } = this.#machine;
+  topK(selection: CudaSelection, rows: ScoredRows): void {
+    const { device, step } = this.#context;
     const { tokens, first, count } = rows;
     const { scores, maxima } = this.places(rows);
     const window = Math.min(tokens, windowMax);
     // Few rows leave most of the GPU idle: then one of them gets more threads.
-    const specialised = count <= device.multiprocessors ? topDefines.few : topDefines.many;
+    const specialised = count <= device.smCount ? topDefines.few : topDefines.many;
     const sharedBytes = 4 * (2048 + 3 * 4096) + window / 4;
     const shape = { grid: [count, 1, 1], threads: specialised.kTopThreads, sharedBytes } as const;
     device.launch(device.kernel('topK', 'top_k', specialised), shape, [
@@ -140,7 +147,7 @@ export class Selector {
 
   /** The maxima of rows that have only scores. */
   maxima(width: number, rows: ScoredRows): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { tokens, first, count } = rows;
     const { scores, maxima } = this.places(rows);
     const groups = tokens / groupTokens;
@@ -156,27 +163,27 @@ export class Selector {
       this.#scoresSm90(call, rows);
       return;
     }
-    const { device, step, defines } = this.#machine;
+    const { device, step, defines } = this.#context;
     const { cache, q, w, heads, dim, width } = call;
     const { tokens, first, count } = rows;
     const grid = [Math.ceil(tokens / plainSpan), count, 1] as const;
     const shape = { grid, threads: 128, sharedBytes: heads * (dim + 1) * 4 };
-    device.launch(device.kernel('select', 'index_scores', defines), shape, [
+    device.launch(device.kernel('indexScores', 'index_scores', defines), shape, [
       [cache.keys, cache.pageBytes, cache.keyFormat, dim, heads, q.at, q.stride, w.at, w.stride],
       [step.positions, step.tables, step.tableStarts, this.#scores, tokens, first, width],
-      [real(heads ** -0.5), real(dim ** -0.5), this.#notANumber],
+      [real(heads ** -0.5), real(dim ** -0.5), this.#nanFlagAt],
     ]);
     this.maxima(width, rows);
   }
 
   #scoresSm90(call: ScoreCall, rows: ScoredRows): void {
-    const { device, step, defines } = this.#machine;
+    const { device, step, defines } = this.#context;
     const { cache, q, w, heads, dim, width } = call;
     const { tokens, first, count } = rows;
     const { scores, maxima, queries: codes } = this.places(rows);
     const weights = codes + count * heads * dim;
     const perHead = { grid: [Math.ceil(heads / 4), count, 1], threads: 128 } as const;
-    device.launch(device.kernel('select', 'index_queries', defines), perHead, [
+    device.launch(device.kernel('indexScores', 'index_queries', defines), perHead, [
       [codes, weights, q.at, q.stride, w.at, w.stride, heads],
       [real(heads ** -0.5), real(dim ** -0.5), first],
     ]);
@@ -191,7 +198,7 @@ export class Selector {
       device.launch(kernel, { grid, threads: 128, sharedBytes }, [
         [cache.keys, cache.pageBytes, codes, weights, step.positions, step.tables],
         [step.tableStarts, step.rows, scores, maxima, tokens, first, start, end, width, span],
-        this.#notANumber,
+        this.#nanFlagAt,
       ]);
     }
   }
@@ -201,7 +208,7 @@ export class Selector {
    * rows of the chunk, from the first to the last of its kind, and leaves out the others.
    */
   #launches(first: number, count: number): { start: number; end: number; kQueries: 1 | 4 }[] {
-    const { step } = this.#machine;
+    const { step } = this.#context;
     if (step.sequenceCount === step.rows) return [{ start: 0, end: count, kQueries: 1 }];
     if (step.sequenceCount === 1) return [{ start: 0, end: count, kQueries: sharedRows }];
     return ([1, sharedRows] as const).flatMap((kQueries) => {
@@ -218,29 +225,30 @@ export class Selector {
 
   /** Whether the tensor core kernel has this shape. */
   #isSm90({ cache, heads, dim }: ScoreCall): boolean {
-    const { matrixUnit } = this.#machine;
-    return matrixUnit && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
+    const { useTensorCores } = this.#context;
+    return useTensorCores && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
   }
 
-  /** The address of a word that is 0 until a score is not a number; null before any selection. */
-  get mark(): number | null {
-    return this.#notANumber === 0 ? null : this.#notANumber;
+  /** Address of the word that is 0 until a score is NaN; null before any selection. */
+  get nanFlag(): number | null {
+    return this.#nanFlagAt === 0 ? null : this.#nanFlagAt;
   }
 
-  /** Throws if a score since the last look was not a number. */
-  check(): void {
-    if (this.mark !== null) this.judge(this.#machine.device.download(this.mark, 4)[0] ?? 0);
+  /** Throws if a score since the last check was NaN. */
+  checkNan(): void {
+    if (this.nanFlag !== null)
+      this.assertNoNan(this.#context.device.download(this.nanFlag, 4)[0] ?? 0);
   }
 
-  /** Throws if the word at `mark`, looked at already, says that a score was not a number. */
-  judge(word: number): void {
+  /** Throws if `word`, read at `nanFlag`, says that a score was NaN. */
+  assertNoNan(word: number): void {
     if (word === 0) return;
-    this.#machine.device.fill(this.#notANumber, 4, 0);
+    this.#context.device.fill(this.#nanFlagAt, 4, 0);
     throw new Error('an index score is not a number');
   }
 }
 
-/** Pages of a block that scores one row: few enough to give every multiprocessor work. */
+/** Pages of a block that scores one row: few enough to give every SM work. */
 function spanOfSingleRows(tokens: number, rows: number): number {
   const share = (rows * tokens) / blockTokens / 512;
   return Math.min(Math.max(2 ** Math.floor(Math.log2(share)), 4), 16);

@@ -1,4 +1,4 @@
-/** Mixture of experts: the gate, and the routed experts as products over grouped rows (mixture.cu). */
+/** Mixture of experts: the gate, and the routed experts as products over grouped rows (moe.cu). */
 import assert from 'node:assert/strict';
 import type {
   ExpertMatrices,
@@ -15,51 +15,44 @@ import {
   CudaRouting,
   type CudaTensor,
   type ExpertTable,
-  own,
-  ownFloats,
-  ownOutput,
-  ownTensor,
-  ownVector,
+  asCuda,
+  f32Tensor,
+  outputTensor,
+  inputTensor,
+  checkedVector,
 } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import {
-  type Grouping,
-  type Input,
-  type Linear,
-  type Output,
-  padded,
-  type Weight,
-} from './gemm.ts';
-import type { Machine } from '../op-context.ts';
+import { type Grouping, type Input, type Gemm, type Output, padded, type Weight } from './gemm.ts';
+import type { OpContext } from '../op-context.ts';
 
 /** Threads of a block of the sum over experts; each takes 8 columns. */
 const threads = 128;
-/** Slots that a block sorts (mixture.cu). */
+/** Slots that a block sorts (moe.cu). */
 const chunkSlots = 1024;
 /** Fewest rows of a tile of the experts' products. */
 const tileRowsMin = 8;
 
-export class Mixture {
-  readonly #machine: Machine;
-  readonly #linear: Linear;
+export class Moe {
+  readonly #context: OpContext;
+  readonly #gemm: Gemm;
   readonly #numbers: Scratch;
   readonly #inner: Scratch;
   readonly #outputs: Scratch;
   #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
 
-  constructor(machine: Machine, linear: Linear) {
-    this.#machine = machine;
-    this.#linear = linear;
-    this.#numbers = new Scratch(machine.device, "the experts' row numbers");
-    this.#inner = new Scratch(machine.device, "the experts' inner activations");
-    this.#outputs = new Scratch(machine.device, "the experts' outputs");
+  constructor(context: OpContext, gemm: Gemm) {
+    this.#context = context;
+    this.#gemm = gemm;
+    this.#numbers = new Scratch(context.device, "the experts' row numbers");
+    this.#inner = new Scratch(context.device, "the experts' inner activations");
+    this.#outputs = new Scratch(context.device, "the experts' outputs");
   }
 
   experts(handles: readonly ExpertMatrices[]): CudaExperts {
     assert(handles.length > 0, 'there are no experts');
-    const gate = this.#table(handles.map((handle) => own(CudaMatrix, handle.gate)));
-    const up = this.#table(handles.map((handle) => own(CudaMatrix, handle.up)));
-    const down = this.#table(handles.map((handle) => own(CudaMatrix, handle.down)));
+    const gate = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.gate)));
+    const up = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.up)));
+    const down = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.down)));
     assert(
       up.inputs === gate.inputs && up.outputs === gate.outputs && up.dtype === gate.dtype,
       "the experts' up matrices do not fit their gates",
@@ -78,7 +71,7 @@ export class Mixture {
 
   /** The addresses of one matrix of all experts, which must be alike. */
   #table(matrices: readonly CudaMatrix[]): ExpertTable {
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const [first] = matrices;
     assert(first !== undefined, 'there are no experts');
     for (const { name, inputs, outputs, dtype } of matrices) {
@@ -94,14 +87,14 @@ export class Mixture {
       return at;
     };
     const { inputs, outputs, dtype } = first;
-    const map = this.#linear.mapExperts(matrices);
+    const map = this.#gemm.mapExperts(matrices);
     const weights = send(matrices.map(({ at }) => at));
     const scales = first.scales === 0 ? 0 : send(matrices.map((matrix) => matrix.scales));
     return { weights, scales, map, dtype, outputs, inputs };
   }
 
   routing(rows: number, perToken: number): CudaRouting {
-    const { device } = this.#machine;
+    const { device } = this.#context;
     this.#largest.perToken = Math.max(this.#largest.perToken, perToken);
     this.#reserve();
     const column = () => device.allocate(rows * perToken * 4, 'activation', 'a routing');
@@ -111,20 +104,20 @@ export class Mixture {
   /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
   #reserve(): void {
     const { perToken, hidden, inner, experts } = this.#largest;
-    const slots = this.#machine.step.rowsMax * perToken;
+    const slots = this.#context.step.rowsMax * perToken;
     if (slots === 0 || experts === 0) return;
     this.#places(slots, experts, tileRowsMin);
-    const { activationBytes } = this.#machine;
+    const { activationBytes } = this.#context;
     this.#inner.at(2 * slots * padded(inner) * activationBytes);
     this.#outputs.at(slots * padded(hidden) * activationBytes);
-    this.#linear.reserve(slots, Math.max(hidden, inner));
+    this.#gemm.reserve(slots, Math.max(hidden, inner));
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
-    const { device, defines } = this.#machine;
-    const routing = own(CudaRouting, out);
+    const { device, defines } = this.#context;
+    const routing = asCuda(CudaRouting, out);
     const experts = logits.columns;
-    const from = ownFloats(logits, rows, experts);
+    const from = f32Tensor(logits, rows, experts);
     assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
     const { groups, groupsKept } = options;
     assert(
@@ -137,8 +130,8 @@ export class Mixture {
     );
     const sharedBytes = (experts + groups) * 8;
     const shape = { grid: [rows, 1, 1], threads: 32, sharedBytes } as const;
-    device.launch(device.kernel('mixture', 'route', defines), shape, [
-      [from.at, from.stride, experts, ownVector(bias, experts).at, groups, groupsKept],
+    device.launch(device.kernel('moe', 'route', defines), shape, [
+      [from.at, from.stride, experts, checkedVector(bias, experts).at, groups, groupsKept],
       [routing.perToken, options.normalize ? 1 : 0, real(options.scale)],
       [routing.experts, routing.weights],
     ]);
@@ -151,13 +144,13 @@ export class Mixture {
     handles: { routing: Routing; experts: Experts },
     rows: number,
   ): void {
-    const { activation, activationBytes } = this.#machine;
-    const routing = own(CudaRouting, handles.routing);
-    const experts = own(CudaExperts, handles.experts);
+    const { activation, activationBytes } = this.#context;
+    const routing = asCuda(CudaRouting, handles.routing);
+    const experts = asCuda(CudaExperts, handles.experts);
     const { inputs: hidden, outputs: inner } = experts.gate;
-    const from = ownTensor(x, rows, hidden);
-    const into = ownOutput(out, rows, hidden);
-    const added = ownTensor(shared, rows, hidden);
+    const from = inputTensor(x, rows, hidden);
+    const into = outputTensor(out, rows, hidden);
+    const added = inputTensor(shared, rows, hidden);
     assert(rows <= routing.rows, `${rows} rows of a routing of ${routing.rows}`);
 
     const slots = rows * routing.perToken;
@@ -169,14 +162,14 @@ export class Mixture {
       rowIndices: grouped.sources,
       tensor: { of: from, rows },
     };
-    const input = this.#linear.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
+    const input = this.#gemm.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
     const stride = padded(inner);
     const innerBytes = slots * stride * activationBytes;
     const gate = { at: this.#inner.at(2 * innerBytes), stride, format: activation };
     const up = { ...gate, at: gate.at + innerBytes };
     this.#perExpert(experts.gate, grouped, { input, out: gate, slots });
     this.#perExpert(experts.up, grouped, { input, out: up, slots });
-    const activated = this.#linear.activatedInput(gate, up, weightOf(experts.down), slots);
+    const activated = this.#gemm.activatedInput(gate, up, weightOf(experts.down), slots);
     const down = {
       at: this.#outputs.at(slots * padded(hidden) * activationBytes),
       stride: padded(hidden),
@@ -201,10 +194,10 @@ export class Mixture {
 
   /** Sorts the rows by expert, rows ascending within each, and cuts them into tiles. */
   #group(routing: CudaRouting, handle: CudaExperts, rows: number) {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const slots = rows * routing.perToken;
     const experts = handle.count;
-    const tileRows = this.#linear.groupedTileRows(slots, handle);
+    const tileRows = this.#gemm.groupedTileRows(slots, handle);
     const place = this.#places(slots, experts, tileRows);
     const { counts, starts, places, sources, tiles, tilesMax, chunks } = place;
     const args = [
@@ -222,7 +215,7 @@ export class Mixture {
             ['group_place', chunks],
           ] as const);
     for (const [name, blocks] of steps) {
-      const kernel = device.kernel('mixture', name, defines);
+      const kernel = device.kernel('moe', name, defines);
       device.launch(kernel, { ...launch, grid: [blocks, 1, 1] }, args);
     }
     return place;
@@ -237,7 +230,7 @@ export class Mixture {
     const { weights, scales, map } = table;
     const grouping: Grouping = { weights, scales, map, tiles, tilesMax, tileRows, starts };
     const options = { rows: rows.slots, grouping };
-    this.#linear.multiply(rows.input, weightOf(table), rows.out, options);
+    this.#gemm.multiply(rows.input, weightOf(table), rows.out, options);
   }
 
   #combine(call: {
@@ -248,11 +241,11 @@ export class Mixture {
     places: number;
     rows: number;
   }): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { into, added, down, routing, places, rows } = call;
     const { columns } = into;
     const grid = [rows, Math.ceil(columns / 8 / threads), 1] as const;
-    device.launch(device.kernel('mixture', 'combine', defines), { grid, threads }, [
+    device.launch(device.kernel('moe', 'combine', defines), { grid, threads }, [
       [into.at, into.stride, added.at, added.stride, down.at, down.stride],
       [places, routing.weights, routing.perToken, columns],
     ]);

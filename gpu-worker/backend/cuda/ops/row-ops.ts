@@ -11,9 +11,16 @@ import type {
   Tensor,
   Vector,
 } from '../../backend.ts';
-import { CudaMatrix, own, ownOutput, ownTensor, ownVector, type Quantized } from '../handles.ts';
+import {
+  CudaMatrix,
+  asCuda,
+  outputTensor,
+  inputTensor,
+  checkedVector,
+  type Quantized,
+} from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import type { Machine } from '../op-context.ts';
+import type { OpContext } from '../op-context.ts';
 
 /** Where rows lie, and the elements from one to the next. */
 export interface RowPlace {
@@ -69,19 +76,19 @@ export function ropeSlots(
 }
 
 export class RowOps {
-  readonly #machine: Machine;
+  readonly #context: OpContext;
   readonly #rowIndices: number;
   #gatherQueued = false;
   #rope: RopePlace | null = null;
 
-  constructor(machine: Machine) {
-    this.#machine = machine;
-    const bytes = machine.step.rowsMax * 4;
-    this.#rowIndices = machine.device.allocate(bytes, 'activation', 'row numbers');
+  constructor(context: OpContext) {
+    this.#context = context;
+    const bytes = context.step.rowsMax * 4;
+    this.#rowIndices = context.device.allocate(bytes, 'activation', 'row numbers');
   }
 
   ropeTable(table: RopeTable): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const half = table.dim / 2;
     assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
     const positions = table.cos.length / half;
@@ -99,10 +106,10 @@ export class RowOps {
   }
 
   embed(out: Tensor, table: Matrix): void {
-    const { device, step, defines } = this.#machine;
-    const matrix = own(CudaMatrix, table);
+    const { device, step, defines } = this.#context;
+    const matrix = asCuda(CudaMatrix, table);
     const { rows } = step;
-    const into = ownOutput(out, rows, matrix.inputs);
+    const into = outputTensor(out, rows, matrix.inputs);
     step.limitTokens(matrix.outputs);
     const { at, scales, dtype, inputs } = matrix;
     const scaleColumns = Math.ceil(inputs / 128);
@@ -133,13 +140,13 @@ export class RowOps {
     call: { out: Tensor; x: Tensor; weight: Vector; residual: Tensor | null; bias: Vector | null },
     options: NormOptions,
   ): void {
-    const { device, step, defines } = this.#machine;
+    const { device, step, defines } = this.#context;
     const { rows, epsilon } = options;
     const { columns } = call.x;
-    const x = ownTensor(call.x, rows, columns);
-    const out = ownOutput(call.out, rows, columns);
-    const residual = call.residual === null ? null : ownOutput(call.residual, rows, columns);
-    const bias = call.bias === null ? null : ownVector(call.bias, columns);
+    const x = inputTensor(call.x, rows, columns);
+    const out = outputTensor(call.out, rows, columns);
+    const residual = call.residual === null ? null : outputTensor(call.residual, rows, columns);
+    const bias = call.bias === null ? null : checkedVector(call.bias, columns);
     // By the width alone, so that a row's sums have one order.
     const pieces = groupPiecesOf(columns);
     const kPieces = Math.ceil(pieces / normThreadsMax);
@@ -147,17 +154,17 @@ export class RowOps {
     const kernel = device.kernel('norms', 'norm_rows', { ...defines, kPieces });
     device.launch(kernel, { grid: [rows, 1, 1], threads: block }, [
       [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
-      [ownVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
+      [checkedVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
       this.quantizedSlots(out.quantized),
     ]);
     out.markQuantized(rows, step.serial);
   }
 
   add(residual: Tensor, x: Tensor, rows: number): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { columns } = residual;
-    const added = ownTensor(x, rows, columns);
-    const out = ownOutput(residual, rows, columns);
+    const added = inputTensor(x, rows, columns);
+    const out = outputTensor(residual, rows, columns);
     const grid = gridOf(rows, piecesOf(columns));
     device.launch(device.kernel('rows', 'add', defines), { grid, threads }, [
       [out.at, out.stride, out.at, out.stride, added.at, added.stride, columns],
@@ -167,11 +174,11 @@ export class RowOps {
 
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
     const { columns } = gate;
-    const a = ownTensor(gate, rows, columns);
-    const b = ownTensor(up, rows, columns);
-    const into = ownOutput(out, rows, columns);
+    const a = inputTensor(gate, rows, columns);
+    const b = inputTensor(up, rows, columns);
+    const into = outputTensor(out, rows, columns);
     this.silu({ out: into, quantized: into.quantized }, a, b, { rows, columns });
-    into.markQuantized(rows, this.#machine.step.serial);
+    into.markQuantized(rows, this.#context.step.serial);
   }
 
   /** silu(a) * b to `out`, to its quantised form, or to both. */
@@ -181,7 +188,7 @@ export class RowOps {
     b: RowPlace,
     shape: { rows: number; columns: number },
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { rows, columns } = shape;
     const { out, quantized } = to;
     const grid = gridOf(rows, groupPiecesOf(columns));
@@ -195,7 +202,7 @@ export class RowOps {
   quantizedSlots(to: Quantized | null): readonly number[] {
     if (to === null) return [0, 0, 0, 0, 0, 0];
     const { codes, codeStride, scales, scaleRow, scaleGroup } = to;
-    return [codes, codeStride, scales, scaleRow, scaleGroup, this.#machine.powerOfTwo];
+    return [codes, codeStride, scales, scaleRow, scaleGroup, this.#context.powerOfTwo];
   }
 
   /** Rows of activations, or with `rowIndices` those rows of them, to `to`. */
@@ -204,7 +211,7 @@ export class RowOps {
     x: RowPlace,
     shape: { rows: number; columns: number; rowIndices: number },
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { rows, columns, rowIndices } = shape;
     const grid = gridOf(rows, groupPiecesOf(columns));
     device.launch(device.kernel('rows', 'quantize', defines), { grid, threads }, [
@@ -219,7 +226,7 @@ export class RowOps {
     from: Quantized,
     shape: { rows: number; groups: number; rowIndices: number },
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { rows, groups, rowIndices } = shape;
     const grid = gridOf(rows, groups * 8);
     device.launch(device.kernel('rows', 'gather_quantized', defines), { grid, threads }, [
@@ -231,7 +238,7 @@ export class RowOps {
 
   /** The rope table, in which the step's rows have their places. */
   rope(rows: number): RopePlace {
-    const { step } = this.#machine;
+    const { step } = this.#context;
     const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
     assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
@@ -239,11 +246,11 @@ export class RowOps {
   }
 
   rotate(x: Tensor, options: RotateOptions): void {
-    const { device, step, defines } = this.#machine;
+    const { device, step, defines } = this.#context;
     const { rows, heads, start, layout, transform = false } = options;
     const rope = this.rope(rows);
     const width = x.columns / heads;
-    const into = ownOutput(x, rows, heads * width);
+    const into = outputTensor(x, rows, heads * width);
     assert(
       Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
       'the rotated part lies outside the heads',
@@ -267,7 +274,7 @@ export class RowOps {
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
     const { rows, heads } = options;
     const dim = x.columns / heads;
-    const into = ownOutput(x, rows, heads * dim);
+    const into = outputTensor(x, rows, heads * dim);
     this.#transform(into, { rows, heads, dim }, ropeSlots(null, 0, 0));
   }
 
@@ -277,7 +284,7 @@ export class RowOps {
     shape: { rows: number; heads: number; dim: number },
     rope: readonly number[],
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { rows, heads, dim } = shape;
     assertPowerOfTwo(dim);
     const kernel = device.kernel('heads', 'transform_heads', {
@@ -293,11 +300,11 @@ export class RowOps {
   }
 
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const rows = rowIndices.length;
     assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
-    const from = ownTensor(x, 0, x.columns);
-    const into = ownOutput(out, rows, from.columns);
+    const from = inputTensor(x, 0, x.columns);
+    const into = outputTensor(out, rows, from.columns);
     assert(
       rowIndices.every((row) => row >= 0 && row < from.rows),
       'a row to gather is not in the tensor',
@@ -317,7 +324,7 @@ export class RowOps {
     x: RowPlace,
     part: { parts: number; columns: number; outPart: number; xPart: number; rowIndices: number },
   ): void {
-    const { device, defines } = this.#machine;
+    const { device, defines } = this.#context;
     const { parts, columns, outPart, xPart, rowIndices } = part;
     const grid = gridOf(rows, parts * piecesOf(columns));
     device.launch(device.kernel('rows', 'copy_rows', defines), { grid, threads }, [

@@ -3,22 +3,22 @@ import assert from 'node:assert/strict';
 import type { Tensor } from '../../backend.ts';
 import { type Draw, weightScale } from '../../draw.ts';
 import { Scratch } from '../runtime/device.ts';
-import { ownFloats } from '../handles.ts';
-import type { Machine } from '../op-context.ts';
+import { f32Tensor } from '../handles.ts';
+import type { OpContext } from '../op-context.ts';
 
 const drawBytes = 40;
 /** kTilesMax of 4,096 tokens in the kernel. */
 const vocabularyMax = 256 * 4096;
 
 export class Sampler {
-  readonly #machine: Machine;
+  readonly #context: OpContext;
   readonly #draws: Scratch;
   readonly #tokens: Scratch;
 
-  constructor(machine: Machine) {
-    this.#machine = machine;
-    this.#draws = new Scratch(machine.device, 'the draws of a step');
-    this.#tokens = new Scratch(machine.device, 'the tokens of a step');
+  constructor(context: OpContext) {
+    this.#context = context;
+    this.#draws = new Scratch(context.device, 'the draws of a step');
+    this.#tokens = new Scratch(context.device, 'the tokens of a step');
   }
 
   /** The tokens, and the word at `mark` as it is then; 0 without. */
@@ -27,10 +27,10 @@ export class Sampler {
     draws: readonly Draw[],
     mark: number | null,
   ): { tokens: (number | null)[]; word: number } {
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const rows = draws.length;
     const { columns } = logits;
-    const from = ownFloats(logits, rows, columns);
+    const from = f32Tensor(logits, rows, columns);
     assert(columns <= vocabularyMax, `a vocabulary of ${columns} is too large to draw from`);
     const places = this.#draws.at(from.rows * drawBytes);
     const tokens = this.#tokens.at(from.rows * 4);

@@ -1,7 +1,7 @@
 /**
- * Absorbed attention on the matrix unit over entries of 512 latent and 64 rope dimensions
+ * Absorbed attention on the tensor cores over entries of 512 latent and 64 rope dimensions
  * (sm90-sparse-mla.cuh). Few rows have their tokens split over the GPU. Where many rows of a sequence
- * come in one step, its fp8 entries are widened to bf16 once, in order, instead of by every row that
+ * come in one step, its fp8 entries are dequantized to bf16 once, in order, instead of by every row that
  * selects them; both ways give the same bits.
  */
 import assert from 'node:assert/strict';
@@ -10,18 +10,18 @@ import { Scratch } from '../runtime/device.ts';
 import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
 import type { Kernel } from '../runtime/kernels.ts';
-import type { Machine } from '../op-context.ts';
+import type { OpContext } from '../op-context.ts';
 import type { SequenceRows } from '../step.ts';
 
 const dims = { latent: 512, rope: 64 } as const;
-const wideEntryBytes = (dims.latent + dims.rope) * 2;
+const bf16EntryBytes = (dims.latent + dims.rope) * 2;
 /** Queries, two buffers of 64 entries, outputs, barriers, maxima and sums. */
 const sharedBytes = 3 * 73_728 + 8192 + 128 + 512 + 1024;
 /** The kernel takes 64 heads in a block, over fp8 entries 128 in a cluster of two. */
 const blockHeads = 64;
 const threads = { fp8: 512, bf16: 384 } as const;
-/** Entries that a block of widen_entries takes. */
-const widenWarps = 8;
+/** Entries that a block of dequant_entries takes. */
+const dequantWarps = 8;
 
 /**
  * Over how many works a row's tokens are spread, where few rows would leave most of the GPU idle.
@@ -52,13 +52,13 @@ export function splitsFor(rows: number, isDense = false): number {
 const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
 
 /**
- * A sequence is widened for so many rows and more, if they are at least a 256th of its tokens: to widen a
+ * A sequence is dequantized for so many rows and more, if they are at least a 256th of its tokens: to dequantize a
  * token takes 0.6 ns at 3 TB/s, and spares a row of 128 heads 0.3 us.
  */
-const widenedRowsMin = 64;
-const widenedTokensPerRow = 256;
-/** Of widened entries: more than the published model's longest context of 163,840 tokens. */
-const widenedPages = 2720;
+const dequantizedRowsMin = 64;
+const dequantizedTokensPerRow = 256;
+/** Of dequantized entries: more than the published model's longest context of 163,840 tokens. */
+const dequantizedPages = 2720;
 /** Entries in all that are likely not to stay in L2 are brought there ahead. */
 const prefetchedTokensMin = 65_536;
 
@@ -87,13 +87,13 @@ interface Part {
 }
 
 export class SparseMla {
-  readonly #machine: Machine;
+  readonly #context: OpContext;
   readonly #parts: Scratch;
-  #widenedAt: number | null = null;
+  #dequantizedAt: number | null = null;
 
-  constructor(machine: Machine) {
-    this.#machine = machine;
-    this.#parts = new Scratch(machine.device, 'attention over parts of a row');
+  constructor(context: OpContext) {
+    this.#context = context;
+    this.#parts = new Scratch(context.device, 'attention over parts of a row');
   }
 
   /** Whether the kernels have this shape and this rounding. */
@@ -102,26 +102,26 @@ export class SparseMla {
     return narrow && isShape(heads, shape.latentDim) && shape.ropeDim === dims.rope;
   }
 
-  /** At start, before the caches take what is left: the place of widened entries, if there can be any. */
+  /** At start, before the caches take what is left: the place of dequantized entries, if there can be any. */
   reserveFor(heads: number, latentDim: number): void {
-    const { latentCache } = this.#machine.numerics;
+    const { latentCache } = this.#context.numerics;
     if (this.#isNarrow && latentCache === 'fp8' && isShape(heads, latentDim)) this.#reserve();
   }
 
   get #isNarrow(): boolean {
-    return this.#machine.matrixUnit && this.#machine.numerics.activations === 'bf16';
+    return this.#context.useTensorCores && this.#context.numerics.activations === 'bf16';
   }
 
   #reserve(): number {
-    if (this.#widenedAt === null) {
-      const bytes = widenedPages * blockTokens * wideEntryBytes;
-      const what = 'entries widened for many rows';
-      this.#widenedAt = this.#machine.device.allocate(bytes, 'activation', what);
+    if (this.#dequantizedAt === null) {
+      const bytes = dequantizedPages * blockTokens * bf16EntryBytes;
+      const what = 'entries dequantized for many rows';
+      this.#dequantizedAt = this.#context.device.allocate(bytes, 'activation', what);
       // No step of the start need have so many rows.
-      this.#widenKernel();
+      this.#dequantKernel();
       this.#bf16Kernel(0);
     }
-    return this.#widenedAt;
+    return this.#dequantizedAt;
   }
 
   attend(call: SparseMlaCall): void {
@@ -135,15 +135,15 @@ export class SparseMla {
       'the kernel counts 16 bytes of a cache in 31 bits',
     );
     const splits = splitsFor(rows, selection === null);
-    const widened = this.#widen(cache, rows);
-    const rowsBefore = widened?.firstRow ?? rows;
+    const dequantized = this.#dequantize(cache, rows);
+    const rowsBefore = dequantized?.firstRow ?? rows;
     if (rowsBefore > 0) this.#launch(call, this.#inCache(cache, rowsBefore), splits);
-    if (widened !== null) this.#launch(call, widened, splits);
+    if (dequantized !== null) this.#launch(call, dequantized, splits);
     if (splits > 1) this.#combine(call, splits);
   }
 
   #inCache({ latents, latentFormat }: CudaLayerCache, rows: number): Part {
-    const { step } = this.#machine;
+    const { step } = this.#context;
     return {
       firstRow: 0,
       rows,
@@ -155,22 +155,22 @@ export class SparseMla {
     };
   }
 
-  /** Widens the entries of the last sequences that all have many rows among the first `rows`. */
-  #widen({ latents, latentFormat }: CudaLayerCache, rows: number): Part | null {
-    const { device, step } = this.#machine;
+  /** Dequantizes the entries of the last sequences that all have many rows among the first `rows`. */
+  #dequantize({ latents, latentFormat }: CudaLayerCache, rows: number): Part | null {
+    const { device, step } = this.#context;
     // Steps of few rows are repeated, so they must not look at the batch.
-    if (latentFormat !== dtypeCode.F8_E4M3 || !step.hasRun(widenedRowsMin)) return null;
+    if (latentFormat !== dtypeCode.F8_E4M3 || !step.hasRun(dequantizedRowsMin)) return null;
     const chosen = lastWithManyRows(step.sequences.filter(({ rowStart }) => rowStart < rows));
     const [first] = chosen;
     if (first === undefined) return null;
     const firstPage = Math.min(...chosen.map(({ tableStart }) => tableStart));
-    const widened = this.#reserve();
-    const kernel = this.#widenKernel();
+    const dequantized = this.#reserve();
+    const kernel = this.#dequantKernel();
     for (const { table, tableStart, tokens } of chosen) {
-      const at = widened + (tableStart - firstPage) * blockTokens * wideEntryBytes;
+      const at = dequantized + (tableStart - firstPage) * blockTokens * bf16EntryBytes;
       const shape = {
-        grid: [Math.ceil(tokens / widenWarps), 1, 1],
-        threads: widenWarps * 32,
+        grid: [Math.ceil(tokens / dequantWarps), 1, 1],
+        threads: dequantWarps * 32,
       } as const;
       device.launch(kernel, shape, [at, latents, table, tokens]);
     }
@@ -178,7 +178,7 @@ export class SparseMla {
       firstRow: first.rowStart,
       rows: rows - first.rowStart,
       isFp8: false,
-      at: widened,
+      at: dequantized,
       tables: 0,
       firstPage,
       tokens: chosen.reduce((sum, { tokens }) => sum + tokens, 0),
@@ -186,7 +186,7 @@ export class SparseMla {
   }
 
   #launch(call: SparseMlaCall, part: Part, splits: number): void {
-    const { device, step } = this.#machine;
+    const { device, step } = this.#context;
     const { out, q, selection, lse, heads, scale } = call;
     const { firstRow, rows, isFp8 } = part;
     const kCtas = isFp8 && heads % (2 * blockHeads) === 0 ? 2 : 1;
@@ -207,7 +207,7 @@ export class SparseMla {
       [values, sums, part.tokens >= prefetchedTokensMin ? 1 : 0],
     ];
     const works = (rows * splits * heads) / (blockHeads * kCtas);
-    const clusters = Math.min(works, Math.floor(device.multiprocessors / kCtas));
+    const clusters = Math.min(works, Math.floor(device.smCount / kCtas));
     const shape = {
       grid: [clusters * kCtas, 1, 1],
       threads: isFp8 ? threads.fp8 : threads.bf16,
@@ -221,16 +221,16 @@ export class SparseMla {
   }
 
   #bf16Kernel(kSplit: 0 | 1): Kernel {
-    return this.#machine.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { kFp8: 0, kSplit });
+    return this.#context.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { kFp8: 0, kSplit });
   }
 
-  #widenKernel(): Kernel {
+  #dequantKernel(): Kernel {
     const defines = { kFp8: 0, kSplit: 0 };
-    return this.#machine.device.kernel('sparseMlaBf16', 'widen_entries', defines);
+    return this.#context.device.kernel('sparseMlaBf16', 'dequant_entries', defines);
   }
 
   #combine(call: SparseMlaCall, splits: number): void {
-    const { device } = this.#machine;
+    const { device } = this.#context;
     const { out, lse, heads, rows } = call;
     const { values, sums } = this.#partial(call, splits);
     const perHead = { grid: [heads, rows, 1], threads: 128 } as const;
@@ -248,15 +248,15 @@ export class SparseMla {
   }
 }
 
-/** The last sequences that are all worth being widened and fit together where that is done. */
+/** The last sequences that are all worth being dequantized and fit together where that is done. */
 function lastWithManyRows(sequences: readonly SequenceRows[]): readonly SequenceRows[] {
   let [firstPage, endPage] = [Infinity, 0];
   let from = sequences.length;
   for (const { rowCount, tokens, tableStart } of sequences.toReversed()) {
     firstPage = Math.min(firstPage, tableStart);
     endPage = Math.max(endPage, tableStart + Math.ceil(tokens / blockTokens));
-    const many = Math.max(widenedRowsMin, tokens / widenedTokensPerRow);
-    if (rowCount < many || endPage - firstPage > widenedPages) break;
+    const many = Math.max(dequantizedRowsMin, tokens / dequantizedTokensPerRow);
+    if (rowCount < many || endPage - firstPage > dequantizedPages) break;
     from--;
   }
   return sequences.slice(from);

@@ -24,7 +24,7 @@ const reserveBytes = 1024 * 2 ** 20;
 const lateBytes = 256 * 2 ** 20;
 /** Bytes of a weight that are in flight at a time. */
 const stagingBytes = 32 * 2 ** 20;
-const attribute = { multiprocessors: 16, major: 75, minor: 76 } as const;
+const attribute = { smCount: 16, major: 75, minor: 76 } as const;
 
 /** The plan of the start is kept: an op that would need more memory than it took then is a bug. */
 export class AllocationAfterStart extends Error {
@@ -46,8 +46,8 @@ export interface DeviceOptions {
 export class Device {
   readonly driver: Driver;
   readonly name: string;
-  readonly multiprocessors: number;
-  /** Whether Hopper's matrix unit and copies are there. */
+  readonly smCount: number;
+  /** Whether the GPU is a Hopper, with its tensor cores and its copy engine. */
   readonly isSm90: boolean;
   readonly stream: Handle;
   readonly queue: LaunchQueue;
@@ -68,7 +68,7 @@ export class Device {
   readonly #pinned = new Map<ArrayBufferLike, unknown>();
   #slab = { next: 0, end: 0 };
   #copies = 0;
-  #sealed = false;
+  #frozen = false;
 
   /** @throws CudaMissing without a driver or a GPU of compute capability 9.0. */
   constructor(options: DeviceOptions = {}) {
@@ -87,7 +87,7 @@ export class Device {
     if (!this.isSm90) {
       throw new CudaMissing(`${this.name} has compute capability ${major}.${minor}; 9.0 is needed`);
     }
-    this.multiprocessors = attributeOf(attribute.multiprocessors);
+    this.smCount = attributeOf(attribute.smCount);
     driver.call('CtxSetCurrent', [driver.make('DevicePrimaryCtxRetain', [this.#ordinal])]);
     this.stream = driver.make('StreamCreate', [1]);
     this.#kernels = new Kernels(driver, 'sm_90a', options.traced === true ? ['-DkTraced=1'] : []);
@@ -133,13 +133,13 @@ export class Device {
   // ---- memory ------------------------------------------------------------------------------------
 
   /** From here on nothing is allocated. */
-  seal(): void {
-    this.#sealed = true;
+  freezeMemory(): void {
+    this.#frozen = true;
   }
 
   /** The address of `bytes` bytes; `what` names them in the error when they do not fit. */
   allocate(bytes: number, purpose: Purpose, what: string): number {
-    if (this.#sealed) throw new AllocationAfterStart(what, bytes);
+    if (this.#frozen) throw new AllocationAfterStart(what, bytes);
     const size = roundUp(Math.max(bytes, 1), alignment);
     if (size > this.#slabBytes / 4) {
       const whole = roundUp(size, driverPageBytes);

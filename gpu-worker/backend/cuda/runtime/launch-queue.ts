@@ -1,6 +1,6 @@
 /**
  * Kernel launches, held back until a result is read, and CUDA graphs made of them. A list of launches
- * that has been seen before runs as a graph; repeats.ts does so for whole steps.
+ * that has been seen before runs as a graph; step-graphs.ts does so for whole steps.
  */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';

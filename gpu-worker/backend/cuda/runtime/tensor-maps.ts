@@ -101,7 +101,7 @@ interface Boxed {
 /** The driver's description, `mapBytes` long, of boxes swizzled as in kernels/sm90.cuh. */
 export function encodeTensorMap(driver: Driver, tensor: Boxed, what: string): Uint8Array {
   const { at, format, sizes, strideBytes, boxRows } = tensor;
-  assert(format !== dtypeCode.F32, 'the matrix unit reads no float32');
+  assert(format !== dtypeCode.F32, 'tensor cores read no float32');
   assert(
     at % 16 === 0 && strideBytes.every((stride) => stride % 16 === 0),
     'the copy engine needs addresses and strides of whole 16 bytes',

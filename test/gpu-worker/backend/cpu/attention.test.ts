@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { CpuLayerCache, own } from '../../../../gpu-worker/backend/cpu/handles.ts';
+import { CpuLayerCache, asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
   AttentionCase,
@@ -159,12 +159,12 @@ describe('attention', () => {
       // oxlint-disable-next-line no-await-in-loop
       const tested = await openTested(numerics);
       const layer = new AttentionCase(tested, oddShape, seededRandom(35), blocks);
-      const { arena } = own(CpuBackend, tested.backend).machine;
+      const { arena } = asCpu(CpuBackend, tested.backend).context;
       const inputs = randomSequence(seededRandom(36), oddShape, 40);
       const part = { inputs, blockTable: Int32Array.of(4), start: 0, rows: 40 };
       const clean = layer.run([part]);
       // 0xff is NaN in float32, bfloat16 and e4m3 alike.
-      const place = own(CpuLayerCache, layer.cache);
+      const place = asCpu(CpuLayerCache, layer.cache);
       arena.u8.fill(255, place.latents, place.latents + 4 * 64 * place.entryBytes);
       arena.u8.fill(
         255,

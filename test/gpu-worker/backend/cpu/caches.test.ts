@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Batch, LayerCache, Numerics } from '../../../../gpu-worker/backend/backend.ts';
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { CpuLayerCache, own } from '../../../../gpu-worker/backend/cpu/handles.ts';
+import { CpuLayerCache, asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
   batchOf,
@@ -26,8 +26,8 @@ async function written(
   if (cache === undefined) throw new Error('no cache was made');
   backend.writeLatent(cache, filled(row.entry, row.entry.length));
   backend.writeIndexKeys(cache, filled(row.key, row.key.length));
-  const { arena } = own(CpuBackend, backend).machine;
-  const place = own(CpuLayerCache, cache);
+  const { arena } = asCpu(CpuBackend, backend).context;
+  const place = asCpu(CpuLayerCache, cache);
   const bytes = (at: number, count: number) => new DataView(arena.u8.slice(at, at + count).buffer);
   await backend.close();
   return {

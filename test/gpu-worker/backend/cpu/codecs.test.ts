@@ -8,7 +8,7 @@ import {
   roundBf16,
 } from '../../../../gpu-worker/backend/cpu/codecs.ts';
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { own } from '../../../../gpu-worker/backend/cpu/handles.ts';
+import { asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { opCodecs } from '../../../../gpu-worker/backend/cpu/kernels/op-codes.ts';
 import { seededRandom } from '../../../support/random.ts';
 import { f32Numerics, openTested } from '../../../support/gpu/backends.ts';
@@ -128,7 +128,7 @@ function hardValues(seed: number): Float32Array {
 describe('the kernels', () => {
   it('hold the same codecs bit for bit, and exp within 2 units in the last place', async () => {
     const { backend } = await openTested(f32Numerics);
-    const { arena, pool } = own(CpuBackend, backend).machine;
+    const { arena, pool } = asCpu(CpuBackend, backend).context;
     const values = hardValues(7);
     const count = values.length;
     const x = arena.allocate(count * 4, 'activation', 'values');

@@ -34,7 +34,7 @@ async function selectAmong(
   const selection = backend.selection(1, width);
   try {
     const [q, w] = [filled(Float32Array.of(1), 1), filled(Float32Array.of(weight), 1)];
-    backend.select(selection, cache, q, w, { heads: 1, dim: 1 });
+    backend.selectTopK(selection, cache, q, w, { heads: 1, dim: 1 });
     return backend.readSelection(selection, 1)[0] ?? new Int32Array(0);
   } finally {
     await backend.close();

@@ -104,7 +104,7 @@ describe('the gate', () => {
   });
 });
 
-describe.each(allNumerics)('the mixture in $name numerics', ({ numerics }) => {
+describe.each(allNumerics)('the moe in $name numerics', ({ numerics }) => {
   it.each(['F32', 'BF16', 'F8_E4M3'] as const)('of %s experts is the twin’s', async (dtype) => {
     const [rows, hidden, inner, count, perToken] = [67, 140, 36, 5, 2];
     const mixed = ({ backend, filled, poison }: Tested) => {
@@ -126,7 +126,7 @@ describe.each(allNumerics)('the mixture in $name numerics', ({ numerics }) => {
       const bias = backend.vector('bias', Float32Array.of(0, 0, 0, 0, -9));
       backend.route(routing, logits, bias, rows, plain);
       const out = poison(backend.tensor(rows, hidden));
-      backend.mixExperts(out, x, shared, routing, experts, rows);
+      backend.moeForward(out, x, shared, routing, experts, rows);
       return backend.read(out, rows);
     };
     const tested = await openTested(numerics);

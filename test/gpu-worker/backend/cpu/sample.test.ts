@@ -6,7 +6,7 @@ import { PlainBackend } from '../../../support/gpu/plain-backend.ts';
 
 const greedy: Draw = { temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 };
 
-test('each row is drawn by its own options, as the plain twin draws it', async () => {
+test('each row is drawn by its asCpu options, as the plain twin draws it', async () => {
   const random = seededRandom(31);
   const { backend, filled } = await openTested(f32Numerics);
   const plain = new PlainBackend(f32Numerics);

@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { CpuBackend, openCpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { own } from '../../../../gpu-worker/backend/cpu/handles.ts';
+import { asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { failedAt, jobAt, wordAt } from '../../../../gpu-worker/backend/cpu/kernels/op-codes.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -61,7 +61,7 @@ describe('threads', () => {
 
   it('of which a helper dies surface that as the error of the next op', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 2 });
-    const { arena, pool } = own(CpuBackend, backend).machine;
+    const { arena, pool } = asCpu(CpuBackend, backend).context;
     // A job of one task, published without the caller: the helper takes it, and traps.
     arena.u32.set([noOp, 1], jobAt / 4);
     Atomics.store(arena.i32, wordAt / 4, 1);
@@ -79,7 +79,7 @@ describe('threads', () => {
 
   it('that trap end the backend: every later op fails', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 2 });
-    const { pool } = own(CpuBackend, backend).machine;
+    const { pool } = asCpu(CpuBackend, backend).context;
     const job = { op: noOp, tasks: 64, work: 1e9, arguments: [] };
     expect(() => pool.run(job)).toThrow(/unreachable|helper thread died/);
     const x = backend.tensor(1, 4);

@@ -52,7 +52,7 @@ async function repeatAll(): Promise<void> {
   for (const rows of [1, 64, 640]) repeat(`experts of ${rows} rows`, expertsOf(cuda, mlps, rows));
   const cache = filledCache(cuda);
   for (const rows of [1, 4, 48]) repeat(`attention of ${rows} rows`, absorbedOf(cuda, cache, rows));
-  repeat('attention of 96 rows, widened', absorbedOf(cuda, cache, 96));
+  repeat('attention of 96 rows, dequantized', absorbedOf(cuda, cache, 96));
   repeat('attention of 160 rows, masked', maskedOf(cuda, cache, 160));
   await cuda.backend.close();
 }
@@ -129,7 +129,7 @@ function expertsOf(
   const options = { groups: 4, groupsKept: 2, normalize: true, scale: 2.5 };
   return () => {
     backend.route(routing, logits, bias, rows, options);
-    backend.mixExperts(poison(out), x, shared, routing, experts, rows);
+    backend.moeForward(poison(out), x, shared, routing, experts, rows);
     return [bytesOf(backend.read(out, rows))];
   };
 }
@@ -160,7 +160,7 @@ function selectingOf({ backend, filled }: CudaTested, cache: LayerCache, rows: n
   const weights = filled(randomFloats(random, rows * indexHeads), indexHeads, 'f32');
   const selection = backend.selection(rows, topK);
   const select = () =>
-    backend.select(selection, cache, q, weights, { heads: indexHeads, dim: indexDim });
+    backend.selectTopK(selection, cache, q, weights, { heads: indexHeads, dim: indexDim });
   return { selection, select };
 }
 

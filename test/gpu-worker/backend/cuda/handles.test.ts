@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { CudaTensor, dtypeCode, ownOutput } from '../../../../gpu-worker/backend/cuda/handles.ts';
+import {
+  CudaTensor,
+  dtypeCode,
+  outputTensor,
+} from '../../../../gpu-worker/backend/cuda/handles.ts';
 
 function tensor(place: { quantized: boolean } = { quantized: true }): CudaTensor {
   const form = { codes: 4096, rows: 8, codeStride: 128, scales: 8192, scaleRow: 1, scaleGroup: 8 };
@@ -33,11 +37,11 @@ test('a quantised form counts no more in the next step, whose ops may be run wit
 test('a quantised form counts no more once an op has written the tensor or a view of it', () => {
   const x = tensor();
   x.markQuantized(5, 3);
-  ownOutput(x, 1, 128);
+  outputTensor(x, 1, 128);
   expect(x.isQuantized(5, 3)).toBe(false);
   x.markQuantized(5, 3);
   const view = new CudaTensor({ ...x, columns: 64, at: x.at + 128, quantized: null });
-  ownOutput(view, 1, 64);
+  outputTensor(view, 1, 64);
   expect(x.isQuantized(5, 3)).toBe(false);
 });
 

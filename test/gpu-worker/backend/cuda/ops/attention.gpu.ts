@@ -1,4 +1,4 @@
-/** Caches, selection and attention against the cpu backend, plain and on the matrix unit. */
+/** Caches, selection and attention against the cpu backend, plain and on the tensor cores. */
 import {
   bf16Tolerance,
   chainedTolerance,
@@ -77,11 +77,11 @@ function runAll(tested: Tested, shape: AttentionShape, steps: readonly (readonly
 }
 
 for (const { name: numericsName, numerics } of allNumerics) {
-  for (const matrixUnit of [false, true]) {
+  for (const useTensorCores of [false, true]) {
     for (const { name, shape } of cases) {
-      const label = `${numericsName}, ${matrixUnit ? 'matrix unit' : 'plain'}, ${name}`;
+      const label = `${numericsName}, ${useTensorCores ? 'tensor cores' : 'plain'}, ${name}`;
       if (!isWanted(label)) continue;
-      const { cuda, cpu, close } = await openPair(numerics, { matrixUnit });
+      const { cuda, cpu, close } = await openPair(numerics, { useTensorCores });
       const round = numerics.activations === 'bf16';
       const random = seededRandom(seed);
       const [long, short] = [290, 70];
@@ -106,7 +106,7 @@ for (const { name: numericsName, numerics } of allNumerics) {
         [other(30, 1), part(250, 1)],
         [part(251, 39), other(31, 39)],
       ];
-      const unit = matrixUnit && round && shape === fullShape;
+      const unit = useTensorCores && round && shape === fullShape;
       let actual: Attended[] = [];
       let expected: Attended[] = [];
       await test(`${label}: selections`, () => {

@@ -1,7 +1,7 @@
 /** What the caches hold after entries and keys were normed, rotated and stored at once. */
 import { CpuBackend } from '../../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache } from '../../../../../gpu-worker/backend/cpu/handles.ts';
-import { CudaLayerCache, own } from '../../../../../gpu-worker/backend/cuda/handles.ts';
+import { CudaLayerCache, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import type { LayerCache, RopeLayout } from '../../../../../gpu-worker/backend/backend.ts';
 import { exactTolerance, expectClose, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
@@ -20,10 +20,10 @@ const shapes = [
 
 /** The bytes of both caches, all blocks of them. */
 function bytesOf({ cuda, cpu }: Pair, handles: { cuda: LayerCache; cpu: LayerCache }) {
-  const there = own(CudaLayerCache, handles.cuda);
-  const here = own(CpuLayerCache, handles.cpu);
-  const { device } = cuda.backend.machine;
-  const { arena } = own(CpuBackend, cpu.backend).machine;
+  const there = asCuda(CudaLayerCache, handles.cuda);
+  const here = asCuda(CpuLayerCache, handles.cpu);
+  const { device } = cuda.backend.context;
+  const { arena } = asCuda(CpuBackend, cpu.backend).context;
   const memory = new Uint8Array(arena.f32.buffer);
   const latentBytes = blocks * 64 * there.entryBytes;
   const keyBytes = blocks * there.pageBytes;
@@ -92,11 +92,11 @@ for (const { name, numerics } of allNumerics) {
           backend.storeIndexKeys(cache, filled(keys, indexDim), keyNorm, { layout, transform });
           return cache;
         };
-        const { device } = pair.cuda.backend.machine;
+        const { device } = pair.cuda.backend.context;
         const cuda = store(pair.cuda);
         const { latents, keys: stored } = bytesOf(pair, { cuda, cpu: store(pair.cpu) });
         // Slots that nothing was written to hold whatever the memory held.
-        clearUnwritten(latents, own(CudaLayerCache, cuda).entryBytes, batch.slots);
+        clearUnwritten(latents, asCuda(CudaLayerCache, cuda).entryBytes, batch.slots);
         expectAlike(latents, numerics.latentCache === 'f32');
         clearUnwrittenKeys(stored, { indexDim, fp8: numerics.indexKeys === 'fp8' }, batch.slots);
         expectAlike(stored, numerics.indexKeys === 'f32');

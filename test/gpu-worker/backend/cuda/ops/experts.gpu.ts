@@ -34,7 +34,7 @@ const rowsMax = Math.max(...steps);
 
 /**
  * Where a sum of the first products falls on the other side of a rounding, the second gets another
- * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the matrix unit does, that
+ * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the tensor cores do, that
  * is 1 to 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; 1e-3 is allowed
  * (docs/engine-spec.md#tolerances). A great inner value with another code moves single outputs by some
  * percent of the greatest.
@@ -128,7 +128,7 @@ function layerOf({ backend, filled, poison }: Tested, spread: () => void): Layer
       backend.linear(poison(up), from, shared.up, rows);
       backend.siluMultiply(gate, gate, up, rows);
       backend.linear(poison(added), gate, shared.down, rows);
-      backend.mixExperts(poison(out), from, added, routing, experts, rows);
+      backend.moeForward(poison(out), from, added, routing, experts, rows);
       return backend.read(out, rows).slice();
     },
     routed: (rows) => backend.readRouting(routing, rows),
@@ -137,7 +137,7 @@ function layerOf({ backend, filled, poison }: Tested, spread: () => void): Layer
 
 const cuda = await openCudaTested(fp8Numerics, { rowsMax });
 const cpu = await openTested(fp8Numerics, { rowsMax, threads: 16 });
-const { device } = cuda.backend.machine;
+const { device } = cuda.backend.context;
 const expertBytes = 3 * hidden * inner;
 // As far apart as the matrices of 256 experts.
 const layer = layerOf(cuda, () => {

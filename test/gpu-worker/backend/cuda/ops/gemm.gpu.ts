@@ -26,8 +26,8 @@ const shapes = [
 ];
 
 for (const { name, numerics } of allNumerics) {
-  for (const matrixUnit of [false, true]) {
-    const { cuda, cpu, close } = await openPair(numerics, { matrixUnit });
+  for (const useTensorCores of [false, true]) {
+    const { cuda, cpu, close } = await openPair(numerics, { useTensorCores });
     const random = seededRandom(seed);
     const round = numerics.activations === 'bf16';
     for (const { rows, inputs, outputs } of shapes) {
@@ -35,7 +35,7 @@ for (const { name, numerics } of allNumerics) {
         const weight = randomWeight(random, { outputs, inputs, dtype });
         const values = randomFloats(random, rows * inputs);
         const x = round ? toBf16(values) : values;
-        const unit = matrixUnit ? 'matrix unit' : 'plain';
+        const unit = useTensorCores ? 'tensor cores' : 'plain';
         await test(`${name}, ${unit}: ${rows} x ${inputs} by ${dtype} ${outputs}`, () => {
           const exacts = dtype === 'F8_E4M3' ? [false] : [false, true];
           for (const exact of exacts) {
@@ -53,7 +53,7 @@ for (const { name, numerics } of allNumerics) {
             const cpuOut = cpu.backend.tensor(rows, outputs);
             op(cpu.backend, cpuOut, cpu.filled(x, inputs), rows);
             const expected = cpu.backend.read(cpuOut, rows);
-            const quantised = dtype === 'F8_E4M3' && numerics.quantizedLinear && matrixUnit;
+            const quantised = dtype === 'F8_E4M3' && numerics.quantizedLinear && useTensorCores;
             const tolerance = quantised
               ? tensorCoreTolerance
               : exact || !round

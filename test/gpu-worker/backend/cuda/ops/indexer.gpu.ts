@@ -1,8 +1,8 @@
 /**
- * The indexer at V3.2's width: the top-k of given scores exactly, the scores of the matrix unit within
+ * The indexer at V3.2's width: the top-k of given scores exactly, the scores of the tensor cores within
  * their rounding bound, and selections that do not depend on what else is in the step.
  *
- * The matrix unit adds 32 products of fp8 at a time, cut off some bits below the greatest: a score is
+ * The tensor cores add 32 products of fp8 at a time, cut off some bits below the greatest: a score is
  * within `roundingBound` of scale_s sum_j |w_j| sum_d |q_jd k_sd| of the exact one. A token that is
  * selected here and not by the cpu backend has a score within twice that of the threshold.
  */
@@ -11,7 +11,7 @@ import type { CudaBackend } from '../../../../../gpu-worker/backend/cuda/cuda-ba
 import {
   CudaLayerCache,
   CudaSelection,
-  own,
+  asCuda,
 } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { test } from '../../../../gpu/check.ts';
 import { fromE4m3, toE4m3 } from '../../../../oracle/number-formats.ts';
@@ -102,8 +102,8 @@ function expectSameTokens(actual: Int32Array, expected: Int32Array, what: string
 
 async function topOfGiven(): Promise<void> {
   const { backend } = await openCudaTested(fp8Numerics, { rowsMax: 160 });
-  const { device } = backend.machine;
-  const { selector } = backend;
+  const { device } = backend.context;
+  const { indexer } = backend;
   backend.caches({ layers: 1, blocks: 1, latentDim: 64, ropeDim: 0, indexDim: dim });
   const names = Object.keys(kinds);
   const shapes = [
@@ -122,11 +122,11 @@ async function topOfGiven(): Promise<void> {
     const label = `the top ${width} of ${count} scores, ${rows} rows`;
     await test(label, () => {
       const random = seededRandom(seed + count);
-      const selection = own(CudaSelection, backend.selection(rows, width));
+      const selection = asCuda(CudaSelection, backend.selection(rows, width));
       backend.beginStep(rowsSeeing(rows, count));
       const tokens = 2 ** Math.ceil(Math.log2(Math.max(count, 1024)));
       const all = { tokens, first: 0, count: rows };
-      const places = selector.places(all);
+      const places = indexer.places(all);
       device.fill(places.scores, rows * tokens * 4 * (17 / 16), 0xff);
       const given = names.map((name) => {
         const kind = kinds[name] ?? (() => 0);
@@ -140,8 +140,8 @@ async function topOfGiven(): Promise<void> {
       for (let repeat = 0; repeat < 2; repeat++) {
         device.fill(selection.at, rows * width * 4, 0xff);
         device.fill(selection.counts, rows * 4, 0xff);
-        selector.maxima(width, all);
-        selector.top(selection, all);
+        indexer.maxima(width, all);
+        indexer.topK(selection, all);
         backend.readSelection(selection, rows).forEach((tokensOfRow, row) => {
           const name = names[row % names.length] ?? '';
           const wanted = expected[row % names.length] ?? new Int32Array(0);
@@ -216,7 +216,7 @@ function selectedBy(side: Side, batch: Batch, rows: Rows): Int32Array[] {
   backend.beginStep(batch);
   const q = filled(rows.q, heads * dim);
   const w = filled(rows.w, heads, 'f32');
-  backend.select(side.selection, side.cache, q, w, { heads, dim });
+  backend.selectTopK(side.selection, side.cache, q, w, { heads, dim });
   return backend.readSelection(side.selection, batch.positions.length);
 }
 
@@ -228,8 +228,8 @@ function quantised(values: Float32Array): { codes: Float32Array; scale: number }
 
 /** The cache's keys of a page: codes [64][dim] as values, and scales [64]. */
 function pageOf(backend: CudaBackend, cache: LayerCache, block: number) {
-  const { keys, pageBytes } = own(CudaLayerCache, cache);
-  const page = backend.machine.device.download(keys + block * pageBytes, pageBytes);
+  const { keys, pageBytes } = asCuda(CudaLayerCache, cache);
+  const page = backend.context.device.download(keys + block * pageBytes, pageBytes);
   const scales = new Float32Array(page.slice(64 * dim).buffer);
   return { codes: Float32Array.from(page.subarray(0, 64 * dim), fromE4m3), scales };
 }
@@ -289,22 +289,22 @@ async function fullWidth(): Promise<void> {
     apart.map(() => table),
   );
   const { backend } = cuda;
-  const { device } = backend.machine;
+  const { device } = backend.context;
   const tokens = 2 ** Math.ceil(Math.log2(Math.max(...positions) + 1));
   const scoresOf = (row: number, count: number) => {
-    const { scores } = backend.selector.places({ tokens, first: 0, count: rows });
+    const { scores } = backend.indexer.places({ tokens, first: 0, count: rows });
     return new Float32Array(device.download(scores + row * tokens * 4, count * 4).slice().buffer);
   };
   const poisonScores = () => {
     device.fill(
-      backend.selector.places({ tokens, first: 0, count: 0 }).scores,
+      backend.indexer.places({ tokens, first: 0, count: 0 }).scores,
       rows * tokens * 5,
       0xff,
     );
   };
 
   let selected: Int32Array[] = [];
-  await test('full width: the top of the scores that the matrix unit gives', () => {
+  await test('full width: the top of the scores that the tensor cores give', () => {
     poisonScores();
     selected = selectedBy(sides[0], together, inputs);
     selected.forEach((row, r) => {

@@ -33,10 +33,10 @@ const shapes = [
 ];
 
 for (const { name, numerics } of allNumerics) {
-  for (const matrixUnit of [false, true]) {
-    const unit = matrixUnit ? 'matrix unit' : 'plain';
+  for (const useTensorCores of [false, true]) {
+    const unit = useTensorCores ? 'tensor cores' : 'plain';
     if (!isWanted(`${name}, ${unit}`)) continue;
-    const { cuda, cpu, close } = await openPair(numerics, { matrixUnit });
+    const { cuda, cpu, close } = await openPair(numerics, { useTensorCores });
     const random = seededRandom(seed);
     const round = numerics.activations === 'bf16';
     for (const shape of shapes) {
@@ -69,9 +69,9 @@ for (const { name, numerics } of allNumerics) {
             const out = poison(backend.tensor(rows, hidden));
             const from = filled(x, hidden, 'input');
             const added = filled(shared, hidden);
-            backend.mixExperts(out, from, added, routing, experts, rows);
+            backend.moeForward(out, from, added, routing, experts, rows);
             const mixed = backend.read(out, rows).slice();
-            backend.mixExperts(poison(out), from, added, routing, experts, rows);
+            backend.moeForward(poison(out), from, added, routing, experts, rows);
             expectSame(backend.read(out, rows), mixed, 'a second run');
             return { mixed, routed: backend.readRouting(routing, rows) };
           };
@@ -117,7 +117,7 @@ for (const dtype of ['F8_E4M3', 'BF16'] as const) {
   const mix = (some: number) => {
     const options = { groups: 1, groupsKept: 1, normalize: true, scale: 2.5 };
     backend.route(routing, logits, bias, some, options);
-    backend.mixExperts(poison(out), x, shared, routing, experts, some);
+    backend.moeForward(poison(out), x, shared, routing, experts, some);
     return backend.read(out, some).slice();
   };
   await test(`${dtype} experts: a row has the same bits among any number of rows`, () => {

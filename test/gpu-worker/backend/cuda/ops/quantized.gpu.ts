@@ -21,7 +21,7 @@ for (const { name, numerics } of [
   { name: 'exact scales', numerics: bf16Numerics },
 ]) {
   const { backend, filled } = await openCudaTested(numerics);
-  const { queue } = backend.machine.device;
+  const { queue } = backend.context.device;
   const random = seededRandom(seed);
   const values = (count: number) => toBf16(randomFloats(random, rows * count));
   const shape = { outputs: 72, inputs: columns, dtype: 'F8_E4M3' } as const;
@@ -86,7 +86,7 @@ for (const { name, numerics } of [
     toLatent: (x) => backend.toLatent(x, narrow, kv, rows),
     fromLatent: (x) => backend.fromLatent(x, latents, kv, rows),
     attend: (x) => backend.attend(x, absorbedQ, cache, null, attend),
-    mixExperts: (x) => backend.mixExperts(x, a, b, routing, experts, rows),
+    moeForward: (x) => backend.moeForward(x, a, b, routing, experts, rows),
     'a view of some columns': (x) =>
       backend.rmsNorm(
         backend.columns(x, columns / 2, columns / 2),
@@ -138,10 +138,10 @@ for (const { name, numerics } of [
   });
   await test(`${name}: an input is quantised once, and by the op that writes it`, () => {
     const launches = (run: (backend: Backend) => void) => {
-      backend.machine.device.synchronize();
+      backend.context.device.synchronize();
       const { alone, inGraphs } = queue.counts;
       run(backend);
-      backend.machine.device.synchronize();
+      backend.context.device.synchronize();
       return queue.counts.alone + queue.counts.inGraphs - alone - inGraphs;
     };
     const out = backend.tensor(rows, shape.outputs);

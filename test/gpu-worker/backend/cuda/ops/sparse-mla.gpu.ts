@@ -151,7 +151,7 @@ class Deployed {
     const weights = filled(new Float32Array(rows.length * indexHeads).fill(1), indexHeads, 'f32');
     const indexOptions = { heads: indexHeads, dim: indexDim };
     const indexQ = gathered(indexHeads * indexDim);
-    backend.select(this.#selection, this.#cache, indexQ, weights, indexOptions);
+    backend.selectTopK(this.#selection, this.#cache, indexQ, weights, indexOptions);
     const out = backend.tensor(rows.length, heads * latentDim);
     const lse = backend.tensor(rows.length, heads, 'f32');
     const attend = (selection: Selection | null) => {
@@ -215,7 +215,7 @@ for (const { name, numerics, heads } of [
       }
     });
   }
-  // A sequence of many rows has its fp8 entries widened before; a step may end with such sequences.
+  // A sequence of many rows has its fp8 entries dequantized before; a step may end with such sequences.
   for (const [what, rows] of [
     ['from the start', chunk(0, 0, 100)],
     ['to the end', chunk(0, 2300, 100)],

@@ -64,7 +64,7 @@ const narrow = {
 
 /**
  * Many rows that select all, many rows that choose and mask the rest, a step of so many absorbed rows
- * that they are not split, one of so many of a sequence that its entries are widened, then a token each.
+ * that they are not split, one of so many of a sequence that its entries are dequantized, then a token each.
  */
 const schedule: readonly Step[] = [
   [{ sequence: 0, count: 128 }],

@@ -1,7 +1,7 @@
 /** cuBLASLt's products against our own kernels, alone, in graphs, and repeated. */
 import assert from 'node:assert/strict';
 import { CublasLt } from '../../../../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
-import { CudaMatrix, CudaTensor, own } from '../../../../../gpu-worker/backend/cuda/handles.ts';
+import { CudaMatrix, CudaTensor, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { unscaled } from '../../../../../gpu-worker/backend/cuda/ops/gemm.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
@@ -10,7 +10,7 @@ import { openCudaTested, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const random = seededRandom(Number(process.env['SEED'] ?? 1));
 const { backend, filled, poison } = await openCudaTested(fp8Numerics, { rowsMax: 512 });
-const { device } = backend.machine;
+const { device } = backend.context;
 const library = new CublasLt(device);
 console.log(`cuBLASLt ${library.version}`);
 
@@ -22,16 +22,16 @@ for (const { rows, inputs, outputs } of [
   for (const dtype of ['F8_E4M3', 'BF16'] as const) {
     await test(`${rows} x ${inputs} by ${dtype} ${outputs}`, () => {
       const weight = randomWeight(random, { outputs, inputs, dtype });
-      const matrix = own(CudaMatrix, backend.matrix(weight));
-      const x = own(CudaTensor, filled(toBf16(randomFloats(random, rows * inputs)), inputs));
-      const out = own(CudaTensor, backend.tensor(rows, outputs));
+      const matrix = asCuda(CudaMatrix, backend.matrix(weight));
+      const x = asCuda(CudaTensor, filled(toBf16(randomFloats(random, rows * inputs)), inputs));
+      const out = asCuda(CudaTensor, backend.tensor(rows, outputs));
       const ours = backend.tensor(rows, outputs);
       backend.linear(ours, x, matrix, rows);
       const expected = backend.read(ours, rows).slice();
       const scaled = matrix.scales !== 0;
       const plain = { at: x.at, stride: x.stride, columns: inputs, rowIndices: 0 };
       const input = scaled
-        ? backend.linears.input(plain, { ...matrix, scaled }, { rows, exact: false })
+        ? backend.gemm.input(plain, { ...matrix, scaled }, { rows, exact: false })
         : unscaled(x);
       const call = library.matmul({
         fp8: scaled,
@@ -57,7 +57,7 @@ for (const { rows, inputs, outputs } of [
       // Fewer rows: of these the scales lie closer, so they are quantised again.
       const few = 132;
       const again = scaled
-        ? backend.linears.input(plain, { ...matrix, scaled }, { rows: few, exact: false })
+        ? backend.gemm.input(plain, { ...matrix, scaled }, { rows: few, exact: false })
         : input;
       poison(out);
       device.queue.pushCall(call, [matrix.at, again.at, out.at, matrix.scales, again.scales, few]);

@@ -10,7 +10,7 @@ import {
   openCudaBackend,
 } from '../../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { AllocationAfterStart } from '../../../../../gpu-worker/backend/cuda/runtime/device.ts';
-import { own } from '../../../../../gpu-worker/backend/cuda/handles.ts';
+import { asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { test } from '../../../../gpu/check.ts';
 import { observeFault } from '../../../../support/edge/faulty-worker.ts';
@@ -21,11 +21,11 @@ const greedy = { temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 };
 
 if (process.argv[2] === 'fault') {
   // A process of its own: what comes after a fault on this device fails too.
-  const { machine } = own(
+  const { context } = asCuda(
     CudaBackend,
     await openCudaBackend({ numerics: f32Numerics, rowsMax: 1 }),
   );
-  const { device } = machine;
+  const { device } = context;
   const kernel = device.kernel('random', 'random_values');
   try {
     device.launch(kernel, { grid: [1, 1, 1], threads: 256 }, [16, 256, 1, 1, 0]);
@@ -86,7 +86,7 @@ for (const numerics of ['f32', 'fp8'] as const) {
     openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax: 64 }),
     chooseBlocks: () => 32,
   });
-  const { device } = own(CudaBackend, backend).machine;
+  const { device } = asCuda(CudaBackend, backend).context;
   const table = Int32Array.from({ length: 32 }, (_, i) => i);
   const decode = (position: number) => {
     model.forward({
