@@ -7,26 +7,10 @@
  * it cannot take it. 422: the format is right and a value is not (out of range, two parameters that
  * exclude each other, an idempotency key used for another request).
  */
+import { openAiErrorTypes } from '../gpu-worker/protocol/errors.ts';
+import type { ErrorStatus } from '../gpu-worker/protocol/errors.ts';
 import { unavailable } from '../db/unavailable.ts';
 import type { UnavailableReason } from '../db/unavailable.ts';
-
-export type ErrorStatus =
-  | 400
-  | 401
-  | 402
-  | 403
-  | 404
-  | 405
-  | 408
-  | 409
-  | 413
-  | 415
-  | 422
-  | 429
-  | 499
-  | 500
-  | 502
-  | 503;
 
 interface ErrorRow {
   readonly status: ErrorStatus;
@@ -93,24 +77,24 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
-/** OpenAI's and Anthropic's word for each status. */
-const types: Record<ErrorStatus, { readonly openAi: string; readonly anthropic: string }> = {
-  400: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  401: { openAi: 'authentication_error', anthropic: 'authentication_error' },
-  402: { openAi: 'insufficient_balance', anthropic: 'billing_error' },
-  403: { openAi: 'permission_error', anthropic: 'permission_error' },
-  404: { openAi: 'invalid_request_error', anthropic: 'not_found_error' },
-  405: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  408: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  409: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  413: { openAi: 'invalid_request_error', anthropic: 'request_too_large' },
-  415: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  422: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  429: { openAi: 'rate_limit_error', anthropic: 'rate_limit_error' },
-  499: { openAi: 'invalid_request_error', anthropic: 'invalid_request_error' },
-  500: { openAi: 'server_error', anthropic: 'api_error' },
-  502: { openAi: 'server_error', anthropic: 'api_error' },
-  503: { openAi: 'server_error', anthropic: 'overloaded_error' },
+/** Anthropic's word for each status. */
+const anthropicErrorTypes: Record<ErrorStatus, string> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  402: 'billing_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  405: 'invalid_request_error',
+  408: 'invalid_request_error',
+  409: 'invalid_request_error',
+  413: 'request_too_large',
+  415: 'invalid_request_error',
+  422: 'invalid_request_error',
+  429: 'rate_limit_error',
+  499: 'invalid_request_error',
+  500: 'api_error',
+  502: 'api_error',
+  503: 'overloaded_error',
 };
 
 /** By how much a request exceeds the context. */
@@ -203,7 +187,7 @@ export function toApiError(thrown: unknown): ApiError {
 
 export function openAiErrorBody(error: ApiError) {
   const { message, code, param, status } = error;
-  return { error: { message, type: types[status].openAi, param, code } };
+  return { error: { message, type: openAiErrorTypes[status], param, code } };
 }
 
 export function anthropicErrorBody(error: ApiError, requestId: string) {
@@ -212,7 +196,7 @@ export function anthropicErrorBody(error: ApiError, requestId: string) {
   return {
     type: 'error' as const,
     error: {
-      type: types[status].anthropic,
+      type: anthropicErrorTypes[status],
       message: isOverflow ? anthropicOverflow(error) : inAnthropicTerms(error.message),
       ...(details && { details }),
     },

@@ -3,14 +3,12 @@
  * with its reason. Nothing that a client asks for is ever ignored silently: what is neither in a
  * schema nor here is refused as unknown.
  */
+import { reasonIn } from '../../gpu-worker/protocol/parse.ts';
+import { unsupportedByAll } from '../../gpu-worker/protocol/unsupported.ts';
+
 const openAiReasons: Readonly<Record<string, string>> = {
-  audio: 'the model reads and writes text only',
-  function_call: 'it was replaced by tool_choice',
-  functions: 'it was replaced by tools',
-  guided_json: 'use response_format with a json_schema',
-  guided_regex: 'use response_format with a json_schema of a string with a pattern',
+  ...unsupportedByAll,
   moderation: 'answers are not moderated',
-  prediction: 'the engine takes no predicted output',
   priority: 'all requests have the same priority',
   prompt_cache_breakpoint: 'prefixes are cached automatically',
   prompt_cache_options: 'prefixes are cached automatically',
@@ -32,7 +30,5 @@ const anthropicReasons: Readonly<Record<string, string>> = {
 
 /** `null` if the parameter is not known at all. `param` may hold indices: `messages[0].name`. */
 export function reasonUnsupported(param: string, api: 'openai' | 'anthropic'): string | null {
-  const reasons = api === 'openai' ? openAiReasons : anthropicReasons;
-  const pattern = param.replaceAll(/\[\d+\]/g, '[]');
-  return Object.hasOwn(reasons, pattern) ? (reasons[pattern] ?? null) : null;
+  return reasonIn(api === 'openai' ? openAiReasons : anthropicReasons, param);
 }

@@ -1,35 +1,31 @@
 /** Every error that a client can see, in one table, and OpenAI's shape around it. */
-import type { ErrorBody } from '../protocol/errors.ts';
+import { openAiErrorTypes } from '../protocol/errors.ts';
+import type { ErrorBody, ErrorStatus } from '../protocol/errors.ts';
 import type { Health } from '../protocol/heartbeat.ts';
 
-interface ErrorRow {
-  readonly status: 400 | 401 | 404 | 405 | 409 | 413 | 415 | 429 | 500 | 503;
-  readonly type: string;
-}
+const errorStatuses = {
+  invalid_json: 400,
+  invalid_type: 400,
+  invalid_value: 400,
+  missing_required_parameter: 400,
+  unknown_parameter: 400,
+  unsupported_parameter: 400,
+  request_too_complex: 400,
+  context_length_exceeded: 400,
+  invalid_api_key: 401,
+  model_not_found: 404,
+  request_not_found: 404,
+  unknown_url: 404,
+  method_not_allowed: 405,
+  request_id_in_use: 409,
+  request_too_large: 413,
+  unsupported_media_type: 415,
+  engine_busy: 429,
+  internal_error: 500,
+  not_ready: 503,
+} as const satisfies Record<string, ErrorStatus>;
 
-const errorTable = {
-  invalid_json: { status: 400, type: 'invalid_request_error' },
-  invalid_type: { status: 400, type: 'invalid_request_error' },
-  invalid_value: { status: 400, type: 'invalid_request_error' },
-  missing_required_parameter: { status: 400, type: 'invalid_request_error' },
-  unknown_parameter: { status: 400, type: 'invalid_request_error' },
-  unsupported_parameter: { status: 400, type: 'invalid_request_error' },
-  request_too_complex: { status: 400, type: 'invalid_request_error' },
-  context_length_exceeded: { status: 400, type: 'invalid_request_error' },
-  invalid_api_key: { status: 401, type: 'authentication_error' },
-  model_not_found: { status: 404, type: 'invalid_request_error' },
-  request_not_found: { status: 404, type: 'invalid_request_error' },
-  unknown_url: { status: 404, type: 'invalid_request_error' },
-  method_not_allowed: { status: 405, type: 'invalid_request_error' },
-  request_id_in_use: { status: 409, type: 'invalid_request_error' },
-  request_too_large: { status: 413, type: 'invalid_request_error' },
-  unsupported_media_type: { status: 415, type: 'invalid_request_error' },
-  engine_busy: { status: 429, type: 'rate_limit_error' },
-  internal_error: { status: 500, type: 'server_error' },
-  not_ready: { status: 503, type: 'server_error' },
-} as const satisfies Record<string, ErrorRow>;
-
-export type ErrorCode = keyof typeof errorTable;
+export type ErrorCode = keyof typeof errorStatuses;
 
 interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
@@ -40,7 +36,7 @@ interface ErrorDetails {
 
 export class ApiError extends Error {
   readonly code: ErrorCode;
-  readonly status: ErrorRow['status'];
+  readonly status: (typeof errorStatuses)[ErrorCode];
   readonly param: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly overflow: ErrorBody['error']['overflow'];
@@ -48,15 +44,15 @@ export class ApiError extends Error {
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message);
     this.code = code;
-    this.status = errorTable[code].status;
+    this.status = errorStatuses[code];
     this.param = details.param ?? null;
     this.headers = details.headers ?? {};
     this.overflow = details.overflow;
   }
 
   body(): ErrorBody {
-    const { message, param, code, overflow } = this;
-    const { type } = errorTable[code];
+    const { message, param, code, status, overflow } = this;
+    const type = openAiErrorTypes[status];
     return { error: { message, type, param, code, ...(overflow && { overflow }) } };
   }
 }

@@ -24,3 +24,24 @@ export const errorBodySchema = z.object({
 });
 
 export type ErrorBody = z.infer<typeof errorBodySchema>;
+
+/** OpenAI's `type` of an error, which its status decides; edge and workers say the same. */
+export const openAiErrorTypes = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  402: 'insufficient_balance',
+  403: 'permission_error',
+  404: 'invalid_request_error',
+  405: 'invalid_request_error',
+  408: 'invalid_request_error',
+  409: 'invalid_request_error',
+  413: 'invalid_request_error',
+  415: 'invalid_request_error',
+  422: 'invalid_request_error',
+  429: 'rate_limit_error',
+  499: 'invalid_request_error',
+  500: 'server_error',
+  502: 'server_error',
+  503: 'server_error',
+} as const;
+export type ErrorStatus = keyof typeof openAiErrorTypes;
