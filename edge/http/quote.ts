@@ -7,7 +7,12 @@ import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Services } from '../services.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authorize } from '../inference/authenticate.ts';
-import { chainOf, promptEstimate, readOrder, tokensIn } from '../inference/prepared-request.ts';
+import {
+  chainOf,
+  promptEstimate,
+  prepareRequest,
+  tokensIn,
+} from '../inference/prepared-request.ts';
 import { readBody } from '../bodies/read-body.ts';
 
 export const quote = (services: Services) => async (c: AppContext) => {
@@ -17,11 +22,11 @@ export const quote = (services: Services) => async (c: AppContext) => {
   const { signal } = c.req.raw;
   const requestId = c.get('requestId');
   const sent = { route: 'quote', hashedPath: null, tenant: key.tenant, requestId, signal } as const;
-  const { order } = await readOrder(services, sent, body).finally(body.release);
-  const hits = await services.tenant(key.tenant).prefixHits(chainOf(order));
-  const { price, promptTokensMax, outputTokensMax } = order;
+  const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
+  const hits = await services.tenant(key.tenant).prefixHits(chainOf(prepared));
+  const { price, promptTokensMax, outputTokensMax } = prepared;
   // No worker takes more than its context, however long the text is.
-  const prompt = Math.min(promptEstimate(order), promptTokensMax);
+  const prompt = Math.min(promptEstimate(prepared), promptTokensMax);
   const hit = tokensIn(Math.max(0, ...hits.map(({ bytes }) => bytes)));
   const cached = Math.min(prompt, hit - (hit % billedBlockTokens));
   const input = {
@@ -32,7 +37,7 @@ export const quote = (services: Services) => async (c: AppContext) => {
   };
   return c.json({
     object: 'quote',
-    model: order.model.id,
+    model: prepared.model.id,
     prices: {
       cached_input: price.inputCached,
       input: price.inputUncached,

@@ -28,7 +28,7 @@ export function logprobsPerToken(workerBody: Readonly<Record<string, unknown>>):
 }
 
 /** @throws ApiError for a whole answer that would be kept in memory until its end, and is too long. */
-export function refuseLongLogprobs(order: {
+export function refuseLongLogprobs(prepared: {
   readonly request: {
     readonly stream: boolean;
     readonly logprobsPerToken: number;
@@ -36,8 +36,8 @@ export function refuseLongLogprobs(order: {
   };
   readonly outputTokensMax: number;
 }): void {
-  const { stream, logprobsPerToken: each, answer } = order.request;
-  const values = order.outputTokensMax * each;
+  const { stream, logprobsPerToken: each, answer } = prepared.request;
+  const values = prepared.outputTokensMax * each;
   if (stream || values <= wholeLogprobsMax) return;
   throw new ApiError(
     'invalid_value',
@@ -47,9 +47,9 @@ export function refuseLongLogprobs(order: {
   );
 }
 
-export function answerBytesMax(order: {
+export function answerBytesMax(prepared: {
   readonly request: { readonly tokenBytesMax: number };
   readonly outputTokensMax: number;
 }): number {
-  return restBytesMax + order.outputTokensMax * order.request.tokenBytesMax;
+  return restBytesMax + prepared.outputTokensMax * prepared.request.tokenBytesMax;
 }

@@ -15,7 +15,7 @@ import {
   streamHeaders,
   type Making,
 } from './make-answer.ts';
-import type { Order } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
 import { keyInUseError } from './refusal.ts';
 
 /** Unless the settings say otherwise; proxies give up on a silent answer after a minute or so. */
@@ -27,7 +27,7 @@ const clientStallMsMax = 120_000;
 export interface Client {
   readonly services: Services;
   /** The request as this client sent it. */
-  readonly order: Order;
+  readonly prepared: PreparedRequest;
   /** It has the events up to this one. */
   readonly afterEvent: number;
   /** Aborted when it leaves. */
@@ -48,7 +48,7 @@ export async function answerAdmitted(
   if (running === null) {
     onAbort(client.signal, leave);
     const made = { ...making, keep: false };
-    return client.order.request.stream
+    return client.prepared.request.stream
       ? await answerStream(encodeFrames(made), client, leave)
       : await answerWhole(collectAnswer(made), client, leave);
   }
@@ -77,7 +77,7 @@ const replayed = { 'idempotent-replayed': 'true' };
 async function makeFor(running: RunningAnswer, making: Making): Promise<void> {
   const { whole, log } = running;
   try {
-    if (making.order.request.stream) {
+    if (making.prepared.request.stream) {
       for await (const text of encodeFrames(making)) await log.append(splitEvents(text));
       log.end();
     } else {
@@ -100,7 +100,7 @@ async function follow(running: RunningAnswer, client: Client): Promise<Response>
   };
   onAbort(client.signal, leave);
   try {
-    return client.order.request.stream
+    return client.prepared.request.stream
       ? await answerStream(running.log.read(client.afterEvent, left.signal), client, leave)
       : await answerWhole(unlessLeft(running.whole.promise, left.signal), client, leave);
   } catch (error) {
@@ -151,11 +151,11 @@ async function* written(whole: Promise<WholeAnswer>): AsyncGenerator<string, voi
  */
 async function answerStream(
   frames: AsyncGenerator<string, void>,
-  { services, order, headers, accepted }: Client,
+  { services, prepared, headers, accepted }: Client,
   onLeave: () => void,
 ): Promise<Response> {
   const { keepAliveMs } = services.settings;
-  const encoder = encoderOf(order);
+  const encoder = encoderOf(prepared);
   const first = frames.next();
   await Promise.race([first, accepted]);
   await settledWithin(first, keepAliveMs);

@@ -25,9 +25,9 @@ import {
   placeInput,
   readIdempotency,
   readIdempotencyKey,
-  readOrder,
+  prepareRequest,
   workerBody,
-  type Order,
+  type PreparedRequest,
 } from './prepared-request.ts';
 import type { Route } from './prepare.ts';
 import { readBody, type Body } from '../bodies/read-body.ts';
@@ -86,29 +86,29 @@ async function answerBody(
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
   const sent = { route, hashedPath, tenant: key.tenant, requestId, signal };
-  const [{ order, requestHash }, record] = await Promise.all([
-    readOrder(services, sent, asked.body),
+  const [{ prepared, requestHash }, record] = await Promise.all([
+    prepareRequest(services, sent, asked.body),
     checkTenant(services, key.tenant),
   ]);
-  const { stream } = order.request;
+  const { stream } = prepared.request;
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   if (idempotency === null) {
     // Nothing is held for what is refused at once; under a key there may be an answer already.
-    const turn = turnOf(order, { record, waitMsMax, priority: 'normal' });
-    const refused = await services.fleet.expectedRefusal({ model: order.model.id, turn });
-    if (refused !== null) throw notPlacedError(order.model.id, refused);
+    const turn = turnOf(prepared, { record, waitMsMax, priority: 'normal' });
+    const refused = await services.fleet.expectedRefusal({ model: prepared.model.id, turn });
+    if (refused !== null) throw notPlacedError(prepared.model.id, refused);
   }
   const tenant = services.tenant(key.tenant);
-  const input = admitInput(order, { key, idempotency });
+  const input = admitInput(prepared, { key, idempotency });
   const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
-  if (admission.kind !== 'admitted') order.body.release();
+  if (admission.kind !== 'admitted') prepared.body.release();
   const afterEvent = idempotency?.afterEvent ?? 0;
   const accepted = running?.accepted ?? Promise.withResolvers<void>();
   const client = {
     services,
-    order,
+    prepared,
     afterEvent,
     signal,
     accepted: accepted.promise,
@@ -120,11 +120,11 @@ async function answerBody(
   else {
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
-    const ending = createEnding(services, { order, tenant, ...admission });
-    const turn = turnOf(order, { record, waitMsMax, priority: admission.priority });
+    const ending = createEnding(services, { prepared, tenant, ...admission });
+    const turn = turnOf(prepared, { record, waitMsMax, priority: admission.priority });
     const accept = accepted.resolve;
-    const events = relay(services, { order, admission, ending, tenant, turn, accept });
-    response = await answerAdmitted({ services, order, ending, events, running }, limited);
+    const events = relay(services, { prepared, admission, ending, tenant, turn, accept });
+    response = await answerAdmitted({ services, prepared, ending, events, running }, limited);
   }
   c.set('answerHasId', true);
   return response;
@@ -138,7 +138,7 @@ async function answerBody(
 async function* relay(
   services: Services,
   run: {
-    readonly order: Order;
+    readonly prepared: PreparedRequest;
     readonly admission: Admitted;
     readonly ending: Ending;
     readonly tenant: ReturnType<Services['tenant']>;
@@ -147,9 +147,9 @@ async function* relay(
     readonly accept: () => void;
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
-  const { order, admission, ending, tenant } = run;
-  const { requestId } = order;
-  const chain = chainOf(order);
+  const { prepared, admission, ending, tenant } = run;
+  const { requestId } = prepared;
+  const chain = chainOf(prepared);
   const { fleet, settings } = services;
   const { prefixHits } = admission;
   const exclude: string[] = [];
@@ -167,9 +167,9 @@ async function* relay(
       Math.max(0, deadlineMs - services.clock.nowMs()),
     );
     const turn = { ...run.turn, waitMsMax, busyWorker };
-    const place = await fleet.place(placeInput(order, { prefixHits, exclude, turn }));
+    const place = await fleet.place(placeInput(prepared, { prefixHits, exclude, turn }));
     if (place.kind !== 'placed') {
-      throw lacking ?? notPlacedError(order.model.id, atLeast(place, busySeconds));
+      throw lacking ?? notPlacedError(prepared.model.id, atLeast(place, busySeconds));
     }
 
     const { worker, epoch } = place;
@@ -179,10 +179,13 @@ async function* relay(
       finishFlight(services, { requestId, worker });
       ending.stop.throwIfAborted();
     }
-    const durable = order.request.stream;
+    const durable = prepared.request.stream;
     // The disk and the worker are waited for at once.
     const remembered = tenant.placed({ requestId, worker, epoch, workerUrl, chain, durable });
-    const [opened] = await Promise.all([openOn(services, place, order, ending.stop), remembered]);
+    const [opened] = await Promise.all([
+      openOn(services, place, prepared, ending.stop),
+      remembered,
+    ]);
     if (opened.kind === 'rejected') throw opened.error;
 
     let reason = opened.kind === 'refused' ? opened.reason : '';
@@ -191,17 +194,17 @@ async function* relay(
       let started = false;
       try {
         for await (const events of readWorkerStream(opened.body, {
-          ...dialectOf(order, place, services),
+          ...dialectOf(prepared, place, services),
           signal: ending.stop,
-          bytesMax: answerBytesMax(order),
+          bytesMax: answerBytesMax(prepared),
           silenceMsMax:
             settings.workerSilenceMsMax ??
             (place.hasJournal ? workerSilenceMsMax : silenceMsMaxWithoutComments),
         })) {
-          if (!started && !place.hasJournal) refuseLongerPrompt(order, events);
+          if (!started && !place.hasJournal) refuseLongerPrompt(prepared, events);
           if (!started) services.keepAlive(fleet.started(requestId, worker).catch(() => {}));
           started = true;
-          order.body.release();
+          prepared.body.release();
           yield events;
         }
         return;
@@ -224,7 +227,7 @@ async function* relay(
     finishFlight(services, { requestId, worker });
     exclude.push(worker);
   }
-  throw lacking ?? notPlacedError(order.model.id, atLeast(noneTookIt, busySeconds));
+  throw lacking ?? notPlacedError(prepared.model.id, atLeast(noneTookIt, busySeconds));
 }
 
 /** A worker that refuses knows better than we when it is worth to ask again. */
@@ -240,7 +243,10 @@ function atLeast<Result extends Exclude<PlaceResult, { kind: 'placed' }>>(
  * An engine of another make knows its own context alone, which may be longer than the one sold.
  * @throws ApiError context_length_exceeded
  */
-function refuseLongerPrompt({ model, request }: Order, events: readonly WorkerEvent[]): void {
+function refuseLongerPrompt(
+  { model, request }: PreparedRequest,
+  events: readonly WorkerEvent[],
+): void {
   const usage = events.find((event) => event.usage !== null)?.usage;
   if (!usage) return;
   const promptTokens = usage.inputUncached + (usage.inputCached ?? 0);
@@ -255,7 +261,7 @@ function refuseLongerPrompt({ model, request }: Order, events: readonly WorkerEv
 }
 
 /** What of the request decides how the events of its answer are read. */
-function dialectOf({ request, requestId }: Order, place: Placed, services: Services) {
+function dialectOf({ request, requestId }: PreparedRequest, place: Placed, services: Services) {
   return {
     kind: request.workerPath === '/v1/completions' ? ('text' as const) : ('chat' as const),
     requestId,
@@ -266,14 +272,19 @@ function dialectOf({ request, requestId }: Order, place: Placed, services: Servi
   };
 }
 
-async function openOn(services: Services, place: Placed, order: Order, signal: AbortSignal) {
+async function openOn(
+  services: Services,
+  place: Placed,
+  prepared: PreparedRequest,
+  signal: AbortSignal,
+) {
   return openWorker({
     fetch: services.fetch,
     url: place.url,
-    path: order.request.workerPath,
+    path: prepared.request.workerPath,
     token: tokenFor(place, services),
-    requestId: order.requestId,
-    body: await workerBody(services, order, {
+    requestId: prepared.requestId,
+    body: await workerBody(services, prepared, {
       isSift: place.hasJournal,
       contextLength: place.contextLength,
       signal,

@@ -12,7 +12,7 @@ import { noUsage } from '../dialects/usage-formats.ts';
 import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { formatOf } from '../dialects/answer-format.ts';
-import { confirmedChain, type Order } from './prepared-request.ts';
+import { confirmedChain, type PreparedRequest } from './prepared-request.ts';
 import type { Ending } from './settlement.ts';
 
 /** What idempotency keeps of an answer; the tenant keeps no longer ones. */
@@ -27,7 +27,7 @@ export const streamHeaders = {
 
 export interface Making {
   readonly services: Services;
-  readonly order: Order;
+  readonly prepared: PreparedRequest;
   readonly ending: Ending;
   readonly events: AsyncGenerator<readonly WorkerEvent[], void>;
   /** It has an Idempotency-Key: its bytes are kept for replay, and its events are numbered. */
@@ -36,10 +36,10 @@ export interface Making {
 
 /** @throws ApiError when there is no answer. */
 export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
-  const { services, order, ending, events, keep } = answer;
-  const { answer: style, model } = order.request;
+  const { services, prepared, ending, events, keep } = answer;
+  const { answer: style, model } = prepared.request;
   const format = formatOf(style);
-  const builder = format.builder({ id: format.idPrefix + order.requestId, model });
+  const builder = format.builder({ id: format.idPrefix + prepared.requestId, model });
   try {
     for await (const batch of events) {
       for (const { chunk, usage } of batch) {
@@ -47,16 +47,16 @@ export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
         builder.add(chunk);
       }
     }
-    const bill = billOf(services, order, ending);
+    const bill = billOf(services, prepared, ending);
     const whole: WholeAnswer = {
       json: builder.finish(bill),
       headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
     };
-    const chain = confirmedChain(order, builder.reply());
+    const chain = confirmedChain(prepared, builder.reply());
     await ending.done({ chain, answer: keep ? stored(whole) : null });
     return whole;
   } catch (error) {
-    throw await endInError(services, order, ending, { error, delivered: false, answer: null });
+    throw await endInError(services, prepared, ending, { error, delivered: false, answer: null });
   }
 }
 
@@ -69,15 +69,15 @@ function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
 /** An answer that fails once it has begun ends with an event that says so. @throws ApiError before. */
 export async function* encodeFrames({
   services,
-  order,
+  prepared,
   ending,
   events,
   keep,
 }: Making): AsyncGenerator<string, void> {
-  const { answer: style, model } = order.request;
+  const { answer: style, model } = prepared.request;
   const format = formatOf(style);
-  const encoder = encoderOf(order);
-  const builder = format.builder({ id: format.idPrefix + order.requestId, model });
+  const encoder = encoderOf(prepared);
+  const builder = format.builder({ id: format.idPrefix + prepared.requestId, model });
   const record = recordEvents(keep);
   let delivered = false;
   try {
@@ -92,21 +92,25 @@ export async function* encodeFrames({
       delivered = true;
       yield record.add(text);
     }
-    const last = encoder.end(billOf(services, order, ending));
+    const last = encoder.end(billOf(services, prepared, ending));
     await ending.done({
-      chain: confirmedChain(order, builder.reply()),
+      chain: confirmedChain(prepared, builder.reply()),
       answer: record.answer(last),
     });
     yield record.add(last);
   } catch (thrown) {
     const answer = delivered ? record.answer(encoder.error(brokenAnswer(thrown))) : null;
-    const error = await endInError(services, order, ending, { error: thrown, delivered, answer });
+    const error = await endInError(services, prepared, ending, {
+      error: thrown,
+      delivered,
+      answer,
+    });
     if (!delivered) throw error;
     yield record.add(encoder.error(error));
   }
 }
 
-export function encoderOf({ request, requestId }: Order): StreamEncoder {
+export function encoderOf({ request, requestId }: PreparedRequest): StreamEncoder {
   const { answer: style, model } = request;
   const format = formatOf(style);
   return format.encoder({ id: format.idPrefix + requestId, model }, requestId);
@@ -115,7 +119,7 @@ export function encoderOf({ request, requestId }: Order): StreamEncoder {
 /** Settles a request that failed. @returns what to tell the client. */
 async function endInError(
   services: Services,
-  order: Order,
+  prepared: PreparedRequest,
   ending: Ending,
   end: {
     readonly error: unknown;
@@ -128,7 +132,7 @@ async function endInError(
     await ending.left().catch(() => {});
     return new ApiError('client_left', 'The client closed the request.');
   }
-  const { requestId } = order;
+  const { requestId } = prepared;
   if (error.status >= 500) {
     const reason = describe(error.cause ?? error);
     services.log({ event: 'answer-failed', requestId, code: error.code, reason });
@@ -145,10 +149,14 @@ function brokenAnswer(thrown: unknown): ApiError {
 }
 
 /** A worker that never counted is not billed: a count is never made up. */
-function billOf(services: Services, order: Order, ending: Ending) {
+function billOf(services: Services, prepared: PreparedRequest, ending: Ending) {
   const usage = ending.usage();
   if (usage === null) {
-    services.log({ event: 'usage-missing', requestId: order.requestId, model: order.model.id });
+    services.log({
+      event: 'usage-missing',
+      requestId: prepared.requestId,
+      model: prepared.model.id,
+    });
   }
   return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : ending.cost(usage) };
 }

@@ -40,7 +40,7 @@ export interface PrepareInput {
 
 /** And so can everything here. */
 export interface Prepared {
-  readonly request: PreparedRequest;
+  readonly request: RequestOutline;
   readonly requestHash: string | null;
   readonly model: ModelRecord;
   /** The most that the prompts can have, were there no context. */
@@ -55,7 +55,7 @@ export interface Prepared {
 }
 
 /** The request without what grows with its length. */
-export type PreparedRequest = Omit<InferenceRequest, 'workerBody' | 'promptParts' | 'suffix'> & {
+export type RequestOutline = Omit<InferenceRequest, 'workerBody' | 'promptParts' | 'suffix'> & {
   readonly stops: Stops;
   /** Of a worker's answer. */
   readonly tokenBytesMax: number;

@@ -32,7 +32,7 @@ import type { Body } from '../bodies/read-body.ts';
 /** Text averages about four bytes per token; only placement goes by it, never the bill. */
 const bytesPerToken = 4;
 
-export interface Order extends Omit<Prepared, 'body' | 'requestHash'> {
+export interface PreparedRequest extends Omit<Prepared, 'body' | 'requestHash'> {
   readonly tenant: string;
   readonly requestId: string;
   readonly price: Price;
@@ -40,18 +40,18 @@ export interface Order extends Omit<Prepared, 'body' | 'requestHash'> {
   readonly outputTokensMax: number;
   /** By which our workers know the tenant's requests from others', without its name. */
   readonly fairScope: string;
-  readonly body: OrderBody;
+  readonly body: KeptBody;
 }
 
 /** The body for a worker, which is let go as soon as no other worker could be asked. */
-export interface OrderBody {
+export interface KeptBody {
   text(): BodyText;
   /** A second call does nothing. */
   release(): void;
 }
 
 /** @param release gives back the bytes that the body has reserved. */
-export function orderBody(body: BodyText, release: () => void): OrderBody {
+export function keptBody(body: BodyText, release: () => void): KeptBody {
   let kept: BodyText | null = body;
   return {
     text() {
@@ -69,34 +69,34 @@ export function orderBody(body: BodyText, release: () => void): OrderBody {
  * Reads a request of which the body has arrived.
  * @throws ApiError naming the parameter at fault, 404 without such a model, 503 without a price.
  */
-export async function readOrder(
+export async function prepareRequest(
   services: Services,
   asked: Pick<PrepareInput, 'route' | 'hashedPath'> & BodyClient & { readonly requestId: string },
   body: Body,
-): Promise<{ readonly order: Order; readonly requestHash: string | null }> {
+): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
   const { route, hashedPath, tenant, requestId } = asked;
   const { directory, settings } = services;
   const { cacheSecret } = settings;
   const models = await directory.models();
   const input = { bytes: body.bytes, route, hashedPath, tenant, cacheSecret, models };
-  const { requestHash, ...prepared } = await prepareBody(services, input, asked);
-  const bounds = await boundOrder(services, prepared);
-  refuseLongLogprobs({ ...prepared, ...bounds });
-  const kept = orderBody(prepared.body, body.release);
+  const { requestHash, ...parts } = await prepareBody(services, input, asked);
+  const bounds = await boundRequest(services, parts);
+  refuseLongLogprobs({ ...parts, ...bounds });
+  const kept = keptBody(parts.body, body.release);
   const fairScope = createHmac('sha256', cacheSecret)
     .update(`fair scope\0${tenant}`)
     .digest('base64url');
   return {
-    order: { ...prepared, ...bounds, tenant, requestId, fairScope, body: kept },
+    prepared: { ...parts, ...bounds, tenant, requestId, fairScope, body: kept },
     requestHash,
   };
 }
 
 /** By the contexts and the price that are in force now. @throws ApiError 503 without a price. */
-export async function boundOrder(
+export async function boundRequest(
   services: Pick<Services, 'directory' | 'clock' | 'servedContexts' | 'settings'>,
   { request, model: listed, promptTokensBound }: Omit<Prepared, 'requestHash' | 'body'>,
-): Promise<Pick<Order, 'model' | 'price' | 'promptTokensMax' | 'outputTokensMax'>> {
+): Promise<Pick<PreparedRequest, 'model' | 'price' | 'promptTokensMax' | 'outputTokensMax'>> {
   const { directory, clock, settings } = services;
   const [price, served] = await Promise.all([
     directory.priceAt(listed.id, clock.nowMs()),
@@ -115,18 +115,18 @@ export async function boundOrder(
 }
 
 export function admitInput(
-  order: Order,
+  prepared: PreparedRequest,
   input: { readonly key: VerifiedKey; readonly idempotency: AdmitInput['idempotency'] },
 ): AdmitInput {
   return {
     key: input.key,
     scope: 'inference',
-    requestId: order.requestId,
-    model: order.model.id,
-    price: order.price,
-    promptTokensMax: order.promptTokensMax,
-    outputTokensMax: order.outputTokensMax,
-    prefixChain: chainOf(order),
+    requestId: prepared.requestId,
+    model: prepared.model.id,
+    price: prepared.price,
+    promptTokensMax: prepared.promptTokensMax,
+    outputTokensMax: prepared.outputTokensMax,
+    prefixChain: chainOf(prepared),
     idempotency: input.idempotency,
   };
 }
@@ -134,7 +134,7 @@ export function admitInput(
 type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];
 
 export function placeInput(
-  order: Order,
+  prepared: PreparedRequest,
   input: {
     readonly prefixHits: PrefixHits;
     readonly exclude: readonly string[];
@@ -142,40 +142,43 @@ export function placeInput(
   },
 ): PlaceInput {
   return {
-    requestId: order.requestId,
-    model: order.model.id,
-    promptTokens: promptEstimate(order),
-    outputTokensMax: order.outputTokensMax,
+    requestId: prepared.requestId,
+    model: prepared.model.id,
+    promptTokens: promptEstimate(prepared),
+    outputTokensMax: prepared.outputTokensMax,
     prefixHits: input.prefixHits.map(({ bytes, ...at }) => ({ ...at, tokens: tokensIn(bytes) })),
-    prefixKey: chainOf(order)[0]?.key ?? null,
+    prefixKey: chainOf(prepared)[0]?.key ?? null,
     exclude: input.exclude,
     turn: input.turn,
   };
 }
 
 /** In tokens, as far as that can be known without a tokenizer. */
-export function promptEstimate(order: Order): number {
-  return order.request.promptTokens ?? tokensIn(order.promptBytes);
+export function promptEstimate(prepared: PreparedRequest): number {
+  return prepared.request.promptTokens ?? tokensIn(prepared.promptBytes);
 }
 
 export function tokensIn(bytes: number): number {
   return Math.ceil(bytes / bytesPerToken);
 }
 
-export function chainOf({ chain }: Pick<Order, 'chain'>): readonly PrefixKey[] {
+export function chainOf({ chain }: Pick<PreparedRequest, 'chain'>): readonly PrefixKey[] {
   return chain?.keys ?? [];
 }
 
 /** What the worker holds once it has answered: the prompt and, where it is plain, the reply. */
-export function confirmedChain(order: Order, reply: object | null): readonly PrefixKey[] {
-  if (reply === null || order.chain === null) return chainOf(order);
-  return extendChain(order.chain, canonicalBytes([{ kind: 'message', value: reply }])).keys;
+export function confirmedChain(
+  prepared: PreparedRequest,
+  reply: object | null,
+): readonly PrefixKey[] {
+  if (reply === null || prepared.chain === null) return chainOf(prepared);
+  return extendChain(prepared.chain, canonicalBytes([{ kind: 'message', value: reply }])).keys;
 }
 
 /** The body for a worker; one of ours fits an unstated limit to its context by itself. */
 export async function workerBody(
   services: Pick<Services, 'settings' | 'threads'>,
-  order: Order,
+  prepared: PreparedRequest,
   worker: {
     readonly isSift: boolean;
     readonly contextLength?: number | null;
@@ -183,11 +186,11 @@ export async function workerBody(
   },
 ): Promise<BodyText> {
   const { outputTokensDefault } = services.settings;
-  const { contextLength } = order.model;
-  const stated = order.request.outputTokensStated;
+  const { contextLength } = prepared.model;
+  const stated = prepared.request.outputTokensStated;
   const leaveOut = stated === null && worker.isSift && outputTokensDefault >= defaultOutputTokens;
-  const body = order.body.text();
-  const client = { tenant: order.tenant, signal: worker.signal };
+  const body = prepared.body.text();
+  const client = { tenant: prepared.tenant, signal: worker.signal };
   const work = { body, to: 'answer-elsewhere' } as const;
   const inTerms = worker.isSift ? body : await rewrite(services, work, client);
   return withFields(inTerms, {
@@ -197,8 +200,8 @@ export async function workerBody(
     ...(!leaveOut && { max_tokens: stated ?? outputTokensDefault }),
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
-    cache_salt: order.cacheSalt,
-    ...(worker.isSift && { fair_scope: order.fairScope }),
+    cache_salt: prepared.cacheSalt,
+    ...(worker.isSift && { fair_scope: prepared.fairScope }),
   });
 }
 

@@ -18,7 +18,7 @@ import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { stopAndCount } from '../relay/worker-journal.ts';
 import { usedOrNull } from '../dialects/usage-formats.ts';
 import { describe } from '../middleware/answer-error.ts';
-import { chainOf, type Order } from './prepared-request.ts';
+import { chainOf, type PreparedRequest } from './prepared-request.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 
@@ -57,13 +57,13 @@ export interface Ending {
 export function createEnding(
   services: Services,
   input: {
-    readonly order: Order;
+    readonly prepared: PreparedRequest;
     readonly tenant: Tenant;
     readonly holdNanoUsd: number;
     readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
   },
 ): Ending {
-  const { order } = input;
+  const { prepared } = input;
   const stop = new AbortController();
   let worker: Placed | null = null;
   let usage: Usage | null = null;
@@ -76,21 +76,21 @@ export function createEnding(
       (each) => each.worker === worker?.worker && each.epoch === worker.epoch,
     );
     const settlement = await settleFirmly(services, input.tenant, {
-      requestId: order.requestId,
+      requestId: prepared.requestId,
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
       // What a worker that reports nothing had cached is never known.
       predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
     });
-    reportExcess(services, { requestId: order.requestId, model: order.model.id, settlement });
-    if (worker) finishFlight(services, { requestId: order.requestId, worker: worker.worker });
+    reportExcess(services, { requestId: prepared.requestId, model: prepared.model.id, settlement });
+    if (worker) finishFlight(services, { requestId: prepared.requestId, worker: worker.worker });
     return settlement;
   };
 
   const once = (end: () => Promise<End> | End): Promise<Settlement> => {
     if (settling === null) {
-      order.body.release();
+      prepared.body.release();
       settling = (async () => settle(await end()))();
       // Whoever asked for it sees its failure; the home waits for it even if nobody does.
       services.keepAlive(settling.catch(() => {}));
@@ -103,7 +103,7 @@ export function createEnding(
     usage: () => usage,
     placed: (to) => void (worker = to),
     saw: (count) => void (usage = count),
-    cost: (of) => Math.min(costNanoUsd(of, order.price), input.holdNanoUsd),
+    cost: (of) => Math.min(costNanoUsd(of, prepared.price), input.holdNanoUsd),
 
     done: ({ chain, answer }) =>
       once(() => ({ outcome: 'done', usage, confirmedChain: chain, answer })),
@@ -122,13 +122,13 @@ export function createEnding(
     left: () =>
       once(async () => {
         stop.abort();
-        const computed = usedOrNull(await countOfLeft(services, order, { worker, seen: usage }));
+        const computed = usedOrNull(await countOfLeft(services, prepared, { worker, seen: usage }));
         // The worker holds the prompt once it has answered: it has computed all of it then.
         const isAnswered = computed !== null && computed.outputText + computed.outputReasoning > 0;
         return {
           outcome: 'aborted',
           usage: computed,
-          confirmedChain: isAnswered ? chainOf(order) : [],
+          confirmedChain: isAnswered ? chainOf(prepared) : [],
           answer: null,
         };
       }),
@@ -141,11 +141,11 @@ export function createEnding(
  */
 async function countOfLeft(
   services: Services,
-  order: Order,
+  prepared: PreparedRequest,
   { worker, seen }: { worker: Placed | null; seen: Usage | null },
 ): Promise<Usage | null> {
   if (worker === null || !worker.hasJournal) return seen;
-  const { requestId } = order;
+  const { requestId } = prepared;
   const answer = await stopAndCount({
     fetch: services.fetch,
     url: worker.url,

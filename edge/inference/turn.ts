@@ -1,7 +1,7 @@
 /** How long a request may wait for a worker, and what its place in the queue goes by. */
 import { ApiError } from '../errors.ts';
 import type { Priority, TenantRecord, Turn } from '../services.ts';
-import type { Order } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
 
 const waitHeader = 'x-sift-max-wait-ms';
 const waitMsMax = 600_000;
@@ -25,7 +25,7 @@ export function readWaitMs(headers: Headers): number | null {
 }
 
 export function turnOf(
-  { request }: Order,
+  { request }: PreparedRequest,
   of: {
     readonly record: TenantRecord;
     readonly priority: Priority;

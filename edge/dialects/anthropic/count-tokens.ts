@@ -7,7 +7,7 @@ import { countPrompt } from '../../relay/count-prompt.ts';
 import type { AppContext } from '../../middleware/app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from '../../inference/authenticate.ts';
 import { rewrite, type BodyText } from '../../bodies/body-work.ts';
-import { readOrder, type Order } from '../../inference/prepared-request.ts';
+import { prepareRequest, type PreparedRequest } from '../../inference/prepared-request.ts';
 import { readBody, type Body } from '../../bodies/read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from '../../inference/refusal.ts';
 import { finishFlight, tokenFor, type Placed } from '../../inference/settlement.ts';
@@ -33,14 +33,14 @@ async function answerCount(
   const { tenant } = key;
   const requestId = c.get('requestId');
   const sent = { route: 'count', hashedPath: null, tenant, requestId, signal } as const;
-  const [{ order }] = await Promise.all([
-    readOrder(services, sent, body),
+  const [{ prepared }] = await Promise.all([
+    prepareRequest(services, sent, body),
     checkTenant(services, tenant),
   ]);
   const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
   if (refusal) throw refusalError(refusal, limits);
-  const counted = await countOnWorker(services, order, signal);
-  return c.json({ input_tokens: counted ?? order.promptTokensMax }, 200, {
+  const counted = await countOnWorker(services, prepared, signal);
+  return c.json({ input_tokens: counted ?? prepared.promptTokensMax }, 200, {
     'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
     ...(limits && limitHeaders(limits)),
   });
@@ -49,15 +49,15 @@ async function answerCount(
 /** null if the worker cannot count. @throws ApiError if no worker answers or the request is at fault. */
 async function countOnWorker(
   services: Services,
-  order: Order,
+  prepared: PreparedRequest,
   signal: AbortSignal,
 ): Promise<number | null> {
-  const { requestId } = order;
+  const { requestId } = prepared;
   const exclude: string[] = [];
   while (exclude.length < workerTriesMax) {
     const place = await services.fleet.place({
       requestId,
-      model: order.model.id,
+      model: prepared.model.id,
       // Next to nothing beside what is computed for an answer.
       promptTokens: 0,
       outputTokensMax: 0,
@@ -65,14 +65,14 @@ async function countOnWorker(
       exclude,
       turn: null,
     });
-    if (place.kind !== 'placed') throw notPlacedError(order.model.id, place);
+    if (place.kind !== 'placed') throw notPlacedError(prepared.model.id, place);
     try {
       const count = await countPrompt({
         fetch: services.fetch,
         url: place.url,
         token: tokenFor(place, services),
         requestId,
-        body: await tokenizeBody(services, { order, place, signal }),
+        body: await tokenizeBody(services, { prepared, place, signal }),
         isSift: place.hasJournal,
         signal,
       });
@@ -90,14 +90,14 @@ async function countOnWorker(
     }
     exclude.push(place.worker);
   }
-  throw notPlacedError(order.model.id, noneTookIt);
+  throw notPlacedError(prepared.model.id, noneTookIt);
 }
 
 function tokenizeBody(
   services: Services,
-  { order, place, signal }: { order: Order; place: Placed; signal: AbortSignal },
+  { prepared, place, signal }: { prepared: PreparedRequest; place: Placed; signal: AbortSignal },
 ): Promise<BodyText> {
   const to = place.hasJournal ? 'count' : 'count-elsewhere';
-  const work = { body: order.body.text(), to } as const;
-  return rewrite(services, work, { tenant: order.tenant, signal });
+  const work = { body: prepared.body.text(), to } as const;
+  return rewrite(services, work, { tenant: prepared.tenant, signal });
 }

@@ -11,7 +11,7 @@ import {
   parseChatRequest,
   parseTextRequest,
 } from '../../../edge/dialects/openai/openai-requests.ts';
-import { boundOrder, orderBody, workerBody } from '../../../edge/inference/prepared-request.ts';
+import { boundRequest, keptBody, workerBody } from '../../../edge/inference/prepared-request.ts';
 import { prepareParsed } from '../../../edge/inference/prepare.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
@@ -42,17 +42,17 @@ async function compare(kind: Kind, request: InferenceRequest) {
   const { cacheSecret } = edge.settings;
   const models = await edge.directory.models();
   const context = { tenant: 'acme', cacheSecret, models };
-  const prepared = prepareParsed(request, context);
-  const body = orderBody(prepared.body, () => {});
-  const bounds = await boundOrder(edge.services, prepared);
+  const parts = prepareParsed(request, context);
+  const body = keptBody(parts.body, () => {});
+  const bounds = await boundRequest(edge.services, parts);
   const named = { tenant: 'acme', requestId: 'r', fairScope: 'f' };
-  const order = { ...prepared, ...bounds, ...named, body };
+  const prepared = { ...parts, ...bounds, ...named, body };
   const worker = workers[kind];
   worker.engine.requests.length = 0;
   const response = await worker.app.request(request.workerPath, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
-    body: await workerBody(edge.services, order, { isSift: true, signal }),
+    body: await workerBody(edge.services, prepared, { isSift: true, signal }),
   });
   const text = await response.text();
   if (response.status !== 200) {
@@ -63,8 +63,8 @@ async function compare(kind: Kind, request: InferenceRequest) {
   return {
     prompt: requests.reduce((sum, each) => sum + each.promptTokens.length, 0),
     output: requests.reduce((sum, each) => sum + each.choices * each.outputTokensMax, 0),
-    promptMax: order.promptTokensMax,
-    outputMax: order.outputTokensMax,
+    promptMax: prepared.promptTokensMax,
+    outputMax: prepared.outputTokensMax,
   };
 }
 
