@@ -1,5 +1,5 @@
 /**
- * The two kinds of database, free of any driver. A tenant's is synchronous on both homes: code on
+ * The two kinds of database, free of any driver. A tenant's is synchronous in both runtimes: code on
  * a `SyncDb` contains no `await`, so a transaction is one straight run that nothing can interleave.
  * The directory's is awaited everywhere, because D1 is remote.
  */

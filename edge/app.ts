@@ -1,5 +1,5 @@
 /**
- * The public API as one Hono app, the same in both homes. A home builds the services and mounts what
+ * The public API as one Hono app, the same in both runtimes. A runtime builds the services and mounts what
  * else it answers (the operator's API, heartbeats, webhooks) beside it, under the same error table.
  */
 import { Hono } from 'hono';

@@ -1,4 +1,4 @@
-/** Everything that an edge answers, the same in both homes. */
+/** Everything that an edge answers, the same in both runtimes. */
 import { adminRoutes } from './admin/routes.ts';
 import { workerRoutes } from './fleet-routes.ts';
 import { createApp } from './app.ts';

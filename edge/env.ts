@@ -1,5 +1,5 @@
 /**
- * The edge's settings, from environment variables, by one schema for both homes. All names of its own
+ * The edge's settings, from environment variables, by one schema for both runtimes. All names of its own
  * begin with EDGE_; one that is not listed here is refused, because a setting with a slip in its name
  * would silently not be set.
  */
@@ -133,7 +133,7 @@ export const settingNames: readonly string[] = Object.keys(nodeFields);
 
 type Shared = z.output<z.ZodObject<typeof sharedFields>>;
 
-/** Of either home. The secrets are null where they were not given. */
+/** Of either runtime. The secrets are null where they were not given. */
 export interface GivenSettings extends Omit<
   EdgeSettings,
   'keySigningSecrets' | 'cacheSecret' | 'workerToken' | 'adminToken'

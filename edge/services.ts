@@ -1,6 +1,6 @@
 /**
  * The contract between the routes (`edge/http`), which alone know the order of the stages, and what
- * they stand on. The two homes (`worker.ts` on Cloudflare, `node.ts`) build a `Services` each; all
+ * they stand on. The two runtimes (`worker.ts` on Cloudflare, `node.ts`) build a `Services` each; all
  * values crossing here are plain objects, because a tenant and a fleet may be Durable Objects
  * reached by RPC.
  */
@@ -96,12 +96,12 @@ export type AdmitResult =
       readonly priority: Priority;
       /** The deepest confirmed or expected prefix on each worker, in bytes of the prompt. */
       readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
-      readonly limits: LimitState;
+      readonly limits: RateLimits;
     }
   | { readonly kind: 'replay'; readonly answer: StoredAnswer }
   /** The same request was admitted under its idempotency key before, and is not settled yet. */
   | { readonly kind: 'running'; readonly requestId: string }
-  | { readonly kind: 'refused'; readonly reason: Refusal; readonly limits: LimitState | null };
+  | { readonly kind: 'refused'; readonly reason: Refusal; readonly limits: RateLimits | null };
 
 export type Refusal =
   | { readonly kind: 'bad-key' }
@@ -125,7 +125,7 @@ export type Refusal =
   | { readonly kind: 'idempotency-mismatch' };
 
 /** What the x-ratelimit headers say: the tighter of key and tenant. */
-export interface LimitState {
+export interface RateLimits {
   readonly requestsLimit: number;
   readonly requestsRemaining: number;
   readonly requestsResetMs: number;
@@ -243,7 +243,7 @@ export interface Tenant {
    */
   preadmit(
     input: PreadmitInput,
-  ): Promise<{ readonly refusal: Refusal | null; readonly limits: LimitState | null }>;
+  ): Promise<{ readonly refusal: Refusal | null; readonly limits: RateLimits | null }>;
   /** Remembers where an admitted request went, for reconciliation, and its optimistic prefix rows. */
   placed(input: {
     requestId: string;
@@ -266,7 +266,7 @@ export interface Tenant {
   admitFree(
     key: VerifiedKey,
     scope: Scope,
-  ): Promise<{ readonly refusal: Refusal | null; readonly limits: LimitState | null }>;
+  ): Promise<{ readonly refusal: Refusal | null; readonly limits: RateLimits | null }>;
   balance(): Promise<Balance>;
   /** At most `limit` rows, after that one; fewer mean the end. */
   usage(page: {
@@ -467,8 +467,8 @@ export interface ServedModel {
 /** Of the live workers of a model; null: none says. */
 export interface ServedContext {
   readonly longest: number | null;
-  /** Of engines of another make, which do not know the directory's. */
-  readonly longestOfEngines: number | null;
+  /** Of foreign engines, which do not know the directory's. */
+  readonly longestOfForeignEngines: number | null;
 }
 
 export type ServedContexts = (model: string) => Promise<ServedContext>;
@@ -626,7 +626,7 @@ export interface Services {
   /** null: here. */
   readonly forwardKeyed: ForwardKeyed | null;
   readonly bodies: BodyBudget;
-  /** null: the home has none. */
+  /** null: the runtime has none. */
   readonly threads: Threads | null;
 }
 

@@ -8,7 +8,7 @@ import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
 
-/** Settings that only the Node home has; workerd's would refuse them. */
+/** Settings that only Node alone has; workerd's would refuse them. */
 const nodeOnly = /^EDGE_(HOST|DATA|OPEN_TENANTS|LOG_LEVEL)$/;
 
 export const configure: CommandModule['configure'] = (program) => {

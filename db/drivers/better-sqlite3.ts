@@ -1,4 +1,4 @@
-/** The Node home: one file per tenant and one for the directory, or ':memory:'. */
+/** The database files of Node: one file per tenant and one for the directory, or ':memory:'. */
 import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';

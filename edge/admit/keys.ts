@@ -4,7 +4,7 @@ import { asc, count, eq, sql } from 'drizzle-orm';
 import { apiKey, quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import type { KeyLimits, KeyRecord, Priority, Refusal, Scope, VerifiedKey } from '../services.ts';
-import { assertLimits } from './standing.ts';
+import { assertLimits } from './limit-status.ts';
 
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];
 export const keysMax = 10_000;

@@ -9,17 +9,17 @@ import { strict as assert } from 'node:assert';
 import { eq, inArray, or, sql } from 'drizzle-orm';
 import { quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { KeyLimits, LimitState } from '../services.ts';
+import type { KeyLimits, RateLimits } from '../services.ts';
 import { partsPerUnit } from './bucket.ts';
-import type { Standings } from './standing.ts';
+import type { LimitStatuses } from './limit-status.ts';
 import {
   assertLimits,
-  limitState,
-  standing,
+  rateLimits,
+  limitStatus,
   taken,
   tenantCeilings,
   withCeilings,
-} from './standing.ts';
+} from './limit-status.ts';
 
 /** The owner of the tenant's own row; key ids are never empty. */
 const tenantOwner = '';
@@ -60,7 +60,7 @@ export function createLimits(db: SyncDb) {
     .prepare();
 
   /** Where key and tenant stand now; writes only when the clock has gone back, to refill from there. */
-  function look(keyId: string, nowMs: number): Standings {
+  function look(keyId: string, nowMs: number): LimitStatuses {
     const rows = readBoth.all({ keyId });
     const key = rows.find((row) => row.owner === keyId);
     const tenant = rows.find((row) => row.owner === tenantOwner);
@@ -70,32 +70,32 @@ export function createLimits(db: SyncDb) {
     }
     return {
       nowMs,
-      key: standing('key', key, nowMs),
-      tenant: standing('tenant', withCeilings(tenant), nowMs),
+      key: limitStatus('key', key, nowMs),
+      tenant: limitStatus('tenant', withCeilings(tenant), nowMs),
     };
   }
 
   /** Counts one more request in flight and takes its estimated tokens. */
-  function takeFor(standings: Standings, tokens: number): LimitState {
+  function takeFor(statuses: LimitStatuses, tokens: number): RateLimits {
     const after = {
-      key: taken(standings.key, tokens),
-      tenant: taken(standings.tenant, tokens),
+      key: taken(statuses.key, tokens),
+      tenant: taken(statuses.tenant, tokens),
     };
     for (const { owner, requests, tokens: bucket } of [after.key, after.tenant]) {
       write.run({
         owner,
         requestsLevel: requests?.level ?? null,
         tokensLevel: bucket?.level ?? null,
-        nowMs: standings.nowMs,
+        nowMs: statuses.nowMs,
       });
     }
-    return limitState(after);
+    return rateLimits(after);
   }
 
   /** Takes one request that is over as soon as it is admitted. */
-  function takeRequest(standings: Standings): LimitState {
-    const state = takeFor(standings, 0);
-    giveBack({ keyId: standings.key.owner, reserved: 0, used: 0 });
+  function takeRequest(statuses: LimitStatuses): RateLimits {
+    const state = takeFor(statuses, 0);
+    giveBack({ keyId: statuses.key.owner, reserved: 0, used: 0 });
     return state;
   }
 

@@ -27,7 +27,7 @@ export function askForBody(c: AppContext): void {
 }
 
 function nodeOf(c: AppContext): AppEnv['Bindings'] {
-  // A home other than Node's may give the app no bindings at all.
+  // A runtime other than Node may give the app no bindings at all.
   const bindings: AppEnv['Bindings'] | undefined = c.env;
   return bindings ?? {};
 }

@@ -1,4 +1,4 @@
-/** The work on bodies that takes time by their length: of large ones on threads, where a home has them. */
+/** The work on bodies that takes time by their length: of large ones on threads, where the runtime has them. */
 import { strict as assert } from 'node:assert';
 import type { Services } from '../services.ts';
 import { smallBodyBytesMax } from './body-budget.ts';
@@ -16,31 +16,31 @@ export interface BodyClient {
   readonly signal: AbortSignal;
 }
 
-type Home = Pick<Services, 'threads'>;
+type WithThreads = Pick<Services, 'threads'>;
 
 /**
  * The bytes may be gone afterwards.
  * @throws ApiError as `prepare` does; 413 if it takes too long or too much memory.
  */
 export async function prepareBody(
-  home: Home,
+  services: WithThreads,
   input: PrepareInput,
   client: BodyClient,
 ): Promise<PreparedBody> {
-  if (home.threads === null || input.bytes.length <= smallBodyBytesMax) return prepare(input);
-  const answer = await ask(home.threads, { kind: 'prepare', input }, client);
+  if (services.threads === null || input.bytes.length <= smallBodyBytesMax) return prepare(input);
+  const answer = await ask(services.threads, { kind: 'prepare', input }, client);
   assert(answer.kind === 'prepared', 'a thread answers what it is asked');
   return answer.prepared;
 }
 
 export async function rewrite(
-  home: Home,
+  services: WithThreads,
   work: { readonly body: BodyText; readonly to: Rewriting },
   client: BodyClient,
 ): Promise<BodyText> {
   const { body, to } = work;
-  if (typeof body === 'string' || home.threads === null) return rewriteBody(textOf(body), to);
-  const answer = await ask(home.threads, { kind: 'rewrite', body, to }, client);
+  if (typeof body === 'string' || services.threads === null) return rewriteBody(textOf(body), to);
+  const answer = await ask(services.threads, { kind: 'rewrite', body, to }, client);
   assert(answer.kind === 'rewritten', 'a thread answers what it is asked');
   return answer.body;
 }

@@ -5,7 +5,7 @@ import type { Operator, Program } from './operator.ts';
 
 export function addWorkerCommands(program: Program, operator: Operator): void {
   const { call, show } = operator;
-  const workers = program.command('workers').description('workers and engines of other makes');
+  const workers = program.command('workers').description('workers and foreign engines');
   workers
     .command('list')
     .description(

@@ -58,7 +58,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
       workerToken,
       clock,
       fetch: (...call) => fetch(...call),
-      announce: (said) => void fleet.announce(said),
+      announce: (announcement) => void fleet.announce(announcement),
       log,
     });
     if (fleet.staticWorkers().length > 0) void ctx.storage.setAlarm(Date.now());

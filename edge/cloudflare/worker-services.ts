@@ -8,7 +8,7 @@ import { createBodyBudget } from '../bodies/body-budget.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import { createServedContexts } from '../directory/served-contexts.ts';
 import type { Services, Tenant } from '../services.ts';
-import { tenantDoor } from '../tenant/tenant-stub.ts';
+import { tenantStub } from '../tenant/tenant-stub.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 /** A suspension or a new price acts within this time; without it each request would wait for D1. */
@@ -42,9 +42,9 @@ function openServices(env: WorkerEnv, here: Here): Services {
   const settings = readWorkerSettings(env);
   const tenant = (id: string): Tenant => {
     const stub = env.TENANT.get(env.TENANT.idFromName(id));
-    return tenantDoor((use) => use(stub));
+    return tenantStub((use) => use(stub));
   };
-  const fleet = fleetDoor(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
+  const fleet = fleetStub(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
   return {
     tenant,
     // An object makes its database when it is first called.
@@ -76,7 +76,7 @@ function openServices(env: WorkerEnv, here: Here): Services {
 }
 
 /** A stub belongs to the request that made it, so each call takes its own. */
-function fleetDoor(fleet: () => Services['fleet']): Services['fleet'] {
+function fleetStub(fleet: () => Services['fleet']): Services['fleet'] {
   return {
     place: (input) => fleet().place(input),
     started: (requestId, worker) => fleet().started(requestId, worker),

@@ -1,5 +1,5 @@
 /**
- * The directory as every request reads it: model, price and tenant out of memory. A home whose writes
+ * The directory as every request reads it: model, price and tenant out of memory. A runtime whose writes
  * all pass through here sees them at once; others see them when `ttlMs` is over, so there a
  * suspension or a new price acts that much later.
  */

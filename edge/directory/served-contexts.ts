@@ -12,7 +12,7 @@ import type {
   ServedModel,
 } from '../services.ts';
 
-const none: ServedContext = { longest: null, longestOfEngines: null };
+const none: ServedContext = { longest: null, longestOfForeignEngines: null };
 
 /** Asks the fleet at most every `ttlMs`; one that cannot be asked says nothing. */
 export function createServedContexts(options: {
@@ -40,12 +40,12 @@ async function readContexts(
     if (worker.state === 'lost') continue;
     for (const { id, contextLength } of worker.served) {
       if (contextLength === null) continue;
-      const { longest, longestOfEngines } = contexts.get(id) ?? none;
+      const { longest, longestOfForeignEngines } = contexts.get(id) ?? none;
       contexts.set(id, {
         longest: Math.max(longest ?? 0, contextLength),
-        longestOfEngines: worker.static
-          ? Math.max(longestOfEngines ?? 0, contextLength)
-          : longestOfEngines,
+        longestOfForeignEngines: worker.static
+          ? Math.max(longestOfForeignEngines ?? 0, contextLength)
+          : longestOfForeignEngines,
       });
     }
   }
@@ -57,9 +57,9 @@ export function soldContext(model: ModelRecord, served: ServedContext): number {
   return Math.min(model.contextLength, served.longest ?? Infinity);
 }
 
-/** What the hold covers: an engine of another make takes what its own context has room for. */
+/** What the hold covers: a foreign engine takes what its own context has room for. */
 export function heldContext(model: ModelRecord, served: ServedContext): number {
-  return Math.max(soldContext(model, served), served.longestOfEngines ?? 0);
+  return Math.max(soldContext(model, served), served.longestOfForeignEngines ?? 0);
 }
 
 /** Pairs of worker and model that were told; beyond it none is. */

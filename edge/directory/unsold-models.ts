@@ -31,7 +31,7 @@ export async function unsoldModels(
 }
 
 /**
- * An engine of another make says neither revision nor tokenizer. They only tell one prefix cache from
+ * A foreign engine says neither revision nor tokenizer. They only tell one prefix cache from
  * another, so that any words do that change with the weights and the tokenizer.
  */
 function commandThatLists({ id, contextLength, revision, tokenizer }: ServedModel): string {

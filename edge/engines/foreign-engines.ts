@@ -1,4 +1,4 @@
-/** What workers of other makes, vLLM and SGLang, are asked in place of what ours are. */
+/** What foreign engines, vLLM and SGLang, are asked in place of what ours are. */
 import { z } from 'zod';
 import { responseFormatSchema, schemaOfFormat } from '../../gpu-worker/protocol/response-format.ts';
 import type { ResponseFormat } from '../../gpu-worker/protocol/response-format.ts';
@@ -24,7 +24,7 @@ function withBothNames(message: z.infer<typeof messagesSchema>[number]) {
  * They know thinking as a variable of the chat template, and three levels of effort; all else is in
  * OpenAI's terms already.
  */
-export function inOthersTerms(
+export function toForeignRequest(
   body: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, unknown>> {
   const {

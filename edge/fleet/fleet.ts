@@ -64,7 +64,7 @@ export interface FleetOptions {
 
 /** `Fleet` and the door for workers that do not announce themselves. */
 export interface LocalFleet extends Fleet {
-  announce(said: Announcement): { accepted: boolean; reason: string | null };
+  announce(announcement: Announcement): { accepted: boolean; reason: string | null };
   /** Of the settings and of the operator. */
   staticWorkers(): readonly StaticWorker[];
   /** Sees to what time alone changes; does so by itself while requests wait. */
@@ -80,10 +80,13 @@ export function createFleet(options: FleetOptions): LocalFleet {
   const { configured = [], hosts = [] } = options;
   // What the settings say of a worker goes before what the operator once added.
   let added = (options.snapshot?.added ?? []).filter(({ id }) => !isIn(configured, id));
-  for (const said of options.snapshot?.workers ?? []) {
+  for (const announcement of options.snapshot?.workers ?? []) {
     // A configured worker may be configured no longer; its probe brings it back if it is.
-    if (said.static || refuseWorkerUrl(said.url, hosts) !== null) continue;
-    workers.set(said.id, newEntry(said, drained.has(said.id), clock.nowMs()));
+    if (announcement.static || refuseWorkerUrl(announcement.url, hosts) !== null) continue;
+    workers.set(
+      announcement.id,
+      newEntry(announcement, drained.has(announcement.id), clock.nowMs()),
+    );
   }
 
   const snapshot = (): FleetSnapshot => ({
@@ -103,32 +106,35 @@ export function createFleet(options: FleetOptions): LocalFleet {
   );
   let closed = false;
 
-  const announce: LocalFleet['announce'] = (said) => {
+  const announce: LocalFleet['announce'] = (announcement) => {
     const nowMs = clock.nowMs();
-    const known = workers.get(said.id);
+    const known = workers.get(announcement.id);
     // A start that seems older may be of a worker whose clock was set back: the younger one counts
     // only as long as it is heard of.
     const isAlive = known !== undefined && stateAt(known, nowMs) !== 'lost';
-    if (isAlive && !said.static && isOlderStart(said, known.said)) {
-      return { accepted: false, reason: `a younger worker ${said.id} has announced itself` };
+    if (isAlive && !announcement.static && isOlderStart(announcement, known.announcement)) {
+      return {
+        accepted: false,
+        reason: `a younger worker ${announcement.id} has announced itself`,
+      };
     }
     if (known === undefined) {
       forgetLost(workers, nowMs);
       if (workers.size >= workersMax) return { accepted: false, reason: 'the fleet is full' };
-      const entry = newEntry(said, drained.has(said.id), nowMs);
-      workers.set(said.id, entry);
+      const entry = newEntry(announcement, drained.has(announcement.id), nowMs);
+      workers.set(announcement.id, entry);
       save('soon');
-      options.onAnnounced?.(said.id, servedBy(entry));
+      options.onAnnounced?.(announcement.id, servedBy(entry));
       return { accepted: true, reason: null };
     }
-    if (!isSameStart(said, known.said)) known.flights.clear();
-    else if (said.state === 'ready') regainSlots(known);
-    const changed = JSON.stringify(known.said) !== JSON.stringify(said);
-    known.said = said;
+    if (!isSameStart(announcement, known.announcement)) known.flights.clear();
+    else if (announcement.state === 'ready') regainSlots(known);
+    const changed = JSON.stringify(known.announcement) !== JSON.stringify(announcement);
+    known.announcement = announcement;
     known.seenAtMs = nowMs;
     known.flights.forgetOld(nowMs);
     if (changed) save('soon');
-    options.onAnnounced?.(said.id, servedBy(known));
+    options.onAnnounced?.(announcement.id, servedBy(known));
     return { accepted: true, reason: null };
   };
 
@@ -205,7 +211,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       const { id, load, url } = parsed.data;
       const refusal = refuseWorkerUrl(url, hosts);
       if (refusal !== null) return refuse(refusal);
-      if (isIn(staticWorkers(), id) || workers.get(id)?.said.static) {
+      if (isIn(staticWorkers(), id) || workers.get(id)?.announcement.static) {
         return refuse(`${id} is the name of a configured worker`);
       }
       const answer = announce(announcementOf(parsed.data));
@@ -249,7 +255,7 @@ export function createFleet(options: FleetOptions): LocalFleet {
       if (isIn(configured, id)) {
         return { accepted: false, reason: `${id} is in EDGE_STATIC_WORKERS` };
       }
-      if (workers.get(id)?.said.static === false) {
+      if (workers.get(id)?.announcement.static === false) {
         return { accepted: false, reason: `${id} is the name of a worker that announces itself` };
       }
       const others = added.filter((each) => each.id !== id);
@@ -316,10 +322,12 @@ function announcementOf(heartbeat: Heartbeat): Announcement {
 function newestThatFit(workers: ReadonlyMap<string, WorkerEntry>): Announcement[] {
   const fitting: Announcement[] = [];
   let characters = 0;
-  for (const { said } of [...workers.values()].toSorted((a, b) => b.seenAtMs - a.seenAtMs)) {
-    characters += JSON.stringify(said).length;
+  for (const { announcement } of [...workers.values()].toSorted(
+    (a, b) => b.seenAtMs - a.seenAtMs,
+  )) {
+    characters += JSON.stringify(announcement).length;
     if (characters > snapshotCharactersMax) break;
-    fitting.push(said);
+    fitting.push(announcement);
   }
   return fitting;
 }

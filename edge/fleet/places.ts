@@ -23,12 +23,13 @@ export function createPlaces(options: {
   const { workers, clock, staticWorkers } = options;
 
   const serving = (model: string): WorkerEntry[] =>
-    [...workers.values()].filter((entry) => entry.said.models.includes(model));
+    [...workers.values()].filter((entry) => entry.announcement.models.includes(model));
 
   const readyFor = (input: PlaceInput): WorkerEntry[] => {
     const nowMs = clock.nowMs();
     return serving(input.model).filter(
-      (entry) => stateAt(entry, nowMs) === 'ready' && !input.exclude.includes(entry.said.id),
+      (entry) =>
+        stateAt(entry, nowMs) === 'ready' && !input.exclude.includes(entry.announcement.id),
     );
   };
 
@@ -43,7 +44,7 @@ export function createPlaces(options: {
     const all = serving(input.model);
     const isOwed = inCredit && all.every((entry) => entry.flights.slotsOf(tenant) === 0);
     const ready = rested(readyFor(input));
-    const able = ready.filter(({ said }) => slots <= (said.waiting ?? Infinity));
+    const able = ready.filter(({ announcement }) => slots <= (announcement.waiting ?? Infinity));
     // One that can never hold as many answers says so by itself.
     if (able.length === 0) return ready;
     return able.filter(
@@ -62,7 +63,7 @@ export function createPlaces(options: {
     const { promptTokens, requestId, turn, model } = input;
     const candidates = among.map((entry) => ({
       entry,
-      worker: entry.said.id,
+      worker: entry.announcement.id,
       tokensInFlight: entry.flights.tokens,
       cachedTokens: cachedTokens(entry, input),
       tokensPerSecond: entry.tokensPerSecond,
@@ -70,19 +71,20 @@ export function createPlaces(options: {
     const tieKey = input.prefixKey ?? requestId;
     const chosen = chooseWorker(candidates, { promptTokens, tieKey });
     assert(chosen !== null, 'one of some workers is the best');
-    const { said, flights } = chosen.entry;
+    const { announcement, flights } = chosen.entry;
     const uncached = Math.max(0, promptTokens - chosen.cachedTokens);
     const { tenant = null, slots = 0 } = turn ?? {};
     flights.place(requestId, { model, promptTokens: uncached, tenant, slots, cost }, clock.nowMs());
     return {
       kind: 'placed',
-      worker: said.id,
-      url: said.url,
-      epoch: cacheEpochOf(said),
-      contextLength: said.served?.find(({ id }) => id === input.model)?.contextLength ?? null,
-      reportsCachedTokens: said.noDiscountReason === null,
-      hasJournal: said.hasJournal,
-      ownToken: staticWorkers().find(({ id }) => id === said.id)?.ownToken ?? null,
+      worker: announcement.id,
+      url: announcement.url,
+      epoch: cacheEpochOf(announcement),
+      contextLength:
+        announcement.served?.find(({ id }) => id === input.model)?.contextLength ?? null,
+      reportsCachedTokens: announcement.noDiscountReason === null,
+      hasJournal: announcement.hasJournal,
+      ownToken: staticWorkers().find(({ id }) => id === announcement.id)?.ownToken ?? null,
     };
   };
 
@@ -122,12 +124,14 @@ function serviceOf(serving: readonly WorkerEntry[], nowMs: number): Service {
 }
 
 function whyNone(serving: readonly WorkerEntry[], input: PlaceInput, nowMs: number) {
-  if (serving.some((entry) => input.exclude.includes(entry.said.id))) return 'all-refused';
+  if (serving.some((entry) => input.exclude.includes(entry.announcement.id))) return 'all-refused';
   return serving.some((entry) => stateAt(entry, nowMs) !== 'lost') ? 'none-ready' : 'none-serves';
 }
 
 /** What was cached under another start is gone. */
 function cachedTokens(entry: WorkerEntry, input: PlaceInput): number {
-  const hit = input.prefixHits.find((each) => each.worker === entry.said.id);
-  return hit?.epoch === cacheEpochOf(entry.said) ? Math.min(hit.tokens, input.promptTokens) : 0;
+  const hit = input.prefixHits.find((each) => each.worker === entry.announcement.id);
+  return hit?.epoch === cacheEpochOf(entry.announcement)
+    ? Math.min(hit.tokens, input.promptTokens)
+    : 0;
 }

@@ -27,7 +27,7 @@ export function createStaticWorkers(options: {
   readonly workerToken: string;
   readonly clock: { nowMs(): number };
   readonly fetch: typeof fetch;
-  readonly announce: (said: Announcement) => void;
+  readonly announce: (announcement: Announcement) => void;
   readonly log: (event: Readonly<Record<string, unknown>>) => void;
 }): StaticWorkers {
   const clock = steadyClock(options.clock);
@@ -35,12 +35,16 @@ export function createStaticWorkers(options: {
   const learning = new Set<string>();
   const askAgainAtMs = new Map<string, number>();
 
-  const say = (said: Announcement): void => {
-    const before = last.get(said.id);
-    last.set(said.id, said);
-    options.announce(said);
-    if (before?.state === said.state && before.noDiscountReason === said.noDiscountReason) return;
-    const { id, state, models, noDiscountReason } = said;
+  const say = (announcement: Announcement): void => {
+    const before = last.get(announcement.id);
+    last.set(announcement.id, announcement);
+    options.announce(announcement);
+    if (
+      before?.state === announcement.state &&
+      before.noDiscountReason === announcement.noDiscountReason
+    )
+      return;
+    const { id, state, models, noDiscountReason } = announcement;
     options.log({ event: 'static-worker', id, state, models, noDiscountReason });
   };
 
@@ -84,7 +88,7 @@ export function createStaticWorkers(options: {
       isDeepStrictEqual(before.served, health.served);
     const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
     // It is new, or it comes back: whatever it had cached before is not to be relied upon.
-    const said: Announcement = isKnown
+    const announcement: Announcement = isKnown
       ? withSlots(before, slots)
       : {
           ...base,
@@ -94,9 +98,9 @@ export function createStaticWorkers(options: {
           served: health.served,
           noDiscountReason: beingAsked,
         };
-    say(said);
+    say(announcement);
     const due = nowMs >= (askAgainAtMs.get(id) ?? Infinity);
-    if (said.state === 'failing' || due) void learn(worker, said);
+    if (announcement.state === 'failing' || due) void learn(worker, announcement);
   };
 
   return {
@@ -109,9 +113,9 @@ export function createStaticWorkers(options: {
 }
 
 /** Itself where the operator has not changed them. */
-function withSlots(said: Announcement, slots: number | undefined): Announcement {
-  if (said.slots === slots) return said;
-  const { slots: _before, ...others } = said;
+function withSlots(announcement: Announcement, slots: number | undefined): Announcement {
+  if (announcement.slots === slots) return announcement;
+  const { slots: _before, ...others } = announcement;
   return { ...others, ...(slots !== undefined && { slots }) };
 }
 

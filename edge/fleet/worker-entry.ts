@@ -50,7 +50,7 @@ export interface Announcement {
 }
 
 export interface WorkerEntry {
-  said: Announcement;
+  announcement: Announcement;
   seenAtMs: number;
   /** By the operator: it finishes what it has and gets nothing new. */
   drained: boolean;
@@ -64,9 +64,9 @@ export interface WorkerEntry {
   readonly rate: ServiceRate;
 }
 
-export function newEntry(said: Announcement, drained: boolean, nowMs: number): WorkerEntry {
+export function newEntry(announcement: Announcement, drained: boolean, nowMs: number): WorkerEntry {
   return {
-    said,
+    announcement,
     seenAtMs: nowMs,
     drained,
     backoffUntilMs: 0,
@@ -79,8 +79,8 @@ export function newEntry(said: Announcement, drained: boolean, nowMs: number): W
 }
 
 /** Answers that the edge gives it at a time. */
-export function slotsOf({ said, slotsLearned }: WorkerEntry): number {
-  return slotsLearned ?? Math.max(1, said.slots ?? slotsDefault);
+export function slotsOf({ announcement, slotsLearned }: WorkerEntry): number {
+  return slotsLearned ?? Math.max(1, announcement.slots ?? slotsDefault);
 }
 
 /**
@@ -94,7 +94,7 @@ export function hasRoom(
   wanted: { readonly slots: number; readonly isOwed: boolean },
 ): boolean {
   const slots = slotsOf(entry);
-  const { waiting } = entry.said;
+  const { waiting } = entry.announcement;
   const used = entry.flights.slots;
   if (used === 0) return true;
   const ready = waiting === undefined ? 0 : Math.min(waiting, Math.floor(slots / slotsPerReady));
@@ -113,41 +113,43 @@ export function learnRefusal(entry: WorkerEntry): void {
 
 /** To be called at each of its announcements. */
 export function regainSlots(entry: WorkerEntry): void {
-  const { slotsLearned, said } = entry;
+  const { slotsLearned, announcement } = entry;
   if (slotsLearned === null) return;
-  const slotsSaid = said.slots ?? slotsDefault;
+  const slotsSaid = announcement.slots ?? slotsDefault;
   const more = slotsLearned + Math.ceil(slotsLearned * slotsStep);
   entry.slotsLearned = more >= slotsSaid ? null : more;
 }
 
 export function stateAt(entry: WorkerEntry, nowMs: number): WorkerStatus['state'] {
   if (nowMs - entry.seenAtMs > lostAfterMs) return 'lost';
-  if (entry.said.state === 'failing') return 'failing';
-  return entry.drained ? 'draining' : entry.said.state;
+  if (entry.announcement.state === 'failing') return 'failing';
+  return entry.drained ? 'draining' : entry.announcement.state;
 }
 
 export function statusAt(entry: WorkerEntry, nowMs: number): WorkerStatus {
-  const { said, flights } = entry;
+  const { announcement, flights } = entry;
   return {
-    id: said.id,
-    url: said.url,
-    epoch: said.epoch,
+    id: announcement.id,
+    url: announcement.url,
+    epoch: announcement.epoch,
     state: stateAt(entry, nowMs),
-    static: said.static,
-    models: [...said.models],
+    static: announcement.static,
+    models: [...announcement.models],
     served: servedBy(entry),
     tokensInFlight: flights.tokens,
     requestsInFlight: flights.requests,
     slotsInFlight: flights.slots,
     slots: slotsOf(entry),
     seenAtMs: entry.seenAtMs,
-    noDiscountReason: said.noDiscountReason,
+    noDiscountReason: announcement.noDiscountReason,
   };
 }
 
-export function servedBy({ said }: WorkerEntry): ServedModel[] {
+export function servedBy({ announcement }: WorkerEntry): ServedModel[] {
   const unknown = { contextLength: null, revision: null, tokenizer: null };
-  return said.models.map((id) => said.served?.find((each) => each.id === id) ?? { id, ...unknown });
+  return announcement.models.map(
+    (id) => announcement.served?.find((each) => each.id === id) ?? { id, ...unknown },
+  );
 }
 
 /**

@@ -44,7 +44,7 @@ function reconcileContext(services: Services, tenant: Tenant): ReconcileContext 
 
 async function ask(services: Services, tenant: Tenant, input: AdmitInput): Promise<AdmitResult> {
   const admitting = tenant.admit(input);
-  // Where a client leaves now, the home would otherwise end the request here and leave its hold open.
+  // Where a client leaves now, the runtime would otherwise end the request here and leave its hold open.
   services.keepAlive(admitting.catch(() => {}));
   return await admitting;
 }

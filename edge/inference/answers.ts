@@ -43,8 +43,8 @@ export async function answerAdmitted(
   making: Omit<Making, 'keep'> & { readonly running: RunningAnswer | null },
   client: Client,
 ): Promise<Response> {
-  const { running, ending } = making;
-  const leave = (): void => void ending.left().catch(() => {});
+  const { running, settlement } = making;
+  const leave = (): void => void settlement.clientLeft().catch(() => {});
   if (running === null) {
     onAbort(client.signal, leave);
     const made = { ...making, keep: false };

@@ -4,9 +4,9 @@
  *     authenticate -> admit -> place -> relay -> settle
  *
  * Until a request is admitted it costs nothing and an error is all that happens. From then on a hold
- * is open, and `ending` settles it exactly once: when the answer is complete, when the client leaves
+ * is open, and `settlement` settles it exactly once: when the answer is complete, when the client leaves
  * (one with an Idempotency-Key may come back) or when no worker can answer. What follows is the
- * path of an answer; `ending` is in settlement.ts.
+ * path of an answer; `settlement` is in settlement.ts.
  */
 import { secretsOf } from '../engines/error-message.ts';
 import { ApiError } from '../errors.ts';
@@ -33,13 +33,19 @@ import type { Route } from './prepare.ts';
 import { readBody, type Body } from '../bodies/read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { requestIdHeaders } from '../middleware/request-id.ts';
-import { createEnding, finishFlight, tokenFor, type Ending, type Placed } from './settlement.ts';
+import {
+  createRequestSettlement,
+  finishFlight,
+  tokenFor,
+  type RequestSettlement,
+  type Placed,
+} from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
 const workerTriesMax = 3;
 /** Unless the settings say otherwise; the protocol has workers comment every 10 s. */
 const workerSilenceMsMax = 30_000;
-/** Other makes of worker say nothing while they compute a long prompt. */
+/** Foreign engines say nothing while they compute a long prompt. */
 const silenceMsMaxWithoutComments = 600_000;
 type Admitted = Extract<AdmitResult, { kind: 'admitted' }>;
 
@@ -120,11 +126,11 @@ async function answerBody(
   else {
     const limits = limitHeaders(admission.limits);
     const limited = { ...client, headers: { ...client.headers, ...limits } };
-    const ending = createEnding(services, { prepared, tenant, ...admission });
+    const settlement = createRequestSettlement(services, { prepared, tenant, ...admission });
     const turn = turnOf(prepared, { record, waitMsMax, priority: admission.priority });
     const accept = accepted.resolve;
-    const events = relay(services, { prepared, admission, ending, tenant, turn, accept });
-    response = await answerAdmitted({ services, prepared, ending, events, running }, limited);
+    const events = relay(services, { prepared, admission, settlement, tenant, turn, accept });
+    response = await answerAdmitted({ services, prepared, settlement, events, running }, limited);
   }
   c.set('answerHasId', true);
   return response;
@@ -140,14 +146,14 @@ async function* relay(
   run: {
     readonly prepared: PreparedRequest;
     readonly admission: Admitted;
-    readonly ending: Ending;
+    readonly settlement: RequestSettlement;
     readonly tenant: ReturnType<Services['tenant']>;
     readonly turn: Turn;
     /** Called once a worker has taken it. */
     readonly accept: () => void;
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
-  const { prepared, admission, ending, tenant } = run;
+  const { prepared, admission, settlement, tenant } = run;
   const { requestId } = prepared;
   const chain = chainOf(prepared);
   const { fleet, settings } = services;
@@ -158,10 +164,10 @@ async function* relay(
   let busySeconds = 0;
   let lacking: ApiError | null = null;
   const withdraw = (): void => services.keepAlive(fleet.withdraw(requestId).catch(() => {}));
-  ending.stop.addEventListener('abort', withdraw, { once: true });
+  settlement.stop.addEventListener('abort', withdraw, { once: true });
 
   while (exclude.length < workerTriesMax) {
-    ending.stop.throwIfAborted();
+    settlement.stop.throwIfAborted();
     const waitMsMax = Math.min(
       run.turn.waitMsMax,
       Math.max(0, deadlineMs - services.clock.nowMs()),
@@ -174,16 +180,16 @@ async function* relay(
 
     const { worker, epoch } = place;
     const workerUrl = place.hasJournal ? place.url : null;
-    ending.placed(place);
-    if (ending.stop.aborted) {
+    settlement.recordPlacement(place);
+    if (settlement.stop.aborted) {
       finishFlight(services, { requestId, worker });
-      ending.stop.throwIfAborted();
+      settlement.stop.throwIfAborted();
     }
     const durable = prepared.request.stream;
     // The disk and the worker are waited for at once.
     const remembered = tenant.placed({ requestId, worker, epoch, workerUrl, chain, durable });
     const [opened] = await Promise.all([
-      openOn(services, place, prepared, ending.stop),
+      openOn(services, place, prepared, settlement.stop),
       remembered,
     ]);
     if (opened.kind === 'rejected') throw opened.error;
@@ -195,7 +201,7 @@ async function* relay(
       try {
         for await (const events of readWorkerStream(opened.body, {
           ...dialectOf(prepared, place, services),
-          signal: ending.stop,
+          signal: settlement.stop,
           bytesMax: answerBytesMax(prepared),
           silenceMsMax:
             settings.workerSilenceMsMax ??
@@ -209,15 +215,15 @@ async function* relay(
         }
         return;
       } catch (error) {
-        if (started || ending.stop.aborted || !(error instanceof WorkerFailure)) throw error;
+        if (started || settlement.stop.aborted || !(error instanceof WorkerFailure)) throw error;
         reason = error.message;
       } finally {
         // The slot is free as soon as the worker is done, before the answer is settled.
-        finishFlight(services, { requestId, worker, usage: ending.usage() });
+        finishFlight(services, { requestId, worker, usage: settlement.usage() });
       }
     }
     services.log({ event: 'worker-refused', requestId, worker, reason });
-    ending.placed(null);
+    settlement.recordPlacement(null);
     busyWorker = opened.kind === 'refused' && opened.isFull ? worker : null;
     if (opened.kind === 'refused') {
       busySeconds = opened.retryAfterSeconds ?? 0;
@@ -240,7 +246,7 @@ function atLeast<Result extends Exclude<PlaceResult, { kind: 'placed' }>>(
 }
 
 /**
- * An engine of another make knows its own context alone, which may be longer than the one sold.
+ * A foreign engine knows its own context alone, which may be longer than the one sold.
  * @throws ApiError context_length_exceeded
  */
 function refuseLongerPrompt(

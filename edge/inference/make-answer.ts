@@ -13,7 +13,7 @@ import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { formatOf } from '../dialects/answer-format.ts';
 import { confirmedChain, type PreparedRequest } from './prepared-request.ts';
-import type { Ending } from './settlement.ts';
+import type { RequestSettlement } from './settlement.ts';
 
 /** What idempotency keeps of an answer; the tenant keeps no longer ones. */
 const recordedCharactersMax = 1024 * 1024;
@@ -28,7 +28,7 @@ export const streamHeaders = {
 export interface Making {
   readonly services: Services;
   readonly prepared: PreparedRequest;
-  readonly ending: Ending;
+  readonly settlement: RequestSettlement;
   readonly events: AsyncGenerator<readonly WorkerEvent[], void>;
   /** It has an Idempotency-Key: its bytes are kept for replay, and its events are numbered. */
   readonly keep: boolean;
@@ -36,27 +36,31 @@ export interface Making {
 
 /** @throws ApiError when there is no answer. */
 export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
-  const { services, prepared, ending, events, keep } = answer;
+  const { services, prepared, settlement, events, keep } = answer;
   const { answer: style, model } = prepared.request;
   const format = formatOf(style);
   const builder = format.builder({ id: format.idPrefix + prepared.requestId, model });
   try {
     for await (const batch of events) {
       for (const { chunk, usage } of batch) {
-        if (usage) ending.saw(usage);
+        if (usage) settlement.recordUsage(usage);
         builder.add(chunk);
       }
     }
-    const bill = billOf(services, prepared, ending);
+    const bill = billOf(services, prepared, settlement);
     const whole: WholeAnswer = {
       json: builder.finish(bill),
       headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
     };
     const chain = confirmedChain(prepared, builder.reply());
-    await ending.done({ chain, answer: keep ? stored(whole) : null });
+    await settlement.complete({ chain, answer: keep ? stored(whole) : null });
     return whole;
   } catch (error) {
-    throw await endInError(services, prepared, ending, { error, delivered: false, answer: null });
+    throw await endInError(services, prepared, settlement, {
+      error,
+      delivered: false,
+      answer: null,
+    });
   }
 }
 
@@ -70,7 +74,7 @@ function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
 export async function* encodeFrames({
   services,
   prepared,
-  ending,
+  settlement,
   events,
   keep,
 }: Making): AsyncGenerator<string, void> {
@@ -84,7 +88,7 @@ export async function* encodeFrames({
     for await (const batch of events) {
       let text = '';
       for (const { chunk, usage } of batch) {
-        if (usage) ending.saw(usage);
+        if (usage) settlement.recordUsage(usage);
         builder.add(chunk);
         text += encoder.chunk(chunk, usage);
       }
@@ -92,15 +96,15 @@ export async function* encodeFrames({
       delivered = true;
       yield record.add(text);
     }
-    const last = encoder.end(billOf(services, prepared, ending));
-    await ending.done({
+    const last = encoder.end(billOf(services, prepared, settlement));
+    await settlement.complete({
       chain: confirmedChain(prepared, builder.reply()),
       answer: record.answer(last),
     });
     yield record.add(last);
   } catch (thrown) {
     const answer = delivered ? record.answer(encoder.error(brokenAnswer(thrown))) : null;
-    const error = await endInError(services, prepared, ending, {
+    const error = await endInError(services, prepared, settlement, {
       error: thrown,
       delivered,
       answer,
@@ -120,7 +124,7 @@ export function encoderOf({ request, requestId }: PreparedRequest): StreamEncode
 async function endInError(
   services: Services,
   prepared: PreparedRequest,
-  ending: Ending,
+  settlement: RequestSettlement,
   end: {
     readonly error: unknown;
     readonly delivered: boolean;
@@ -128,8 +132,8 @@ async function endInError(
   },
 ): Promise<ApiError> {
   const error = brokenAnswer(end.error);
-  if (ending.stop.aborted) {
-    await ending.left().catch(() => {});
+  if (settlement.stop.aborted) {
+    await settlement.clientLeft().catch(() => {});
     return new ApiError('client_left', 'The client closed the request.');
   }
   const { requestId } = prepared;
@@ -138,7 +142,7 @@ async function endInError(
     services.log({ event: 'answer-failed', requestId, code: error.code, reason });
   }
   // A settlement that fails was logged; the hold that stays open is settled once it expires.
-  await ending.failed(end).catch(() => {});
+  await settlement.fail(end).catch(() => {});
   return error;
 }
 
@@ -149,8 +153,8 @@ function brokenAnswer(thrown: unknown): ApiError {
 }
 
 /** A worker that never counted is not billed: a count is never made up. */
-function billOf(services: Services, prepared: PreparedRequest, ending: Ending) {
-  const usage = ending.usage();
+function billOf(services: Services, prepared: PreparedRequest, settlement: RequestSettlement) {
+  const usage = settlement.usage();
   if (usage === null) {
     services.log({
       event: 'usage-missing',
@@ -158,7 +162,7 @@ function billOf(services: Services, prepared: PreparedRequest, ending: Ending) {
       model: prepared.model.id,
     });
   }
-  return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : ending.cost(usage) };
+  return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : settlement.cost(usage) };
 }
 
 /** The bytes of a stream for its replay; keep-alives are not among them, and have no number. */

@@ -1,11 +1,11 @@
 /** What a tenant's refusal says to the client, and the limits that every admitted answer states. */
 import { ApiError, badKeyError } from '../errors.ts';
 import { nearestName } from '../nearest.ts';
-import type { LimitState, ModelRecord, PlaceResult, Refusal } from '../services.ts';
+import type { RateLimits, ModelRecord, PlaceResult, Refusal } from '../services.ts';
 import { noSuchEvent } from '../relay/event-log.ts';
 import { formatUsd } from '../money-text.ts';
 
-export function refusalError(refusal: Refusal, limits: LimitState | null = null): ApiError {
+export function refusalError(refusal: Refusal, limits: RateLimits | null = null): ApiError {
   const headers = limits ? limitHeaders(limits) : {};
   switch (refusal.kind) {
     case 'bad-key':
@@ -117,7 +117,7 @@ function retryAfter(ms: number): string {
 }
 
 /** As OpenAI writes them. */
-export function limitHeaders(limits: LimitState): Record<string, string> {
+export function limitHeaders(limits: RateLimits): Record<string, string> {
   return {
     'x-ratelimit-limit-requests': String(limits.requestsLimit),
     'x-ratelimit-remaining-requests': String(limits.requestsRemaining),

@@ -1,6 +1,6 @@
-/** The body for a worker, made of the one for a sift worker: for other makes, and for counting. */
+/** The body for a worker, made of the one for a sift worker: for foreign engines, and for counting. */
 import { z } from 'zod';
-import { inOthersTerms } from '../engines/foreign-engines.ts';
+import { toForeignRequest } from '../engines/foreign-engines.ts';
 
 export type Rewriting = 'answer-elsewhere' | 'count' | 'count-elsewhere';
 
@@ -8,11 +8,11 @@ export type Rewriting = 'answer-elsewhere' | 'count' | 'count-elsewhere';
 export function rewriteBody(body: string, to: Rewriting): string {
   // Our own writing of a request that was checked.
   const asked = JSON.parse(body) as Readonly<Record<string, unknown>>;
-  if (to === 'answer-elsewhere') return JSON.stringify(inOthersTerms(asked));
+  if (to === 'answer-elsewhere') return JSON.stringify(toForeignRequest(asked));
   const { model, messages, tools, tool_choice, thinking, reasoning_effort } = asked;
   const conversation = { model, messages, tools, tool_choice, thinking, reasoning_effort };
   if (to === 'count') return JSON.stringify(conversation);
-  const { reasoning_effort: _, ...shown } = inOthersTerms(conversation);
+  const { reasoning_effort: _, ...shown } = toForeignRequest(conversation);
   const goesOn = Array.isArray(messages) && begunAnswer.safeParse(messages.at(-1)).success;
   return JSON.stringify({
     ...shown,

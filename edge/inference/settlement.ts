@@ -36,25 +36,25 @@ const settleRetryMs = 100;
 const settleTriesMaxUnavailable = 30;
 const unavailableRetryMs = 1_000;
 
-export interface Ending {
+export interface RequestSettlement {
   /** Stops the worker. */
   readonly stop: AbortSignal;
   /** The count of what was handed to the client; null before the first event. */
   readonly usage: () => Usage | null;
   /** The request goes to this worker; null: the worker did not take it. */
-  placed(worker: Placed | null): void;
+  recordPlacement(worker: Placed | null): void;
   /** The worker counted this, and the events that it counted go to the client now. */
-  saw(usage: Usage): void;
+  recordUsage(usage: Usage): void;
   /** What this usage costs; never more than the hold. */
   cost(usage: Usage): number;
-  done(end: { chain: readonly PrefixKey[]; answer: StoredAnswer | null }): Promise<Settlement>;
+  complete(end: { chain: readonly PrefixKey[]; answer: StoredAnswer | null }): Promise<Settlement>;
   /** A worker failed for good: what was delivered is billed. */
-  failed(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
+  fail(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
   /** The client left: the worker is stopped, and what it has generated is billed. */
-  left(): Promise<Settlement>;
+  clientLeft(): Promise<Settlement>;
 }
 
-export function createEnding(
+export function createRequestSettlement(
   services: Services,
   input: {
     readonly prepared: PreparedRequest;
@@ -62,7 +62,7 @@ export function createEnding(
     readonly holdNanoUsd: number;
     readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
   },
-): Ending {
+): RequestSettlement {
   const { prepared } = input;
   const stop = new AbortController();
   let worker: Placed | null = null;
@@ -92,7 +92,7 @@ export function createEnding(
     if (settling === null) {
       prepared.body.release();
       settling = (async () => settle(await end()))();
-      // Whoever asked for it sees its failure; the home waits for it even if nobody does.
+      // Whoever asked for it sees its failure; the runtime waits for it even if nobody does.
       services.keepAlive(settling.catch(() => {}));
     }
     return settling;
@@ -101,14 +101,14 @@ export function createEnding(
   return {
     stop: stop.signal,
     usage: () => usage,
-    placed: (to) => void (worker = to),
-    saw: (count) => void (usage = count),
+    recordPlacement: (to) => void (worker = to),
+    recordUsage: (count) => void (usage = count),
     cost: (of) => Math.min(costNanoUsd(of, prepared.price), input.holdNanoUsd),
 
-    done: ({ chain, answer }) =>
+    complete: ({ chain, answer }) =>
       once(() => ({ outcome: 'done', usage, confirmedChain: chain, answer })),
 
-    failed: ({ delivered, answer }) =>
+    fail: ({ delivered, answer }) =>
       once(() => {
         stop.abort();
         return {
@@ -119,7 +119,7 @@ export function createEnding(
         };
       }),
 
-    left: () =>
+    clientLeft: () =>
       once(async () => {
         stop.abort();
         const computed = usedOrNull(await countOfLeft(services, prepared, { worker, seen: usage }));

@@ -1,4 +1,4 @@
-/** What the home and the middleware leave for the routes, under Hono's names for it. */
+/** What the runtime and the middleware leave for the routes, under Hono's names for it. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Hono } from 'hono';
 

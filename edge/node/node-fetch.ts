@@ -1,5 +1,5 @@
 /**
- * `fetch` for the Node home, with a short way to the workers: text or bytes that are posted go through
+ * `fetch` for Node, with a short way to the workers: text or bytes that are posted go through
  * `node:http`, whose cost per request is a fraction of what Node's own fetch adds to it. Connections
  * are kept, an answer is read as it is asked for, and what does not fit is left to Node's fetch.
  */

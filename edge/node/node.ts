@@ -34,7 +34,7 @@ import { createBodyThreads } from './body-threads.ts';
 import { closesUnused, listen, stopServing, urlOf } from './http-server.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { createOpenTenants } from './open-tenants.ts';
-import { createHoldKeeper } from '../reconcile/hold-sweeper.ts';
+import { createHoldSweeper } from '../reconcile/hold-sweeper.ts';
 import type { Services } from '../services.ts';
 import { createTenant } from '../tenant/tenant.ts';
 import { createContextLog, createServedContexts } from '../directory/served-contexts.ts';
@@ -172,10 +172,10 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
     workerToken: secrets.workerToken,
     clock,
     fetch,
-    announce: (said) => void fleet.announce(said),
+    announce: (announcement) => void fleet.announce(announcement),
     log,
   });
-  const holds = createHoldKeeper({
+  const holds = createHoldSweeper({
     services,
     tenant: openTenants.tenantForUpkeep,
     holdMs: settings.holdMs,

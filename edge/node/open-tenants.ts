@@ -4,7 +4,7 @@
  */
 import { unavailable, whenUnlocked } from '../../db/unavailable.ts';
 import type { Tenant } from '../services.ts';
-import { tenantDoor } from '../tenant/tenant-stub.ts';
+import { tenantStub } from '../tenant/tenant-stub.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 
 export interface OpenTenant {
@@ -122,11 +122,11 @@ export function createOpenTenants(options: {
 
   return {
     tenant: (id) =>
-      tenantDoor((work) => {
+      tenantStub((work) => {
         used.add(id);
         return call(id, work);
       }),
-    tenantForUpkeep: (id) => tenantDoor((work) => call(id, work)),
+    tenantForUpkeep: (id) => tenantStub((work) => call(id, work)),
     openCount: () => entries.size,
     takeUsedIds() {
       const ids = [...used];

@@ -5,12 +5,12 @@
 import type { Services, Tenant } from '../services.ts';
 import { reconcileHolds } from './reconcile-holds.ts';
 
-export interface HoldKeeper {
+export interface HoldSweeper {
   /** Looks at each of them once. A tenant that fails is logged and looked at again. */
   sweep(): Promise<void>;
 }
 
-export function createHoldKeeper(options: {
+export function createHoldSweeper(options: {
   readonly services: Services;
   /** A door whose use does not count in `usedIds`. */
   readonly tenant: (id: string) => Tenant;
@@ -18,7 +18,7 @@ export function createHoldKeeper(options: {
   readonly holdMs: number;
   /** Tenants used since it was last asked. */
   readonly usedIds: () => readonly string[];
-}): HoldKeeper {
+}): HoldSweeper {
   const { services, holdMs } = options;
   let watched: Set<string> | null = null;
 

@@ -110,7 +110,7 @@ function resolve(
 
 async function lookUp(context: ReconcileContext, hold: OpenHold): Promise<Found> {
   if (hold.worker === null) return { kind: 'never-placed' };
-  // An engine of another make has no journal, and our token is none of its business.
+  // A foreign engine has no journal, and our token is none of its business.
   if (hold.workerUrl === null) return { kind: 'unknown-to-worker' };
   const { fetch } = context;
   const path = `/v1/requests/${encodeURIComponent(hold.requestId)}/usage`;

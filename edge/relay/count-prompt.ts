@@ -16,7 +16,7 @@ export type PromptCount =
 const countPath = '/tokenize';
 /** It lists every token of the prompt: a million of them, of eight characters each. */
 const countBytesMax = 8 * 2 ** 20;
-/** What engines of other makes answer who lack the route, or know it for plain text alone. */
+/** What foreign engines answer who lack the route, or know it for plain text alone. */
 const unknownRoute = [400, 404, 405, 422, 501];
 
 /** @throws the signal's reason if it is aborted; nothing else. */

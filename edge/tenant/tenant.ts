@@ -8,7 +8,7 @@ import { commitAtOnce } from '../../db/group-commit.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { createKeys } from '../admit/keys.ts';
 import { createLimits } from '../admit/limits.ts';
-import { estimateTokens, limitRefusal, limitState } from '../admit/standing.ts';
+import { estimateTokens, limitRefusal, rateLimits } from '../admit/limit-status.ts';
 import { auditLedger } from '../ledger/audit.ts';
 import { createCredits } from '../ledger/credits.ts';
 import type { HoldRow } from '../ledger/holds.ts';
@@ -21,7 +21,7 @@ import { createPrefixIndex } from '../prefix/prefix-index.ts';
 import type {
   AdmitInput,
   AdmitResult,
-  LimitState,
+  RateLimits,
   PreadmitInput,
   Refusal,
   SettleInput,
@@ -59,12 +59,12 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     authorize: (key, scope) => run(() => keys.refusal(key, scope)),
     admitFree: (key, scope) =>
       runUnsynced(() => {
-        const barred = keys.refusal(key, scope);
-        if (barred !== null) return { refusal: barred, limits: null };
-        const standings = limits.look(key.keyId, now());
-        const refusal = limitRefusal(standings, null);
-        if (refusal !== null) return { refusal, limits: limitState(standings) };
-        return { refusal: null, limits: limits.takeRequest(standings) };
+        const keyRefusal = keys.refusal(key, scope);
+        if (keyRefusal !== null) return { refusal: keyRefusal, limits: null };
+        const statuses = limits.look(key.keyId, now());
+        const refusal = limitRefusal(statuses, null);
+        if (refusal !== null) return { refusal, limits: rateLimits(statuses) };
+        return { refusal: null, limits: limits.takeRequest(statuses) };
       }),
     balance: () => run(() => reports.balance()),
     usage: (page) => run(() => reports.usage(page)),
@@ -106,8 +106,8 @@ function createStages(db: SyncDb, options: TenantOptions) {
 function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   const { keys, limits, holds, idempotency, index, reports } = stages;
   const { keyId } = input.key;
-  const barred = keys.refusal(input.key, input.scope);
-  if (barred !== null) return { kind: 'refused', reason: barred, limits: null };
+  const keyRefusal = keys.refusal(input.key, input.scope);
+  if (keyRefusal !== null) return { kind: 'refused', reason: keyRefusal, limits: null };
 
   const idempotencyKey = input.idempotency?.key ?? null;
   const named = input.idempotency && {
@@ -123,10 +123,10 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   const prefixHits = index.lookup(input.prefixChain, nowMs);
   const cachedBytes = Math.max(0, ...prefixHits.map(({ bytes }) => bytes));
   const tokensReserved = estimateTokens({ ...input, cachedBytes });
-  const standings = limits.look(keyId, nowMs);
-  const tooMuch = limitRefusal(standings, tokensReserved);
+  const statuses = limits.look(keyId, nowMs);
+  const tooMuch = limitRefusal(statuses, tokensReserved);
   if (tooMuch !== null) {
-    return { kind: 'refused', reason: tooMuch, limits: limitState(standings) };
+    return { kind: 'refused', reason: tooMuch, limits: rateLimits(statuses) };
   }
 
   const amountNanoUsd = holdNanoUsd(input, input.price);
@@ -135,9 +135,9 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
     const { granted, toppedUp, held } = reports.balance();
     const availableNanoUsd = granted + toppedUp - held;
     const reason = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: amountNanoUsd } as const;
-    return { kind: 'refused', reason, limits: limitState(standings) };
+    return { kind: 'refused', reason, limits: rateLimits(statuses) };
   }
-  const state = limits.takeFor(standings, tokensReserved);
+  const state = limits.takeFor(statuses, tokensReserved);
   if (named) idempotency.begin({ ...named, requestId: input.requestId });
   const priority = keys.priorityOf(keyId);
   return { kind: 'admitted', holdNanoUsd: amountNanoUsd, priority, prefixHits, limits: state };
@@ -148,21 +148,21 @@ function preadmit(
   { keys, limits, idempotency, reports }: Stages,
   { key, scope, idempotencyKey, costs }: PreadmitInput,
   nowMs: number,
-): { refusal: Refusal | null; limits: LimitState | null } {
-  const barred = keys.refusal(key, scope);
-  if (barred !== null) return { refusal: barred, limits: null };
+): { refusal: Refusal | null; limits: RateLimits | null } {
+  const keyRefusal = keys.refusal(key, scope);
+  if (keyRefusal !== null) return { refusal: keyRefusal, limits: null };
   const { keyId } = key;
   if (idempotencyKey !== null && idempotency.knows({ keyId, idempotencyKey }, nowMs)) {
     return { refusal: null, limits: null };
   }
-  const standings = limits.look(keyId, nowMs);
-  const tooMuch = limitRefusal(standings, 0);
-  if (tooMuch !== null) return { refusal: tooMuch, limits: limitState(standings) };
+  const statuses = limits.look(keyId, nowMs);
+  const tooMuch = limitRefusal(statuses, 0);
+  if (tooMuch !== null) return { refusal: tooMuch, limits: rateLimits(statuses) };
   const { granted, toppedUp, held } = reports.balance();
   const availableNanoUsd = granted + toppedUp - held;
   if (!costs || availableNanoUsd > 0) return { refusal: null, limits: null };
   const refusal = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: null } as const;
-  return { refusal, limits: limitState(standings) };
+  return { refusal, limits: rateLimits(statuses) };
 }
 
 function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {

@@ -1,5 +1,5 @@
 /**
- * What the governed path costs: auth, limits, hold, prefix, placement and settlement on the Node home,
+ * What the governed path costs: auth, limits, hold, prefix, placement and settlement on Node,
  * beside a bare Hono pass-through and the stub worker asked directly. The edge is a process of its
  * own; load and stub share another. Every settlement waits for the disk (synchronous=FULL).
  */

@@ -82,7 +82,7 @@ test('the shorter context of the workers bounds quote and hold', async () => {
   });
 });
 
-test('an engine of another make is held for all that its longer context has room for', async () => {
+test('a foreign engine is held for all that its longer context has room for', async () => {
   await using edge = disposable(await edgeWith(65_536, { isStatic: true }));
   const quote = await quoteOf(edge, long);
   expect(quote.prompt_tokens_max).toBe(65_536);

@@ -1,4 +1,4 @@
-/** An engine of another make that an operator adds to a running edge, and what its status says. */
+/** A foreign engine that an operator adds to a running edge, and what its status says. */
 import { afterEach, expect, test } from 'vitest';
 import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
 import { operatorOf, seedModelAndWorker, seedModel } from '../../support/edge/seed.ts';

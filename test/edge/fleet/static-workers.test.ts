@@ -4,7 +4,7 @@ import { createStaticWorkers } from '../../../edge/fleet/static-workers.ts';
 import type { StaticWorker } from '../../../edge/services.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
-/** An engine of another make: healthy or not, with or without a report of cached tokens. */
+/** A foreign engine: healthy or not, with or without a report of cached tokens. */
 function engine(state: {
   up: boolean;
   models: string[];
@@ -58,7 +58,7 @@ function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWork
     workerToken: 'shared-token',
     clock,
     fetch,
-    announce: (said) => void fleet.announce(said),
+    announce: (announcement) => void fleet.announce(announcement),
     log: (event) => void logged.push(event),
   });
   const status = async () => (await fleet.status())[0];

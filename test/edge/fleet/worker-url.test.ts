@@ -51,7 +51,7 @@ describe('an announcement', () => {
 
   test('of an address that an earlier version took is not brought back by a snapshot', async () => {
     const clock = manualClock();
-    const said = {
+    const announcement = {
       id: 'w',
       url: 'file:///etc/passwd',
       epoch: 1,
@@ -61,7 +61,7 @@ describe('an announcement', () => {
       hasJournal: true,
       noDiscountReason: null,
     } as const;
-    const fleet = createFleet({ clock, snapshot: { workers: [said], drained: [] } });
+    const fleet = createFleet({ clock, snapshot: { workers: [announcement], drained: [] } });
     expect(await fleet.status()).toEqual([]);
   });
 

@@ -117,7 +117,7 @@ test.each([
     { tools: strictTools, tool_choice: 'required', parallel_tool_calls: false },
     { tools: strictTools, tool_choice: 'required', parallel_tool_calls: false },
   ],
-] as const)('a worker of another make is asked for %j in its own terms', async (asked, told) => {
+] as const)('a foreign engine is asked for %j in its own terms', async (asked, told) => {
   edge = await startHarness({ hasJournal: false });
   const { body } = await sent('/v1/chat/completions', { ...chat, ...asked });
   expect(body).toEqual({

@@ -17,7 +17,7 @@ import Database from 'better-sqlite3';
 import { expect, onTestFinished, test } from 'vitest';
 import { runCli } from '../../../edge/cli/cli.ts';
 import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
-import { dollar, homeSecrets, startHomeSystem } from '../../support/edge/runtime-system.ts';
+import { dollar, runtimeSecrets, startRuntimeSystem } from '../../support/edge/runtime-system.ts';
 import type { HomeAudit } from '../../support/edge/runtime-system.ts';
 import { operatorOf } from '../../support/edge/seed.ts';
 import { lockFromOutside } from '../../support/edge/lock-file.ts';
@@ -56,14 +56,14 @@ const restore = (backup: string, data: string, ...flags: string[]) =>
   run('restore', backup, data, ...flags);
 
 async function startOn(folder: string) {
-  const edge = await startNode(folder, { env: homeSecrets });
+  const edge = await startNode(folder, { env: runtimeSecrets });
   onTestFinished(() => edge.close());
-  return operatorOf(edge.url, homeSecrets.EDGE_ADMIN_TOKEN);
+  return operatorOf(edge.url, runtimeSecrets.EDGE_ADMIN_TOKEN);
 }
 
 /** A backup of two tenants that have used the system, whose edge has stopped. */
 async function makeBackup() {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   for (const tenant of ['acme', 'other'] as const) await (await system.ask(tenant)).text();
   await system.stop();
   const folder = newFolder();
@@ -73,7 +73,7 @@ async function makeBackup() {
 }
 
 test('a backup made under load holds books that agree, and its keys work again', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   const enough = new AbortController();
   let answered = 0;
   const load = (['acme', 'other', 'acme', 'other'] as const).map(async (tenant) => {

@@ -16,8 +16,8 @@ import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { describe, expect, test } from 'vitest';
-import { dollar, homeSecrets, startHomeSystem } from '../../support/edge/runtime-system.ts';
-import type { HomeSystem } from '../../support/edge/runtime-system.ts';
+import { dollar, runtimeSecrets, startRuntimeSystem } from '../../support/edge/runtime-system.ts';
+import type { RuntimeSystem } from '../../support/edge/runtime-system.ts';
 
 const damages: Readonly<Record<string, { reason: string; damage: (path: string) => void }>> = {
   'is missing': { reason: 'missing', damage: (path) => rmSync(path) },
@@ -57,7 +57,7 @@ const damages: Readonly<Record<string, { reason: string; damage: (path: string) 
   },
 };
 
-async function expectListed(system: HomeSystem, reason: string): Promise<void> {
+async function expectListed(system: RuntimeSystem, reason: string): Promise<void> {
   const operator = system.operator();
   const listed = { tenant: 'acme', reason, advice: expect.stringContaining('tenant acme') };
   const audit = await operator.call('GET', '/audit');
@@ -79,9 +79,9 @@ async function expectListed(system: HomeSystem, reason: string): Promise<void> {
   expect(JSON.stringify(audit)).not.toContain(system.folder);
 }
 
-async function rowsOf(system: HomeSystem, path: string): Promise<unknown[]> {
+async function rowsOf(system: RuntimeSystem, path: string): Promise<unknown[]> {
   const answer = await fetch(`${system.edge().url}/admin${path}`, {
-    headers: { authorization: `Bearer ${homeSecrets.EDGE_ADMIN_TOKEN}` },
+    headers: { authorization: `Bearer ${runtimeSecrets.EDGE_ADMIN_TOKEN}` },
   });
   const lines = (await answer.text()).trimEnd().split('\n');
   return lines.map((line): unknown => JSON.parse(line));
@@ -97,7 +97,7 @@ async function expectUnavailable(answer: Response): Promise<void> {
 
 describe.each(Object.entries(damages))('a database that %s', (_, { reason, damage }) => {
   test('is unavailable, is left as it is, and works again when its copy is put back', async () => {
-    const system = await startHomeSystem();
+    const system = await startRuntimeSystem();
     const path = join(system.folder, 'tenants/acme.db');
     expect((await system.ask('acme')).status).toBe(200);
     expect((await system.ask('other')).status).toBe(200);
@@ -125,7 +125,7 @@ describe.each(Object.entries(damages))('a database that %s', (_, { reason, damag
 test.each(['is missing', 'is empty', "is another tenant's"])(
   'a database that %s while the edge runs is noticed',
   async (name) => {
-    const system = await startHomeSystem();
+    const system = await startRuntimeSystem();
     expect((await system.ask('acme')).status).toBe(200);
     const replacement = join(system.folder, 'replacement');
     const path = join(system.folder, 'tenants/acme.db');
@@ -144,7 +144,7 @@ test.each(['is missing', 'is empty', "is another tenant's"])(
 );
 
 test('a database from before they had names gets its own when it is opened', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   await system.stop();
   const path = join(system.folder, 'tenants/acme.db');
   rmSync(path);
@@ -177,7 +177,7 @@ describe('a tenant whose creation a crash stopped', () => {
   const row = { id: 'half', name: 'half', status: 'creating', createdAtMs: 1 } as const;
 
   test('is finished by the next start', async () => {
-    const system = await startHomeSystem();
+    const system = await startRuntimeSystem();
     await system.edge().services.directory.createTenant(row);
     writeFileSync(join(system.folder, 'tenants/half.db.new'), 'half of a database');
     await system.stop();
@@ -189,7 +189,7 @@ describe('a tenant whose creation a crash stopped', () => {
   });
 
   test('is finished by whoever creates it again, and only once', async () => {
-    const system = await startHomeSystem();
+    const system = await startRuntimeSystem();
     const operator = system.operator();
     await system.edge().services.directory.createTenant(row);
     await system.edge().services.createDatabase('half');

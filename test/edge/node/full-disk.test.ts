@@ -1,7 +1,7 @@
 /** The edge on a disk without space, where this machine lets a test mount one. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { dollar, startHomeSystem } from '../../support/edge/runtime-system.ts';
+import { dollar, startRuntimeSystem } from '../../support/edge/runtime-system.ts';
 import { smallDisk } from '../../support/small-disk.ts';
 
 const disk = smallDisk(8 * 2 ** 20);
@@ -10,7 +10,7 @@ test.skipIf(disk === null)(
   'a full disk is told as such, loses nothing, and heals without a restart',
   async () => {
     const logged: Readonly<Record<string, unknown>>[] = [];
-    const system = await startHomeSystem({
+    const system = await startRuntimeSystem({
       dataFolder: join(disk?.path ?? '', 'data'),
       log: (event) => void logged.push(event),
     });

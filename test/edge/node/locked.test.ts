@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { plainScript } from '../../support/edge/edge-stub-worker.ts';
-import { dollar, startHomeSystem } from '../../support/edge/runtime-system.ts';
+import { dollar, startRuntimeSystem } from '../../support/edge/runtime-system.ts';
 import { lockFromOutside } from '../../support/edge/lock-file.ts';
 
 async function lock(...options: Parameters<typeof lockFromOutside>) {
@@ -12,7 +12,7 @@ async function lock(...options: Parameters<typeof lockFromOutside>) {
 }
 
 test('a tenant whose database is locked is told to come back, and the others are served', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   const held = await lock(join(system.folder, 'tenants/acme.db'));
   const locked = system.ask('acme');
   const others = await Promise.all(Array.from({ length: 8 }, () => system.ask('other')));
@@ -29,7 +29,7 @@ test('a tenant whose database is locked is told to come back, and the others are
 });
 
 test('a database that is locked before it is opened opens once it is free', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   await system.stop();
   const held = await lock(join(system.folder, 'tenants/acme.db'), 'readers-too');
   await system.startAgain();
@@ -40,7 +40,7 @@ test('a database that is locked before it is opened opens once it is free', asyn
 });
 
 test('a settlement that meets a lock is made once the lock is gone, and once', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   system.stub.script = { ...plainScript, pauseMs: 20 };
   const streams = await Promise.all([1, 2].map(() => system.ask('acme', { stream: true })));
   const readers = streams.map((stream) => stream.body?.getReader());
@@ -68,7 +68,7 @@ test('a settlement that meets a lock is made once the lock is gone, and once', a
 });
 
 test('a change of the directory that meets a lock is refused with the same answer', async () => {
-  const system = await startHomeSystem();
+  const system = await startRuntimeSystem();
   const held = await lock(join(system.folder, 'directory.db'));
   const suspend = () => system.operator().call('PATCH', '/tenants/acme', { status: 'suspended' });
   await expect(suspend()).rejects.toThrow(/503 .*tenant_unavailable/);

@@ -289,7 +289,7 @@ test('workers are let in by their token alone', async () => {
   expect(await bad.text()).toMatch(/url/);
 });
 
-test('an engine of another make is shown its own token, whoever added it, and no file but the fleet holds it', async () => {
+test('a foreign engine is shown its own token, whoever added it, and no file but the fleet holds it', async () => {
   const folder = newFolder();
   const tokens = ['token-of-the-configured', 'token-of-the-added'] as const;
   const stubs = await Promise.all(

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { hostname } from 'node:os';
 import { expect, onTestFinished, test } from 'vitest';
 import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
-import { homeSecrets } from '../../support/edge/runtime-system.ts';
+import { runtimeSecrets } from '../../support/edge/runtime-system.ts';
 
 function newFolder(): string {
   const folder = testFolder();
@@ -14,7 +14,7 @@ function newFolder(): string {
 
 function spawnEdge(folder: string) {
   const child = spawn(process.execPath, ['infra/sift.ts', 'edge'], {
-    env: { ...process.env, ...homeSecrets, PORT: '0', EDGE_DATA: folder },
+    env: { ...process.env, ...runtimeSecrets, PORT: '0', EDGE_DATA: folder },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   onTestFinished(() => void child.kill('SIGKILL'));

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { createHoldKeeper } from '../../../edge/reconcile/hold-sweeper.ts';
+import { createHoldSweeper } from '../../../edge/reconcile/hold-sweeper.ts';
 import {
   journalMsMax,
   reconcileHolds,
@@ -103,7 +103,7 @@ test('a request that was never placed is voided in full', async () => {
   expect(await tenant.balance()).toEqual(before);
 });
 
-test('an engine of another make is never asked: its hold is voided once no answer can be under way', async () => {
+test('a foreign engine is never asked: its hold is voided once no answer can be under way', async () => {
   const { tenant, context, admit, clock, resolved, asked } = await open();
   await admit('r1', false);
   const place = { requestId: 'r1', worker: 'vllm', epoch: 1, workerUrl: null, chain: [] };
@@ -185,13 +185,13 @@ test('many holds are resolved in one sweep, each by its own journal', async () =
   expect((await tenant.balance()).held).toBe(0);
 });
 
-test('the keeper looks at all tenants once, then at those that were used or have open holds', async () => {
+test('the sweeper looks at all tenants once, then at those that were used or have open holds', async () => {
   const opened = { a: await open(), b: await open() };
   const { a, b } = opened;
   await a.admit('r1', false);
   const looked: string[] = [];
   let used: string[] = [];
-  // The keeper touches nothing else of the services.
+  // The sweeper touches nothing else of the services.
   const services = {
     clock: a.clock,
     fetch: a.context.fetch,
@@ -199,7 +199,7 @@ test('the keeper looks at all tenants once, then at those that were used or have
     settings: { workerToken: 'token' },
     directory: { tenants: async () => [{ id: 'a' }, { id: 'b' }, { id: 'broken' }] },
   } as unknown as Services;
-  const keeper = createHoldKeeper({
+  const sweeper = createHoldSweeper({
     services,
     holdMs,
     usedIds: () => used.splice(0),
@@ -211,7 +211,7 @@ test('the keeper looks at all tenants once, then at those that were used or have
   });
   const sweep = async (): Promise<string[]> => {
     looked.length = 0;
-    await keeper.sweep();
+    await sweeper.sweep();
     return [...looked];
   };
   expect(await sweep()).toEqual(['a', 'b', 'broken']);

@@ -1,4 +1,4 @@
-/** The end-to-end suite's edge, seeded over HTTP alone, so that every home starts the same way. */
+/** The end-to-end suite's edge, seeded over HTTP alone, so that every runtime starts the same way. */
 import { expect, test } from 'vitest';
 import { plainScript, startStubWorker } from '../../support/edge/edge-stub-worker.ts';
 import type { StubScript } from '../../support/edge/edge-stub-worker.ts';
@@ -7,17 +7,17 @@ import type { RunningEdge } from './end-to-end.ts';
 
 const dollars = 1_000_000_000;
 
-export async function seededEdge(home: {
+export async function seededEdge(runtime: {
   readonly url: string;
   readonly adminToken: string;
   readonly workerToken: string;
   close(): Promise<void>;
 }): Promise<RunningEdge> {
-  const operator = operatorOf(home.url, home.adminToken);
-  const stub = await startStubWorker({ token: home.workerToken, model: seedModel });
-  const worker = await seedModelAndWorker({ ...home, operator }, stub);
+  const operator = operatorOf(runtime.url, runtime.adminToken);
+  const stub = await startStubWorker({ token: runtime.workerToken, model: seedModel });
+  const worker = await seedModelAndWorker({ ...runtime, operator }, stub);
   return {
-    baseUrl: home.url,
+    baseUrl: runtime.url,
     apiKey: await operator.addTenant('acme', 10 * dollars),
     otherApiKey: await operator.addTenant('other', 10 * dollars),
     poorApiKey: await operator.addTenant('poor', 0),
@@ -26,7 +26,7 @@ export async function seededEdge(home: {
     stub,
     async close() {
       worker.stop();
-      await home.close();
+      await runtime.close();
       await stub.close();
     },
   };

@@ -13,9 +13,14 @@ afterAll(async () => {
 });
 
 describeEndToEnd('the edge on Node', async () => {
-  const home = await startNode(folder.path);
-  const { adminToken, workerToken } = home.services.settings;
-  edge = await seededEdge({ url: home.url, adminToken, workerToken, close: () => home.close() });
+  const runtime = await startNode(folder.path);
+  const { adminToken, workerToken } = runtime.services.settings;
+  edge = await seededEdge({
+    url: runtime.url,
+    adminToken,
+    workerToken,
+    close: () => runtime.close(),
+  });
   return { ...edge, close: async () => {} };
 });
 

@@ -13,7 +13,7 @@ import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-
 
 // Starting workerd takes seconds, so what follows the suite asks the same edge.
 const folder = testFolder();
-let home: WorkerdEdge;
+let runtime: WorkerdEdge;
 let edge: RunningEdge;
 afterAll(async () => {
   await edge?.close();
@@ -21,12 +21,12 @@ afterAll(async () => {
 });
 
 describeEndToEnd('the edge in workerd', async () => {
-  home = await startWorkerd({ folder: folder.path });
+  runtime = await startWorkerd({ folder: folder.path });
   edge = await seededEdge({
-    url: home.url,
+    url: runtime.url,
     adminToken: testSecrets.EDGE_ADMIN_TOKEN,
     workerToken: testSecrets.WORKER_TOKEN,
-    close: () => home.close(),
+    close: () => runtime.close(),
   });
   return { ...edge, close: async () => {} };
 });
@@ -63,7 +63,7 @@ test.each([
   // It has no status of its own for two hosts: it makes no URL of them and says 500.
   expect([400, 500]).toContain(statuses[0]);
   expect(edge.stub.requests).toHaveLength(asked);
-  expect(await (await ask(home.url, edge)).json()).toMatchObject({ object: 'chat.completion' });
+  expect(await (await ask(runtime.url, edge)).json()).toMatchObject({ object: 'chat.completion' });
 });
 
 test('a client that is refused while it is still sending reads why', async () => {
@@ -82,7 +82,7 @@ test('a client that is refused while it is still sending reads why', async () =>
 
 test("a terminal's Ctrl-C, which reaches workerd as well, cuts no answer short", async () => {
   edge.stub.script = { ...plainScript, pauseMs: 50 };
-  const answer = await ask(home.url, edge, { stream: true });
+  const answer = await ask(runtime.url, edge, { stream: true });
   // Every process with its parent; workerd is a child of the one that started it.
   const processes = execFileSync('ps', ['-A', '-o', 'pid=,ppid=,args='], { encoding: 'utf8' });
   const own = processes
@@ -95,14 +95,14 @@ test("a terminal's Ctrl-C, which reaches workerd as well, cuts no answer short",
 });
 
 test('a second start finds tenants, balances, keys and prices again', async () => {
-  const operator = operatorOf(home.url, testSecrets.EDGE_ADMIN_TOKEN);
+  const operator = operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN);
   const before = await operator.call('GET', '/tenants/acme');
-  await home.close();
-  home = await startWorkerd({ folder: folder.path });
-  const again = operatorOf(home.url, testSecrets.EDGE_ADMIN_TOKEN);
+  await runtime.close();
+  runtime = await startWorkerd({ folder: folder.path });
+  const again = operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN);
   expect(await again.call('GET', '/tenants/acme')).toEqual(before);
   edge.stub.script = plainScript;
-  const answer = await ask(home.url, edge);
+  const answer = await ask(runtime.url, edge);
   expect(answer.status).toBe(200);
   expect(await again.call('GET', '/audit')).toMatchObject({ ok: true, findings: [] });
 });

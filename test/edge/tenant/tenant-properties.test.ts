@@ -190,38 +190,40 @@ async function agrees(tenant: Tenant, model: ReferenceLedger): Promise<void> {
 test('money is conserved, never overdrawn, and each hold resolved once, whatever happens in between', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 25 }), async (steps) => {
-      const home = new CrashingTenant();
+      const crashing = new CrashingTenant();
       const model = new ReferenceLedger();
       try {
-        await addKey(home.tenant);
+        await addKey(crashing.tenant);
         model.credit('granted', 300_000n, 'welcome');
         model.credit('topped-up', 1_000_000n, 'card');
         const credit = { amountNanoUsd: 300_000, source: 'welcome', note: '' };
-        await home.tenant.credit({ ...credit, kind: 'granted' });
-        await home.tenant.credit({
+        await crashing.tenant.credit({ ...credit, kind: 'granted' });
+        await crashing.tenant.credit({
           kind: 'topped-up',
           amountNanoUsd: 1e6,
           source: 'card',
           note: '',
         });
         for (const at of steps) {
-          if (at.kind === 'clock') home.clock.advance(at.byMs);
-          if (at.kind === 'crash') home.crash();
+          if (at.kind === 'clock') crashing.clock.advance(at.byMs);
+          if (at.kind === 'crash') crashing.crash();
           if (at.kind === 'calls') {
-            const answers = at.calls.map((one) => perform(home.tenant, model, one));
+            const answers = at.calls.map((one) => perform(crashing.tenant, model, one));
             for (const [answer, expected] of await Promise.all(answers))
               expect(answer).toEqual(expected);
           }
           if (at.kind === 'expire') {
-            for (const { requestId } of await home.tenant.openHolds(600_000)) {
+            for (const { requestId } of await crashing.tenant.openHolds(600_000)) {
               model.settle(requestId, null);
-              await home.tenant.settle(settleInput(requestId, { usage: null, outcome: 'failed' }));
+              await crashing.tenant.settle(
+                settleInput(requestId, { usage: null, outcome: 'failed' }),
+              );
             }
           }
-          await agrees(home.tenant, model);
+          await agrees(crashing.tenant, model);
         }
-        expect(await home.tenant.audit()).toEqual([]);
-        const entries = await home.tenant.entries({ afterId: 0, limit: 1_000 });
+        expect(await crashing.tenant.audit()).toEqual([]);
+        const entries = await crashing.tenant.entries({ afterId: 0, limit: 1_000 });
         expect(
           entries.map(({ kind, grantedNanoUsd, toppedUpNanoUsd }) => [
             kind,
@@ -230,7 +232,7 @@ test('money is conserved, never overdrawn, and each hold resolved once, whatever
           ]),
         ).toEqual(model.entries.map(({ kind, granted, toppedUp }) => [kind, granted, toppedUp]));
       } finally {
-        home.remove();
+        crashing.remove();
       }
     }),
     { numRuns: Number(process.env['SIFT_LEDGER_RUNS'] ?? 60) },

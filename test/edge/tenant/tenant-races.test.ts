@@ -126,12 +126,12 @@ test('a turn that brings more than a group commits several times and forgets nob
 });
 
 test('two tenants with the same prompts, keys and ids share no row and no prefix', async () => {
-  const homes = ['one', 'two'].map((name) => {
+  const openers = ['one', 'two'].map((name) => {
     const fields = { tenant: name, scope: '', model: 'm', revision: 'r', tokenizer: 't' };
     const message = { kind: 'message', value: { content: 'x'.repeat(40_000) } } as const;
     return { ...openTestTenant(), chain: prefixChain([message], prefixRoot('secret', fields)) };
   });
-  const [one, two] = homes;
+  const [one, two] = openers;
   if (one === undefined || two === undefined) throw new Error('two tenants');
   const keys = new Set(one.chain.map(({ key }) => key));
   expect(two.chain.filter(({ key }) => keys.has(key))).toEqual([]);

@@ -1,4 +1,4 @@
-/** The Node home in a folder of the test's own, on any free port. */
+/** Node in a folder of the test's own, on any free port. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

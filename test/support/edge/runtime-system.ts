@@ -6,35 +6,35 @@ import { startNode, testFolder } from './runtime-node.ts';
 import { operatorOf, seedModel, seedModelAndWorker } from './seed.ts';
 
 export const dollar = 1_000_000_000;
-export const homeSecrets = {
+export const runtimeSecrets = {
   EDGE_KEY_SIGNING_SECRETS: 'signing-secret-of-the-tests',
   WORKER_TOKEN: 'worker-token-of-the-tests',
   EDGE_ADMIN_TOKEN: 'admin-token-of-the-tests',
 };
 
-export type HomeSystem = Awaited<ReturnType<typeof startHomeSystem>>;
+export type RuntimeSystem = Awaited<ReturnType<typeof startRuntimeSystem>>;
 
 type StartOptions = Parameters<typeof startNode>[1] & { readonly dataFolder?: string };
 
 /** Everything ends with the test that called it. */
-export async function startHomeSystem(options: StartOptions = {}) {
+export async function startRuntimeSystem(options: StartOptions = {}) {
   const { dataFolder, ...startOptions } = options;
   const folder = dataFolder === undefined ? testFolder() : { path: dataFolder, remove: () => {} };
   onTestFinished(folder.remove);
   const start = async (): Promise<RunningEdge> => {
     const edge = await startNode(folder.path, {
       ...startOptions,
-      env: { ...homeSecrets, ...startOptions.env },
+      env: { ...runtimeSecrets, ...startOptions.env },
     });
     onTestFinished(() => edge.close());
     return edge;
   };
   let edge = await start();
-  const stub = await startStubWorker({ token: homeSecrets.WORKER_TOKEN, model: seedModel });
+  const stub = await startStubWorker({ token: runtimeSecrets.WORKER_TOKEN, model: seedModel });
   onTestFinished(() => stub.close());
-  const operator = () => operatorOf(edge.url, homeSecrets.EDGE_ADMIN_TOKEN);
-  const home = { url: edge.url, workerToken: homeSecrets.WORKER_TOKEN, operator: operator() };
-  const worker = await seedModelAndWorker(home, stub);
+  const operator = () => operatorOf(edge.url, runtimeSecrets.EDGE_ADMIN_TOKEN);
+  const runtime = { url: edge.url, workerToken: runtimeSecrets.WORKER_TOKEN, operator: operator() };
+  const worker = await seedModelAndWorker(runtime, stub);
   worker.stop();
   const keys = {
     acme: await operator().addTenant('acme', dollar),

@@ -59,7 +59,7 @@ test('what a sift worker finds wrong is said to the client, by its parameter', a
   });
 });
 
-test('where an engine of another make cannot count, the answer is a bound and says so', async () => {
+test('where a foreign engine cannot count, the answer is a bound and says so', async () => {
   const body = { detail: 'Not Found' };
   const edge = await start({
     scripts: [{ fault: { kind: 'reject', status: 404, body } }],
@@ -72,7 +72,7 @@ test('where an engine of another make cannot count, the answer is a bound and sa
   expect(await quote.json()).toMatchObject({ prompt_tokens_max: bound });
 });
 
-test('an engine of another make is told how the prompt ends', async () => {
+test('a foreign engine is told how the prompt ends', async () => {
   const edge = await start({ hasJournal: false });
   await edge.post(path, prompt);
   expect(edge.worker.requests.at(-1)?.body).toMatchObject({

@@ -1,7 +1,7 @@
 /** Where a key and its tenant stand against their limits, and what follows from it; no database. */
 import { strict as assert } from 'node:assert';
 import type { quota } from '../../db/schema/tenant.ts';
-import type { KeyLimits, LimitState, Refusal } from '../services.ts';
+import type { KeyLimits, RateLimits, Refusal } from '../services.ts';
 import type { Bucket } from './bucket.ts';
 import { limitMax, refill, remaining, resetMs, take, waitMs } from './bucket.ts';
 
@@ -16,7 +16,7 @@ export const tenantCeilings = {
 const concurrencyRetryMs = 1_000;
 
 /** Of a key or of the tenant, as of now. null: no limit. */
-export interface Standing {
+export interface LimitStatus {
   readonly of: 'key' | 'tenant';
   readonly owner: string;
   readonly requests: Bucket | null;
@@ -25,10 +25,10 @@ export interface Standing {
   readonly inFlight: number;
 }
 
-export interface Standings {
+export interface LimitStatuses {
   readonly nowMs: number;
-  readonly key: Standing;
-  readonly tenant: Standing;
+  readonly key: LimitStatus;
+  readonly tenant: LimitStatus;
 }
 
 export type QuotaRow = typeof quota.$inferSelect;
@@ -37,8 +37,8 @@ export type QuotaRow = typeof quota.$inferSelect;
  * Why the request must wait, by the limit that needs the longest wait; null when it need not.
  * @param tokens null of a request that generates nothing: only the requests per minute bind it.
  */
-export function limitRefusal(standings: Standings, tokens: number | null): Refusal | null {
-  const waits = [standings.key, standings.tenant].flatMap((at) => [
+export function limitRefusal(statuses: LimitStatuses, tokens: number | null): Refusal | null {
+  const waits = [statuses.key, statuses.tenant].flatMap((at) => [
     {
       limit: 'concurrency',
       of: at.of,
@@ -60,9 +60,9 @@ export function limitRefusal(standings: Standings, tokens: number | null): Refus
 }
 
 /** What the x-ratelimit headers say, of the bucket with less left. */
-export function limitState(standings: Pick<Standings, 'key' | 'tenant'>): LimitState {
-  const requests = tighter(standings.key.requests, standings.tenant.requests);
-  const tokens = tighter(standings.key.tokens, standings.tenant.tokens);
+export function rateLimits(statuses: Pick<LimitStatuses, 'key' | 'tenant'>): RateLimits {
+  const requests = tighter(statuses.key.requests, statuses.tenant.requests);
+  const tokens = tighter(statuses.key.tokens, statuses.tenant.tokens);
   return {
     requestsLimit: requests.limitPerMinute,
     requestsRemaining: remaining(requests),
@@ -103,7 +103,7 @@ export function withCeilings(row: QuotaRow): QuotaRow {
   };
 }
 
-export function standing(of: 'key' | 'tenant', row: QuotaRow, nowMs: number): Standing {
+export function limitStatus(of: 'key' | 'tenant', row: QuotaRow, nowMs: number): LimitStatus {
   const elapsedMs = row.usedAtMs === null ? 0 : nowMs - row.usedAtMs;
   const bucket = (limitPerMinute: number | null, level: number | null): Bucket | null =>
     limitPerMinute === null ? null : refill({ limitPerMinute, level }, elapsedMs);
@@ -117,7 +117,7 @@ export function standing(of: 'key' | 'tenant', row: QuotaRow, nowMs: number): St
   };
 }
 
-export function taken(at: Standing, tokens: number): Standing {
+export function taken(at: LimitStatus, tokens: number): LimitStatus {
   return {
     ...at,
     requests: at.requests && take(at.requests, 1),
@@ -126,7 +126,7 @@ export function taken(at: Standing, tokens: number): Standing {
   };
 }
 
-function concurrencyWaitMs(at: Standing): number {
+function concurrencyWaitMs(at: LimitStatus): number {
   return at.concurrentMax !== null && at.inFlight >= at.concurrentMax ? concurrencyRetryMs : 0;
 }
 
