@@ -8,7 +8,7 @@ import { createServer, connect } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { listenError } from '../edge/node/http-server.ts';
 
-/** Listens, and passes bytes both ways. @throws SettingsError when it cannot listen. */
+/** Listens, and passes bytes both ways. @throws UserError when it cannot listen. */
 export async function listenInFront(options: {
   readonly host: string;
   /** 0 takes any free port. */

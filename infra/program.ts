@@ -3,16 +3,14 @@
  * was mistyped, and errors that are one line. Exit codes: 0 also for help, 2 for a command line that is
  * wrong, 1 for what went wrong later.
  */
-import { Command, CommanderError } from '@commander-js/extra-typings';
+import { Command, CommanderError, Option } from '@commander-js/extra-typings';
 import type { OutputConfiguration } from '@commander-js/extra-typings';
 import manifest from '../package.json' with { type: 'json' };
+import { defaultTextOf } from './settings.ts';
+import type { Setting, Settings } from './settings.ts';
+import { UsageError, UserError } from './user-error.ts';
 
 export const version = manifest.version;
-
-/** A value on the command line, or of a variable, that cannot be taken: its message says why. */
-export class UsageError extends Error {
-  override name = 'UsageError';
-}
 
 const helpAdvice = '(--help says how it is used)';
 
@@ -20,8 +18,6 @@ const helpAdvice = '(--help says how it is used)';
 export interface CommandModule {
   /** Adds the command's arguments, options and action. */
   configure(program: Command): void;
-  /** Tells errors whose message is all that their reader needs; all others get a stack trace. */
-  readonly isExpected?: (error: Error) => boolean;
 }
 
 /** @param name what people type, such as `sift worker`. */
@@ -42,15 +38,11 @@ interface Runnable {
 }
 
 /**
- * Parses the arguments, runs the action that they name, and prints what goes wrong.
- * @param isExpected whether an error's message is all that its reader needs, without a stack trace.
+ * Parses the arguments, runs the action that they name, and prints what goes wrong: of a UserError the
+ * message, of any other error the stack trace too.
  * @returns the exit code.
  */
-export async function runProgram(
-  program: Runnable,
-  args: readonly string[],
-  isExpected: (error: Error) => boolean,
-): Promise<number> {
+export async function runProgram(program: Runnable, args: readonly string[]): Promise<number> {
   const { writeErr = (text: string) => void process.stderr.write(text) } =
     program.configureOutput();
   try {
@@ -63,12 +55,47 @@ export async function runProgram(
       writeErr(`error: ${error.message}\n${helpAdvice}\n`);
       return 2;
     }
-    const isPlain = error instanceof Error && isExpected(error);
-    writeErr(`${isPlain ? error.message : inFull(error)}\n`);
+    writeErr(`${error instanceof UserError ? error.message : inFull(error)}\n`);
     return 1;
   }
 }
 
 function inFull(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+/**
+ * Adds a flag for every setting that has one, and to the help those that have none.
+ * @param take gets the flags that were given, by the names of the table.
+ */
+export function addSettings(
+  program: Command,
+  table: Settings,
+  take: (flags: Readonly<Record<string, unknown>>) => Promise<void> | void,
+): Command {
+  const rows = Object.entries(table);
+  const options = new Map(
+    rows.flatMap(([name, row]) => (row.flag === undefined ? [] : [[name, optionOf(row)] as const])),
+  );
+  for (const option of options.values()) program.addOption(option);
+  const alone = rows.filter(([, { flag }]) => flag === undefined).map(([, row]) => row);
+  const width = Math.max(0, ...alone.map(({ env }) => env.length));
+  const lines = alone.map((row) => `  ${row.env.padEnd(width)}  ${helpOf(row)}`);
+  if (lines.length > 0) {
+    program.addHelpText('after', `\nFrom the environment alone:\n${lines.join('\n')}`);
+  }
+  return program.action((given: Readonly<Record<string, unknown>>) => {
+    const byName = [...options].map(([name, option]) => [name, given[option.attributeName()]]);
+    return take(Object.fromEntries(byName));
+  });
+}
+
+function optionOf(row: Setting): Option {
+  const value = row.isSwitch === true ? '[true|false]' : '<value>';
+  return new Option(`--${row.flag} ${value}`, `${helpOf(row)} [${row.env}]`);
+}
+
+function helpOf(row: Setting): string {
+  const text = defaultTextOf(row);
+  return text === '' ? row.help : `${row.help} (default: ${text})`;
 }

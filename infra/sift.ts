@@ -65,11 +65,11 @@ if (code !== 0) process.exit(code);
 async function run(args: readonly string[]): Promise<number> {
   const [name = '', ...rest] = args;
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined) return runProgram(overview(), args, () => true);
+  if (command === undefined) return runProgram(overview(), args);
   const program = createProgram(`sift ${name}`, command.summary);
-  const { configure, isExpected = () => false } = await command.load();
+  const { configure } = await command.load();
   configure(program);
-  return runProgram(program, rest, isExpected);
+  return runProgram(program, rest);
 }
 
 /** Answers for command lines that name no command: help, version and what was mistyped. */

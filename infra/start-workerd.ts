@@ -3,13 +3,13 @@ import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
 import { makeSecrets } from '../edge/node/node.ts';
+import { sharedSettings } from '../edge/settings.ts';
 import type { CommandModule } from './program.ts';
+import { environment } from './settings.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';
+import { toUserError } from './user-error.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
-
-/** Settings that only Node alone has; workerd's would refuse them. */
-const nodeOnly = /^EDGE_(HOST|DATA|OPEN_TENANTS|LOG_LEVEL)$/;
 
 export const configure: CommandModule['configure'] = (program) => {
   program.addHelpText('after', `\n${settingsNote}`).action(async () => {
@@ -18,15 +18,14 @@ export const configure: CommandModule['configure'] = (program) => {
       await start(stop);
     } catch (error) {
       // A start that was told to stop has closed what it had started.
-      if (!stop.aborted) throw error;
+      if (!stop.aborted) throw toUserError(error);
     }
     process.exit(0);
   });
 };
-export const isExpected = (): boolean => true;
 
 async function start(stop: AbortSignal): Promise<void> {
-  const settings = readNodeSettings(process.env);
+  const settings = readNodeSettings(environment());
   const dataFolder = resolve(settings.dataFolder, 'workerd');
   mkdirSync(dataFolder, { recursive: true, mode: 0o700 });
   const secrets = makeSecrets(settings, join(dataFolder, 'secrets.env'));
@@ -37,7 +36,7 @@ async function start(stop: AbortSignal): Promise<void> {
     stop,
     onStep: (step) => console.log(`${step} ...`),
     settings: {
-      ...edgeVariables(process.env),
+      ...edgeVariables(environment()),
       EDGE_KEY_SIGNING_SECRETS: secrets.keySigningSecrets.join(','),
       EDGE_CACHE_SECRET: secrets.cacheSecret,
       EDGE_ADMIN_TOKEN: secrets.adminToken,
@@ -46,13 +45,15 @@ async function start(stop: AbortSignal): Promise<void> {
   });
   const { adminToken, workerToken } = secrets;
   console.log('starting a worker with the tiny model ...\n');
-  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, process.env, stop);
+  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, environment(), stop);
 }
 
-function edgeVariables(env: NodeJS.ProcessEnv): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(env).flatMap(([name, value]) =>
-      value && name.startsWith('EDGE_') && !nodeOnly.test(name) ? [[name, value]] : [],
-    ),
-  );
+/** Settings of Node alone are left out: the edge in workerd would refuse them. */
+function edgeVariables(env: Readonly<Record<string, string | undefined>>): Record<string, string> {
+  const variables: Record<string, string> = {};
+  for (const row of Object.values(sharedSettings)) {
+    const value = env[row.env];
+    if (value) variables[row.env] = value;
+  }
+  return variables;
 }

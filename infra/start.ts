@@ -5,17 +5,22 @@ import { startEdge } from '../edge/node/node.ts';
 import { TenantUnavailable } from '../edge/tenant/tenant-unavailable.ts';
 import { demoTenant } from './demo-tenant.ts';
 import type { CommandModule } from './program.ts';
+import { environment } from './settings.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
 import { runSystem, settingsNote } from './system.ts';
+import { toUserError } from './user-error.ts';
 
 export const configure: CommandModule['configure'] = (program) => {
-  program.addHelpText('after', `\n${settingsNote}`).action(start);
+  program.addHelpText('after', `\n${settingsNote}`).action(() =>
+    start().catch((error: unknown) => {
+      throw toUserError(error);
+    }),
+  );
 };
-export const isExpected = (): boolean => true;
 
 async function start(): Promise<void> {
   const stop = abortOnStopSignal();
-  const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...process.env });
+  const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...environment() });
   const edge = await startEdge({ settings });
   try {
     // A damaged database of the demo tenant is reported here, with what to do.
@@ -29,7 +34,7 @@ async function start(): Promise<void> {
   const dataFolder = resolve(settings.dataFolder);
   await runSystem(
     { url: edge.url, close: edge.close, adminToken, workerToken, dataFolder },
-    process.env,
+    environment(),
     stop,
   );
   process.exit(0);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { startWorker } from '../gpu-worker/main.ts';
 import type { RunningWorker } from '../gpu-worker/main.ts';
-import { readSettings } from '../gpu-worker/settings.ts';
+import { readWorkerSettings } from '../gpu-worker/settings.ts';
 import { askDemoQuestions, callingLines } from './demo-questions.ts';
 import { callAdmin, prepareDemoTenant } from './demo-tenant.ts';
 import { untilAborted } from './stop-signal.ts';
@@ -32,7 +32,7 @@ const announcedMsMax = 10_000;
  */
 export async function runSystem(
   edge: EdgeHome,
-  env: NodeJS.ProcessEnv,
+  env: Readonly<Record<string, string | undefined>>,
   stop: AbortSignal,
 ): Promise<void> {
   let worker: RunningWorker | null = null;
@@ -57,16 +57,22 @@ async function closeWorker(worker: RunningWorker | null): Promise<void> {
   await worker?.close();
 }
 
-async function startTinyWorker(edge: EdgeHome, env: NodeJS.ProcessEnv): Promise<RunningWorker> {
-  const settings = readSettings([], {
-    SIFT_LOG_LEVEL: 'warn',
-    SIFT_MODEL: tinyModel,
-    SIFT_BACKEND: 'auto',
-    SIFT_DATA: join(edge.dataFolder, 'worker'),
-    ...env,
-    WORKER_TOKEN: edge.workerToken,
-    SIFT_EDGE_URL: edge.url,
-  });
+async function startTinyWorker(
+  edge: EdgeHome,
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<RunningWorker> {
+  const settings = readWorkerSettings(
+    {},
+    {
+      SIFT_LOG_LEVEL: 'warn',
+      SIFT_MODEL: tinyModel,
+      SIFT_BACKEND: 'auto',
+      SIFT_DATA: join(edge.dataFolder, 'worker'),
+      ...env,
+      WORKER_TOKEN: edge.workerToken,
+      SIFT_EDGE_URL: edge.url,
+    },
+  );
   return startWorker(settings, pino({ level: settings.logLevel }));
 }
 

@@ -33,15 +33,25 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/protocol/',
     'infra/disk-watch.ts',
     'infra/program.ts',
+    'infra/settings.ts',
     'infra/stop-signal.ts',
+    'infra/user-error.ts',
   ],
   'gpu-worker/json-pieces.ts': [],
   'gpu-worker/protocol/': [],
-  'gpu-worker/tokenizer/': [],
+  'gpu-worker/tokenizer/': ['infra/user-error.ts'],
   'gpu-worker/grammar/': [],
-  'gpu-worker/backend/': [],
-  'gpu-worker/weights/': ['gpu-worker/backend/backend.ts', 'infra/disk-watch.ts'],
-  'gpu-worker/model/': ['gpu-worker/backend/backend.ts', 'gpu-worker/backend/draw.ts'],
+  'gpu-worker/backend/': ['infra/settings.ts', 'infra/user-error.ts'],
+  'gpu-worker/weights/': [
+    'gpu-worker/backend/backend.ts',
+    'infra/disk-watch.ts',
+    'infra/user-error.ts',
+  ],
+  'gpu-worker/model/': [
+    'gpu-worker/backend/backend.ts',
+    'gpu-worker/backend/draw.ts',
+    'infra/user-error.ts',
+  ],
   'gpu-worker/engine/': [
     'gpu-worker/backend/backend.ts',
     'gpu-worker/backend/draw.ts',
@@ -56,6 +66,7 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/protocol/',
     'gpu-worker/tokenizer/',
     'infra/disk-watch.ts',
+    'infra/user-error.ts',
   ],
   'test/oracle/': ['test/support/'],
 };
@@ -93,7 +104,9 @@ test('only the composition roots pick a backend', () => {
       !source.path.startsWith('gpu-worker/backend/') &&
       source.files.some((file) => /^gpu-worker\/backend\/(cpu|cuda)\//.test(file)),
   );
-  const roots = ['gpu-worker/main.ts', 'gpu-worker/commands/score.ts'];
+  const roots = ['main.ts', 'commands/score.ts', 'commands/worker.ts'].map(
+    (path) => `gpu-worker/${path}`,
+  );
   expect(picks.map((source) => source.path).filter((path) => !roots.includes(path))).toEqual([]);
 });
 
@@ -107,6 +120,15 @@ test('runtime names of the edge stand only where a runtime is chosen', () => {
         .map((name) => `${source.path} imports ${name}`),
     );
   expect(offences).toEqual([]);
+});
+
+test('the environment is read as settings, in one place', () => {
+  // AWS's own variables, and what a child of ours is given, are no settings of ours.
+  const others = ['gpu-worker/weights/s3/s3-store.ts', 'infra/workerd-edge.ts'];
+  const readers = sources
+    .filter(({ path, text }) => !path.startsWith('test/') && text.includes('process.env'))
+    .map(({ path }) => path);
+  expect(readers.filter((path) => !others.includes(path))).toEqual(['infra/settings.ts']);
 });
 
 test('the oracle shares no code with the engine', () => {

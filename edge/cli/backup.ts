@@ -1,7 +1,7 @@
 /** Commands on the files of an edge on Node; they need no edge that runs, and are for its own machine. */
 import { backUp } from '../node/back-up.ts';
 import { restore } from '../node/restore.ts';
-import { CliError } from './operator.ts';
+import { UserError } from '../../infra/user-error.ts';
 import type { Operator, Program } from './operator.ts';
 
 export function addBackupCommands(program: Program, { env, show }: Operator): void {
@@ -18,7 +18,7 @@ export function addBackupCommands(program: Program, { env, show }: Operator): vo
       await show(Promise.resolve({ folder: into, files: files.length, bytes, unavailable }));
       if (unavailable.length > 0) {
         const names = unavailable.map(({ tenant, reason }) => `${tenant} (${reason})`).join(', ');
-        throw new CliError(`the backup lacks tenants whose database cannot be read: ${names}`);
+        throw new UserError(`the backup lacks tenants whose database cannot be read: ${names}`);
       }
     });
   program

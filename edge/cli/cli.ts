@@ -2,17 +2,18 @@
  * The operator's command line: `sift admin tenants create acme`. A thin layer over the admin
  * API of a running edge; what it prints with --json is that API's answer.
  */
+import { join } from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
+import { environment } from '../../infra/settings.ts';
 import { createProgram, runProgram } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
 import { addBackupCommands } from './backup.ts';
 import { addCatalogueCommands } from './catalogue.ts';
 import { addMoneyCommands } from './money.ts';
-import { CliError } from './operator.ts';
+import { UserError } from '../../infra/user-error.ts';
 import type { Call, Operator } from './operator.ts';
-import { BackupError } from '../node/backup-manifest.ts';
 import { addReportCommands } from './reports.ts';
 import { addTenantCommands } from './tenants.ts';
 import { textOf } from './text.ts';
@@ -28,21 +29,23 @@ export interface CliContext {
 export const configure: CommandModule['configure'] = (program) => {
   try {
     // On the edge's own machine its secrets are at hand; what is set already stays.
-    process.loadEnvFile(`${process.env['EDGE_DATA'] || './data'}/secrets.env`);
+    process.loadEnvFile(join(environment()['EDGE_DATA'] || './data', 'secrets.env'));
   } catch {
     // Not the edge's machine, or not its user: then EDGE_ADMIN_TOKEN says who asks.
   }
-  const { env } = process;
-  configureFor(program, { env, fetch, print: console.log, printError: console.error });
+  configureFor(program, {
+    env: environment(),
+    fetch,
+    print: console.log,
+    printError: console.error,
+  });
 };
-export const isExpected = (error: Error): boolean =>
-  error instanceof CliError || error instanceof BackupError;
 
 /** @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong. */
 export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
   const program = createProgram('sift admin', "the operator's commands");
   configureFor(program, context);
-  return runProgram(program, args, isExpected);
+  return runProgram(program, args);
 }
 
 function configureFor(bare: Command, context: CliContext): void {
@@ -84,7 +87,7 @@ function createCall({ env, fetch }: CliContext, asked: string | undefined): Call
   const url = asked ?? urlOf(env['EDGE_URL'] || `http://127.0.0.1:${env['PORT'] || '8787'}`);
   const token = env['EDGE_ADMIN_TOKEN'];
   const whence = 'an edge that made its own token keeps it in secrets.env of its EDGE_DATA';
-  if (!token) throw new CliError(`EDGE_ADMIN_TOKEN is not set; ${whence}`);
+  if (!token) throw new UserError(`EDGE_ADMIN_TOKEN is not set; ${whence}`);
   return async (method, path, body) => {
     let response: Response;
     try {
@@ -95,18 +98,21 @@ function createCall({ env, fetch }: CliContext, asked: string | undefined): Call
       });
     } catch (cause) {
       const why = reasonOf(cause);
-      throw new CliError(`no edge answers at ${url} (${why}); start it, or set --url or EDGE_URL`, {
-        cause,
-      });
+      throw new UserError(
+        `no edge answers at ${url} (${why}); start it, or set --url or EDGE_URL`,
+        {
+          cause,
+        },
+      );
     }
     const text = await response.text();
     const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
     if (response.ok) return isJson ? JSON.parse(text) : text;
     if (response.status === 401) {
-      throw new CliError(`the edge at ${url} does not know this EDGE_ADMIN_TOKEN; ${whence}`);
+      throw new UserError(`the edge at ${url} does not know this EDGE_ADMIN_TOKEN; ${whence}`);
     }
     const error = isJson ? errorSchema.safeParse(JSON.parse(text)).data?.error.message : undefined;
-    throw new CliError(error ?? `${url} answered ${response.status}, which no edge of sift does`);
+    throw new UserError(error ?? `${url} answered ${response.status}, which no edge of sift does`);
   };
 }
 

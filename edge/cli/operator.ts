@@ -2,11 +2,6 @@
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 
-/** Its message is all that the operator needs to see. */
-export class CliError extends Error {
-  override name = 'CliError';
-}
-
 export type Call = (
   method: 'GET' | 'POST' | 'PATCH' | 'DELETE',
   /** Below /admin. */
@@ -20,7 +15,7 @@ export type Program = Pick<Command, 'command'>;
 
 export interface Operator {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Asks the operator API. @throws CliError with its error. */
+  /** Asks the operator API. @throws UserError with its error. */
   readonly call: Call;
   /** Prints the answer, for people or as JSON. */
   readonly show: (answer: Promise<unknown>) => Promise<void>;

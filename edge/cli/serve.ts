@@ -1,18 +1,18 @@
 /** `sift edge`: the edge on Node, until it is told to stop. */
+import { addSettings } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
+import { environment } from '../../infra/settings.ts';
 import { onStopSignal } from '../../infra/stop-signal.ts';
-import { readNodeSettings, settingNames, SettingsError } from '../env.ts';
+import { readNodeSettings } from '../env.ts';
 import { startEdge } from '../node/node.ts';
+import { nodeSettings } from '../settings.ts';
 
 export const configure: CommandModule['configure'] = (program) => {
-  program
-    .addHelpText('after', `\nSettings are environment variables: ${settingNames.join(', ')}.`)
-    .action(serve);
+  addSettings(program, nodeSettings, serve);
 };
-export const isExpected = (error: Error): boolean => error instanceof SettingsError;
 
 async function serve(): Promise<void> {
-  const edge = await startEdge({ settings: readNodeSettings(process.env) });
+  const edge = await startEdge({ settings: readNodeSettings(environment()) });
   edge.services.log({ event: 'listening', url: edge.url });
   onStopSignal((signal) => {
     edge.services.log({ event: 'stopping', signal });

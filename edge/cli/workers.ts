@@ -1,5 +1,5 @@
 /** Commands about workers. */
-import { UsageError } from '../../infra/program.ts';
+import { UsageError } from '../../infra/user-error.ts';
 import { integer, pathOf } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
 

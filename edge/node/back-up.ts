@@ -7,12 +7,13 @@
  * ledger and not in the directory, and its ledger refuses it when it is told again; the other way round
  * the directory would know of a credit that the copy lacks.
  */
+import { UserError } from '../../infra/user-error.ts';
 import { copyFileSync, existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { copyDatabase, createdTenants, migrationsKnown } from '../../db/drivers/copy-database.ts';
 import { copyTenantFile, syncPath } from '../../db/drivers/tenant-file.ts';
 import { unavailable } from '../../db/unavailable.ts';
-import { BackupError, describeFile, manifestName } from './backup-manifest.ts';
+import { describeFile, manifestName } from './backup-manifest.ts';
 import type { BackupManifest } from './backup-manifest.ts';
 import { makeFile, messageOf, replaceFile } from './data-folder.ts';
 
@@ -23,10 +24,10 @@ export interface BackupOptions {
   readonly clock: { nowMs(): number };
 }
 
-/** @throws BackupError; what it has made by then is recognised by its lack of a manifest. */
+/** @throws UserError; what it has made by then is recognised by its lack of a manifest. */
 export async function backUp({ dataFolder, into, clock }: BackupOptions): Promise<BackupManifest> {
   if (!existsSync(join(dataFolder, 'directory.db'))) {
-    throw new BackupError(`${resolve(dataFolder)} is no data folder of an edge; set EDGE_DATA`);
+    throw new UserError(`${resolve(dataFolder)} is no data folder of an edge; set EDGE_DATA`);
   }
   const beganAtMs = clock.nowMs();
   makeFolder(into, dataFolder);
@@ -50,7 +51,7 @@ export async function backUp({ dataFolder, into, clock }: BackupOptions): Promis
     syncPath(into);
     return manifest;
   } catch (cause) {
-    throw new BackupError(`the backup in ${into} is not complete: ${messageOf(cause)}`, { cause });
+    throw new UserError(`the backup in ${into} is not complete: ${messageOf(cause)}`, { cause });
   }
 }
 
@@ -59,12 +60,12 @@ function makeFolder(into: string, dataFolder: string): void {
   mkdirSync(parent, { recursive: true });
   const inside = relative(realpathSync(dataFolder), realpathSync(parent));
   if (inside === '' || !inside.startsWith('..')) {
-    throw new BackupError(`${into} lies in the data folder, and would be lost together with it`);
+    throw new UserError(`${into} lies in the data folder, and would be lost together with it`);
   }
   try {
     mkdirSync(into, { mode: 0o700 });
   } catch (cause) {
-    throw new BackupError(`${into} cannot be made (${messageOf(cause)}); name a new folder`, {
+    throw new UserError(`${into} cannot be made (${messageOf(cause)}); name a new folder`, {
       cause,
     });
   }

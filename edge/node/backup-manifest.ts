@@ -2,6 +2,7 @@
  * What a backup holds, as its `backup.json` says. It is written last, so a folder without it is a
  * backup that something stopped.
  */
+import { UserError } from '../../infra/user-error.ts';
 import { createHash } from 'node:crypto';
 import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,11 +10,6 @@ import { z } from 'zod';
 
 export const manifestName = 'backup.json';
 const tenantFile = /^tenants\/[a-z0-9_-]+\.db$/;
-
-/** Its message is all that the operator needs to see. */
-export class BackupError extends Error {
-  override name = 'BackupError';
-}
 
 const fileSchema = z.strictObject({
   /** Below the folder; never a path out of it. */
@@ -41,19 +37,19 @@ export const manifestSchema = z.strictObject({
 export type BackupManifest = z.infer<typeof manifestSchema>;
 export type BackupFile = z.infer<typeof fileSchema>;
 
-/** @throws BackupError unless the folder holds a backup that came to its end. */
+/** @throws UserError unless the folder holds a backup that came to its end. */
 export function readManifest(folder: string): BackupManifest {
   let text: string;
   try {
     text = readFileSync(join(folder, manifestName), 'utf8');
   } catch (cause) {
     const why = `it has no ${manifestName}, which is written last`;
-    throw new BackupError(`${folder} is no complete backup: ${why}`, { cause });
+    throw new UserError(`${folder} is no complete backup: ${why}`, { cause });
   }
   try {
     return manifestSchema.parse(JSON.parse(text));
   } catch (cause) {
-    throw new BackupError(`${join(folder, manifestName)} is damaged, or of a newer version`, {
+    throw new UserError(`${join(folder, manifestName)} is damaged, or of a newer version`, {
       cause,
     });
   }

@@ -17,7 +17,7 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { holdFile } from '../../db/drivers/exclusive-file.ts';
-import { SettingsError } from '../env.ts';
+import { UserError } from '../../infra/user-error.ts';
 
 export interface DataFolder {
   readonly path: string;
@@ -27,7 +27,7 @@ export interface DataFolder {
 
 const ownerSchema = z.object({ pid: z.int(), host: z.string(), since: z.string() });
 
-/** @throws SettingsError if it cannot be written, or is held by another edge, which it names. */
+/** @throws UserError if it cannot be written, or is held by another edge, which it names. */
 export function openDataFolder(path: string): DataFolder {
   const folder = resolve(path);
   try {
@@ -36,7 +36,7 @@ export function openDataFolder(path: string): DataFolder {
     // SQLite gives what stands beside a file the mode of the file, so these settle all of them.
     for (const file of ['edge.lock', 'directory.db']) makeFile(join(folder, file));
   } catch (cause) {
-    throw new SettingsError(
+    throw new UserError(
       `the data folder ${folder} cannot be written (${messageOf(cause)}); set EDGE_DATA to another one`,
       { cause },
     );
@@ -49,7 +49,7 @@ function holdFolder(folder: string): () => void {
   // A file of its own: to read or write the locked one would release the lock.
   const ownerFile = join(folder, 'edge.owner.json');
   if (held === null) {
-    throw new SettingsError(
+    throw new UserError(
       `the data folder ${folder} is in use by ${ownerText(ownerFile)}; ` +
         'stop that one, or set EDGE_DATA to another folder',
     );

@@ -2,7 +2,7 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
-import { SettingsError } from '../env.ts';
+import { UserError } from '../../infra/user-error.ts';
 import type { NodeSettings } from '../env.ts';
 import { boundConnections, lingering, serverOptions } from './connections.ts';
 
@@ -12,7 +12,7 @@ const connectionsWaitingMax = 4_096;
 
 type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];
 
-/** @throws SettingsError if the port or the address cannot be had. */
+/** @throws UserError if the port or the address cannot be had. */
 export async function listen(
   handler: Handler,
   { port, host, bodyBytesMax }: Pick<NodeSettings, 'port' | 'host' | 'bodyBytesMax'>,
@@ -38,7 +38,7 @@ export async function listen(
 export function listenError(
   error: NodeJS.ErrnoException,
   at: { readonly host: string; readonly port: number },
-): SettingsError {
+): UserError {
   const reasons: Record<string, string> = {
     EADDRINUSE: 'is in use',
     EACCES: 'needs more rights',
@@ -46,7 +46,7 @@ export function listenError(
   };
   const reason = reasons[error.code ?? ''] ?? `cannot be listened on (${error.message})`;
   const advice = 'set PORT or EDGE_HOST to another one';
-  return new SettingsError(`port ${at.port} on ${at.host} ${reason}; ${advice}`, { cause: error });
+  return new UserError(`port ${at.port} on ${at.host} ${reason}; ${advice}`, { cause: error });
 }
 
 /**

@@ -2,6 +2,7 @@
  * The edge on Node: one process, one SQLite file per tenant and one for the directory under a data
  * folder that only its user can read. `sift edge` and `sift start` run it, and so do tests.
  */
+import { UserError } from '../../infra/user-error.ts';
 import { strict as assert } from 'node:assert';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
@@ -17,7 +18,7 @@ import { tenantIdPattern } from '../auth/api-key.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { waitForLocks } from '../directory/directory-retry.ts';
-import { allSecrets, SettingsError } from '../env.ts';
+import { allSecrets } from '../env.ts';
 import type { NodeSettings, Secrets } from '../env.ts';
 import { createFleet } from '../fleet/fleet.ts';
 import type { FleetSnapshot } from '../fleet/fleet.ts';
@@ -75,7 +76,7 @@ export interface EdgeOptions {
   readonly clock?: Services['clock'];
 }
 
-/** @throws SettingsError whose message says what to do. */
+/** @throws UserError whose message says what to do. */
 export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
   const dataFolder = openDataFolder(options.settings.dataFolder);
   try {
@@ -240,7 +241,7 @@ function openDatabase<Database>(path: string, open: (path: string) => Database):
     makeFile(path);
     return open(path);
   } catch (cause) {
-    throw new SettingsError(
+    throw new UserError(
       `the database ${path} cannot be opened (${messageOf(cause)}); put back a copy of it`,
       { cause },
     );
@@ -276,7 +277,7 @@ function readKept(path: string): Readonly<Record<string, string | undefined>> {
   try {
     return existsSync(path) ? parseEnv(readFileSync(path, 'utf8')) : {};
   } catch (cause) {
-    throw new SettingsError(
+    throw new UserError(
       `${path} cannot be read (${messageOf(cause)}); run the edge as the user that owns it`,
       { cause },
     );
@@ -315,7 +316,7 @@ function fleetMemory(path: string, log: Services['log']): FleetMemory {
     const snapshot = JSON.parse(readFileSync(path, 'utf8')) as FleetSnapshot;
     return { save, saveAgain, snapshot };
   } catch (cause) {
-    throw new SettingsError(`${path} cannot be read (${messageOf(cause)}); remove it`, { cause });
+    throw new UserError(`${path} cannot be read (${messageOf(cause)}); remove it`, { cause });
   }
 }
 

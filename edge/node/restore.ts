@@ -2,6 +2,7 @@
  * Puts a backup in the place of a data folder: every file is copied beside that place, compared with
  * its hash, checked and audited there, and only then renamed into it, all at once.
  */
+import { UserError } from '../../infra/user-error.ts';
 import {
   copyFileSync,
   existsSync,
@@ -25,7 +26,7 @@ import { auditLedger } from '../ledger/audit.ts';
 import { createCredits } from '../ledger/credits.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
 import type { Directory } from '../services.ts';
-import { BackupError, describeFile, readManifest, tenantOf } from './backup-manifest.ts';
+import { describeFile, readManifest, tenantOf } from './backup-manifest.ts';
 import type { BackupManifest } from './backup-manifest.ts';
 import { holderOf, makeFile, messageOf } from './data-folder.ts';
 
@@ -37,7 +38,7 @@ export interface Restored {
   readonly findings: readonly string[];
 }
 
-/** @throws BackupError; the data folder is then as it was. */
+/** @throws UserError; the data folder is then as it was. */
 export async function restore(options: {
   readonly backup: string;
   readonly dataFolder: string;
@@ -55,24 +56,24 @@ export async function restore(options: {
     const findings = await checkDatabases(manifest, staging);
     if (findings.length > 0 && !options.despiteFindings) {
       const advice = 'to put it back all the same, say --despite-findings';
-      throw new BackupError(`the audit of the backup says: ${findings.join('; ')}; ${advice}`);
+      throw new UserError(`the audit of the backup says: ${findings.join('; ')}; ${advice}`);
     }
     putInPlace(staging, dataFolder);
     const tenants = manifest.files.filter(({ path }) => tenantOf(path) !== null).length;
     return { tenants, unavailable: manifest.unavailable, findings };
   } catch (cause) {
     rmSync(staging, { recursive: true, force: true });
-    if (cause instanceof BackupError) throw cause;
-    throw new BackupError(`the backup ${backup} is not put back: ${messageOf(cause)}`, { cause });
+    if (cause instanceof UserError) throw cause;
+    throw new UserError(`the backup ${backup} is not put back: ${messageOf(cause)}`, { cause });
   }
 }
 
 function refuseUsedFolder(dataFolder: string): void {
   if (!existsSync(dataFolder)) return;
   const holder = holderOf(dataFolder);
-  if (holder !== null) throw new BackupError(`${dataFolder} is in use by ${holder}; stop that one`);
+  if (holder !== null) throw new UserError(`${dataFolder} is in use by ${holder}; stop that one`);
   if (readdirSync(dataFolder).length > 0) {
-    throw new BackupError(`${dataFolder} is not empty; move it away, or name a new folder`);
+    throw new UserError(`${dataFolder} is not empty; move it away, or name a new folder`);
   }
 }
 
@@ -81,13 +82,12 @@ async function copyFiles(
   { backup, staging }: { readonly backup: string; readonly staging: string },
 ): Promise<void> {
   for (const file of manifest.files) {
-    if (!existsSync(join(backup, file.path)))
-      throw new BackupError(`${file.path} is missing in it`);
+    if (!existsSync(join(backup, file.path))) throw new UserError(`${file.path} is missing in it`);
     makeFile(join(staging, file.path));
     copyFileSync(join(backup, file.path), join(staging, file.path));
     const { bytes, sha256 } = await describeFile(staging, file.path);
     if (bytes !== file.bytes || sha256 !== file.sha256) {
-      throw new BackupError(`${file.path} is not as it was written: its SHA-256 is ${sha256}`);
+      throw new UserError(`${file.path} is not as it was written: its SHA-256 is ${sha256}`);
     }
   }
 }
@@ -119,7 +119,7 @@ async function checkTenants(options: {
     const path = join(staging, name);
     if (!manifest.files.some((file) => file.path === name)) {
       if (left.has(tenant)) continue;
-      throw new BackupError(`it lacks the database of the tenant ${tenant}`);
+      throw new UserError(`it lacks the database of the tenant ${tenant}`);
     }
     refuseNewer('tenant', path);
     refuseCorrupt(path, name);
@@ -141,13 +141,13 @@ async function checkTenants(options: {
 
 function refuseNewer(schema: 'tenant' | 'directory', path: string): void {
   if (migrationsIn(path) > migrationsKnown(schema)) {
-    throw new BackupError('it was written by a newer version, which has to put it back');
+    throw new UserError('it was written by a newer version, which has to put it back');
   }
 }
 
 function refuseCorrupt(path: string, name: string): void {
   const [fault] = findCorruption(path);
-  if (fault !== undefined) throw new BackupError(`${name} is damaged: ${fault}`);
+  if (fault !== undefined) throw new UserError(`${name} is damaged: ${fault}`);
 }
 
 function putInPlace(staging: string, dataFolder: string): void {

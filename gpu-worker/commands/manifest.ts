@@ -4,16 +4,12 @@
  */
 import { open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { UsageError } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
+import { UsageError, UserError } from '../../infra/user-error.ts';
 import { createProgress } from '../progress.ts';
 import { openDirectory } from '../weights/directory-source.ts';
 import { makeManifest, manifestName } from '../weights/manifest-file.ts';
 import { s3Tuning } from '../weights/open-source.ts';
-import { CheckpointError } from '../weights/source.ts';
-
-/** What a user can mend; its message is all that is printed. */
-class ManifestError extends Error {}
 
 export const configure: CommandModule['configure'] = (program) => {
   program
@@ -23,8 +19,6 @@ export const configure: CommandModule['configure'] = (program) => {
       return writeManifest(model);
     });
 };
-export const isExpected = (error: Error): boolean =>
-  error instanceof ManifestError || error instanceof CheckpointError;
 
 async function writeManifest(location: string): Promise<void> {
   await using source = await openDirectory(location);
@@ -51,7 +45,7 @@ async function replaceFile(path: string, text: string): Promise<void> {
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw new ManifestError(
+    throw new UserError(
       `${path} can't be written: ${error instanceof Error ? error.message : error}`,
       { cause: error },
     );

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { z } from 'zod';
-import { UsageError } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
+import { UsageError } from '../../infra/user-error.ts';
 import { openCpuBackend } from '../backend/cpu/cpu-backend.ts';
 import { score, scoreBlocks } from '../model/score.ts';
 import { openModel } from '../open-model.ts';
@@ -46,9 +46,6 @@ export const configure: CommandModule['configure'] = (program) => {
     .option('--threads <count>', 'threads that compute (default: all cores)')
     .action((flags) => printScores(readOptions(flags)));
 };
-
-const expected = ['ConfigError', 'CheckpointError', 'CudaMissing'];
-export const isExpected = ({ name }: Error): boolean => expected.includes(name);
 
 async function printScores(options: z.infer<typeof optionsSchema>): Promise<void> {
   const ids = readIds(options.ids);

@@ -2,11 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
+import { addSettings } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
+import { environment } from '../../infra/settings.ts';
+import { toUserError } from '../../infra/user-error.ts';
 import { onStopSignal } from '../../infra/stop-signal.ts';
 import { formatMemoryPlan } from '../engine/memory-plan.ts';
+import { cudaSettings } from '../backend/cuda/cuda-settings.ts';
 import { startWorker } from '../main.ts';
-import { addSettings, settingsOf } from '../settings.ts';
+import { readWorkerSettings, workerSettings } from '../settings.ts';
 import type { WorkerSettings } from '../settings.ts';
 
 /** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
@@ -15,14 +19,16 @@ const failedMs = 5_000;
 const failedExitCode = 70;
 
 export const configure: CommandModule['configure'] = (program) => {
-  addSettings(program).action((flags) => serve(settingsOf(flags, process.env)));
+  addSettings(program, { ...workerSettings, ...cudaSettings }, (flags) =>
+    serve(readWorkerSettings(flags, environment())),
+  );
 };
-export const isExpected = (): boolean => true;
-
 /** Serves until it is told to stop. */
 async function serve(settings: WorkerSettings): Promise<void> {
   const logger = pino({ level: settings.logLevel, base: { worker: randomUUID().slice(0, 8) } });
-  const worker = await startWorker(settings, logger);
+  const worker = await startWorker(settings, logger).catch((error: unknown) => {
+    throw toUserError(error);
+  });
   console.error(formatMemoryPlan(worker.plan));
   const { url, backend } = worker;
   const sampling = worker.model.samplingDefaults;

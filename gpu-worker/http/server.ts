@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { Server } from 'node:http';
 import { isIP } from 'node:net';
 import type { AppEnv } from './services.ts';
+import { UserError } from '../../infra/user-error.ts';
 
 /** How soon a connection without a request is noticed while the server closes. */
 const sweepMs = 50;
@@ -26,7 +27,9 @@ export interface RunningServer {
 }
 
 /** A start that can't succeed; its message is all that the user needs to see. */
-export class ListenError extends Error {}
+export class ListenError extends UserError {
+  override name = 'ListenError';
+}
 
 /** @throws ListenError with one clear line. */
 export async function listen({ app, host, port, token }: ListenOptions): Promise<RunningServer> {

@@ -1,7 +1,8 @@
 /** What is wrong with a config.json. */
+import { UserError } from '../../infra/user-error.ts';
 
 /** The message begins with the key that is wrong. */
-export class ConfigError extends Error {
+export class ConfigError extends UserError {
   override name = 'ConfigError';
 }
 

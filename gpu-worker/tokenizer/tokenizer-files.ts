@@ -3,9 +3,10 @@
  * BPE is taken, without a normalizer: anything else is refused rather than tokenised almost right.
  */
 import { z } from 'zod';
+import { UserError } from '../../infra/user-error.ts';
 
 /** The tokenizer's files ask for something that is not supported, or are malformed. */
-export class TokenizerError extends Error {
+export class TokenizerError extends UserError {
   override readonly name = 'TokenizerError';
 }
 

@@ -2,6 +2,7 @@
  * Where a checkpoint's files come from. A source only lists files and reads byte ranges; what the
  * bytes mean is decided above it, so that a directory and an object store look alike.
  */
+import { UserError } from '../../infra/user-error.ts';
 
 export interface SourceFile {
   /** A plain file name, without folders. */
@@ -30,7 +31,7 @@ export interface WeightSource extends AsyncDisposable {
 }
 
 /** A checkpoint that can't be used: the message names the file, and the tensor if there is one. */
-export class CheckpointError extends Error {
+export class CheckpointError extends UserError {
   override readonly name = 'CheckpointError';
 }
 

@@ -5,6 +5,7 @@
  */
 import { Argument } from '@commander-js/extra-typings';
 import { createProgram, runProgram } from '../../infra/program.ts';
+import { UserError } from '../../infra/user-error.ts';
 import { sparseAttention } from './gpu-attention.ts';
 import { measureCeilings } from './gpu-ceilings.ts';
 import { denseAttention, maskedAttention } from './gpu-dense.ts';
@@ -33,7 +34,7 @@ const names = Object.keys(parts);
 const program = createProgram('npm run bench:gpu --', 'measures the CUDA backend')
   .addArgument(new Argument('[parts...]', 'all if none is named').choices(names))
   .action(measure);
-process.exitCode = await runProgram(program, process.argv.slice(2), () => true);
+process.exitCode = await runProgram(program, process.argv.slice(2));
 
 async function measure(wanted: readonly string[]): Promise<void> {
   const failed: string[] = [];
@@ -46,5 +47,5 @@ async function measure(wanted: readonly string[]): Promise<void> {
       console.error(`${name}:`, cause);
     }
   }
-  if (failed.length > 0) throw new Error(`these parts failed: ${failed.join(', ')}`);
+  if (failed.length > 0) throw new UserError(`these parts failed: ${failed.join(', ')}`);
 }

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { readNodeSettings, readWorkerSettings, SettingsError } from '../../edge/env.ts';
+import { UserError } from '../../infra/user-error.ts';
+import { readNodeSettings, readWorkerSettings } from '../../edge/env.ts';
 
 const secrets = {
   EDGE_KEY_SIGNING_SECRETS: 'newest-signing-secret, older-signing-secret',
@@ -76,7 +77,7 @@ test('what is wrong is refused by name', () => {
     [{ EDGE_HOLD_MINUTES: '0' }, /^EDGE_HOLD_MINUTES: /],
   ];
   for (const [env, message] of cases) {
-    expect(() => readNodeSettings(env)).toThrow(SettingsError);
+    expect(() => readNodeSettings(env)).toThrow(UserError);
     expect(() => readNodeSettings(env)).toThrow(message);
   }
 });

@@ -1,7 +1,7 @@
 /** `sift fuzz`: mutated requests and files of checkpoints, in search of crashes, hangs and 500s. */
 import { randomInt } from 'node:crypto';
-import { UsageError } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
+import { UsageError } from '../../infra/user-error.ts';
 import { checkpointTargets } from './checkpoint-targets.ts';
 import { fuzz, runCase } from './fuzz.ts';
 import type { Failure } from './fuzz.ts';

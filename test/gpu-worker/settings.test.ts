@@ -1,15 +1,16 @@
 import { expect, test } from 'vitest';
-import { addSettings, readSettings, SettingsError } from '../../gpu-worker/settings.ts';
-import { createProgram } from '../../infra/program.ts';
+import { workerSettings } from '../../gpu-worker/settings.ts';
+import { addSettings, createProgram } from '../../infra/program.ts';
+import { settingsOfArgs } from '../support/worker/worker-settings.ts';
 
 test('a flag wins over its variable, and both over the default', () => {
   const env = { SIFT_MODEL: '/models/env', WORKER_PORT: '9001' };
-  expect(readSettings([], env)).toMatchObject({
+  expect(settingsOfArgs([], env)).toMatchObject({
     model: '/models/env',
     port: 9001,
     host: '127.0.0.1',
   });
-  expect(readSettings(['--model', '/models/flag', '--port', '0'], env)).toMatchObject({
+  expect(settingsOfArgs(['--model', '/models/flag', '--port', '0'], env)).toMatchObject({
     model: '/models/flag',
     modelId: 'sift-flag',
     port: 0,
@@ -17,8 +18,8 @@ test('a flag wins over its variable, and both over the default', () => {
 });
 
 test('the model is named after its directory, also when that is a file URL', () => {
-  expect(readSettings(['--model', 'file:///models/big'], {}).modelId).toBe('sift-big');
-  expect(readSettings(['--model', '/models/big/', '--model-id', 'own'], {}).modelId).toBe('own');
+  expect(settingsOfArgs(['--model', 'file:///models/big'], {}).modelId).toBe('sift-big');
+  expect(settingsOfArgs(['--model', '/models/big/', '--model-id', 'own'], {}).modelId).toBe('own');
 });
 
 test.each([
@@ -37,17 +38,20 @@ test.each([
   [['extra'], { SIFT_MODEL: 'm' }, 'too many arguments'],
   [['--token', 'secret'], { SIFT_MODEL: 'm' }, "unknown option '--token'"],
 ])('%j with %j is refused by name', (args, env, message) => {
-  expect(() => readSettings(args, env)).toThrow(SettingsError);
-  expect(() => readSettings(args, env)).toThrow(message);
+  expect(() => settingsOfArgs(args, env)).toThrow(message);
 });
 
 test('an empty variable counts as not set', () => {
-  expect(readSettings([], { SIFT_MODEL: 'm', WORKER_PORT: '' }).port).toBe(8788);
+  expect(settingsOfArgs([], { SIFT_MODEL: 'm', WORKER_PORT: '' }).port).toBe(8788);
 });
 
 test('the help names every flag and variable once', () => {
   let help = '';
-  const program = addSettings(createProgram('sift worker', 'one worker')).configureOutput({
+  const program = addSettings(
+    createProgram('sift worker', 'one worker'),
+    workerSettings,
+    () => {},
+  ).configureOutput({
     writeOut: (text) => (help += text),
   });
   expect(() => program.parse(['--help'], { from: 'user' })).toThrow('outputHelp');

@@ -45,6 +45,7 @@ import {
   elementBytes,
   asCuda,
 } from './handles.ts';
+import { readCudaSettings } from './cuda-settings.ts';
 import { CudaMissing } from './runtime/libraries.ts';
 import { Gemm } from './ops/gemm.ts';
 import type { OpContext } from './op-context.ts';
@@ -98,8 +99,7 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Back
     activationBytes: bf16 ? 2 : 4,
     defines,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
-    library:
-      (options.cublasLt ?? process.env['SIFT_CUBLASLT'] === '1') ? openLibrary(device) : null,
+    library: (options.cublasLt ?? readCudaSettings().cublasLt) ? openLibrary(device) : null,
     useTensorCores: options.useTensorCores ?? true,
   };
   return new CudaBackend(context, options.expandedTokens ?? null);

@@ -10,7 +10,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
-import { readSettings } from '../../../gpu-worker/settings.ts';
+import { settingsOfArgs } from '../../support/worker/worker-settings.ts';
 import { faultOf } from '../../support/schemas/random-schema.ts';
 
 const token = 'a-worker-token-of-length';
@@ -26,7 +26,7 @@ beforeAll(async () => {
   data = await mkdtemp(join(tmpdir(), 'sift-worker-'));
   const directory = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.meta.url));
   const flags = ['--model', directory, '--model-id', model, '--port', '0', '--data', data];
-  const settings = readSettings([...flags, '--threads', '1', '--cache-tokens', '8192'], {
+  const settings = settingsOfArgs([...flags, '--threads', '1', '--cache-tokens', '8192'], {
     WORKER_TOKEN: token,
   });
   worker = await startWorker(settings, pino({ level: 'silent' }));

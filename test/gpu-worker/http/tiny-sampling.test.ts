@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { startWorker } from '../../../gpu-worker/main.ts';
 import type { ChatCompletion } from '../../../gpu-worker/protocol/responses.ts';
-import { readSettings } from '../../../gpu-worker/settings.ts';
+import { settingsOfArgs } from '../../support/worker/worker-settings.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.meta.url));
@@ -14,7 +14,7 @@ test('none of 56 answers to "Who are you?" is garbled', async () => {
   const places = ['--model', tiny, '--model-id', 'tiny', '--data', join(temporaryDirectory(), 'd')];
   const size = ['--port', '0', '--cache-tokens', '8192', '--threads', '1'];
   const worker = await startWorker(
-    readSettings([...places, ...size], {}),
+    settingsOfArgs([...places, ...size], {}),
     pino({ level: 'silent' }),
   );
   try {

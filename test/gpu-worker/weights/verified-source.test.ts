@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, expect, test } from 'vitest';
 import type { TensorSpec } from '../../../gpu-worker/backend/backend.ts';
-import { readSettings } from '../../../gpu-worker/settings.ts';
+import { settingsOfArgs } from '../../support/worker/worker-settings.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readConfig } from '../../../gpu-worker/weights/json-files.ts';
@@ -134,7 +134,7 @@ test('the numbers of a manifest are bounded before anything is made of them', as
 
 test('--verify is a switch, and may be given a value or a variable', () => {
   const verifyOf = (args: string[], env = {}) =>
-    readSettings(['--model', 'm', ...args], env).verify;
+    settingsOfArgs(['--model', 'm', ...args], env).verify;
   expect(verifyOf([])).toBe(false);
   expect(verifyOf(['--verify'])).toBe(true);
   expect(verifyOf(['--verify', 'false'])).toBe(false);

@@ -7,7 +7,7 @@ import { pino } from 'pino';
 import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
 import type { UsageRecord } from '../../../gpu-worker/protocol/usage.ts';
-import { readSettings } from '../../../gpu-worker/settings.ts';
+import { settingsOfArgs } from './worker-settings.ts';
 
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.meta.url));
 
@@ -24,7 +24,7 @@ export async function startTinyWorker(
 ): Promise<TinyWorker> {
   const data = await mkdtemp(join(tmpdir(), 'sift-worker-'));
   const own = ['--model', tiny, '--model-id', 'tiny', '--port', '0', '--data', data];
-  const settings = readSettings([...own, '--threads', '1', ...flags], { WORKER_TOKEN: token });
+  const settings = settingsOfArgs([...own, '--threads', '1', ...flags], { WORKER_TOKEN: token });
   const worker = await startWorker(settings, pino({ level: 'silent' }));
   const authorization = `Bearer ${token}`;
   return {

@@ -12,14 +12,7 @@ import {
   renameSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
-
-/** SIFT_CUBIN_CACHE, or sift/cubins in the user's cache folder. */
-export function cubinFolder(): string {
-  const cache = process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache');
-  return process.env['SIFT_CUBIN_CACHE'] ?? join(cache, 'sift', 'cubins');
-}
 
 export function cubinKey(parts: readonly string[]): string {
   const hash = createHash('sha256');

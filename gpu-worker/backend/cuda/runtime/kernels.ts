@@ -1,6 +1,7 @@
 /** The kernels by name: which source files make them, how they are specialised, and their loading. */
 import { readFileSync } from 'node:fs';
-import { cachedCubin, cubinFolder, cubinKey } from './cubin-cache.ts';
+import { readCudaSettings } from '../cuda-settings.ts';
+import { cachedCubin, cubinKey } from './cubin-cache.ts';
 import type { Driver, Handle } from './driver.ts';
 import { Compiler } from './nvrtc.ts';
 
@@ -120,7 +121,7 @@ export class Kernels {
     const compiler = (this.#compiler ??= new Compiler());
     const cubinOf = () => compiler.compile(source, program, flags);
     const key = cubinKey([source, flags.join(' '), compiler.version]);
-    const cubin = cachedCubin(cubinFolder(), key, cubinOf);
+    const cubin = cachedCubin(readCudaSettings().cubinFolder, key, cubinOf);
     const module = this.#driver.make('ModuleLoadData', [cubin], `for kernels ${moduleKey}`);
     this.#modules.set(moduleKey, module);
     return module;

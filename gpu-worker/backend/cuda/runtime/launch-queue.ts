@@ -2,6 +2,7 @@
  * Kernel launches, held back until a result is read, and CUDA graphs made of them. A list of launches
  * that has been seen before runs as a graph; step-graphs.ts does so for whole steps.
  */
+import { readCudaSettings } from '../cuda-settings.ts';
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
@@ -53,7 +54,7 @@ export class LaunchQueue {
   readonly #stream: Handle;
   readonly #useGraphs: boolean;
   /** SIFT_CUDA_SYNC=1 waits for every kernel, so that a fault names the one that met it. */
-  readonly #oneByOne = process.env['SIFT_CUDA_SYNC'] === '1';
+  readonly #oneByOne = readCudaSettings().waitsForKernels;
   readonly #byId: Kernel[] = [];
   readonly #calls: LibraryCall[] = [];
   readonly #graphs = new Map<number, ListGraph>();

@@ -5,12 +5,14 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import koffi from 'koffi';
+import { readCudaSettings } from '../cuda-settings.ts';
+import { UserError } from '../../../../infra/user-error.ts';
 
 export type Library = ReturnType<typeof koffi.load>;
 export type LibraryName = 'cuda' | 'nvrtc' | 'cublasLt';
 
 /** A library, function or device that is not there; one line says which, and what to do. */
-export class CudaMissing extends Error {
+export class CudaMissing extends UserError {
   override readonly name = 'CudaMissing';
 }
 
@@ -25,8 +27,8 @@ const usualFolders = [
 
 /** Folders in which to look, the operator's own first. @throws CudaMissing if that is not there. */
 function folders(): string[] {
-  const own = process.env['SIFT_CUDA_PATH'];
-  if (own === undefined || own === '') return usualFolders;
+  const own = readCudaSettings().libraryFolder;
+  if (own === undefined) return usualFolders;
   if (!existsSync(own)) throw new CudaMissing(`SIFT_CUDA_PATH names ${own}, which is not there`);
   return [own, join(own, 'lib64'), ...usualFolders];
 }

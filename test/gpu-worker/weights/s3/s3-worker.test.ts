@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { expect, test } from 'vitest';
 import { startWorker } from '../../../../gpu-worker/main.ts';
 import type { WorkerSettings } from '../../../../gpu-worker/settings.ts';
-import { readSettings } from '../../../../gpu-worker/settings.ts';
+import { settingsOfArgs } from '../../../support/worker/worker-settings.ts';
 import { useStore } from '../../../support/weights/s3-checkpoint.ts';
 import { putDirectory, startS3Double } from '../../../support/weights/s3-double.ts';
 import { temporaryDirectory } from '../../../support/temporary-directory.ts';
@@ -19,7 +19,7 @@ function settingsFor(model: string): WorkerSettings {
   const places = ['--data', join(folder, 'data'), '--weights-cache', join(folder, 'cache')];
   const size = ['--cache-tokens', '4096', '--threads', '1'];
   const flags = ['--model', model, '--model-id', 'tiny', '--port', String(port)];
-  return readSettings([...flags, ...places, ...size], {});
+  return settingsOfArgs([...flags, ...places, ...size], {});
 }
 
 /** The status and reason of /health until it is ready, each once. */
