@@ -7,6 +7,14 @@ import type { Price, Usage } from './services.ts';
 
 const tokensPerPrice = 1_000_000n;
 
+/** A count of nothing: known, and free. */
+export const noUsage: Usage = {
+  inputUncached: 0,
+  inputCached: 0,
+  outputText: 0,
+  outputReasoning: 0,
+};
+
 /** What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts. */
 export function costNanoUsd(usage: Usage, price: Price): number {
   const sum =

@@ -27,7 +27,7 @@ import { createMetrics } from './http/metrics.ts';
 import type { SamplingDefaults } from './http/request/sampling-defaults.ts';
 import { listen } from './http/server.ts';
 import { nextEpoch } from './http/start-epoch.ts';
-import { defaultHttpSettings } from './http/services.ts';
+import { defaultHttpSettings } from './http/worker-services.ts';
 import { shutDown } from './http/shut-down.ts';
 import { openTextPool } from './http/text/text-pool.ts';
 import type { TextPool } from './http/text/text-pool.ts';

@@ -44,11 +44,13 @@ const layers: Record<string, readonly string[]> = {
   'gpu-worker/backend/': ['infra/settings.ts', 'infra/user-error.ts'],
   'gpu-worker/weights/': [
     'gpu-worker/backend/backend.ts',
+    'gpu-worker/backend/bfloat16.ts',
     'infra/disk-watch.ts',
     'infra/user-error.ts',
   ],
   'gpu-worker/model/': [
     'gpu-worker/backend/backend.ts',
+    'gpu-worker/backend/bfloat16.ts',
     'gpu-worker/backend/draw.ts',
     'infra/user-error.ts',
   ],

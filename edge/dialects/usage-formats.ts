@@ -5,13 +5,6 @@
  */
 import type { Usage } from '../services.ts';
 
-export const noUsage: Usage = {
-  inputUncached: 0,
-  inputCached: 0,
-  outputText: 0,
-  outputReasoning: 0,
-};
-
 /** null for a count of nothing at all: there is nothing to bill. */
 export function usedOrNull(usage: Usage | null): Usage | null {
   if (usage === null) return null;

@@ -1,7 +1,8 @@
 /** GET /v1/usage: what the account used per day, model and key. */
 import { ApiError } from '../errors.ts';
 import type { Services, Usage } from '../services.ts';
-import { noUsage, toOpenAiUsage } from '../dialects/usage-formats.ts';
+import { toOpenAiUsage } from '../dialects/usage-formats.ts';
+import { noUsage } from '../money.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authorize } from '../inference/authenticate.ts';
 import { parseRequest } from '../middleware/parse-request.ts';

@@ -8,7 +8,7 @@ import { ApiError, toApiError } from '../errors.ts';
 import type { Services, StoredAnswer, WholeAnswer } from '../services.ts';
 import type { StreamEncoder } from '../dialects/chunk.ts';
 import { numberEvents, splitEvents } from '../relay/event-log.ts';
-import { noUsage } from '../dialects/usage-formats.ts';
+import { noUsage } from '../money.ts';
 import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { formatOf } from '../dialects/answer-format.ts';

@@ -8,8 +8,8 @@ import { asc, gt, lte, or } from 'drizzle-orm';
 import { hold } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { formatUsd } from '../money-text.ts';
-import { costNanoUsd } from '../money.ts';
-import type { OpenHold, Price, SettleInput, Settlement, Usage } from '../services.ts';
+import { costNanoUsd, noUsage } from '../money.ts';
+import type { OpenHold, Price, SettleInput, Settlement } from '../services.ts';
 import { prepareHoldStatements } from './hold-statements.ts';
 
 /** Open holds that one look lists at most; the next look, after resolving, lists the next. */
@@ -29,8 +29,6 @@ export interface HoldInput {
 export type HoldRow = typeof hold.$inferSelect;
 
 type Resolution = Pick<SettleInput, 'outcome' | 'usage' | 'worker' | 'predictedCachedBytes'>;
-
-const noUsage: Usage = { inputUncached: 0, inputCached: 0, outputText: 0, outputReasoning: 0 };
 
 export type Holds = ReturnType<typeof createHolds>;
 

@@ -5,7 +5,7 @@
 import type { Constraint, Constraints } from './constraint.ts';
 import { ChoiceOutput } from './output.ts';
 import type { OutputPiece, TokenText } from './output.ts';
-import { rowLogprobs } from './logprobs.ts';
+import { rowLogprobs } from './row-logprobs.ts';
 import type {
   EngineError,
   EngineEvent,

@@ -1,5 +1,5 @@
 /**
- * The worker's HTTP application. It needs `Services`: a lifecycle (`createLifecycle`, told `serve`
+ * The worker's HTTP application. It needs `WorkerServices`: a lifecycle (`createLifecycle`, told `serve`
  * once the model is loaded), a usage journal (`openUsageJournal`, a directory of its own), metrics
  * (`createMetrics`), a pino logger, a clock (`systemClock`) and settings (`defaultHttpSettings` with
  * the worker token). `listen` in server.ts then puts it on a port; both may stand before the model
@@ -7,19 +7,19 @@
  */
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { accessLog } from './access.ts';
+import { requestLog } from './request-log.ts';
 import { authenticate } from './authenticate.ts';
 import { answerChatCompletion } from './chat-completions.ts';
 import { answerCompletion } from './completions.ts';
-import { ApiError, toApiError } from './errors.ts';
+import { ApiError, toApiError } from './api-error.ts';
 import { answerHealth } from './health.ts';
 import { listModels, retrieveModel } from './models.ts';
 import { checkRequestId, requestId } from './request-id.ts';
 import { answerRequestUsage, cancelRequest } from './request-usage.ts';
-import type { AppEnv, Services } from './services.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 import { answerTokenize } from './tokenize.ts';
 
-type Answer = (c: Context<AppEnv>, services: Services) => Response | Promise<Response>;
+type Answer = (c: Context<AppEnv>, services: WorkerServices) => Response | Promise<Response>;
 
 interface Route {
   readonly method: 'GET' | 'POST';
@@ -41,7 +41,7 @@ const routes: readonly Route[] = [
   { method: 'POST', path: '/tokenize', access: 'token', answer: answerTokenize },
 ];
 
-export function createApp(services: Services): Hono<AppEnv> {
+export function createApp(services: WorkerServices): Hono<AppEnv> {
   const { settings } = services;
   const app = new Hono<AppEnv>();
   const withToken = authenticate(settings.token);
@@ -53,10 +53,10 @@ export function createApp(services: Services): Hono<AppEnv> {
     },
   });
 
-  app.use(requestId, accessLog(services), checkRequestId);
+  app.use(requestId, requestLog(services), checkRequestId);
   for (const { method, path, access, answer } of routes) {
     app.use(path, async (c, next) => {
-      c.get('access').route = path;
+      c.get('context').route = path;
       await next();
     });
     if (access === 'token') app.use(path, withToken);
@@ -73,15 +73,19 @@ export function createApp(services: Services): Hono<AppEnv> {
   });
   app.onError((thrown, c) => {
     const error = toApiError(thrown);
-    const access = c.get('access');
-    if (access.stop.signal.aborted) access.outcome = 'aborted';
-    else if (error !== thrown) services.logger.error({ requestId: access.id, err: thrown });
+    const context = c.get('context');
+    // A run that failed stops its own request; that is no client that left.
+    const hasFailed = context.run?.outcome === 'failed';
+    context.isGivenUp = context.stop.signal.aborted && !hasFailed;
+    if (!context.isGivenUp && error !== thrown) {
+      services.logger.error({ requestId: context.id, err: thrown });
+    }
     return c.json(error.body(), error.status, error.headers);
   });
   return app;
 }
 
-async function answerMetrics(c: Context<AppEnv>, services: Services): Promise<Response> {
+async function answerMetrics(c: Context<AppEnv>, services: WorkerServices): Promise<Response> {
   return c.body(await services.metrics.text(), 200, {
     'content-type': 'text/plain; version=0.0.4; charset=utf-8',
   });

@@ -1,8 +1,8 @@
 /** The edge is the worker's only client, and knows its token; the worker knows no users. */
 import type { MiddlewareHandler } from 'hono';
 import { bearerCheck } from '../protocol/bearer-token.ts';
-import { ApiError } from './errors.ts';
-import type { AppEnv } from './services.ts';
+import { ApiError } from './api-error.ts';
+import type { AppEnv } from './worker-services.ts';
 
 /** Lets everyone in if `token` is null. */
 export function authenticate(token: string | null): MiddlewareHandler<AppEnv> {

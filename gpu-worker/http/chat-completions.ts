@@ -4,7 +4,7 @@ import { chatChunks, gatherChat } from './response/chat-response.ts';
 import { readBody } from './request/read-body.ts';
 import { responseHead, streamedUsage } from './response/response-head.ts';
 import { runRequest } from './run.ts';
-import type { AppEnv, Services } from './services.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 import { streamEvents } from './response/sse.ts';
 import type { ReadChat } from './text/text-model.ts';
 import { createToolCallParsers, type ToolCallParser } from './response/tool-calls.ts';
@@ -13,18 +13,17 @@ import { answerWhole } from './response/whole-answer.ts';
 /** @throws ApiError */
 export async function answerChatCompletion(
   c: Context<AppEnv>,
-  services: Services,
+  services: WorkerServices,
 ): Promise<Response> {
-  const access = c.get('access');
+  const context = c.get('context');
   const model = services.lifecycle.modelForRequest();
   const read = await readBody(c, model, 'chat');
-  access.user = read.user;
 
   const { requests } = read;
   const [request] = requests;
-  const events = runRequest(services, { model, access, requests, promptParam: 'messages' });
+  const events = runRequest(services, { model, context, requests, promptParam: 'messages' });
   const options = {
-    head: responseHead(services, model, { access, idPrefix: 'chatcmpl' }),
+    head: responseHead(services, model, { requestId: context.id, idPrefix: 'chatcmpl' }),
     choices: request.choices,
     toolParsers: toolParsers(read),
   };

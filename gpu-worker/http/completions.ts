@@ -4,20 +4,22 @@ import { completionChunks, gatherCompletion } from './response/completion-respon
 import { readBody } from './request/read-body.ts';
 import { responseHead, streamedUsage } from './response/response-head.ts';
 import { runRequest } from './run.ts';
-import type { AppEnv, Services } from './services.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 import { streamEvents } from './response/sse.ts';
 import { answerWhole } from './response/whole-answer.ts';
 
 /** @throws ApiError */
-export async function answerCompletion(c: Context<AppEnv>, services: Services): Promise<Response> {
-  const access = c.get('access');
+export async function answerCompletion(
+  c: Context<AppEnv>,
+  services: WorkerServices,
+): Promise<Response> {
+  const context = c.get('context');
   const model = services.lifecycle.modelForRequest();
   const read = await readBody(c, model, 'completion');
-  access.user = read.user;
 
   const { requests } = read;
-  const events = runRequest(services, { model, access, requests, promptParam: 'prompt' });
-  const head = responseHead(services, model, { access, idPrefix: 'cmpl' });
+  const events = runRequest(services, { model, context, requests, promptParam: 'prompt' });
+  const head = responseHead(services, model, { requestId: context.id, idPrefix: 'cmpl' });
   const options = { ...read, head };
   if (!read.stream) return answerWhole(c, await gatherCompletion(events, options));
   return streamEvents(c, services, completionChunks(events, options, streamedUsage(read.usage)));

@@ -2,9 +2,9 @@
 import type { Context } from 'hono';
 import type { EngineLoad } from '../engine/request.ts';
 import type { Health, Load } from '../protocol/heartbeat.ts';
-import type { AppEnv, Services } from './services.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 
-export function answerHealth(c: Context<AppEnv>, services: Services): Response {
+export function answerHealth(c: Context<AppEnv>, services: WorkerServices): Response {
   const { status, reason, model } = services.lifecycle.state();
   const warnings = services.warnings();
   const health: Health = {

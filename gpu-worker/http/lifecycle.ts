@@ -3,7 +3,7 @@
  * ready; draining lets the ones in flight finish.
  */
 import type { Engine } from '../engine/request.ts';
-import { notReady } from './errors.ts';
+import { notReady } from './api-error.ts';
 import type { SamplingDefaults } from './request/sampling-defaults.ts';
 import type { TextReader } from './text/text-model.ts';
 

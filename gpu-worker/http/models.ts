@@ -1,16 +1,16 @@
 /** `GET /v1/models` and `GET /v1/models/{id}`: the one model, with its context length. */
 import type { Context } from 'hono';
 import type { ModelList } from '../protocol/responses.ts';
-import { ApiError } from './errors.ts';
+import { ApiError } from './api-error.ts';
 import type { ServedModel } from './lifecycle.ts';
-import type { AppEnv, Services } from './services.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 
-export function listModels(c: Context<AppEnv>, services: Services): Response {
+export function listModels(c: Context<AppEnv>, services: WorkerServices): Response {
   const model = services.lifecycle.state().model;
   return c.json<ModelList>({ object: 'list', data: model ? [describe(model)] : [] });
 }
 
-export function retrieveModel(c: Context<AppEnv>, services: Services): Response {
+export function retrieveModel(c: Context<AppEnv>, services: WorkerServices): Response {
   const model = services.lifecycle.state().model;
   const id = c.req.param('id') ?? '';
   if (model?.id !== id) throw modelNotFound(id, model);

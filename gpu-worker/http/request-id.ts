@@ -2,8 +2,8 @@
 import { randomUUID } from 'node:crypto';
 import type { MiddlewareHandler } from 'hono';
 import { requestIdSchema } from '../protocol/fields.ts';
-import { ApiError } from './errors.ts';
-import type { AppEnv } from './services.ts';
+import { ApiError } from './api-error.ts';
+import type { AppEnv } from './worker-services.ts';
 
 const header = 'x-request-id';
 

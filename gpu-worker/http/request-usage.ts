@@ -4,12 +4,12 @@
  */
 import type { Context } from 'hono';
 import { requestIdSchema } from '../protocol/fields.ts';
-import { ApiError } from './errors.ts';
-import type { AppEnv, Services } from './services.ts';
+import { ApiError } from './api-error.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
 
 export async function answerRequestUsage(
   c: Context<AppEnv>,
-  services: Services,
+  services: WorkerServices,
 ): Promise<Response> {
   const id = c.req.param('id') ?? '';
   const record = await services.journal.lookup(id);
@@ -21,7 +21,10 @@ export async function answerRequestUsage(
  * After this the request computes nothing new, even if it arrives later than the call, so that its
  * caller can settle it. It still `running` means: it ends within a step.
  */
-export async function cancelRequest(c: Context<AppEnv>, services: Services): Promise<Response> {
+export async function cancelRequest(
+  c: Context<AppEnv>,
+  services: WorkerServices,
+): Promise<Response> {
   const id = requestIdSchema.safeParse(c.req.param('id'));
   if (id.success) return c.json(await services.journal.cancel(id.data));
   throw new ApiError('request_not_found', 'No request has an id of this form.');

@@ -6,10 +6,11 @@
 import assert from 'node:assert/strict';
 import { nothingComputed } from '../engine/request.ts';
 import type { EngineError, EngineEvent, EngineRequest, EngineUsage } from '../engine/request.ts';
-import { ApiError } from './errors.ts';
+import { ApiError } from './api-error.ts';
 import type { ServedModel } from './lifecycle.ts';
-import type { Access, Services } from './services.ts';
-import { sumUsage } from './response/usage.ts';
+import type { RequestContext, RunRecord } from './request-context.ts';
+import type { WorkerServices } from './worker-services.ts';
+import { sumUsage } from './response/wire-usage.ts';
 
 /** As the engine's, but choices count over all prompts and usage is the whole request's. */
 export type RunEvent =
@@ -19,7 +20,7 @@ export type RunEvent =
 
 export interface RunOptions {
   readonly model: ServedModel;
-  readonly access: Access;
+  readonly context: RequestContext;
   /** One per prompt, with ids of their own, equal in `choices`. */
   readonly requests: readonly EngineRequest[];
   /** Named in the error if the engine has no room for the prompt. */
@@ -32,13 +33,13 @@ export interface RunOptions {
  * later one if the engine fails.
  */
 export async function* runRequest(
-  services: Services,
-  { model, access, requests, promptParam }: RunOptions,
+  services: WorkerServices,
+  { model, context, requests, promptParam }: RunOptions,
 ): AsyncGenerator<RunEvent, void> {
   const { journal } = services;
   refuseTooMany(model, requests);
-  if (!journal.begin({ id: access.id, model: model.id, stop: access.stop })) {
-    const message = `A request with the id ${access.id} is running, or was cancelled before it came.`;
+  if (!journal.begin({ id: context.id, model: model.id, stop: context.stop })) {
+    const message = `A request with the id ${context.id} is running, or was cancelled before it came.`;
     throw new ApiError('request_id_in_use', message);
   }
   const indices = new Map(requests.map(({ id }, index) => [id, index]));
@@ -47,15 +48,15 @@ export async function* runRequest(
   // The counts as the engine computes them, and those of the events that the reader has taken.
   const [computed, taken] = [requests, requests].map((all) => all.map(() => nothingComputed));
   const choicesEach = requests[0]?.choices ?? 1;
-  const watch = watchTimes(services, access);
-  let outcome: 'done' | 'aborted' | 'failed' = 'aborted';
+  const times = watchTimes(services, context);
+  let outcome: RunRecord['outcome'] = 'aborted';
   let unfinished = requests.length * choicesEach;
 
   const answers = model.engine.submit(requests, {
-    signal: access.stop.signal,
+    signal: context.stop.signal,
     onUsage(id, usage) {
       computed[indexOf(id)] = usage;
-      journal.update(access.id, sumUsage(computed));
+      journal.update(context.id, sumUsage(computed));
     },
   });
   const events = answers[Symbol.asyncIterator]();
@@ -63,7 +64,7 @@ export async function* runRequest(
   const take = (event: EngineEvent): RunEvent | null => {
     const index = indexOf(event.id);
     taken[index] = event.usage;
-    watch(event);
+    times.watch(event);
     if (event.kind === 'finished' && event.reason !== 'aborted') unfinished--;
     switch (event.kind) {
       case 'prefill':
@@ -91,11 +92,11 @@ export async function* runRequest(
   } finally {
     // Left early, by an error or because the reader stopped reading: the engine still has to say
     // how many tokens it made until it stopped. After the events' own end this loop does nothing.
-    if (outcome !== 'done') access.stop.abort();
+    if (outcome !== 'done') context.stop.abort();
     while (!(await events.next()).done);
-    access.usage = sumUsage(computed);
-    access.outcome = outcome;
-    await journal.finish(access.id, { outcome, usage: access.usage });
+    const usage = sumUsage(computed);
+    context.run = { outcome, usage, firstTokenMs: times.firstTokenMs() };
+    await journal.finish(context.id, { outcome, usage });
   }
   yield { kind: 'end', usage: sumUsage(computed) };
 }
@@ -114,26 +115,34 @@ function refuseTooMany({ engine }: ServedModel, requests: readonly EngineRequest
   );
 }
 
-/** Time to the first token, and between tokens of a choice. */
-function watchTimes(services: Services, access: Access): (event: EngineEvent) => void {
-  const { clock, metrics } = services;
+interface Times {
+  watch(event: EngineEvent): void;
+  firstTokenMs(): number | null;
+}
+
+/** Measures the time to the first token, and between tokens of a choice. */
+function watchTimes({ clock, metrics }: WorkerServices, { startedMs }: RequestContext): Times {
+  let firstTokenMs: number | null = null;
   const lastMs = new Map<string, number>();
-  return (event) => {
-    if (event.kind !== 'output' || event.tokens.length === 0) return;
-    const nowMs = clock.steadyMs();
-    if (access.firstTokenMs === null) {
-      access.firstTokenMs = nowMs - access.startedMs;
-      metrics.firstToken(access.firstTokenMs / 1000);
-    }
-    const choice = `${event.id} ${event.choice}`;
-    const previousMs = lastMs.get(choice);
-    if (previousMs !== undefined) {
-      metrics.nextTokens({
-        seconds: (nowMs - previousMs) / 1000 / event.tokens.length,
-        tokens: event.tokens.length,
-      });
-    }
-    lastMs.set(choice, nowMs);
+  return {
+    firstTokenMs: () => firstTokenMs,
+    watch(event) {
+      if (event.kind !== 'output' || event.tokens.length === 0) return;
+      const nowMs = clock.steadyMs();
+      if (firstTokenMs === null) {
+        firstTokenMs = nowMs - startedMs;
+        metrics.firstToken(firstTokenMs / 1000);
+      }
+      const choice = `${event.id} ${event.choice}`;
+      const previousMs = lastMs.get(choice);
+      if (previousMs !== undefined) {
+        metrics.nextTokens({
+          seconds: (nowMs - previousMs) / 1000 / event.tokens.length,
+          tokens: event.tokens.length,
+        });
+      }
+      lastMs.set(choice, nowMs);
+    },
   };
 }
 

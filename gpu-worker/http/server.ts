@@ -4,7 +4,7 @@ import type { Hono } from 'hono';
 import assert from 'node:assert/strict';
 import { Server } from 'node:http';
 import { isIP } from 'node:net';
-import type { AppEnv } from './services.ts';
+import type { AppEnv } from './worker-services.ts';
 import { UserError } from '../../infra/user-error.ts';
 
 /** How soon a connection without a request is noticed while the server closes. */

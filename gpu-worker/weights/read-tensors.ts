@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import type { HostMemory, HostTensor, TensorSpec, WeightDtype } from '../backend/backend.ts';
+import { bf16ToF32 } from '../backend/bfloat16.ts';
 import { BufferRing } from './buffer-ring.ts';
 import { checkTensors, scaleName } from './check-tensors.ts';
 import type { Checkpoint } from './checkpoint.ts';
@@ -128,10 +129,7 @@ export function toFloat32(tensor: Pick<HostTensor, 'name' | 'dtype' | 'bytes'>):
   const copy = tensor.bytes.slice();
   if (tensor.dtype === 'F32') return new Float32Array(copy.buffer);
   assert(tensor.dtype === 'BF16', `${tensor.name} is ${tensor.dtype}, which needs its scales`);
-  // A bfloat16 is the upper half of a float32.
-  return new Float32Array(
-    Uint32Array.from(new Uint16Array(copy.buffer), (bits) => bits << 16).buffer,
-  );
+  return bf16ToF32(new Uint16Array(copy.buffer));
 }
 
 /** The needed tensors and their scales in the order of their bytes, file by file. */

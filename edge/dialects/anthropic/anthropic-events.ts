@@ -7,7 +7,8 @@ import { anthropicErrorBody } from '../../errors.ts';
 import type { Usage } from '../../services.ts';
 import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
 import type { AnswerHead, StreamEncoder } from '../chunk.ts';
-import { noUsage, toAnthropicUsage } from '../usage-formats.ts';
+import { noUsage } from '../../money.ts';
+import { toAnthropicUsage } from '../usage-formats.ts';
 
 /** Before any count is known; clients keep what stands here where the end of the stream says null. */
 const uncounted = { ...noUsage, inputCached: null };

@@ -32,6 +32,7 @@ import type {
   Vector,
 } from '../backend.ts';
 import type { Draw } from '../draw.ts';
+import { bf16ToF32 } from '../bfloat16.ts';
 import { Attention } from './ops/attention.ts';
 import { blockBytes, makeCaches, writeIndexKeys, writeLatent } from './ops/cache-memory.ts';
 import { CublasLt } from './runtime/cublaslt.ts';
@@ -403,7 +404,8 @@ export class CudaBackend implements Backend {
     assert(rows <= capacity, `${rows} rows of a tensor of ${capacity}`);
     const count = (rows - 1) * stride + columns;
     const bytes = this.#bytes(at, count * elementBytes[format]);
-    const all = format === dtypeCode.F32 ? new Float32Array(bytes) : bf16ToF32(bytes);
+    const all =
+      format === dtypeCode.F32 ? new Float32Array(bytes) : bf16ToF32(new Uint16Array(bytes));
     this.indexer.checkNan();
     if (stride === columns) return all;
     const out = new Float32Array(rows * columns);
@@ -445,12 +447,4 @@ export class CudaBackend implements Backend {
     this.context.device.close();
     return Promise.resolve();
   }
-}
-
-/** bfloat16 as float32. */
-function bf16ToF32(bytes: ArrayBuffer): Float32Array {
-  const halves = new Uint16Array(bytes);
-  const words = new Uint32Array(halves.length);
-  for (let i = 0; i < halves.length; i++) words[i] = (halves[i] ?? 0) << 16;
-  return new Float32Array(words.buffer);
 }

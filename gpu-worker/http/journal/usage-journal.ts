@@ -16,7 +16,7 @@ import { nothingComputed } from '../../engine/request.ts';
 import type { EngineUsage } from '../../engine/request.ts';
 import type { UsageRecord } from '../../protocol/usage.ts';
 import type { Clock } from '../clock.ts';
-import { ApiError, notReady } from '../errors.ts';
+import { ApiError, notReady } from '../api-error.ts';
 import {
   listFiles,
   pruneFiles,
@@ -25,7 +25,7 @@ import {
   type JournalEntry,
 } from './journal-file.ts';
 import { JournalWriter } from './journal-writer.ts';
-import { toWireUsage } from '../response/usage.ts';
+import { toWireUsage } from '../response/wire-usage.ts';
 
 const checkpointMs = 1_000;
 /** Lookups in the files that may wait for one another. */

@@ -3,8 +3,8 @@ import type { ChatMessage } from '../../tokenizer/chat-template.ts';
 import { InvalidPromptError } from '../../tokenizer/content-marks.ts';
 import type { Message, Tool } from '../../protocol/messages.ts';
 import type { TokenizeRequest } from '../../protocol/requests.ts';
-import { ApiError } from '../errors.ts';
-import { promptTokensMax, refuseTooLong } from './generation.ts';
+import { ApiError } from '../api-error.ts';
+import { promptTokensMax, refuseTooLong } from './engine-request.ts';
 import type { TextModel } from '../text/text-model.ts';
 import { toolTokens } from '../response/tool-calls.ts';
 

@@ -1,7 +1,7 @@
 /** The prompts of a completion request: texts or token ids, one or several, as tokens. */
 import type { CompletionRequest } from '../../protocol/requests.ts';
-import { ApiError } from '../errors.ts';
-import { promptTokensMax, refuseTooLong, requireToken } from './generation.ts';
+import { ApiError } from '../api-error.ts';
+import { promptTokensMax, refuseTooLong, requireToken } from './engine-request.ts';
 import type { TextModel } from '../text/text-model.ts';
 
 export interface CompletionPrompt {

@@ -15,7 +15,7 @@ import type { ResponseFormat } from '../../protocol/response-format.ts';
 import type { Tool } from '../../protocol/messages.ts';
 import type { ChatTemplate } from '../../tokenizer/chat-template.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import {
   callBegin,
   callEnd,

@@ -1,7 +1,7 @@
 /** From JSON to a typed request, or to OpenAI's error that names the first parameter at fault. */
 import type { z } from 'zod';
 import { invalidMessage, parseFields } from '../../protocol/parse.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import { reasonUnsupported } from './unsupported.ts';
 
 /** @throws ApiError 400 naming the parameter. */

@@ -1,8 +1,8 @@
 /** Hands a request's body to the text threads. Its size was limited before. */
 import type { Context } from 'hono';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import type { ServedModel } from '../lifecycle.ts';
-import type { AppEnv } from '../services.ts';
+import type { AppEnv } from '../worker-services.ts';
 import type { ReadByRoute, TextRoute } from '../text/text-model.ts';
 
 /** @throws ApiError */
@@ -12,10 +12,13 @@ export async function readBody<Route extends TextRoute>(
   route: Route,
 ): Promise<ReadByRoute[Route]> {
   checkKind(c);
-  const { id, stop } = c.get('access');
+  const context = c.get('context');
   const body = await receive(c);
   const { description } = model.engine;
-  return model.text.read({ route, id, body, description }, stop.signal);
+  const asked = { route, id: context.id, body, description };
+  const read = await model.text.read(asked, context.stop.signal);
+  if ('user' in read) context.user = read.user;
+  return read;
 }
 
 /** Room for the beginning of a body of unknown size. */

@@ -2,7 +2,7 @@
 import { chatCompletionRequestSchema } from '../../protocol/requests.ts';
 import type { ChatCompletionRequest } from '../../protocol/requests.ts';
 import { renderChat, type ChatPrompt } from './chat-prompt.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import {
   chatGrammar,
   checkCombinations,
@@ -12,7 +12,7 @@ import {
   soldModel,
   toEngineRequest,
   usageAsked,
-} from './generation.ts';
+} from './engine-request.ts';
 import { requireModel } from '../models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { ReadChat, TextModel } from '../text/text-model.ts';

@@ -2,7 +2,7 @@
 import { completionRequestSchema } from '../../protocol/requests.ts';
 import type { CompletionRequest } from '../../protocol/requests.ts';
 import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import {
   checkCombinations,
   outputTokensMax,
@@ -12,7 +12,7 @@ import {
   soldModel,
   toEngineRequest,
   usageAsked,
-} from './generation.ts';
+} from './engine-request.ts';
 import { requireModel } from '../models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { ReadPrompts, TextModel } from '../text/text-model.ts';

@@ -1,5 +1,5 @@
 /** From a request's bytes to what is read of it, on whichever thread it is called. */
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import { readChat } from './read-chat.ts';
 import { readCompletion } from './read-completion.ts';
 import { readTokenize } from './read-tokenize.ts';

@@ -3,7 +3,7 @@ import { tokenizeRequestSchema } from '../../protocol/requests.ts';
 import type { TokenizeRequest } from '../../protocol/requests.ts';
 import type { TokenizeResponse } from '../../protocol/responses.ts';
 import { renderChat } from './chat-prompt.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import { requireModel } from '../models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { TextModel } from '../text/text-model.ts';

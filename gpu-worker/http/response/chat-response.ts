@@ -11,11 +11,11 @@ import type {
 } from '../../protocol/responses.ts';
 import { createChoiceOutputs, cutShort, isEmpty } from './choice-output.ts';
 import type { ChoiceFinish, ChoicePiece } from './choice-output.ts';
-import { toPromptLogprobs } from './logprobs.ts';
+import { toPromptLogprobs } from './wire-logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from '../run.ts';
 import { addToCalls, type ToolCallParser } from './tool-calls.ts';
-import { toWireUsage } from './usage.ts';
+import { toWireUsage } from './wire-usage.ts';
 
 /** Chunks of a stream; each `next` waits for the engine. */
 export async function* chatChunks(

@@ -3,7 +3,7 @@
  * the log-probabilities of their tokens.
  */
 import type { ChatChoice, ChatLogprobs, ChatTokenLogprob } from '../../protocol/responses.ts';
-import { toChatLogprobs } from './logprobs.ts';
+import { toChatLogprobs } from './wire-logprobs.ts';
 import type { RunEvent } from '../run.ts';
 import type { ToolCallParser, ToolOutput } from './tool-calls.ts';
 

@@ -13,11 +13,11 @@ import {
   toCompletionLogprobs,
   toPromptLogprobs,
   type PlacedToken,
-} from './logprobs.ts';
+} from './wire-logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from '../run.ts';
 import type { ReadPrompt } from '../text/text-model.ts';
-import { toWireUsage } from './usage.ts';
+import { toWireUsage } from './wire-usage.ts';
 
 export interface CompletionOptions {
   readonly head: ResponseHead;

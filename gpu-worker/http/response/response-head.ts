@@ -2,9 +2,9 @@
 import type { EngineUsage } from '../../engine/request.ts';
 import type { Usage } from '../../protocol/usage.ts';
 import type { ServedModel } from '../lifecycle.ts';
-import type { Access, Services } from '../services.ts';
+import type { WorkerServices } from '../worker-services.ts';
 import type { UsageAsked } from '../text/text-model.ts';
-import { toWireUsage } from './usage.ts';
+import { toWireUsage } from './wire-usage.ts';
 
 export interface ResponseHead {
   readonly id: string;
@@ -14,13 +14,13 @@ export interface ResponseHead {
 }
 
 export function responseHead(
-  services: Services,
+  services: WorkerServices,
   model: ServedModel,
-  { access, idPrefix }: { access: Access; idPrefix: 'chatcmpl' | 'cmpl' },
+  { requestId, idPrefix }: { requestId: string; idPrefix: 'chatcmpl' | 'cmpl' },
 ): ResponseHead {
   const { revision, backend } = model.engine.description;
   return {
-    id: `${idPrefix}-${access.id}`,
+    id: `${idPrefix}-${requestId}`,
     created: Math.floor(services.clock.wallMs() / 1000),
     model: model.id,
     system_fingerprint: `fp_${revision.slice(0, 10)}_${backend}`,

@@ -4,8 +4,8 @@
  * an error is an event. Chunks are pulled as the client reads them.
  */
 import type { Context } from 'hono';
-import { toApiError } from '../errors.ts';
-import type { AppEnv, Services } from '../services.ts';
+import { toApiError } from '../api-error.ts';
+import type { AppEnv, WorkerServices } from '../worker-services.ts';
 
 const encoder = new TextEncoder();
 const keepAlive = encoder.encode(': keep-alive\n\n');
@@ -17,16 +17,16 @@ const done = encoder.encode('data: [DONE]\n\n');
  */
 export async function streamEvents(
   c: Context<AppEnv>,
-  services: Services,
+  services: WorkerServices,
   chunks: AsyncGenerator<object, void>,
 ): Promise<Response> {
-  const access = c.get('access');
+  const context = c.get('context');
   const { keepAliveMs } = services.settings;
   let next = chunks.next();
   const first = await chunkWithin(next, keepAliveMs);
   if (first.kind === 'failure') throw first.error;
 
-  access.streaming = true;
+  context.isStreaming = true;
   let cancelled = false;
   const body = new ReadableStream<Uint8Array>(
     {
@@ -47,25 +47,25 @@ export async function streamEvents(
           case 'end':
             controller.enqueue(done);
             controller.close();
-            access.end(200);
+            context.end(200);
             break;
           case 'failure': {
             const error = toApiError(found.error);
             if (error !== found.error) {
-              services.logger.error({ requestId: access.id, err: found.error }, 'stream failed');
+              services.logger.error({ requestId: context.id, err: found.error }, 'stream failed');
             }
             controller.enqueue(encodeEvent(error.body()));
             controller.close();
-            access.end(error.status);
+            context.end(error.status);
           }
         }
       },
       async cancel() {
         cancelled = true;
-        access.stop.abort();
+        context.stop.abort();
         // The generator stops the engine and settles the journal on its way out.
         await next.then(() => chunks.return()).catch(() => {});
-        access.end(200);
+        context.end(200);
       },
     },
     { highWaterMark: 0 },

@@ -1,7 +1,7 @@
 /** A whole answer as JSON; a long one is written as its client reads it. */
 import type { Context } from 'hono';
 import { writeJson } from '../../json-pieces.ts';
-import type { AppEnv } from '../services.ts';
+import type { AppEnv } from '../worker-services.ts';
 
 const encoder = new TextEncoder();
 const headers = { 'content-type': 'application/json' };

@@ -1,6 +1,6 @@
 /** What the text threads and their pool say to each other. */
 import type { ErrorBody } from '../../protocol/errors.ts';
-import type { ErrorCode } from '../errors.ts';
+import type { ErrorCode } from '../api-error.ts';
 import type { SamplingDefaults } from '../request/sampling-defaults.ts';
 import type { ReadByRoute, TextRequest } from './text-model.ts';
 

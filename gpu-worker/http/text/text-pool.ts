@@ -4,7 +4,7 @@
  * another scope's, in between (text-thread.ts). What takes too long is ended, at worst with its thread.
  */
 import assert from 'node:assert/strict';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import type { ReadByRoute, TextReader, TextRequest, TextRoute } from './text-model.ts';
 import { TextQueue } from './text-queue.ts';
 import { TextThread } from './text-thread-handle.ts';

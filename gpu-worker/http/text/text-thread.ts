@@ -5,7 +5,7 @@
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import { readRequest } from '../request/read-request.ts';
 import type { FromText, TextDescription, TextOutcome, ToText } from './text-messages.ts';
 import type { ReadByRoute, TextModel, TextRequest } from './text-model.ts';

@@ -12,6 +12,7 @@ import type {
   TensorSpec,
   Vector,
 } from '../../backend/backend.ts';
+import { bf16ToF32 } from '../../backend/bfloat16.ts';
 import type { ModelConfig } from './config.ts';
 import { tensorSpecs } from './tensors.ts';
 
@@ -203,11 +204,10 @@ function found<T>(map: Map<string, T>, name: string): T {
   return weight;
 }
 
-/** A float32 or bfloat16 vector as float32; bfloat16 is the upper half of a float32. */
+/** A float32 or bfloat16 vector as float32. */
 function vectorValues(tensor: HostTensor): Float32Array {
   const copy = tensor.bytes.slice();
   if (tensor.dtype === 'F32') return new Float32Array(copy.buffer);
   assert(tensor.dtype === 'BF16', `${tensor.name} is a vector of ${tensor.dtype}`);
-  const upper = new Uint16Array(copy.buffer);
-  return new Float32Array(Uint32Array.from(upper, (bits) => bits << 16).buffer);
+  return bf16ToF32(new Uint16Array(copy.buffer));
 }

@@ -5,7 +5,7 @@ import { createAnthropicAnswer } from '../../../edge/dialects/anthropic/anthropi
 import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/anthropic-events.ts';
 import { createChatAnswer } from '../../../edge/dialects/openai/chat-answer.ts';
 import { createOpenAiEncoder } from '../../../edge/dialects/openai/openai-events.ts';
-import { noUsage } from '../../../edge/dialects/usage-formats.ts';
+import { noUsage } from '../../../edge/money.ts';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';
 import { deepseek, deepseekFiles } from '../../gpu-worker/tokenizer/fixture.ts';

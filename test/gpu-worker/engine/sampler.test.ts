@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { rowLogprobs } from '../../../gpu-worker/engine/logprobs.ts';
+import { rowLogprobs } from '../../../gpu-worker/engine/row-logprobs.ts';
 import { uniform } from '../../../gpu-worker/engine/random.ts';
 import type { SamplingOptions } from '../../../gpu-worker/engine/request.ts';
 import { argmax, scaledExp, selectPrefix, weightScale } from '../../../gpu-worker/backend/draw.ts';

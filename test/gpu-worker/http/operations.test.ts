@@ -199,6 +199,17 @@ test('the log has one line per request, with counts and without prompts, outputs
   expect(JSON.stringify(worker.log)).not.toMatch(/secret/);
 });
 
+test('what the engine refuses is logged and counted by its own status, not as a client that left', async () => {
+  const error = { kind: 'busy', message: 'the queue is full', retryAfterSeconds: 1 } as const;
+  await using worker = await httpWorker({ script: { ...answering('x'), refuse: () => error } });
+  for (const stream of [false, true]) await ask(worker, { ...question, stream });
+  const lines = worker.log.filter((line) => line.msg === 'request');
+  expect(lines).toMatchObject([
+    { status: 429, outcome: 'failed' },
+    { status: 429, outcome: 'failed' },
+  ]);
+});
+
 describe('a request that is cancelled', () => {
   const cancel = async (worker: HttpWorker, id: string) => {
     const response = await worker.app.request(`/v1/requests/${id}/cancel`, { method: 'POST' });

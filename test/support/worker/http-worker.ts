@@ -12,8 +12,8 @@ import { createMetrics } from '../../../gpu-worker/http/metrics.ts';
 import {
   defaultHttpSettings,
   type HttpSettings,
-  type Services,
-} from '../../../gpu-worker/http/services.ts';
+  type WorkerServices,
+} from '../../../gpu-worker/http/worker-services.ts';
 import type { TextModel } from '../../../gpu-worker/http/text/text-model.ts';
 import { openUsageJournal } from '../../../gpu-worker/http/journal/usage-journal.ts';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
@@ -30,7 +30,7 @@ const tiny = new URL('../../../gpu-worker/models/tiny/', import.meta.url);
 
 export interface HttpWorker extends AsyncDisposable {
   readonly app: ReturnType<typeof createApp>;
-  readonly services: Services;
+  readonly services: WorkerServices;
   readonly engine: ScriptedEngine;
   readonly model: ServedModel;
   readonly text: Omit<TextModel, 'description'>;
@@ -103,7 +103,15 @@ export async function httpWorker(options: {
   const metrics = createMetrics({ lifecycle, version: '0.0.0', journalErrors: journal.errors });
   const settings = { ...defaultHttpSettings, ...options.settings };
   const warnings = () => [];
-  const services: Services = { lifecycle, journal, metrics, logger, clock, settings, warnings };
+  const services: WorkerServices = {
+    lifecycle,
+    journal,
+    metrics,
+    logger,
+    clock,
+    settings,
+    warnings,
+  };
   return {
     app: createApp(services),
     services,

@@ -8,7 +8,7 @@ import { defaultOutputTokens, wholeLogprobsMax } from '../../protocol/limits.ts'
 import type { Tool } from '../../protocol/messages.ts';
 import type { ChatCompletionRequest, CompletionRequest } from '../../protocol/requests.ts';
 import { TooManyTokensError } from '../../tokenizer/tokenizer.ts';
-import { ApiError } from '../errors.ts';
+import { ApiError } from '../api-error.ts';
 import type { OutputRules } from './output-grammar.ts';
 import type { TextModel, UsageAsked } from '../text/text-model.ts';
 

@@ -1,0 +1,70 @@
+/**
+ * One log line and one count per request, when its answer has ended: for a stream that is after the
+ * route has returned. Prompts, outputs, tokens of the API and keys are never logged.
+ */
+import type { Context, MiddlewareHandler } from 'hono';
+import type { RequestContext, RunRecord } from './request-context.ts';
+import type { AppEnv, WorkerServices } from './worker-services.ts';
+
+/** Status in log and metrics, after nginx's, of a request whose client left before its answer ended. */
+const statusClientLeft = 499;
+
+/** Makes each request's context, and ends it unless its route answers with a stream. */
+export function requestLog(services: WorkerServices): MiddlewareHandler<AppEnv> {
+  return async (c, next) => {
+    const context = createContext(services, c);
+    const clientLeft = c.req.raw.signal;
+    if (clientLeft.aborted) context.stop.abort();
+    else clientLeft.addEventListener('abort', () => context.stop.abort(), { once: true });
+    c.set('context', context);
+    await next();
+    if (!context.isStreaming) context.end(c.res.status);
+  };
+}
+
+function createContext(services: WorkerServices, c: Context<AppEnv>): RequestContext {
+  const { clock, metrics } = services;
+  let hasEnded = false;
+  return {
+    id: c.get('requestId'),
+    startedMs: clock.steadyMs(),
+    stop: new AbortController(),
+    route: 'unknown',
+    user: null,
+    run: null,
+    isGivenUp: false,
+    isStreaming: false,
+    end(answeredStatus) {
+      if (hasEnded) return;
+      hasEnded = true;
+      const outcome = this.isGivenUp ? 'aborted' : (this.run?.outcome ?? 'done');
+      const status = outcome === 'aborted' ? statusClientLeft : answeredStatus;
+      const durationMs = clock.steadyMs() - this.startedMs;
+      metrics.requestEnded({ route: this.route, status, seconds: durationMs / 1000 });
+      logRequest(services, this, { method: c.req.method, status, outcome, durationMs });
+    },
+  };
+}
+
+function logRequest(
+  { logger }: WorkerServices,
+  { id, route, run, user }: RequestContext,
+  answer: { method: string; status: number; outcome: RunRecord['outcome']; durationMs: number },
+): void {
+  const { method, status, outcome, durationMs } = answer;
+  const firstTokenMs = run?.firstTokenMs ?? null;
+  const line = {
+    requestId: id,
+    method,
+    route,
+    status,
+    outcome,
+    durationMs: Math.round(durationMs),
+    firstTokenMs: firstTokenMs === null ? null : Math.round(firstTokenMs),
+    ...(run && { usage: run.usage }),
+    ...(user !== null && { user }),
+  };
+  if (route === '/health' || route === '/metrics') logger.debug(line, 'request');
+  else if (status >= 500) logger.error(line, 'request');
+  else logger.info(line, 'request');
+}
