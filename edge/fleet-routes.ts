@@ -18,7 +18,7 @@ export function workerRoutes(services: Services): Hono<AppEnv> {
     release();
     const answer = await services.fleet.heartbeat(json);
     if (!answer.accepted) {
-      services.log({ event: 'heartbeat-refused', reason: answer.reason });
+      services.log('warn', 'heartbeat-refused', { reason: answer.reason });
       throw new ApiError('conflict', `The heartbeat is refused: ${answer.reason ?? ''}.`);
     }
     return c.json({ accepted: true });

@@ -7,6 +7,7 @@
 
 import type { BodyBudget } from './bodies/body-budget.ts';
 import type { EventLog } from './relay/event-log.ts';
+import type { Log } from '../infra/log.ts';
 
 // ---- money and usage -----------------------------------------------------------------------------
 
@@ -619,7 +620,7 @@ export interface Services {
   readonly warnings: () => readonly string[];
   /** To the workers. */
   readonly fetch: typeof fetch;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
   /** Keeps work alive after the answer (Cloudflare's waitUntil; on Node a tracked promise). */
   readonly keepAlive: (work: Promise<unknown>) => void;
   readonly runningAnswers: RunningAnswers;

@@ -141,7 +141,7 @@ async function openJournal(settings: WorkerSettings, logger: Logger): Promise<Us
 function watchDisk(settings: WorkerSettings, logger: Logger): DiskWatch {
   const watch = createDiskWatch({
     freePercentMin: settings.diskFreePercent,
-    log: ({ event, ...fields }) => logger.warn(fields, String(event)),
+    log: (level, event, fields) => logger[level](fields, event),
     readDisk: () => diskOf(settings.data),
   });
   const look = (): void => void watch.look().catch((err: unknown) => logger.warn({ err }));

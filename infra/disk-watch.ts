@@ -1,5 +1,6 @@
 /** Looks at how much of a disk is left, so that its operator hears of it before requests do. */
 import { statfsSync } from 'node:fs';
+import type { Log } from './log.ts';
 
 export interface DiskWatch {
   /** Looks now; says so in the log when the disk has become too full, or is so no more. */
@@ -15,7 +16,7 @@ export interface Disk {
 
 export function createDiskWatch(options: {
   readonly freePercentMin: number;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
   readonly readDisk: () => Disk;
 }): DiskWatch {
   const { freePercentMin, log, readDisk } = options;
@@ -26,7 +27,9 @@ export function createDiskWatch(options: {
       const freePercent = Math.floor((freeBytes / bytes) * 1_000) / 10;
       const wasLow = isLow;
       isLow = freePercent < freePercentMin;
-      if (isLow !== wasLow) log({ event: isLow ? 'disk-low' : 'disk-has-room', freePercent });
+      if (isLow === wasLow) return;
+      if (isLow) log('warn', 'disk-low', { freePercent });
+      else log('info', 'disk-has-room', { freePercent });
     },
     warnings: () =>
       isLow ? [`Less than ${freePercentMin}% of the disk that keeps the records is left.`] : [],

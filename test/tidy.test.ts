@@ -32,6 +32,7 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/json-pieces.ts',
     'gpu-worker/protocol/',
     'infra/disk-watch.ts',
+    'infra/log.ts',
     'infra/program.ts',
     'infra/settings.ts',
     'infra/stop-signal.ts',

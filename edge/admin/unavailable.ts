@@ -19,7 +19,7 @@ export function unavailableOf(
 ): Unavailable {
   const cause = error instanceof TenantUnavailable ? error.cause : error;
   const reason = cause instanceof Error ? cause.message : String(cause);
-  log({ event: 'tenant-read-failed', tenant, reason });
+  log('warn', 'tenant-read-failed', { tenant, reason });
   if (error instanceof TenantUnavailable) {
     return { tenant, reason: error.reason, advice: error.advice };
   }

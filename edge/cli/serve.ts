@@ -13,9 +13,9 @@ export const configure: CommandModule['configure'] = (program) => {
 
 async function serve(): Promise<void> {
   const edge = await startEdge({ settings: readNodeSettings(environment()) });
-  edge.services.log({ event: 'listening', url: edge.url });
+  edge.services.log('info', 'listening', { url: edge.url });
   onStopSignal((signal) => {
-    edge.services.log({ event: 'stopping', signal });
+    edge.services.log('info', 'stopping', { signal });
     void edge.close().then(() => process.exit(0));
   });
 }

@@ -17,6 +17,7 @@ import type { StaticWorkers } from '../fleet/static-workers.ts';
 import type { Computed, Fleet, PlaceInput, StaticWorker } from '../services.ts';
 import { createContextLog } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
+import { logToConsole } from './console-log.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 const snapshotKey = 'snapshot';
@@ -31,7 +32,7 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     super(ctx, env);
     const clock = { nowMs: () => Date.now() };
     const { staticWorkers: configured, workerHosts: hosts, workerToken } = readWorkerSettings(env);
-    const log = (event: Readonly<Record<string, unknown>>): void => console.log(event);
+    const log = logToConsole;
     const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
       clock,
       ttlMs: directoryTtlMs,

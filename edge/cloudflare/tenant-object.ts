@@ -21,6 +21,7 @@ import type {
   VerifiedKey,
 } from '../services.ts';
 import { createTenant } from '../tenant/tenant.ts';
+import { logToConsole } from './console-log.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 /** Holds that expired and could not be resolved are tried again this often. */
@@ -67,7 +68,10 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
   async alarm(): Promise<void> {
     const { holdMs, workerToken } = readWorkerSettings(this.env);
     const clock = { nowMs: () => Date.now() };
-    await reconcileHolds({ tenant: this.#open, clock, fetch, workerToken, log }, holdMs);
+    await reconcileHolds(
+      { tenant: this.#open, clock, fetch, workerToken, log: logToConsole },
+      holdMs,
+    );
     const [oldest] = await this.#open.openHolds(0);
     this.#armed = oldest !== undefined;
     if (oldest === undefined) return;
@@ -146,8 +150,4 @@ export class TenantObject extends DurableObject<WorkerEnv> implements Tenant {
   async correct(input: Parameters<Tenant['correct']>[0]) {
     return this.#open.correct(input);
   }
-}
-
-function log(event: Readonly<Record<string, unknown>>): void {
-  console.log(event);
 }

@@ -9,6 +9,7 @@ import { createRunningAnswers } from '../inference/running-answers.ts';
 import { createServedContexts } from '../directory/served-contexts.ts';
 import type { Services, Tenant } from '../services.ts';
 import { tenantStub } from '../tenant/tenant-stub.ts';
+import { logToConsole } from './console-log.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 /** A suspension or a new price acts within this time; without it each request would wait for D1. */
@@ -60,7 +61,7 @@ function openServices(env: WorkerEnv, here: Here): Services {
     warnings: () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
-    log: (event) => console.log(event),
+    log: logToConsole,
     runningAnswers: createRunningAnswers({
       clock,
       runOnMs: settings.runOnMs,

@@ -2,6 +2,7 @@
  * The latest time that an edge has seen, over restarts. Prices go by it while the machine's clock is
  * behind it: what was sold yesterday is sold today, whatever a clock that was set back says.
  */
+import type { Log } from '../../infra/log.ts';
 
 /** A clock that is behind by more was ahead before, and what it said then counts for nothing. */
 const trustedBehindMs = 32 * 86_400_000;
@@ -20,7 +21,7 @@ export interface KnownTime {
 export function createKnownTime(options: {
   /** Of an earlier process; null: there was none. */
   readonly latestMs: number | null;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
 }): KnownTime {
   let latest = options.latestMs;
   let isTold = false;
@@ -34,8 +35,7 @@ export function createKnownTime(options: {
       const behindMs = latest - nowMs;
       if (behindMs > unremarkableMs && !isTold) {
         const advice = 'set the clock right; prices of the latest time known stand';
-        options.log({
-          event: 'clock-went-back',
+        options.log('warn', 'clock-went-back', {
           level: 'warn',
           behindMs,
           latestMs: latest,

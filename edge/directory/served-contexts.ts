@@ -11,6 +11,7 @@ import type {
   ServedContexts,
   ServedModel,
 } from '../services.ts';
+import type { Log } from '../../infra/log.ts';
 
 const none: ServedContext = { longest: null, longestOfForeignEngines: null };
 
@@ -68,7 +69,7 @@ const toldMax = 1_000;
 /** Logs a worker whose context is not the directory's, once for each pair of lengths. Never throws. */
 export function createContextLog(options: {
   readonly directory: Pick<Directory, 'models'>;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
 }): (worker: string, served: readonly ServedModel[]) => Promise<void> {
   const told = new Map<string, string>();
   return async (worker, served) => {
@@ -83,7 +84,7 @@ export function createContextLog(options: {
       }
       if (told.get(pair) === lengths || (told.size >= toldMax && !told.has(pair))) continue;
       told.set(pair, lengths);
-      options.log({ event: 'context-length-differs', worker, model, listed, contextLength });
+      options.log('warn', 'context-length-differs', { worker, model, listed, contextLength });
     }
   };
 }

@@ -3,6 +3,7 @@
  * has no price for them; each with the operator's command that mends it.
  */
 import type { Directory, ServedModel, UnsoldModel } from '../services.ts';
+import type { Log } from '../../infra/log.ts';
 
 const command = 'npm run --silent admin --';
 
@@ -54,7 +55,7 @@ const notedMax = 1_000;
 
 /** Logs a model that stays unsold once, and again only if it was sold in between. Never throws. */
 export function createUnsoldLog(
-  options: Catalogue & { readonly log: (event: Readonly<Record<string, unknown>>) => void },
+  options: Catalogue & { readonly log: Log },
 ): (worker: string, served: readonly ServedModel[]) => Promise<void> {
   const noted = new Map<string, { readonly sinceMs: number; readonly isLogged: boolean }>();
   return async (worker, served) => {
@@ -67,14 +68,14 @@ export function createUnsoldLog(
         const nowMs = options.clock.nowMs();
         const { sinceMs, isLogged } = noted.get(model) ?? { sinceMs: nowMs, isLogged: false };
         const isDue = !isLogged && nowMs - sinceMs >= graceMs;
-        if (isDue) options.log({ event: 'model-unsold', worker, model, lacks, command: mend });
+        if (isDue) options.log('warn', 'model-unsold', { worker, model, lacks, command: mend });
         if (noted.has(model) || noted.size < notedMax) {
           noted.set(model, { sinceMs, isLogged: isLogged || isDue });
         }
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      options.log({ event: 'model-check-failed', worker, reason });
+      options.log('warn', 'model-check-failed', { worker, reason });
     }
   };
 }

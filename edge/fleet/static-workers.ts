@@ -5,6 +5,7 @@ import type { StaticWorker } from '../services.ts';
 import { steadyClock } from './steady-clock.ts';
 import type { Announcement } from './worker-entry.ts';
 import { probeCachedTokens, probeHealth, type CacheReport, type ProbeTarget } from './probe.ts';
+import type { Log } from '../../infra/log.ts';
 
 /** Must stay below the time after which a silent worker counts as lost. */
 export const probeEveryMs = 5_000;
@@ -28,7 +29,7 @@ export function createStaticWorkers(options: {
   readonly clock: { nowMs(): number };
   readonly fetch: typeof fetch;
   readonly announce: (announcement: Announcement) => void;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
 }): StaticWorkers {
   const clock = steadyClock(options.clock);
   const last = new Map<string, Announcement>();
@@ -45,7 +46,7 @@ export function createStaticWorkers(options: {
     )
       return;
     const { id, state, models, noDiscountReason } = announcement;
-    options.log({ event: 'static-worker', id, state, models, noDiscountReason });
+    options.log('info', 'static-worker', { id, state, models, noDiscountReason });
   };
 
   /** Finds out whether the worker reports cached tokens, and announces it if it is still what it was. */

@@ -222,7 +222,7 @@ async function* relay(
         finishFlight(services, { requestId, worker, usage: settlement.usage() });
       }
     }
-    services.log({ event: 'worker-refused', requestId, worker, reason });
+    services.log('warn', 'worker-refused', { requestId, worker, reason });
     settlement.recordPlacement(null);
     busyWorker = opened.kind === 'refused' && opened.isFull ? worker : null;
     if (opened.kind === 'refused') {

@@ -139,7 +139,7 @@ async function endInError(
   const { requestId } = prepared;
   if (error.status >= 500) {
     const reason = describe(error.cause ?? error);
-    services.log({ event: 'answer-failed', requestId, code: error.code, reason });
+    services.log('warn', 'answer-failed', { requestId, code: error.code, reason });
   }
   // A settlement that fails was logged; the hold that stays open is settled once it expires.
   await settlement.fail(end).catch(() => {});
@@ -156,8 +156,7 @@ function brokenAnswer(thrown: unknown): ApiError {
 function billOf(services: Services, prepared: PreparedRequest, settlement: RequestSettlement) {
   const usage = settlement.usage();
   if (usage === null) {
-    services.log({
-      event: 'usage-missing',
+    services.log('warn', 'usage-missing', {
       requestId: prepared.requestId,
       model: prepared.model.id,
     });

@@ -156,7 +156,7 @@ async function countOfLeft(
   if (answer.kind === 'counted') return answer.usage;
   if (answer.kind === 'never-seen') return seen;
   if (answer.kind === 'unreachable' && seen !== null) return seen;
-  services.log({ event: 'settle-deferred', requestId, worker: worker.worker });
+  services.log('warn', 'settle-deferred', { requestId, worker: worker.worker });
   finishFlight(services, { requestId, worker: worker.worker });
   throw new Error('the worker does not say what it computed; its journal will be asked again');
 }
@@ -175,7 +175,7 @@ async function settleFirmly(
       return await tenant.settle(input);
     } catch (error) {
       const { requestId } = input;
-      services.log({ event: 'settle-failed', requestId, tries, reason: describe(error) });
+      services.log('warn', 'settle-failed', { requestId, tries, reason: describe(error) });
       const passes = error instanceof TenantUnavailable && error.passes;
       if (tries >= (passes ? settleTriesMaxUnavailable : settleTriesMax)) throw error;
       const waitMs = passes ? unavailableRetryMs : settleRetryMs * tries;
@@ -191,7 +191,7 @@ function reportExcess(
 ): void {
   const { first, excessNanoUsd, usage } = settlement;
   if (first && excessNanoUsd > 0) {
-    log({ event: 'cost-exceeded-hold', ...request, excessNanoUsd, usage });
+    log('error', 'cost-exceeded-hold', { ...request, excessNanoUsd, usage });
   }
 }
 
@@ -207,7 +207,7 @@ export function finishFlight(
   };
   services.keepAlive(
     services.fleet.finished(requestId, worker, computed).catch((error: unknown) => {
-      services.log({ event: 'fleet-unreachable', requestId, reason: describe(error) });
+      services.log('warn', 'fleet-unreachable', { requestId, reason: describe(error) });
     }),
   );
 }

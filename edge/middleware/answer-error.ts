@@ -9,8 +9,7 @@ export function answerError(services: Services): ErrorHandler<AppEnv> {
   return (thrown, c) => {
     const error = toApiError(thrown);
     if (error.status >= 500) {
-      services.log({
-        event: 'request-failed',
+      services.log('warn', 'request-failed', {
         requestId: c.get('requestId'),
         path: c.req.path,
         code: error.code,

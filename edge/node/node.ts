@@ -303,7 +303,7 @@ function fleetMemory(path: string, log: Services['log']): FleetMemory {
       replaceFile(path, JSON.stringify(unsaved()));
       unsaved = null;
     } catch (error) {
-      log({ event: 'fleet-save-failed', reason: messageOf(error) });
+      log('warn', 'fleet-save-failed', { reason: messageOf(error) });
     }
   };
   const save: FleetMemory['save'] = (snapshot, urgency) => {
@@ -333,7 +333,7 @@ function repeat(
     try {
       await work();
     } catch (error) {
-      options.log({ event: 'timer-failed', reason: messageOf(error) });
+      options.log('warn', 'timer-failed', { reason: messageOf(error) });
     }
     if (!stopped) timer = setTimeout(() => (running = run()), options.everyMs);
   };
@@ -349,11 +349,5 @@ function repeat(
 
 function logTo(level: NodeSettings['logLevel']): Services['log'] {
   const logger = pino({ level });
-  return ({ event, ...fields }) => {
-    const name = String(event);
-    // Somebody was billed less than was computed: the operator's loss.
-    if (name === 'cost-exceeded-hold') logger.error(fields, name);
-    else if (/failed|unreachable|refused|unsold|deferred|low/.test(name)) logger.warn(fields, name);
-    else logger.info(fields, name);
-  };
+  return (severity, event, fields) => logger[severity](fields, event);
 }

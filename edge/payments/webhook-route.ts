@@ -27,7 +27,7 @@ export function paymentRoutes(services: Services): Hono<AppEnv> {
     release();
     const event = await payments.readEvent(text, signature);
     const answer = await creditEvent(services, event);
-    services.log({ event: 'stripe-webhook', id: event.id, type: event.type, ...answer });
+    services.log('info', 'stripe-webhook', { id: event.id, type: event.type, ...answer });
     return c.json({ received: true, ...answer });
   });
   return app;

@@ -39,7 +39,7 @@ export function createHoldSweeper(options: {
           if (!(await keep(id))) watched.delete(id);
         } catch (error) {
           const reason = error instanceof Error ? error.message : String(error);
-          services.log({ event: 'hold-sweep-failed', tenant: id, reason });
+          services.log('warn', 'hold-sweep-failed', { tenant: id, reason });
         }
       }
     },

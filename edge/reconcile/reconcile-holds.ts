@@ -9,6 +9,7 @@ import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { OpenHold, SettleInput, Tenant } from '../services.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
 import { usedOrNull } from '../dialects/usage-formats.ts';
+import type { Log } from '../../infra/log.ts';
 
 /** Longer than any answer takes: until then a request that no journal knows may be under way. */
 export const unknownMsMax = 60 * 60_000;
@@ -22,7 +23,7 @@ export interface ReconcileContext {
   readonly clock: { nowMs(): number };
   readonly fetch: typeof fetch;
   readonly workerToken: string;
-  readonly log: (event: Readonly<Record<string, unknown>>) => void;
+  readonly log: Log;
 }
 
 export interface Reconciled {
@@ -72,9 +73,9 @@ async function reconcile(
     answer: null,
   });
   const { requestId, worker } = hold;
-  context.log({ event: 'hold-reconciled', requestId, worker, found: found.kind, costNanoUsd });
+  context.log('info', 'hold-reconciled', { requestId, worker, found: found.kind, costNanoUsd });
   if (first && excessNanoUsd > 0) {
-    context.log({ event: 'cost-exceeded-hold', requestId, worker, excessNanoUsd });
+    context.log('error', 'cost-exceeded-hold', { requestId, worker, excessNanoUsd });
   }
   return resolution.usage === null ? 'voided' : 'settled';
 }

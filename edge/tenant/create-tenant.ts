@@ -30,7 +30,7 @@ export async function finishCreations(services: Services): Promise<void> {
     try {
       await finishCreation(services, id);
     } catch (error) {
-      services.log({ event: 'tenant-creation-failed', tenant: id, reason: String(error) });
+      services.log('warn', 'tenant-creation-failed', { tenant: id, reason: String(error) });
     }
   }
 }

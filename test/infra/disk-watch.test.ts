@@ -6,7 +6,7 @@ test('a disk that fills up and is emptied again is told once each, and shown mea
   const logged: unknown[] = [];
   const watch = createDiskWatch({
     freePercentMin: 5,
-    log: (event) => void logged.push(event),
+    log: (_, event, fields) => void logged.push({ event, ...fields }),
     readDisk: () => disk,
   });
   await watch.look();

@@ -79,8 +79,7 @@ async function countOnWorker(
       if (count.kind === 'counted') return count.tokens;
       if (count.kind === 'cannot-count') return null;
       if (count.kind === 'rejected') throw count.error;
-      services.log({
-        event: 'worker-refused',
+      services.log('warn', 'worker-refused', {
         requestId,
         worker: place.worker,
         reason: count.reason,

@@ -123,7 +123,10 @@ test('the operator sees both lengths in the lists', async () => {
 test('a difference is logged once, and again only when it has changed', async () => {
   await using edge = disposable(await edgeWith(null));
   const events: object[] = [];
-  const say = createContextLog({ directory: edge.directory, log: (event) => events.push(event) });
+  const say = createContextLog({
+    directory: edge.directory,
+    log: (_, event, fields) => events.push({ event, ...fields }),
+  });
   const unknown = { revision: null, tokenizer: null };
   for (const contextLength of [65_536, 65_536, null, 65_536, listed, 65_536, 8_192, 8_192]) {
     await say('worker-0', [

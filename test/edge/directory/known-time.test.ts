@@ -21,7 +21,10 @@ const startMs = Date.UTC(2026, 0, 15, 12);
 function shop(latestMs: number | null = null) {
   const clock = testClock(startMs);
   const logged: object[] = [];
-  const knownTime = createKnownTime({ latestMs, log: (event) => logged.push(event) });
+  const knownTime = createKnownTime({
+    latestMs,
+    log: (_, event, fields) => logged.push({ event, ...fields }),
+  });
   const opened = openDirectoryDb(':memory:', { synchronous: 'NORMAL' });
   const directory = cacheDirectory(createDirectory(opened.db), {
     clock,

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { Log } from '../../../infra/log.ts';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import type { ModelRecord, Price, ServedModel } from '../../../edge/services.ts';
 import { createUnsoldLog, unsoldModels } from '../../../edge/directory/unsold-models.ts';
@@ -20,7 +21,7 @@ function catalogue() {
     const words = { revision: 'r', tokenizer: 't', ownedBy: 'o' };
     listed.push({ id, contextLength: 1, createdAtMs: 0, ...words });
   };
-  const log = (event: Readonly<Record<string, unknown>>): void => void logged.push(event);
+  const log: Log = (_, event, fields) => void logged.push({ event, ...fields });
   return { listed, list, priced, logged, clock, directory, log };
 }
 

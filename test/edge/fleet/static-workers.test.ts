@@ -59,7 +59,7 @@ function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWork
     clock,
     fetch,
     announce: (announcement) => void fleet.announce(announcement),
-    log: (event) => void logged.push(event),
+    log: (_, event, fields) => void logged.push({ event, ...fields }),
   });
   const status = async () => (await fleet.status())[0];
   /** Probes, and waits until what goes on beside it is known. */

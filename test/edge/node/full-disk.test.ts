@@ -12,7 +12,7 @@ test.skipIf(disk === null)(
     const logged: Readonly<Record<string, unknown>>[] = [];
     const system = await startRuntimeSystem({
       dataFolder: join(disk?.path ?? '', 'data'),
-      log: (event) => void logged.push(event),
+      log: (_, event, fields) => void logged.push({ event, ...fields }),
     });
     const costOf = (answer: Response) => Number(answer.headers.get('x-sift-cost-nano-usd'));
     const first = await system.ask('acme');

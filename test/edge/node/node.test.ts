@@ -132,7 +132,9 @@ test('a damaged tenant fails alone, with an answer that tells nothing of it', as
   const { apiKey } = await seed(first);
   await first.close();
   writeFileSync(join(folder, 'tenants/acme.db'), 'x'.repeat(8_192));
-  const edge = await startEdge(folder, { log: (event) => void logged.push(event) });
+  const edge = await startEdge(folder, {
+    log: (_, event, fields) => void logged.push({ event, ...fields }),
+  });
   const other = await edge.operator.addTenant('other', dollar);
   const answer = await ask(edge.url, apiKey);
   expect(answer.status).toBe(503);
@@ -303,7 +305,7 @@ test('a foreign engine is shown its own token, whoever added it, and no file but
       EDGE_STATIC_WORKERS: `configured=${configured?.url}`,
       EDGE_STATIC_WORKER_TOKENS: `configured=${tokens[0]}`,
     },
-    log: (event) => void logged.push(event),
+    log: (_, event, fields) => void logged.push({ event, ...fields }),
   });
   const { stub, apiKey } = await seed(edge);
   const serve = async (id: string) => {

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { Log } from '../../../infra/log.ts';
 import { createHoldSweeper } from '../../../edge/reconcile/hold-sweeper.ts';
 import {
   journalMsMax,
@@ -39,11 +40,12 @@ async function open(answers: Readonly<Record<string, () => Answer>> = {}) {
   await tenant.credit({ kind: 'granted', amountNanoUsd: 100_000_000, source: 'grant', note: '' });
   const asked: string[] = [];
   const logged: Readonly<Record<string, unknown>>[] = [];
+  const log: Log = (_, event, fields) => void logged.push({ event, ...fields });
   const context = {
     tenant,
     clock,
     workerToken: 'token',
-    log: (event: Readonly<Record<string, unknown>>) => void logged.push(event),
+    log,
     fetch: (async (url: URL, init?: RequestInit) => {
       const id = url.pathname.split('/')[3] ?? '';
       asked.push(`${url.host} ${id} ${new Headers(init?.headers).get('authorization')}`);

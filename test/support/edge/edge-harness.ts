@@ -131,7 +131,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     warnings: () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
-    log: (event) => void logged.push(event),
+    log: (_, event, fields) => void logged.push({ event, ...fields }),
     keepAlive: (work) => {
       kept.add(work);
       void work.finally(() => kept.delete(work));
