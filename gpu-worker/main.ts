@@ -47,7 +47,7 @@ const cpuCacheTokens = 131_072;
  * Of prompts beside the sequences that decode: on the cpu backend a step takes as long as it has rows,
  * about 0.5 ms each with the tiny model, and prompts of 512 would hold every running answer up by 0.3 s.
  */
-const cpuPrefillTokens = 48;
+const cpuPrefillTokens = 32;
 /** How long running requests may go on once the worker is told to stop. */
 const drainMs = 30_000;
 /** A disk that fills up is noticed this soon. */

@@ -109,7 +109,7 @@ export const workerSettings = {
     env: 'SIFT_MIXED_TOKENS',
     flag: 'mixed-tokens',
     help: 'tokens of a step that also decodes, so that running answers wait less for prompts',
-    defaultText: 'sequences + 48, on a GPU step-tokens',
+    defaultText: 'sequences + 32, on a GPU step-tokens',
     schema: count.max(65_536).optional(),
   },
   sequences: {
