@@ -36,6 +36,14 @@ const commands: Readonly<Record<string, SiftCommand>> = {
     summary: 'what a checkpoint says of a token sequence, as one JSON object',
     load: () => import('../gpu-worker/commands/score.ts'),
   },
+  render: {
+    summary: 'the exact prompt of a chat request',
+    load: () => import('../gpu-worker/commands/render.ts'),
+  },
+  parse: {
+    summary: 'the message that the text of a completion stands for, as JSON',
+    load: () => import('../gpu-worker/commands/parse.ts'),
+  },
   manifest: {
     summary: "writes the hashes of a checkpoint's files beside them",
     load: () => import('../gpu-worker/commands/manifest.ts'),

@@ -27,6 +27,8 @@ const commands = [
   'worker',
   'admin',
   'score',
+  'render',
+  'parse',
   'manifest',
   'bench',
   'fuzz',
@@ -79,6 +81,8 @@ test('what is missing or wrong on a command line is one line, and code 2', () =>
     [['worker', '--model', 'x', '--edge', 'edge'], /--edge: /],
     [['manifest'], /--model is missing/],
     [['score', '--model', 'x'], /--ids is missing/],
+    [['render', '--model', 'x'], /--request is missing/],
+    [['parse', '--model', 'x'], /--completion is missing/],
     [['scor'], /Did you mean score\?/],
     [['bench', 'wroker'], /Allowed choices are worker, /],
   ];

@@ -5,10 +5,12 @@ import type { Message, Tool } from '../../protocol/messages.ts';
 import type { TokenizeRequest } from '../../protocol/requests.ts';
 import { ApiError } from '../api-error.ts';
 import { promptTokensMax, refuseTooLong } from './engine-request.ts';
-import type { TextModel } from '../text/text-model.ts';
+import type { PromptModel } from '../text/text-model.ts';
 import { toolTokens } from '../response/tool-calls.ts';
 
 export interface ChatPrompt {
+  /** The prompt as the template wrote it. */
+  readonly text: string;
   readonly tokens: Int32Array;
   /** Output up to this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
@@ -17,7 +19,7 @@ export interface ChatPrompt {
 }
 
 /** @throws ApiError 400 naming the parameter. */
-export function renderChat(model: TextModel, body: TokenizeRequest): ChatPrompt {
+export function renderChat(model: PromptModel, body: TokenizeRequest): ChatPrompt {
   const thinking = wantsThinking(body);
   const goesOn = continuesLast(body.messages);
   const tools = offeredTools(model, body);
@@ -36,6 +38,7 @@ export function renderChat(model: TextModel, body: TokenizeRequest): ChatPrompt 
   }
   const { reasoningEndToken } = model.chatTemplate;
   return {
+    text: rendered.text,
     tokens: rendered.tokens,
     reasoningEndToken: rendered.insideReasoning ? reasoningEndToken : null,
     tools,
@@ -43,7 +46,7 @@ export function renderChat(model: TextModel, body: TokenizeRequest): ChatPrompt 
 }
 
 /** The tools that the model is told of. @throws ApiError 400 for what can't be kept. */
-function offeredTools(model: TextModel, body: TokenizeRequest): readonly Tool[] {
+function offeredTools(model: PromptModel, body: TokenizeRequest): readonly Tool[] {
   const { tools, tool_choice: choice } = body;
   if (!tools || tools.length === 0) {
     if (choice && choice !== 'none' && choice !== 'auto') {
@@ -163,7 +166,7 @@ function messageText(content: Message['content']): string | null {
   return typeof content === 'string' ? content : content.map((part) => part.text).join('\n');
 }
 
-function render(model: TextModel, chat: Parameters<TextModel['chatTemplate']['render']>[0]) {
+function render(model: PromptModel, chat: Parameters<PromptModel['chatTemplate']['render']>[0]) {
   try {
     return refuseTooLong(model, 'messages', () =>
       model.chatTemplate.render(chat, { tokensMax: promptTokensMax(model) }),

@@ -10,7 +10,7 @@ import type { ChatCompletionRequest, CompletionRequest } from '../../protocol/re
 import { TooManyTokensError } from '../../tokenizer/tokenizer.ts';
 import { ApiError } from '../api-error.ts';
 import type { OutputRules } from './output-grammar.ts';
-import type { TextModel, UsageAsked } from '../text/text-model.ts';
+import type { PromptModel, TextModel, UsageAsked } from '../text/text-model.ts';
 
 /** Log-probabilities of prompt tokens and of alternatives to them in one answer. */
 const promptLogprobsMax = 8_192;
@@ -205,13 +205,13 @@ export function outputTokensMax(
  * How many tokens of a prompt are counted: one that is somewhat too long is refused with its exact
  * count, and one that is far too long without tokenising the rest, which takes seconds.
  */
-export function promptTokensMax({ description }: TextModel): number {
+export function promptTokensMax({ description }: PromptModel): number {
   return 2 * description.contextLength;
 }
 
 /** Runs `encode`. @throws ApiError 400 context_length_exceeded where it finds too many tokens. */
 export function refuseTooLong<Result>(
-  { description }: TextModel,
+  { description }: PromptModel,
   promptParam: 'messages' | 'prompt',
   encode: () => Result,
 ): Result {

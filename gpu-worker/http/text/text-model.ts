@@ -9,12 +9,17 @@ import type { OutputGrammars } from '../request/output-grammar.ts';
 import type { SamplingDefaults } from '../request/sampling-defaults.ts';
 import type { CallForm } from '../response/tool-calls.ts';
 
-/** The model as far as requests are read by it. */
-export interface TextModel {
-  readonly id: string;
-  readonly description: EngineDescription;
+/** The model as far as conversations are rendered by it. */
+export interface PromptModel {
+  readonly description: Pick<EngineDescription, 'contextLength'>;
   readonly tokenizer: Tokenizer;
   readonly chatTemplate: ChatTemplate;
+}
+
+/** The model as far as requests are read by it. */
+export interface TextModel extends PromptModel {
+  readonly id: string;
+  readonly description: EngineDescription;
   readonly outputGrammars: OutputGrammars;
   readonly samplingDefaults: SamplingDefaults;
 }
