@@ -1,11 +1,12 @@
 /**
- * Writes JSON piece by piece. An answer may be tens of megabytes, mostly log-probabilities, and to write
- * it at once would hold the thread that serves everybody. The edge and its workers answer this way.
+ * Writes JSON piece by piece. An answer may be tens of megabytes, mostly log-probabilities, and to
+ * write it at once would hold the thread that serves everybody. The edge and its workers answer
+ * this way.
  */
 
-/** Of one piece: written in a millisecond or two. A piece ends after the value that makes it so long. */
+/** A piece is written in a millisecond or two, and ends after the value that makes it so long. */
 const pieceCharacters = 128 * 1024;
-/** What lies deeper is written at once: a token's log-probability, a part of a call's arguments. */
+/** Values deeper than this are written at once: a log-probability, a part of a call's arguments. */
 const walkedLevelsMax = 8;
 
 /** The items of a JSON array, each written as it comes: a text is a fraction of what it says. */
@@ -21,7 +22,9 @@ export class WrittenItems {
   }
 }
 
-/** What JSON.stringify makes of the value: as it is where it is short, else piece by piece. */
+/**
+ * Writes what JSON.stringify makes of the value: as it is where it is short, else piece by piece.
+ */
 export function writeJson(value: object): string | AsyncGenerator<string, void> {
   const pieces = jsonPieces(value);
   const first = pieces.next().value ?? '';

@@ -41,14 +41,17 @@ import { verifyWhole } from './weights/verified-source.ts';
 import { sourceSettings } from './settings.ts';
 import type { WorkerSettings } from './settings.ts';
 
-/** Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own. */
+/**
+ * Tokens of KV cache on the cpu backend, whose memory is everyone's; a GPU's is the worker's own.
+ */
 const cpuCacheTokens = 131_072;
 /**
- * Of prompts beside the sequences that decode: on the cpu backend a step takes as long as it has rows,
- * about 0.5 ms each with the tiny model, and prompts of 512 would hold every running answer up by 0.3 s.
+ * Bounds the prompt tokens beside the sequences that decode: on the cpu backend a step takes as
+ * long as it has rows, about 0.5 ms each with the tiny model, and prompts of 512 would hold every
+ * running answer up by 0.3 s.
  */
 const cpuPrefillTokens = 32;
-/** How long running requests may go on once the worker is told to stop. */
+/** Running requests may go on for so long once the worker is told to stop. */
 const drainMs = 30_000;
 /** A disk that fills up is noticed this soon. */
 const diskEveryMs = 10_000;
@@ -59,12 +62,14 @@ export interface RunningWorker {
     readonly contextLength: number;
     readonly revision: string;
     readonly tokenizerId: string;
-    /** What requests that state none are sampled with. */
+    /** Requests that state no values are sampled with these. */
     readonly samplingDefaults: SamplingDefaults;
   };
   readonly backend: 'cpu' | 'cuda';
   readonly plan: MemoryPlan;
-  /** Resolves with the reason if the engine fails: the worker then answers 503 until it is closed. */
+  /**
+   * Resolves with the reason if the engine fails: the worker then answers 503 until it is closed.
+   */
   readonly failed: Promise<string>;
   /** Lets running requests finish for up to `graceMs`. */
   close(options?: { graceMs: number }): Promise<void>;
@@ -248,7 +253,7 @@ async function announce(options: {
   });
 }
 
-/** On the engine's thread: backend, weights, caches. */
+/** Opens backend, weights and caches on the engine's thread. */
 async function openEngineModel(
   settings: WorkerSettings,
   onProgress: (progress: { label: string; done: number; total: number }) => void,

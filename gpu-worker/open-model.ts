@@ -1,4 +1,4 @@
-/** From a checkpoint's files to a model on a backend, with the backend left to the caller. */
+/** Opens a checkpoint's files as a model on a backend, with the backend left to the caller. */
 import type { Backend, MemoryUse, Numerics } from './backend/backend.ts';
 import { parseModelConfig } from './model/deepseek/config.ts';
 import type { ModelConfig } from './model/deepseek/config.ts';
@@ -21,10 +21,10 @@ import type { WeightSource } from './weights/source.ts';
 export interface OpenModelOptions {
   /** A path, a file:// URL or s3://bucket/prefix. */
   readonly location: string;
-  /** How a store is read and where its parts are kept. */
+  /** Says how a store is read and where its parts are kept. */
   readonly weights?: SourceSettings;
   readonly numerics: NumericsName;
-  /** How fp8 numerics keep latents; fp8 unless given. */
+  /** The format that fp8 numerics keep latents in; fp8 unless given. */
   readonly latents?: LatentFormat | undefined;
   readonly attention: 'sparse' | 'dense';
   /** `decode` where the backend says that it is faster unless given, else `always`. */

@@ -1,4 +1,4 @@
-/** From a checkpoint's files to its tokenizer, its chat template and its sampling. */
+/** Opens a checkpoint's tokenizer, its chat template and its sampling. */
 import { createHash } from 'node:crypto';
 import { readSamplingDefaults } from './http/request/sampling-defaults.ts';
 import type { SamplingDefaults } from './http/request/sampling-defaults.ts';

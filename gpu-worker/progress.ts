@@ -1,4 +1,6 @@
-/** Progress bars on stderr, drawn only on a terminal and only for what takes longer than a second. */
+/**
+ * Progress bars on stderr, drawn only on a terminal and only for what takes longer than a second.
+ */
 import { Presets, SingleBar } from 'cli-progress';
 
 export interface Progress {
@@ -42,7 +44,7 @@ export function createProgress(label: string, unit: 'bytes' | 'tokens'): Progres
   };
 }
 
-/** How far a load is, in words: size, rate and time left. */
+/** Says how far a load is, in words: size, rate and time left. */
 export function bytesText(load: { done: number; total: number; seconds: number }): string {
   const { done, total, seconds } = load;
   const rate = done / Math.max(seconds, 1e-3);

@@ -1,4 +1,6 @@
-/** The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest. */
+/**
+ * The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest.
+ */
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createOutputGrammars } from './http/request/output-grammar.ts';

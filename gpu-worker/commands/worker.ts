@@ -13,7 +13,7 @@ import { startWorker } from '../main.ts';
 import { readWorkerSettings, workerSettings } from '../settings.ts';
 import type { WorkerSettings } from '../settings.ts';
 
-/** How long a failed worker still says why, before it ends for its supervisor to start a new one. */
+/** A failed worker says why for so long, before it ends for its supervisor to start a new one. */
 const failedMs = 5_000;
 /** EX_SOFTWARE: the engine failed after it had started. */
 const failedExitCode = 70;

@@ -1,5 +1,5 @@
 /**
- * Who holds which block of the paged caches, and which full blocks are kept for reuse as prefixes.
+ * Keeps who holds which block of the paged caches, and which full blocks are kept as prefixes.
  *
  * A block is free, held (by one or more sequences) or idle (held by nobody, kept as a cached
  * prefix). A full and computed block is entered under a chained key, SHA-256(parent's key | the
@@ -114,8 +114,8 @@ export class BlockManager {
   }
 
   /**
-   * How many leading blocks of `tokens` are cached, within its first `tokensMax` tokens, and how
-   * many of them are idle (taking those makes them unavailable). Changes nothing.
+   * Counts the leading blocks of `tokens` that are cached, within its first `tokensMax` tokens, and
+   * those of them that are idle (taking those makes them unavailable). Changes nothing.
    */
   match(
     table: BlockTable,

@@ -1,7 +1,8 @@
 /**
- * What the next token of a choice may be, in a request with a grammar. The grammar begins where the
- * reasoning ends; before that only the end of the answer is ruled out, since there is none yet. A
- * choice keeps its constraint while it is preempted: its tokens are computed again, not sampled again.
+ * Decides what the next token of a choice may be, in a request with a grammar. The grammar begins
+ * where the reasoning ends; before that only the end of the answer is ruled out, since there is
+ * none yet. A choice keeps its constraint while it is preempted: its tokens are computed again, not
+ * sampled again.
  */
 import { Matcher } from '../grammar/matcher.ts';
 import type { MatcherCursor } from '../grammar/matcher.ts';
@@ -11,7 +12,7 @@ import type { EngineRequest } from './request.ts';
 
 export interface ConstraintServices {
   readonly tokenText: TokenText;
-  /** Of the model: ids without a token of the tokenizer included. */
+  /** The model's, so ids without a token of the tokenizer are included. */
   readonly vocabSize: number;
   readonly endTokens: readonly number[];
 }
@@ -52,7 +53,7 @@ interface ConstraintOptions extends ConstraintServices {
   readonly reasoningEndToken: number | null;
 }
 
-/** Of one choice. */
+/** The constraint of one choice. */
 export class Constraint {
   readonly #cursor: MatcherCursor;
   readonly #options: ConstraintOptions;
@@ -69,7 +70,7 @@ export class Constraint {
     return this.#isReasoning ? this.#options.allButEnds : this.#cursor.mask();
   }
 
-  /** To be told of every token of the choice. */
+  /** Has to be told of every token of the choice. */
   take(token: number): void {
     const { reasoningEndToken, endTokens, tokenText } = this.#options;
     if (this.#isReasoning) this.#isReasoning = token !== reasoningEndToken;

@@ -20,12 +20,12 @@ import type {
 
 /** Loading alone would fill young generations of 48 MiB, which V8 does not give back. */
 const resourceLimits = { maxYoungGenerationSizeMb: 12 };
-/** What a thread gets beyond the grace to finish its last step and close its backend. */
+/** A thread gets so much beyond the grace to finish its last step and close its backend. */
 const closeMarginMs = 10_000;
 
 /**
- * For so long events are taken before all else has its turn. Node gives a listener whatever has come,
- * which after a pause may be the events of many steps; so they wait at a port without one.
+ * For so long events are taken before all else has its turn. Node gives a listener whatever has
+ * come, which after a pause may be the events of many steps; so they wait at a port without one.
  */
 const turnMs = 10;
 
@@ -81,7 +81,7 @@ interface Stream {
 
 interface OpenRequest {
   readonly request: EngineRequest;
-  /** As of the last event that came: what was computed of a request whose engine fails. */
+  /** The usage of the last event that came: it is what counts of a request whose engine fails. */
   usage: EngineUsage;
 }
 
@@ -90,7 +90,7 @@ class EngineHandle implements Engine {
   readonly #thread: Worker;
   readonly #events: MessagePort;
   #isTaking = false;
-  /** By the names of the requests that have not ended. */
+  /** Streams by the names of their requests that have not ended. */
   readonly #streams = new Map<string, Stream>();
   #load: EngineLoad;
   #failure: string | null = null;

@@ -1,8 +1,8 @@
-/** What the engine's thread and its handle say to each other. */
+/** The messages between the engine's thread and its handle. */
 import type { MessagePort } from 'node:worker_threads';
 import type { EngineDescription, EngineEvent, EngineLoad, EngineRequest } from './request.ts';
 
-/** How far loading has come; shown as a progress bar. */
+/** Says how far loading has come; it is shown as a progress bar. */
 export interface LoadingProgress {
   readonly label: string;
   readonly done: number;

@@ -321,7 +321,7 @@ export class EngineLoop {
     return null;
   }
 
-  /** When half of the work in flight will be done, at the speed of late. */
+  /** Tells when half of the work in flight will be done, at the speed of the last steps. */
   #retryAfterSeconds(): number {
     const seconds = this.#scheduler.tokensInFlight() / 2 / this.#tokensPerSecond;
     return Math.min(retryAfterSecondsMax, Math.max(1, Math.ceil(seconds)));

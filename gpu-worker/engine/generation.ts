@@ -23,7 +23,7 @@ export interface Choice {
   readonly output: ChoiceOutput;
   /** Made for the first output token, where penalties ask for it. */
   history: TokenHistory | null;
-  /** What the request's grammar, if it has one, lets through. */
+  /** The constraint that the request's grammar, if it has one, sets. */
   readonly constraint: Constraint | null;
   isFinished: boolean;
 }
@@ -42,7 +42,7 @@ export class Generation {
   readonly request: EngineRequest;
   readonly choices: readonly Choice[];
   readonly seed: number;
-  /** Whether the prompt event was sent. */
+  /** True once the prompt event was sent. */
   promptDone = false;
 
   readonly #tokenText: TokenText;
@@ -70,7 +70,7 @@ export class Generation {
     return this.choices.every((choice) => choice.isFinished);
   }
 
-  /** What the penalties of this choice look at; null where it has none. */
+  /** Gives the history that the penalties of this choice look at; null where it has none. */
   historyOf(choice: Choice): TokenHistory | null {
     const { sampling, promptTokens } = this.request;
     if (!readsHistory(sampling)) return null;
@@ -99,7 +99,9 @@ export class Generation {
     return scored !== null;
   }
 
-  /** The log-probability of an output token, if the request asks for it, in the model's own logits. */
+  /**
+   * The log-probability of an output token, if the request asks for it, in the model's own logits.
+   */
   tokenLogprob(logits: Float32Array, token: number): TokenLogprob | null {
     const { logprobs } = this.request;
     return logprobs === null ? null : this.#logprobOf(logits, token, logprobs);

@@ -13,13 +13,13 @@ const reservedNote = 'CUDA graphs, the driver, what ops take at their first call
 const cacheTokensMin = 1024;
 
 export interface PlanOptions {
-  /** After weights and activations are allocated, before the caches are. */
+  /** The memory in use after weights and activations are allocated, and before the caches are. */
   readonly memory: MemoryUse;
   /** Bytes of one block in the caches of all layers. */
   readonly blockBytes: number;
   readonly contextLength: number;
   readonly stepTokensMax: number;
-  /** Of a step that also decodes; more than `stepTokensMax` counts as that. */
+  /** Tokens of a step that also decodes; more than `stepTokensMax` counts as that. */
   readonly mixedTokensMax: number;
   readonly sequencesMax: number;
   readonly waitingMax: number;

@@ -1,18 +1,18 @@
 /**
- * What becomes of the tokens of one choice: text by channel, and the reason to stop. Text goes
- * out as soon as it can't change any more: a character whose bytes are incomplete and a possible
- * beginning of a stop string are held back. Stop strings are looked for in the answer, not in
- * the reasoning before it; stop tokens and the end token count in both.
+ * Turns the tokens of one choice into text by channel, and finds the reason to stop. Text goes out
+ * as soon as it can't change any more: a character whose bytes are incomplete and a possible
+ * beginning of a stop string are held back. Stop strings are looked for in the answer, not in the
+ * reasoning before it; stop tokens and the end token count in both.
  */
 import type { EngineRequest, FinishReason } from './request.ts';
 import { StopScanner } from './stop-strings.ts';
 
-/** What the engine needs of a tokenizer. */
+/** The part of a tokenizer that the engine needs. */
 export interface TokenText {
   createDetokenizer(options: { skipSpecial: boolean }): {
     /** Text that is complete with this token. */
     push(token: number): string;
-    /** What is left, broken characters included. */
+    /** Gives the text that is left, broken characters included. */
     flush(): string;
   };
   tokenBytes(token: number): Uint8Array;

@@ -1,6 +1,7 @@
 /**
- * What crosses between the HTTP thread and the engine thread: plain objects that survive
- * structured clone. The HTTP side speaks in these; it knows nothing of blocks, batches or models.
+ * The objects that cross between the HTTP thread and the engine thread, all plain, so that they
+ * survive structured clone. The HTTP side speaks in these; it knows nothing of blocks, batches or
+ * models.
  */
 
 import type { PackedGrammar } from '../grammar/packed-grammar.ts';
@@ -32,7 +33,7 @@ export interface EngineRequest {
   /** n: how many independent continuations. */
   readonly choices: number;
   readonly sampling: SamplingOptions;
-  /** At most this many tokens per choice; 0 only computes the prompt. */
+  /** A choice has at most so many tokens; 0 only computes the prompt. */
   readonly outputTokensMax: number;
   readonly stopStrings: readonly string[];
   /** Token ids that end a choice besides the model's end token. */
@@ -45,7 +46,7 @@ export interface EngineRequest {
   readonly promptLogprobs: number | null;
   /** Output up to and with this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
-  /** What the answer, after any reasoning, has to be; null lets it be anything. */
+  /** The grammar of the answer behind any reasoning; null lets it be anything. */
   readonly grammar: PackedGrammar | null;
 }
 
@@ -59,7 +60,10 @@ export interface TokenLogprob {
 
 /** Token counts of a request as it is computed, all choices together: 0 while it is queued. */
 export interface EngineUsage {
-  /** Prompt tokens that prefill has reached, `cachedTokens` included; once each, however often computed. */
+  /**
+   * Prompt tokens that prefill has reached, `cachedTokens` included; once each, however often
+   * computed.
+   */
   readonly promptTokens: number;
   /** Prompt tokens whose caches were reused, a multiple of 64. */
   readonly cachedTokens: number;
@@ -93,7 +97,10 @@ export type EngineEvent =
       readonly logprobs: readonly (TokenLogprob | null)[] | null;
     }
   | {
-      /** New output of one choice. Text may be empty while a character or a stop string is incomplete. */
+      /**
+       * New output of one choice. Text may be empty while a character or a stop string is
+       * incomplete.
+       */
       readonly kind: 'output';
       readonly id: string;
       readonly choice: number;
@@ -130,11 +137,13 @@ export interface EngineError {
   readonly retryAfterSeconds: number | null;
 }
 
-/** What the engine holds and does, for /health, /metrics and heartbeats. */
+/** The engine's work in flight and its blocks, for /health, /metrics and heartbeats. */
 export interface EngineLoad {
   readonly runningSequences: number;
   readonly waitingSequences: number;
-  /** Tokens that are still to be computed for the requests in flight: prompts and outputs to come. */
+  /**
+   * Tokens that are still to be computed for the requests in flight: prompts and outputs to come.
+   */
   readonly tokensInFlight: number;
   readonly blocksTotal: number;
   /** Blocks that no running sequence holds; some of them hold cached prefixes. */
@@ -156,7 +165,7 @@ export interface EngineCounters {
   readonly requestsRefused: number;
 }
 
-/** What the engine is, known once it is ready. */
+/** The engine's model and limits, known once it is ready. */
 export interface EngineDescription {
   readonly modelType: string;
   /** SHA-256 over the config and the tensor layout, hex; changes when the model does. */
@@ -181,7 +190,7 @@ export interface MemoryPlan {
   readonly bytesPerToken: number;
   /** Tokens per step, prefill and decode together. */
   readonly stepTokensMax: number;
-  /** Of a step that also decodes. */
+  /** Tokens of a step that also decodes. */
   readonly mixedTokensMax: number;
   readonly sequencesMax: number;
   readonly waitingMax: number;
@@ -194,9 +203,9 @@ export interface EngineCall {
 }
 
 /**
- * The engine as the HTTP side sees it. `submit` takes all of the requests or refuses all of them, and
- * yields their events, in order of arrival, until each has had its `end`; aborting the signal (or
- * leaving the loop) stops generation within one step, and the events then end with `aborted`.
+ * The engine as the HTTP side sees it. `submit` takes all of the requests or refuses all of them,
+ * and yields their events, in order of arrival, until each has had its `end`; aborting the signal
+ * (or leaving the loop) stops generation within one step, and the events then end with `aborted`.
  */
 export interface Engine {
   readonly description: EngineDescription;

@@ -9,7 +9,7 @@ export interface RowLogprobs {
   readonly top: readonly { token: number; logprob: number }[];
 }
 
-/** For one row [vocabSize]; null where the logits are no distribution. */
+/** Computes one row's [vocabSize] log-probabilities; null where the logits are no distribution. */
 export function rowLogprobs(
   logits: Float32Array,
   options: { token: number; topCount: number },

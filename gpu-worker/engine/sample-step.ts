@@ -1,8 +1,9 @@
 /**
  * Draws the tokens of a step. Rows whose requests look at nothing but the row are drawn on the
- * backend, where the logits are, and only ids travel; rows with penalties, biases, log-probabilities
- * or a grammar are drawn on the host from a copy of their logits, by the same rule to the bit.
- * Nothing is changed here: the engine decides what becomes of the tokens (`EngineLoop.step`).
+ * backend, where the logits are, and only ids travel; rows with penalties, biases,
+ * log-probabilities or a grammar are drawn on the host from a copy of their logits, by the same
+ * rule to the bit. Nothing is changed here: the engine decides what becomes of the tokens
+ * (`EngineLoop.step`).
  */
 import { strict as assert } from 'node:assert';
 import type { Model } from '../model/model.ts';
@@ -14,7 +15,7 @@ import type { SamplerScratch } from './sampler.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
 import type { Sequence } from './sequence.ts';
 
-/** What one row gave: a token, or the reason why its request fails. */
+/** The outcome of one row: a token, or the reason why its request fails. */
 export type Sample =
   | { readonly kind: 'token'; readonly token: number; readonly logprob: TokenLogprob | null }
   | { readonly kind: 'failed'; readonly error: Pick<EngineError, 'kind' | 'message'> };

@@ -1,5 +1,5 @@
 /**
- * From one row of logits to one token, in the order that vLLM and the OpenAI API document:
+ * Draws one token from one row of logits, in the order that vLLM and the OpenAI API document:
  * logit_bias, repetition penalty (prompt and output), frequency and presence penalties (output
  * only), what the grammar allows, then temperature, top_k, top_p, min_p and the draw, which are the
  * backend's (draw.ts). Pure functions; the scratch space is the caller's.
@@ -17,26 +17,28 @@ export function createSamplerScratch(vocabSize: number): SamplerScratch {
   return { adjusted: new Float32Array(vocabSize), ...createDrawScratch(vocabSize) };
 }
 
-/** What the penalties look at. */
+/** The tokens that penalties look at. */
 export interface TokenHistory {
   /** Distinct tokens of the prompt. */
   readonly prompt: Int32Array;
-  /** How often each token stands in the output so far. */
+  /** Counts how often each token stands in the output so far. */
   readonly output: Map<number, number>;
 }
 
-/** Whether these options ever look at a history. */
+/** Tells whether these options ever look at a history. */
 export function readsHistory(options: SamplingOptions): boolean {
   const { repetitionPenalty, frequencyPenalty, presencePenalty } = options;
   return repetitionPenalty !== 1 || frequencyPenalty !== 0 || presencePenalty !== 0;
 }
 
-/** Whether the next token needs nothing but the row itself, so that it may be drawn where that is. */
+/**
+ * Tells whether the next token needs nothing but the row, so that it may be drawn where that is.
+ */
 export function drawsFromTheRow(options: SamplingOptions): boolean {
   return !readsHistory(options) && options.logitBias.length === 0;
 }
 
-/** What the next token depends on besides the row and the options. */
+/** The next token depends on these besides the row and the options. */
 export interface SamplingContext {
   readonly history: TokenHistory | null;
   /** A bit for each token that may come next; null if all may. */
@@ -77,8 +79,8 @@ function adjust(
 }
 
 /**
- * Takes infinity off what is not allowed, so that NaN and +Infinity stay or become NaN: a row that is
- * no distribution is not made one.
+ * Takes infinity off what is not allowed, so that NaN and +Infinity stay or become NaN: a row that
+ * is no distribution is not made one.
  */
 function ruleOut(scores: Float32Array, allowed: Uint32Array): void {
   for (let word = 0; word < allowed.length; word++) {

@@ -6,7 +6,7 @@ export interface ScheduledRows {
   readonly sequence: Sequence;
   /** The first of its rows in the batch; the others follow it in order of position. */
   readonly firstRow: number;
-  /** How many tokens the step computes, from the sequence's `computed` on. */
+  /** The number of tokens that the step computes, from the sequence's `computed` on. */
   readonly count: number;
   /** Rows of the batch whose logits score the next prompt token. */
   readonly scoreRows: Int32Array;
@@ -18,7 +18,9 @@ export interface ScheduledRows {
   readonly sampleRows: Int32Array;
 }
 
-/** Describes the rows of sequences that stand in a batch in this order, before they are accepted. */
+/**
+ * Describes the rows of sequences that stand in a batch in this order, before they are accepted.
+ */
 export function scheduledRows(sequences: readonly Sequence[]): ScheduledRows[] {
   let nextRow = 0;
   return sequences.map((sequence) => {

@@ -1,8 +1,8 @@
 /**
  * Decides what each step computes: continuous batching under one budget of tokens.
  *
- * - Decodes come first, oldest first, one token each; prefill chunks share what is left. A step that
- *   decodes may have a smaller budget, because all of its answers wait for its prompts.
+ * - Decodes come first, oldest first, one token each; prefill chunks share what is left. A step
+ *   that decodes may have a smaller budget, because all of its answers wait for its prompts.
  * - Order between fair scopes (tenants) goes by credit: each step every scope with work earns an
  *   even share of the tokens that the step computes and pays for its own. The scope with the
  *   greatest credit prefills next; within a scope it is first come, first served. Credit stays
@@ -11,8 +11,8 @@
  *   have had their share, and after one that has waited for its own.
  * - A sequence starts when the blocks of all its known tokens are available beside those promised
  *   to the running ones. One that doesn't fit closes admission for the step: nobody overtakes it.
- * - A scope that has nothing running may take the place of a scope that runs two or more, also where
- *   another scope's sequence waits for a place: that one has others running.
+ * - A scope that has nothing running may take the place of a scope that runs two or more, also
+ *   where another scope's sequence waits for a place: that one has others running.
  * - When decoding runs out of blocks, the youngest sequence of the scope with the least credit is
  *   preempted; it waits again, and computes again what the prefix cache doesn't keep.
  * - The oldest running sequence is never preempted. It alone can reach every block, so it ends;
@@ -50,11 +50,11 @@ interface Scope {
   credit: number;
 }
 
-/** What is left to give away in the step being planned. */
+/** The part of the step being planned that is still to be given away. */
 interface Budget {
   tokens: number;
   scoredRows: number;
-  /** Which scopes may start sequences: `idle` are those that have nothing running. */
+  /** Says which scopes may start sequences: `idle` are those that have nothing running. */
   admits: 'all' | 'idle' | 'none';
 }
 
@@ -251,7 +251,10 @@ export class Scheduler {
     return true;
   }
 
-  /** Whether a place is free, and the blocks of all its tokens, with one to spare for each other. */
+  /**
+   * Tells whether a place and the blocks of all its tokens are free, with one to spare for each
+   * other.
+   */
   #fits(sequence: Sequence): boolean {
     if (this.#running.length === 0) return true;
     if (this.#running.length === this.#limits.sequencesMax) return false;
@@ -319,7 +322,7 @@ function newScope(name: string, credit: number): Scope {
   return { name, waiting: [], held: 0, running: 0, credit };
 }
 
-/** How long a chunk may be so that it scores no more rows than the step has left. */
+/** Bounds a chunk so that it scores no more rows than the step has left. */
 function rowsAllowed(sequence: Sequence, budget: Budget): number {
   const unscored = sequence.promptLength - 1 - Math.max(sequence.computed, sequence.scored);
   if (unscored <= budget.scoredRows) return Infinity;

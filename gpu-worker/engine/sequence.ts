@@ -17,11 +17,14 @@ export class Sequence {
   /** Order of arrival; kept through preemption. */
   readonly serial: number;
   readonly salt: string;
-  /** With whose sequences it shares a turn. */
+  /** The fair scope: sequences of one scope share a turn. */
   readonly scope: string;
   readonly promptLength: number;
   readonly outputTokensMax: number;
-  /** Whether it scores each prompt token, for its request; that bounds its prefill chunks. */
+  /**
+   * True of a sequence that scores each prompt token, for its request; it bounds its prefill
+   * chunks.
+   */
   readonly scoresPrompt: boolean;
 
   state: SequenceState = 'held';
@@ -33,7 +36,9 @@ export class Sequence {
   scored = 0;
   /** Prompt tokens found cached when the sequence first ran; null before. */
   cachedTokens: number | null = null;
-  /** Leading prompt tokens, cached ones included, computed so far; computing them again adds none. */
+  /**
+   * Leading prompt tokens, cached ones included, computed so far; computing them again adds none.
+   */
   promptReached = 0;
   /** Tokens that the current step computes. */
   scheduled = 0;
@@ -97,7 +102,9 @@ export class Sequence {
     return isScored ? this.length - 1 : this.scored;
   }
 
-  /** Counts the `count` tokens that a step has just computed, for the usage; accepts none of them. */
+  /**
+   * Counts the `count` tokens that a step has just computed, for the usage; accepts none of them.
+   */
   countComputed(count: number): void {
     this.cachedTokens ??= this.computed;
     const reached = Math.min(this.computed + count, this.promptLength);

@@ -8,7 +8,7 @@ interface Pattern {
   readonly text: string;
   /** [length] of the longest proper prefix of the pattern that ends at each of its characters. */
   readonly fallback: Int32Array;
-  /** How many of its characters the text so far ends with. */
+  /** The text so far ends with so many of its characters. */
   matched: number;
 }
 

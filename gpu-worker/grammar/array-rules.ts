@@ -1,4 +1,4 @@
-/** What the parts of a branch say of arrays: how many items, and what fits each. */
+/** Reads what the parts of a branch say of arrays: how many items, and what fits each. */
 import { areDisjoint } from './disjoint-schemas.ts';
 import { listedValues } from './object-rules.ts';
 import type { SchemaReading } from './object-rules.ts';
@@ -12,9 +12,9 @@ import { canonical, itemSchemas } from './schema-values.ts';
 export const distinctValuesMax = 8;
 
 export interface ArrayRules {
-  /** What fits each of the first items. */
+  /** Rules of each of the first items. */
   readonly prefix: readonly (readonly Place[])[];
-  /** What fits the items behind them. */
+  /** Rules of the items behind them. */
   readonly rest: readonly Place[];
   readonly count: { readonly min: number; readonly max: number };
   /** Items of which some number has to fit a schema besides; null if none has to. */
@@ -25,7 +25,7 @@ export interface ArrayRules {
 
 export interface Containing {
   readonly place: Place;
-  /** What the others fit, where no more than `max` may fit the place. */
+  /** The rule of the other items, where no more than `max` may fit the place. */
   readonly opposite: Place;
   readonly min: number;
   readonly max: number;
@@ -112,7 +112,7 @@ function distinctValues(
   return values;
 }
 
-/** Whether no two items can be equal, whatever they are. */
+/** Tells whether no two items can be equal, whatever they are. */
 function areApart(items: readonly (readonly Place[])[], { document }: SchemaReading): boolean {
   return items.every((one, index) =>
     items

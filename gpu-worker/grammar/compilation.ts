@@ -1,4 +1,6 @@
-/** What the schemas of one request share: their terminals, and the work that they may take together. */
+/**
+ * The state that the schemas of one request share: their terminals, and the work that they may do.
+ */
 import { Work } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
 import { PatternError } from './expression-syntax.ts';
@@ -15,11 +17,13 @@ export class Compilation {
   readonly #patterns = new Map<string, Pattern>();
   readonly #contents = new Map<string, Dfa | null>();
   /**
-   * A character that stands in no string as it is, for the sake of whoever looks for marks in the text.
-   * In strings of any text it can be escaped; others go without it.
+   * A character that stands in no string as it is, for the sake of whoever looks for marks in the
+   * text. In strings of any text it can be escaped; others go without it.
    */
   readonly escaped: string | null;
-  /** Whether a schema that states no type, but keywords of one, is meant for values of that type. */
+  /**
+   * True if a schema that states no type, but keywords of one, is meant for values of that type.
+   */
   readonly impliesTypes: boolean;
 
   constructor({

@@ -13,7 +13,7 @@ export interface Dfa {
   readonly accepts: Uint8Array;
 }
 
-/** What a schema asks for takes more room or time than one request may have. */
+/** Thrown where a schema asks for more room or time than one request may have. */
 export class GrammarLimitError extends Error {
   override readonly name = 'GrammarLimitError';
 }
@@ -95,7 +95,9 @@ export function exploreDfa<State>(exploration: Exploration<State>, work: Work): 
   return trim({ classOf, classes, next: Int32Array.from(next), accepts });
 }
 
-/** What both accept, or what the first accepts and the second does not. */
+/**
+ * Makes the automaton of what both accept, or of what the first accepts and the second does not.
+ */
 export function combineDfa(
   [first, second]: readonly [Dfa, Dfa],
   operation: 'and' | 'and-not',
@@ -135,7 +137,7 @@ export function combineDfa(
   );
 }
 
-/** Whether the second accepts all that the first does. @throws GrammarLimitError */
+/** Tells whether the second accepts all that the first does. @throws GrammarLimitError */
 export function isIncluded(first: Dfa, second: Dfa, work: Work): boolean {
   const pairs = [
     ...new Set(Array.from(first.classOf, (inFirst, byte) => inFirst * 256 + second.classOf[byte])),
@@ -198,7 +200,7 @@ export function withoutTextDfa(text: string, work: Work): Dfa | null {
   const used = [...new Set(wanted)];
   const classOf = new Uint8Array(256);
   used.forEach((byte, index) => (classOf[byte] = index + 1));
-  /** How much of the text ends where `read` does. */
+  /** Counts how much of the text ends where `read` does. */
   const matched = (read: readonly number[]): number => {
     const from = read.findIndex((_, start) =>
       read.slice(start).every((byte, index) => byte === wanted[index]),
@@ -222,7 +224,7 @@ export function withoutTextDfa(text: string, work: Work): Dfa | null {
   );
 }
 
-/** Whether the whole text is accepted. */
+/** Tells whether the whole text is accepted. */
 export function acceptsText(dfa: Dfa, text: string): boolean {
   let state = 0;
   for (const byte of Buffer.from(text)) {

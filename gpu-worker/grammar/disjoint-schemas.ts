@@ -1,6 +1,6 @@
 /**
- * Whether two schemas have no value in common, as far as is plain to see: by their types, by their
- * constants, or by a property that both require and that is a different constant in each.
+ * Tells whether two schemas have no value in common, as far as is plain to see: by their types, by
+ * their constants, or by a property that both require and that is a different constant in each.
  */
 import type { Place, SchemaDocument } from './schema-document.ts';
 import { isObject } from './schema-keywords.ts';

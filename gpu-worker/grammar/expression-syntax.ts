@@ -1,6 +1,6 @@
 /**
- * The syntax of regular expressions: JavaScript's with flag u, from text to a tree. What the tree says
- * about texts is regular-expression.ts's to tell.
+ * The syntax of regular expressions: JavaScript's with flag u, from text to a tree. What the tree
+ * says about texts is regular-expression.ts's to tell.
  */
 import type { Work } from './dfa.ts';
 import { codePointMax } from './nfa.ts';
@@ -84,7 +84,7 @@ function withoutNeedlessEscapes(source: string): string {
   );
 }
 
-/** Of an expression that is known to be well-formed. */
+/** Parses an expression that is known to be well-formed. */
 class Parser {
   readonly #characters: readonly string[];
   readonly #work: Work;

@@ -1,8 +1,8 @@
 /**
- * The values of `format` that are enforced, as regular expressions: JSON Schema's, and those that zod
- * and pydantic write. Dates are those of the calendar; e-mail addresses, host names and URIs are the
- * usual ones, not all that an RFC allows, and every one of them is valid for the RFC and for WHATWG's
- * URLs. Formats that are not here restrict nothing.
+ * The values of `format` that are enforced, as regular expressions: JSON Schema's, and those that
+ * zod and pydantic write. Dates are those of the calendar; e-mail addresses, host names and URIs
+ * are the usual ones, not all that an RFC allows, and every one of them is valid for the RFC and
+ * for WHATWG's URLs. Formats that are not here restrict nothing.
  */
 
 const year = '[0-9]{4}';
@@ -21,11 +21,11 @@ const punycode = '(?:[^.]*\\.)*[^.]{2}--';
 /** Between `min` and `max` labels. */
 const domain = (length: number, min: number, max: number): string =>
   `${label(length)}(?:\\.${label(length)}){${min - 1},${max - 1}}`;
-/** At most 253 characters in all: few long labels, or more of them that are shorter. */
+/** A host name has at most 253 characters: few long labels, or more of them that are shorter. */
 const hostname = `(?!${punycode})(?:${domain(63, 1, 3)}|${domain(40, 4, 6)})`;
 const letter = "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]";
 const mailbox = `(?:${letter}{1,64}|${letter}{1,20}(?:\\.${letter}{1,20}){1,2})`;
-/** At most 254 characters in all. */
+/** An address has at most 254 characters. */
 const email = `(?![^@]*@${punycode})${mailbox}@(?:${domain(62, 2, 3)}|${domain(36, 4, 5)})`;
 const octet = '(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])';
 const ipv4 = `${octet}(?:\\.${octet}){3}`;
@@ -93,7 +93,7 @@ export const formatPatterns: ReadonlyMap<string, string> = new Map(
     iri: uri,
     'uri-reference': `(?:${uri}|${relative})`,
     'iri-reference': `(?:${uri}|${relative})`,
-    // Without a variable; RFC 6570 leaves out the apostrophe.
+    // A template without a variable; RFC 6570 leaves out the apostrophe.
     'uri-template': `(?=[^']*$)(?:${uri}|${relative})`,
     'json-pointer': pointer,
     'relative-json-pointer': `(?:0|[1-9][0-9]{0,8})(?:#|${pointer})`,
@@ -116,7 +116,9 @@ export interface ShorterFormat {
   readonly lengthMax: number;
 }
 
-/** With a path, a query and a fragment of at most so many characters, escaped ones counted as one. */
+/**
+ * Makes the pattern of a URI whose path, query and fragment are bounded, escapes counted as one.
+ */
 function shorterUri(pathMax: number, queryMax: number, fragmentMax: number): string {
   const part = '[a-zA-Z0-9](?:-?[a-zA-Z0-9]){0,15}';
   const host = `(?:${part}\\.){0,3}[a-zA-Z](?:-?[a-zA-Z0-9]){0,11}`;
@@ -146,7 +148,7 @@ const shorterHostnames = [
 ];
 
 /**
- * Of formats that are long: some of their texts, the shorter the later. What is both of a format and
+ * Some of the texts of formats that are long, the shorter the later. What is both of a format and
  * of a length would otherwise need a state for each length at each place of the format.
  */
 export const shorterFormats: ReadonlyMap<string, readonly ShorterFormat[]> = new Map(

@@ -23,7 +23,7 @@ export type GrammarEdge =
 
 export interface GrammarNode {
   readonly edges: readonly GrammarEdge[];
-  /** Whether what began before may end here. */
+  /** True if what began before may end here. */
   readonly isFinal: boolean;
 }
 
@@ -38,7 +38,7 @@ export interface Grammar {
 export const grammarNodesMax = 20_000;
 export const grammarDfaStatesMax = 32_768;
 
-/** What keeping it takes, roughly. */
+/** Estimates the memory that it takes to keep the grammar. */
 export function grammarBytes({ nodes, terminals }: Grammar): number {
   const edges = nodes.reduce((sum, node) => sum + node.edges.length, 0);
   return terminals.reduce((sum, { dfa }) => sum + dfa.next.byteLength, 64 * (nodes.length + edges));
@@ -57,7 +57,7 @@ export class RecentGrammars<Value> {
     this.#limits = limits;
   }
 
-  /** What is kept under the key, or what `make` makes, with the grammar that it is made from. */
+  /** Gives the value kept under the key, or makes one together with the grammar it is made from. */
   get(key: string, make: () => { readonly value: Value; readonly grammar: Grammar }): Value {
     let kept = this.#values.get(key);
     if (kept === undefined) {

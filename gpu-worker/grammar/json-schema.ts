@@ -1,7 +1,7 @@
 /**
- * From a JSON schema to a grammar of exactly such values as it allows, written in one way out of the
- * many that JSON has: declared properties in their order, then others. Every value that the grammar
- * lets through is valid; what can't be kept is refused by its keyword.
+ * Compiles a JSON schema to a grammar of exactly such values as it allows, written in one way out
+ * of the many that JSON has: declared properties in their order, then others. Every value that the
+ * grammar lets through is valid; what can't be kept is refused by its keyword.
  */
 import { arrayRules } from './array-rules.ts';
 import { Compilation } from './compilation.ts';
@@ -95,7 +95,7 @@ export class JsonWriter {
     builder.call(from, this.#anyContainer, to);
   }
 
-  /** Of all choices of a grammar together. @throws SchemaError */
+  /** Counts the choices of a grammar, all together. @throws SchemaError */
   countOptions(count: number, at: Place): void {
     this.#optionsCount += count;
     if (this.#optionsCount <= schemaOptionsMax) return;
@@ -108,10 +108,10 @@ class SchemaWriter {
   readonly #json: JsonWriter;
   readonly #text: JsonText;
   readonly #reading: SchemaReading;
-  /** What is written once and called: references, and schemas that hold together. */
+  /** Parts that are written once and called: references, and schemas that hold together. */
   readonly #written = new Map<string, number>();
   readonly #ids = new Map<unknown, number>();
-  /** What is called is written one after the other, not inside one another. */
+  /** Called parts are written one after the other, not inside one another. */
   readonly #pending: (() => void)[] = [];
 
   constructor(
@@ -263,7 +263,9 @@ class SchemaWriter {
   }
 }
 
-/** Choices: which of their options fit, and so speak of a value's insides, is not known of a branch. */
+/**
+ * Choices: which of their options fit, and so speak of a value's insides, is not known of a branch.
+ */
 const choosing = ['anyOf', 'oneOf', 'not', 'if', 'dependentSchemas', 'dependencies'];
 
 /** @throws SchemaError */

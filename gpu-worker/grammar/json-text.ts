@@ -10,7 +10,7 @@ import { Nfa } from './nfa.ts';
 import { SchemaError } from './schema-keywords.ts';
 import type { Path } from './schema-keywords.ts';
 
-/** Of one kind: eight levels of two spaces, and of deeper ones as much. */
+/** White space of one kind: eight levels of two spaces, and of deeper ones as much. */
 const indentationMax = 16;
 
 export class JsonText {

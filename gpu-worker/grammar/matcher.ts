@@ -3,10 +3,10 @@
  * what comes after the terminal: all ways of reading the text so far, side by side. States are made
  * when they are first reached and kept, so that the usual step is a few look-ups.
  *
- * A mask is put together from two parts. Which tokens stay inside a terminal depends on the terminal
- * alone; that costs a walk over the vocabulary once, for all grammars that have the terminal. Which
- * tokens go on behind its end depends on what comes after; only those are walked for each state, and
- * most fall off at once.
+ * A mask is put together from two parts. Which tokens stay inside a terminal depends on the
+ * terminal alone; that costs a walk over the vocabulary once, for all grammars that have the
+ * terminal. Which tokens go on behind its end depends on what comes after; only those are walked
+ * for each state, and most fall off at once.
  */
 import { RecentGrammars } from './grammar.ts';
 import type { Grammar } from './grammar.ts';
@@ -28,14 +28,14 @@ const stepsMax = 100_000;
 interface Frames {
   readonly id: number;
   readonly depth: number;
-  /** Whether the answer may end there. */
+  /** True if the answer may end there. */
   readonly isBottom: boolean;
-  /** By node, ascending. */
+  /** Entries by node, ascending. */
   readonly entries: readonly { readonly node: number; readonly below: Frames }[];
 }
 
 interface State {
-  /** By terminal and place, ascending. */
+  /** Scans by terminal and place, ascending. */
   readonly scans: readonly Scan[];
   readonly tokens: readonly { readonly token: number; readonly frames: Frames }[];
   readonly isComplete: boolean;
@@ -102,14 +102,15 @@ export class MatcherCursor {
     this.#state = run.start;
   }
 
-  /** Whether the answer may end here. */
+  /** True if the answer may end here. */
   get isComplete(): boolean {
     return this.#state?.isComplete ?? false;
   }
 
   /**
    * A bit for each token that may come next, end tokens included where the answer may end; to be
-   * read before the next call. Null if the grammar has lost its way: it can be read in too many ways.
+   * read before the next call. Null if the grammar has lost its way: it can be read in too many
+   * ways.
    */
   mask(): Uint32Array | null {
     if (this.#state === null) return null;
@@ -146,7 +147,7 @@ export class GrammarRun {
   readonly #grammar: Grammar;
   readonly #services: RunServices;
   readonly #bottom: Frames = { id: 0, depth: 0, isBottom: true, entries: [] };
-  /** By terminal and place: 1 where the terminal can go on. */
+  /** Marks by terminal and place: 1 where the terminal can go on. */
   readonly #goesOn: readonly Uint8Array[];
   #frames = new Map<string, Frames>();
   #states = new Map<string, State>();
@@ -248,7 +249,7 @@ export class GrammarRun {
     if (dfa.accepts[scan.place] === 1) this.#leave(draft, scan.frames);
   }
 
-  /** What is being read is complete. */
+  /** Leaves what is being read, which is complete. */
   #leave(draft: Draft, frames: Frames): void {
     if (frames.isBottom) draft.isComplete = true;
     for (const { node, below } of frames.entries) this.#expand(draft, node, below);

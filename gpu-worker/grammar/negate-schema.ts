@@ -1,7 +1,7 @@
 /**
- * The values that do not fit a schema, as schemas again: a value fits a schema if it fits each of its
- * keywords, so it does not if it misses one of them. Not every keyword has an opposite that a grammar
- * can keep.
+ * The values that do not fit a schema, as schemas again: a value fits a schema if it fits each of
+ * its keywords, so it does not if it misses one of them. Not every keyword has an opposite that a
+ * grammar can keep.
  */
 import type { Place, SchemaDocument } from './schema-document.ts';
 import {

@@ -66,7 +66,9 @@ export class Nfa {
     return Buffer.from(text).reduce((node, byte) => this.bytes(node, [byte, byte]), from);
   }
 
-  /** The pattern inside a JSON string, each code point in the one form that JSON.stringify gives. */
+  /**
+   * The pattern inside a JSON string, each code point in the one form that JSON.stringify gives.
+   */
   pattern(from: number, pattern: Pattern): number {
     switch (pattern.kind) {
       case 'set': {
@@ -168,8 +170,8 @@ export class Nfa {
   }
 
   /**
-   * Finds the nodes that are reached from others without a byte and have edges of their own or none at
-   * all, ascending. All are looked for together: nodes of nested repeats reach much the same.
+   * Finds the nodes that are reached from others without a byte and have edges of their own or none
+   * at all, ascending. All are looked for together: nodes of nested repeats reach much the same.
    */
   #closures(): (from: Iterable<number>) => number[] {
     const isKept = this.#edges.map(
@@ -246,8 +248,8 @@ export class Nfa {
   }
 
   /**
-   * Code points as UTF-8; surrogates must not be among them. Sequences that begin with the same bytes
-   * share the node behind them, and equal endings share theirs.
+   * Code points as UTF-8; surrogates must not be among them. Sequences that begin with the same
+   * bytes share the node behind them, and equal endings share theirs.
    */
   utf8(from: number, ranges: readonly CodePointRange[], to: number): void {
     const endings = new Map<string, number>();
@@ -306,7 +308,10 @@ export function contentDfa(pattern: Pattern, work: Work): Dfa | null {
   }
 }
 
-/** What all accept. Those that accept all that the others do add nothing, and no states. */
+/**
+ * Makes the automaton of what all of them accept. Those that accept all that the others do add
+ * nothing, and no states.
+ */
 export function intersectDfas(dfas: readonly (Dfa | null)[], work: Work): Dfa | null {
   const known = dfas.filter((dfa) => dfa !== null);
   if (known.length < dfas.length) return null;
@@ -322,7 +327,10 @@ export function intersectDfas(dfas: readonly (Dfa | null)[], work: Work): Dfa | 
   return all;
 }
 
-/** What JSON strings hold unescaped: all but control characters, quotes, backslashes, surrogates. */
+/**
+ * Characters that JSON strings hold unescaped: all but control characters, quotes, backslashes and
+ * surrogates.
+ */
 export const writtenAsThemselves: readonly CodePointRange[] = [
   [0x20, 0x21],
   [0x23, 0x5b],

@@ -1,4 +1,4 @@
-/** What the parts of a branch say of numbers. */
+/** Reads what the parts of a branch say of numbers. */
 import { commonMultiple, multipleOf, multipleOfMax } from './numbers.ts';
 import type { Bound, Multiple, NumberRange } from './numbers.ts';
 import type { Part } from './schema-branches.ts';

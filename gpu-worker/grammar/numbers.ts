@@ -8,12 +8,12 @@ import { exploreDfa, GrammarLimitError } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 import { Nfa } from './nfa.ts';
 
-/** As many as JSON.stringify ever writes without an exponent. */
+/** JSON.stringify never writes more digits without an exponent. */
 const integerDigitsMax = 21;
 const fractionDigitsMax = 25;
 const exactDigits = 15;
 const numberMax = 10 ** exactDigits - 1;
-/** Of the digits of a `multipleOf`, its point left out. */
+/** Bounds the digits of a `multipleOf`, its point left out. */
 export const multipleOfMax = 1000;
 export const multipleOfDecimalsMax = 12;
 
@@ -54,7 +54,9 @@ export function commonMultiple(one: Multiple, other: Multiple): Multiple | null 
   return digits <= multipleOfMax ? { digits, decimals } : null;
 }
 
-/** Whether a number is a multiple, as decimals: 0.07 is one of 0.01, though no double says so. */
+/**
+ * Tells whether a number is a multiple, as decimals: 0.07 is one of 0.01, though no double says so.
+ */
 export function isMultiple(value: number, { digits, decimals }: Multiple): boolean {
   const [mantissa, exponent = '0'] = String(Math.abs(value)).split('e');
   const [whole, fraction = ''] = mantissa.split('.');
@@ -87,7 +89,7 @@ export function integerDfa(range: NumberRange, work: Work): Dfa | null {
       negative: low < 0n ? [inclusive(high < 0n ? -high : 1n), inclusive(-low)] : null,
       positive: high >= 0n ? [inclusive(low > 0n ? low : 0n), inclusive(high)] : null,
       fractions: 'none',
-      // Of the integers, those that are multiples of a fraction are multiples of its numerator.
+      // Integers that are multiples of a fraction are multiples of its numerator.
       modulus: multiple === null ? 1 : numerator(multiple),
       decimalsMax: 0,
     },
@@ -183,12 +185,12 @@ interface Ranges {
   readonly negative: readonly [Decimal, Decimal] | null;
   readonly positive: readonly [Decimal, Decimal] | null;
   readonly fractions: 'none' | 'any' | 'only';
-  /** What a number without its point, at `decimalsMax` decimals, is a multiple of. */
+  /** A number without its point, at `decimalsMax` decimals, is a multiple of this. */
   readonly modulus: number;
   readonly decimalsMax: number;
 }
 
-/** How what was read compares with a bound, as far as digits of equal place say. */
+/** The order of the digits read so far and those of a bound at the same places. */
 type Order = -1 | 0 | 1;
 
 interface NumberState {
@@ -200,7 +202,7 @@ interface NumberState {
   readonly low: Order;
   readonly high: Order;
   readonly remainder: number;
-  /** Whether a digit of the fraction is not 0. */
+  /** True if a digit of the fraction is not 0. */
   readonly hasFraction: boolean;
 }
 
@@ -305,12 +307,12 @@ function isWithin(state: NumberState, ranges: Ranges): boolean {
   );
 }
 
-/** What the integers among its multiples are multiples of. */
+/** Gives the number that all integers among its multiples are multiples of. */
 function numerator({ digits, decimals }: Multiple): number {
   return digits / greatestDivisor(digits, 10 ** decimals);
 }
 
-/** Whether no double is beyond it. */
+/** Tells whether no double is beyond the bound. */
 function isUnbounded(bound: Bound | null): boolean {
   return bound === null || (Math.abs(bound.value) === Number.MAX_VALUE && !bound.exclusive);
 }

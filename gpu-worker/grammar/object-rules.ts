@@ -1,4 +1,4 @@
-/** What the parts of a branch say of objects: which members there are, and what fits each. */
+/** Reads what the parts of a branch say of objects: which members there are, and what fits each. */
 import type { Compilation } from './compilation.ts';
 import { combineDfa, literalsDfa } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
@@ -42,7 +42,7 @@ export interface SchemaReading {
   readonly values: SchemaValues;
   readonly branches: SchemaBranches;
   readonly compilation: Compilation;
-  /** Whether what can't be counted is refused; else it has no effect. */
+  /** True if what can't be counted is refused; else it has no effect. */
   readonly isStrict: boolean;
 }
 
@@ -114,7 +114,7 @@ function placesOfMember(
   return places.some(({ schema }) => schema === false) ? null : places;
 }
 
-/** What `propertyNames` says: a list of names, or rules one of which each name fits; none for any. */
+/** Reads `propertyNames`: a list of names, or rules one of which each name fits; none for any. */
 function rulesOfNames(
   parts: readonly Part[],
   { document, branches, values }: SchemaReading,
@@ -161,7 +161,7 @@ function withNames(
   return [...rules, ...texts];
 }
 
-/** By which of the patterns match: what fits a member depends on nothing else. */
+/** Groups undeclared members by the patterns that match them: what fits depends on nothing else. */
 function otherMembers(
   parts: readonly Part[],
   declared: readonly string[],
@@ -200,7 +200,10 @@ function otherMembers(
   return found;
 }
 
-/** What `unevaluatedProperties` says of a member, unless the part or what it added spoke of it. */
+/**
+ * Reads what `unevaluatedProperties` says of a member, unless the part or what it added spoke of
+ * it.
+ */
 function unevaluated(
   part: Part,
   parts: readonly Part[],

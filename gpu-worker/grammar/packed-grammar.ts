@@ -1,12 +1,13 @@
 /**
  * A grammar on its way between threads. It may be megabytes of tables: packed into shared memory it
- * passes through a thread that only hands it on, at no cost there, and is opened once where it runs.
+ * passes through a thread that only hands it on, at no cost there, and is opened once where it
+ * runs.
  */
 import { deserialize, serialize } from 'node:v8';
 import type { Grammar } from './grammar.ts';
 
 export interface PackedGrammar {
-  /** That of the grammar. */
+  /** The key of the grammar. */
   readonly key: string;
   readonly bytes: SharedArrayBuffer;
 }

@@ -30,7 +30,7 @@ export function parseRegularExpression(source: string, work: Work): Pattern {
   return { kind: 'choice', options: [atStart, sequence(afterSome, later)] };
 }
 
-/** Whether nothing of the text was read yet. */
+/** Says whether nothing of the text was read yet. */
 type AtStart = 'yes' | 'no' | 'unknown';
 
 class Reader {
@@ -93,7 +93,7 @@ class Reader {
     }
   }
 
-  /** Whether it has no assertion in it, so that it means the same wherever it stands. */
+  /** Tells whether it has no assertion in it, so that it means the same wherever it stands. */
   #isPlain(expression: Expression): boolean {
     let isPlain = this.#plain.get(expression);
     if (isPlain === undefined) {

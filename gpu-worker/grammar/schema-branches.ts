@@ -1,7 +1,8 @@
 /**
- * What a list of schemas says together, as branches: a value fits all the schemas if it fits all the
- * parts of one branch. `$ref` and `allOf` add parts; `anyOf`, `oneOf`, `if`, `not` and what depends on a
- * property being there make branches. Of each part only the keywords count that stand in it itself.
+ * Reads what a list of schemas says together, as branches: a value fits all the schemas if it fits
+ * all the parts of one branch. `$ref` and `allOf` add parts; `anyOf`, `oneOf`, `if`, `not` and what
+ * depends on a property being there make branches. Of each part only the keywords count that stand
+ * in it itself.
  */
 import type { Work } from './dfa.ts';
 import { areDisjoint } from './disjoint-schemas.ts';
@@ -19,13 +20,13 @@ import {
 import type { Schema } from './schema-keywords.ts';
 import { dependencies } from './schema-values.ts';
 
-/** Of all that a schema gives to choose from: the engine follows them side by side. */
+/** Bounds the choices of a schema, all together: the engine follows them side by side. */
 export const schemaOptionsMax = 256;
 
 /** A schema that is an object. */
 export interface Part extends Place {
   readonly schema: Schema;
-  /** What it is said in place of, unless it was asked for itself. */
+  /** The part that this one is said in place of, unless it was asked for itself. */
   readonly within?: Open | null;
 }
 
@@ -68,7 +69,7 @@ export class SchemaBranches {
       const draft = this.#added(next.draft, next.open);
       if (draft === null) continue;
       const [first, ...choices] = draft.choices;
-      // Of values that are listed, all that the parts say is asked at once.
+      // If a branch lists its values, all that its parts say is asked of each at once.
       if (first === undefined || draft.parts.some(({ schema }) => isList(schema))) {
         found.push(draft.parts);
         if (found.length <= schemaOptionsMax) continue;
@@ -234,7 +235,7 @@ export function addedBy(part: Part, parts: readonly Part[]): readonly Part[] {
   });
 }
 
-/** Whether the schema lists its values. */
+/** Tells whether the schema lists its values. */
 export function isList(schema: Schema): boolean {
   return Object.hasOwn(schema, 'const') || Object.hasOwn(schema, 'enum');
 }

@@ -65,7 +65,7 @@ export class SchemaDocument {
     this.#register();
   }
 
-  /** Whether other keywords of the schema count. */
+  /** Tells whether other keywords of the schema count. */
   hasSiblings(schema: Schema): boolean {
     return !(this.#refStandsAlone && Object.hasOwn(schema, '$ref'));
   }
@@ -76,7 +76,7 @@ export class SchemaDocument {
     return { schema, path, base: this.#baseOf(schema, at.base), depth: at.depth + 1 };
   }
 
-  /** What `$ref` or `$dynamicRef` of the schema leads to. @throws SchemaError */
+  /** Finds the schema that `$ref` or `$dynamicRef` leads to. @throws SchemaError */
   target(at: Place, keyword: '$ref' | '$dynamicRef'): Place {
     const reference = isObject(at.schema) ? at.schema[keyword] : undefined;
     const path = [...at.path, keyword];

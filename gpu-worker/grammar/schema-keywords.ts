@@ -1,11 +1,15 @@
-/** The keywords of a JSON schema, read one by one; whatever is malformed is refused by its place. */
+/**
+ * The keywords of a JSON schema, read one by one; whatever is malformed is refused by its place.
+ */
 import type { Bound } from './numbers.ts';
 
 /** A schema that can't be kept, and the place in it: keys and indices from its root. */
 export class SchemaError extends Error {
   override readonly name = 'SchemaError';
   readonly path: readonly (string | number)[];
-  /** `unsupported`: valid JSON Schema that is not enforced. `invalid`: malformed, or allows nothing. */
+  /**
+   * `unsupported`: valid JSON Schema that is not enforced. `invalid`: malformed, or allows nothing.
+   */
   readonly kind: 'unsupported' | 'invalid';
 
   constructor(kind: SchemaError['kind'], path: SchemaError['path'], message: string) {
@@ -66,7 +70,9 @@ export const applicators = [
   'dependencies',
 ] as const;
 
-/** Keywords of older drafts that restrict values and are not kept. All that no draft has is ignored. */
+/**
+ * Keywords of older drafts that restrict values and are not kept. All that no draft has is ignored.
+ */
 export const refusedKeywords = ['$recursiveRef', 'disallow', 'divisibleBy', 'extends'] as const;
 
 const constraints: ReadonlySet<string> = new Set([

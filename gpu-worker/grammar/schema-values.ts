@@ -1,7 +1,7 @@
 /**
- * Whether a value that a schema lists fits all else that the schema says: values of `enum` and `const`
- * are known, so every keyword can be asked of them. Regular expressions run as automata, which take
- * no longer than the text is.
+ * Tells whether a value that a schema lists fits all else that the schema says: values of `enum`
+ * and `const` are known, so every keyword can be asked of them. Regular expressions run as
+ * automata, which take no longer than the text is.
  */
 import type { Compilation } from './compilation.ts';
 import { acceptsText } from './dfa.ts';
@@ -58,7 +58,7 @@ export class SchemaValues {
     );
   }
 
-  /** Whether the regular expression of a keyword matches the text. */
+  /** Tells whether the regular expression of a keyword matches the text. */
   matches(source: string, text: string, at: Place, keyword: string): boolean {
     this.#compilation.work.spend(text.length);
     const dfa = this.#compilation.content(source, [...at.path, keyword]);
@@ -74,7 +74,7 @@ export class SchemaValues {
       length >= (countAt(schema, 'minLength', at.path) ?? 0) &&
       length <= (countAt(schema, 'maxLength', at.path) ?? Infinity) &&
       (typeof pattern !== 'string' || this.matches(pattern, value, at, 'pattern')) &&
-      // Beside a pattern the format is the pattern's to say.
+      // If there is a pattern as well, the format is the pattern's to say.
       (known === undefined || pattern !== undefined || this.matches(known, value, at, 'format'))
     );
   }
@@ -134,7 +134,9 @@ export class SchemaValues {
     );
   }
 
-  /** What one schema says of a property: by its name, by patterns, else as one among others. */
+  /**
+   * Finds the schemas that speak of a property: by its name, by patterns, else as one among others.
+   */
   schemasOfProperty(at: Place, schema: Schema, name: string): readonly Place[] {
     const found: Place[] = [];
     const declared = mapAt(schema, 'properties', at.path);
@@ -224,7 +226,7 @@ export function itemSchemas(schema: Schema): {
   return { prefix, keyword: 'prefixItems', rest };
 }
 
-/** What follows from a property being there; draft 7 says it in one keyword, later ones in two. */
+/** Reads what a property's presence asks for; draft 7 says it in one keyword, later ones in two. */
 export function dependencies(
   schema: Schema,
   at: Place,

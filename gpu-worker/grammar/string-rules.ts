@@ -1,4 +1,4 @@
-/** What the parts of a branch say of strings, and the automaton of such strings. */
+/** Reads what the parts of a branch say of strings, and makes the automaton of such strings. */
 import type { Compilation } from './compilation.ts';
 import { combineDfa, literalsDfa } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
@@ -68,9 +68,9 @@ export function stringKey({
 }
 
 /**
- * Where a format stands beside a pattern that no text of the format has, the pattern says what is
- * meant: zod's times of day, for example, are not JSON Schema's.
- * @throws SchemaError, GrammarLimitError
+ * Makes the automaton of the rules. If no text of a format has the pattern that stands beside it,
+ * the pattern says what is meant: zod's times of day, for example, are not JSON Schema's. @throws
+ * SchemaError, GrammarLimitError
  */
 export function stringRulesDfa(rules: StringRules, compilation: Compilation): Dfa | null {
   const { patterns, formats } = rules;

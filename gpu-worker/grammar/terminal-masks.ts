@@ -1,10 +1,12 @@
-/** Masks over a vocabulary that are kept, and the part of them that terminals decide by themselves. */
+/**
+ * Masks over a vocabulary that are kept, and the part of them that terminals decide by themselves.
+ */
 import type { Terminal } from './grammar.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Memory of masks that are kept, of terminals and of states each. */
 const maskBytesMax = 64 * 2 ** 20;
-/** What a mask takes beside its contents. */
+/** A mask takes so many bytes beside its contents. */
 const bookkeepingBytes = 128;
 /** Masks with fewer tokens are kept as lists. */
 const listedTokensMax = 256;

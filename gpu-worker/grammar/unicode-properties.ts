@@ -2,11 +2,13 @@
 import type { Work } from './dfa.ts';
 import type { CodePointRange } from './nfa.ts';
 
-/** A look at every code point takes some 20 ms: no more than a few are affordable in one request. */
+/**
+ * A look at every code point takes some 20 ms: no more than a few are affordable in one request.
+ */
 const lookSteps = 250_000;
 /** Code points that are looked at together: a text of all of them would take megabytes. */
 const stretch = 0x4000;
-/** Where characters are assigned one by one; those of one row are of one length in UTF-16. */
+/** Rows where characters are assigned one by one; those of one row have one length in UTF-16. */
 const assigned: readonly CodePointRange[] = [
   [0, 0xd7ff],
   [0xe000, 0xffff],

@@ -1,6 +1,6 @@
 /**
- * A tokenizer's vocabulary as a trie over bytes, laid out in the order of a walk, so that all tokens
- * that an automaton lets through are found in one pass that leaps over what it does not.
+ * A tokenizer's vocabulary as a trie over bytes, laid out in the order of a walk, so that all
+ * tokens that an automaton lets through are found in one pass that leaps over what it does not.
  */
 import assert from 'node:assert/strict';
 

@@ -16,7 +16,7 @@ export function writeArray(text: JsonText, rules: ArrayRules, ends: Ends): void 
   else writeItems(text, rules, ends);
 }
 
-/** By index and by how many contain what is asked for: what is remembered of the items before. */
+/** The state behind some items: their number, and how many of them contain what is asked for. */
 interface Step {
   readonly index: number;
   readonly contained: number;
@@ -26,7 +26,7 @@ function writeItems(text: JsonText, rules: ArrayRules, { from, to, value }: Ends
   const { prefix, rest, count, containing } = rules;
   const { builder } = text;
   const required = containing?.min ?? 0;
-  // From here on one item is like the next.
+  // The items from this index on are alike.
   const indexMax = count.max === Infinity ? Math.max(count.min, prefix.length) : count.max;
   const befores = new Map<string, number>();
   const waiting: Step[] = [];

@@ -1,6 +1,6 @@
 /**
- * Writes objects into a grammar: declared members in their order, each or none of those that are not
- * required, then others. Members are counted as far as the schema asks.
+ * Writes objects into a grammar: declared members in their order, each or none of those that are
+ * not required, then others. Members are counted as far as the schema asks.
  */
 import type { Dfa } from './dfa.ts';
 import type { JsonText } from './json-text.ts';
@@ -24,7 +24,9 @@ class ObjectWriter {
   readonly #rules: ObjectRules;
   readonly #value: WriteValue;
   readonly #lastRequired: number;
-  /** By index and count: where a member of that index or a later one begins, others included. */
+  /**
+   * Nodes where a member of that index or a later one begins, others included, by index and count.
+   */
   readonly #starts = new Map<string, number>();
   /** Values that stand in several places, by what they belong to. */
   readonly #shared = new Map<unknown, number>();
@@ -93,7 +95,7 @@ class ObjectWriter {
     return node;
   }
 
-  /** By index and count: where at least one member stands before. */
+  /** Nodes with at least one member before them, by index and count. */
   readonly #ends = new Map<string, number>();
 
   #end(
@@ -161,7 +163,9 @@ class ObjectWriter {
     this.#text.strings(from, `other:${JSON.stringify(declared)}`, build, to);
   }
 
-  /** Where members are counted a value has many places: it is written once, and called. */
+  /**
+   * Writes a value. If members are counted it has many places, so it is written once and called.
+   */
   #valueOf(from: number, owner: unknown, places: readonly Place[], to: number): void {
     const { min, max } = this.#rules.count;
     const stands = this.#shared.get(owner);

@@ -57,7 +57,7 @@ export class ApiError extends Error {
   }
 }
 
-/** For a worker that takes no requests now. */
+/** Refuses a request of a worker that takes none now. */
 export function notReady(status: Health['status'], reason: string): ApiError {
   return new ApiError('not_ready', `the worker is ${status}: ${reason}`, {
     headers: { 'retry-after': status === 'starting' ? '2' : '10' },

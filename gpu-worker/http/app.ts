@@ -1,9 +1,9 @@
 /**
- * The worker's HTTP application. It needs `WorkerServices`: a lifecycle (`createLifecycle`, told `serve`
- * once the model is loaded), a usage journal (`openUsageJournal`, a directory of its own), metrics
- * (`createMetrics`), a pino logger, a clock (`systemClock`) and settings (`defaultHttpSettings` with
- * the worker token). `listen` in server.ts then puts it on a port; both may stand before the model
- * is loaded, and /health says how far the start is.
+ * The worker's HTTP application. It needs `WorkerServices`: a lifecycle (`createLifecycle`, told
+ * `serve` once the model is loaded), a usage journal (`openUsageJournal`, a directory of its own),
+ * metrics (`createMetrics`), a pino logger, a clock (`systemClock`) and settings
+ * (`defaultHttpSettings` with the worker token). `listen` in server.ts then puts it on a port; both
+ * may stand before the model is loaded, and /health says how far the start is.
  */
 import { Hono, type Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';

@@ -1,6 +1,7 @@
 /**
  * Tells the edge every five seconds that this worker is there, what it serves and how loaded it is.
- * An edge that is away is normal: it is tried again at the next beat, and only the change is logged.
+ * An edge that is away is normal: it is tried again at the next beat, and only the change is
+ * logged.
  */
 import type { Logger } from 'pino';
 import { z } from 'zod';
@@ -16,10 +17,10 @@ const reasonCharactersMax = 300;
 export interface HeartbeatOptions {
   /** The edge's base URL. */
   readonly edgeUrl: string;
-  /** Where the edge reaches this worker. */
+  /** The edge reaches this worker there. */
   readonly workerUrl: string;
   readonly workerId: string;
-  /** Of this start: larger than that of any earlier one, whatever the clock says. */
+  /** The epoch of this start is larger than that of any earlier one, whatever the clock says. */
   readonly epoch: number;
   /** Random, of this start. */
   readonly start: string;
@@ -41,7 +42,7 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
   const { edgeUrl, token, logger, lifecycle } = options;
   const url = new URL('/internal/workers/heartbeat', edgeUrl);
   const stopped = new AbortController();
-  /** Of the last beat: null if there was none, undefined before the first. */
+  /** The problem of the last beat: null if there was none, undefined before the first. */
   let lastProblem: string | null | undefined;
 
   async function beat(): Promise<void> {
@@ -53,7 +54,7 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
     lastProblem = problem;
   }
 
-  /** What went wrong, if something did. */
+  /** Sends a heartbeat and says what went wrong, if something did. */
   async function send(): Promise<string | null> {
     try {
       const response = await options.fetch(url, {
@@ -95,7 +96,7 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
 
 const errorSchema = z.object({ error: z.object({ message: z.string() }) });
 
-/** What an edge says of a heartbeat that it refuses; null where it says nothing. */
+/** Reads why an edge refuses a heartbeat; null where it says nothing. */
 async function readReason(response: Response): Promise<string | null> {
   const text = await response.text();
   if (response.ok) return null;

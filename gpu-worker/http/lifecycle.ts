@@ -1,5 +1,5 @@
 /**
- * Which of its four states the worker is in, and what it serves. Requests are taken only when it is
+ * Keeps the worker's state, one of four, and what it serves. Requests are taken only when it is
  * ready; draining lets the ones in flight finish.
  */
 import type { Engine } from '../engine/request.ts';
@@ -49,7 +49,7 @@ export function createLifecycle(obstacle: () => string | null = () => null): Lif
     return state;
   }
 
-  /** As `current`; what may pass by itself is not kept. */
+  /** Gives the state as `current` does; a fault that may pass by itself is not kept. */
   function now(): WorkerState {
     const lasting = current();
     const reason = lasting.status === 'ready' ? obstacle() : null;

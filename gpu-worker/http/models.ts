@@ -40,7 +40,7 @@ function describe(model: ServedModel): ModelList['data'][number] {
     context_length: contextLength,
     revision,
     parameters,
-    // What requests that state none are sampled with.
+    // Requests that state no values are sampled with these.
     default_sampling_params: model.samplingDefaults,
   };
 }

@@ -1,7 +1,7 @@
-/** What is known of one HTTP request while it is answered. */
+/** The state of one HTTP request while it is answered. */
 import type { EngineUsage } from '../engine/request.ts';
 
-/** What became of a request's run through the engine. */
+/** The outcome of a request's run through the engine. */
 export interface RunRecord {
   readonly outcome: 'done' | 'aborted' | 'failed';
   readonly usage: EngineUsage;

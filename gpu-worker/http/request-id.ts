@@ -1,4 +1,6 @@
-/** The request's id: the client's x-request-id if it is well-formed, else a new one; always echoed. */
+/**
+ * The request's id: the client's x-request-id if it is well-formed, else a new one; always echoed.
+ */
 import { randomUUID } from 'node:crypto';
 import type { MiddlewareHandler } from 'hono';
 import { requestIdSchema } from '../protocol/fields.ts';

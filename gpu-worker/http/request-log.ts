@@ -6,7 +6,9 @@ import type { Context, MiddlewareHandler } from 'hono';
 import type { RequestContext, RunRecord } from './request-context.ts';
 import type { AppEnv, WorkerServices } from './worker-services.ts';
 
-/** Status in log and metrics, after nginx's, of a request whose client left before its answer ended. */
+/**
+ * Status in log and metrics, after nginx's, of a request whose client left before its answer ended.
+ */
 const statusClientLeft = 499;
 
 /** Makes each request's context, and ends it unless its route answers with a stream. */

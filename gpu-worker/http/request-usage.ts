@@ -1,6 +1,6 @@
 /**
- * What a request of the last 24 hours used, `GET /v1/requests/{request id}/usage`, and the same of one
- * that nobody waits for any more, `POST /v1/requests/{request id}/cancel`.
+ * Answers what a request of the last 24 hours used, `GET /v1/requests/{request id}/usage`, and
+ * stops one that nobody waits for any more, `POST /v1/requests/{request id}/cancel`.
  */
 import type { Context } from 'hono';
 import { requestIdSchema } from '../protocol/fields.ts';
@@ -18,8 +18,8 @@ export async function answerRequestUsage(
 }
 
 /**
- * After this the request computes nothing new, even if it arrives later than the call, so that its
- * caller can settle it. It still `running` means: it ends within a step.
+ * Stops a request: after this it computes nothing new, even if it arrives later than the call, so
+ * that its caller can settle it. It still `running` means: it ends within a step.
  */
 export async function cancelRequest(
   c: Context<AppEnv>,

@@ -12,7 +12,7 @@ import type { RequestContext, RunRecord } from './request-context.ts';
 import type { WorkerServices } from './worker-services.ts';
 import { sumUsage } from './response/wire-usage.ts';
 
-/** As the engine's, but choices count over all prompts and usage is the whole request's. */
+/** The engine's events, but choices count over all prompts and usage is the whole request's. */
 export type RunEvent =
   | (Extract<EngineEvent, { kind: 'prompt' }> & { readonly prompt: number })
   | Extract<EngineEvent, { kind: 'output' | 'finished' }>

@@ -7,7 +7,7 @@ import { isIP } from 'node:net';
 import type { AppEnv } from './worker-services.ts';
 import { UserError } from '../../infra/user-error.ts';
 
-/** How soon a connection without a request is noticed while the server closes. */
+/** A connection without a request is noticed so soon while the server closes. */
 const sweepMs = 50;
 
 export interface ListenOptions {

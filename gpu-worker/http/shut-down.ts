@@ -4,7 +4,7 @@ import type { Lifecycle } from './lifecycle.ts';
 import type { RunningServer } from './server.ts';
 import type { UsageJournal } from './journal/usage-journal.ts';
 
-/** What answers get, beyond the engine's grace, to reach their clients. */
+/** Answers get so much time, beyond the engine's grace, to reach their clients. */
 const flushMs = 1_000;
 
 export interface ShutDownOptions {
@@ -13,7 +13,7 @@ export interface ShutDownOptions {
   readonly journal: UsageJournal;
   /** Null where no edge was told of this worker. */
   readonly heartbeat: HeartbeatSender | null;
-  /** How long requests in flight may go on. */
+  /** Requests in flight may go on for so long. */
   readonly graceMs: number;
 }
 

@@ -9,8 +9,9 @@ import type { Logger } from 'pino';
 const fileName = 'epoch';
 
 /**
- * The time of the start where the clock has not gone back; kept in `directory`. A disk that does not
- * take it is no reason not to start: an edge believes an older epoch once the younger one is silent.
+ * The time of the start where the clock has not gone back; kept in `directory`. A disk that does
+ * not take it is no reason not to start: an edge believes an older epoch once the younger one is
+ * silent.
  */
 export async function nextEpoch(options: {
   directory: string;

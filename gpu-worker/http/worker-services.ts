@@ -1,4 +1,4 @@
-/** What the routes are given. `main.ts` makes these once; tests make their own. */
+/** The services that routes use. */
 import type { Logger } from 'pino';
 import type { Clock } from './clock.ts';
 import type { Lifecycle } from './lifecycle.ts';
@@ -27,7 +27,7 @@ export interface WorkerServices {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly settings: HttpSettings;
-  /** For whoever watches over the worker; [] when all is well. */
+  /** Warnings for whoever watches over the worker; [] when all is well. */
   readonly warnings: () => readonly string[];
 }
 

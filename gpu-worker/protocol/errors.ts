@@ -2,11 +2,13 @@
 import { z } from 'zod';
 import { tokenCount } from './fields.ts';
 
-/** By how much a request exceeds the context. */
+/** The numbers of a request that exceeds the context. */
 export const overflowSchema = z.object({
-  /** Of a text that is refused before all of it is tokenised, the tokens counted so far. */
+  /** Tokens counted; of a text that is refused before all of it is tokenised, those so far. */
   prompt_tokens: tokenCount,
-  /** What the request asks for; null if the prompt alone is too long or it states no maximum. */
+  /**
+   * Tokens that the request asks for; null if the prompt alone is too long or it states no maximum.
+   */
   output_tokens: tokenCount.nullable(),
   context_tokens: tokenCount,
 });
@@ -18,7 +20,7 @@ export const errorBodySchema = z.object({
     /** The parameter at fault, such as `messages[0].role`. */
     param: z.string().nullable(),
     code: z.string().nullable(),
-    /** Beside the code `context_length_exceeded`. */
+    /** Present beside the code `context_length_exceeded`. */
     overflow: overflowSchema.optional(),
   }),
 });

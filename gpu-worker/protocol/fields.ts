@@ -16,7 +16,7 @@ export function boundedArray<Element extends z.ZodType>(
   return z.array(z.unknown()).min(min).max(max).pipe(z.array(element));
 }
 
-/** Whoever walks through a schema, or writes it out, does so level by level on the stack. */
+/** A walk through a schema, or its writing, goes level by level on the stack. */
 const schemaLevelsMax = 512;
 
 /** A JSON schema, not yet looked into. */

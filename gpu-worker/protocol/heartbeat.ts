@@ -1,4 +1,4 @@
-/** What a worker says of itself: its health, its load, and the heartbeats that announce it. */
+/** The worker's health, its load, and the heartbeats that announce it. */
 import { z } from 'zod';
 import { tokenCount } from './fields.ts';
 import { servedModelsMax } from './limits.ts';
@@ -22,7 +22,9 @@ export const healthSchema = z.object({
   reason: z.string().nullable(),
   models: z.array(z.string()),
   load: loadSchema.nullable(),
-  /** What its operator should see to before it stops the worker; absent where there is nothing. */
+  /**
+   * Faults that its operator should see to before it stops the worker; absent where there are none.
+   */
   warnings: z.array(z.string()).optional(),
 });
 
@@ -31,7 +33,7 @@ export type Health = z.infer<typeof healthSchema>;
 /** `POST <edge>/internal/workers/heartbeat`, every 5 s. */
 export const heartbeatSchema = z.strictObject({
   id: z.string().min(1).max(128),
-  /** Where the edge reaches the worker. */
+  /** The edge reaches the worker there. */
   url: z.string().min(1).max(2_000),
   /** Larger at each start of a worker that keeps its data folder; a larger one is younger. */
   epoch: z.int().min(0),

@@ -9,7 +9,7 @@ const textPartSchema = z.strictObject({ type: z.literal('text', textOnly), text:
 
 const contentSchema = z.union([z.string(), boundedArray(textPartSchema, { min: 1, max: 1024 })]);
 
-/** Of a tool that is called or has to be; one of a history may have been another provider's. */
+/** Names a tool that is called or has to be; one of a history may have been another provider's. */
 const calledNameSchema = z.string().min(1).max(toolNameCharactersMax);
 
 const toolCallFieldsSchema = z.strictObject({
@@ -37,7 +37,7 @@ export const toolCallSchema = toolCallFieldsSchema.transform(({ id, function: ca
   function: called,
 }));
 
-/** Of a participant. The chat formats have no names, so the model is not shown it. */
+/** Names a participant. The chat formats have no names, so the model is not shown it. */
 const nameSchema = z.string().max(256).nullish();
 
 const assistantFieldsSchema = z.strictObject({
@@ -48,7 +48,7 @@ const assistantFieldsSchema = z.strictObject({
   reasoning_content: z.string().nullish(),
   /** The name that vLLM and others have for it. */
   reasoning: z.string().nullish(),
-  /** What gateways add beside it; it says the same in parts. */
+  /** Gateways add this beside it; it says the same in parts. */
   reasoning_details: z.array(z.unknown()).nullish(),
   /** DeepSeek's chat prefix completion: the answer goes on from this, the last, message. */
   prefix: z.boolean().nullish(),
@@ -96,7 +96,7 @@ export const toolSchema = z.strictObject({
       .max(toolNameCharactersMax),
     description: z.string().nullish(),
     parameters: schemaSchema.nullish(),
-    /** Whether the arguments of every call are held to the parameters' schema. */
+    /** True if the arguments of every call are held to the parameters' schema. */
     strict: z.boolean().nullish(),
   }),
 });

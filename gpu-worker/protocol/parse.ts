@@ -1,5 +1,5 @@
 /**
- * From JSON to a typed request, or to the first parameter at fault and the sentence that says so.
+ * Turns JSON into a typed request, or into the first parameter at fault and the sentence about it.
  * Edge and workers have error tables of their own, with the same codes for these faults.
  */
 import type { core, z } from 'zod';
@@ -87,7 +87,9 @@ function missing(param: string): Fault {
   return { code: 'missing_required_parameter', param, message, expected: [] };
 }
 
-/** Tells whether a union is told apart by this property, as a message by its role, and it is absent. */
+/**
+ * Tells whether a union is told apart by this property, as a message by its role, and it is absent.
+ */
 function lacks(input: unknown, key: PropertyKey | undefined): boolean {
   const isObject = typeof input === 'object' && input !== null;
   return isObject && key !== undefined && !Object.hasOwn(input, key);

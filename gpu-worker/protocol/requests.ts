@@ -1,8 +1,8 @@
 /**
- * What the edge asks of a worker: the OpenAI protocol with DeepSeek's additions, so that vLLM and
- * SGLang can serve in a sift worker's place. Schemas say what is well-formed; what depends on the
- * model (vocabulary, context length, chat format) is checked where it is known. Optional fields may
- * be null, which means absent, as at OpenAI.
+ * The requests that the edge sends to a worker: the OpenAI protocol with DeepSeek's additions, so
+ * that vLLM and SGLang can serve in a sift worker's place. Schemas say what is well-formed; what
+ * depends on the model (vocabulary, context length, chat format) is checked where it is known.
+ * Optional fields may be null, which means absent, as at OpenAI.
  */
 import { z } from 'zod';
 import { tokenId, boundedArray } from './fields.ts';
@@ -44,7 +44,7 @@ const streamOptionsSchema = z.strictObject({
 /** OpenAI's seeds are integers of 64 bits. */
 const seedMax = 2 ** 63;
 
-/** As many seeds as can be told apart once a choice is added to them. */
+/** So many seeds can be told apart once a choice is added to them. */
 const seedsExact = Number.MAX_SAFE_INTEGER - choicesMax;
 
 /**
@@ -91,7 +91,9 @@ const generationFields = {
   cache_salt: z.string().min(1).max(512).nullish(),
   /** A context that is sold shorter than the model's own; the longer of the two has no effect. */
   context_length: z.int().min(1).nullish(),
-  /** Requests of one scope share one turn in the order of work; without it those of equal salt do. */
+  /**
+   * Requests of one scope share one turn in the order of work; without it those of equal salt do.
+   */
   fair_scope: z.string().min(1).max(512).nullish(),
   /** The operator's end user; written to the request log. */
   user: z.string().max(512).nullish(),
@@ -109,8 +111,8 @@ export const chatCompletionRequestSchema = z.strictObject({
   /** Off unless asked for; `adaptive`: on where the model has a thinking mode. */
   thinking: z.strictObject({ type: z.enum(['enabled', 'adaptive', 'disabled']) }).nullish(),
   /**
-   * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; the models know
-   * one depth of it.
+   * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; the models
+   * know one depth of it.
    */
   reasoning_effort: z.enum(reasoningEfforts).nullish(),
   chat_template_kwargs: z.strictObject({ thinking: z.boolean().nullish() }).nullish(),
@@ -123,8 +125,8 @@ export const chatCompletionRequestSchema = z.strictObject({
 });
 
 /**
- * `POST /tokenize`, vLLM's route, for conversations: the prompt that a chat completion of these fields
- * would have.
+ * `POST /tokenize`, vLLM's route, for conversations: the prompt that a chat completion of these
+ * fields would have.
  */
 export const tokenizeRequestSchema = chatCompletionRequestSchema
   .pick({

@@ -1,10 +1,12 @@
-/** `response_format` of a request: what the answer is held to, in the spellings that clients use. */
+/**
+ * `response_format` of a request: what the answer is held to, in the spellings that clients use.
+ */
 import { z } from 'zod';
 import { schemaSchema } from './fields.ts';
 
 /**
- * JSON of any object, or of the schema; the answer is held to it token by token. OpenAI's spelling has
- * the schema in `json_schema`; Together's, Fireworks' and llama.cpp's have it beside the type.
+ * JSON of any object, or of the schema; the answer is held to it token by token. OpenAI's spelling
+ * has the schema in `json_schema`; Together's, Fireworks' and llama.cpp's have it beside the type.
  */
 export const responseFormatSchema = z
   .discriminatedUnion('type', [
@@ -46,7 +48,10 @@ export const responseFormatSchema = z
     }
   });
 
-/** The schema of an answer and where in the format it stands; null where any answer or object will do. */
+/**
+ * The schema of an answer and where in the format it stands; null where any answer or object will
+ * do.
+ */
 export function schemaOfFormat(format: ResponseFormat): {
   readonly schema: Readonly<Record<string, unknown>>;
   readonly path: readonly string[];

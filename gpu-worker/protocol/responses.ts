@@ -1,4 +1,4 @@
-/** What a worker answers, whole and streamed. */
+/** The answers of a worker, whole and streamed. */
 import { z } from 'zod';
 import { tokenId, tokenCount } from './fields.ts';
 import type { ToolCall } from './messages.ts';
@@ -28,7 +28,9 @@ export type PromptLogprobs = readonly (Readonly<
   Record<string, { logprob: number; rank: number | null; decoded_token: string }>
 > | null)[];
 
-/** OpenAI's older shape: parallel arrays; offsets count the Unicode characters of the choice's text. */
+/**
+ * OpenAI's older shape: parallel arrays; offsets count the Unicode characters of the choice's text.
+ */
 export interface CompletionLogprobs {
   readonly tokens: readonly string[];
   readonly token_logprobs: readonly (number | null)[];
@@ -87,7 +89,7 @@ export interface ChatCompletionChunk extends ResponseHead<'chat.completion.chunk
     readonly delta: ChatDelta;
     readonly logprobs: ChatLogprobs | null;
     readonly finish_reason: WireFinishReason | null;
-    /** Beside a finish reason. */
+    /** Present beside a finish reason. */
     readonly stop_reason?: string | number | null;
   }[];
   /** Absent unless usage was asked for; null in all events but the last without running usage. */
@@ -99,7 +101,9 @@ export interface CompletionChoice {
   readonly text: string;
   readonly logprobs: CompletionLogprobs | null;
   readonly finish_reason: WireFinishReason | null;
-  /** Beside a finish reason: the request's own stop string or token that matched; null if none did. */
+  /**
+   * Present beside a finish reason: the request's own stop string or token that matched, else null.
+   */
   readonly stop_reason?: string | number | null;
   readonly prompt_logprobs?: PromptLogprobs;
 }
@@ -120,7 +124,7 @@ export const tokenizeResponseSchema = z.looseObject({
 
 export type TokenizeResponse = z.infer<typeof tokenizeResponseSchema>;
 
-/** Of any engine: some leave out all but the names. */
+/** The models that any engine lists: some leave out all but the names. */
 export const modelListSchema = z.looseObject({
   data: z.array(
     z.looseObject({

@@ -1,7 +1,7 @@
 /**
  * Parameters of OpenAI's documentation that edge and workers refuse by name for the same reasons.
- * Nothing that a client asks for is ever ignored silently: what is neither in a schema nor in such a
- * table is refused as unknown.
+ * Nothing that a client asks for is ever ignored silently: what is neither in a schema nor in such
+ * a table is refused as unknown.
  */
 export const unsupportedByAll: Readonly<Record<string, string>> = {
   audio: 'the model reads and writes text only',

@@ -1,14 +1,14 @@
-/** How a worker counts the tokens of a request, in its answers and in its journal. */
+/** The counts of a request's tokens, in a worker's answers and in its journal. */
 import { z } from 'zod';
 import { tokenCount } from './fields.ts';
 
 /**
- * Cached tokens are billed in whole blocks of so many, whichever worker answered: sift's own block and
- * DeepSeek's unit. Other engines cache in smaller ones.
+ * Cached tokens are billed in whole blocks of so many, whichever worker answered: sift's own block
+ * and DeepSeek's unit. Other engines cache in smaller ones.
  */
 export const billedBlockTokens = 64;
 
-/** As a sift worker reports it. `prompt_tokens` is the whole prompt: hits and misses. */
+/** A sift worker's counts. `prompt_tokens` is the whole prompt: hits and misses. */
 export const usageSchema = z.object({
   prompt_tokens: tokenCount,
   completion_tokens: tokenCount,

@@ -1,8 +1,8 @@
 /**
- * Byte-pair encoding of pre-tokens: of all neighbours the pair of the lowest rank is merged first, of
- * equal ones the leftmost, until no pair has a rank. The library that pre-tokenises could merge too,
- * but takes 6 microseconds a byte where a text has no words (100 KB of ideographs: 1.2 s), on the
- * thread that serves everybody. Here symbols are integers, and that text takes a tenth of it.
+ * Byte-pair encoding of pre-tokens: of all neighbours the pair of the lowest rank is merged first,
+ * of equal ones the leftmost, until no pair has a rank. The library that pre-tokenises could merge
+ * too, but takes 6 microseconds a byte where a text has no words (100 KB of ideographs: 1.2 s), on
+ * the thread that serves everybody. Here symbols are integers, and that text takes a tenth of it.
  */
 import { byteAlphabet } from './byte-alphabet.ts';
 import { TokenizerError } from './tokenizer-files.ts';
@@ -136,9 +136,9 @@ function mergeShort(symbols: Int32Array, merges: Merges, out: number[]): void {
 }
 
 /**
- * `symbols` becomes a linked list of what is left; the heap holds candidates as rank * 2^32 + place.
- * A candidate may have been overtaken by another merge: it counts only if its place still has a pair
- * of that rank.
+ * `symbols` becomes a linked list of what is left; the heap holds candidates as rank * 2^32 +
+ * place. A candidate may have been overtaken by another merge: it counts only if its place still
+ * has a pair of that rank.
  */
 function mergeLong(
   symbols: Int32Array,

@@ -1,6 +1,6 @@
 /**
- * Byte-level BPE writes each byte as one printable character (the GPT-2 alphabet): printable Latin-1
- * stands for itself, the other bytes for the characters from U+0100 on, in order.
+ * Byte-level BPE writes each byte as one printable character (the GPT-2 alphabet): printable
+ * Latin-1 stands for itself, the other bytes for the characters from U+0100 on, in order.
  */
 
 /** [256] the character of each byte. */

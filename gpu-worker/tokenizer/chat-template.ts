@@ -22,23 +22,23 @@ export interface ChatMessage {
 
 export interface ChatRequest {
   readonly messages: readonly ChatMessage[];
-  /** As OpenAI describes them; none if empty or absent. */
+  /** The functions as OpenAI describes them; none if empty or absent. */
   readonly tools?: readonly unknown[];
-  /** Whether the answer shall begin with reasoning, in models that know both; off unless told. */
+  /** True if the answer shall begin with reasoning, in models that know both; off unless told. */
   readonly thinking?: boolean;
   /**
-   * What follows the messages: the head of a new answer (unless told), nothing, or the last message,
-   * an assistant's, left open so that the answer goes on from its content.
+   * The end of the prompt: the head of a new answer (unless told), nothing, or the last message, an
+   * assistant's, left open so that the answer goes on from its content.
    */
   readonly ending?: 'generation-prompt' | 'none' | 'continue-final';
 }
 
 export interface RenderedChat {
-  /** What the template rendered. */
+  /** The text that the template rendered. */
   readonly text: string;
   /** Control tokens only where the template wrote them; a begin token only if it wrote that. */
   readonly tokens: Int32Array;
-  /** Whether the answer begins inside the model's reasoning. */
+  /** True if the answer begins inside the model's reasoning. */
   readonly insideReasoning: boolean;
 }
 
@@ -47,7 +47,7 @@ export interface ChatTemplate {
   render(request: ChatRequest, options?: Pick<EncodeOptions, 'tokensMax'>): RenderedChat;
   /** The token that ends reasoning, or null for a tokenizer without one. */
   readonly reasoningEndToken: number | null;
-  /** Whether calls of tools are written as V3 does, with their arguments in a fenced block. */
+  /** True if calls of tools are written as V3 does, with their arguments in a fenced block. */
   readonly fencesToolArguments: boolean;
 }
 
@@ -72,7 +72,7 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
   const templates = compileTemplates(config);
   const bounded = createBounded();
   const marker = createMarker([...tokenizer.controlTokens.keys()]);
-  /** By template, once a conversation asks for it. */
+  /** The text of empty contents by template, once a conversation asks for it. */
   const emptyContents = new Map<Template, null | ''>();
   const besideCalls = (template: Template): null | '' => {
     const known = emptyContents.get(template);
@@ -118,8 +118,9 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
 }
 
 /**
- * The messages, with the content that a template takes where there is none: an empty text, but beside
- * tool calls what `besideCalls` says. The last message of a continued conversation stays as it is.
+ * The messages, with the content that a template takes where there is none: an empty text, but
+ * beside tool calls what `besideCalls` says. The last message of a continued conversation stays as
+ * it is.
  */
 function withEmptyContents(
   { messages, ending }: ChatRequest,
@@ -136,8 +137,8 @@ function withEmptyContents(
 }
 
 /**
- * The content of an assistant's message that is calls of tools alone. Some templates (DeepSeek-V3's)
- * show the calls only where the content is null, others fail on null.
+ * The content of an assistant's message that is calls of tools alone. Some templates
+ * (DeepSeek-V3's) show the calls only where the content is null, others fail on null.
  */
 function emptyBesideCalls(
   template: Template,
@@ -175,7 +176,7 @@ function cutFinal(rendered: string, marks: Marks): string {
   return rendered.slice(0, at);
 }
 
-/** Whether the template opened the model's reasoning last and did not close it. */
+/** Tells whether the template opened the model's reasoning last and did not close it. */
 function endsInReasoning(parts: readonly PromptPart[]): boolean {
   const last = parts.findLast(
     (part) =>
@@ -184,7 +185,10 @@ function endsInReasoning(parts: readonly PromptPart[]): boolean {
   return last?.kind === 'control' && last.content === reasoningStart;
 }
 
-/** Runs a rendering for `renderMsMax` at most, which no limit inside the template's language could do. */
+/**
+ * Runs a rendering for `renderMsMax` at most, which no limit inside the template's language could
+ * do.
+ */
 function createBounded(): (render: () => string) => string {
   const globals = { render: () => '' };
   const context = vm.createContext(globals);

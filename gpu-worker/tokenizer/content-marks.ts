@@ -4,12 +4,13 @@
  * marks; after rendering, a string between marks is text, and one without is the template's own.
  *
  * The marks stand around the string, not in it, so that a template that looks for `</think>` in an
- * answer still finds it. What a template cuts in two loses one mark of the pair; a lone mark only keeps
- * its neighbours from joining into a control token, and then disappears. Lone marks are also set where
- * a text begins or ends with a part of a control token, which its surroundings could complete.
+ * answer still finds it. What a template cuts in two loses one mark of the pair; a lone mark only
+ * keeps its neighbours from joining into a control token, and then disappears. Lone marks are also
+ * set where a text begins or ends with a part of a control token, which its surroundings could
+ * complete.
  *
- * All other text carries no marks. Marks are gone before anything is encoded, and text on both sides
- * of one is encoded together, so that they never change the tokens of text.
+ * All other text carries no marks. Marks are gone before anything is encoded, and text on both
+ * sides of one is encoded together, so that they never change the tokens of text.
  */
 import { controlPattern } from './tokenizer.ts';
 import type { PromptPart } from './tokenizer.ts';
@@ -126,15 +127,19 @@ function withoutMarks(text: string, marks: Marks): string {
 }
 
 interface Edges {
-  /** Whether the text begins with the last part of a control token. */
+  /** True of a text that begins with the last part of a control token. */
   isTail(text: string): boolean;
-  /** Whether it ends with the first part of one. */
+  /** True of a text that ends with the first part of a control token. */
   isHead(text: string): boolean;
-  /** Whether all of it is a part from the middle of one. */
+  /**
+   * True of a text that is all inside of a control token, with neither its first part nor its last.
+   */
   isInside(text: string): boolean;
 }
 
-/** Texts that could become part of a control token together with what the template puts around them. */
+/**
+ * Texts that could become part of a control token together with what the template puts around them.
+ */
 function createEdges(contents: readonly string[]): Edges {
   const heads = new Set<string>();
   const tails = new Set<string>();

@@ -3,7 +3,7 @@
 export interface Detokenizer {
   /** The text that this token completes; empty while a character still lacks bytes. */
   push(token: number): string;
-  /** What is left at the end: a replacement character if the last character is incomplete. */
+  /** Gives the text that is left: a replacement character if the last character is incomplete. */
   flush(): string;
 }
 
@@ -12,7 +12,7 @@ export function createDetokenizer(options: {
   tokenBytes: (token: number) => Uint8Array;
   skips: (token: number) => boolean;
 }): Detokenizer {
-  // Without ignoreBOM a text that begins with U+FEFF would lose it.
+  // The decoder would drop the U+FEFF that a text begins with, but for ignoreBOM.
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   return {
     push(token) {

@@ -1,6 +1,6 @@
 /**
- * What is read of tokenizer.json, tokenizer_config.json and generation_config.json. Only byte-level
- * BPE is taken, without a normalizer: anything else is refused rather than tokenised almost right.
+ * Reads tokenizer.json, tokenizer_config.json and generation_config.json. Only byte-level BPE is
+ * taken, without a normalizer: anything else is refused rather than tokenised almost right.
  */
 import { z } from 'zod';
 import { UserError } from '../../infra/user-error.ts';
@@ -18,7 +18,7 @@ export interface AddedToken {
 }
 
 export interface TokenizerFiles {
-  /** As in tokenizer.json, for the library that pre-tokenises. */
+  /** The part of tokenizer.json that the library pre-tokenises by. */
   readonly preTokenizer: Component;
   readonly vocab: Readonly<Record<string, number>>;
   readonly merges: readonly unknown[];

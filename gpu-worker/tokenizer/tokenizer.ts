@@ -34,11 +34,14 @@ export class TooManyTokensError extends Error {
 }
 
 export interface EncodeOptions {
-  /** A TooManyTokensError is thrown as soon as it is clear that there are more; no limit unless told. */
+  /**
+   * A TooManyTokensError is thrown as soon as it is clear that there are more; no limit unless
+   * told.
+   */
   readonly tokensMax?: number;
   /** Puts the begin token before the text where the model wants one; off unless told. */
   readonly addSpecialTokens?: boolean;
-  /** Whether the strings of control tokens become those tokens; on unless told. */
+  /** True if the strings of control tokens become those tokens; on unless told. */
   readonly controlTokens?: boolean;
 }
 
@@ -143,7 +146,7 @@ function readVocabulary(files: TokenizerFiles): Vocabulary {
   const size = files.addedTokens.reduce((most, { id }) => Math.max(most, id + 1), tokens.length);
   const controlTokens = new Map(files.addedTokens.map(({ content, id }) => [content, id]));
   const controlContents = new Map(files.addedTokens.map(({ content, id }) => [id, content]));
-  // Of the vocabulary a character is a byte.
+  // A character of the vocabulary is a byte.
   const tokenBytesMax = files.addedTokens.reduce(
     (most, { content }) => Math.max(most, Buffer.byteLength(content)),
     tokens.reduce((most, token) => Math.max(most, token.length), 1),
@@ -247,6 +250,6 @@ export function controlPattern(contents: Iterable<string>): RegExp {
   const alternatives = [...contents]
     .toSorted((a, b) => b.length - a.length)
     .map((content) => content.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'));
-  // Without control tokens nothing matches.
+  // If there are no control tokens, nothing matches.
   return new RegExp(alternatives.join('|') || '(?!)', 'g');
 }

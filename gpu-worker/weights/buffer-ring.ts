@@ -1,6 +1,6 @@
 /**
- * Buffers that bytes arrive in, within a bound on their sum. What is given back is used again: fresh
- * memory would stay with the process until the garbage collector finds that it can go.
+ * Buffers that bytes arrive in, within a bound on their sum. What is given back is used again:
+ * fresh memory would stay with the process until the garbage collector finds that it can go.
  */
 
 import type { HostMemory } from '../backend/backend.ts';
@@ -15,7 +15,7 @@ export interface BufferRingOptions {
   readonly bytesMax: number;
   /** Sizes are rounded up to a step, so that buffers of nearly the same size serve one another. */
   readonly stepBytes: number;
-  /** Where the buffers come from; the process's own memory without. */
+  /** The source of the buffers; the process's own memory without. */
   readonly memory?: HostMemory | null;
 }
 
@@ -34,8 +34,8 @@ export class BufferRing {
   }
 
   /**
-   * At least `bytes` long, or null until another is given back. A size above the bound is granted
-   * when nothing else is in use: one tensor has to fit, however large.
+   * Takes a buffer of at least `bytes`, or null until another is given back. A size above the bound
+   * is granted when nothing else is in use: one tensor has to fit, however large.
    */
   take(bytes: number): Uint8Array<ArrayBuffer> | null {
     const size = Math.max(1, Math.ceil(bytes / this.#stepBytes)) * this.#stepBytes;

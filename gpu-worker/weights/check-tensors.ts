@@ -19,8 +19,9 @@ export function scaleName(weight: string): string {
 }
 
 /**
- * Throws a CheckpointError that names the first tensor that is missing, surplus, or of a wrong shape
- * or dtype. Scales of fp8 weights are expected beside them, F32 [ceil(out / 128), ceil(in / 128)].
+ * Throws a CheckpointError that names the first tensor that is missing, surplus, or of a wrong
+ * shape or dtype. Scales of fp8 weights are expected beside them, F32 [ceil(out / 128), ceil(in /
+ * 128)].
  */
 export function checkTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[]): void {
   const { source, tensors } = checkpoint;

@@ -9,18 +9,26 @@ const nestingMax = 64;
 
 export interface TokenizerFiles {
   readonly tokenizerJson: unknown;
-  /** With the text of chat_template.jinja as its `chat_template`, where the checkpoint has that file. */
+  /**
+   * The file, with the text of chat_template.jinja as its `chat_template`, where the checkpoint has
+   * one.
+   */
   readonly tokenizerConfig: unknown;
   /** null where the checkpoint has no generation_config.json. */
   readonly generationConfig: unknown;
 }
 
-/** The parsed config.json. Rejects with a CheckpointError that names the file, as all of these do. */
+/**
+ * The parsed config.json. Rejects with a CheckpointError that names the file, as all of these do.
+ */
 export function readConfig(source: WeightSource): Promise<object> {
   return readJson(source, 'config.json');
 }
 
-/** What a tokenizer is opened with. Scoring token ids needs none of it, so it may be absent then. */
+/**
+ * Reads the files that a tokenizer is opened with. Scoring token ids needs none of it, so it may be
+ * absent then.
+ */
 export async function readTokenizerFiles(source: WeightSource): Promise<TokenizerFiles> {
   const hasGenerationConfig = fileBytes(source, 'generation_config.json') !== null;
   return {
@@ -90,7 +98,10 @@ function utf8(source: WeightSource, what: string, bytes: Uint8Array): string {
   }
 }
 
-/** Whether brackets outside of strings nest deeper than `levels`; the text need not be valid JSON. */
+/**
+ * Tells whether brackets outside of strings nest deeper than `levels`; the text need not be valid
+ * JSON.
+ */
 function nestsBeyond(text: string, levels: number): boolean {
   let depth = 0;
   let isString = false;

@@ -22,7 +22,7 @@ const offset = z.int().min(0);
 const fileSchema = z.strictObject({
   bytes: offset,
   sha256: hash,
-  /** In the order of their bytes, without gaps: the byte after the last, and the hash. */
+  /** Parts in the order of their bytes, without gaps: the byte after the last, and the hash. */
   parts: z.array(z.tuple([offset, hash])),
 });
 

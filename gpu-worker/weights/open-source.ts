@@ -7,7 +7,7 @@ import { verifyByManifest } from './verified-source.ts';
 import { openWeightCache } from './cache/weight-cache.ts';
 
 export interface SourceSettings {
-  /** Where parts from a store are kept; any number of workers may share it. */
+  /** The folder of parts from a store; any number of workers may share it. */
   readonly cacheDirectory: string;
   readonly cacheBytesMax: number;
   /** Parts fetched side by side. */
@@ -23,7 +23,7 @@ export const defaultSourceSettings: SourceSettings = {
   pathStyle: null,
 };
 
-/** How a store is asked, apart from what operators set; tests make it small and quick. */
+/** The pace of asking a store, apart from what operators set; tests make it small and quick. */
 export const s3Tuning = {
   partBytes: 8 * 2 ** 20,
   stallMs: 10_000,

@@ -1,16 +1,18 @@
 /**
- * How a file is cut into parts: the unit of one request, of one checksum and of one entry in the
- * cache. The manifest's maker, the store's source and the reader of tensors all cut by this rule, so
- * that a part is fetched straight into the buffer that its tensors are handed over from.
+ * Cuts a file into parts: the unit of one request, of one checksum and of one entry in the cache.
+ * The manifest's maker, the store's source and the reader of tensors all cut by this rule, so that
+ * a part is fetched straight into the buffer that its tensors are handed over from.
  */
 
-/** From the first byte to the one after the last. */
+/** Reaches from the first byte to the one after the last. */
 export interface ByteRange {
   readonly start: number;
   readonly end: number;
 }
 
-/** Neighbours that share a buffer: several small tensors in one part, or one large one in several. */
+/**
+ * Neighbours that share a buffer: several small tensors in one part, or one large one in several.
+ */
 export interface Run<T extends ByteRange> {
   readonly items: readonly T[];
   readonly start: number;
@@ -20,8 +22,8 @@ export interface Run<T extends ByteRange> {
 
 /**
  * Groups ranges, which are in the order of their bytes, until a group has `partBytes`. A group has
- * at most twice as many; a larger range is a run of its own, cut into equal parts. Ranges with bytes
- * between them never share a run.
+ * at most twice as many; a larger range is a run of its own, cut into equal parts. Ranges with
+ * bytes between them never share a run.
  */
 export function planRuns<T extends ByteRange>(ranges: readonly T[], partBytes: number): Run<T>[] {
   const groups: [T, ...T[]][] = [];

@@ -1,6 +1,6 @@
 /**
- * Reads the tensors that a model needs: neighbours together, several reads side by side, in whatever
- * order they arrive, with memory for a few reads or for one tensor, whichever is larger.
+ * Reads the tensors that a model needs: neighbours together, several reads side by side, in
+ * whatever order they arrive, with memory for a few reads or for one tensor, whichever is larger.
  */
 import assert from 'node:assert/strict';
 import type { HostMemory, HostTensor, TensorSpec, WeightDtype } from '../backend/backend.ts';
@@ -18,7 +18,7 @@ export type OnProgress = (bytesDone: number, bytesTotal: number) => void;
 
 export interface ReadOptions {
   readonly onProgress?: OnProgress | undefined;
-  /** Where the bytes are read to; the process's own memory without. */
+  /** The memory that the bytes are read to; the process's own without. */
   readonly memory?: HostMemory | null;
 }
 
@@ -30,9 +30,10 @@ interface Arrival {
 }
 
 /**
- * Checks the checkpoint against `specs`, then yields each needed tensor once, fp8 weights with their
- * scales. A tensor's `bytes` begin at a multiple of 8 in their buffer and hold until the next one is
- * asked for. Ends only when the source vouches for every byte. Rejects with a CheckpointError.
+ * Checks the checkpoint against `specs`, then yields each needed tensor once, fp8 weights with
+ * their scales. A tensor's `bytes` begin at a multiple of 8 in their buffer and hold until the next
+ * one is asked for. Ends only when the source vouches for every byte. Rejects with a
+ * CheckpointError.
  */
 export async function* readTensors(
   checkpoint: Checkpoint,

@@ -115,7 +115,9 @@ function parseTensor(options: {
   return { name, file, dtype, shape, start: dataStart + begin, end: dataStart + end };
 }
 
-/** `tensors` are in the order of their bytes, so that each must begin where the one before ended. */
+/**
+ * `tensors` are in the order of their bytes, so that each must begin where the one before ended.
+ */
 function checkCoverage(
   where: string,
   tensors: readonly StoredTensor[],

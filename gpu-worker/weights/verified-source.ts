@@ -1,4 +1,6 @@
-/** Holds what is read of a checkpoint against its manifest, part by part, before anybody uses it. */
+/**
+ * Holds what is read of a checkpoint against its manifest, part by part, before anybody uses it.
+ */
 import { manifestName, parseManifest, partsOf } from './manifest-file.ts';
 import type { HashedPart, Manifest } from './manifest-file.ts';
 import { readAll } from './json-files.ts';
@@ -65,7 +67,8 @@ function manifestParts(source: WeightSource, manifest: Manifest, name: string): 
 
 /**
  * Reads every byte of every file once, so that whatever the manifest or the store's checksums can
- * tell is told before any of it is used. Rejects with a CheckpointError, also where there are neither.
+ * tell is told before any of it is used. Rejects with a CheckpointError, also where there are
+ * neither.
  */
 export async function verifyWhole(
   source: WeightSource,

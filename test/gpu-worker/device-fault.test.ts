@@ -1,4 +1,6 @@
-/** A worker whose device faults in the middle of an answer, as a process, its clients and its edge. */
+/**
+ * A worker whose device faults in the middle of an answer, as a process, its clients and its edge.
+ */
 import { expect, test } from 'vitest';
 import { CudaError } from '../../gpu-worker/backend/cuda/runtime/driver.ts';
 import { tokensBeforeFault } from '../support/gpu/faulty-device.ts';

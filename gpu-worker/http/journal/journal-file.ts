@@ -12,13 +12,15 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 
 const hourMs = 3_600_000;
-/** How long the usage of a finished request can be asked for. */
+/** The usage of a finished request can be asked for during this time. */
 export const retentionMs = 24 * hourMs;
 
 const tokenCount = z.int().min(0);
 
 const entrySchema = z.object({
-  /** `running` lines are checkpoints, the first of them with no tokens; `final` closes a request. */
+  /**
+   * `running` lines are checkpoints, the first of them with no tokens; `final` closes a request.
+   */
   kind: z.enum(['running', 'done', 'aborted', 'failed']),
   id: z.string(),
   model: z.string(),
@@ -68,7 +70,8 @@ export async function listFiles(directory: string): Promise<string[]> {
 
 /** Deletes the files whose last line is older than the retention. */
 export async function pruneFiles(directory: string, wallMs: number): Promise<void> {
-  // A file holds the lines of one hour, so its youngest line is up to an hour younger than its name.
+  // A file holds the lines of one hour, so its youngest line is up to an hour younger than its
+  // name.
   const oldestKept = join(directory, fileNameAt(wallMs - retentionMs));
   const old = (await listFiles(directory)).filter((path) => path < oldestKept);
   await Promise.all(old.map((path) => rm(path, { force: true })));

@@ -58,7 +58,7 @@ export class JournalWriter {
     if (this.unwritten.size > unwrittenMax && oldest !== undefined) this.unwritten.delete(oldest);
   }
 
-  /** For a line without which its request may not begin: it is written now, or not at all. */
+  /** Appends a line without which its request may not begin: it is written now, or not at all. */
   appendNow(entry: JournalEntry): boolean {
     const before = this.unwritten.get(entry.id);
     this.append(entry);
@@ -142,7 +142,7 @@ export class JournalWriter {
     this.descriptor = openForAppend(join(directory, name));
     this.name = name;
     if (previous === null) return;
-    // Whoever waits for a sync from now on waits for that of the new file. Once an hour this blocks.
+    // A wait for a sync that begins now is for that of the new file. Once an hour this blocks.
     try {
       fdatasyncSync(previous);
     } finally {

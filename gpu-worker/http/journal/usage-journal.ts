@@ -1,14 +1,15 @@
 /**
- * What each request of the last 24 hours used, in append-only files that survive kill -9, for the
- * edge to settle from when a stream broke. A request has a line when it begins, a checkpoint about
- * every second while it runs, and a final one. A request that was running when the process died is
- * answered as `interrupted`, with its last checkpoint. An id used again after its request has ended
- * replaces the earlier record: the newest wins. The directory belongs to one worker alone.
+ * Records what each request of the last 24 hours used, in append-only files that survive kill -9,
+ * for the edge to settle from when a stream broke. A request has a line when it begins, a
+ * checkpoint about every second while it runs, and a final one. A request that was running when the
+ * process died is answered as `interrupted`, with its last checkpoint. An id used again after its
+ * request has ended replaces the earlier record: the newest wins. The directory belongs to one
+ * worker alone.
  *
  * A line reaches the operating system at once, so that kill -9 can't lose it. Against a power cut
- * `finish` waits for fdatasync, which all requests share that end while the previous one runs (group
- * commit). Measured on 2 cores with ext4: 0.2 ms at the median for one request at a time; 54,000
- * requests/s for 64 side by side, 0.7 ms at the median and 1.9 ms at the 99th percentile.
+ * `finish` waits for fdatasync, which all requests share that end while the previous one runs
+ * (group commit). Measured on 2 cores with ext4: 0.2 ms at the median for one request at a time;
+ * 54,000 requests/s for 64 side by side, 0.7 ms at the median and 1.9 ms at the 99th percentile.
  */
 import { mkdirSync } from 'node:fs';
 import type { Logger } from 'pino';
@@ -48,13 +49,16 @@ export interface UsageJournal {
   /** @throws ApiError 429 if too many lookups wait for the files. */
   lookup(id: string): Promise<UsageRecord | null>;
   /**
-   * Stops a request wherever it is: one that runs is stopped, and answered as `running` until it has
-   * ended; one that was never seen is answered as `aborted` with nothing used, and never begins.
+   * Stops a request wherever it is: one that runs is stopped, and answered as `running` until it
+   * has ended; one that was never seen is answered as `aborted` with nothing used, and never
+   * begins.
    */
   cancel(id: string): Promise<UsageRecord>;
   /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
   errors(): number;
-  /** Why no request may begin; null if they may. Tries again whether they may, where they might not. */
+  /**
+   * Why no request may begin; null if they may. Tries again whether they may, where they might not.
+   */
   problem(): string | null;
   close(): Promise<void>;
 }

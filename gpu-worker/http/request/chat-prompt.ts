@@ -14,7 +14,7 @@ export interface ChatPrompt {
   readonly tokens: Int32Array;
   /** Output up to this token is reasoning; null when the answer starts at once. */
   readonly reasoningEndToken: number | null;
-  /** What the output may call; as they were sent. */
+  /** The functions that the output may call, as they were sent. */
   readonly tools: readonly Tool[];
 }
 
@@ -30,7 +30,7 @@ export function renderChat(model: PromptModel, body: TokenizeRequest): ChatPromp
     thinking: thinking.wanted,
     ending: goesOn ? ('continue-final' as const) : ('generation-prompt' as const),
   });
-  // After a tool's result or in a continued message a thinking model may go on without reasoning.
+  // A thinking model may go on without reasoning after a tool's result or in a continued message.
   const lastTurn = body.messages.findLast(({ role }) => role !== 'system' && role !== 'developer');
   const isAnswer = lastTurn?.role === 'user';
   if (thinking.wanted && isAnswer && !rendered.insideReasoning && !thinking.adapts) {
@@ -95,7 +95,7 @@ function wantsThinking(body: TokenizeRequest) {
   return { wanted: byTemplate ?? byEffort, adapts, param };
 }
 
-/** Whether the last message is the beginning of the answer. @throws ApiError 400 */
+/** Tells whether the last message is the beginning of the answer. @throws ApiError 400 */
 function continuesLast(messages: readonly Message[]): boolean {
   const index = messages.findIndex((message) => message.role === 'assistant' && message.prefix);
   if (index === -1) return false;

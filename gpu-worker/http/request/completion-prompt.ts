@@ -6,7 +6,7 @@ import type { TextModel } from '../text/text-model.ts';
 
 export interface CompletionPrompt {
   readonly tokens: Int32Array;
-  /** What `echo` puts in front of the answer; empty without it. */
+  /** The text that `echo` puts in front of the answer; empty without it. */
   readonly text: string;
   /** Leading tokens that the text does not show: a begin token that we put there. */
   readonly hiddenTokens: number;

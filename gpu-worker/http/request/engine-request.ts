@@ -1,5 +1,5 @@
 /**
- * From the fields that chat completions and completions share to what the engine takes. Checks what
+ * Makes the engine's request of the fields that chat completions and completions share. Checks what
  * depends on the model: the context length and token ids within the vocabulary.
  */
 import type { PackedGrammar } from '../../grammar/packed-grammar.ts';
@@ -64,8 +64,8 @@ export function usageAsked(body: Body): UsageAsked {
 }
 
 /**
- * Refuses more log-probabilities of prompts than are told in a moment: they are made, sent and written
- * all at once, on the threads that serve everybody.
+ * Refuses more log-probabilities of prompts than are told in a moment: they are made, sent and
+ * written all at once, on the threads that serve everybody.
  * @throws ApiError 400
  */
 export function refuseManyLogprobs(requests: readonly EngineRequest[], param: string): void {
@@ -105,7 +105,7 @@ export function refuseLongLogprobs(
   );
 }
 
-/** What both kinds of request refuse for the same reasons. @throws ApiError 400 */
+/** Refuses what both kinds of request refuse for the same reasons. @throws ApiError 400 */
 export function checkCombinations(body: Body): void {
   if (body.stream_options && !body.stream) {
     throw new ApiError('invalid_value', "'stream_options' needs 'stream' to be true.", {
@@ -119,7 +119,7 @@ export function checkCombinations(body: Body): void {
   }
 }
 
-/** What a chat's answer is held to; null for none. @throws ApiError 400 */
+/** Makes the grammar that a chat's answer is held to; null for none. @throws ApiError 400 */
 export function chatGrammar(
   model: TextModel,
   body: ChatCompletionRequest,
@@ -147,7 +147,7 @@ export function chatGrammar(
   });
 }
 
-/** What a completion's text is held to; null for none. @throws ApiError 400 */
+/** Makes the grammar that a completion's text is held to; null for none. @throws ApiError 400 */
 export function textGrammar(model: TextModel, body: CompletionRequest): PackedGrammar | null {
   const format = body.response_format ?? null;
   return outputGrammar(model, body, { format, tools: [], choice: 'auto', parallelCalls: true });
@@ -179,8 +179,8 @@ export function outputTokensMax(
   const room = contextLength - promptTokens;
   if (asked !== null && asked <= room) return asked;
   if (asked === null && room >= 1) {
-    // Where the cache is the tighter limit the default leaves room too; a prompt that is larger
-    // than the cache is for the engine to refuse.
+    // The default leaves room in the cache too, if that is the tighter limit; a prompt that is
+    // larger than the cache is for the engine to refuse.
     const cacheRoom = Math.max(1, plan.blocks * plan.blockTokens - promptTokens);
     return Math.min(defaultOutputTokens, room, cacheRoom);
   }
@@ -202,8 +202,8 @@ export function outputTokensMax(
 }
 
 /**
- * How many tokens of a prompt are counted: one that is somewhat too long is refused with its exact
- * count, and one that is far too long without tokenising the rest, which takes seconds.
+ * Bounds the tokens of a prompt that are counted: one that is somewhat too long is refused with its
+ * exact count, and one that is far too long without tokenising the rest, which takes seconds.
  */
 export function promptTokensMax({ description }: PromptModel): number {
   return 2 * description.contextLength;

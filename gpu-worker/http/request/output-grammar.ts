@@ -1,6 +1,7 @@
 /**
- * The grammar of an answer: what `response_format`, `tools` and `tool_choice` ask for, in the tokens
- * of this model. Building one takes milliseconds, and applications repeat theirs, so that they are kept.
+ * The grammar of an answer: what `response_format`, `tools` and `tool_choice` ask for, in the
+ * tokens of this model. Building one takes milliseconds, and applications repeat theirs, so that
+ * they are kept.
  */
 import { GrammarLimitError } from '../../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../../grammar/grammar.ts';
@@ -30,7 +31,7 @@ const keptGrammars = { countMax: 64, bytesMax: 64 * 2 ** 20 };
 
 export interface OutputRules {
   readonly format: ResponseFormat | null;
-  /** As they were sent: errors name them by their index. */
+  /** The functions as they were sent: errors name them by their index. */
   readonly tools: readonly Tool[];
   /** A name is the one function that has to be called. */
   readonly choice: 'auto' | 'required' | { readonly name: string };
@@ -75,7 +76,7 @@ function buildGrammar(
 ): Grammar {
   const { format, tools, choice } = rules;
   const builder = new GrammarBuilder();
-  // What the model writes is searched for calls: no string of theirs may look like the end of one.
+  // The model's text is searched for calls: no string of theirs may look like the end of one.
   const compilation = new Compilation({
     escaped: tools.length > 0 ? markCharacter : null,
     pause: model.pause,
@@ -178,8 +179,9 @@ function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): 
 }
 
 /**
- * Of a strict function, and of one that has to be called, the arguments fit its schema. The schema of
- * a function that is not strict may say more than can be kept; its arguments are then any object.
+ * Holds the arguments of a strict function, and of one that has to be called, to its schema. The
+ * schema of a function that is not strict may say more than can be kept; its arguments are then any
+ * object.
  */
 function writeArguments(
   json: JsonWriter,
@@ -212,7 +214,9 @@ function writeArguments(
   } else json.object(from, to);
 }
 
-/** Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400 */
+/**
+ * Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400
+ */
 function checkSchema(
   { schema, param, path, isStrict }: SchemaPlace,
   compilation: Compilation,

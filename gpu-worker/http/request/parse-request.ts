@@ -1,4 +1,6 @@
-/** From JSON to a typed request, or to OpenAI's error that names the first parameter at fault. */
+/**
+ * Turns JSON into a typed request, or into OpenAI's error that names the first parameter at fault.
+ */
 import type { z } from 'zod';
 import { invalidMessage, parseFields } from '../../protocol/parse.ts';
 import { ApiError } from '../api-error.ts';

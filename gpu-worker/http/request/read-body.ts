@@ -48,7 +48,7 @@ function inRoomFor(bytes: number, kept: Uint8Array): Uint8Array<SharedArrayBuffe
 /** @throws ApiError 415 */
 function checkKind(c: Context<AppEnv>): void {
   const type = c.req.header('content-type')?.split(';', 1)[0]?.trim().toLowerCase();
-  // Without a content type the body is taken for what it is; with another one the client is mistaken.
+  // A body without a content type is taken for what it is; with another one the client is mistaken.
   if (type !== undefined && type !== 'application/json' && !type.endsWith('+json')) {
     throw new ApiError('unsupported_media_type', `Expected application/json, received ${type}.`);
   }

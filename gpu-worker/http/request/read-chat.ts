@@ -1,4 +1,4 @@
-/** What a chat completion asks for, read from its parsed body. */
+/** Reads a chat completion's request out of its parsed body. */
 import { chatCompletionRequestSchema } from '../../protocol/requests.ts';
 import type { ChatCompletionRequest } from '../../protocol/requests.ts';
 import { renderChat, type ChatPrompt } from './chat-prompt.ts';

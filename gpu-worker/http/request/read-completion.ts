@@ -1,4 +1,4 @@
-/** What a completion of prompts asks for, read from its parsed body. */
+/** Reads a completion's request, of one prompt or several, out of its parsed body. */
 import { completionRequestSchema } from '../../protocol/requests.ts';
 import type { CompletionRequest } from '../../protocol/requests.ts';
 import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
@@ -17,7 +17,7 @@ import { requireModel } from '../models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { ReadPrompts, TextModel } from '../text/text-model.ts';
 
-/** Of prompts that an answer repeats. */
+/** Bounds the characters of prompts that an answer repeats. */
 const echoCharactersMax = 2 ** 21;
 
 /** @throws ApiError 400, 404 */
@@ -80,7 +80,7 @@ function refuseLongEcho(prompts: readonly CompletionPrompt[], choicesEach: numbe
   );
 }
 
-/** How many alternatives the engine is to report per prompt token, if any. */
+/** Counts the alternatives that the engine is to report per prompt token, if any. */
 function promptAlternatives(body: CompletionRequest): number | null {
   const echoed = body.echo ? (body.logprobs ?? null) : null;
   const asked = body.prompt_logprobs ?? null;

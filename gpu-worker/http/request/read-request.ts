@@ -1,4 +1,4 @@
-/** From a request's bytes to what is read of it, on whichever thread it is called. */
+/** Reads a request out of its bytes, on whichever thread it is called. */
 import { ApiError } from '../api-error.ts';
 import { readChat } from './read-chat.ts';
 import { readCompletion } from './read-completion.ts';

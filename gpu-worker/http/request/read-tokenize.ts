@@ -22,7 +22,10 @@ export function readTokenize(model: TextModel, json: unknown): Uint8Array<ArrayB
   return new TextEncoder().encode(JSON.stringify(answer));
 }
 
-/** Either name may say how the prompt ends, and neither otherwise than the messages. @throws ApiError 400 */
+/**
+ * Either name may say how the prompt ends, and neither otherwise than the messages. @throws
+ * ApiError 400
+ */
 function checkEnding(body: TokenizeRequest): void {
   const last = body.messages.at(-1);
   const goesOn = last?.role === 'assistant' && last.prefix === true;

@@ -1,6 +1,6 @@
 /**
- * How a checkpoint wants to be sampled: the values of generation_config.json for requests that state
- * none of their own, as in vLLM.
+ * Reads how a checkpoint wants to be sampled: the values of generation_config.json for requests
+ * that state none of their own, as in vLLM.
  */
 import { z } from 'zod';
 import { completionRequestSchema } from '../../protocol/requests.ts';
@@ -24,7 +24,7 @@ export const plainSampling: SamplingDefaults = {
   repetition_penalty: 1,
 };
 
-/** What a request may state may be a default; other keys are for other programs. */
+/** The parameters of requests may have defaults; other keys are for other programs. */
 const generationSchema = z
   .looseObject({
     ...completionRequestSchema.pick({

@@ -1,6 +1,6 @@
 /**
- * The arguments of one tool call while the model writes them. Pieces go out as they come, but for an
- * end that may be no part of the arguments: white space, the fence that closes a block, and the
+ * The arguments of one tool call while the model writes them. Pieces go out as they come, but for
+ * an end that may be no part of the arguments: white space, the fence that closes a block, and the
  * replacement character of a character whose bytes are incomplete.
  */
 
@@ -30,7 +30,7 @@ export class CallArguments {
     return this.#isFenced !== null;
   }
 
-  /** What waits for a decision about the form. */
+  /** The text that waits for a decision about the form. */
   get undecided(): string {
     return this.isDecided ? '' : this.#held;
   }
@@ -56,8 +56,8 @@ export class CallArguments {
   }
 
   /**
-   * The rest of arguments that were cut short; `markBegun` came last and may begin one of the model's
-   * marks. Outside a string, white space, a fence and a mark have no part in what was cut.
+   * The rest of arguments that were cut short; `markBegun` came last and may begin one of the
+   * model's marks. Outside a string, white space, a fence and a mark have no part in what was cut.
    */
   cut(markBegun: string): string {
     this.#isFenced ??= false;
@@ -101,7 +101,7 @@ function withoutFence(text: string): string {
   return text.endsWith('```') ? text.slice(0, -3).trimEnd() : text;
 }
 
-/** Whether JSON that begins like this ends inside a string. */
+/** Tells whether JSON that begins like this ends inside a string. */
 function isInsideString(json: string): boolean {
   let inside = false;
   for (let at = 0; at < json.length; at++) {

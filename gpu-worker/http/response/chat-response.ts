@@ -101,7 +101,9 @@ interface Gathered {
   finish: ChoiceFinish;
 }
 
-/** The whole answer as it is written; choices that the client's leaving cut short count as `length`. */
+/**
+ * The whole answer as it is written; choices that the client's leaving cut short count as `length`.
+ */
 export async function gatherChat(
   events: AsyncIterable<RunEvent>,
   options: {

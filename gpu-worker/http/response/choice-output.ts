@@ -1,6 +1,6 @@
 /**
- * What one choice of a chat says: its reasoning, its text and its calls of tools, event by event, and
- * the log-probabilities of their tokens.
+ * Collects what one choice of a chat says: its reasoning, its text and its calls of tools, event by
+ * event, and the log-probabilities of their tokens.
  */
 import type { ChatChoice, ChatLogprobs, ChatTokenLogprob } from '../../protocol/responses.ts';
 import { toChatLogprobs } from './wire-logprobs.ts';
@@ -56,7 +56,10 @@ export class ChoiceOutput {
     return { ...piece, reasoning: rest.reasoning, calls: [...rest.calls, ...piece.calls] };
   }
 
-  /** What was held back until the end, and why it ended; a client's leaving counts as `length`. */
+  /**
+   * Gives what was held back until the end, and why it ended; a client's leaving counts as
+   * `length`.
+   */
   finish({ reason, stopMatch }: Finished): { rest: ChoicePiece; finish: ChoiceFinish } {
     const rest = this.#flush(reason !== 'stop' || stopMatch !== null);
     if (reason !== 'stop') return { rest, finish: cutShort };

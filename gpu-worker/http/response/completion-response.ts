@@ -31,7 +31,7 @@ export interface CompletionOptions {
   readonly promptLogprobs: number | null;
 }
 
-/** What one event adds to a choice. */
+/** The text and log-probabilities that one event adds to a choice. */
 interface Piece {
   readonly index: number;
   readonly text: string;
@@ -63,7 +63,9 @@ export async function* completionChunks(
   }
 }
 
-/** The whole answer as it is written; choices that the client's leaving cut short count as `length`. */
+/**
+ * The whole answer as it is written; choices that the client's leaving cut short count as `length`.
+ */
 export async function gatherCompletion(
   events: AsyncIterable<RunEvent>,
   options: CompletionOptions,

@@ -1,4 +1,4 @@
-/** What answers and streamed events of both endpoints begin with, and which usage they carry. */
+/** The fields that answers and streamed events of both endpoints begin with, and their usage. */
 import type { EngineUsage } from '../../engine/request.ts';
 import type { Usage } from '../../protocol/usage.ts';
 import type { ServedModel } from '../lifecycle.ts';
@@ -27,12 +27,12 @@ export function responseHead(
   };
 }
 
-/** Which events of a stream carry usage. */
+/** Decides which events of a stream carry usage. */
 export interface StreamedUsage {
   /** The `usage` field of an event with choices: absent, null, or the usage so far. */
   during(usage: EngineUsage): { readonly usage?: Usage | null };
   readonly running: boolean;
-  /** Whether one more event, without choices, carries the final usage. */
+  /** True if one more event, without choices, carries the final usage. */
   readonly atEnd: boolean;
 }
 

@@ -32,7 +32,8 @@ export async function streamEvents(
     {
       async pull(controller) {
         const found = await chunkWithin(next, keepAliveMs);
-        // The client may have left meanwhile; then the controller is closed, and `cancel` sees to it.
+        // The client may have left meanwhile; then the controller is closed, and `cancel` sees to
+        // it.
         if (cancelled) return;
         switch (found.kind) {
           case 'nothing yet':
@@ -88,7 +89,7 @@ type Found =
   | { readonly kind: 'failure'; readonly error: unknown }
   | { readonly kind: 'nothing yet' };
 
-/** What the generator has to say within that time. */
+/** Waits that long for what the generator yields next. */
 async function chunkWithin(
   next: Promise<IteratorResult<object, void>>,
   ms: number,

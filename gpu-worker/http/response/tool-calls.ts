@@ -5,8 +5,8 @@
  *
  * in V3.1 and V3.2-Exp, and in V3 and R1 `function <sep> NAME` and then the arguments as a fenced
  * block of JSON. Arguments are passed on as the model writes them: that they are JSON, and fit the
- * schema, is the model's word alone, unless a grammar holds it to them (output-grammar.ts). The marks
- * never leave the worker, however the model uses them and wherever its output is cut.
+ * schema, is the model's word alone, unless a grammar holds it to them (output-grammar.ts). The
+ * marks never leave the worker, however the model uses them and wherever its output is cut.
  */
 import type { ToolCall } from '../../protocol/messages.ts';
 import type { ToolCallDelta } from '../../protocol/responses.ts';
@@ -24,20 +24,20 @@ export const separator = '<｜tool▁sep｜>';
 export const toolTokens = [callsBegin, callsEnd, callBegin, callEnd, separator] as const;
 type Mark = (typeof toolTokens)[number];
 
-/** What the fenced form has in the place of the name. */
+/** The fenced form has this word in the place of the name. */
 const fencedHead = 'function';
 
 export interface ToolOutput {
-  /** What is not a tool call. */
+  /** The text that is no tool call. */
   readonly text: string;
-  /** What was added to calls, at most one entry per call: its name first, then its arguments. */
+  /** The additions to calls, at most one entry per call: its name first, then its arguments. */
   readonly calls: readonly ToolCallDelta[];
 }
 
-/** How the model was asked to call, which tells what a name that was cut was to be. */
+/** The way in which the model was asked to call; it tells what a name that was cut was to be. */
 export interface CallForm {
   readonly toolNames: readonly string[];
-  /** Whether names stand in the fenced form. */
+  /** True if names stand in the fenced form. */
   readonly isFenced: boolean;
 }
 
@@ -89,7 +89,7 @@ export class ToolCallParser {
     return this.#count;
   }
 
-  /** Whether the output was cut inside of a call. */
+  /** True if the output was cut inside of a call. */
   get isCut(): boolean {
     return this.#isCut;
   }
@@ -108,8 +108,8 @@ export class ToolCallParser {
   }
 
   /**
-   * What is left at the end. `isCut` says that the model would have gone on: a call goes out as far as
-   * it came, and the beginning of a mark is left out.
+   * Gives what is left at the end. `isCut` says that the model would have gone on: a call goes out
+   * as far as it came, and the beginning of a mark is left out.
    */
   flush({ isCut }: { isCut: boolean }): ToolOutput {
     const markBegun = this.#held;
@@ -196,7 +196,7 @@ export class ToolCallParser {
     const call = this.#open;
     if (!call) return;
     const { undecided } = call.arguments;
-    // Where a fence may come, what came is the beginning of the name before it.
+    // If a fence may come, this is the beginning of the name before it.
     if (!call.arguments.isDecided) this.#cutName(undecided);
     else this.#tell(call.arguments.cut(markBegun));
   }
@@ -211,7 +211,7 @@ export class ToolCallParser {
     if (name !== undefined && others.length === 0) this.#start(name);
   }
 
-  /** What stands between the marks of calls and is no call is text. */
+  /** Gives out as text what stands between the marks of calls and is no call. */
   #spillHead(): void {
     if (!this.#head) return;
     if (this.#head.text.trim() !== '') this.#text += this.#head.text;

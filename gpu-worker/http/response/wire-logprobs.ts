@@ -62,7 +62,7 @@ export class TextOffset {
   }
 }
 
-/** Whether a byte of UTF-8 is not the first of its character. */
+/** Tells whether a byte of UTF-8 is not the first of its character. */
 function isContinuation(byte: number): boolean {
   return (byte & 0xc0) === 0x80;
 }

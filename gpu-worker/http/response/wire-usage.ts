@@ -1,4 +1,6 @@
-/** The engine's counts as the wire shows them: OpenAI's fields and DeepSeek's, of the same numbers. */
+/**
+ * The engine's counts as the wire shows them: OpenAI's fields and DeepSeek's, of the same numbers.
+ */
 import { nothingComputed } from '../../engine/request.ts';
 import type { EngineUsage } from '../../engine/request.ts';
 import type { Usage } from '../../protocol/usage.ts';

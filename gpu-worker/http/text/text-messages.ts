@@ -1,4 +1,4 @@
-/** What the text threads and their pool say to each other. */
+/** The messages between the text threads and their pool. */
 import type { ErrorBody } from '../../protocol/errors.ts';
 import type { ErrorCode } from '../api-error.ts';
 import type { SamplingDefaults } from '../request/sampling-defaults.ts';
@@ -9,7 +9,7 @@ export type ToText =
   /** Nobody waits for the job any more. */
   | { readonly kind: 'stop'; readonly job: number };
 
-/** What the threads found out about the text of the model. */
+/** Facts that the threads found out about the text of the model. */
 export interface TextDescription {
   readonly tokenizerId: string;
   readonly samplingDefaults: SamplingDefaults;

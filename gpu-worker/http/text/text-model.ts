@@ -1,5 +1,5 @@
 /**
- * What is made of a request's bytes before the engine is asked, and what that takes of the model. It
+ * Makes what the engine is asked of a request's bytes, and says what that takes of the model. It
  * happens on threads of its own (text-pool.ts): only what HTTP needs comes back, never the text.
  */
 import type { EngineDescription, EngineRequest } from '../../engine/request.ts';
@@ -24,13 +24,13 @@ export interface TextModel extends PromptModel {
   readonly samplingDefaults: SamplingDefaults;
 }
 
-/** What `stream_options` ask for: which usage a stream carries. */
+/** The usage that a stream carries, by its `stream_options`. */
 export interface UsageAsked {
   readonly running: boolean;
   readonly atEnd: boolean;
 }
 
-/** What both kinds of completion have in common. */
+/** The fields that both kinds of completion have in common. */
 interface ReadCompletion {
   /** One per prompt. */
   readonly requests: readonly EngineRequest[];
@@ -42,16 +42,16 @@ interface ReadCompletion {
 export interface ReadChat extends ReadCompletion {
   readonly requests: readonly [EngineRequest];
   readonly thinking: boolean;
-  /** How the model was asked to call; null if it was offered no tools. */
+  /** The way in which the model was asked to call; null if it was offered no tools. */
   readonly callForm: CallForm | null;
 }
 
 export interface ReadPrompt {
-  /** What `echo` puts in front of the answer; empty without it. */
+  /** The text that `echo` puts in front of the answer; empty without it. */
   readonly text: string;
   /** Leading tokens that the text does not show: a begin token that we put there. */
   readonly hiddenTokens: number;
-  /** Of the one token for which the engine reports nothing. */
+  /** Bytes of the one token for which the engine reports nothing. */
   readonly firstTokenBytes: readonly number[];
 }
 
@@ -63,7 +63,7 @@ export interface ReadPrompts extends ReadCompletion {
   readonly promptLogprobs: number | null;
 }
 
-/** What is read at each route that takes a text. */
+/** The result of reading at each route that takes a text. */
 export interface ReadByRoute {
   readonly chat: ReadChat;
   readonly completion: ReadPrompts;

@@ -1,7 +1,8 @@
 /**
- * The threads that read requests, so that the thread that serves everybody never does. A thread that
- * is free takes what waits; one that is busy with something long takes what is much smaller, or
- * another scope's, in between (text-thread.ts). What takes too long is ended, at worst with its thread.
+ * The threads that read requests, so that the thread that serves everybody never does. A thread
+ * that is free takes what waits; one that is busy with something long takes what is much smaller,
+ * or another scope's, in between (text-thread.ts). What takes too long is ended, at worst with its
+ * thread.
  */
 import assert from 'node:assert/strict';
 import { ApiError } from '../api-error.ts';
@@ -13,7 +14,7 @@ import type { TextDescription } from './text-messages.ts';
 
 /** One thread of several begins with nothing larger, so that small requests find it free soon. */
 const smallBytesMax = 128 * 1024;
-/** How many requests a thread may have begun. */
+/** A thread may have begun so many requests. */
 const depthMax = 4;
 /** A busy thread takes what is so many times smaller at once, and another scope's after so long. */
 const muchSmaller = 4;

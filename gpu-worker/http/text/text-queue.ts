@@ -8,7 +8,7 @@ export interface WaitingText {
 }
 
 export class TextQueue<Job extends WaitingText> {
-  /** By scope, the one whose turn is next first; each ascending by size. */
+  /** Jobs by scope, the one whose turn is next first; each ascending by size. */
   readonly #scopes = new Map<string, Job[]>();
   #count = 0;
   #bytes = 0;

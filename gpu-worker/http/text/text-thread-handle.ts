@@ -1,9 +1,11 @@
-/** One text thread as the pool sees it: what it reads, and a new thread in its place if it is lost. */
+/**
+ * One text thread as the pool sees it: what it reads, and a new thread in its place if it is lost.
+ */
 import { Worker } from 'node:worker_threads';
 import type { FromText, TextDescription, TextOutcome, ToText } from './text-messages.ts';
 import type { TextRequest } from './text-model.ts';
 
-/** How long a thread may take to end a request, once it should, before it is ended itself. */
+/** A thread may take so long to end a request, once it should, before it is ended itself. */
 const endMs = 1_000;
 const resourceLimits = {
   maxOldGenerationSizeMb: 2048,
@@ -16,7 +18,7 @@ export interface TextThreadSettings {
   readonly entry: URL;
   /** Handed to it as is; has to survive structured clone. */
   readonly workerData: unknown;
-  /** How long a request may be read; the threads are told the same. */
+  /** A request may be read for so long; the threads are told the same. */
   readonly jobMs: number;
   /** Called where a thread that had to be started again can't be. */
   onFailure(reason: string): void;
@@ -75,13 +77,13 @@ export class TextThread {
     return this.#sent.size;
   }
 
-  /** What it reads just now; null where there is nothing, or where it has yet to begin what it got. */
+  /** The request that it reads just now; null where there is none, or where it has yet to begin. */
   get innermost(): Begun | null {
     if (!this.#isOpen || this.#begun.length < this.#sent.size) return null;
     return this.#begun.at(-1) ?? null;
   }
 
-  /** Whether something of the scope is among what it reads. */
+  /** Tells whether a request of the scope is among those that it reads. */
   reads(scope: string): boolean {
     return this.#begun.some(({ job }) => job.scope === scope);
   }
@@ -168,7 +170,9 @@ export class TextThread {
     }, ms);
   }
 
-  /** The thread has ended. What it was at is to blame; all else that it had can be read by another. */
+  /**
+   * The thread has ended. What it was at is to blame; all else that it had can be read by another.
+   */
   #lost(onBroken: (reason: string) => void): void {
     const wasOpen = this.#isOpen;
     this.#isOpen = false;

@@ -1,7 +1,7 @@
 /**
  * A thread that reads requests: JSON, chat template, tokens and grammar. Whatever takes long calls
- * `pause` as it goes: there a request that was stopped or has had its time ends, and one that the pool
- * has sent meanwhile, a smaller one or another tenant's, is read before the long one goes on.
+ * `pause` as it goes: there a request that was stopped or has had its time ends, and one that the
+ * pool has sent meanwhile, a smaller one or another tenant's, is read before the long one goes on.
  */
 import { receiveMessageOnPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
@@ -10,7 +10,9 @@ import { readRequest } from '../request/read-request.ts';
 import type { FromText, TextDescription, TextOutcome, ToText } from './text-messages.ts';
 import type { ReadByRoute, TextModel, TextRequest } from './text-model.ts';
 
-/** How often `pause` looks for messages: looking costs about a microsecond. */
+/**
+ * The shortest time between two looks of `pause` for messages; a look costs about a microsecond.
+ */
 const lookMs = 1;
 
 /** The text of a model, opened for one thread. */
@@ -21,7 +23,7 @@ export interface OpenedText extends Omit<TextModel, 'description'> {
 export interface TextThreadOptions {
   /** `parentPort` of the thread. */
   readonly port: MessagePort;
-  /** How long a request may be read. */
+  /** A request may be read for so long. */
   readonly jobMs: number;
   /** Whatever takes long in what it opens has to call `pause`. */
   open(pause: () => void): Promise<OpenedText>;
@@ -67,7 +69,7 @@ class Jobs {
   readonly #jobMs: number;
   readonly #send: (message: FromText, transfer?: readonly ArrayBuffer[]) => void;
   #text: OpenedText | null = null;
-  /** What is being read, the innermost last. */
+  /** The requests being read, the innermost last. */
   readonly #reading: Job[] = [];
   #lookedMs = 0;
 
@@ -135,7 +137,7 @@ class Jobs {
   }
 }
 
-/** What need not be copied on its way to the pool. */
+/** Finds the buffers that need not be copied on their way to the pool. */
 function buffersOf(result: ReadByRoute[keyof ReadByRoute]): ArrayBuffer[] {
   const arrays =
     result instanceof Uint8Array

@@ -1,4 +1,6 @@
-/** SHA-256 of parts from the disk, on Node's thread pool, so that the next can be read meanwhile. */
+/**
+ * SHA-256 of parts from the disk, on Node's thread pool, so that the next can be read meanwhile.
+ */
 import { createHash } from 'node:crypto';
 import { Slots } from '../s3/slots.ts';
 

@@ -1,7 +1,7 @@
 /**
- * Which parts of one stored object were fetched and verified, a line each, appended once the part is
- * safe in the cache. A load that was killed goes on from here. Several workers may append to one
- * journal; each line begins with its own newline, so that a torn one spoils no other.
+ * Keeps which parts of one stored object were fetched and verified, a line each, appended once the
+ * part is safe in the cache. A load that was killed goes on from here. Several workers may append
+ * to one journal; each line begins with its own newline, so that a torn one spoils no other.
  */
 import { createHash } from 'node:crypto';
 import { appendFile, readFile, rm } from 'node:fs/promises';
@@ -44,7 +44,7 @@ export class PartJournal {
     return this.#hashes.get(keyOf(part)) ?? null;
   }
 
-  /** Where the verified part that begins at `start` ends, or null. */
+  /** Gives the end of the verified part that begins at `start`, or null. */
   endOf(start: number): number | null {
     return this.#ends.get(start) ?? null;
   }
@@ -53,12 +53,12 @@ export class PartJournal {
     return this.#whole !== null && this.#whole === this.#hashOf(parts);
   }
 
-  /** For this load only: the part is verified, and not yet safe in the cache. */
+  /** Notes for this load only that the part is verified, and not yet safe in the cache. */
   learn(part: ByteRange, sha256: string): void {
     this.#hashes.set(keyOf(part), sha256);
   }
 
-  /** For later loads too. */
+  /** Notes the part for later loads too. */
   async add(part: ByteRange, sha256: string): Promise<void> {
     if (this.#isForgotten || this.#written.has(`${keyOf(part)} ${sha256}`)) return;
     await this.#append({ start: part.start, end: part.end, sha256 });
@@ -70,7 +70,10 @@ export class PartJournal {
     if (whole !== null) await this.#append({ whole });
   }
 
-  /** After a mismatch nobody knows which part is wrong: nothing is kept, nor added any more. */
+  /**
+   * Forgets all parts: after a mismatch nobody knows which is wrong, so none is kept or added any
+   * more.
+   */
   async forget(): Promise<void> {
     this.#isForgotten = true;
     this.#hashes.clear();

@@ -23,7 +23,7 @@ const touchEveryMs = 10_000;
 /** Clocks of a file system tick coarsely. */
 const clockSlackMs = 1000;
 
-/** What may be written and not flushed; then loads go at the pace of the disk. */
+/** The disk may be behind by so many bytes; then loads go at its pace. */
 const unflushedBytesMax = 2 * 2 ** 30;
 /** A flush holds a thread of Node's pool for long, and hashes and reads need some too. */
 const parallelFlushes = 2;
@@ -37,7 +37,7 @@ interface StoredPart {
 
 export interface CacheOptions {
   readonly directory: string;
-  /** What the parts may take together. Parts that find no room are used but not kept. */
+  /** Bounds what the parts take together. Parts that find no room are used but not kept. */
   readonly bytesMax: number;
   readonly hasher: PartHasher;
   /** Told once, in a line, when the disk has no room. */
@@ -48,7 +48,7 @@ export interface CacheOptions {
 interface Pending {
   readonly temporary: string;
   readonly bytes: number;
-  /** Whether it was kept; never rejects. */
+  /** Tells whether it was kept; never rejects. */
   readonly kept: Promise<boolean>;
 }
 
@@ -146,9 +146,9 @@ export class WeightCache implements AsyncDisposable {
   }
 
   /**
-   * Keeps a part that `sha256` is the hash of. Resolves once `bytes` may be used for something else;
-   * flushing and renaming go on, and `onKept` is called after them. Without room, or on a disk that
-   * stays full once unused parts are gone, the part is not kept, and `onKept` not called.
+   * Keeps a part that `sha256` is the hash of. Resolves once `bytes` may be used for something
+   * else; flushing and renaming go on, and `onKept` is called after them. Without room, or on a
+   * disk that stays full once unused parts are gone, the part is not kept, and `onKept` not called.
    */
   async put(part: { sha256: string; bytes: Uint8Array; onKept(): Promise<void> }): Promise<void> {
     const { sha256, bytes, onKept } = part;
@@ -263,12 +263,13 @@ export class WeightCache implements AsyncDisposable {
   }
 
   /**
-   * Deletes the least recently used parts that no live user needs until as little is left of the bytes
-   * of all as is said; returns what is left.
+   * Deletes the least recently used parts that no live user needs until as little is left of the
+   * bytes of all as is said; returns what is left.
    */
   async #evict(leftMaxOf: (total: number) => number): Promise<number> {
     const inUseSinceMs = (await this.#oldestUserMs()) - clockSlackMs;
-    // Taken before the files are listed: what is renamed meanwhile is in one of the two, or in both.
+    // Taken before the files are listed: what is renamed meanwhile is in one of the two, or in
+    // both.
     const writing = new Map(this.#writing);
     const parts = await this.#storedParts();
     for (const { sha256 } of parts) writing.delete(sha256);
@@ -339,7 +340,7 @@ async function flush(path: string): Promise<void> {
   await file.datasync();
 }
 
-/** What a killed worker was writing. */
+/** Removes what a killed worker was writing. */
 async function sweepTemporary(folder: string, nowMs: number): Promise<void> {
   await deleteOlder(folder, nowMs - userTtlMs);
 }

@@ -41,7 +41,9 @@ export function fileChecksum(head: HeadObjectCommandOutput): FileChecksum | null
   return null;
 }
 
-/** An ETag is the MD5 of the object unless it was uploaded in parts or encrypted with a key of KMS. */
+/**
+ * An ETag is the MD5 of the object unless it was uploaded in parts or encrypted with a key of KMS.
+ */
 function md5Of(head: HeadObjectCommandOutput): string | undefined {
   const hex = /^"?([0-9a-f]{32})"?$/.exec(head.ETag ?? '')?.[1];
   const encryption = head.ServerSideEncryption;

@@ -1,8 +1,9 @@
 /**
- * HTTP/1.1 for one purpose: ranges, over kept connections, straight into the caller's memory. Node's
- * own client makes a new buffer for every 64 KiB that arrive: 1.05 s of processor time and as many
- * megabytes of garbage per gigabyte, where this takes 0.23 s (loopback, Node 24). Requests are
- * signed before they come here, and answers other than the range are small and handed back whole.
+ * HTTP/1.1 for one purpose: ranges, over kept connections, straight into the caller's memory.
+ * Node's own client makes a new buffer for every 64 KiB that arrive: 1.05 s of processor time and
+ * as many megabytes of garbage per gigabyte, where this takes 0.23 s (loopback, Node 24). Requests
+ * are signed before they come here, and answers other than the range are small and handed back
+ * whole.
  */
 import type { Hash } from 'node:crypto';
 import { connect as connectPlain } from 'node:net';
@@ -20,7 +21,7 @@ export interface RangeRequest {
   readonly secure: boolean;
   readonly hostname: string;
   readonly port: number;
-  /** With its query, escaped. */
+  /** The path with its query, escaped. */
   readonly path: string;
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -43,7 +44,7 @@ interface GetOptions {
   readonly signal: AbortSignal;
 }
 
-/** As many connections as there are requests at once; each is kept while it goes well. */
+/** Keeps as many connections as there are requests at once, each while it goes well. */
 export class RangeConnections {
   readonly #idle = new Map<string, Connection[]>();
   #isClosed = false;
@@ -153,7 +154,9 @@ class Connection {
   }
 }
 
-/** Takes an answer's bytes as they come: the head, then the range, or a small body of another kind. */
+/**
+ * Takes an answer's bytes as they come: the head, then the range, or a small body of another kind.
+ */
 class AnswerReader {
   readonly #into: Uint8Array;
   readonly #hash: Pick<Hash, 'update'>;
@@ -175,7 +178,7 @@ class AnswerReader {
     return this.#kind === 'done';
   }
 
-  /** Whether another request may follow on the same connection. */
+  /** True if another request may follow on the same connection. */
   get keepsConnection(): boolean {
     return this.#isClean && this.#headers.connection?.toLowerCase() !== 'close';
   }

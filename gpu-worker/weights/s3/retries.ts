@@ -9,8 +9,8 @@ export interface RetrySettings {
 }
 
 /**
- * Rejects with the last attempt's error. Waits are uniform between 0 and their bound ("full jitter"),
- * so that workers that were turned away together do not come back together.
+ * Rejects with the last attempt's error. Waits are uniform between 0 and their bound ("full
+ * jitter"), so that workers that were turned away together do not come back together.
  */
 export async function retrying<T>(
   attempt: () => Promise<T>,

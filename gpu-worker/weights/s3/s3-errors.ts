@@ -1,4 +1,4 @@
-/** What an object store's refusals mean to the operator, and which of them may heal by themselves. */
+/** Tells what an object store's refusals mean to the operator, and which may heal by themselves. */
 import { CheckpointError, reasonOf } from '../source.ts';
 
 /** Bytes that came are not the bytes that were asked for; another try may bring them. */
@@ -6,7 +6,7 @@ export class DamagedPart extends Error {
   override readonly name = 'DamagedPart';
 }
 
-/** What to do about each refusal, by the code that S3 and its lookalikes give. */
+/** The remedy for each refusal, by the code that S3 and its lookalikes give. */
 const remedies: Readonly<Record<string, string>> = {
   AccessDenied: 'access is denied: these credentials need s3:ListBucket and s3:GetObject',
   AllAccessDisabled: 'access is disabled for this bucket',
@@ -51,14 +51,14 @@ function meaning(error: unknown): string {
   return `${reasonOf(error) || code}${answer}`;
 }
 
-/** Whether the same request may be answered well a moment later. */
+/** Tells whether the same request may be answered well a moment later. */
 export function isTransient(error: unknown): boolean {
   if (error instanceof DamagedPart) return true;
   if (error instanceof CheckpointError) return false;
   const { code, status } = describe(error);
   if (code in remedies) return false;
   if (transientCodes.has(code)) return true;
-  // Without a status the answer never came whole: refused, reset, cut, timed out.
+  // An answer without a status never came whole: it was refused, reset, cut or timed out.
   return status === null || status === 408 || status === 429 || status >= 500 || status < 300;
 }
 

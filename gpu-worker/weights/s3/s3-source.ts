@@ -1,8 +1,9 @@
 /**
- * A checkpoint in an S3-compatible store. Files are fetched in parts over many connections, each part
- * verified, kept in the cache and journalled before it is handed over; what the cache holds is not
- * fetched. Where `sift.manifest.json` stands beside the files, each part has to have its SHA-256;
- * else each file as a whole has to have the store's checksum, before `verify` lets it pass.
+ * A checkpoint in an S3-compatible store. Files are fetched in parts over many connections, each
+ * part verified, kept in the cache and journalled before it is handed over; what the cache holds is
+ * not fetched. Where `sift.manifest.json` stands beside the files, each part has to have its
+ * SHA-256; else each file as a whole has to have the store's checksum, before `verify` lets it
+ * pass.
  */
 import { fileChecksum } from './file-checksum.ts';
 import type { FileChecksum } from './file-checksum.ts';
@@ -22,7 +23,7 @@ export interface S3SourceOptions {
   readonly store: S3Store;
   readonly cache: WeightCache;
   readonly connections: number;
-  /** Where no manifest says how files are cut. */
+  /** The size of a part where no manifest says how files are cut. */
   readonly partBytes: number;
   /** Told once for each file that has neither a manifest nor a checksum. */
   onUnverified(file: string): void;
@@ -141,7 +142,7 @@ class S3Source implements WeightSource {
     await this.#options.cache[Symbol.asyncDispose]();
   }
 
-  /** From the cache, else from the store. Whoever wants a part that is on its way waits for it. */
+  /** Reads a part from the cache, else from the store. A part that is on its way is waited for. */
   async #readPart(
     file: OpenFile,
     part: Part,
@@ -255,7 +256,7 @@ class S3Source implements WeightSource {
     }
   }
 
-  /** Where the file says that its header ends; null if it can't be so. */
+  /** Reads where the file says that its header ends; null if it can't be so. */
   async #headerEnd(object: PinnedObject): Promise<number | null> {
     if (object.bytes < 8) return null;
     const into = new Uint8Array(8);

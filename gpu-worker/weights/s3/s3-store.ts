@@ -39,7 +39,7 @@ export interface PinnedObject {
   readonly name: string;
   readonly key: string;
   readonly bytes: number;
-  /** With its quotes, as the store writes it. */
+  /** The tag with its quotes, as the store writes it. */
   readonly etag: string;
 }
 
@@ -141,7 +141,7 @@ export class S3Store {
     return objects.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  /** What the store knows of the pinned version, its checksums above all. */
+  /** Asks what the store knows of the pinned version, its checksums above all. */
   head(object: PinnedObject, signal?: AbortSignal): Promise<HeadObjectCommandOutput> {
     return this.#request(
       this.#where(object),
@@ -163,8 +163,9 @@ export class S3Store {
   }
 
   /**
-   * Fills `into` with a range of the pinned version and resolves to the SHA-256 of what came. `check`
-   * throws DamagedPart if it should be asked for again. An object that changed ends in an error.
+   * Fills `into` with a range of the pinned version and resolves to the SHA-256 of what came.
+   * `check` throws DamagedPart if it should be asked for again. An object that changed ends in an
+   * error.
    */
   fetch(options: {
     object: PinnedObject;

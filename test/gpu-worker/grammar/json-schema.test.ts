@@ -1,6 +1,7 @@
 /**
- * Whatever the tokens are, the answer fits: random schemas, random choices among the tokens that the
- * grammar allows, and an independent validator. Random answers are led to an end once they are long.
+ * Whatever the tokens are, the answer fits: random schemas, random choices among the tokens that
+ * the grammar allows, and an independent validator. Random answers are led to an end once they are
+ * long.
  */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';

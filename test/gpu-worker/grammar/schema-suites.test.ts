@@ -1,6 +1,6 @@
 /**
- * Suites of schemas: of those that are kept, every value that fits is let through in some order of its
- * properties and no other value is; random answers are what the library itself takes.
+ * Suites of schemas: of those that are kept, every value that fits is let through in some order of
+ * its properties and no other value is; random answers are what the library itself takes.
  */
 import { describe, expect, test } from 'vitest';
 import { matcherOf } from '../../support/schemas/grammar-walk.ts';

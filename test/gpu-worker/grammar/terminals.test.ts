@@ -1,4 +1,6 @@
-/** Terminals against what they stand for: JavaScript's own regular expressions, numbers and strings. */
+/**
+ * Terminals against what they stand for: JavaScript's own regular expressions, numbers and strings.
+ */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {

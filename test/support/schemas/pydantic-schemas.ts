@@ -1,4 +1,6 @@
-/** Schemas in the form that pydantic 2 documents, each with values that its model takes, and others. */
+/**
+ * Schemas in the form that pydantic 2 documents, each with values that its model takes, and others.
+ */
 import type { SuiteCase } from './schema-suite.ts';
 
 interface Documented {

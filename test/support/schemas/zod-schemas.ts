@@ -1,4 +1,7 @@
-/** All of zod's types, each with values that it takes and others, and the schemas that zod writes of them. */
+/**
+ * All of zod's types, each with values that it takes and others, and the schemas that zod writes of
+ * them.
+ */
 import { z } from 'zod';
 import type { SuiteCase } from './schema-suite.ts';
 

@@ -1,6 +1,6 @@
 /**
- * Writes a checkpoint of any size in the published layout without holding it in memory: BF16 weights
- * of plausible values, no part of them like another, four shards with an index.
+ * Writes a checkpoint of any size in the published layout without holding it in memory: BF16
+ * weights of plausible values, no part of them like another, four shards with an index.
  */
 import { randomFillSync } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
@@ -13,7 +13,9 @@ import { headerOf } from './safetensors-writer.ts';
 const shards = 4;
 const blockBytes = 2 ** 22;
 
-/** About 0.3 GB in the embedding, the head and a dense layer, and 0.33 GB for each further layer. */
+/**
+ * About 0.3 GB in the embedding, the head and a dense layer, and 0.33 GB for each further layer.
+ */
 export function largeConfig(layers: number): CheckpointConfig {
   return {
     architectures: ['DeepseekV32ForCausalLM'],

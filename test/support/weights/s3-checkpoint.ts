@@ -76,7 +76,9 @@ export function writePartedCheckpoint(directory: string, seed = 1): string {
   return directory;
 }
 
-/** Loads all tensors; a SHA-256 over their names, dtypes, scales and bytes, whatever their order. */
+/**
+ * Loads all tensors; a SHA-256 over their names, dtypes, scales and bytes, whatever their order.
+ */
 export async function digestOf(source: WeightSource, onProgress?: OnProgress): Promise<string> {
   const checkpoint = await openCheckpoint(source);
   const specs = [...checkpoint.tensors.values()]

@@ -1,6 +1,7 @@
 /**
- * The double as a process of its own, serving the files of one directory from the disk:
- * `node s3-double-process.ts <directory> <prefix> [bytes per second of a connection]`. Prints its URL; ends with its standard input.
+ * The double as a process of its own, serving the files of one directory from the disk: `node
+ * s3-double-process.ts <directory> <prefix> [bytes per second of a connection]`. Prints its URL;
+ * ends with its standard input.
  */
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, statSync } from 'node:fs';

@@ -1,6 +1,7 @@
 /**
- * A small S3 server with faults on demand: signatures, listing in pages, ranges, If-Match, checksums.
- * Bodies are written to the socket directly, so that they can be cut, stalled and damaged.
+ * A small S3 server with faults on demand: signatures, listing in pages, ranges, If-Match,
+ * checksums. Bodies are written to the socket directly, so that they can be cut, stalled and
+ * damaged.
  */
 import { Hono } from 'hono';
 import type { Context } from 'hono';

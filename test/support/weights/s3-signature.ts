@@ -1,4 +1,6 @@
-/** Checks AWS Signature Version 4 of a request, as a store does: headers only, path as it was sent. */
+/**
+ * Checks AWS Signature Version 4 of a request, as a store does: headers only, path as it was sent.
+ */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
 export interface SignedRequest {

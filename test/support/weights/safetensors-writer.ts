@@ -1,6 +1,7 @@
 /**
- * Writes safetensors files: 8 bytes of header length, a JSON header, the tensors' bytes. `pack` makes
- * well-formed ones; `assemble` takes any header text, so that tests can write broken files too.
+ * Writes safetensors files: 8 bytes of header length, a JSON header, the tensors' bytes. `pack`
+ * makes well-formed ones; `assemble` takes any header text, so that tests can write broken files
+ * too.
  */
 
 export interface TensorToWrite {
@@ -34,7 +35,9 @@ export function pack(tensors: readonly TensorToWrite[]): Uint8Array {
   return assemble({ header: padded, body: Buffer.concat(tensors.map(({ bytes }) => bytes)) });
 }
 
-/** `headerBytes` is the length that the file claims its header to have; the true one unless given. */
+/**
+ * `headerBytes` is the length that the file claims its header to have; the true one unless given.
+ */
 export function assemble(parts: {
   header: string;
   body: Uint8Array;

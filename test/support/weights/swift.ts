@@ -48,7 +48,9 @@ export async function startSwift(): Promise<Swift> {
   throw new Error('Swift did not start');
 }
 
-/** The servers behind the proxy take the ports from ten above it on; those are hardly ever taken. */
+/**
+ * The servers behind the proxy take the ports from ten above it on; those are hardly ever taken.
+ */
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

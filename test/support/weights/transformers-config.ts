@@ -1,4 +1,6 @@
-/** config.json as transformers 5 writes it for a model that it has loaded from the published one. */
+/**
+ * config.json as transformers 5 writes it for a model that it has loaded from the published one.
+ */
 import type { CheckpointConfig } from './checkpoint-config.ts';
 
 type Json = Record<string, unknown>;

@@ -30,7 +30,9 @@ export interface OpenedModel {
   close(): Promise<void>;
 }
 
-/** Opens a checkpoint directory on the CPU backend; sparse, absorbed float32 unless told otherwise. */
+/**
+ * Opens a checkpoint directory on the CPU backend; sparse, absorbed float32 unless told otherwise.
+ */
 export async function openForTest(
   directory: string,
   options: OpenOptions = {},

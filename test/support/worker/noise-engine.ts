@@ -1,4 +1,6 @@
-/** An engine in the test's own thread: the real loop over the hash model, whose logits are noise. */
+/**
+ * An engine in the test's own thread: the real loop over the hash model, whose logits are noise.
+ */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { EngineLoop } from '../../../gpu-worker/engine/engine.ts';
 import type { Engine, EngineEvent } from '../../../gpu-worker/engine/request.ts';

@@ -1,7 +1,7 @@
 /**
- * The CPU backend with its choice among exactly equal index scores replaced by another: the goldens'
- * generator broke ties in its own way (test/goldens/README.md), and only so can its every value be
- * compared. All else is computed by the backend itself.
+ * The CPU backend with its choice among exactly equal index scores replaced by another: the
+ * goldens' generator broke ties in its own way (test/goldens/README.md), and only so can its every
+ * value be compared. All else is computed by the backend itself.
  */
 import assert from 'node:assert/strict';
 import type {

@@ -22,7 +22,10 @@ export interface ScriptedToken {
 }
 
 export interface Script {
-  /** The output of a choice; it ends with `stop`, or with `length` when the request's maximum comes first. */
+  /**
+   * The output of a choice; it ends with `stop`, or with `length` when the request's maximum comes
+   * first.
+   */
   answer(request: EngineRequest, choice: number): Iterable<ScriptedToken>;
   /** Refuses the request if it returns an error. */
   refuse?(request: EngineRequest): EngineError | null;

@@ -1,4 +1,7 @@
-/** Entry module of a text thread over the tiny model's tokenizer, for tests of the threads and their pool. */
+/**
+ * Entry module of a text thread over the tiny model's tokenizer, for tests of the threads and their
+ * pool.
+ */
 import assert from 'node:assert/strict';
 import { parentPort, workerData } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';

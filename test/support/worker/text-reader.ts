@@ -1,4 +1,7 @@
-/** Reads requests in the test's own thread, which spares a start; what it reads is cloned as between threads. */
+/**
+ * Reads requests in the test's own thread, which spares a start; what it reads is cloned as between
+ * threads.
+ */
 import { readRequest } from '../../../gpu-worker/http/request/read-request.ts';
 import type {
   ReadByRoute,

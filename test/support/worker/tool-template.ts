@@ -1,7 +1,7 @@
 /**
- * The tiny model's tokenizer with the control tokens that tools and fill-in-the-middle need, and a chat
- * template that writes everything out at length: tools as indented JSON in ASCII, calls with their
- * arguments, reasoning, and a system prompt of its own.
+ * The tiny model's tokenizer with the control tokens that tools and fill-in-the-middle need, and a
+ * chat template that writes everything out at length: tools as indented JSON in ASCII, calls with
+ * their arguments, reasoning, and a system prompt of its own.
  */
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import type { ChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';

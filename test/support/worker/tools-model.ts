@@ -1,9 +1,9 @@
 /**
- * The tiny model as one that thinks and calls tools: its weights, a chat template that has both, and
- * the tokens of calls in place of five words that it hardly ever writes. It calls tools only where
- * it must, and then as the grammar says. It thinks by asking itself a question, because its rows of
- * `<think>` and `</think>` are copies of those that begin and end a user's turn. It is sure of itself
- * at any temperature.
+ * The tiny model as one that thinks and calls tools: its weights, a chat template that has both,
+ * and the tokens of calls in place of five words that it hardly ever writes. It calls tools only
+ * where it must, and then as the grammar says. It thinks by asking itself a question, because its
+ * rows of `<think>` and `</think>` are copies of those that begin and end a user's turn. It is sure
+ * of itself at any temperature.
  */
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -62,7 +62,9 @@ export function writeToolsModel(directory: string): void {
   writeFileSync(join(directory, 'tokenizer_config.json'), JSON.stringify(config));
 }
 
-/** The last merges of a byte-level BPE make its last tokens, and no other token is made of those. */
+/**
+ * The last merges of a byte-level BPE make its last tokens, and no other token is made of those.
+ */
 function withToolTokens(): object {
   // The file is ours, of the published form.
   const {
@@ -94,7 +96,8 @@ function withOwnRows(shard: Buffer): Buffer {
     if (content === callsEnd) head.copy(tokens.end, toolTokenId(index), -1);
     else head.copy(tokens.pad, toolTokenId(index));
   }
-  // Sixteen times the logits: the likeliest token is drawn even by clients that send no temperature.
+  // Sixteen times the logits: the likeliest token is drawn even by clients that send no
+  // temperature.
   for (let token = 0; token < vocabSize; token++) head.copy(token, token, 4);
   return shard;
 }

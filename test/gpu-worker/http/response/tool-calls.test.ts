@@ -1,4 +1,6 @@
-/** Tool calls: the parser on every way to cut its input, and the route with DeepSeek's own template. */
+/**
+ * Tool calls: the parser on every way to cut its input, and the route with DeepSeek's own template.
+ */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { addToCalls, ToolCallParser } from '../../../../gpu-worker/http/response/tool-calls.ts';

@@ -5,7 +5,10 @@ import type { AddressInfo, Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
 import { RangeConnections } from '../../../../gpu-worker/weights/s3/range-connections.ts';
 
-/** Answers each request of a connection with the next of these pieces of text, cut where they are cut. */
+/**
+ * Answers each request of a connection with the next of these pieces of text, cut where they are
+ * cut.
+ */
 async function serve(
   ...answers: (readonly string[])[]
 ): Promise<{ port: number; opened: Socket[] }> {

@@ -37,8 +37,8 @@ test(
     // A little slower than memory, so that a load has moments to be killed at.
     double.fault = ({ range }) => (range === null ? null : { kind: 'slow', pieceMs: 1 });
 
-    // Half of the loads go by the journal, the other half by a manifest. Caches start afresh now and
-    // then, so that kills meet loads at every stage.
+    // Half of the loads go by the journal, the other half by a manifest. Caches start afresh now
+    // and then, so that kills meet loads at every stage.
     const lanes = ['plain', 'listed'].map((kind) => new Lane(kind, double));
     await Promise.all(
       lanes.map(async (lane) => {
