@@ -32,12 +32,14 @@ export async function seededEdge(runtime: {
   };
 }
 
+const uncachedPrompt = { promptTokens: 100, cachedTokens: 0 };
 /** Before the edge next writes to the client. */
 const noticedMsMax = 4_000;
 
 /** A client leaves a stream of which the worker says nothing for a minute; the worker is stopped. */
 export async function leaveSilence(edge: RunningEdge): Promise<void> {
-  edge.stub.script = { ...plainScript, pauseMs: 60_000 };
+  edge.stub.script = { ...plainScript, ...uncachedPrompt, pauseMs: 60_000 };
+  const before = await balanceOf(edge);
   const leave = new AbortController();
   const answer = await fetch(`${edge.baseUrl}/v1/chat/completions`, {
     method: 'POST',
@@ -55,6 +57,7 @@ export async function leaveSilence(edge: RunningEdge): Promise<void> {
   await expect
     .poll(() => edge.stub.records.get(id)?.status, { timeout: noticedMsMax })
     .toBe('aborted');
+  await expectBill(edge, { id, before });
 }
 
 /** Where a whole answer, which is silent until it is complete, may be when its client leaves. */
@@ -81,7 +84,7 @@ async function leaveWholeAnswer(
   script: Partial<StubScript>,
 ): Promise<void> {
   const { stub } = edge;
-  stub.script = { ...plainScript, promptTokens: 100, cachedTokens: 0, ...script };
+  stub.script = { ...plainScript, ...uncachedPrompt, ...script };
   const before = await balanceOf(edge);
   const asked = stub.requests.length;
   const leave = new AbortController();
@@ -102,9 +105,18 @@ async function leaveWholeAnswer(
   leave.abort();
   await expect(answer).rejects.toThrow('aborted');
   await expect.poll(() => recordOf()?.status, { timeout: noticedMsMax }).toBe('aborted');
-  const { output = Number.NaN } = recordOf() ?? {};
-  const cost = (100 * edge.price.inputUncached + output * edge.price.output) / 1_000_000;
-  await expect.poll(async () => before - (await balanceOf(edge))).toBe(Math.ceil(cost));
+  await expectBill(edge, { id, before });
+}
+
+/** The balance has come down by what the worker's journal says of the request, to the nano-dollar. */
+async function expectBill(
+  edge: RunningEdge,
+  { id, before }: { readonly id: string; readonly before: number },
+): Promise<void> {
+  const { output = Number.NaN } = edge.stub.records.get(id) ?? {};
+  const { inputUncached, output: perOutput } = edge.price;
+  const cost = uncachedPrompt.promptTokens * inputUncached + output * perOutput;
+  await expect.poll(async () => before - (await balanceOf(edge))).toBe(Math.ceil(cost / 1_000_000));
 }
 
 /** In nano-USD. */
