@@ -8,7 +8,8 @@ import type { Env, Settings, SettingsOf } from '../infra/settings.ts';
 import { UserError } from '../infra/user-error.ts';
 import { refuseWorkerUrl } from './fleet/worker-url.ts';
 import { nearestName } from './nearest.ts';
-import type { EdgeSettings, StaticWorker } from './services.ts';
+import type { EdgeSettings } from './edge-settings.ts';
+import type { StaticWorker } from './fleet/worker-contract.ts';
 import { nodeSettings, sharedSettings } from './settings.ts';
 
 type Shared = SettingsOf<typeof sharedSettings>;

@@ -3,7 +3,23 @@
  * after summing (docs/design.md#money). BigInt inside, because tokens times price passes 2^53.
  */
 import { strict as assert } from 'node:assert';
-import type { Price, Usage } from './services.ts';
+
+/** Disjoint token counts; every wire format is a pure function of them. 0 is a value, not "absent". */
+export interface Usage {
+  readonly inputUncached: number;
+  /** null: the worker did not say, and the whole prompt is `inputUncached`. */
+  readonly inputCached: number | null;
+  readonly outputText: number;
+  readonly outputReasoning: number;
+}
+
+/** Integers, nano-USD per 1,000,000 tokens. `id` names the price in force, stored with each entry. */
+export interface Price {
+  readonly id: string;
+  readonly inputCached: number;
+  readonly inputUncached: number;
+  readonly output: number;
+}
 
 const tokensPerPrice = 1_000_000n;
 

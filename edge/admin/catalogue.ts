@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { contend } from '../directory/directory.ts';
 import { ApiError } from '../errors.ts';
-import type { PriceRecord, Services } from '../services.ts';
+import type { PriceRecord } from '../directory/directory-contract.ts';
+import type { Services } from '../services.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
 import { jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { operatorSource } from '../ledger/credits.ts';
-import type { Tenant } from '../services.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { openPayments } from '../payments/stripe.ts';
 import { topUpCentsMax, topUpCentsMin } from '../payments/top-up.ts';
 import { jsonEndpoint } from './endpoint.ts';

@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
-import type { Services, UsageCursor, UsageRow } from '../services.ts';
+import type { Services } from '../services.ts';
+import type { UsageCursor, UsageRow } from '../tenant/report-contract.ts';
 import { streamEndpoint, jsonEndpoint } from './endpoint.ts';
 import type { Endpoint } from './endpoint.ts';
 import { streamRows, rowMediaTypes } from './row-stream.ts';

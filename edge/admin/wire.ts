@@ -1,19 +1,12 @@
 /** The operator's API in its own words: snake case, integers in nano-USD, times in Unix milliseconds. */
 import { z } from 'zod';
-import type {
-  ServedContext,
-  KeyLimits,
-  KeyRecord,
-  LedgerEntry,
-  ModelRecord,
-  Price,
-  PriceRecord,
-  RefusedAnnouncement,
-  TenantRecord,
-  UnsoldModel,
-  UsageRow,
-  WorkerStatus,
-} from '../services.ts';
+import type { ModelRecord, PriceRecord, TenantRecord } from '../directory/directory-contract.ts';
+import type { ServedContext } from '../directory/served-contexts.ts';
+import type { UnsoldModel } from '../directory/unsold-models.ts';
+import type { RefusedAnnouncement, WorkerStatus } from '../fleet/worker-contract.ts';
+import type { Price } from '../money.ts';
+import type { KeyLimits, KeyRecord } from '../tenant/key-contract.ts';
+import type { LedgerEntry, UsageRow } from '../tenant/report-contract.ts';
 
 const nanoUsd = z.int().describe('nano-USD');
 const unixMs = z.int().min(0).describe('Unix milliseconds');

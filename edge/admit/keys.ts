@@ -3,7 +3,8 @@ import { strict as assert } from 'node:assert';
 import { asc, count, eq, sql } from 'drizzle-orm';
 import { apiKey, quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { KeyLimits, KeyRecord, Priority, Refusal, Scope, VerifiedKey } from '../services.ts';
+import type { Refusal } from '../tenant/admission-contract.ts';
+import type { KeyLimits, KeyRecord, Priority, Scope, VerifiedKey } from '../tenant/key-contract.ts';
 import { assertLimits } from './limit-status.ts';
 
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];

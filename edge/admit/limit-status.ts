@@ -1,7 +1,8 @@
 /** Where a key and its tenant stand against their limits, and what follows from it; no database. */
 import { strict as assert } from 'node:assert';
 import type { quota } from '../../db/schema/tenant.ts';
-import type { KeyLimits, RateLimits, Refusal } from '../services.ts';
+import type { RateLimits, Refusal } from '../tenant/admission-contract.ts';
+import type { KeyLimits } from '../tenant/key-contract.ts';
 import type { Bucket } from './bucket.ts';
 import { limitMax, refill, remaining, resetMs, take, waitMs } from './bucket.ts';
 

@@ -9,7 +9,8 @@ import { strict as assert } from 'node:assert';
 import { eq, inArray, or, sql } from 'drizzle-orm';
 import { quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { KeyLimits, RateLimits } from '../services.ts';
+import type { RateLimits } from '../tenant/admission-contract.ts';
+import type { KeyLimits } from '../tenant/key-contract.ts';
 import { partsPerUnit } from './bucket.ts';
 import type { LimitStatuses } from './limit-status.ts';
 import {

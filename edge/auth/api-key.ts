@@ -4,7 +4,7 @@
  * storage is touched. Whether a true key is still valid is the tenant's to say.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
-import type { VerifiedKey } from '../services.ts';
+import type { VerifiedKey } from '../tenant/key-contract.ts';
 
 const prefix = 'sk-sift-';
 const secretBytes = 24;

@@ -12,14 +12,12 @@ import { reconcileHolds } from '../reconcile/reconcile-holds.ts';
 import type {
   AdmitInput,
   AdmitResult,
-  KeyLimits,
   PreadmitInput,
   PrefixKey,
-  Scope,
-  SettleInput,
-  Tenant,
-  VerifiedKey,
-} from '../services.ts';
+} from '../tenant/admission-contract.ts';
+import type { KeyLimits, Scope, VerifiedKey } from '../tenant/key-contract.ts';
+import type { SettleInput } from '../tenant/settlement-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { createTenant } from '../tenant/tenant.ts';
 import { logToConsole } from './console-log.ts';
 import type { WorkerEnv } from './worker-env.ts';

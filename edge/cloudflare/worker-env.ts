@@ -1,6 +1,7 @@
 /** The bindings of wrangler.toml. Settings (edge/env.ts) stand beside them, as text. */
 import type { D1Database, DurableObjectId } from '@cloudflare/workers-types';
-import type { Fleet, Tenant } from '../services.ts';
+import type { Fleet } from '../fleet/fleet-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 
 interface Namespace<Stub> {
   idFromName(name: string): DurableObjectId;

@@ -1,7 +1,7 @@
 /** What becomes of an answer's events: the answer's head, its bill, and what writes it. */
 import type { Chunk } from '../engines/chunk.ts';
 import type { ApiError } from '../errors.ts';
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 
 /** What the edge says in its own name on every answer. */
 export interface AnswerHead {

@@ -3,7 +3,7 @@
  * what they count: OpenAI's `prompt_tokens` is the whole prompt, Anthropic's `input_tokens` only what
  * no cache had. A count of 0 is a value like any other; null cached tokens are unknown.
  */
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 
 /** null for a count of nothing at all: there is nothing to bill. */
 export function usedOrNull(usage: Usage | null): Usage | null {

@@ -5,7 +5,7 @@
  */
 import { priceInForce } from './directory.ts';
 import type { KnownTime } from './known-time.ts';
-import type { Directory, ModelRecord, PriceRecord, TenantRecord } from '../services.ts';
+import type { Directory, ModelRecord, PriceRecord, TenantRecord } from './directory-contract.ts';
 
 const tenantsMax = 10_000;
 

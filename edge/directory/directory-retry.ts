@@ -3,7 +3,7 @@
  * change of it is one statement, so what met a lock has done nothing and is tried again.
  */
 import { whenUnlocked } from '../../db/unavailable.ts';
-import type { Directory } from '../services.ts';
+import type { Directory } from './directory-contract.ts';
 
 export function waitForLocks(directory: Directory): Directory {
   return {

@@ -3,7 +3,8 @@ import { strict as assert } from 'node:assert';
 import { and, asc, desc, eq, gt, lte } from 'drizzle-orm';
 import { model, payment, price, tenant, webhookEvent } from '../../db/schema/directory.ts';
 import type { DirectoryDb } from '../../db/types.ts';
-import type { Directory, Price, PriceRecord } from '../services.ts';
+import type { Directory, PriceRecord } from './directory-contract.ts';
+import type { Price } from '../money.ts';
 
 /** Price rows of one model that can be in force at one instant; older ones are history. */
 const currentPricesMax = 1_000;

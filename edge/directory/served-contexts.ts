@@ -3,15 +3,19 @@
  * the two bounds a request, its hold and its quote: a worker refuses what is longer than its own, and
  * what is longer than the directory's would be held for too little.
  */
-import type {
-  Directory,
-  Fleet,
-  ModelRecord,
-  ServedContext,
-  ServedContexts,
-  ServedModel,
-} from '../services.ts';
+import type { Directory, ModelRecord } from './directory-contract.ts';
+import type { Fleet } from '../fleet/fleet-contract.ts';
+import type { ServedModel } from '../fleet/worker-contract.ts';
 import type { Log } from '../../infra/log.ts';
+
+/** What the live workers of a model say of its context; null where none says anything. */
+export interface ServedContext {
+  readonly longest: number | null;
+  /** The longest of foreign engines, which do not know the directory's. */
+  readonly longestOfForeignEngines: number | null;
+}
+
+export type ServedContexts = (model: string) => Promise<ServedContext>;
 
 const none: ServedContext = { longest: null, longestOfForeignEngines: null };
 

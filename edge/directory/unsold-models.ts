@@ -2,8 +2,16 @@
  * Models that workers serve and that nobody can use yet, because the directory does not list them or
  * has no price for them; each with the operator's command that mends it.
  */
-import type { Directory, ServedModel, UnsoldModel } from '../services.ts';
+import type { Directory } from './directory-contract.ts';
+import type { ServedModel } from '../fleet/worker-contract.ts';
 import type { Log } from '../../infra/log.ts';
+
+/** A model that nobody can use until the operator has run the command. */
+export interface UnsoldModel {
+  readonly model: string;
+  readonly lacks: 'directory entry' | 'price';
+  readonly command: string;
+}
 
 const command = 'npm run --silent admin --';
 

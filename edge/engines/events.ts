@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { parseJson } from './bounded-json.ts';
 import type { ApiError } from '../errors.ts';
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 import { createChoiceReader, parseChoice, type AnswerKind, type ChoiceReader } from './choice.ts';
 import type { Choice, Chunk } from './chunk.ts';
 import type { Secrets } from './error-message.ts';

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { tokenCountMax } from '../../gpu-worker/protocol/limits.ts';
 import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 
 const count = z.int().min(0).max(tokenCountMax);
 

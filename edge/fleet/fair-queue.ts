@@ -5,7 +5,7 @@
  * whatever the size and number of their requests. A tenant that comes new goes first, once.
  */
 import { strict as assert } from 'node:assert';
-import type { Priority } from '../services.ts';
+import type { Priority } from '../tenant/key-contract.ts';
 
 /** Tokens that a tenant of weight 1 earns a round; small, so that turns change often. */
 export const quantumTokens = 512;

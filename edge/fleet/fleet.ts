@@ -5,7 +5,8 @@
  */
 import { heartbeatSchema } from '../../gpu-worker/protocol/heartbeat.ts';
 import type { Heartbeat } from '../../gpu-worker/protocol/heartbeat.ts';
-import type { Fleet, ServedModel, StaticWorker, WorkerStatus } from '../services.ts';
+import type { Fleet } from './fleet-contract.ts';
+import type { ServedModel, StaticWorker, WorkerStatus } from './worker-contract.ts';
 import { createPlaces } from './places.ts';
 import { Refusals } from './refusals.ts';
 import { isOlderStart, isSameStart } from './starts.ts';

@@ -1,6 +1,7 @@
 /** Which worker takes a request now, whether any has a slot for it, and how soon one will. */
 import { strict as assert } from 'node:assert';
-import type { PlaceInput, PlaceResult, StaticWorker } from '../services.ts';
+import type { PlaceInput, PlaceResult } from './placement-contract.ts';
+import type { StaticWorker } from './worker-contract.ts';
 import { chooseWorker } from './placement.ts';
 import { cacheEpochOf } from './starts.ts';
 import type { Service, TurnInput, Workers } from './waiting-requests.ts';

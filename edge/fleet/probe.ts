@@ -6,7 +6,7 @@
 import { modelListSchema } from '../../gpu-worker/protocol/responses.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import { cachedTokens, readCounts } from '../engines/usage.ts';
-import type { ServedModel } from '../services.ts';
+import type { ServedModel } from './worker-contract.ts';
 
 /** Each of two questions: one that hangs holds up the announcements of the others for so long. */
 const healthMsMax = 2_500;

@@ -1,6 +1,6 @@
 /** Remembers which heartbeats were refused and why, for an operator who misses a worker. */
 import { z } from 'zod';
-import type { RefusedAnnouncement } from '../services.ts';
+import type { RefusedAnnouncement } from './worker-contract.ts';
 
 /** Beyond it the one that was refused longest ago is forgotten. */
 const refusalsMax = 50;

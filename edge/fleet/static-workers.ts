@@ -1,7 +1,7 @@
 /** Announces the workers that do not do so themselves to the fleet, as their probes show them. */
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { StaticWorker } from '../services.ts';
+import type { StaticWorker } from './worker-contract.ts';
 import { steadyClock } from './steady-clock.ts';
 import type { Announcement } from './worker-entry.ts';
 import { probeCachedTokens, probeHealth, type CacheReport, type ProbeTarget } from './probe.ts';

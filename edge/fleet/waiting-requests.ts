@@ -3,7 +3,7 @@
  * a worker has a slot for it, and is refused at once when its turn would come too late. Where a slot
  * is, and how fast it serves, is the fleet's to say.
  */
-import type { PlaceInput, PlaceResult, Turn } from '../services.ts';
+import type { PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import { FairQueue } from './fair-queue.ts';
 import type { Queued } from './fair-queue.ts';
 

@@ -1,5 +1,5 @@
 /** What the fleet knows of one worker, and what follows from it at a given moment. */
-import type { ServedModel, WorkerStatus } from '../services.ts';
+import type { ServedModel, WorkerStatus } from './worker-contract.ts';
 import { Flights } from './flights.ts';
 import type { SpeedSample } from './flights.ts';
 import { ServiceRate } from './service-rate.ts';

@@ -1,5 +1,6 @@
 /** GET /v1/models and /v1/models/{id}, in OpenAI's shape. */
-import type { ModelRecord, Services } from '../services.ts';
+import type { ModelRecord } from '../directory/directory-contract.ts';
+import type { Services } from '../services.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authorize } from '../inference/authenticate.ts';
 import { modelNotFoundError } from '../inference/refusal.ts';

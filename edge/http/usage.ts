@@ -1,6 +1,7 @@
 /** GET /v1/usage: what the account used per day, model and key. */
 import { ApiError } from '../errors.ts';
-import type { Services, Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
+import type { Services } from '../services.ts';
 import { toOpenAiUsage } from '../dialects/usage-formats.ts';
 import { noUsage } from '../money.ts';
 import type { AppContext } from '../middleware/app-env.ts';

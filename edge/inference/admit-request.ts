@@ -1,6 +1,9 @@
 /** The admission of a request, and where its answer is found by those who send it again. */
 import { reconcileLost, type ReconcileContext } from '../reconcile/reconcile-holds.ts';
-import type { AdmitInput, AdmitResult, RunningAnswer, Services, Tenant } from '../services.ts';
+import type { RunningAnswer } from './running-answers-contract.ts';
+import type { Services } from '../services.ts';
+import type { AdmitInput, AdmitResult } from '../tenant/admission-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 
 /** At the second try a request that was just settled is in the store; at the third a lost one is. */
 const triesMax = 3;

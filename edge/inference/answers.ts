@@ -5,7 +5,9 @@
  */
 import { writeJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
-import type { RunningAnswer, Services, StoredAnswer, WholeAnswer } from '../services.ts';
+import type { RunningAnswer, WholeAnswer } from './running-answers-contract.ts';
+import type { Services } from '../services.ts';
+import type { StoredAnswer } from '../tenant/admission-contract.ts';
 import { eventBody, settledWithin } from '../relay/event-body.ts';
 import { eventsAfter, splitEvents } from '../relay/event-log.ts';
 import {

@@ -2,7 +2,10 @@
 import { readApiKey, verifyApiKey } from '../auth/api-key.ts';
 import { ApiError, badKeyError } from '../errors.ts';
 import { holdNanoUsd } from '../money.ts';
-import type { PreadmitInput, Scope, Services, TenantRecord, VerifiedKey } from '../services.ts';
+import type { TenantRecord } from '../directory/directory-contract.ts';
+import type { Services } from '../services.ts';
+import type { PreadmitInput } from '../tenant/admission-contract.ts';
+import type { Scope, VerifiedKey } from '../tenant/key-contract.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { mayBeLarge } from '../bodies/read-body.ts';
 import { refusalError } from './refusal.ts';

@@ -10,7 +10,10 @@
  */
 import { secretsOf } from '../engines/error-message.ts';
 import { ApiError } from '../errors.ts';
-import type { AdmitResult, PlaceResult, Services, Turn, VerifiedKey } from '../services.ts';
+import type { PlaceResult, Turn } from '../fleet/placement-contract.ts';
+import type { Services } from '../services.ts';
+import type { AdmitResult } from '../tenant/admission-contract.ts';
+import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { openWorker } from '../relay/open-worker.ts';
 import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
 import { admit } from './admit-request.ts';

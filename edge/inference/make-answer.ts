@@ -5,7 +5,9 @@
  */
 import { shortJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
-import type { Services, StoredAnswer, WholeAnswer } from '../services.ts';
+import type { WholeAnswer } from './running-answers-contract.ts';
+import type { Services } from '../services.ts';
+import type { StoredAnswer } from '../tenant/admission-contract.ts';
 import type { StreamEncoder } from '../dialects/chunk.ts';
 import { numberEvents, splitEvents } from '../relay/event-log.ts';
 import { noUsage } from '../money.ts';

@@ -14,7 +14,7 @@ import {
   prefixRoot,
   type Chain,
 } from '../prefix/chain.ts';
-import type { ModelRecord } from '../services.ts';
+import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import {
   parseCountRequest,

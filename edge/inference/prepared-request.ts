@@ -7,16 +7,11 @@ import { createHmac } from 'node:crypto';
 import { defaultOutputTokens } from '../../gpu-worker/protocol/limits.ts';
 import { ApiError } from '../errors.ts';
 import { canonicalBytes, extendChain } from '../prefix/chain.ts';
-import type {
-  AdmitInput,
-  IdempotentRequest,
-  PlaceInput,
-  PrefixKey,
-  Price,
-  Services,
-  Turn,
-  VerifiedKey,
-} from '../services.ts';
+import type { PlaceInput, Turn } from '../fleet/placement-contract.ts';
+import type { Price } from '../money.ts';
+import type { Services } from '../services.ts';
+import type { AdmitInput, IdempotentRequest, PrefixKey } from '../tenant/admission-contract.ts';
+import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
 import {

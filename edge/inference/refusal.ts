@@ -1,7 +1,9 @@
 /** What a tenant's refusal says to the client, and the limits that every admitted answer states. */
 import { ApiError, badKeyError } from '../errors.ts';
 import { nearestName } from '../nearest.ts';
-import type { RateLimits, ModelRecord, PlaceResult, Refusal } from '../services.ts';
+import type { ModelRecord } from '../directory/directory-contract.ts';
+import type { PlaceResult } from '../fleet/placement-contract.ts';
+import type { RateLimits, Refusal } from '../tenant/admission-contract.ts';
 import { noSuchEvent } from '../relay/event-log.ts';
 import { formatUsd } from '../money-text.ts';
 

@@ -6,7 +6,7 @@
 import { strict as assert } from 'node:assert';
 import { ApiError } from '../errors.ts';
 import { unknownMsMax } from '../reconcile/reconcile-holds.ts';
-import type { RunningAnswer, RunningAnswers, WholeAnswer } from '../services.ts';
+import type { RunningAnswer, RunningAnswers, WholeAnswer } from './running-answers-contract.ts';
 import { createEventLog } from '../relay/event-log.ts';
 
 /** What is kept of one running stream, for clients that begin at its beginning. */

@@ -4,16 +4,12 @@
  * call to the tenant per request.
  */
 import { costNanoUsd } from '../money.ts';
-import type {
-  PlaceResult,
-  PrefixKey,
-  Services,
-  SettleInput,
-  Settlement,
-  StoredAnswer,
-  Tenant,
-  Usage,
-} from '../services.ts';
+import type { PlaceResult } from '../fleet/placement-contract.ts';
+import type { Usage } from '../money.ts';
+import type { Services } from '../services.ts';
+import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
+import type { SettleInput, Settlement } from '../tenant/settlement-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { stopAndCount } from '../relay/worker-journal.ts';
 import { usedOrNull } from '../dialects/usage-formats.ts';

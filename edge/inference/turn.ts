@@ -1,6 +1,8 @@
 /** How long a request may wait for a worker, and what its place in the queue goes by. */
 import { ApiError } from '../errors.ts';
-import type { Priority, TenantRecord, Turn } from '../services.ts';
+import type { TenantRecord } from '../directory/directory-contract.ts';
+import type { Turn } from '../fleet/placement-contract.ts';
+import type { Priority } from '../tenant/key-contract.ts';
 import type { PreparedRequest } from './prepared-request.ts';
 
 const waitHeader = 'x-sift-max-wait-ms';

@@ -4,7 +4,7 @@ import { and, eq, inArray, sql } from 'drizzle-orm';
 import { account, entry } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { formatUsd } from '../money-text.ts';
-import type { LedgerEntry } from '../services.ts';
+import type { LedgerEntry } from '../tenant/report-contract.ts';
 import { toLedgerEntry } from './reports.ts';
 
 /** What an entry took from, or put into, each of the two balances. */

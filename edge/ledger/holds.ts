@@ -9,7 +9,8 @@ import { hold } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { formatUsd } from '../money-text.ts';
 import { costNanoUsd, noUsage } from '../money.ts';
-import type { OpenHold, Price, SettleInput, Settlement } from '../services.ts';
+import type { Price } from '../money.ts';
+import type { OpenHold, SettleInput, Settlement } from '../tenant/settlement-contract.ts';
 import { prepareHoldStatements } from './hold-statements.ts';
 
 /** Open holds that one look lists at most; the next look, after resolving, lists the next. */

@@ -8,7 +8,7 @@ import { strict as assert } from 'node:assert';
 import { and, eq, sql } from 'drizzle-orm';
 import { idempotency, idempotencySize } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { AdmitResult, StoredAnswer } from '../services.ts';
+import type { AdmitResult, StoredAnswer } from '../tenant/admission-contract.ts';
 
 export interface IdempotencyBounds {
   readonly keepMs: number;

@@ -3,7 +3,8 @@ import { strict as assert } from 'node:assert';
 import { and, asc, between, gt, sql } from 'drizzle-orm';
 import { account, entry, usageDaily } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
-import type { Balance, LedgerEntry, Settlement, UsageCursor, UsageRow } from '../services.ts';
+import type { Balance, LedgerEntry, UsageCursor, UsageRow } from '../tenant/report-contract.ts';
+import type { Settlement } from '../tenant/settlement-contract.ts';
 
 export const entriesPageMax = 1_000;
 /** Of one usage report; a year of a hundred pairs of model and key. */

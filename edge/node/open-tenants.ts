@@ -3,7 +3,7 @@
  * so many stay open; the one that was longest unused, and that nobody is using, is closed first.
  */
 import { unavailable, whenUnlocked } from '../../db/unavailable.ts';
-import type { Tenant } from '../services.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { tenantStub } from '../tenant/tenant-stub.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 

@@ -25,7 +25,7 @@ import { createDirectory } from '../directory/directory.ts';
 import { auditLedger } from '../ledger/audit.ts';
 import { createCredits } from '../ledger/credits.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
-import type { Directory } from '../services.ts';
+import type { Directory } from '../directory/directory-contract.ts';
 import { describeFile, readManifest, tenantOf } from './backup-manifest.ts';
 import type { BackupManifest } from './backup-manifest.ts';
 import { holderOf, makeFile, messageOf } from './data-folder.ts';

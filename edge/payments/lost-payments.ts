@@ -1,6 +1,7 @@
 /** Payments that the directory knows as credited, and a ledger from an older copy lacks. */
 import { formatUsd } from '../money-text.ts';
-import type { Directory, Tenant } from '../services.ts';
+import type { Directory } from '../directory/directory-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 
 const paymentsPerPage = 500;
 

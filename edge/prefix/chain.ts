@@ -5,7 +5,7 @@
  * meet.
  */
 import { createHash, createHmac } from 'node:crypto';
-import type { PrefixKey } from '../services.ts';
+import type { PrefixKey } from '../tenant/admission-contract.ts';
 
 const smallChunkBytes = 2_048;
 const smallChunks = 4;

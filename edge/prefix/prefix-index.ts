@@ -5,7 +5,7 @@
  */
 import { strict as assert } from 'node:assert';
 import type { SyncDb } from '../../db/types.ts';
-import type { PrefixKey } from '../services.ts';
+import type { PrefixKey } from '../tenant/admission-contract.ts';
 import { preparePrefixStatements } from './prefix-statements.ts';
 
 export const expectedMs = 600_000;

@@ -2,7 +2,8 @@
  * Which tenants may have holds that nobody resolves: all of them when the process starts, since it may
  * have died in mid-request, then those that were used since or still had an open hold last time.
  */
-import type { Services, Tenant } from '../services.ts';
+import type { Services } from '../services.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { reconcileHolds } from './reconcile-holds.ts';
 
 export interface HoldSweeper {

@@ -6,7 +6,8 @@
 import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol/usage.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
-import type { OpenHold, SettleInput, Tenant } from '../services.ts';
+import type { OpenHold, SettleInput } from '../tenant/settlement-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
 import { usedOrNull } from '../dialects/usage-formats.ts';
 import type { Log } from '../../infra/log.ts';

@@ -1,7 +1,7 @@
 /** What a worker's journal says a request used, once the worker has stopped it. */
 import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
 
 /** A worker stops within one step; a step of a large prefill takes a second or two. */

@@ -7,7 +7,7 @@ import { createParser } from 'eventsource-parser';
 import type { Chunk } from '../engines/chunk.ts';
 import { createEventReader, type DialectOptions } from '../engines/events.ts';
 import type { ApiError } from '../errors.ts';
-import type { Usage } from '../services.ts';
+import type { Usage } from '../money.ts';
 
 /** Of one event, in characters; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;

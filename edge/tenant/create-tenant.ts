@@ -4,7 +4,8 @@
  * Whatever stops this in between, to do it again finishes it.
  */
 import { ApiError } from '../errors.ts';
-import type { Services, TenantRecord } from '../services.ts';
+import type { TenantRecord } from '../directory/directory-contract.ts';
+import type { Services } from '../services.ts';
 
 /** @throws ApiError if there is such a tenant already. */
 export async function createTenant(

@@ -1,5 +1,5 @@
 /** A tenant whose database is somewhere else: each call is handed to whoever can withTenant it. */
-import type { Tenant } from '../services.ts';
+import type { Tenant } from './tenant-contract.ts';
 
 /** Finds the tenant, makes the one call, and lets go of it again. */
 export type WithTenant = <Result>(use: (tenant: Tenant) => Promise<Result>) => Promise<Result>;

@@ -18,17 +18,16 @@ import { createIdempotency } from '../ledger/idempotency.ts';
 import { createReports } from '../ledger/reports.ts';
 import { holdNanoUsd, limitedTokens } from '../money.ts';
 import { createPrefixIndex } from '../prefix/prefix-index.ts';
+import type { Usage } from '../money.ts';
 import type {
   AdmitInput,
   AdmitResult,
-  RateLimits,
   PreadmitInput,
+  RateLimits,
   Refusal,
-  SettleInput,
-  Settlement,
-  Tenant,
-  Usage,
-} from '../services.ts';
+} from './admission-contract.ts';
+import type { SettleInput, Settlement } from './settlement-contract.ts';
+import type { Tenant } from './tenant-contract.ts';
 
 export interface TenantOptions {
   readonly clock: { nowMs(): number };

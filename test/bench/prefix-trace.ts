@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { chooseWorker } from '../../edge/fleet/placement.ts';
 import { chainOfBytes, prefixRoot } from '../../edge/prefix/chain.ts';
-import type { PrefixKey } from '../../edge/services.ts';
+import type { PrefixKey } from '../../edge/tenant/admission-contract.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
 import { addKey, admitInput, settleInput, usageOf } from '../support/edge/tenant-samples.ts';
 import { median, recordResult } from './results.ts';

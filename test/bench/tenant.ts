@@ -10,7 +10,7 @@ import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../../db/group-commit.ts';
 import { prefixChain, prefixRoot } from '../../edge/prefix/chain.ts';
 import { createPrefixIndex } from '../../edge/prefix/prefix-index.ts';
-import type { Tenant } from '../../edge/services.ts';
+import type { Tenant } from '../../edge/tenant/tenant-contract.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
 import { addKey, admitInput, chainOf, settleInput } from '../support/edge/tenant-samples.ts';
 import { median, recordResult } from './results.ts';

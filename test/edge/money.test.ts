@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { costNanoUsd, holdNanoUsd, limitedTokens } from '../../edge/money.ts';
-import type { Price, Usage } from '../../edge/services.ts';
+import type { Price, Usage } from '../../edge/money.ts';
 import { price, usageOf } from '../support/edge/tenant-samples.ts';
 
 const tokens = fc.integer({ min: 0, max: 10_000_000 });

@@ -1,6 +1,6 @@
 /** A whole edge on Node and a whole worker with the tiny model that announces itself there. */
 import { expect } from 'vitest';
-import type { Tenant } from '../../edge/services.ts';
+import type { Tenant } from '../../edge/tenant/tenant-contract.ts';
 import { startNode, testFolder } from './edge/runtime-node.ts';
 import { operatorOf } from './edge/seed.ts';
 import { startTinyWorker, type TinyWorker } from './worker/tiny-worker.ts';

@@ -4,7 +4,7 @@
  */
 import type { Choice } from '../../engines/chunk.ts';
 import { anthropicErrorBody } from '../../errors.ts';
-import type { Usage } from '../../services.ts';
+import type { Usage } from '../../money.ts';
 import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
 import type { AnswerHead, StreamEncoder } from '../chunk.ts';
 import { noUsage } from '../../money.ts';

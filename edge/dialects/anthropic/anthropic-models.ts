@@ -1,6 +1,7 @@
 /** GET /anthropic/v1/models and /anthropic/v1/models/{id}, in Anthropic's shape: newest first, in pages. */
 import { z } from '@hono/zod-openapi';
-import type { ModelRecord, Services } from '../../services.ts';
+import type { ModelRecord } from '../../directory/directory-contract.ts';
+import type { Services } from '../../services.ts';
 import { ApiError } from '../../errors.ts';
 import type { AppContext } from '../../middleware/app-env.ts';
 import { authorize } from '../../inference/authenticate.ts';

@@ -2,7 +2,8 @@
  * POST /anthropic/v1/messages/count_tokens: what `messages` would count as the prompt of the same
  * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
  */
-import type { Services, VerifiedKey } from '../../services.ts';
+import type { Services } from '../../services.ts';
+import type { VerifiedKey } from '../../tenant/key-contract.ts';
 import { countPrompt } from '../../relay/count-prompt.ts';
 import type { AppContext } from '../../middleware/app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from '../../inference/authenticate.ts';

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import type { AdmitResult, KeyLimits } from '../../../edge/services.ts';
+import type { AdmitResult } from '../../../edge/tenant/admission-contract.ts';
+import type { KeyLimits } from '../../../edge/tenant/key-contract.ts';
 import {
   addKey,
   admitInput,

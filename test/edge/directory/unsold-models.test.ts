@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
 import type { Log } from '../../../infra/log.ts';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
-import type { ModelRecord, Price, ServedModel } from '../../../edge/services.ts';
+import type { ModelRecord } from '../../../edge/directory/directory-contract.ts';
+import type { ServedModel } from '../../../edge/fleet/worker-contract.ts';
+import type { Price } from '../../../edge/money.ts';
 import { createUnsoldLog, unsoldModels } from '../../../edge/directory/unsold-models.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 

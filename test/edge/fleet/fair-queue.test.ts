@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FairQueue, quantumTokens } from '../../../edge/fleet/fair-queue.ts';
 import type { Queued } from '../../../edge/fleet/fair-queue.ts';
-import type { Priority } from '../../../edge/services.ts';
+import type { Priority } from '../../../edge/tenant/key-contract.ts';
 
 interface Item extends Queued {
   readonly id: string;

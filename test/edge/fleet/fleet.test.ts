@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { flightMsMax, runningTokens } from '../../../edge/fleet/flights.ts';
-import type { PlaceInput } from '../../../edge/services.ts';
+import type { PlaceInput } from '../../../edge/fleet/placement-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 const model = 'tiny';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { createFleet, type FleetSnapshot } from '../../../edge/fleet/fleet.ts';
 import { createStaticWorkers } from '../../../edge/fleet/static-workers.ts';
-import type { StaticWorker } from '../../../edge/services.ts';
+import type { StaticWorker } from '../../../edge/fleet/worker-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 /** A foreign engine: healthy or not, with or without a report of cached tokens. */

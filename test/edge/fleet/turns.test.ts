@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import { waitingMax } from '../../../edge/fleet/waiting-requests.ts';
-import type { PlaceInput, PlaceResult, Turn } from '../../../edge/services.ts';
+import type { PlaceInput, PlaceResult, Turn } from '../../../edge/fleet/placement-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 import { seededRandom } from '../../support/random.ts';
 

@@ -1,11 +1,7 @@
 import { expect, test } from 'vitest';
-import type {
-  LedgerEntry,
-  SettleInput,
-  Tenant,
-  UsageCursor,
-  UsageRow,
-} from '../../../edge/services.ts';
+import type { LedgerEntry, UsageCursor, UsageRow } from '../../../edge/tenant/report-contract.ts';
+import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 import {
   addKey,

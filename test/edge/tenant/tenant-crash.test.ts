@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
-import type { LedgerEntry, Tenant } from '../../../edge/services.ts';
+import type { LedgerEntry } from '../../../edge/tenant/report-contract.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { createTenant } from '../../../edge/tenant/tenant.ts';
 import { addKey, sampleCost, settleInput } from '../../support/edge/tenant-samples.ts';
 

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../../../db/group-commit.ts';
-import type { Tenant } from '../../../edge/services.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { createTenant } from '../../../edge/tenant/tenant.ts';
 import { ReferenceLedger } from '../../support/edge/tenant-reference.ts';
 import {

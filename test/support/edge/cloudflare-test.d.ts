@@ -2,8 +2,8 @@
 declare module 'cloudflare:test' {
   import type { D1Database, DurableObjectId, DurableObjectState } from '@cloudflare/workers-types';
 
-  type Fleet = import('../../../edge/services.ts').Fleet;
-  type Tenant = import('../../../edge/services.ts').Tenant;
+  type Fleet = import('../../../edge/fleet/fleet-contract.ts').Fleet;
+  type Tenant = import('../../../edge/tenant/tenant-contract.ts').Tenant;
 
   interface Namespace<Contract> {
     newUniqueId(): DurableObjectId;

@@ -7,14 +7,11 @@ import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { createDirectory } from '../../../edge/directory/directory.ts';
 import { createFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
-import type {
-  EdgeSettings,
-  KeyLimits,
-  Scope,
-  Services,
-  SettleInput,
-  Tenant,
-} from '../../../edge/services.ts';
+import type { EdgeSettings } from '../../../edge/edge-settings.ts';
+import type { Services } from '../../../edge/services.ts';
+import type { KeyLimits, Scope } from '../../../edge/tenant/key-contract.ts';
+import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { createBodyBudget } from '../../../edge/bodies/body-budget.ts';
 import { createRunningAnswers } from '../../../edge/inference/running-answers.ts';
 import { createTenant } from '../../../edge/tenant/tenant.ts';

@@ -2,7 +2,7 @@
 import { onTestFinished } from 'vitest';
 import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
 import type { SyncDb } from '../../../db/types.ts';
-import type { Tenant } from '../../../edge/services.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import type { TenantOptions } from '../../../edge/tenant/tenant.ts';
 import { createTenant } from '../../../edge/tenant/tenant.ts';
 import { testClock } from './tenant-samples.ts';

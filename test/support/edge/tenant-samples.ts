@@ -1,12 +1,9 @@
 /** Inputs for tests of a tenant, with everything that a test does not care about filled in. */
-import type {
-  AdmitInput,
-  KeyLimits,
-  Price,
-  SettleInput,
-  Tenant,
-  Usage,
-} from '../../../edge/services.ts';
+import type { Price, Usage } from '../../../edge/money.ts';
+import type { AdmitInput } from '../../../edge/tenant/admission-contract.ts';
+import type { KeyLimits } from '../../../edge/tenant/key-contract.ts';
+import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
+import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 
 /** DeepSeek-V3.2's: 0.028, 0.28 and 0.42 USD per million tokens. */
 export const price: Price = {

@@ -1,0 +1,20 @@
+/** The edge's settings, once they are checked (`env.ts` reads them). */
+export interface EdgeSettings {
+  /** Newest first; all verify, the newest signs. */
+  readonly keySigningSecrets: readonly string[];
+  readonly cacheSecret: string;
+  readonly workerToken: string;
+  readonly adminToken: string;
+  readonly stripe: { readonly secretKey: string; readonly webhookSecret: string } | null;
+  readonly bodyBytesMax: number;
+  readonly keepAliveMs: number;
+  readonly outputTokensDefault: number;
+  /** A request that states no longest wait for a worker is refused if it would wait longer. */
+  readonly queueMsMax: number;
+  /** A worker that sends nothing for this long, not even a comment, is taken for dead. */
+  readonly workerSilenceMsMax?: number;
+  /** A whole answer that takes longer begins with empty lines, and has no cost header. */
+  readonly wholeAnswerQuietMs?: number;
+  /** A client that sends less than 64 KiB of its body in this time is refused. */
+  readonly bodyWindowMs?: number;
+}

@@ -1,0 +1,37 @@
+/** Answers under an idempotency key, which outlive the clients that asked for them. */
+import type { EventLog } from '../relay/event-log.ts';
+
+/** An answer that is given at once and whose JSON is not yet written. */
+export interface WholeAnswer {
+  readonly json: object;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+/** The answers under an idempotency key that are being made here, by request id. */
+export interface RunningAnswers {
+  /** Before admission, so that whoever finds the request's key in use finds its answer too. */
+  claim(requestId: string): RunningAnswer;
+  find(requestId: string): RunningAnswer | null;
+  /** true when the answer was stopped and is found no longer, while its bill is on the way. */
+  isSettling(requestId: string): boolean;
+  /** From now on an answer ends when its last client has left; those without a client end at once. */
+  stopAbandoned(): void;
+}
+
+export interface RunningAnswer {
+  /** The answer of a request that does not stream. */
+  readonly whole: PromiseWithResolvers<WholeAnswer>;
+  /** The events of one that does. */
+  readonly log: EventLog;
+  /** Resolved once a worker has taken the request: from then on clients may be told of an answer. */
+  readonly accepted: PromiseWithResolvers<void>;
+  /**
+   * Adds a client that waits for the answer. Call what it returns when that client has left.
+   * @throws ApiError when too many wait.
+   */
+  join(): () => void;
+  /** The answer is being made; `stop` ends that. */
+  runs(stop: () => void): void;
+  /** The answer is settled, or was never admitted: it is found no longer. */
+  over(): void;
+}

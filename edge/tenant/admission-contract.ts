@@ -1,0 +1,107 @@
+/** Admission: what a request asks of its tenant, and what the tenant answers. */
+import type { Price } from '../money.ts';
+import type { Priority, Scope, VerifiedKey } from './key-contract.ts';
+
+export interface AdmitInput {
+  readonly key: VerifiedKey;
+  readonly scope: Scope;
+  readonly requestId: string;
+  readonly model: string;
+  readonly price: Price;
+  /** Upper bound of the prompt in tokens: its UTF-8 bytes (docs/design.md#money). */
+  readonly promptTokensMax: number;
+  readonly outputTokensMax: number;
+  /** The prefix chain of the request's canonical bytes (docs/design.md#prefix-chain). */
+  readonly prefixChain: readonly PrefixKey[];
+  readonly idempotency: IdempotentRequest | null;
+}
+
+/** A request as far as its headers tell. */
+export interface PreadmitInput {
+  readonly key: VerifiedKey;
+  readonly scope: Scope;
+  readonly idempotencyKey: string | null;
+  /** true when the request certainly costs something. */
+  readonly costs: boolean;
+}
+
+export interface IdempotentRequest {
+  readonly key: string;
+  /** A hash of everything that the answer depends on. */
+  readonly requestHash: string;
+  /** The client has the events of the answer up to this one; 0 means that it has none. */
+  readonly afterEvent: number;
+}
+
+/** The bytes of an answer, kept for replay under its idempotency key. */
+export interface StoredAnswer {
+  readonly status: number;
+  readonly contentType: string;
+  readonly body: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+export interface PrefixKey {
+  /** 16 bytes, hex. */
+  readonly key: string;
+  /** Bytes of the prompt up to and with this chunk. */
+  readonly bytes: number;
+}
+
+/** The deepest confirmed or expected prefix of a prompt on one worker. */
+export interface PrefixHit {
+  readonly worker: string;
+  readonly epoch: number;
+  readonly bytes: number;
+}
+
+export type AdmitResult =
+  | {
+      readonly kind: 'admitted';
+      readonly holdNanoUsd: number;
+      /** The priority of the request's key. */
+      readonly priority: Priority;
+      readonly prefixHits: readonly PrefixHit[];
+      readonly limits: RateLimits;
+    }
+  | { readonly kind: 'replay'; readonly answer: StoredAnswer }
+  /** The same request was admitted under its idempotency key before, and is not settled yet. */
+  | { readonly kind: 'running'; readonly requestId: string }
+  | { readonly kind: 'refused'; readonly reason: Refusal; readonly limits: RateLimits | null };
+
+/** The answer to a request that holds no money; `refusal` is null when the request may go on. */
+export interface LimitCheck {
+  readonly refusal: Refusal | null;
+  readonly limits: RateLimits | null;
+}
+
+export type Refusal =
+  | { readonly kind: 'bad-key' }
+  | { readonly kind: 'no-scope'; readonly scope: Scope }
+  | {
+      readonly kind: 'no-balance';
+      readonly availableNanoUsd: number;
+      /** null when the request needs more than is available, whatever its body says. */
+      readonly neededNanoUsd: number | null;
+    }
+  | {
+      readonly kind: 'limit';
+      readonly limit: 'requests' | 'tokens' | 'concurrency';
+      readonly of: 'key' | 'tenant';
+      readonly retryAfterMs: number;
+    }
+  /** Nothing is known under the key, and the client asks for what follows an event. */
+  | { readonly kind: 'idempotency-no-event'; readonly afterEvent: number }
+  /** The request was answered and billed under this id, but its answer is no longer kept. */
+  | { readonly kind: 'idempotency-no-answer'; readonly requestId: string }
+  | { readonly kind: 'idempotency-mismatch' };
+
+/** The values of the x-ratelimit headers: those of the tighter of key and tenant. */
+export interface RateLimits {
+  readonly requestsLimit: number;
+  readonly requestsRemaining: number;
+  readonly requestsResetMs: number;
+  readonly tokensLimit: number;
+  readonly tokensRemaining: number;
+  readonly tokensResetMs: number;
+}

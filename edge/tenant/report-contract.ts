@@ -1,0 +1,52 @@
+/** The reports on a tenant's money: its balance, its usage by day and its ledger. */
+import type { Usage } from '../money.ts';
+
+/** All amounts are in nano-USD. */
+export interface Balance {
+  readonly granted: number;
+  readonly toppedUp: number;
+  /** The part of the two that open holds reserve. */
+  readonly held: number;
+}
+
+export interface UsageRow {
+  /** YYYY-MM-DD, UTC. */
+  readonly day: string;
+  readonly model: string;
+  readonly keyId: string;
+  readonly requests: number;
+  readonly usage: Usage;
+  readonly costNanoUsd: number;
+  /** Complete answers whose prompt the prefix index expected to be cached where they were placed. */
+  readonly prefixPromised: number;
+  /** Those of them of which the worker had nothing cached: the index's mismatches. */
+  readonly prefixBroken: number;
+}
+
+/** The place of a row in the report, whose rows are in the order of these fields. */
+export type UsageCursor = Pick<UsageRow, 'day' | 'model' | 'keyId'>;
+
+export interface UsagePage {
+  readonly fromDay: string;
+  readonly toDay: string;
+  readonly after: UsageCursor | null;
+  readonly limit: number;
+}
+
+export interface LedgerEntry {
+  readonly id: number;
+  readonly kind: 'credit' | 'pending' | 'posted' | 'voided' | 'correction';
+  readonly requestId: string | null;
+  /** The entry that this one resolves or corrects. */
+  readonly refersTo: number | null;
+  readonly amountNanoUsd: number;
+  readonly grantedNanoUsd: number;
+  readonly toppedUpNanoUsd: number;
+  readonly model: string | null;
+  readonly keyId: string | null;
+  readonly priceId: string | null;
+  readonly usage: Usage | null;
+  readonly predictedCachedBytes: number | null;
+  readonly note: string | null;
+  readonly createdAtMs: number;
+}

@@ -1,0 +1,48 @@
+/** Placement and settlement of an admitted request, as its tenant records them. */
+import type { Usage } from '../money.ts';
+import type { PrefixKey, StoredAnswer } from './admission-contract.ts';
+
+/** Where an admitted request went: kept for reconciliation and for the prefix index. */
+export interface Placement {
+  readonly requestId: string;
+  readonly worker: string;
+  readonly epoch: number;
+  /** null when the worker keeps no journal that could be asked. */
+  readonly workerUrl: string | null;
+  readonly chain: readonly PrefixKey[];
+  /** true when the client hears of the answer before it is settled: the hold must outlive a crash. */
+  readonly durable?: boolean;
+}
+
+export interface SettleInput {
+  readonly requestId: string;
+  readonly outcome: 'done' | 'aborted' | 'failed';
+  /** null when nothing was delivered: the hold is voided. */
+  readonly usage: Usage | null;
+  readonly worker: string | null;
+  readonly epoch: number | null;
+  /** What the prefix index promised, in bytes of the prompt; stored beside the worker's count. */
+  readonly predictedCachedBytes: number;
+  /** The chain of the whole conversation that the worker now holds; [] confirms nothing. */
+  readonly confirmedChain: readonly PrefixKey[];
+  readonly answer: StoredAnswer | null;
+}
+
+export interface Settlement {
+  readonly costNanoUsd: number;
+  readonly usage: Usage;
+  /** false when the request had been settled before: the first settlement stands. */
+  readonly first: boolean;
+  /** What the usage would have cost beyond the hold: never billed; more than 0 is an alarm. */
+  readonly excessNanoUsd: number;
+}
+
+/** A hold that is still open after its time: a worker's journal settles it, or it is voided. */
+export interface OpenHold {
+  readonly requestId: string;
+  /** null when the request was never placed. */
+  readonly worker: string | null;
+  /** null as well when the worker keeps no journal. */
+  readonly workerUrl: string | null;
+  readonly openedAtMs: number;
+}

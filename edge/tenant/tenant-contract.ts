@@ -1,0 +1,102 @@
+/**
+ * One tenant, as the rest of the edge sees it. Its database lies in a file (Node) or in a Durable
+ * Object (Cloudflare), and each method is one synchronous transaction there, so all values are plain
+ * objects. A new method is declared here, in an interface and in the list, and written in `tenant.ts`;
+ * the stubs and the Durable Object take their methods from the list.
+ */
+import type {
+  AdmitInput,
+  AdmitResult,
+  LimitCheck,
+  PreadmitInput,
+  PrefixHit,
+  PrefixKey,
+  Refusal,
+} from './admission-contract.ts';
+import type {
+  KeyChange,
+  KeyLimits,
+  KeyRecord,
+  NewKey,
+  Scope,
+  VerifiedKey,
+} from './key-contract.ts';
+import type { Balance, LedgerEntry, UsagePage, UsageRow } from './report-contract.ts';
+import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
+
+/** What a request asks of its tenant. */
+export interface TenantRequests {
+  admit(input: AdmitInput): Promise<AdmitResult>;
+  /**
+   * Checks a request before its body is read: its key, its limits, and that there is any money.
+   * Takes nothing. A request whose idempotency key is known passes, since an answer may be owed.
+   */
+  preadmit(input: PreadmitInput): Promise<LimitCheck>;
+  /** Remembers where an admitted request went, and the prefix that the worker will hold. */
+  placed(input: Placement): Promise<void>;
+  settle(input: SettleInput): Promise<Settlement>;
+  /** The prefix hits that `admit` would find, for a quote: holds nothing and counts as no use. */
+  prefixHits(chain: readonly PrefixKey[]): Promise<readonly PrefixHit[]>;
+  /** Checks a key without money, for /user/balance, /v1/usage and the like. */
+  authorize(key: VerifiedKey, scope: Scope): Promise<Refusal | null>;
+  /** The same for a request that is free but makes work: it counts against the requests a minute. */
+  admitFree(key: VerifiedKey, scope: Scope): Promise<LimitCheck>;
+}
+
+/** What the operator, payments and reconciliation change and watch. */
+export interface TenantOperations {
+  createKey(input: NewKey): Promise<KeyRecord>;
+  updateKey(keyId: string, change: KeyChange): Promise<KeyRecord | null>;
+  keys(): Promise<KeyRecord[]>;
+  /** The tenant's own limits, over all of its keys. */
+  limits(): Promise<KeyLimits>;
+  setLimits(limits: KeyLimits): Promise<void>;
+  /** Credits once per source, whatever is repeated; false when the source was seen before. */
+  credit(input: {
+    kind: 'granted' | 'topped-up';
+    amountNanoUsd: number;
+    source: string;
+    note: string;
+  }): Promise<boolean>;
+  /** Those sources that neither a credit nor a credit of the operator under the same name has. */
+  uncredited(sources: readonly string[]): Promise<string[]>;
+  /** Adds an entry that names the one it corrects; a negative amount takes back. */
+  correct(input: { entryId: number; amountNanoUsd: number; note: string }): Promise<LedgerEntry>;
+  /** Holds open for at least that long, or since a time still to come, oldest first. */
+  openHolds(olderThanMs: number): Promise<OpenHold[]>;
+}
+
+export interface TenantReports {
+  balance(): Promise<Balance>;
+  /** At most `limit` rows after the cursor; fewer mean the end. */
+  usage(page: UsagePage): Promise<UsageRow[]>;
+  entries(page: { afterId: number; limit: number }): Promise<LedgerEntry[]>;
+  /** Recomputes every balance from the entries; a sentence about each that does not agree. */
+  audit(): Promise<string[]>;
+}
+
+export interface Tenant extends TenantRequests, TenantOperations, TenantReports {}
+
+/** The compiler refuses a stub that this list leaves without one of the methods. */
+export const tenantMethods = [
+  'admit',
+  'preadmit',
+  'placed',
+  'settle',
+  'prefixHits',
+  'authorize',
+  'admitFree',
+  'createKey',
+  'updateKey',
+  'keys',
+  'limits',
+  'setLimits',
+  'credit',
+  'uncredited',
+  'correct',
+  'openHolds',
+  'balance',
+  'usage',
+  'entries',
+  'audit',
+] as const satisfies readonly (keyof Tenant)[];
