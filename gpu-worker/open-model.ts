@@ -1,5 +1,7 @@
 /** Opens a checkpoint's files as a model on a backend, with the backend left to the caller. */
-import type { Backend, MemoryUse, Numerics } from './backend/backend.ts';
+import type { Backend } from './backend/backend.ts';
+import type { MemoryUse } from './backend/memory.ts';
+import type { Numerics } from './backend/numerics.ts';
 import { parseModelConfig } from './model/deepseek/config.ts';
 import type { ModelConfig } from './model/deepseek/config.ts';
 import { createModel } from './model/deepseek/forward.ts';
@@ -70,11 +72,11 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
     options.limits,
   );
   try {
-    const faster = backend.expandsFaster(config.attention) ? 'decode' : 'always';
+    const faster = backend.attention.expandsFaster(config.attention) ? 'decode' : 'always';
     const absorb = options.absorb ?? faster;
     const builder = new WeightBuilder(config, backend, { absorb });
     let parameters = 0;
-    const reading = { onProgress: options.onProgress, memory: backend.hostMemory };
+    const reading = { onProgress: options.onProgress, memory: backend.memory.host };
     for await (const tensor of readTensors(checkpoint, builder.specs, reading)) {
       builder.accept(tensor);
       parameters += tensor.shape.reduce((product, size) => product * size, 1);
@@ -86,7 +88,7 @@ async function openModelFrom(source: WeightSource, options: OpenModelOptions): P
       chooseBlocks: (memory, blockBytes) =>
         options.chooseBlocks({ memory, blockBytes, contextLength: config.contextLength }),
     });
-    backend.freezeMemory(() => warmUp(model));
+    backend.memory.freeze(() => warmUp(model));
     return { model, backend, config, revision: checkpoint.revision, parameters };
   } catch (error) {
     await backend.close();

@@ -1,7 +1,7 @@
 /** Writes the scheduled rows of a step as the ragged batch that the model takes. */
 import assert from 'node:assert/strict';
-import { blockTokens } from '../backend/backend.ts';
-import type { Batch } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
+import type { Batch } from '../backend/batch.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
 
 /** Reuses one set of arrays: a batch is valid until the next one is built. */

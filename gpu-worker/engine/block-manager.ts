@@ -12,7 +12,7 @@
  */
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
-import { blockTokens } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
 
 /** Key of a block: `keyCharacters` ASCII characters. */
 export type HashFunction = (bytes: Uint8Array) => string;

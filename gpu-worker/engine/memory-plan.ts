@@ -3,8 +3,8 @@
  * limits that keep the engine within it. Nothing is allocated after it was made; a machine too
  * small for the model is told so here, before any request.
  */
-import { blockTokens } from '../backend/backend.ts';
-import type { MemoryUse } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
+import type { MemoryUse } from '../backend/memory.ts';
 import { blocksFor } from './block-manager.ts';
 import type { MemoryPlan } from './request.ts';
 

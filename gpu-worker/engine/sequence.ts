@@ -4,7 +4,7 @@
  * the tokens that it samples.
  */
 import assert from 'node:assert/strict';
-import { blockTokens } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
 import { createBlockTable } from './block-manager.ts';
 import type { BlockTable } from './block-manager.ts';
 import type { EngineRequest } from './request.ts';

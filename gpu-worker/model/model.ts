@@ -1,5 +1,5 @@
 /** What the engine needs of a model; `forward.ts` is the one implementation. */
-import type { Batch } from '../backend/backend.ts';
+import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
 
 export interface ModelLimits {

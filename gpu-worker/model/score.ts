@@ -1,7 +1,7 @@
 /** Scores one token sequence position by position: what the `score` command prints. */
 import assert from 'node:assert/strict';
-import { blockTokens } from '../backend/backend.ts';
-import type { Batch } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
+import type { Batch } from '../backend/batch.ts';
 import type { ForwardObserver, Model } from './model.ts';
 
 export interface ScoreOptions {

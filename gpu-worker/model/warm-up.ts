@@ -2,8 +2,8 @@
  * Steps of every kind that serving has, at their largest, over caches that hold nothing yet: what a
  * backend compiles or sizes at the first call of an op is then there before the first request.
  */
-import { blockTokens } from '../backend/backend.ts';
-import type { Batch } from '../backend/backend.ts';
+import { blockTokens } from '../backend/batch.ts';
+import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
 import { expandedRowsMin } from './deepseek/forward.ts';
 import type { Model } from './model.ts';

@@ -3,7 +3,7 @@
  * fresh memory would stay with the process until the garbage collector finds that it can go.
  */
 
-import type { HostMemory } from '../backend/backend.ts';
+import type { HostMemory } from '../backend/memory.ts';
 
 const ownMemory: HostMemory = {
   allocate: (bytes) => new Uint8Array(bytes),

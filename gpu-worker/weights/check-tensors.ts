@@ -1,5 +1,5 @@
 /** Compares a checkpoint's tensors with those that a model expects, before any of them is read. */
-import type { TensorSpec } from '../backend/backend.ts';
+import type { TensorSpec } from './tensor-spec.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type { StoredTensor } from './safetensors.ts';
 import { CheckpointError } from './source.ts';

@@ -3,7 +3,9 @@
  * whatever order they arrive, with memory for a few reads or for one tensor, whichever is larger.
  */
 import assert from 'node:assert/strict';
-import type { HostMemory, HostTensor, TensorSpec, WeightDtype } from '../backend/backend.ts';
+import type { HostMemory } from '../backend/memory.ts';
+import type { HostTensor, WeightDtype } from '../backend/weights.ts';
+import type { TensorSpec } from './tensor-spec.ts';
 import { bf16ToF32 } from '../backend/bfloat16.ts';
 import { BufferRing } from './buffer-ring.ts';
 import { checkTensors, scaleName } from './check-tensors.ts';

@@ -4,13 +4,10 @@
  * GFLOP/s count a multiply-add as two.
  */
 import { availableParallelism } from 'node:os';
-import type {
-  Backend,
-  HostTensor,
-  Matrix,
-  Numerics,
-  Tensor,
-} from '../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../gpu-worker/backend/backend.ts';
+import type { Numerics } from '../../gpu-worker/backend/numerics.ts';
+import type { LayerCache, Matrix, Tensor } from '../../gpu-worker/backend/shapes.ts';
+import type { HostTensor } from '../../gpu-worker/backend/weights.ts';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { seededRandom } from '../support/random.ts';
 
@@ -128,7 +125,7 @@ interface Measure {
 function beginRows(backend: Backend, rows: number): void {
   const positions = Int32Array.from({ length: rows }, (_, r) => contextTokens - rows + r);
   const blockTable = Int32Array.from({ length: contextTokens / 64 }, (_, block) => block);
-  backend.beginStep({
+  backend.batch.begin({
     tokens: new Int32Array(rows),
     positions,
     slots: positions,
@@ -138,62 +135,62 @@ function beginRows(backend: Backend, rows: number): void {
 }
 
 function filled(backend: Backend, identity: Matrix, columns: number): Tensor {
-  const tensor = backend.tensor(rowsMax, columns);
-  const seed = backend.tensor(rowsMax, 8);
-  const ones = backend.vector('ones', new Float32Array(8).fill(1));
-  backend.beginStep({
+  const tensor = backend.memory.tensor(rowsMax, columns);
+  const seed = backend.memory.tensor(rowsMax, 8);
+  const ones = backend.weights.vector('ones', new Float32Array(8).fill(1));
+  backend.batch.begin({
     tokens: Int32Array.from({ length: rowsMax }, (_, r) => r % 64),
     positions: Int32Array.from({ length: rowsMax }, (_, r) => r),
     slots: Int32Array.from({ length: rowsMax }, (_, r) => r),
     sequences: new Int32Array(rowsMax),
     blockTables: [Int32Array.from({ length: 8 }, (_, block) => block)],
   });
-  backend.embed(seed, identity);
-  backend.rmsNorm(seed, seed, ones, { rows: rowsMax, epsilon: 1e-6 });
-  backend.linearF32(tensor, seed, backend.matrix(weight(columns, 8, 'F32')), rowsMax);
+  backend.rows.embed(seed, identity);
+  backend.rows.rmsNorm(seed, seed, ones, { rows: rowsMax, epsilon: 1e-6 });
+  backend.gemm.linearF32(tensor, seed, backend.weights.matrix(weight(columns, 8, 'F32')), rowsMax);
   return tensor;
 }
 
 function linearMeasures(backend: Backend, shape: Shape, dtype: HostTensor['dtype']): Measure[] {
   const { hidden } = shape;
   const outputs = 3 * hidden;
-  const identity = backend.matrix(weight(64, 8, 'F32'));
+  const identity = backend.weights.matrix(weight(64, 8, 'F32'));
   const x = filled(backend, identity, hidden);
-  const out = backend.tensor(rowsMax, outputs);
-  const matrix = backend.matrix(weight(outputs, hidden, dtype));
+  const out = backend.memory.tensor(rowsMax, outputs);
+  const matrix = backend.weights.matrix(weight(outputs, hidden, dtype));
   return [1, 8, 512].map((rows) => ({
     op: `linear ${dtype} ${hidden} -> ${outputs}, ${rows} rows`,
     multiplyAdds: rows * hidden * outputs,
-    run: () => backend.linear(out, x, matrix, rows),
+    run: () => backend.gemm.linear(out, x, matrix, rows),
   }));
 }
 
 function layerMeasures(backend: Backend, shape: Shape): Measure[] {
   const { heads, latentDim, ropeDim, indexHeads, indexDim, topK } = shape;
   const cacheShape = { layers: 1, blocks: contextTokens / 64, latentDim, ropeDim, indexDim };
-  const [cache] = backend.caches(cacheShape);
+  const [cache] = backend.caches.make(cacheShape);
   if (cache === undefined) throw new Error('no cache was made');
-  const identity = backend.matrix(weight(64, 8, 'F32'));
+  const identity = backend.weights.matrix(weight(64, 8, 'F32'));
   const make = (columns: number) => filled(backend, identity, columns);
   const entries = make(latentDim + ropeDim);
   const keys = make(indexDim);
   for (let start = 0; start < contextTokens; start += rowsMax) {
     const positions = Int32Array.from({ length: rowsMax }, (_, r) => start + r);
-    backend.beginStep({
+    backend.batch.begin({
       tokens: new Int32Array(rowsMax),
       positions,
       slots: positions,
       sequences: new Int32Array(rowsMax),
       blockTables: [Int32Array.from({ length: contextTokens / 64 }, (_, block) => block)],
     });
-    backend.writeLatent(cache, entries);
-    backend.writeIndexKeys(cache, keys);
+    backend.caches.writeLatent(cache, entries);
+    backend.caches.writeIndexKeys(cache, keys);
   }
   const q = make(heads * (latentDim + ropeDim));
-  const attended = backend.tensor(rowsMax, heads * latentDim);
+  const attended = backend.memory.tensor(rowsMax, heads * latentDim);
   const indexQueries = make(indexHeads * indexDim);
   const indexWeights = make(indexHeads);
-  const selection = backend.selection(rowsMax, topK);
+  const selection = backend.indexer.selection(rowsMax, topK);
   const perKey = heads * (2 * latentDim + ropeDim);
   const measures: Measure[] = [];
   for (const rows of [1, 512]) {
@@ -205,13 +202,13 @@ function layerMeasures(backend: Backend, shape: Shape): Measure[] {
         run: () => {
           beginRows(backend, rows);
           const options = { heads: indexHeads, dim: indexDim };
-          backend.selectTopK(selection, cache, indexQueries, indexWeights, options);
+          backend.indexer.selectTopK(selection, cache, indexQueries, indexWeights, options);
         },
       },
       {
         op: `attend to ${topK}, ${rows} rows`,
         multiplyAdds: rows * topK * perKey,
-        run: () => backend.attend(attended, q, cache, selection, { heads, scale: 0.1 }),
+        run: () => backend.attention.attend(attended, q, cache, selection, { heads, scale: 0.1 }),
       },
     );
   }
@@ -225,12 +222,12 @@ function layerMeasures(backend: Backend, shape: Shape): Measure[] {
 function expandedMeasures(
   backend: Backend,
   shape: Shape,
-  made: { cache: Parameters<Backend['attend']>[2]; q: (columns: number) => Tensor },
+  made: { cache: LayerCache; q: (columns: number) => Tensor },
 ): Measure[] {
   const { heads, nopeDim, ropeDim, valueDim, latentDim } = shape;
   const q = made.q(heads * (nopeDim + ropeDim));
-  const out = backend.tensor(rowsMax, heads * valueDim);
-  const kvB = backend.matrix(weight(heads * (nopeDim + valueDim), latentDim, 'BF16'));
+  const out = backend.memory.tensor(rowsMax, heads * valueDim);
+  const kvB = backend.weights.matrix(weight(heads * (nopeDim + valueDim), latentDim, 'BF16'));
   const options = { heads, nopeDim, ropeDim, valueDim, scale: 0.1 };
   const attend = rowsMax * (contextTokens - rowsMax / 2) * heads * (nopeDim + ropeDim + valueDim);
   const expand = contextTokens * latentDim * heads * (nopeDim + valueDim);
@@ -240,7 +237,7 @@ function expandedMeasures(
       multiplyAdds: attend + expand,
       run: () => {
         beginRows(backend, rowsMax);
-        backend.attendExpanded(out, q, made.cache, kvB, null, options);
+        backend.attention.attendExpanded(out, q, made.cache, kvB, null, options);
       },
     },
   ];
@@ -248,17 +245,17 @@ function expandedMeasures(
 
 function mixMeasures(backend: Backend, shape: Shape): Measure[] {
   const { hidden, inner, experts: count, perToken } = shape;
-  const identity = backend.matrix(weight(64, 8, 'F32'));
+  const identity = backend.weights.matrix(weight(64, 8, 'F32'));
   const x = filled(backend, identity, hidden);
   const logits = filled(backend, identity, count);
-  const out = backend.tensor(rowsMax, hidden);
-  const bias = backend.vector('bias', new Float32Array(count));
-  const routing = backend.routing(rowsMax, perToken);
-  const experts = backend.experts(
+  const out = backend.memory.tensor(rowsMax, hidden);
+  const bias = backend.weights.vector('bias', new Float32Array(count));
+  const routing = backend.moe.routing(rowsMax, perToken);
+  const experts = backend.moe.experts(
     Array.from({ length: count }, () => ({
-      gate: backend.matrix(weight(inner, hidden, 'BF16')),
-      up: backend.matrix(weight(inner, hidden, 'BF16')),
-      down: backend.matrix(weight(hidden, inner, 'BF16')),
+      gate: backend.weights.matrix(weight(inner, hidden, 'BF16')),
+      up: backend.weights.matrix(weight(inner, hidden, 'BF16')),
+      down: backend.weights.matrix(weight(hidden, inner, 'BF16')),
     })),
   );
   const options = { groups: 1, groupsKept: 1, normalize: true, scale: 1 };
@@ -266,8 +263,8 @@ function mixMeasures(backend: Backend, shape: Shape): Measure[] {
     op: `route and mix ${perToken} of ${count} experts, ${rows} rows`,
     multiplyAdds: rows * perToken * 3 * hidden * inner,
     run: () => {
-      backend.route(routing, logits, bias, rows, options);
-      backend.moeForward(out, x, x, routing, experts, rows);
+      backend.moe.route(routing, logits, bias, rows, options);
+      backend.moe.forward(out, x, x, routing, experts, rows);
     },
   }));
 }

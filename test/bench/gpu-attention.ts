@@ -1,4 +1,4 @@
-import { blockTokens } from '../../gpu-worker/backend/backend.ts';
+import { blockTokens } from '../../gpu-worker/backend/batch.ts';
 import { CudaSelection, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import {
   batchAt,
@@ -29,27 +29,27 @@ export async function sparseAttention(): Promise<void> {
     const backend = await open(4096, { ...deployed, latentCache });
     const { device, step } = backend.context;
     const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
-    const [cache] = backend.caches(shape);
+    const [cache] = backend.caches.make(shape);
     if (cache === undefined) throw new Error('no cache was made');
     const entries = randomTensor(backend, 4096, latentDim + ropeDim, 0.3);
     const q = randomTensor(backend, 4096, heads * (latentDim + ropeDim), 0.3);
-    const out = backend.tensor(4096, heads * latentDim);
-    const selection = asCuda(CudaSelection, backend.selection(4096, topK));
+    const out = backend.memory.tensor(4096, heads * latentDim);
+    const selection = asCuda(CudaSelection, backend.indexer.selection(4096, topK));
     for (let start = 0; start < blocks * blockTokens; start += 4096) {
       const rows = Int32Array.from({ length: 4096 }, (_, r) => start + r);
       const table = Int32Array.from({ length: blocks }, (_, b) => b);
-      backend.beginStep({
+      backend.batch.begin({
         tokens: new Int32Array(4096),
         positions: rows,
         slots: rows,
         sequences: new Int32Array(4096),
         blockTables: [table],
       });
-      backend.writeLatent(cache, entries);
+      backend.caches.writeLatent(cache, entries);
     }
     for (const { sequences, rows, context } of cases) {
       if (latentCache === 'bf16' && sequences > 1) continue;
-      backend.beginStep(batchAt(sequences, rows, context));
+      backend.batch.begin(batchAt(sequences, rows, context));
       const all = sequences * rows;
       device.launch(
         device.kernel('random', 'random_selection'),
@@ -62,7 +62,7 @@ export async function sparseAttention(): Promise<void> {
       const count = rows === 1 ? Math.min(16, Math.floor(blocks / blocksOfAll)) : 1;
       const views = Array.from({ length: count }, (_, i) => cacheFrom(cache, i * blocksOfAll));
       const run = () => {
-        for (const view of views) backend.attend(out, q, view, selection, options);
+        for (const view of views) backend.attention.attend(out, q, view, selection, options);
       };
       const ms = (rows === 1 ? measureCaptured(backend, run) : measure(backend, run)) / count;
       const operations = 2 * all * heads * topK * (2 * latentDim + ropeDim);

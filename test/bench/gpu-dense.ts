@@ -1,4 +1,4 @@
-import type { ExpandedAttendOptions } from '../../gpu-worker/backend/backend.ts';
+import type { ExpandedAttendOptions } from '../../gpu-worker/backend/attention.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaLayerCache,
@@ -44,8 +44,12 @@ function denseDecode(backend: CudaBackend, cache: CudaLayerCache): void {
   const out = randomTensor(backend, 128, heads * latentDim);
   for (const context of contexts) {
     for (const sequences of [1, 8, 32, 128]) {
-      backend.beginStep(batchAt(sequences, 1, context));
-      const ms = measure(backend, () => backend.attend(out, q, cache, null, { heads, scale }), 5);
+      backend.batch.begin(batchAt(sequences, 1, context));
+      const ms = measure(
+        backend,
+        () => backend.attention.attend(out, q, cache, null, { heads, scale }),
+        5,
+      );
       const operations = 2 * sequences * context * heads * (2 * latentDim + ropeDim);
       const bytes = sequences * context * cache.entryBytes;
       record(
@@ -71,7 +75,7 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
   const out = randomTensor(backend, rows, heads * valueDim);
   const matrix = randomKvB(backend);
   for (const context of contexts) {
-    backend.beginStep(batchAt(1, rows, context));
+    backend.batch.begin(batchAt(1, rows, context));
     const call = { out, q, cache, matrix, selection: null, firstRow: 0, options };
     const passes = prefill.passes(call);
     const ms = measure(backend, () => prefill.attend(call), 3);
@@ -121,11 +125,11 @@ export async function maskedAttention(): Promise<void> {
   const out = randomTensor(backend, rows, heads * valueDim);
   const lifted = randomTensor(backend, rows, heads * (latentDim + ropeDim), 0.3);
   const attended = randomTensor(backend, rows, heads * latentDim);
-  const selection = asCuda(CudaSelection, backend.selection(rows, topK));
+  const selection = asCuda(CudaSelection, backend.indexer.selection(rows, topK));
   const options: ExpandedAttendOptions = { heads, scale, nopeDim, ropeDim, valueDim };
   for (const count of [512, 1024, 2048, 4096]) {
     for (const context of [4096, 8192, 12_288, 16_384]) {
-      backend.beginStep(batchAt(1, count, context));
+      backend.batch.begin(batchAt(1, count, context));
       const select = device.kernel('random', 'random_selection');
       device.launch(select, { grid: [count, 1, 1], threads: 256 }, [
         [selection.at, topK, selection.counts, step.positions, nextSeed()],
@@ -140,12 +144,13 @@ export async function maskedAttention(): Promise<void> {
       const kernelMs = overPasses((pass) => prefill.attendPass(call, pass));
       const unmasked = { ...call, selection: null };
       const unmaskedKernelMs = overPasses((pass) => prefill.attendPass(unmasked, pass));
-      const attend = () => backend.attend(attended, lifted, cache, selection, { heads, scale });
+      const attend = () =>
+        backend.attention.attend(attended, lifted, cache, selection, { heads, scale });
       const absorbedKernelMs = measure(backend, attend, 5);
       const absorb = () => {
-        backend.toLatent(lifted, q, kv, count);
+        backend.gemm.toLatent(lifted, q, kv, count);
         attend();
-        backend.fromLatent(out, attended, kv, count);
+        backend.gemm.fromLatent(out, attended, kv, count);
       };
       const absorbedMs = measure(backend, absorb, 5);
       const [pairs, selected] = [pairsOf(count, context), pairsOf(count, context, topK)];
@@ -191,19 +196,19 @@ function randomKvB(backend: CudaBackend): CudaMatrix {
 /** One layer of latent entries, all of them written. */
 function filledCache(backend: CudaBackend, blocks: number): CudaLayerCache {
   const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
-  const [cache] = backend.caches(shape);
+  const [cache] = backend.caches.make(shape);
   const entries = randomTensor(backend, rows, latentDim + ropeDim, 0.3);
   const table = Int32Array.from({ length: blocks }, (_, b) => b);
   for (let start = 0; start < blocks * 64; start += rows) {
     const positions = Int32Array.from({ length: rows }, (_, r) => start + r);
-    backend.beginStep({
+    backend.batch.begin({
       tokens: new Int32Array(rows),
       positions,
       slots: positions,
       sequences: new Int32Array(rows),
       blockTables: [table],
     });
-    backend.writeLatent(asCuda(CudaLayerCache, cache), entries);
+    backend.caches.writeLatent(asCuda(CudaLayerCache, cache), entries);
   }
   return asCuda(CudaLayerCache, cache);
 }

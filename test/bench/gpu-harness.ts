@@ -2,14 +2,9 @@
  * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device, batches,
  * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
  */
-import {
-  type AbsorbedKv,
-  type Batch,
-  blockTokens,
-  type LayerCache,
-  type Numerics,
-  type TensorPrecision,
-} from '../../gpu-worker/backend/backend.ts';
+import { type Batch, blockTokens } from '../../gpu-worker/backend/batch.ts';
+import type { Numerics } from '../../gpu-worker/backend/numerics.ts';
+import type { AbsorbedKv, LayerCache, TensorPrecision } from '../../gpu-worker/backend/shapes.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaLayerCache, CudaTensor, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import { real } from '../../gpu-worker/backend/cuda/runtime/launch-queue.ts';
@@ -76,7 +71,7 @@ export function randomTensor(
   scale = 1,
   precision: TensorPrecision = 'activation',
 ): CudaTensor {
-  const tensor = asCuda(CudaTensor, backend.tensor(rows, columns, precision));
+  const tensor = asCuda(CudaTensor, backend.memory.tensor(rows, columns, precision));
   const { at, stride, format: dtype } = tensor;
   randomize(backend, { at, count: rows * stride, dtype }, scale);
   return tensor;
@@ -88,7 +83,7 @@ export function absorbedKv(backend: CudaBackend): AbsorbedKv {
   const bytes = new Uint8Array(outputs * latentDim * 2).map((_, i) => (i % 2 ? 60 : (i * 7) % 251));
   const source = { name: 'kv_b', shape: [outputs, latentDim], bytes, scales: null };
   const shape = { heads, nopeDim: headDim, valueDim: headDim };
-  return backend.absorb({ ...source, dtype: 'BF16' }, shape);
+  return backend.weights.absorb({ ...source, dtype: 'BF16' }, shape);
 }
 
 /** Median milliseconds on the GPU. */

@@ -1,4 +1,4 @@
-import type { LayerCache, Selection, Tensor } from '../../gpu-worker/backend/backend.ts';
+import type { LayerCache, Selection, Tensor } from '../../gpu-worker/backend/shapes.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaLayerCache,
@@ -26,16 +26,16 @@ export async function indexer(): Promise<void> {
   const backend = await open(4096);
   const { device } = backend.context;
   const blocks = 128 * 2048;
-  const [cache] = backend.caches({ layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim });
+  const [cache] = backend.caches.make({ layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim });
   if (cache === undefined) throw new Error('no cache was made');
   const keys = randomTensor(backend, 4096, indexDim);
   const queries = randomTensor(backend, 4096, indexHeads * indexDim);
   const weights = randomTensor(backend, 4096, indexHeads, 1, 'f32');
-  const selection = backend.selection(4096, topK);
+  const selection = backend.indexer.selection(4096, topK);
   const table = Int32Array.from({ length: blocks }, (_, b) => b);
   for (let start = 0; start < blocks * 64; start += 4096) {
     const rows = Int32Array.from({ length: 4096 }, (_, r) => start + r);
-    backend.beginStep({
+    backend.batch.begin({
       tokens: new Int32Array(4096),
       positions: rows,
       slots: rows,
@@ -44,14 +44,14 @@ export async function indexer(): Promise<void> {
     });
     if (start % (64 * 4096) === 0)
       randomize(backend, { at: keys.at, count: 4096 * 128, dtype: keys.format }, 1);
-    backend.writeIndexKeys(cache, keys);
+    backend.caches.writeIndexKeys(cache, keys);
   }
   for (const { sequences, rows, context } of [
     ...[8192, 32768, 131072].map((tokens) => ({ sequences: 1, rows: 4096, context: tokens })),
     ...[1, 32, 128].map((batch) => ({ sequences: batch, rows: 1, context: 131072 })),
   ]) {
     const batch = batchAt(sequences, rows, context);
-    backend.beginStep(batch);
+    backend.batch.begin(batch);
     const options = { heads: indexHeads, dim: indexDim };
     // Few rows are timed many times in a row, each over other keys: those of one would stay in L2.
     const shift = sequences + 16 <= 128 ? 2048 : 0;
@@ -60,7 +60,9 @@ export async function indexer(): Promise<void> {
     const each = (run: (view: LayerCache) => void) =>
       measureCaptured(backend, () => views.forEach((view) => run(view))) / views.length;
     const { chunks, scores, top } = halves(backend, { selection, queries, weights });
-    const ms = each((view) => backend.selectTopK(selection, view, queries, weights, options));
+    const ms = each((view) =>
+      backend.indexer.selectTopK(selection, view, queries, weights, options),
+    );
     const scoresMs = each((view) => chunks.forEach((chunk) => scores(view, chunk)));
     const topMs = each(() => chunks.forEach((chunk) => top(chunk)));
     const pairs = batch.positions.reduce((sum, position) => sum + position + 1, 0);
@@ -85,7 +87,7 @@ export async function indexer(): Promise<void> {
   // The top alone, over what the last scores left: with the maxima that scoring leaves, and from
   // nothing but scores, as a library's top-k has it.
   for (const rows of [1, 64, 4096]) {
-    backend.beginStep(batchAt(1, rows, 131072));
+    backend.batch.begin(batchAt(1, rows, 131072));
     const { chunks, scores, top, maxima } = halves(backend, { selection, queries, weights });
     chunks.forEach((chunk) => scores(cache, chunk));
     const repeats = rows === 4096 ? 1 : 16;

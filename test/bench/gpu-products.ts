@@ -1,4 +1,4 @@
-import type { AbsorbedKv } from '../../gpu-worker/backend/backend.ts';
+import type { AbsorbedKv } from '../../gpu-worker/backend/shapes.ts';
 import { CublasLt } from '../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
 import { CudaMissing } from '../../gpu-worker/backend/cuda/runtime/libraries.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
@@ -8,7 +8,7 @@ import {
   dtypeCode,
   elementBytes,
 } from '../../gpu-worker/backend/cuda/handles.ts';
-import { type Input, unscaled } from '../../gpu-worker/backend/cuda/ops/gemm.ts';
+import { type Input, unscaled } from '../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';
 import {
   absorbedKv,
   ceilings,
@@ -107,7 +107,7 @@ export async function products(): Promise<void> {
         const x = randomTensor(backend, rows, inputs);
         const out = randomTensor(backend, rows, outputs);
         const whole = timed(backend, rows, () => {
-          for (const matrix of matrices) backend.linear(out, x, matrix, rows);
+          for (const matrix of matrices) backend.gemm.linear(out, x, matrix, rows);
         });
         const alone = multiplyAlone(backend, matrices, { x, out, rows });
         const ms = alone / calls;
@@ -167,7 +167,7 @@ function multiplyByLibrary(
   const scaled = first.scales !== 0;
   const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
   const input = scaled
-    ? backend.gemm.input(plain, { ...first, scaled }, { rows, exact: false })
+    ? backend.gemm.inputs.prepare(plain, { ...first, scaled }, { rows, exact: false })
     : unscaled(x);
   const matmul = library.matmul({
     fp8: scaled,
@@ -201,7 +201,7 @@ function multiplyAlone(
   const [first] = matrices;
   if (first !== undefined && first.scales !== 0) {
     const plain = { at: x.at, stride: x.stride, columns: x.columns, rowIndices: 0 };
-    input = gemm.input(plain, { ...first, scaled: true }, { rows, exact: false });
+    input = gemm.inputs.prepare(plain, { ...first, scaled: true }, { rows, exact: false });
     backend.context.device.synchronize();
   }
   return timed(backend, rows, () => {
@@ -225,8 +225,8 @@ export async function perHead(): Promise<void> {
     const lowered = randomTensor(backend, rows, heads * headDim);
     const operations = 2 * rows * heads * headDim * latentDim;
     for (const [name, run] of [
-      ['toLatent', (kv: AbsorbedKv) => backend.toLatent(lifted, q, kv, rows)],
-      ['fromLatent', (kv: AbsorbedKv) => backend.fromLatent(lowered, attended, kv, rows)],
+      ['toLatent', (kv: AbsorbedKv) => backend.gemm.toLatent(lifted, q, kv, rows)],
+      ['fromLatent', (kv: AbsorbedKv) => backend.gemm.fromLatent(lowered, attended, kv, rows)],
     ] as const) {
       const rounds = rows <= fewRows ? 16 : 1;
       const ms =
@@ -248,33 +248,33 @@ export async function grouped(): Promise<void> {
     const backend = await open(4096, deployed, { graphs: true });
     const into = { name: 'expert', inputs: hidden, outputs: expertInner };
     const outOf = { name: 'expert', inputs: expertInner, outputs: hidden };
-    const experts = backend.experts(
+    const experts = backend.moe.experts(
       Array.from({ length: expertCount }, () => ({
         gate: randomMatrix(backend, into, dtype),
         up: randomMatrix(backend, into, dtype),
         down: randomMatrix(backend, outOf, dtype),
       })),
     );
-    const bias = backend.vector('bias', new Float32Array(expertCount));
+    const bias = backend.weights.vector('bias', new Float32Array(expertCount));
     const expertBytes = 3 * hidden * expertInner * elementBytes[dtypeCode[dtype]];
     for (const rows of [1, 32, 128, 4096]) {
-      const routing = backend.routing(rows, perToken);
+      const routing = backend.moe.routing(rows, perToken);
       const logits = randomTensor(backend, rows, expertCount, 1, 'f32');
-      backend.route(routing, logits, bias, rows, {
+      backend.moe.route(routing, logits, bias, rows, {
         groups: 8,
         groupsKept: 4,
         normalize: true,
         scale: 2.5,
       });
-      const touched = new Set(backend.readRouting(routing, rows).experts).size;
+      const touched = new Set(backend.moe.readRouting(routing, rows).experts).size;
       const x = randomTensor(backend, rows, hidden);
       const shared = randomTensor(backend, rows, hidden);
-      const out = backend.tensor(rows, hidden);
+      const out = backend.memory.tensor(rows, hidden);
       const rounds = rows === 1 ? 8 : 1;
       const ms =
         timed(backend, rows, () => {
           for (let i = 0; i < rounds; i++) {
-            backend.moeForward(out, x, shared, routing, experts, rows);
+            backend.moe.forward(out, x, shared, routing, experts, rows);
           }
         }) / rounds;
       const operations = 2 * rows * perToken * 3 * hidden * expertInner;

@@ -1,4 +1,4 @@
-import { blockTokens } from '../../gpu-worker/backend/backend.ts';
+import { blockTokens } from '../../gpu-worker/backend/batch.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import type { CudaTensor } from '../../gpu-worker/backend/cuda/handles.ts';
 import { randomWeight } from '../support/gpu/backends.ts';
@@ -43,7 +43,7 @@ export async function rowOps(): Promise<void> {
     const backend = await open(rows);
     // A weight in fp8 is what makes tensors keep a quantised form.
     const weight = { outputs: 1, inputs: 128, dtype: 'F8_E4M3' } as const;
-    backend.matrix(randomWeight(seededRandom(1), weight));
+    backend.weights.matrix(randomWeight(seededRandom(1), weight));
     for (const op of opsOf(backend, rows)) {
       const ms = timeOf(backend, op, rows);
       const gbPerSecond = (rows * op.bytesPerRow) / ms / 1e6;
@@ -72,14 +72,14 @@ function timeOf(backend: CudaBackend, op: RowOp, rows: number): number {
 }
 
 function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
-  const ones = (columns: number) => backend.vector('w', new Float32Array(columns).fill(1));
+  const ones = (columns: number) => backend.weights.vector('w', new Float32Array(columns).fill(1));
   const blocks = Math.ceil(rows / blockTokens);
-  const [cache] = backend.caches({ layers: 1, blocks, latentDim, ropeDim, indexDim });
+  const [cache] = backend.caches.make({ layers: 1, blocks, latentDim, ropeDim, indexDim });
   if (cache === undefined) throw new Error('no cache was made');
   const cos = Float32Array.from({ length: rows * (ropeDim / 2) }, (_, i) => Math.cos(i));
   const sin = Float32Array.from({ length: rows * (ropeDim / 2) }, (_, i) => Math.sin(i));
-  backend.ropeTable({ cos, sin, dim: ropeDim });
-  backend.beginStep(batchAt(1, rows, rows));
+  backend.rows.ropeTable({ cos, sin, dim: ropeDim });
+  backend.batch.begin(batchAt(1, rows, rows));
   const epsilon = 1e-6;
   const norm = { rows, epsilon };
   const [wide, narrow] = [ones(hidden), ones(queryLatent)];
@@ -92,7 +92,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       bytesPerRow: hidden * (8 + codeBytes),
       widths: [{ input: hidden }, hidden, hidden],
       run: ([out, residual, x]) => {
-        if (out && residual && x) backend.addRmsNorm(out, residual, x, wide, norm);
+        if (out && residual && x) backend.rows.addRmsNorm(out, residual, x, wide, norm);
       },
     },
     {
@@ -100,7 +100,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       bytesPerRow: queryLatent * (4 + codeBytes),
       widths: [{ input: queryLatent }, queryLatent],
       run: ([out, x]) => {
-        if (out && x) backend.rmsNorm(out, x, narrow, norm);
+        if (out && x) backend.rows.rmsNorm(out, x, narrow, norm);
       },
     },
     {
@@ -108,7 +108,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       bytesPerRow: dense * (6 + codeBytes),
       widths: [{ input: dense }, dense, dense],
       run: ([out, gate, up]) => {
-        if (out && gate && up) backend.siluMultiply(out, gate, up, rows);
+        if (out && gate && up) backend.rows.siluMultiply(out, gate, up, rows);
       },
     },
     {
@@ -117,7 +117,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       widths: [heads * headDim],
       run: ([x]) => {
         const start = headDim - ropeDim;
-        if (x) backend.rotate(x, { rows, heads, start, layout: 'interleaved' });
+        if (x) backend.rows.rotate(x, { rows, heads, start, layout: 'interleaved' });
       },
     },
     {
@@ -126,7 +126,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       widths: [indexWidth],
       run: ([x]) => {
         const options = { rows, heads: indexHeads, start: 0, layout: 'half' } as const;
-        if (x) backend.rotate(x, { ...options, transform: true });
+        if (x) backend.rows.rotate(x, { ...options, transform: true });
       },
     },
     {
@@ -134,7 +134,7 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       bytesPerRow: (latentDim + ropeDim) * 2 + 656,
       widths: [latentDim + ropeDim],
       run: ([entries]) => {
-        if (entries) backend.storeLatent(cache, entries, latentNorm);
+        if (entries) backend.caches.storeLatent(cache, entries, latentNorm);
       },
     },
     {
@@ -142,7 +142,8 @@ function opsOf(backend: CudaBackend, rows: number): readonly RowOp[] {
       bytesPerRow: indexDim * 3 + 4,
       widths: [indexDim],
       run: ([keys]) => {
-        if (keys) backend.storeIndexKeys(cache, keys, keyNorm, { layout: 'half', transform: true });
+        if (keys)
+          backend.caches.storeIndexKeys(cache, keys, keyNorm, { layout: 'half', transform: true });
       },
     },
   ];

@@ -3,9 +3,11 @@
  * chunks that end at each context, and decode steps of batches whose sequences have that context.
  * The caches hold what the slice itself computed for a whole prefill.
  */
-import { type Backend, type Batch, blockTokens } from '../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../gpu-worker/backend/backend.ts';
+import { type Batch, blockTokens } from '../../gpu-worker/backend/batch.ts';
+import type { CacheOps } from '../../gpu-worker/backend/caches.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { CudaLayerCache, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
+import type { CudaLayerCache } from '../../gpu-worker/backend/cuda/handles.ts';
 import { createModel } from '../../gpu-worker/model/deepseek/forward.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
 import type { ModelWeights } from '../../gpu-worker/model/deepseek/weights.ts';
@@ -75,30 +77,44 @@ function openSlice(
 ): Slice {
   const opMs = new Map<string, number>();
   let caches: readonly CudaLayerCache[] = [];
-  const watched: Backend = new Proxy(backend, {
-    get(target, name: keyof Backend) {
-      const member = target[name];
-      if (typeof member !== 'function') return member;
-      if (name === 'caches') {
-        return (shape: Parameters<Backend['caches']>[0]) => {
-          caches = target.caches(shape).map((cache) => asCuda(CudaLayerCache, cache));
-          return caches;
+  const timed = <T extends object>(group: T): T =>
+    new Proxy(group, {
+      get(target, name) {
+        const member: unknown = Reflect.get(target, name);
+        if (typeof member !== 'function') return member;
+        return (...args: unknown[]) => {
+          const run = () => Reflect.apply(member, target, args) as unknown;
+          if (!opened.takeApart) return run();
+          const op = String(name);
+          opMs.set(op, (opMs.get(op) ?? 0) + backend.context.device.time(run));
+          return undefined;
         };
-      }
+      },
+    });
+  const watched: Backend = {
+    ...backend,
+    rows: timed(backend.rows),
+    gemm: timed(backend.gemm),
+    caches: timed({
+      blockBytes: (shape) => backend.caches.blockBytes(shape),
+      make: (shape) => (caches = backend.caches.make(shape)),
+      writeLatent: (cache, entries) => backend.caches.writeLatent(cache, entries),
+      writeIndexKeys: (cache, keys) => backend.caches.writeIndexKeys(cache, keys),
+      storeLatent: (cache, entries, norm) => backend.caches.storeLatent(cache, entries, norm),
+      storeIndexKeys: (cache, keys, norm, rotation) =>
+        backend.caches.storeIndexKeys(cache, keys, norm, rotation),
+    } satisfies CacheOps),
+    indexer: timed(backend.indexer),
+    attention: timed(backend.attention),
+    moe: timed(backend.moe),
+    batch: {
+      begin: (batch) => backend.batch.begin(batch),
       // Steps that are taken apart call their ops each time.
-      if (name === 'captureOrReplay') {
-        const capture: Backend['captureOrReplay'] = (key, ops) =>
-          opened.takeApart ? ops() : target.captureOrReplay(key, ops);
-        return capture;
-      }
-      return (...args: unknown[]) => {
-        const run = () => Reflect.apply(member, target, args) as unknown;
-        if (!opened.takeApart || !stepOps.has(name)) return run();
-        opMs.set(name, (opMs.get(name) ?? 0) + backend.context.device.time(run));
-        return undefined;
-      };
+      captureOrReplay: (key, ops) =>
+        opened.takeApart ? ops() : backend.batch.captureOrReplay(key, ops),
     },
-  });
+    close: () => backend.close(),
+  };
   const opened = { attention, backend, opMs, takeApart: false };
   let sequences = 0;
   const model = createModel(sliceConfig, weights, watched, {
@@ -116,28 +132,7 @@ function openSlice(
   return Object.assign(opened, { model, caches, sequences });
 }
 
-/** Ops of a step, as the forward graph calls them. */
-const stepOps: ReadonlySet<keyof Backend> = new Set([
-  'embed',
-  'rmsNorm',
-  'addRmsNorm',
-  'layerNorm',
-  'linear',
-  'linearF32',
-  'rotate',
-  'hadamard',
-  'siluMultiply',
-  'writeLatent',
-  'writeIndexKeys',
-  'selectTopK',
-  'toLatent',
-  'fromLatent',
-  'attend',
-  'attendExpanded',
-  'route',
-  'moeForward',
-]);
-/** What differs between the two kinds of attention; projections are the same. */
+/** Ops in which the two kinds of attention differ; projections are the same. */
 const attentionOps = ['selectTopK', 'attend', 'attendExpanded', 'toLatent', 'fromLatent'] as const;
 
 /** `rows` last tokens of `sequences` sequences of `context` tokens. */

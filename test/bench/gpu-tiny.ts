@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { blockTokens } from '../../gpu-worker/backend/backend.ts';
+import { blockTokens } from '../../gpu-worker/backend/batch.ts';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { openModel } from '../../gpu-worker/open-model.ts';

@@ -2,7 +2,8 @@
  * A slice of DeepSeek-V3.2 at full width: one layer with a dense MLP and three with experts, with
  * embedding and head. Weights are random and made on the GPU in the published formats.
  */
-import type { HostTensor, TensorSpec } from '../../gpu-worker/backend/backend.ts';
+import type { HostTensor } from '../../gpu-worker/backend/weights.ts';
+import type { TensorSpec } from '../../gpu-worker/weights/tensor-spec.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaMatrix, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
 import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
@@ -71,11 +72,13 @@ const codeDeviation = 16;
 /** Outputs of a product keep the deviation of its inputs. */
 export function sliceWeights(backend: CudaBackend): ModelWeights {
   const maker: WeightMaker = {
-    matrix: (source) => randomMatrix(backend, source),
-    vector: (name, values) => backend.vector(name, values),
-    absorb: (source, shape) => backend.absorb(source, shape),
-    wholeKv: (source, shape) => backend.wholeKv(source, shape),
-    experts: (matrices) => backend.experts(matrices),
+    weights: {
+      matrix: (source) => randomMatrix(backend, source),
+      vector: (name, values) => backend.weights.vector(name, values),
+      absorb: (source, shape) => backend.weights.absorb(source, shape),
+      wholeKv: (source, shape) => backend.weights.wholeKv(source, shape),
+    },
+    moe: backend.moe,
   };
   const builder = new WeightBuilder(sliceConfig, maker, { absorb: 'decode' });
   const spare = spareBytes();
@@ -120,7 +123,7 @@ function spareBytes(): SpareBytes {
 }
 
 function randomMatrix(backend: CudaBackend, source: HostTensor): CudaMatrix {
-  const matrix = asCuda(CudaMatrix, backend.matrix(source));
+  const matrix = asCuda(CudaMatrix, backend.weights.matrix(source));
   const { at, dtype, inputs, outputs } = matrix;
   const deviation = source.dtype === 'F8_E4M3' ? codeDeviation : inputs ** -0.5;
   randomize(backend, { at, count: inputs * outputs, dtype }, deviation);

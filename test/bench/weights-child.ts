@@ -98,5 +98,5 @@ async function loadModel(): Promise<{ bytes: number; keptBytes: number }> {
     chooseBlocks: () => 2,
     onProgress: (_, total) => (bytes = total),
   });
-  return { bytes, keptBytes: backend.memory().weightBytes };
+  return { bytes, keptBytes: backend.memory.use().weightBytes };
 }

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { totalmem } from 'node:os';
-import type { MemoryUse } from '../backend.ts';
+import type { MemoryUse } from '../memory.ts';
 import { heapAt } from './kernels/op-codes.ts';
 
 const pageBytes = 65_536;

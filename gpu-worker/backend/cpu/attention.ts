@@ -1,14 +1,9 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
 import assert from 'node:assert/strict';
-import {
-  type AttendOptions,
-  blockTokens,
-  type ExpandedAttendOptions,
-  type LayerCache,
-  type Matrix,
-  type Selection,
-  type Tensor,
-} from '../backend.ts';
+import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../attention.ts';
+import { blockTokens } from '../batch.ts';
+import { checkExpanded, checkSelectionRows } from '../checks.ts';
+import type { LayerCache, Matrix, Selection, Tensor } from '../shapes.ts';
 import { Scratch } from './arena.ts';
 import {
   CpuLayerCache,
@@ -28,30 +23,30 @@ import {
   pageRowsMax,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
-import type { Gemm } from './gemm.ts';
+import type { CpuGemm } from './gemm.ts';
 import type { OpContext } from './op-context.ts';
-import type { SequenceRows } from './step.ts';
+import type { PlacedRows } from './step.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 
 /** Pages whose keys and values are expanded at a time. */
 const expandedPages = 4;
 const panelHeads = 8;
 
-/** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
+/** The arguments that name a selection: positions, width, counts; zeros for all tokens. */
 function selectionArguments(selection: CpuSelection | null): number[] {
   return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
 }
 
-export class Attention {
+export class CpuAttention implements AttentionOps {
   readonly #context: OpContext;
-  readonly #gemm: Gemm;
+  readonly #gemm: CpuGemm;
   readonly #softmax: Scratch;
   readonly #entries: Scratch;
   readonly #expanded: Scratch;
   readonly #keys: Scratch;
   readonly #states: Scratch;
 
-  constructor(context: OpContext, gemm: Gemm) {
+  constructor(context: OpContext, gemm: CpuGemm) {
     this.#context = context;
     this.#gemm = gemm;
     const scratch = (what: string) => new Scratch(context.arena, what);
@@ -65,9 +60,13 @@ export class Attention {
   #checkedSelection(handle: Selection | null): CpuSelection | null {
     if (handle === null) return null;
     const selection = asCpu(CpuSelection, handle);
-    const { rows } = this.#context.step;
-    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    checkSelectionRows(selection, this.#context.step.rows);
     return selection;
+  }
+
+  /** Never, so that a row's bits do not depend on how many others of its sequence come along. */
+  expandsFaster(): boolean {
+    return false;
   }
 
   attend(
@@ -75,20 +74,21 @@ export class Attention {
     q: Tensor,
     cache: LayerCache,
     selection: Selection | null,
-    options: AttendOptions & { lse: Tensor | null },
+    options: AttendOptions,
+    lse?: Tensor,
   ): void {
     const { pool, step, round } = this.#context;
     const from = asCpu(CpuLayerCache, cache);
     const { latentDim, ropeDim } = from.shape;
-    const { heads, lse, rows = step.rows } = options;
+    const { heads, rows = step.rows } = options;
     const sequences = step.sequences.filter(({ rowStart }) => rowStart < rows);
     assert(heads > 0 && sequences.length > 0, 'attention needs a head and a row');
     const query = checkedTensor(q, rows, heads * (latentDim + ropeDim));
     const into = checkedTensor(out, rows, heads * latentDim);
     const chosen = this.#checkedSelection(selection);
-    const lseInto = lse === null ? null : checkedTensor(lse, rows, heads);
-    const states = lse === null ? 0 : this.#softmax.at(rows * heads * 8);
-    const sums = lse === null ? 0 : states + rows * heads * 4;
+    const lseInto = lse === undefined ? null : checkedTensor(lse, rows, heads);
+    const states = lseInto === null ? 0 : this.#softmax.at(rows * heads * 8);
+    const sums = lseInto === null ? 0 : states + rows * heads * 4;
 
     const longest = Math.max(...sequences.map((sequence) => sequence.tokens));
     const keys = Math.min(longest, chosen?.width ?? longest);
@@ -125,8 +125,8 @@ export class Attention {
     for (let r = 0; r < rows; r++) {
       for (let h = 0; h < lse.columns; h++) {
         const index = r * lse.columns + h;
-        const sum = values[sums / 4 + index] ?? Number.NaN;
-        const maximum = values[maxima / 4 + index] ?? Number.NaN;
+        const sum = values[sums / 4 + index];
+        const maximum = values[maxima / 4 + index];
         values[(lse.at + r * lse.stride) / 4 + h] = maximum + Math.log(sum);
       }
     }
@@ -144,11 +144,7 @@ export class Attention {
     const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
     const from = asCpu(CpuLayerCache, cache);
     const matrix = asCpu(CpuMatrix, kvB);
-    assert(
-      matrix.inputs === from.shape.latentDim && matrix.outputs === heads * (nopeDim + valueDim),
-      `${matrix.name} does not expand the cached latents to ${heads} heads`,
-    );
-    assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
+    checkExpanded(matrix, from.shape, options);
     const call: ExpandedCall = {
       out: checkedTensor(out, rows, heads * valueDim),
       q: checkedTensor(q, rows, heads * (nopeDim + ropeDim)),
@@ -162,7 +158,7 @@ export class Attention {
     }
   }
 
-  #attendSequence(call: ExpandedCall, sequence: SequenceRows): void {
+  #attendSequence(call: ExpandedCall, sequence: PlacedRows): void {
     const { pool } = this.#context;
     const { heads, nopeDim, ropeDim, valueDim } = call.options;
     const groups = Math.ceil(sequence.rowCount / pageRowsMax);
@@ -215,12 +211,12 @@ export class Attention {
     const input = this.#gemm.input(plain, matrix, tokens);
     const out = places.expanded;
     const product = { matrix, rows: tokens, x: input.at, xScales: input.scales, out };
-    this.#gemm.products([product], input, { stride: places.expandedStride, rounded: true });
+    this.#gemm.runAll([product], input, { stride: places.expandedStride, rounded: true });
   }
 
   #pagesArguments(
     call: ExpandedCall,
-    sequence: SequenceRows,
+    sequence: PlacedRows,
     pass: { start: number; end: number; places: ExpandedPlaces },
   ): Arguments {
     const { step, round } = this.#context;

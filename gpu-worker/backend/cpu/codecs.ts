@@ -3,12 +3,11 @@
  * power-of-two scales (docs/engine-spec.md#number-formats). Plain and slow; the kernels hold the
  * vectorised forms, and tests compare the two bit for bit.
  */
-import type { Numerics } from '../backend.ts';
+import type { Numerics } from '../numerics.ts';
 
 /** Largest finite e4m3fn value. */
 export const e4m3Max = 448;
-/** Values of a row that share one activation or latent scale, and the side of a weight scale block. */
-export const scaleGroup = 128;
+
 /** Group maxima below this are quantised as if they were this. */
 export const amaxFloor = 1e-4;
 

@@ -1,8 +1,10 @@
 /** Matrix products: one weight over all rows, or many weights over their own rows in one job. */
-import assert from 'node:assert/strict';
-import type { AbsorbedKv, Matrix, Tensor } from '../backend.ts';
+import { at } from '../../at.ts';
+import { ropeDimOf } from '../checks.ts';
+import type { GemmOps } from '../gemm.ts';
+import { scaleGroup } from '../numerics.ts';
+import type { AbsorbedKv, Matrix, Tensor } from '../shapes.ts';
 import { Scratch } from './arena.ts';
-import { scaleGroup } from './codecs.ts';
 import { CpuAbsorbedKv, CpuMatrix, asCpu, checkedTensor } from './handles.ts';
 import { opCopyRows, opGemm, opQuantize, tileBytes, tileRowsMax } from './kernels/op-codes.ts';
 import type { OpContext } from './op-context.ts';
@@ -22,8 +24,8 @@ export interface Rows {
   readonly scaleStride: number;
 }
 
-/** Some rows through one weight. Addresses are of the first row's first element. */
-export interface Product {
+/** One product of a job: some rows through one weight, by the addresses of their first elements. */
+export interface GemmPart {
   readonly matrix: CpuMatrix;
   readonly rows: number;
   readonly x: number;
@@ -31,7 +33,7 @@ export interface Product {
   readonly out: number;
 }
 
-export class Gemm {
+export class CpuGemm implements GemmOps {
   readonly #context: OpContext;
   readonly #quantized: Scratch;
   readonly #tiles: Scratch;
@@ -40,33 +42,33 @@ export class Gemm {
   constructor(context: OpContext) {
     this.#context = context;
     this.#quantized = new Scratch(context.arena, 'quantised activations');
-    this.#tiles = new Scratch(context.arena, 'descriptions of products');
+    this.#tiles = new Scratch(context.arena, 'descriptions of GEMMs');
   }
 
   /** Takes at start the scratch that `linear` with this weight needs. */
   reserve(matrix: CpuMatrix): void {
     if (matrix.scaled) this.reserveQuantized(this.#context.step.rowsMax, matrix.inputs);
-    this.reserveProducts(1);
+    this.reserveGemms(1);
   }
 
   reserveQuantized(rows: number, inputs: number): void {
     if (this.#context.numerics.quantizedLinear) this.#quantizedPlace(rows, inputs);
   }
 
-  /** Takes at start the scratch of jobs with `products` products over `rowsMax` rows each. */
-  reserveProducts(products: number): void {
-    this.#tiles.at(products * Math.ceil(this.#context.step.rowsMax / tileRowsMax) * tileBytes);
+  /** Takes at start the scratch of jobs with `count` products over `rowsMax` rows each. */
+  reserveGemms(count: number): void {
+    this.#tiles.at(count * Math.ceil(this.#context.step.rowsMax / tileRowsMax) * tileBytes);
   }
 
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.#product({ out, x, weight, rows, exact: false });
+    this.#linear({ out, x, weight, rows, exact: false });
   }
 
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
-    this.#product({ out, x, weight, rows, exact: true });
+    this.#linear({ out, x, weight, rows, exact: true });
   }
 
-  #product(call: { out: Tensor; x: Tensor; weight: Matrix; rows: number; exact: boolean }): void {
+  #linear(call: { out: Tensor; x: Tensor; weight: Matrix; rows: number; exact: boolean }): void {
     const { rows } = call;
     const matrix = asCpu(CpuMatrix, call.weight);
     const x = checkedTensor(call.x, rows, matrix.inputs);
@@ -74,10 +76,10 @@ export class Gemm {
     const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };
     const input = call.exact ? plain : this.input(plain, matrix, rows);
     const product = { matrix, rows, x: input.at, xScales: input.scales, out: out.at };
-    this.products([product], input, { stride: out.stride, rounded: !call.exact });
+    this.runAll([product], input, { stride: out.stride, rounded: !call.exact });
   }
 
-  /** Whether `linear` quantises the input of this weight. */
+  /** True if `linear` quantises the input of this weight. */
   quantizes(matrix: CpuMatrix): boolean {
     return matrix.scaled && this.#context.numerics.quantizedLinear;
   }
@@ -105,13 +107,13 @@ export class Gemm {
   #quantizedPlace(rows: number, inputs: number): Rows {
     const stride = Math.ceil(inputs / 4) * 16;
     const scaleStride = Math.ceil(inputs / scaleGroup) * 4;
-    const at = this.#quantized.at(rows * (stride + scaleStride));
-    return { at, stride, scales: at + rows * stride, scaleStride };
+    const place = this.#quantized.at(rows * (stride + scaleStride));
+    return { at: place, stride, scales: place + rows * stride, scaleStride };
   }
 
   /** Runs all products as one job. */
-  products(
-    products: readonly Product[],
+  runAll(
+    products: readonly GemmPart[],
     input: { stride: number; scaleStride: number },
     out: { stride: number; rounded: boolean },
   ): void {
@@ -139,7 +141,7 @@ export class Gemm {
 
   /** Cuts the products into tiles of at most 64 rows and describes them to the kernel. */
   #writeTiles(
-    products: readonly Product[],
+    products: readonly GemmPart[],
     input: { stride: number; scaleStride: number },
     outStride: number,
   ): { tiles: number; count: number } {
@@ -166,12 +168,10 @@ export class Gemm {
 
   toLatent(out: Tensor, q: Tensor, handle: AbsorbedKv, rows: number): void {
     const kv = asCpu(CpuAbsorbedKv, handle);
-    const first = kv.toLatent[0];
-    assert(first !== undefined, 'there are no heads');
-    const ropeDim = q.columns / kv.heads - first.inputs;
+    const first = at(kv.toLatent, 0);
+    const ropeDim = ropeDimOf(q, kv.heads, first.inputs);
     const from = checkedTensor(q, rows, kv.heads * (first.inputs + ropeDim));
     const into = checkedTensor(out, rows, kv.heads * (first.outputs + ropeDim));
-    assert(Number.isInteger(ropeDim) && ropeDim >= 0, 'the queries do not fit the heads');
     const xHead = (first.inputs + ropeDim) * 4;
     const outHead = (first.outputs + ropeDim) * 4;
     this.#perHead(kv.toLatent, { rows, from, into, xHead, outHead });
@@ -191,8 +191,7 @@ export class Gemm {
 
   fromLatent(out: Tensor, latent: Tensor, handle: AbsorbedKv, rows: number): void {
     const kv = asCpu(CpuAbsorbedKv, handle);
-    const first = kv.fromLatent[0];
-    assert(first !== undefined, 'there are no heads');
+    const first = at(kv.fromLatent, 0);
     const from = checkedTensor(latent, rows, kv.heads * first.inputs);
     const into = checkedTensor(out, rows, kv.heads * first.outputs);
     const strides = { xHead: first.inputs * 4, outHead: first.outputs * 4 };
@@ -218,6 +217,6 @@ export class Gemm {
       out: call.into.at + head * call.outHead,
     }));
     const input = { stride: call.from.stride, scaleStride: 0 };
-    this.products(products, input, { stride: call.into.stride, rounded: true });
+    this.runAll(products, input, { stride: call.into.stride, rounded: true });
   }
 }

@@ -1,16 +1,19 @@
-/** What the CPU backend hands out: addresses in its arena behind the contract's types. */
+/** The handles of the CPU backend: addresses in its arena behind the contract's types. */
 import assert from 'node:assert/strict';
+import { checkTensor, checkVector } from '../checks.ts';
 import {
   type AbsorbedKv,
+  type CachePlace,
   type CacheShape,
   type Experts,
-  type LayerCache,
   type Matrix,
-  type Routing,
-  type Selection,
+  PlacedCache,
+  PlacedRouting,
+  PlacedSelection,
+  PlacedVector,
   type Tensor,
   type Vector,
-} from '../backend.ts';
+} from '../shapes.ts';
 
 export class CpuTensor implements Tensor {
   readonly rows: number;
@@ -34,7 +37,7 @@ export class CpuMatrix implements Matrix {
   readonly inputs: number;
   /** Address of its MatrixView (kernels/gemm.ts). */
   readonly view: number;
-  /** Whether it is fp8 with a scale per 128 x 128 block. */
+  /** True if it is fp8 with a scale per 128 x 128 block. */
   readonly scaled: boolean;
 
   constructor(
@@ -49,17 +52,9 @@ export class CpuMatrix implements Matrix {
   }
 }
 
-export class CpuVector implements Vector {
-  readonly name: string;
-  readonly length: number;
-  readonly at: number;
-
-  constructor(name: string, length: number, at: number) {
-    this.name = name;
-    this.length = length;
-    this.at = at;
-  }
-}
+export class CpuVector extends PlacedVector {}
+export class CpuSelection extends PlacedSelection {}
+export class CpuRouting extends PlacedRouting {}
 
 export class CpuAbsorbedKv implements AbsorbedKv {
   readonly name: string;
@@ -97,65 +92,13 @@ export class CpuExperts implements Experts {
   }
 }
 
-export class CpuSelection implements Selection {
-  readonly rows: number;
-  readonly width: number;
-  /** [rows][width] i32 positions, ascending. */
-  readonly at: number;
-  /** [rows] i32 how many of them there are. */
-  readonly counts: number;
-
-  constructor(shape: { rows: number; width: number }, place: { at: number; counts: number }) {
-    this.rows = shape.rows;
-    this.width = shape.width;
-    this.at = place.at;
-    this.counts = place.counts;
-  }
-}
-
-export class CpuRouting implements Routing {
-  readonly rows: number;
-  readonly perToken: number;
-  /** [rows][perToken] i32 */
-  readonly experts: number;
-  /** [rows][perToken] f32 */
-  readonly weights: number;
-
-  constructor(
-    shape: { rows: number; perToken: number },
-    place: { experts: number; weights: number },
-  ) {
-    this.rows = shape.rows;
-    this.perToken = shape.perToken;
-    this.experts = place.experts;
-    this.weights = place.weights;
-  }
-}
-
-export class CpuLayerCache implements LayerCache {
-  readonly layer: number;
-  readonly shape: CacheShape;
+export class CpuLayerCache extends PlacedCache {
   /** Address of its CacheView (kernels/caches.ts). */
   readonly view: number;
-  /** Latent entries [blocks * 64], and bytes of one. */
-  readonly latents: number;
-  readonly entryBytes: number;
-  /** Pages of index keys [blocks], and bytes of one. */
-  readonly keys: number;
-  readonly pageBytes: number;
 
-  constructor(
-    layer: number,
-    shape: CacheShape,
-    place: { view: number; latents: number; entryBytes: number; keys: number; pageBytes: number },
-  ) {
-    this.layer = layer;
-    this.shape = shape;
+  constructor(layer: number, shape: CacheShape, place: CachePlace & { view: number }) {
+    super(layer, shape, place);
     this.view = place.view;
-    this.latents = place.latents;
-    this.entryBytes = place.entryBytes;
-    this.keys = place.keys;
-    this.pageBytes = place.pageBytes;
   }
 }
 
@@ -168,20 +111,13 @@ export function asCpu<T>(kind: abstract new (...args: never[]) => T, handle: unk
 /** A tensor of this backend with at least `rows` rows and exactly `columns` columns. */
 export function checkedTensor(handle: Tensor, rows: number, columns: number): CpuTensor {
   const tensor = asCpu(CpuTensor, handle);
-  assert(rows <= tensor.rows, `${rows} rows do not fit a tensor of ${tensor.rows}`);
-  assert(
-    columns === tensor.columns,
-    `a tensor has ${tensor.columns} columns where ${columns} are needed`,
-  );
+  checkTensor(tensor, rows, columns);
   return tensor;
 }
 
 /** A vector of this backend of exactly `length` elements. */
 export function checkedVector(handle: Vector, length: number): CpuVector {
   const vector = asCpu(CpuVector, handle);
-  assert(
-    vector.length === length,
-    `${vector.name} has ${vector.length} elements where ${length} are needed`,
-  );
+  checkVector(vector, length);
   return vector;
 }

@@ -1,12 +1,10 @@
 /** The lightning indexer: scores of every visible token, then the exact top of each row. */
 import assert from 'node:assert/strict';
-import {
-  blockTokens,
-  type LayerCache,
-  type Selection,
-  type SelectOptions,
-  type Tensor,
-} from '../backend.ts';
+import { at } from '../../at.ts';
+import { blockTokens } from '../batch.ts';
+import { checkIndexDim, checkSelectionRows, checkSelectionWidth } from '../checks.ts';
+import type { IndexerOps, SelectOptions } from '../indexer.ts';
+import type { LayerCache, Selection, Tensor } from '../shapes.ts';
 import { CpuLayerCache, CpuSelection, asCpu, checkedTensor } from './handles.ts';
 import {
   notANumberAt,
@@ -34,7 +32,7 @@ interface Chunk {
   readonly stride: number;
 }
 
-export class Indexer {
+export class CpuIndexer implements IndexerOps {
   readonly #context: OpContext;
   #scores = { at: 0, count: 0 };
   #tasks = { at: 0, count: 0 };
@@ -47,20 +45,20 @@ export class Indexer {
   #reserve(): void {
     if (this.#scores.count > 0) return;
     const { arena, step } = this.#context;
-    const at = arena.allocate(scoresMax * 4, 'activation', 'index scores');
-    this.#scores = { at, count: scoresMax };
+    const scores = arena.allocate(scoresMax * 4, 'activation', 'index scores');
+    this.#scores = { at: scores, count: scoresMax };
     const count = step.rowsMax + Math.ceil(scoresMax / (taskPages * blockTokens));
     const tasks = arena.allocate(count * scoreTaskBytes, 'activation', 'index score tasks');
     this.#tasks = { at: tasks, count };
   }
 
   selection(rows: number, width: number): CpuSelection {
-    assert(width > 0, 'a selection needs a width');
+    checkSelectionWidth(width);
     this.#reserve();
     const { arena } = this.#context;
-    const at = arena.allocate(rows * width * 4, 'activation', 'a selection');
+    const positions = arena.allocate(rows * width * 4, 'activation', 'a selection');
     const counts = arena.allocate(rows * 4, 'activation', 'a selection');
-    return new CpuSelection({ rows, width }, { at, counts });
+    return new CpuSelection({ rows, width }, { at: positions, counts });
   }
 
   selectTopK(
@@ -75,8 +73,8 @@ export class Indexer {
     const from = asCpu(CpuLayerCache, cache);
     const { heads, dim } = options;
     const { rows } = step;
-    assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
-    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    checkIndexDim(from.shape, dim);
+    checkSelectionRows(selection, rows);
     const groups = Math.ceil(heads / 4);
     const scratch = dim * 260 + scoreRowsMax * groups * 16 * (dim + 1);
     assert(scratch <= threadScratchBytes, `${heads} index heads of ${dim} are too many`);
@@ -142,14 +140,14 @@ export class Indexer {
     for (const { rowStart, rowCount } of step.sequences) {
       const end = Math.min(rowStart + rowCount, chunk.end);
       let row = Math.max(rowStart, chunk.start);
-      while (row < end && (positions[row] ?? 0) < width) row++;
+      while (row < end && at(positions, row) < width) row++;
       for (; row < end; row += scoreRowsMax) {
         const rows = Math.min(scoreRowsMax, end - row);
-        const lastPage = Math.floor((positions[row + rows - 1] ?? 0) / blockTokens);
+        const lastPage = Math.floor(at(positions, row + rows - 1) / blockTokens);
         for (let page = 0; page <= lastPage; page += taskPages) {
           const pageEnd = Math.min(page + taskPages, lastPage + 1);
-          const at = this.#tasks.at + tasks * scoreTaskBytes;
-          arena.u32.set([row, rows, page, pageEnd], at / 4);
+          const task = this.#tasks.at + tasks * scoreTaskBytes;
+          arena.u32.set([row, rows, page, pageEnd], task / 4);
           tasks++;
           pages += rows * (pageEnd - page);
         }
@@ -170,6 +168,16 @@ export class Indexer {
         [chunk.start, this.#scores.at, chunk.stride * 4, step.positions],
         [selection.width, selection.at, selection.counts],
       ],
+    });
+  }
+
+  readSelection(selection: Selection, rows: number): Int32Array[] {
+    const { at: positions, counts, width } = asCpu(CpuSelection, selection);
+    checkSelectionRows(selection, rows);
+    const { i32 } = this.#context.arena;
+    return Array.from({ length: rows }, (_, r) => {
+      const start = positions / 4 + r * width;
+      return i32.slice(start, start + i32[counts / 4 + r]);
     });
   }
 }

@@ -1,6 +1,9 @@
 /** Mixture of experts: the gate, and the routed experts as products over grouped rows. */
 import assert from 'node:assert/strict';
-import type { ExpertMatrices, Experts, RouteOptions, Routing, Tensor, Vector } from '../backend.ts';
+import { at } from '../../at.ts';
+import { checkExperts, checkGroups, checkRoutingRows } from '../checks.ts';
+import type { MoeOps, RouteOptions } from '../moe.ts';
+import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../shapes.ts';
 import { Scratch } from './arena.ts';
 import {
   type CpuExpertMatrices,
@@ -13,7 +16,7 @@ import {
   checkedVector,
 } from './handles.ts';
 import { opCombine, opCopyRows, opRoute, opSiluMultiply } from './kernels/op-codes.ts';
-import type { Gemm, Rows } from './gemm.ts';
+import type { CpuGemm, Rows } from './gemm.ts';
 import type { OpContext } from './op-context.ts';
 import { f32 } from './thread-pool.ts';
 
@@ -24,9 +27,9 @@ interface Grouped {
   readonly places: number;
 }
 
-export class Moe {
+export class CpuMoe implements MoeOps {
   readonly #context: OpContext;
-  readonly #gemm: Gemm;
+  readonly #gemm: CpuGemm;
   readonly #sources: Scratch;
   readonly #places: Scratch;
   readonly #inputs: Scratch;
@@ -34,7 +37,7 @@ export class Moe {
   readonly #outputs: Scratch;
   #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
 
-  constructor(context: OpContext, gemm: Gemm) {
+  constructor(context: OpContext, gemm: CpuGemm) {
     this.#context = context;
     this.#gemm = gemm;
     const scratch = (what: string) => new Scratch(context.arena, what);
@@ -51,23 +54,12 @@ export class Moe {
       up: asCpu(CpuMatrix, handle.up),
       down: asCpu(CpuMatrix, handle.down),
     }));
-    const first = matrices[0];
-    assert(first !== undefined, 'there are no experts');
-    const shape = { hidden: first.gate.inputs, inner: first.gate.outputs };
+    const shape = checkExperts(handles);
+    const isScaled = at(matrices, 0).gate.scaled;
     for (const { gate, up, down } of matrices) {
-      for (const matrix of [gate, up]) {
-        assert(
-          matrix.inputs === shape.hidden && matrix.outputs === shape.inner,
-          `${matrix.name} does not fit the other experts`,
-        );
-      }
-      assert(
-        down.inputs === shape.inner && down.outputs === shape.hidden,
-        `${down.name} does not fit the other experts`,
-      );
       const formats = [gate.scaled, up.scaled, down.scaled];
       assert(
-        formats.every((scaled) => scaled === first.gate.scaled),
+        formats.every((scaled) => scaled === isScaled),
         `${gate.name}'s expert is not in the format of the others`,
       );
     }
@@ -102,7 +94,7 @@ export class Moe {
     this.#inputs.at(rowsAt(0, rows, hidden).bytes);
     this.#inner.at(2 * rowsAt(0, rows, inner).bytes);
     this.#outputs.at(rowsAt(0, rows, hidden).bytes);
-    this.#gemm.reserveProducts(experts + perToken);
+    this.#gemm.reserveGemms(experts + perToken);
     this.#gemm.reserveQuantized(rows, Math.max(hidden, inner));
   }
 
@@ -111,16 +103,9 @@ export class Moe {
     const routing = asCpu(CpuRouting, out);
     const experts = logits.columns;
     const from = checkedTensor(logits, rows, experts);
-    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+    checkRoutingRows(routing, rows);
     const { groups, groupsKept } = options;
-    assert(
-      groups >= 1 && experts % groups === 0 && groupsKept >= 1 && groupsKept <= groups,
-      `${experts} experts do not form ${groups} groups of which ${groupsKept} are kept`,
-    );
-    assert(
-      routing.perToken <= (experts / groups) * groupsKept,
-      `a token can't go to ${routing.perToken} of ${(experts / groups) * groupsKept} experts`,
-    );
+    checkGroups(experts, routing.perToken, options);
     const { rowsPerTask, tasks } = pool.share(rows, experts * 16);
     pool.run({
       op: opRoute,
@@ -134,20 +119,21 @@ export class Moe {
     });
   }
 
-  mix(
+  forward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,
-    handles: { routing: Routing; experts: Experts },
+    routed: Routing,
+    handle: Experts,
     rows: number,
   ): void {
-    const routing = asCpu(CpuRouting, handles.routing);
-    const experts = asCpu(CpuExperts, handles.experts);
+    const routing = asCpu(CpuRouting, routed);
+    const experts = asCpu(CpuExperts, handle);
     const { hidden, inner } = experts;
     const from = checkedTensor(x, rows, hidden);
     const into = checkedTensor(out, rows, hidden);
     const added = checkedTensor(shared, rows, hidden);
-    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+    checkRoutingRows(routing, rows);
 
     const slots = rows * routing.perToken;
     const grouped = this.#group(routing, experts, rows);
@@ -157,7 +143,7 @@ export class Moe {
     this.#perExpert(experts, 'gate', grouped, { input, out: gate });
     this.#perExpert(experts, 'up', grouped, { input, out: up });
     this.#activate(gate, up, slots, inner);
-    const activated = this.#gemm.input(gate, downOf(experts), slots);
+    const activated = this.#gemm.input(gate, at(experts.matrices, 0).down, slots);
     const down = rowsAt(this.#outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
     this.#perExpert(experts, 'down', grouped, { input: activated, out: down });
     this.#combine({ into, added, down, routing, places: grouped.places, rows });
@@ -172,16 +158,15 @@ export class Moe {
     const starts = new Int32Array(experts.count + 1);
     for (const expert of chosen) {
       assert(expert >= 0 && expert < experts.count, `there is no expert ${expert}`);
-      starts[expert + 1] = (starts[expert + 1] ?? 0) + 1;
+      starts[expert + 1]++;
     }
-    for (let e = 0; e < experts.count; e++) starts[e + 1] = (starts[e + 1] ?? 0) + (starts[e] ?? 0);
+    for (let e = 0; e < experts.count; e++) starts[e + 1] += starts[e];
     const next = starts.slice();
     const places = this.#places.at(slots * 4);
     const sources = this.#sources.at(slots * 4);
     for (let slot = 0; slot < slots; slot++) {
-      const expert = chosen[slot] ?? 0;
-      const place = next[expert] ?? 0;
-      next[expert] = place + 1;
+      const expert = chosen[slot];
+      const place = next[expert]++;
       this.#context.arena.i32[places / 4 + slot] = place;
       this.#context.arena.i32[sources / 4 + place] = Math.floor(slot / perToken);
     }
@@ -193,8 +178,7 @@ export class Moe {
     const { pool } = this.#context;
     const sources = this.#sources.at(slots * 4);
     const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };
-    const gate = experts.matrices[0]?.gate;
-    assert(gate !== undefined, 'there are no experts');
+    const { gate } = at(experts.matrices, 0);
     if (this.#gemm.quantizes(gate)) return this.#gemm.input(plain, gate, slots, sources);
     const place = rowsAt(
       this.#inputs.at(rowsAt(0, slots, experts.hidden).bytes),
@@ -222,17 +206,17 @@ export class Moe {
   ): void {
     const { input, out } = rows;
     const products = experts.matrices.map((matrices, expert) => {
-      const start = grouped.starts[expert] ?? 0;
+      const start = grouped.starts[expert];
       return {
         matrix: matrices[which],
-        rows: (grouped.starts[expert + 1] ?? 0) - start,
+        rows: grouped.starts[expert + 1] - start,
         x: input.at + start * input.stride,
         xScales: input.scales === 0 ? 0 : input.scales + start * input.scaleStride,
         out: out.at + start * out.stride,
       };
     });
     const busy = products.filter((product) => product.rows > 0);
-    this.#gemm.products(busy, input, { stride: out.stride, rounded: true });
+    this.#gemm.runAll(busy, input, { stride: out.stride, rounded: true });
   }
 
   #activate(gate: Rows, up: Rows, slots: number, inner: number): void {
@@ -270,16 +254,21 @@ export class Moe {
       ],
     });
   }
-}
 
-function downOf(experts: CpuExperts): CpuMatrix {
-  const down = experts.matrices[0]?.down;
-  assert(down !== undefined, 'there are no experts');
-  return down;
+  readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {
+    const from = asCpu(CpuRouting, routing);
+    checkRoutingRows(routing, rows);
+    const { i32, f32: floats } = this.#context.arena;
+    const count = rows * from.perToken;
+    return {
+      experts: i32.slice(from.experts / 4, from.experts / 4 + count),
+      weights: floats.slice(from.weights / 4, from.weights / 4 + count),
+    };
+  }
 }
 
 /** Plain rows of `columns` floats at an address, and the bytes that they take. */
-function rowsAt(at: number, rows: number, columns: number): Rows & { bytes: number } {
+function rowsAt(start: number, rows: number, columns: number): Rows & { bytes: number } {
   const stride = Math.ceil(columns / 4) * 16;
-  return { at, stride, scales: 0, scaleStride: 0, bytes: rows * stride };
+  return { at: start, stride, scales: 0, scaleStride: 0, bytes: rows * stride };
 }

@@ -1,14 +1,14 @@
-/** What the ops of the CPU backend work with. */
-import type { Numerics } from '../backend.ts';
+/** The parts of the CPU backend that its ops share. */
+import type { Numerics } from '../numerics.ts';
 import type { Arena } from './arena.ts';
-import type { Step } from './step.ts';
+import type { CpuStep } from './step.ts';
 import type { ThreadPool } from './thread-pool.ts';
 
 export interface OpContext {
   readonly arena: Arena;
   readonly pool: ThreadPool;
   readonly numerics: Numerics;
-  readonly step: Step;
+  readonly step: CpuStep;
   /** 1 if ops round what they write to bfloat16: the kernels' `round` argument. */
   readonly round: 0 | 1;
   /** 1 if the scales of a linear op's input are powers of two: its kernels' `powerOfTwo`. */

@@ -1,6 +1,14 @@
 /** Ops that treat every row on its own: norms, sums, rotations, activations, copies. */
 import assert from 'node:assert/strict';
-import type { Matrix, RopeLayout, RopeTable, Tensor, Vector } from '../backend.ts';
+import {
+  checkGathered,
+  checkHadamard,
+  checkRotatedRows,
+  ropeShape,
+  rotatedWidth,
+} from '../checks.ts';
+import type { NormOptions, RopeTable, RotateOptions, RowOps } from '../row-ops.ts';
+import type { Matrix, Tensor, Vector } from '../shapes.ts';
 import { CpuMatrix, asCpu, checkedTensor, checkedVector } from './handles.ts';
 import {
   opAdd,
@@ -16,12 +24,7 @@ import {
 import type { OpContext } from './op-context.ts';
 import { type Arguments, f32 } from './thread-pool.ts';
 
-interface NormOptions {
-  readonly rows: number;
-  readonly epsilon: number;
-}
-
-/** Where the cosines and sines lie, [positions][half] f32. */
+/** The addresses of the cosines and sines, [positions][half] f32. */
 interface RopePlace {
   readonly positions: number;
   readonly half: number;
@@ -29,7 +32,7 @@ interface RopePlace {
   readonly sin: number;
 }
 
-export class RowOps {
+export class CpuRowOps implements RowOps {
   readonly #context: OpContext;
   readonly #rowIndices: number;
   #rope: RopePlace | null = null;
@@ -42,13 +45,7 @@ export class RowOps {
 
   ropeTable(table: RopeTable): void {
     const { arena } = this.#context;
-    const half = table.dim / 2;
-    assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
-    const positions = table.cos.length / half;
-    assert(
-      Number.isInteger(positions) && table.sin.length === table.cos.length,
-      'the rope table does not have the width that it names',
-    );
+    const { positions, half } = ropeShape(table);
     const cos = arena.allocate(table.cos.byteLength, 'weight', 'the rope table');
     const sin = arena.allocate(table.sin.byteLength, 'weight', 'the rope table');
     arena.f32.set(table.cos, cos / 4);
@@ -136,38 +133,29 @@ export class RowOps {
     this.#run(op, rows, columns * call.work, [columns, ...places, this.#context.round]);
   }
 
-  rotate(
-    x: Tensor,
-    options: { rows: number; heads: number; start: number; layout: RopeLayout },
-  ): void {
+  rotate(x: Tensor, options: RotateOptions): void {
     const { step, round } = this.#context;
     const { rows, heads, start, layout } = options;
     const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
-    const width = x.columns / heads;
+    const width = rotatedWidth(x, options, rope.half);
     const into = checkedTensor(x, rows, heads * width);
-    assert(
-      Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
-      'the rotated part lies outside the heads',
-    );
-    assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
+    checkRotatedRows(rows, step.rows);
     for (let r = 0; r < rows; r++) {
-      const position = step.batch.positions[r] ?? 0;
+      const position = step.batch.positions[r];
       assert(position < rope.positions, `position ${position} is behind the rope table's end`);
     }
     this.#run(opRotate, rows, heads * rope.half * 2, [
       [into.at, into.stride, heads, width * 4, start * 4],
       [rope.half, layout === 'half' ? 1 : 0, rope.cos, rope.sin, step.positions, round],
     ]);
+    if (options.transform === true) this.hadamard(x, options);
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
     const { rows, heads } = options;
     const dim = x.columns / heads;
-    assert(
-      Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
-      `the Hadamard transform needs a power of two, not ${dim}`,
-    );
+    checkHadamard(dim);
     const into = checkedTensor(x, rows, heads * dim);
     const rest = [into.at, into.stride, heads, dim, f32(1 / Math.sqrt(dim)), this.#context.round];
     this.#run(opHadamard, rows, x.columns * (1 + Math.log2(dim)), rest);
@@ -176,13 +164,9 @@ export class RowOps {
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
     const { arena, step } = this.#context;
     const rows = rowIndices.length;
-    assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
     const from = checkedTensor(x, 0, x.columns);
     const into = checkedTensor(out, rows, x.columns);
-    assert(
-      rowIndices.every((row) => row >= 0 && row < from.rows),
-      'a row to gather is not in the tensor',
-    );
+    checkGathered(from, rowIndices, step.rowsMax);
     arena.i32.set(rowIndices, this.#rowIndices / 4);
     this.#run(opCopyRows, rows, x.columns, [
       [x.columns * 4, 1, into.at, into.stride, 0],

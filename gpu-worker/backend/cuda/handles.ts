@@ -1,18 +1,21 @@
-/** What the CUDA backend hands out: device addresses behind the contract's types. */
+/** The handles of the CUDA backend: device addresses behind the contract's types. */
 import assert from 'node:assert/strict';
-import type {
-  AbsorbedKv,
-  CacheShape,
-  Experts,
-  LayerCache,
-  Matrix,
-  Routing,
-  Selection,
-  Tensor,
-  Vector,
-} from '../backend.ts';
+import { checkTensor, checkVector } from '../checks.ts';
+import {
+  type AbsorbedKv,
+  type CachePlace,
+  type CacheShape,
+  type Experts,
+  type Matrix,
+  PlacedCache,
+  PlacedRouting,
+  PlacedSelection,
+  PlacedVector,
+  type Tensor,
+  type Vector,
+} from '../shapes.ts';
 
-/** As the kernels number them (kernels/prelude.cuh). */
+/** Dtypes as the kernels number them (kernels/prelude.cuh). */
 export const dtypeCode = { F32: 0, BF16: 1, F8_E4M3: 2 } as const;
 export type DtypeCode = (typeof dtypeCode)[keyof typeof dtypeCode];
 /** Bytes of an element, by the code of its dtype. */
@@ -71,9 +74,9 @@ export class CudaTensor implements Tensor {
   }
 
   /**
-   * Whether `quantized` holds the first `rows` rows as they are: quantised in this step, and not
-   * written since. Of an earlier step nothing is known: a step that is run again as it was writes
-   * tensors without a word (step-graphs.ts).
+   * True if `quantized` holds the first `rows` rows as they are: quantised in this step, and not
+   * written since. Nothing is known of an earlier step, because a step that is replayed writes tensors
+   * without a call of its ops (step-graphs.ts).
    */
   isQuantized(rows: number, step: number): boolean {
     const at = this.#quantizedAt;
@@ -110,17 +113,9 @@ export class CudaMatrix implements Matrix {
   }
 }
 
-export class CudaVector implements Vector {
-  readonly name: string;
-  readonly length: number;
-  readonly at: number;
-
-  constructor(name: string, length: number, at: number) {
-    this.name = name;
-    this.length = length;
-    this.at = at;
-  }
-}
+export class CudaVector extends PlacedVector {}
+export class CudaSelection extends PlacedSelection {}
+export class CudaRouting extends PlacedRouting {}
 
 export interface AbsorbedShape {
   readonly heads: number;
@@ -179,72 +174,17 @@ export class CudaExperts implements Experts {
   }
 }
 
-export class CudaSelection implements Selection {
-  readonly rows: number;
-  readonly width: number;
-  /** [rows, width] i32 positions, ascending. */
-  readonly at: number;
-  /** [rows] i32 how many of them there are. */
-  readonly counts: number;
-
-  constructor(shape: { rows: number; width: number }, place: { at: number; counts: number }) {
-    this.rows = shape.rows;
-    this.width = shape.width;
-    this.at = place.at;
-    this.counts = place.counts;
-  }
-}
-
-export class CudaRouting implements Routing {
-  readonly rows: number;
-  readonly perToken: number;
-  /** [rows, perToken] i32 */
-  readonly experts: number;
-  /** [rows, perToken] f32 */
-  readonly weights: number;
-
-  constructor(
-    shape: { rows: number; perToken: number },
-    place: { experts: number; weights: number },
-  ) {
-    this.rows = shape.rows;
-    this.perToken = shape.perToken;
-    this.experts = place.experts;
-    this.weights = place.weights;
-  }
-}
-
-export class CudaLayerCache implements LayerCache {
-  readonly layer: number;
-  readonly shape: CacheShape;
-  /** Latent entries [blocks * 64], and bytes of one. */
-  readonly latents: number;
-  readonly entryBytes: number;
+export class CudaLayerCache extends PlacedCache {
   readonly latentFormat: DtypeCode;
-  /** Pages of index keys [blocks], and bytes of one. */
-  readonly keys: number;
-  readonly pageBytes: number;
   readonly keyFormat: DtypeCode;
 
   constructor(
     layer: number,
     shape: CacheShape,
-    place: {
-      latents: number;
-      entryBytes: number;
-      latentFormat: DtypeCode;
-      keys: number;
-      pageBytes: number;
-      keyFormat: DtypeCode;
-    },
+    place: CachePlace & { latentFormat: DtypeCode; keyFormat: DtypeCode },
   ) {
-    this.layer = layer;
-    this.shape = shape;
-    this.latents = place.latents;
-    this.entryBytes = place.entryBytes;
+    super(layer, shape, place);
     this.latentFormat = place.latentFormat;
-    this.keys = place.keys;
-    this.pageBytes = place.pageBytes;
     this.keyFormat = place.keyFormat;
   }
 }
@@ -257,32 +197,28 @@ export function asCuda<T>(kind: abstract new (...args: never[]) => T, handle: un
 
 /** Activations of this backend with at least `rows` rows and exactly `columns` columns. */
 export function inputTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
-  return checkTensor(handle, { rows, columns, precision: 'activation' });
+  return tensorOf(handle, { rows, columns, precision: 'activation' });
 }
 
-/** The same for an op that writes it: what was quantised of it before counts no more. */
+/** The same for an op that writes the tensor: its quantised form is no longer that of its rows. */
 export function outputTensor(handle: Tensor, rows: number, columns: number): CudaTensor {
   const tensor = inputTensor(handle, rows, columns);
   tensor.writes.count++;
   return tensor;
 }
 
-/** The same of a tensor that was made for float32. */
+/** A tensor that was made for float32, with at least `rows` rows and exactly `columns` columns. */
 export function f32Tensor(handle: Tensor, rows: number, columns: number): CudaTensor {
-  return checkTensor(handle, { rows, columns, precision: 'f32' });
+  return tensorOf(handle, { rows, columns, precision: 'f32' });
 }
 
-function checkTensor(
+function tensorOf(
   handle: Tensor,
   needed: { rows: number; columns: number; precision: 'activation' | 'f32' },
 ): CudaTensor {
   const tensor = asCuda(CudaTensor, handle);
   const { rows, columns, precision } = needed;
-  assert(rows <= tensor.rows, `${rows} rows do not fit a tensor of ${tensor.rows}`);
-  assert(
-    columns === tensor.columns,
-    `a tensor has ${tensor.columns} columns where ${columns} are needed`,
-  );
+  checkTensor(tensor, rows, columns);
   assert(
     precision === tensor.precision,
     `a tensor of precision ${tensor.precision} is given where ${precision} is needed`,
@@ -293,9 +229,6 @@ function checkTensor(
 /** A vector of this backend of exactly `length` elements. */
 export function checkedVector(handle: Vector, length: number): CudaVector {
   const vector = asCuda(CudaVector, handle);
-  assert(
-    vector.length === length,
-    `${vector.name} has ${vector.length} elements where ${length} are needed`,
-  );
+  checkVector(vector, length);
   return vector;
 }

@@ -5,9 +5,10 @@
  * CUDA graph; from the third on the ops are not even called, and one call of the driver launches all
  * of the step's kernels.
  */
+import type { Batch, BatchOps } from '../batch.ts';
 import type { Device } from './runtime/device.ts';
 import type { Graph } from './runtime/launch-queue.ts';
-import type { Guards, Step } from './step.ts';
+import type { CudaStep, Guards } from './step.ts';
 
 /** Steps of equal rows that are remembered; the oldest goes first. */
 const perRowsMax = 8;
@@ -21,16 +22,20 @@ interface Known {
   graph: Graph | null;
 }
 
-export class StepGraphs {
+export class StepGraphs implements BatchOps {
   readonly #device: Device;
-  readonly #step: Step;
+  readonly #step: CudaStep;
   readonly #byRows = new Map<number, Known[]>();
   /** In the order of their last launch. */
   readonly #withGraph = new Set<Known>();
 
-  constructor(device: Device, step: Step) {
+  constructor(device: Device, step: CudaStep) {
     this.#device = device;
     this.#step = step;
+  }
+
+  begin(batch: Batch): void {
+    this.#step.begin(batch);
   }
 
   /**

@@ -1,6 +1,9 @@
 /** The batch of the current step, checked and sent to where the kernels read it. */
 import assert from 'node:assert/strict';
-import { type Batch, blockTokens, type CacheShape } from '../backend.ts';
+import { at } from '../../at.ts';
+import { type Batch, checkColumns, type SequenceRows, sequencesOf } from '../batch.ts';
+import { checkBlock, checkSameBlocks } from '../checks.ts';
+import type { CacheShape } from '../shapes.ts';
 import type { Device } from './runtime/device.ts';
 
 /** Block table entries of a step, all its sequences together; 16 MiB of them. */
@@ -10,15 +13,11 @@ const rowBytes = 20;
 /** A table starts at a multiple of this many entries. */
 const tableStep = 64;
 
-/** Adjacent rows of one sequence. */
-export interface SequenceRows {
-  readonly rowStart: number;
-  readonly rowCount: number;
+/** Adjacent rows of one sequence, and where its block table lies on the GPU. */
+export interface PlacedRows extends SequenceRows {
   /** Where the sequence's block table, [blocks] i32, starts in `tables`, and its address. */
   readonly tableStart: number;
   readonly table: number;
-  /** Tokens that its last row sees. */
-  readonly tokens: number;
 }
 
 /**
@@ -32,7 +31,7 @@ interface Guard {
   readonly value: number;
 }
 
-export class Step {
+export class CudaStep {
   readonly rowsMax: number;
   readonly #device: Device;
   /** The columns of the batch one behind another, so that they take one copy: here and on the GPU. */
@@ -43,7 +42,7 @@ export class Step {
   readonly #sentTables = new Int32Array(tableEntriesMax).fill(-1);
   #shape: CacheShape | null = null;
   #serial = 0;
-  #current: { batch: Batch; sequences: readonly SequenceRows[] } | null = null;
+  #current: { batch: Batch; sequences: readonly PlacedRows[] } | null = null;
   #tokensEnd = Infinity;
   #positionsEnd = Infinity;
   /** The guards of the launches being recorded, or null once an op has read the batch itself. */
@@ -65,19 +64,12 @@ export class Step {
 
   /** From here on batches name blocks of these caches. */
   useCaches(shape: CacheShape): void {
-    assert(
-      this.#shape === null || this.#shape.blocks === shape.blocks,
-      'all caches of a backend must have the same number of blocks',
-    );
+    checkSameBlocks(this.#shape, shape);
     this.#shape = shape;
   }
 
   begin(batch: Batch): void {
-    const rows = batch.tokens.length;
-    assert(rows > 0 && rows <= this.rowsMax, `a step of ${rows} rows; ${this.rowsMax} fit`);
-    for (const column of [batch.positions, batch.slots, batch.sequences]) {
-      assert(column.length === rows, 'the columns of a batch must be equally long');
-    }
+    checkColumns(batch, this.rowsMax);
     const device = this.#device;
     // What is queued still reads the batch before.
     device.queue.flush();
@@ -174,7 +166,7 @@ export class Step {
   }
 
   /** The batch's rows by sequence; needs caches. A step whose ops read them is not captured. */
-  get sequences(): readonly SequenceRows[] {
+  get sequences(): readonly PlacedRows[] {
     if (this.#recording) this.#guards = null;
     return this.#sequencesNow();
   }
@@ -211,12 +203,12 @@ export class Step {
   }
 
   #batchNow(): Batch {
-    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+    assert(this.#current !== null, 'an op that reads the batch ran before batch.begin');
     return this.#current.batch;
   }
 
-  #sequencesNow(): readonly SequenceRows[] {
-    assert(this.#current !== null, 'an op that reads the batch ran before beginStep');
+  #sequencesNow(): readonly PlacedRows[] {
+    assert(this.#current !== null, 'an op that reads the batch ran before batch.begin');
     assert(this.#shape !== null, 'an op that reads caches ran before they were made');
     return this.#current.sequences;
   }
@@ -241,39 +233,21 @@ export class Step {
     assert(past === undefined, `position ${past} is behind the rope table's end`);
   }
 
-  #sequencesOf(batch: Batch): SequenceRows[] {
+  #sequencesOf(batch: Batch): PlacedRows[] {
     const starts = this.#tableStarts(batch.blockTables);
-    const found: SequenceRows[] = [];
-    const seen = new Set<number>();
-    const rows = batch.tokens.length;
-    const tableStarts = new BigInt64Array(this.#columns.buffer, 0, rows);
-    for (let start = 0; start < rows;) {
-      const sequence = batch.sequences[start] ?? -1;
-      const table = batch.blockTables[sequence];
-      const tableStart = starts[sequence];
-      assert(table !== undefined && tableStart !== undefined, `there is no sequence ${sequence}`);
-      assert(!seen.has(sequence), 'rows of one sequence must be adjacent');
-      seen.add(sequence);
-      let end = start;
-      while (end < rows && batch.sequences[end] === sequence) this.#checkRow(batch, end++, table);
-      tableStarts.fill(BigInt(tableStart), start, end);
-      found.push({
-        rowStart: start,
-        rowCount: end - start,
-        tableStart,
-        table: this.#tables + tableStart * 4,
-        tokens: (batch.positions[end - 1] ?? 0) + 1,
-      });
-      start = end;
-    }
-    return found;
+    const tableStarts = new BigInt64Array(this.#columns.buffer, 0, batch.tokens.length);
+    return sequencesOf(batch).map((rows) => {
+      const tableStart = at(starts, rows.sequence);
+      tableStarts.fill(BigInt(tableStart), rows.rowStart, rows.rowStart + rows.rowCount);
+      return { ...rows, tableStart, table: this.#tables + tableStart * 4 };
+    });
   }
 
   #tableStarts(tables: readonly Int32Array[]): number[] {
     try {
       return this.#sendTables(tables);
     } catch (cause) {
-      // Some of what was noted as sent was not.
+      // Some entries are noted as sent and were not.
       this.#sentTables.fill(-1);
       throw cause;
     }
@@ -292,9 +266,9 @@ export class Step {
       entries += Math.ceil(table.length / tableStep) * tableStep;
       assert(entries <= tableEntriesMax, 'the block tables of a step do not fit');
       for (let i = 0; i < table.length; i++) {
-        const block = table[i] ?? -1;
+        const block = table[i];
         if (block === sent[start + i]) continue;
-        assert(block >= 0 && block < blocks, 'a block table names a block that there is not');
+        checkBlock(block, blocks);
         sent[start + i] = block;
         if (changedStart < 0) changedStart = start + i;
         changedEnd = start + i + 1;
@@ -306,21 +280,6 @@ export class Step {
       this.#device.send(this.#tables + changedStart * 4, changed);
     }
     return starts;
-  }
-
-  #checkRow(batch: Batch, row: number, table: Int32Array): void {
-    const position = batch.positions[row] ?? -1;
-    const follows = row > 0 && batch.sequences[row - 1] === batch.sequences[row];
-    assert(
-      position >= 0 && (!follows || position > (batch.positions[row - 1] ?? -1)),
-      'positions of a sequence must ascend from 0',
-    );
-    const block = table[Math.floor(position / blockTokens)];
-    assert(block !== undefined, 'a block table is shorter than its sequence');
-    assert(
-      batch.slots[row] === block * blockTokens + (position % blockTokens),
-      'a slot does not lie where the block table puts its position',
-    );
   }
 }
 

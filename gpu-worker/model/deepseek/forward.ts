@@ -4,17 +4,17 @@
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
 import assert from 'node:assert/strict';
-import {
-  type Backend,
-  type Batch,
-  type LayerCache,
-  maskedTokensMax,
-  type MemoryUse,
-  type Routing,
-  type Selection,
-  type Tensor,
-  type TensorPrecision,
-} from '../../backend/backend.ts';
+import { maskedTokensMax } from '../../backend/attention.ts';
+import type { Backend } from '../../backend/backend.ts';
+import type { Batch } from '../../backend/batch.ts';
+import type { MemoryUse } from '../../backend/memory.ts';
+import type {
+  LayerCache,
+  Routing,
+  Selection,
+  Tensor,
+  TensorPrecision,
+} from '../../backend/shapes.ts';
 import type { Draw } from '../../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
@@ -106,7 +106,7 @@ class ForwardModel implements Model {
     this.vocabSize = config.vocabSize;
     this.contextLength = config.contextLength;
     this.limits = options.limits;
-    backend.ropeTable(
+    backend.rows.ropeTable(
       buildRopeTable(config.rope, {
         dim: config.attention.ropeDim,
         positions: config.contextLength,
@@ -119,8 +119,8 @@ class ForwardModel implements Model {
       ropeDim: config.attention.ropeDim,
       indexDim: this.#sparse ? (config.indexer?.dim ?? 0) : 0,
     };
-    this.blocks = options.chooseBlocks(backend.memory(), backend.blockBytes(shape));
-    this.#caches = backend.caches({ ...shape, blocks: this.blocks });
+    this.blocks = options.chooseBlocks(backend.memory.use(), backend.caches.blockBytes(shape));
+    this.#caches = backend.caches.make({ ...shape, blocks: this.blocks });
   }
 
   forward(batch: Batch, observer: ForwardObserver = {}): void {
@@ -128,12 +128,12 @@ class ForwardModel implements Model {
     assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
     this.#forms = this.#chooseForms(batch);
-    this.#backend.beginStep(batch);
+    this.#backend.batch.begin(batch);
     // An observer reads between the ops; what it sees can't be run again without it.
     if (observer.hidden || observer.selection) this.#compute(observer);
     else {
       const { absorbedRows, masked } = this.#forms;
-      this.#backend.captureOrReplay(2 * absorbedRows + Number(masked), this.#computeUnseen);
+      this.#backend.batch.captureOrReplay(2 * absorbedRows + Number(masked), this.#computeUnseen);
     }
   }
 
@@ -141,46 +141,46 @@ class ForwardModel implements Model {
 
   #compute(observer: ForwardObserver): void {
     const rows = this.#rows;
-    const backend = this.#backend;
+    const { rows: rowOps } = this.#backend;
     const { residual, normed, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
-    backend.embed(residual, this.#weights.embedding);
+    rowOps.embed(residual, this.#weights.embedding);
     this.#observeHidden(observer, 0, residual);
     this.#weights.layers.forEach((layer, index) => {
-      if (index === 0) backend.rmsNorm(normed, residual, layer.inputNorm, norm);
-      else backend.addRmsNorm(normed, residual, delta, layer.inputNorm, norm);
+      if (index === 0) rowOps.rmsNorm(normed, residual, layer.inputNorm, norm);
+      else rowOps.addRmsNorm(normed, residual, delta, layer.inputNorm, norm);
       if (index > 0) this.#observeHidden(observer, index, residual);
       this.#attention(layer, index, observer);
-      backend.addRmsNorm(normed, residual, delta, layer.postNorm, norm);
+      rowOps.addRmsNorm(normed, residual, delta, layer.postNorm, norm);
       this.#feedForward(layer.feedForward);
     });
-    backend.addRmsNorm(normed, residual, delta, this.#weights.finalNorm, norm);
+    rowOps.addRmsNorm(normed, residual, delta, this.#weights.finalNorm, norm);
     this.#observeHidden(observer, this.#config.layers, normed);
   }
 
   logits(rows: Int32Array): Float32Array {
-    return this.#backend.read(this.#computeLogits(rows), rows.length);
+    return this.#backend.memory.read(this.#computeLogits(rows), rows.length);
   }
 
   sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[] {
     assert(rows.length === draws.length, 'every row has a draw');
-    return this.#backend.sample(this.#computeLogits(rows), draws);
+    return this.#backend.sampling.sample(this.#computeLogits(rows), draws);
   }
 
   #computeLogits(rows: Int32Array): Tensor {
     assert(rows.length > 0 && rows.length <= this.limits.logitRowsMax, `${rows.length} logit rows`);
     for (const row of rows) assert(row >= 0 && row < this.#rows, `no row ${row} in the last batch`);
-    const backend = this.#backend;
+    const { rows: rowOps, gemm } = this.#backend;
     const { normed, lastHidden, logits } = this.#buffers;
-    backend.gatherRows(lastHidden, normed, rows);
-    backend.linearF32(logits, lastHidden, this.#weights.head, rows.length);
+    rowOps.gatherRows(lastHidden, normed, rows);
+    gemm.linearF32(logits, lastHidden, this.#weights.head, rows.length);
     return logits;
   }
 
   /** delta = attention(normed) (docs/engine-spec.md#mla). */
   #attention(layer: LayerWeights, index: number, observer: ForwardObserver): void {
-    const backend = this.#backend;
+    const { gemm, rows: rowOps, caches, indexer } = this.#backend;
     const rows = this.#rows;
     const cache = this.#caches[index];
     const { heads, nopeDim } = this.#config.attention;
@@ -188,43 +188,43 @@ class ForwardModel implements Model {
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
     if (layer.query.kind === 'direct') {
-      backend.linear(q, normed, layer.query.q, rows);
+      gemm.linear(q, normed, layer.query.q, rows);
     } else {
-      backend.linear(queryLatent, normed, layer.query.qA, rows);
-      backend.rmsNorm(queryLatent, queryLatent, layer.query.qNorm, norm);
-      backend.linear(q, queryLatent, layer.query.qB, rows);
+      gemm.linear(queryLatent, normed, layer.query.qA, rows);
+      rowOps.rmsNorm(queryLatent, queryLatent, layer.query.qNorm, norm);
+      gemm.linear(q, queryLatent, layer.query.qB, rows);
     }
-    backend.rotate(q, { rows, heads, start: nopeDim, layout: 'interleaved' });
+    rowOps.rotate(q, { rows, heads, start: nopeDim, layout: 'interleaved' });
 
-    backend.linear(kv, normed, layer.kvA, rows);
-    backend.storeLatent(cache, kv, { weight: layer.kvNorm, epsilon: norm.epsilon });
+    gemm.linear(kv, normed, layer.kvA, rows);
+    caches.storeLatent(cache, kv, { weight: layer.kvNorm, epsilon: norm.epsilon });
 
     const selection = this.#select(layer.indexer, cache);
     if (selection !== null && observer.selection) {
-      observer.selection(index, backend.readSelection(selection, rows));
+      observer.selection(index, indexer.readSelection(selection, rows));
     }
 
     this.#attend(layer.kvB, cache, selection);
-    backend.linear(delta, attended, layer.output, rows);
+    gemm.linear(delta, attended, layer.output, rows);
   }
 
   /** attended = softmax(q k) v: the batch's first rows absorbed, the others expanded. */
   #attend(kvB: KvUpWeights, cache: LayerCache, selection: Selection | null): void {
-    const backend = this.#backend;
+    const { gemm, attention } = this.#backend;
     const { heads, nopeDim, ropeDim, valueDim, softmaxScale: scale } = this.#config.attention;
     const { q, absorbedQ, attendedLatent, attended } = this.#buffers;
     const { absorbedRows: rows, masked } = this.#forms;
     if (rows > 0) {
       assert(kvB.absorbed !== null, 'kv_b is not there in its absorbed form');
-      backend.toLatent(absorbedQ, q, kvB.absorbed, rows);
-      backend.attend(attendedLatent, absorbedQ, cache, selection, { heads, scale, rows });
-      backend.fromLatent(attended, attendedLatent, kvB.absorbed, rows);
+      gemm.toLatent(absorbedQ, q, kvB.absorbed, rows);
+      attention.attend(attendedLatent, absorbedQ, cache, selection, { heads, scale, rows });
+      gemm.fromLatent(attended, attendedLatent, kvB.absorbed, rows);
     }
     if (rows < this.#rows) {
       assert(kvB.whole !== null, 'kv_b is not there in its whole form');
       const options = { heads, scale, nopeDim, ropeDim, valueDim, firstRow: rows };
       const chosen = masked ? selection : null;
-      backend.attendExpanded(attended, q, cache, kvB.whole, chosen, options);
+      attention.attendExpanded(attended, q, cache, kvB.whole, chosen, options);
     }
   }
 
@@ -260,21 +260,21 @@ class ForwardModel implements Model {
    */
   #select(weights: IndexerWeights | null, cache: LayerCache): Selection | null {
     const { index } = this.#buffers;
-    const { indexer } = this.#config;
-    if (!this.#sparse || weights === null || indexer === null || index === null) return null;
-    const backend = this.#backend;
+    const config = this.#config.indexer;
+    if (!this.#sparse || weights === null || config === null || index === null) return null;
+    const { gemm, rows: rowOps, caches, indexer, numerics } = this.#backend;
     const rows = this.#rows;
-    const { heads, dim, ropeLayout } = indexer;
+    const { heads, dim, ropeLayout } = config;
     const { normed, queryLatent } = this.#buffers;
 
-    backend.linear(index.queries, queryLatent, weights.queries, rows);
-    const transform = backend.numerics.hadamard;
-    backend.rotate(index.queries, { rows, heads, start: 0, layout: ropeLayout, transform });
-    backend.linear(index.key, normed, weights.key, rows);
+    gemm.linear(index.queries, queryLatent, weights.queries, rows);
+    const transform = numerics.hadamard;
+    rowOps.rotate(index.queries, { rows, heads, start: 0, layout: ropeLayout, transform });
+    gemm.linear(index.key, normed, weights.key, rows);
     const norm = { ...weights.keyNorm, epsilon: indexNormEpsilon };
-    backend.storeIndexKeys(cache, index.key, norm, { layout: ropeLayout, transform });
-    backend.linearF32(index.headWeights, normed, weights.headWeights, rows);
-    backend.selectTopK(index.selection, cache, index.queries, index.headWeights, { heads, dim });
+    caches.storeIndexKeys(cache, index.key, norm, { layout: ropeLayout, transform });
+    gemm.linearF32(index.headWeights, normed, weights.headWeights, rows);
+    indexer.selectTopK(index.selection, cache, index.queries, index.headWeights, { heads, dim });
     return index.selection;
   }
 
@@ -283,32 +283,36 @@ class ForwardModel implements Model {
    * (docs/engine-spec.md#moe).
    */
   #feedForward(weights: FeedForwardWeights): void {
-    const backend = this.#backend;
+    const { gemm, moe } = this.#backend;
     const rows = this.#rows;
-    const { normed, delta, moe } = this.#buffers;
+    const { normed, delta, moe: buffers } = this.#buffers;
     if (weights.kind === 'dense') {
       this.#mlp(delta, weights.mlp, this.#buffers.mlpGate, this.#buffers.mlpUp);
       return;
     }
     const { experts } = this.#config;
-    assert(moe !== null && experts !== null, 'a layer has experts but the configuration has none');
-    backend.linearF32(moe.gateLogits, normed, weights.gate, rows);
-    backend.route(moe.routing, moe.gateLogits, weights.bias, rows, experts);
-    this.#mlp(moe.shared, weights.shared, moe.sharedGate, moe.sharedUp);
-    backend.moeForward(delta, normed, moe.shared, moe.routing, weights.experts, rows);
+    assert(
+      buffers !== null && experts !== null,
+      'a layer has experts but the configuration has none',
+    );
+    gemm.linearF32(buffers.gateLogits, normed, weights.gate, rows);
+    moe.route(buffers.routing, buffers.gateLogits, weights.bias, rows, experts);
+    this.#mlp(buffers.shared, weights.shared, buffers.sharedGate, buffers.sharedUp);
+    moe.forward(delta, normed, buffers.shared, buffers.routing, weights.experts, rows);
   }
 
   #mlp(out: Tensor, weights: MlpWeights, gate: Tensor, up: Tensor): void {
-    const backend = this.#backend;
+    const { gemm, rows: rowOps } = this.#backend;
     const rows = this.#rows;
-    backend.linear(gate, this.#buffers.normed, weights.gate, rows);
-    backend.linear(up, this.#buffers.normed, weights.up, rows);
-    backend.siluMultiply(gate, gate, up, rows);
-    backend.linear(out, gate, weights.down, rows);
+    gemm.linear(gate, this.#buffers.normed, weights.gate, rows);
+    gemm.linear(up, this.#buffers.normed, weights.up, rows);
+    rowOps.siluMultiply(gate, gate, up, rows);
+    gemm.linear(out, gate, weights.down, rows);
   }
 
   #observeHidden(observer: ForwardObserver, stage: number, states: Tensor): void {
-    if (observer.hidden) observer.hidden(stage, this.#backend.read(states, this.#rows).slice());
+    if (observer.hidden)
+      observer.hidden(stage, this.#backend.memory.read(states, this.#rows).slice());
   }
 }
 
@@ -319,7 +323,7 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
   const { hiddenSize } = config;
   const { heads, queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
   const make = (columns: number, precision?: TensorPrecision) =>
-    backend.tensor(limits.rowsMax, columns, precision);
+    backend.memory.tensor(limits.rowsMax, columns, precision);
   return {
     residual: make(hiddenSize),
     normed: make(hiddenSize, 'input'),
@@ -334,8 +338,8 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
     mlpGate: make(config.intermediateSize, 'input'),
     mlpUp: make(config.intermediateSize),
     moe: allocateMoeBuffers(config, backend, limits),
-    lastHidden: backend.tensor(limits.logitRowsMax, hiddenSize),
-    logits: backend.tensor(limits.logitRowsMax, config.vocabSize, 'f32'),
+    lastHidden: backend.memory.tensor(limits.logitRowsMax, hiddenSize),
+    logits: backend.memory.tensor(limits.logitRowsMax, config.vocabSize, 'f32'),
   };
 }
 
@@ -343,10 +347,10 @@ function allocateIndexBuffers(config: ModelConfig, backend: Backend, limits: Mod
   const { indexer } = config;
   if (indexer === null) return null;
   return {
-    queries: backend.tensor(limits.rowsMax, indexer.heads * indexer.dim),
-    key: backend.tensor(limits.rowsMax, indexer.dim),
-    headWeights: backend.tensor(limits.rowsMax, indexer.heads, 'f32'),
-    selection: backend.selection(limits.rowsMax, indexer.topK),
+    queries: backend.memory.tensor(limits.rowsMax, indexer.heads * indexer.dim),
+    key: backend.memory.tensor(limits.rowsMax, indexer.dim),
+    headWeights: backend.memory.tensor(limits.rowsMax, indexer.heads, 'f32'),
+    selection: backend.indexer.selection(limits.rowsMax, indexer.topK),
   };
 }
 
@@ -355,10 +359,10 @@ function allocateMoeBuffers(config: ModelConfig, backend: Backend, limits: Model
   if (experts === null) return null;
   const sharedSize = experts.shared * experts.intermediateSize;
   return {
-    gateLogits: backend.tensor(limits.rowsMax, experts.count, 'f32'),
-    routing: backend.routing(limits.rowsMax, experts.perToken) satisfies Routing,
-    shared: backend.tensor(limits.rowsMax, config.hiddenSize),
-    sharedGate: backend.tensor(limits.rowsMax, sharedSize, 'input'),
-    sharedUp: backend.tensor(limits.rowsMax, sharedSize),
+    gateLogits: backend.memory.tensor(limits.rowsMax, experts.count, 'f32'),
+    routing: backend.moe.routing(limits.rowsMax, experts.perToken) satisfies Routing,
+    shared: backend.memory.tensor(limits.rowsMax, config.hiddenSize),
+    sharedGate: backend.memory.tensor(limits.rowsMax, sharedSize, 'input'),
+    sharedUp: backend.memory.tensor(limits.rowsMax, sharedSize),
   };
 }

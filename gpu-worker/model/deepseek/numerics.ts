@@ -1,5 +1,5 @@
 /** The two ways to compute: exact, and as deployed. */
-import type { Numerics } from '../../backend/backend.ts';
+import type { Numerics } from '../../backend/numerics.ts';
 import type { ModelConfig } from './config.ts';
 import { ConfigError } from '../config-error.ts';
 

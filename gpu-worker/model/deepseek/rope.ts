@@ -2,7 +2,7 @@
  * Rotary tables with YaRN's frequency blending (docs/engine-spec.md#rope). MLA and the indexer
  * share one table.
  */
-import type { RopeTable } from '../../backend/backend.ts';
+import type { RopeTable } from '../../backend/row-ops.ts';
 import type { RopeConfig, YarnConfig } from './rope-keys.ts';
 
 /** cos and sin of every angle, [positions, dim / 2]; computed in float64, stored as float32. */

@@ -2,7 +2,7 @@
  * The tensors that a checkpoint of a given configuration holds (docs/engine-spec.md#tensors), by
  * their published names.
  */
-import type { TensorSpec } from '../../backend/backend.ts';
+import type { TensorSpec } from '../../weights/tensor-spec.ts';
 import type { ModelConfig } from './config.ts';
 
 /** One dimension of a tensor: its size, and the keys of config.json that it was computed from. */

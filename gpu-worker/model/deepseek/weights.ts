@@ -3,16 +3,11 @@
  * assembles them into the shape that the forward graph reads.
  */
 import assert from 'node:assert/strict';
-import type {
-  AbsorbedKv,
-  Backend,
-  Experts,
-  HostTensor,
-  Matrix,
-  TensorSpec,
-  Vector,
-} from '../../backend/backend.ts';
 import { bf16ToF32 } from '../../backend/bfloat16.ts';
+import type { Backend } from '../../backend/backend.ts';
+import type { AbsorbedKv, Experts, Matrix, Vector } from '../../backend/shapes.ts';
+import type { HostTensor } from '../../backend/weights.ts';
+import type { TensorSpec } from '../../weights/tensor-spec.ts';
 import type { ModelConfig } from './config.ts';
 import { tensorSpecs } from './tensors.ts';
 
@@ -75,8 +70,10 @@ export type FeedForwardWeights =
       readonly experts: Experts;
     };
 
-/** The part of a backend that takes weights. */
-export type WeightMaker = Pick<Backend, 'matrix' | 'vector' | 'absorb' | 'wholeKv' | 'experts'>;
+/** The parts of a backend that take weights. */
+export type WeightMaker = Pick<Backend, 'weights'> & {
+  readonly moe: Pick<Backend['moe'], 'experts'>;
+};
 
 /** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
 export class WeightBuilder {
@@ -102,16 +99,16 @@ export class WeightBuilder {
     const role = this.#roles.get(name);
     assert(role !== undefined, `the model has no tensor ${name}`);
     if (role === 'vector') {
-      this.#vectors.set(name, this.#backend.vector(name, vectorValues(tensor)));
+      this.#vectors.set(name, this.#backend.weights.vector(name, vectorValues(tensor)));
     } else if (name.endsWith('.kv_b_proj.weight')) {
       const { attention } = this.#config;
       const absorb = this.#absorb;
       this.#kvUp.set(name, {
-        absorbed: absorb === 'never' ? null : this.#backend.absorb(tensor, attention),
-        whole: absorb === 'always' ? null : this.#backend.wholeKv(tensor, attention),
+        absorbed: absorb === 'never' ? null : this.#backend.weights.absorb(tensor, attention),
+        whole: absorb === 'always' ? null : this.#backend.weights.wholeKv(tensor, attention),
       });
     } else {
-      this.#matrices.set(name, this.#backend.matrix(tensor));
+      this.#matrices.set(name, this.#backend.weights.matrix(tensor));
     }
   }
 
@@ -185,7 +182,7 @@ export class WeightBuilder {
       gate: this.#matrix(`${prefix}gate.weight`),
       bias: this.#vector(`${prefix}gate.e_score_correction_bias`),
       shared: this.#mlp(`${prefix}shared_experts.`),
-      experts: this.#backend.experts(experts),
+      experts: this.#backend.moe.experts(experts),
     };
   }
 

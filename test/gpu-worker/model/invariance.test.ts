@@ -1,7 +1,9 @@
 /** What must not change what a model says: batching, paging, the form of attention. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { type Backend, maskedTokensMax } from '../../../gpu-worker/backend/backend.ts';
+import { maskedTokensMax } from '../../../gpu-worker/backend/attention.ts';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import { CpuAttention } from '../../../gpu-worker/backend/cpu/attention.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { limitMaskedTokens } from '../../../gpu-worker/model/deepseek/forward.ts';
 import { type CheckpointConfig, randomConfig } from '../../support/weights/checkpoint-config.ts';
@@ -124,7 +126,7 @@ describe('weight absorption', () => {
     const opened = await openForTest(path, {
       ...options,
       rowsMax: 600,
-      wrap: (backend) => new RecordingBackend(backend, calls),
+      wrap: (backend) => recorded(backend, calls),
     });
     const transcripts = runSchedule(opened, run.tokens, { schedule: run.schedule });
     const { layers } = opened.config;
@@ -200,17 +202,22 @@ interface ExpandedCall {
 }
 
 /** Notes from which row on keys and values are expanded, and whether some are masked. */
-class RecordingBackend extends CpuBackend {
+class RecordingAttention extends CpuAttention {
   readonly #calls: ExpandedCall[];
 
-  constructor(backend: Backend, calls: ExpandedCall[]) {
-    if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
-    super(backend.context);
+  constructor(backend: CpuBackend, calls: ExpandedCall[]) {
+    super(backend.context, backend.gemm);
     this.#calls = calls;
   }
 
-  override attendExpanded(...args: Parameters<CpuBackend['attendExpanded']>): void {
+  override attendExpanded(...args: Parameters<CpuAttention['attendExpanded']>): void {
     this.#calls.push({ firstRow: args[5].firstRow, masked: args[4] !== null });
     super.attendExpanded(...args);
   }
+}
+
+function recorded(backend: Backend, calls: ExpandedCall[]): Backend {
+  if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
+  const attention = new RecordingAttention(backend, calls);
+  return { ...backend, attention, close: () => backend.close() };
 }

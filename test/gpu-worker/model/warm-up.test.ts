@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { Batch } from '../../../gpu-worker/backend/backend.ts';
+import type { Batch } from '../../../gpu-worker/backend/batch.ts';
 import { expandedRowsMin } from '../../../gpu-worker/model/deepseek/forward.ts';
 import { warmUp } from '../../../gpu-worker/model/warm-up.ts';
 import { randomConfig } from '../../support/weights/checkpoint-config.ts';

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { HostMemory, HostTensor, TensorSpec } from '../../../gpu-worker/backend/backend.ts';
+import type { HostMemory } from '../../../gpu-worker/backend/memory.ts';
+import type { HostTensor } from '../../../gpu-worker/backend/weights.ts';
+import type { TensorSpec } from '../../../gpu-worker/weights/tensor-spec.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
 import { readTensors, toFloat32 } from '../../../gpu-worker/weights/read-tensors.ts';

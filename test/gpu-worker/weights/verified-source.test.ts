@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeEach, expect, test } from 'vitest';
-import type { TensorSpec } from '../../../gpu-worker/backend/backend.ts';
+import type { TensorSpec } from '../../../gpu-worker/weights/tensor-spec.ts';
 import { settingsOfArgs } from '../../support/worker/worker-settings.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';

@@ -2,9 +2,10 @@
 import type {
   CacheShape,
   LayerCache,
+  Matrix,
   Selection,
   Tensor,
-} from '../../../gpu-worker/backend/backend.ts';
+} from '../../../gpu-worker/backend/shapes.ts';
 import type { Random } from '../random.ts';
 import { batchOf, type Part, randomFloats, randomWeight, type Tested } from './backends.ts';
 
@@ -88,7 +89,7 @@ export class AttentionCase {
   readonly tested: Tested;
   readonly cache: LayerCache;
   readonly #shape: AttentionShape;
-  readonly #kvB: ReturnType<Tested['backend']['matrix']>;
+  readonly #kvB: Matrix;
   readonly #selection: Selection;
 
   constructor(tested: Tested, shape: AttentionShape, random: Random, blocks: number) {
@@ -97,14 +98,14 @@ export class AttentionCase {
     const { backend } = tested;
     const { latentDim, ropeDim, indexDim, heads, nopeDim, valueDim } = shape;
     const cacheShape: CacheShape = { layers: 1, blocks, latentDim, ropeDim, indexDim };
-    const [cache] = backend.caches(cacheShape);
+    const [cache] = backend.caches.make(cacheShape);
     if (cache === undefined) throw new Error('no cache was made');
     this.cache = cache;
     const outputs = heads * (nopeDim + valueDim);
-    this.#kvB = backend.matrix(
+    this.#kvB = backend.weights.matrix(
       randomWeight(random, { outputs, inputs: latentDim, dtype: 'F8_E4M3' }),
     );
-    this.#selection = backend.selection(160, shape.topK);
+    this.#selection = backend.indexer.selection(160, shape.topK);
   }
 
   /** Writes the parts' cache entries and computes their rows. */
@@ -113,7 +114,7 @@ export class AttentionCase {
     const { heads, latentDim, ropeDim, nopeDim, valueDim, indexHeads, indexDim } = this.#shape;
     const batch = batchOf(parts);
     const rows = batch.tokens.length;
-    backend.beginStep(batch);
+    backend.batch.begin(batch);
     const rowsOf = (which: keyof SequenceInputs, columns: number): Tensor => {
       const values = parts.flatMap(({ start, rows: count, inputs }) => [
         ...inputs[which].subarray(start * columns, (start + count) * columns),
@@ -121,40 +122,40 @@ export class AttentionCase {
       const precision = which === 'indexWeights' ? 'f32' : 'activation';
       return filled(Float32Array.from(values), columns, precision);
     };
-    backend.writeLatent(this.cache, rowsOf('entries', latentDim + ropeDim));
-    backend.writeIndexKeys(this.cache, rowsOf('keys', indexDim));
+    backend.caches.writeLatent(this.cache, rowsOf('entries', latentDim + ropeDim));
+    backend.caches.writeIndexKeys(this.cache, rowsOf('keys', indexDim));
     const { cache } = this;
     const kvB = this.#kvB;
     const selection = this.#selection;
     const indexQ = rowsOf('indexQ', indexHeads * indexDim);
     const indexWeights = rowsOf('indexWeights', indexHeads);
-    backend.selectTopK(selection, cache, indexQ, indexWeights, {
+    backend.indexer.selectTopK(selection, cache, indexQ, indexWeights, {
       heads: indexHeads,
       dim: indexDim,
     });
 
     const absorbedQ = rowsOf('absorbedQ', heads * (latentDim + ropeDim));
     const q = rowsOf('q', heads * (nopeDim + ropeDim));
-    const out = backend.tensor(rows, heads * latentDim);
-    const lse = poison(backend.tensor(rows, heads, 'f32'));
-    const expanded = backend.tensor(rows, heads * valueDim);
+    const out = backend.memory.tensor(rows, heads * latentDim);
+    const lse = poison(backend.memory.tensor(rows, heads, 'f32'));
+    const expanded = backend.memory.tensor(rows, heads * valueDim);
     const options = { heads, scale: 0.3 };
     const expandedOptions = { ...options, nopeDim, ropeDim, valueDim };
     const attend = (chosen: Selection | null) => {
-      backend.attend(poison(out), absorbedQ, cache, chosen, options, lse);
-      return backend.read(out, rows);
+      backend.attention.attend(poison(out), absorbedQ, cache, chosen, options, lse);
+      return backend.memory.read(out, rows);
     };
     const attendExpanded = (chosen: Selection | null) => {
-      backend.attendExpanded(poison(expanded), q, cache, kvB, chosen, expandedOptions);
-      return backend.read(expanded, rows);
+      backend.attention.attendExpanded(poison(expanded), q, cache, kvB, chosen, expandedOptions);
+      return backend.memory.read(expanded, rows);
     };
     const dense = attend(null);
     const sparse = attend(selection);
     return {
-      selected: backend.readSelection(selection, rows).map((row) => [...row]),
+      selected: backend.indexer.readSelection(selection, rows).map((row) => [...row]),
       dense,
       sparse,
-      lse: backend.read(lse, rows),
+      lse: backend.memory.read(lse, rows),
       expandedSparse: attendExpanded(selection),
       expandedDense: attendExpanded(null),
     };

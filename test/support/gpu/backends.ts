@@ -1,13 +1,9 @@
 /** Opens the CPU backend and its plain twin, and makes the same random inputs for both. */
-import type {
-  Backend,
-  Batch,
-  HostTensor,
-  Numerics,
-  Tensor,
-  TensorPrecision,
-  WeightDtype,
-} from '../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import type { Batch } from '../../../gpu-worker/backend/batch.ts';
+import type { Numerics } from '../../../gpu-worker/backend/numerics.ts';
+import type { Tensor, TensorPrecision } from '../../../gpu-worker/backend/shapes.ts';
+import type { HostTensor, WeightDtype } from '../../../gpu-worker/backend/weights.ts';
 import { CpuBackend, openCpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuTensor, asCpu } from '../../../gpu-worker/backend/cpu/handles.ts';
 import type { Random } from '../random.ts';
@@ -65,7 +61,7 @@ export async function openTested(
     poison,
     filled: (values, columns) => {
       const rows = values.length / columns;
-      const tensor = poison(backend.tensor(rows, columns));
+      const tensor = poison(backend.memory.tensor(rows, columns));
       const { at, stride } = asCpu(CpuTensor, tensor);
       for (let r = 0; r < rows; r++) {
         arena.f32.set(values.subarray(r * columns, (r + 1) * columns), (at + r * stride) / 4);
@@ -81,15 +77,15 @@ export function openTwin(numerics: Numerics): Tested {
   return {
     backend,
     poison: (tensor) => {
-      backend.fill(
+      backend.memory.fill(
         tensor,
         Float32Array.from({ length: tensor.rows * tensor.columns }, () => Number.NaN),
       );
       return tensor;
     },
     filled: (values, columns) => {
-      const tensor = backend.tensor(values.length / columns, columns);
-      backend.fill(tensor, values);
+      const tensor = backend.memory.tensor(values.length / columns, columns);
+      backend.memory.fill(tensor, values);
       return tensor;
     },
   };

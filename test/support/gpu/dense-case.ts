@@ -2,7 +2,8 @@
  * Attention at the published models' head dimensions on a backend under test: caches filled with random
  * entries, then prefill with expanded keys and values, or absorbed attention, of the same batch.
  */
-import type { Backend, Selection } from '../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import type { Selection } from '../../../gpu-worker/backend/shapes.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { asCpu, CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
@@ -76,7 +77,7 @@ export function selectionOf(
   chosen: readonly Int32Array[],
   width: number,
 ): Selection {
-  const selection = backend.selection(chosen.length, width);
+  const selection = backend.indexer.selection(chosen.length, width);
   const positions = new Int32Array(chosen.length * width).fill(-1);
   chosen.forEach((row, r) => positions.set(row, r * width));
   const lengths = Int32Array.from(chosen, ({ length }) => length);
@@ -113,18 +114,18 @@ export class DenseCase {
     const { backend } = tested;
     const outputs = heads * (nopeDim + valueDim);
     const weight = { outputs, inputs: latentDim, dtype: 'F8_E4M3' } as const;
-    this.#kvB = backend.matrix(randomWeight(seededRandom(seed + 1), weight));
+    this.#kvB = backend.weights.matrix(randomWeight(seededRandom(seed + 1), weight));
     const blocks = inputs.parts.reduce((sum, part) => sum + part.blockTable.length, 0);
     const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim: 0 };
-    const [cache] = backend.caches(shape);
+    const [cache] = backend.caches.make(shape);
     if (cache === undefined) throw new Error('no cache was made');
     this.#cache = cache;
     for (const part of inputs.parts) this.#write(part);
     this.#q = tested.filled(inputs.q, heads * (nopeDim + ropeDim));
-    this.#out = backend.tensor(this.#q.rows, heads * valueDim);
+    this.#out = backend.memory.tensor(this.#q.rows, heads * valueDim);
     this.#absorbedQ = tested.filled(inputs.absorbedQ, heads * (latentDim + ropeDim));
-    this.#latent = backend.tensor(this.#q.rows, heads * latentDim);
-    this.#lse = backend.tensor(this.#q.rows, heads, 'f32');
+    this.#latent = backend.memory.tensor(this.#q.rows, heads * latentDim);
+    this.#lse = backend.memory.tensor(this.#q.rows, heads, 'f32');
   }
 
   #write({ start, rows, blockTable, entries }: Inputs['parts'][number]): void {
@@ -133,18 +134,25 @@ export class DenseCase {
     const context = start + rows;
     for (let first = 0; first < context; first += rowsMax) {
       const count = Math.min(rowsMax, context - first);
-      backend.beginStep(batchOf([{ start: first, rows: count, blockTable }]));
+      backend.batch.begin(batchOf([{ start: first, rows: count, blockTable }]));
       const values = entries.slice(first * width, (first + count) * width);
-      backend.writeLatent(this.#cache, filled(values, width));
+      backend.caches.writeLatent(this.#cache, filled(values, width));
     }
   }
 
   expanded({ firstRow = 0, selection = null }: ExpandedOptions = {}): Float32Array {
     const { backend, poison } = this.#tested;
-    backend.beginStep(batchOf(this.#inputs.parts));
+    backend.batch.begin(batchOf(this.#inputs.parts));
     const options = { heads: this.#heads, scale, nopeDim, ropeDim, valueDim, firstRow };
-    backend.attendExpanded(poison(this.#out), this.#q, this.#cache, this.#kvB, selection, options);
-    return backend.read(this.#out, this.#q.rows);
+    backend.attention.attendExpanded(
+      poison(this.#out),
+      this.#q,
+      this.#cache,
+      this.#kvB,
+      selection,
+      options,
+    );
+    return backend.memory.read(this.#out, this.#q.rows);
   }
 
   /** Of the first `rows` rows. */
@@ -152,11 +160,14 @@ export class DenseCase {
     const { backend, poison } = this.#tested;
     const [cache, absorbedQ, latent] = [this.#cache, this.#absorbedQ, this.#latent];
     const [lse, heads] = [this.#lse, this.#heads];
-    backend.beginStep(batchOf(this.#inputs.parts));
+    backend.batch.begin(batchOf(this.#inputs.parts));
     poison(latent);
     poison(lse);
-    backend.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
-    return { out: backend.read(latent, this.#q.rows), lse: backend.read(lse, this.#q.rows) };
+    backend.attention.attend(latent, absorbedQ, cache, null, { heads, scale, rows }, lse);
+    return {
+      out: backend.memory.read(latent, this.#q.rows),
+      lse: backend.memory.read(lse, this.#q.rows),
+    };
   }
 }
 

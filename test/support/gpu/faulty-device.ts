@@ -2,15 +2,15 @@
  * Preloaded into a worker (`node --import`): its backend meets a device fault in the middle of an
  * answer, as the CUDA backend reports one.
  */
-import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
+import { CpuSampling } from '../../../gpu-worker/backend/cpu/sampling.ts';
 import { CudaError } from '../../../gpu-worker/backend/cuda/runtime/driver.ts';
 
 /** Tokens that are drawn before the fault. */
 export const tokensBeforeFault = 5;
 
-const { sample } = CpuBackend.prototype;
+const { sample } = CpuSampling.prototype;
 let calls = 0;
-CpuBackend.prototype.sample = function sampleUntilFault(logits, draws) {
+CpuSampling.prototype.sample = function sampleUntilFault(logits, draws) {
   if (calls++ < tokensBeforeFault) return sample.call(this, logits, draws);
   throw new CudaError(
     'cuStreamSynchronize',

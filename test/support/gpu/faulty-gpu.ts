@@ -1,12 +1,12 @@
 /** Preloaded into a worker (`node --import`): a kernel writes where nothing is, in mid-answer. */
-import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
+import { CudaSampling } from '../../../gpu-worker/backend/cuda/ops/sampling.ts';
 
 /** Tokens that are drawn before the fault. */
 export const tokensBeforeFault = 5;
 
-const { sample } = CudaBackend.prototype;
+const { sample } = CudaSampling.prototype;
 let calls = 0;
-CudaBackend.prototype.sample = function sampleUntilFault(logits, draws) {
+CudaSampling.prototype.sample = function sampleUntilFault(logits, draws) {
   const { device } = this.context;
   // The warm-up draws more than a token at a time, or from a model without weights.
   if (draws[0]?.temperature === 0 && calls++ >= tokensBeforeFault) {

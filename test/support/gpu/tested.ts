@@ -1,5 +1,6 @@
 /** The two backends with one door: the CUDA backend under test, and the cpu backend as its twin. */
-import type { Numerics, Tensor } from '../../../gpu-worker/backend/backend.ts';
+import type { Numerics } from '../../../gpu-worker/backend/numerics.ts';
+import type { Tensor } from '../../../gpu-worker/backend/shapes.ts';
 import { CudaBackend, openCudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaTensor,
@@ -49,7 +50,7 @@ export async function openCudaTested(
     poison,
     filled: (values, columns, precision) => {
       const rows = values.length / columns;
-      const tensor = backend.tensor(rows, columns, precision);
+      const tensor = backend.memory.tensor(rows, columns, precision);
       const { at, stride, format } = asCuda(CudaTensor, tensor);
       const padded = new Float32Array(rows * stride).fill(Number.NaN);
       for (let r = 0; r < rows; r++) {

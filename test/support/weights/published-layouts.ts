@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import type { WeightDtype } from '../../../gpu-worker/backend/backend.ts';
+import type { WeightDtype } from '../../../gpu-worker/backend/weights.ts';
 
 export interface FixtureTensor {
   readonly name: string;

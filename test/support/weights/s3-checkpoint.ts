@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TensorSpec } from '../../../gpu-worker/backend/backend.ts';
+import type { TensorSpec } from '../../../gpu-worker/weights/tensor-spec.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import type { s3Tuning } from '../../../gpu-worker/weights/open-source.ts';
 import { readTensors } from '../../../gpu-worker/weights/read-tensors.ts';

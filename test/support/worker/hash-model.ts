@@ -5,8 +5,8 @@
  * changes every later logit. It also refuses a batch that breaks the contract of `Batch`.
  */
 import assert from 'node:assert/strict';
-import { blockTokens } from '../../../gpu-worker/backend/backend.ts';
-import type { Batch } from '../../../gpu-worker/backend/backend.ts';
+import { blockTokens } from '../../../gpu-worker/backend/batch.ts';
+import type { Batch } from '../../../gpu-worker/backend/batch.ts';
 import { createDrawScratch, drawToken } from '../../../gpu-worker/backend/draw.ts';
 import type { Draw } from '../../../gpu-worker/backend/draw.ts';
 import type { Model } from '../../../gpu-worker/model/model.ts';

@@ -2,7 +2,8 @@
  * Runs a model the way an engine does, and keeps everything that it says: sequences in chunks, in
  * any company, with their cache blocks scattered over the pool.
  */
-import { type Backend, type Batch, blockTokens } from '../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import { type Batch, blockTokens } from '../../../gpu-worker/backend/batch.ts';
 import { openCpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../../gpu-worker/model/deepseek/config.ts';
 import type { Model } from '../../../gpu-worker/model/model.ts';

@@ -4,16 +4,13 @@
  * value be compared. All else is computed by the backend itself.
  */
 import assert from 'node:assert/strict';
-import type {
-  Backend,
-  Batch,
-  LayerCache,
-  Selection,
-  SelectOptions,
-  Tensor,
-} from '../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import type { SelectOptions } from '../../../gpu-worker/backend/indexer.ts';
+import type { LayerCache, Selection, Tensor } from '../../../gpu-worker/backend/shapes.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
+import { CpuIndexer } from '../../../gpu-worker/backend/cpu/indexer.ts';
+import type { OpContext } from '../../../gpu-worker/backend/cpu/op-context.ts';
 
 /** [layer][position] the positions to attend to, ascending. */
 export type Picks = readonly (readonly (readonly number[])[])[];
@@ -21,21 +18,18 @@ export type Picks = readonly (readonly (readonly number[])[])[];
 /** `picks` is asked at each selection, for a single sequence. */
 export function withPinnedSelection(backend: Backend, picks: () => Picks): Backend {
   assert(backend instanceof CpuBackend, 'only the CPU backend can be pinned');
-  return new PinnedBackend(backend, picks);
+  const indexer = new PinnedIndexer(backend.context, picks);
+  return { ...backend, indexer, close: () => backend.close() };
 }
 
-class PinnedBackend extends CpuBackend {
+class PinnedIndexer extends CpuIndexer {
+  readonly #context: OpContext;
   readonly #picks: () => Picks;
-  #positions: Int32Array = new Int32Array();
 
-  constructor(backend: CpuBackend, picks: () => Picks) {
-    super(backend.context);
+  constructor(context: OpContext, picks: () => Picks) {
+    super(context);
+    this.#context = context;
     this.#picks = picks;
-  }
-
-  override beginStep(batch: Batch): void {
-    super.beginStep(batch);
-    this.#positions = batch.positions;
   }
 
   override selectTopK(
@@ -47,11 +41,13 @@ class PinnedBackend extends CpuBackend {
   ): void {
     super.selectTopK(out, cache, queries, weights, options);
     assert(out instanceof CpuSelection);
-    const rows = this.readSelection(out, this.#positions.length);
-    this.#positions.forEach((position, row) => {
+    const { arena, step } = this.#context;
+    const { positions } = step.batch;
+    const rows = this.readSelection(out, positions.length);
+    positions.forEach((position, row) => {
       const picked = this.#picks()[cache.layer][position];
       assert.equal(picked.length, rows[row].length, 'a pick has another size');
-      this.context.arena.i32.set(picked, out.at / 4 + row * out.width);
+      arena.i32.set(picked, out.at / 4 + row * out.width);
     });
   }
 }

@@ -1,31 +1,27 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
 import assert from 'node:assert/strict';
+import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../../attention.ts';
+import { blockTokens } from '../../batch.ts';
+import { checkExpanded, checkSelectionRows } from '../../checks.ts';
+import type { HeadShape, LayerCache, Matrix, Selection, Tensor } from '../../shapes.ts';
 import {
-  type AttendOptions,
-  blockTokens,
-  type ExpandedAttendOptions,
-  type LayerCache,
-  type Matrix,
-  type Selection,
-  type Tensor,
-} from '../../backend.ts';
-import { DensePrefill } from './dense-prefill.ts';
-import { Scratch } from '../runtime/device.ts';
-import {
+  asCuda,
   CudaLayerCache,
   CudaMatrix,
   CudaSelection,
   type CudaTensor,
-  asCuda,
   f32Tensor,
-  outputTensor,
   inputTensor,
+  outputTensor,
 } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
-import { type Gemm, padded } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
+import { Scratch } from '../runtime/device.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { PlacedRows } from '../step.ts';
+import { DensePrefill } from './dense-prefill.ts';
+import type { CudaGemm } from './gemm.ts';
+import { padded } from './gemm-inputs.ts';
 import { SparseMla } from './sparse-mla.ts';
-import type { SequenceRows } from '../step.ts';
 
 /** Pages whose keys and values are expanded at a time. */
 const expandedPages = 4;
@@ -34,14 +30,15 @@ const plainHeads = 8;
 const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
-/** Where the kernels find a selection: positions, width, counts; zeros for all tokens. */
+
+/** The arguments that name a selection: positions, width, counts; zeros for all tokens. */
 function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
   return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
 }
 
-export class Attention {
+export class CudaAttention implements AttentionOps {
   readonly #context: OpContext;
-  readonly #gemm: Gemm;
+  readonly #gemm: CudaGemm;
   /** Its halves can be measured apart. */
   readonly prefill: DensePrefill;
   readonly sparse: SparseMla;
@@ -50,7 +47,7 @@ export class Attention {
   readonly #states: Scratch;
 
   /** `expandedTokens`: how many have keys and values expanded at a time; by memory unless given. */
-  constructor(context: OpContext, gemm: Gemm, expandedTokens: number | null) {
+  constructor(context: OpContext, gemm: CudaGemm, expandedTokens: number | null) {
     this.#context = context;
     this.#gemm = gemm;
     this.prefill = new DensePrefill(context, gemm, expandedTokens);
@@ -63,9 +60,12 @@ export class Attention {
   #checkedSelection(handle: Selection | null): CudaSelection | null {
     if (handle === null) return null;
     const selection = asCuda(CudaSelection, handle);
-    const { rows } = this.#context.step;
-    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    checkSelectionRows(selection, this.#context.step.rows);
     return selection;
+  }
+
+  expandsFaster(shape: HeadShape): boolean {
+    return this.prefill.fits(shape);
   }
 
   attend(
@@ -73,7 +73,8 @@ export class Attention {
     q: Tensor,
     cache: LayerCache,
     selection: Selection | null,
-    options: AttendOptions & { lse: Tensor | null },
+    options: AttendOptions,
+    lseOut?: Tensor,
   ): void {
     const { device, step, defines } = this.#context;
     const from = asCuda(CudaLayerCache, cache);
@@ -84,7 +85,7 @@ export class Attention {
     const query = inputTensor(q, rows, heads * width);
     const into = outputTensor(out, rows, heads * latentDim);
     const chosen = this.#checkedSelection(selection);
-    const lse = options.lse === null ? null : f32Tensor(options.lse, rows, heads);
+    const lse = lseOut === undefined ? null : f32Tensor(lseOut, rows, heads);
     if (this.sparse.fits(from, heads)) {
       const call = { out: into, q: query, cache: from, selection: chosen, lse, rows, heads, scale };
       this.sparse.attend(call);
@@ -118,11 +119,7 @@ export class Attention {
     const { heads, nopeDim, ropeDim, valueDim, firstRow = 0 } = options;
     const from = asCuda(CudaLayerCache, cache);
     const matrix = asCuda(CudaMatrix, kvB);
-    assert(
-      matrix.inputs === from.shape.latentDim && matrix.outputs === heads * (nopeDim + valueDim),
-      `${matrix.name} does not expand the cached latents to ${heads} heads`,
-    );
-    assert(ropeDim === from.shape.ropeDim, 'the rope part is not as wide as in the caches');
+    checkExpanded(matrix, from.shape, options);
     const call: ExpandedCall = {
       out: outputTensor(out, rows, heads * valueDim),
       q: inputTensor(q, rows, heads * (nopeDim + ropeDim)),
@@ -142,7 +139,7 @@ export class Attention {
     }
   }
 
-  #attendSequence(call: ExpandedCall, sequence: SequenceRows): void {
+  #attendSequence(call: ExpandedCall, sequence: PlacedRows): void {
     const passTokens = expandedPages * blockTokens;
     for (let start = 0; start < sequence.tokens; start += passTokens) {
       const tokens = Math.min(passTokens, sequence.tokens - start);
@@ -154,7 +151,7 @@ export class Attention {
   /** Expands some tokens' keys and values, and folds them into the state of every row and head. */
   #attendPass(
     call: ExpandedCall,
-    sequence: SequenceRows,
+    sequence: PlacedRows,
     pass: { start: number; tokens: number; last: boolean },
   ): void {
     const { device, step, activation, activationBytes, defines } = this.#context;
@@ -177,7 +174,7 @@ export class Attention {
     ]);
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: entries, stride: entryStride, columns: latentDim, rowIndices: 0 };
-    const input = this.#gemm.input(plain, weight, { rows: tokens, exact: false });
+    const input = this.#gemm.inputs.prepare(plain, weight, { rows: tokens, exact: false });
     const into = { at: expanded, stride: expandedStride, format: activation };
     this.#gemm.multiply(input, weight, into, { rows: tokens });
     const perRow = { grid: [heads, rowCount, 1], threads: 32 } as const;

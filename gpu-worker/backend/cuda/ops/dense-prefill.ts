@@ -5,7 +5,8 @@
  * other tokens, by a bit for each that is made once a layer.
  */
 import assert from 'node:assert/strict';
-import { type ExpandedAttendOptions, type HeadShape, maskedTokensMax } from '../../backend.ts';
+import { type ExpandedAttendOptions, maskedTokensMax } from '../../attention.ts';
+import type { HeadShape } from '../../shapes.ts';
 import { type Device, Scratch } from '../runtime/device.ts';
 import {
   type CudaLayerCache,
@@ -15,7 +16,7 @@ import {
   dtypeCode,
 } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
-import type { Gemm } from './gemm.ts';
+import type { CudaGemm } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
 import { encodeTensorMap } from '../runtime/tensor-maps.ts';
 import { type Pass, planPasses } from './prefill-passes.ts';
@@ -33,7 +34,7 @@ const tileTokens = 128;
 const tileBitsBytes = tileTokens / 8;
 /** Rows of a block of the kernel that makes them. */
 const bitsRows = 8;
-/** How the kernel is specialised; the same object at every launch. */
+/** Definitions of the kernel; the same object at every launch. */
 const maskedDefines = { kMasked: 1 } as const;
 /** Grows by doubling from here; 4,096 rows at 128K tokens take 30 KB. */
 const planBytesMin = 2 ** 20;
@@ -48,7 +49,7 @@ export interface PrefillCall {
   readonly options: ExpandedAttendOptions;
 }
 
-/** What a pass goes through, made for one number of heads. */
+/** The buffers that a pass goes through, made for one number of heads. */
 interface Buffers {
   readonly tokens: number;
   readonly heads: number;
@@ -65,15 +66,15 @@ interface Buffers {
 
 export class DensePrefill {
   readonly #context: OpContext;
-  readonly #gemm: Gemm;
-  /** What the passes of a step look like, for the kernels. */
+  readonly #gemm: CudaGemm;
+  /** The passes of a step, for the kernels. */
   readonly #plan: Scratch;
   readonly #tokens: number | null;
   #buffers: Buffers | null = null;
   #planned: { batch: object; firstRow: number; passes: readonly Pass[] } | null = null;
 
   /** `tokens`: how many the buffer holds, a multiple of 128; by its bytes unless given. */
-  constructor(context: OpContext, gemm: Gemm, tokens: number | null) {
+  constructor(context: OpContext, gemm: CudaGemm, tokens: number | null) {
     assert(tokens === null || (tokens > 0 && tokens % tileRows === 0), 'passes hold whole tiles');
     this.#context = context;
     this.#gemm = gemm;
@@ -81,7 +82,7 @@ export class DensePrefill {
     this.#plan = new Scratch(context.device, 'plans of passes');
   }
 
-  /** Whether the kernel has this shape and this rounding. */
+  /** True if the kernel has this shape and this rounding. */
   fits(shape: HeadShape): boolean {
     const { useTensorCores, numerics } = this.#context;
     const { latentDim, ropeDim, nopeDim, valueDim } = shape;
@@ -104,7 +105,7 @@ export class DensePrefill {
     const take = (bytes: number, what: string) => device.allocate(bytes, 'activation', what);
     const expanded = take(tokens * columns * 2, 'expanded keys and values');
     const rope = take(tokens * dims.rope * 2, 'rope keys');
-    this.#gemm.reserve(tokens, dims.latent);
+    this.#gemm.inputs.reserve(tokens, dims.latent);
     // Compiled now, because there may be no masked step among those that warm up.
     device.kernel('sm90DenseMha', 'sm90_dense_mha', maskedDefines);
     // The kernel reads bits of 128 rows for a tile of fewer.
@@ -124,7 +125,7 @@ export class DensePrefill {
     return this.#buffers;
   }
 
-  /** Whether every sequence from `firstRow` on is short enough for bits of its selected tokens. */
+  /** True if every sequence from `firstRow` on is short enough for bits of its selected tokens. */
   masks(firstRow: number): boolean {
     return this.#longestFrom(firstRow) <= maskedTokensMax;
   }
@@ -198,7 +199,7 @@ export class DensePrefill {
     const rows = pass.tokens;
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: latents, stride: dims.latent, columns: dims.latent, rowIndices: 0 };
-    const input = this.#gemm.input(plain, weight, { rows, exact: false });
+    const input = this.#gemm.inputs.prepare(plain, weight, { rows, exact: false });
     const into = { at: expanded, stride: matrix.outputs, format: dtypeCode.BF16 };
     this.#gemm.multiply(input, weight, into, { rows });
   }

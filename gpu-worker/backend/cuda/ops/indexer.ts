@@ -1,12 +1,9 @@
 /** The lightning indexer: scores of every visible token, then the exact top of each row (top-k.cu). */
 import assert from 'node:assert/strict';
-import {
-  blockTokens,
-  type LayerCache,
-  type Selection,
-  type SelectOptions,
-  type Tensor,
-} from '../../backend.ts';
+import { blockTokens } from '../../batch.ts';
+import { checkIndexDim, checkSelectionRows, checkSelectionWidth } from '../../checks.ts';
+import type { IndexerOps, SelectOptions } from '../../indexer.ts';
+import type { LayerCache, Selection, Tensor } from '../../shapes.ts';
 import {
   CudaLayerCache,
   CudaSelection,
@@ -28,7 +25,7 @@ const groupTokens = 16;
 const sharedRows = 4 as const;
 /** Pages on their way or being read in a block, by the rows that share them. */
 const ringPages = { 1: 4, [sharedRows]: 2 } as const;
-/** How the kernels are specialised: objects that are the same at every launch are found at once. */
+/** Definitions of the kernels: an object that is the same at every launch is found at once. */
 const scoreDefines = {
   1: { kQueries: 1, kStages: ringPages[1] },
   [sharedRows]: { kQueries: sharedRows, kStages: ringPages[sharedRows] },
@@ -53,7 +50,7 @@ interface ScoreCall {
   readonly width: number;
 }
 
-export class Indexer {
+export class CudaIndexer implements IndexerOps {
   readonly #context: OpContext;
   /** [rows, tokens] scores, then [rows, tokens / 16] maxima, then the rows' queries and weights. */
   #scores = 0;
@@ -73,7 +70,7 @@ export class Indexer {
   }
 
   selection(rows: number, width: number): CudaSelection {
-    assert(width > 0, 'a selection needs a width');
+    checkSelectionWidth(width);
     this.#reserve();
     const { device } = this.#context;
     const at = device.allocate(rows * width * 4, 'activation', 'a selection');
@@ -94,8 +91,8 @@ export class Indexer {
     const { heads, dim } = options;
     const { rows } = step;
     const { width } = selection;
-    assert(dim === from.shape.indexDim, 'the queries do not have the width of the index keys');
-    assert(rows <= selection.rows, `${rows} rows do not fit a selection of ${selection.rows}`);
+    checkIndexDim(from.shape, dim);
+    checkSelectionRows(selection, rows);
     const q = inputTensor(queries, rows, heads * dim);
     const w = f32Tensor(weights, rows, heads);
     const call = { cache: from, q, w, heads, dim, width };
@@ -122,7 +119,7 @@ export class Indexer {
     return chunks;
   }
 
-  /** Where the scores of a chunk's rows lie. */
+  /** Addresses of the scores of a chunk's rows. */
   places({ tokens, count }: ScoredRows): { scores: number; maxima: number; queries: number } {
     const scores = this.#scores;
     const maxima = scores + count * tokens * 4;
@@ -223,10 +220,20 @@ export class Indexer {
     });
   }
 
-  /** Whether the tensor core kernel has this shape. */
+  /** True if the tensor core kernel has this shape. */
   #isSm90({ cache, heads, dim }: ScoreCall): boolean {
     const { useTensorCores } = this.#context;
     return useTensorCores && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
+  }
+
+  readSelection(selection: Selection, rows: number): Int32Array[] {
+    const { at, counts, width } = asCuda(CudaSelection, selection);
+    checkSelectionRows(selection, rows);
+    const { device } = this.#context;
+    const all = new Int32Array(device.download(at, rows * width * 4).buffer);
+    const lengths = new Int32Array(device.download(counts, rows * 4).buffer);
+    this.checkNan();
+    return Array.from(lengths, (length, r) => all.slice(r * width, r * width + length));
   }
 
   /** Address of the word that is 0 until a score is NaN; null before any selection. */
@@ -236,8 +243,7 @@ export class Indexer {
 
   /** Throws if a score since the last check was NaN. */
   checkNan(): void {
-    if (this.nanFlag !== null)
-      this.assertNoNan(this.#context.device.download(this.nanFlag, 4)[0] ?? 0);
+    if (this.nanFlag !== null) this.assertNoNan(this.#context.device.download(this.nanFlag, 4)[0]);
   }
 
   /** Throws if `word`, read at `nanFlag`, says that a score was NaN. */

@@ -1,29 +1,25 @@
-/** Mixture of experts: the gate, and the routed experts as products over grouped rows (moe.cu). */
+/** Mixture of experts: the gate, and the routed experts as GEMMs over grouped rows (moe.cu). */
 import assert from 'node:assert/strict';
-import type {
-  ExpertMatrices,
-  Experts,
-  RouteOptions,
-  Routing,
-  Tensor,
-  Vector,
-} from '../../backend.ts';
-import { Scratch } from '../runtime/device.ts';
+import { checkExperts, checkGroups, checkRoutingRows } from '../../checks.ts';
+import type { MoeOps, RouteOptions } from '../../moe.ts';
+import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../../shapes.ts';
 import {
+  asCuda,
+  checkedVector,
   CudaExperts,
   CudaMatrix,
   CudaRouting,
   type CudaTensor,
   type ExpertTable,
-  asCuda,
   f32Tensor,
-  outputTensor,
   inputTensor,
-  checkedVector,
+  outputTensor,
 } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
-import { type Grouping, type Input, type Gemm, type Output, padded, type Weight } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
+import { Scratch } from '../runtime/device.ts';
+import { real } from '../runtime/launch-queue.ts';
+import type { CudaGemm, Grouping } from './gemm.ts';
+import { type Input, type Output, padded, type Weight } from './gemm-inputs.ts';
 
 /** Threads of a block of the sum over experts; each takes 8 columns. */
 const threads = 128;
@@ -32,15 +28,15 @@ const chunkSlots = 1024;
 /** Fewest rows of a tile of the experts' products. */
 const tileRowsMin = 8;
 
-export class Moe {
+export class CudaMoe implements MoeOps {
   readonly #context: OpContext;
-  readonly #gemm: Gemm;
+  readonly #gemm: CudaGemm;
   readonly #numbers: Scratch;
   readonly #inner: Scratch;
   readonly #outputs: Scratch;
   #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
 
-  constructor(context: OpContext, gemm: Gemm) {
+  constructor(context: OpContext, gemm: CudaGemm) {
     this.#context = context;
     this.#gemm = gemm;
     this.#numbers = new Scratch(context.device, "the experts' row numbers");
@@ -49,21 +45,14 @@ export class Moe {
   }
 
   experts(handles: readonly ExpertMatrices[]): CudaExperts {
-    assert(handles.length > 0, 'there are no experts');
+    const { hidden, inner } = checkExperts(handles);
     const gate = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.gate)));
     const up = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.up)));
     const down = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.down)));
-    assert(
-      up.inputs === gate.inputs && up.outputs === gate.outputs && up.dtype === gate.dtype,
-      "the experts' up matrices do not fit their gates",
-    );
-    assert(
-      down.inputs === gate.outputs && down.outputs === gate.inputs,
-      "the experts' down matrices do not fit their gates",
-    );
+    assert(up.dtype === gate.dtype, "the experts' up matrices do not fit their gates");
     const largest = this.#largest;
-    largest.hidden = Math.max(largest.hidden, gate.inputs);
-    largest.inner = Math.max(largest.inner, gate.outputs);
+    largest.hidden = Math.max(largest.hidden, hidden);
+    largest.inner = Math.max(largest.inner, inner);
     largest.experts = Math.max(largest.experts, handles.length);
     this.#reserve();
     return new CudaExperts(handles.length, { gate, up, down });
@@ -74,11 +63,8 @@ export class Moe {
     const { device } = this.#context;
     const [first] = matrices;
     assert(first !== undefined, 'there are no experts');
-    for (const { name, inputs, outputs, dtype } of matrices) {
-      assert(
-        inputs === first.inputs && outputs === first.outputs && dtype === first.dtype,
-        `${name} does not fit the other experts`,
-      );
+    for (const { name, dtype } of matrices) {
+      assert(dtype === first.dtype, `${name} does not fit the other experts`);
     }
     const send = (addresses: readonly number[]) => {
       const bytes = BigInt64Array.from(addresses, BigInt);
@@ -110,7 +96,7 @@ export class Moe {
     const { activationBytes } = this.#context;
     this.#inner.at(2 * slots * padded(inner) * activationBytes);
     this.#outputs.at(slots * padded(hidden) * activationBytes);
-    this.#gemm.reserve(slots, Math.max(hidden, inner));
+    this.#gemm.inputs.reserve(slots, Math.max(hidden, inner));
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
@@ -118,16 +104,9 @@ export class Moe {
     const routing = asCuda(CudaRouting, out);
     const experts = logits.columns;
     const from = f32Tensor(logits, rows, experts);
-    assert(rows <= routing.rows, `${rows} rows do not fit a routing of ${routing.rows}`);
+    checkRoutingRows(routing, rows);
+    checkGroups(experts, routing.perToken, options);
     const { groups, groupsKept } = options;
-    assert(
-      groups >= 1 && experts % groups === 0 && groupsKept >= 1 && groupsKept <= groups,
-      `${experts} experts do not form ${groups} groups of which ${groupsKept} are kept`,
-    );
-    assert(
-      routing.perToken <= (experts / groups) * groupsKept,
-      `a token can't go to ${routing.perToken} of ${(experts / groups) * groupsKept} experts`,
-    );
     const sharedBytes = (experts + groups) * 8;
     const shape = { grid: [rows, 1, 1], threads: 32, sharedBytes } as const;
     device.launch(device.kernel('moe', 'route', defines), shape, [
@@ -137,21 +116,22 @@ export class Moe {
     ]);
   }
 
-  mix(
+  forward(
     out: Tensor,
     x: Tensor,
     shared: Tensor,
-    handles: { routing: Routing; experts: Experts },
+    routed: Routing,
+    handle: Experts,
     rows: number,
   ): void {
     const { activation, activationBytes } = this.#context;
-    const routing = asCuda(CudaRouting, handles.routing);
-    const experts = asCuda(CudaExperts, handles.experts);
+    const routing = asCuda(CudaRouting, routed);
+    const experts = asCuda(CudaExperts, handle);
     const { inputs: hidden, outputs: inner } = experts.gate;
     const from = inputTensor(x, rows, hidden);
     const into = outputTensor(out, rows, hidden);
     const added = inputTensor(shared, rows, hidden);
-    assert(rows <= routing.rows, `${rows} rows of a routing of ${routing.rows}`);
+    checkRoutingRows(routing, rows);
 
     const slots = rows * routing.perToken;
     const grouped = this.#group(routing, experts, rows);
@@ -162,14 +142,17 @@ export class Moe {
       rowIndices: grouped.sources,
       tensor: { of: from, rows },
     };
-    const input = this.#gemm.input(plain, weightOf(experts.gate), { rows: slots, exact: false });
+    const input = this.#gemm.inputs.prepare(plain, weightOf(experts.gate), {
+      rows: slots,
+      exact: false,
+    });
     const stride = padded(inner);
     const innerBytes = slots * stride * activationBytes;
     const gate = { at: this.#inner.at(2 * innerBytes), stride, format: activation };
     const up = { ...gate, at: gate.at + innerBytes };
     this.#perExpert(experts.gate, grouped, { input, out: gate, slots });
     this.#perExpert(experts.up, grouped, { input, out: up, slots });
-    const activated = this.#gemm.activatedInput(gate, up, weightOf(experts.down), slots);
+    const activated = this.#gemm.inputs.prepareActivated(gate, up, weightOf(experts.down), slots);
     const down = {
       at: this.#outputs.at(slots * padded(hidden) * activationBytes),
       stride: padded(hidden),
@@ -179,7 +162,7 @@ export class Moe {
     this.#combine({ into, added, down, routing, places: grouped.places, rows });
   }
 
-  /** Where the row numbers of a step lie. */
+  /** Addresses of the row numbers of a step. */
   #places(slots: number, experts: number, tileRows: number) {
     const tilesMax = Math.min(slots, Math.ceil(slots / tileRows) + experts);
     const chunks = Math.ceil(slots / chunkSlots);
@@ -249,6 +232,17 @@ export class Moe {
       [into.at, into.stride, added.at, added.stride, down.at, down.stride],
       [places, routing.weights, routing.perToken, columns],
     ]);
+  }
+
+  readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {
+    const from = asCuda(CudaRouting, routing);
+    checkRoutingRows(routing, rows);
+    const { device } = this.#context;
+    const bytes = rows * from.perToken * 4;
+    return {
+      experts: new Int32Array(device.download(from.experts, bytes).buffer),
+      weights: new Float32Array(device.download(from.weights, bytes).buffer),
+    };
   }
 }
 

@@ -1,6 +1,6 @@
 /** Which tokens of a batch are expanded together, and which rows then attend to them. */
 import assert from 'node:assert/strict';
-import type { SequenceRows } from '../step.ts';
+import type { PlacedRows } from '../step.ts';
 
 /** Rows of a tile, and buffer rows of a block, of sm90-dense-mha.cu. */
 const tileRows = 128;
@@ -25,7 +25,7 @@ export interface PassPlan {
 
 /** Tokens [start, start + tokens) of a sequence, from row `at` of the buffer on. */
 interface Segment {
-  readonly sequence: SequenceRows;
+  readonly sequence: PlacedRows;
   readonly start: number;
   readonly tokens: number;
   readonly at: number;
@@ -37,7 +37,7 @@ interface Segment {
  * @param positions [rows] of the batch
  */
 export function planPasses(
-  sequences: readonly SequenceRows[],
+  sequences: readonly PlacedRows[],
   positions: Int32Array,
   capacity: number,
 ): PassPlan {

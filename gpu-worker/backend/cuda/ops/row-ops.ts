@@ -3,37 +3,33 @@
  * (rows.cu, norms.cu, heads.cu).
  */
 import assert from 'node:assert/strict';
-import type {
-  Matrix,
-  RopeLayout,
-  RopeTable,
-  RotateOptions,
-  Tensor,
-  Vector,
-} from '../../backend.ts';
 import {
-  CudaMatrix,
+  checkGathered,
+  checkHadamard,
+  checkRotatedRows,
+  ropeShape,
+  rotatedWidth,
+} from '../../checks.ts';
+import type { NormOptions, RopeLayout, RopeTable, RotateOptions, RowOps } from '../../row-ops.ts';
+import type { Matrix, Tensor, Vector } from '../../shapes.ts';
+import {
   asCuda,
-  outputTensor,
-  inputTensor,
   checkedVector,
+  CudaMatrix,
+  inputTensor,
+  outputTensor,
   type Quantized,
 } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { OpContext } from '../op-context.ts';
+import { real } from '../runtime/launch-queue.ts';
 
-/** Where rows lie, and the elements from one to the next. */
+/** The address of rows, and the elements from one to the next. */
 export interface RowPlace {
   readonly at: number;
   readonly stride: number;
 }
 
-interface NormOptions {
-  readonly rows: number;
-  readonly epsilon: number;
-}
-
-/** Where the cosines and sines lie, [positions, half] f32. */
+/** The addresses of the cosines and sines, [positions, half] f32. */
 export interface RopePlace {
   readonly positions: number;
   readonly half: number;
@@ -75,7 +71,7 @@ export function ropeSlots(
   return [cos, sin, positions, start, half, rotation.layout === 'half' ? 1 : 0];
 }
 
-export class RowOps {
+export class CudaRowOps implements RowOps {
   readonly #context: OpContext;
   readonly #rowIndices: number;
   #gatherQueued = false;
@@ -89,13 +85,7 @@ export class RowOps {
 
   ropeTable(table: RopeTable): void {
     const { device, step } = this.#context;
-    const half = table.dim / 2;
-    assert(Number.isInteger(half) && half > 0, 'the rotated part must have an even width');
-    const positions = table.cos.length / half;
-    assert(
-      Number.isInteger(positions) && table.sin.length === table.cos.length,
-      'the rope table does not have the width that it names',
-    );
+    const { positions, half } = ropeShape(table);
     step.limitPositions(positions);
     const copy = (values: Float32Array) => {
       const at = device.allocate(values.byteLength, 'weight', 'the rope table');
@@ -220,7 +210,7 @@ export class RowOps {
     ]);
   }
 
-  /** Those rows of what is quantised already. */
+  /** Copies the rows of these indices, which are quantised already. */
   gatherQuantized(
     to: Quantized,
     from: Quantized,
@@ -241,7 +231,7 @@ export class RowOps {
     const { step } = this.#context;
     const rope = this.#rope;
     assert(rope !== null, 'rotate ran before ropeTable');
-    assert(rows <= step.rows, 'rotate has more rows than the batch has positions');
+    checkRotatedRows(rows, step.rows);
     return rope;
   }
 
@@ -249,12 +239,8 @@ export class RowOps {
     const { device, step, defines } = this.#context;
     const { rows, heads, start, layout, transform = false } = options;
     const rope = this.rope(rows);
-    const width = x.columns / heads;
+    const width = rotatedWidth(x, options, rope.half);
     const into = outputTensor(x, rows, heads * width);
-    assert(
-      Number.isInteger(width) && start >= 0 && start + 2 * rope.half <= width,
-      'the rotated part lies outside the heads',
-    );
     if (transform) {
       this.#transform(
         into,
@@ -286,7 +272,7 @@ export class RowOps {
   ): void {
     const { device, defines } = this.#context;
     const { rows, heads, dim } = shape;
-    assertPowerOfTwo(dim);
+    checkHadamard(dim);
     const kernel = device.kernel('heads', 'transform_heads', {
       ...defines,
       kPerLane: perLane(dim),
@@ -302,13 +288,9 @@ export class RowOps {
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
     const { device, step } = this.#context;
     const rows = rowIndices.length;
-    assert(rows <= step.rowsMax, `${rows} rows to gather; ${step.rowsMax} fit`);
     const from = inputTensor(x, 0, x.columns);
     const into = outputTensor(out, rows, from.columns);
-    assert(
-      rowIndices.every((row) => row >= 0 && row < from.rows),
-      'a row to gather is not in the tensor',
-    );
+    checkGathered(from, rowIndices, step.rowsMax);
     // The row numbers go ahead of the queue, so only one gather may wait in it.
     if (this.#gatherQueued && !device.queue.empty) device.queue.flush();
     device.send(this.#rowIndices, rowIndices);
@@ -331,11 +313,4 @@ export class RowOps {
       [out.at, out.stride, outPart, x.at, x.stride, xPart, parts, columns, rowIndices],
     ]);
   }
-}
-
-function assertPowerOfTwo(dim: number): void {
-  assert(
-    Number.isInteger(dim) && Number.isInteger(Math.log2(dim)),
-    `the Hadamard transform needs a power of two, not ${dim}`,
-  );
 }

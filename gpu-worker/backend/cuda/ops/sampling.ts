@@ -1,33 +1,32 @@
 /** Tokens drawn on the GPU: rows of logits stay there, and only the tokens come back (sample.cu). */
 import assert from 'node:assert/strict';
-import type { Tensor } from '../../backend.ts';
+import type { Tensor } from '../../shapes.ts';
 import { type Draw, weightScale } from '../../draw.ts';
+import type { SamplingOps } from '../../sampling.ts';
 import { Scratch } from '../runtime/device.ts';
 import { f32Tensor } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
+import type { CudaIndexer } from './indexer.ts';
 
 const drawBytes = 40;
 /** kTilesMax of 4,096 tokens in the kernel. */
 const vocabularyMax = 256 * 4096;
 
-export class Sampler {
-  readonly #context: OpContext;
+export class CudaSampling implements SamplingOps {
+  readonly context: OpContext;
+  readonly #indexer: CudaIndexer;
   readonly #draws: Scratch;
   readonly #tokens: Scratch;
 
-  constructor(context: OpContext) {
-    this.#context = context;
+  constructor(context: OpContext, indexer: CudaIndexer) {
+    this.context = context;
+    this.#indexer = indexer;
     this.#draws = new Scratch(context.device, 'the draws of a step');
     this.#tokens = new Scratch(context.device, 'the tokens of a step');
   }
 
-  /** The tokens, and the word at `mark` as it is then; 0 without. */
-  sample(
-    logits: Tensor,
-    draws: readonly Draw[],
-    mark: number | null,
-  ): { tokens: (number | null)[]; word: number } {
-    const { device } = this.#context;
+  sample(logits: Tensor, draws: readonly Draw[]): (number | null)[] {
+    const { device } = this.context;
     const rows = draws.length;
     const { columns } = logits;
     const from = f32Tensor(logits, rows, columns);
@@ -39,16 +38,21 @@ export class Sampler {
     device.launch(device.kernel('sample', 'sample'), { grid: [rows, 1, 1], threads: 1024 }, [
       [from.at, from.stride, columns, places, tokens, scale],
     ]);
-    const [{ buffer }, word] =
-      mark === null
-        ? [device.download(tokens, rows * 4), 0]
-        : device.downloadWith(tokens, rows * 4, mark);
-    const drawn = Array.from(new Int32Array(buffer), (token) => (token < 0 ? null : token));
-    return { tokens: drawn, word };
+    return Array.from(this.#read(tokens, rows), (token) => (token < 0 ? null : token));
+  }
+
+  /** The drawn tokens; fails where an index score of the step was NaN, which is read with them. */
+  #read(tokens: number, rows: number): Int32Array {
+    const { device } = this.context;
+    const { nanFlag } = this.#indexer;
+    if (nanFlag === null) return new Int32Array(device.download(tokens, rows * 4).buffer);
+    const [{ buffer }, word] = device.downloadWith(tokens, rows * 4, nanFlag);
+    this.#indexer.assertNoNan(word);
+    return new Int32Array(buffer);
   }
 }
 
-/** As the kernel's SampleDraw: four doubles and an i64. */
+/** The draws in the form of the kernel's SampleDraw: four doubles and an i64. */
 function pack(draws: readonly Draw[], scale: number): Float64Array {
   const values = new Float64Array(draws.length * 5);
   const counts = new BigInt64Array(values.buffer);

@@ -5,13 +5,13 @@
  * selects them; both ways give the same bits.
  */
 import assert from 'node:assert/strict';
-import { blockTokens } from '../../backend.ts';
+import { blockTokens } from '../../batch.ts';
 import { Scratch } from '../runtime/device.ts';
 import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from '../handles.ts';
 import { real } from '../runtime/launch-queue.ts';
 import type { Kernel } from '../runtime/kernels.ts';
 import type { OpContext } from '../op-context.ts';
-import type { SequenceRows } from '../step.ts';
+import type { PlacedRows } from '../step.ts';
 
 const dims = { latent: 512, rope: 64 } as const;
 const bf16EntryBytes = (dims.latent + dims.rope) * 2;
@@ -42,7 +42,7 @@ const denseSplitsOfRows = [
   ...splitsOfRows,
 ] as const;
 
-/** What a step of so many rows splits each of them into; 1 for many rows. */
+/** Into how many parts a step of so many rows splits each of them; 1 for many rows. */
 export function splitsFor(rows: number, isDense = false): number {
   const table = isDense ? denseSplitsOfRows : splitsOfRows;
   return table.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
@@ -57,7 +57,7 @@ const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rows
  */
 const dequantizedRowsMin = 64;
 const dequantizedTokensPerRow = 256;
-/** Of dequantized entries: more than the published model's longest context of 163,840 tokens. */
+/** Pages of dequantized entries: more than the published model's longest context of 163,840 tokens. */
 const dequantizedPages = 2720;
 /** Entries in all that are likely not to stay in L2 are brought there ahead. */
 const prefetchedTokensMin = 65_536;
@@ -96,7 +96,7 @@ export class SparseMla {
     this.#parts = new Scratch(context.device, 'attention over parts of a row');
   }
 
-  /** Whether the kernels have this shape and this rounding. */
+  /** True if the kernels have this shape and this rounding. */
   fits({ shape, latentFormat }: CudaLayerCache, heads: number): boolean {
     const narrow = this.#isNarrow && latentFormat !== dtypeCode.F32;
     return narrow && isShape(heads, shape.latentDim) && shape.ropeDim === dims.rope;
@@ -239,7 +239,7 @@ export class SparseMla {
     ]);
   }
 
-  /** Where splits leave their values, [rows, splits, heads, 512] f32, and the logs of their sums. */
+  /** Addresses where splits leave their values, [rows, splits, heads, 512] f32, and the logs of their sums. */
   #partial({ heads }: SparseMlaCall, splits: number): { values: number; sums: number } {
     if (splits === 1) return { values: 0, sums: 0 };
     const valueBytes = partsMax * heads * dims.latent * 4;
@@ -249,7 +249,7 @@ export class SparseMla {
 }
 
 /** The last sequences that are all worth being dequantized and fit together where that is done. */
-function lastWithManyRows(sequences: readonly SequenceRows[]): readonly SequenceRows[] {
+function lastWithManyRows(sequences: readonly PlacedRows[]): readonly PlacedRows[] {
   let [firstPage, endPage] = [Infinity, 0];
   let from = sequences.length;
   for (const { rowCount, tokens, tableStart } of sequences.toReversed()) {

@@ -1,7 +1,7 @@
 /** One GPU: its context, stream and memory, and the ways in and out. */
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
-import type { HostMemory, MemoryUse } from '../../backend.ts';
+import type { HostMemory, MemoryUse } from '../../memory.ts';
 import { Driver, type Handle } from './driver.ts';
 import { type Kernel, Kernels, type ProgramName } from './kernels.ts';
 import { LaunchQueue, type LaunchShape, type Slots } from './launch-queue.ts';

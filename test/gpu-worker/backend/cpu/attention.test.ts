@@ -124,7 +124,7 @@ describe('attention', () => {
     // One head whose nope part is the latent itself and whose value is the latent again.
     const { backend, filled } = await openTested(f32Numerics);
     const dim = 16;
-    const [cache] = backend.caches({
+    const [cache] = backend.caches.make({
       layers: 1,
       blocks: 1,
       latentDim: dim,
@@ -136,20 +136,20 @@ describe('attention', () => {
       Math.floor(i / dim) % dim === i % dim ? 1 : 0,
     );
     const source = { name: 'kv_b', dtype: 'F32', shape: [2 * dim, dim], scales: null } as const;
-    const kvB = backend.matrix({ ...source, bytes: new Uint8Array(eye.buffer) });
+    const kvB = backend.weights.matrix({ ...source, bytes: new Uint8Array(eye.buffer) });
     const random = seededRandom(34);
     const values = Float32Array.from({ length: 40 * (dim + 4) }, () => random.normal());
     const positions = Int32Array.from({ length: 40 }, (_, r) => r);
     const batch = { tokens: positions, positions, slots: positions, sequences: new Int32Array(40) };
-    backend.beginStep({ ...batch, blockTables: [Int32Array.of(0)] });
+    backend.batch.begin({ ...batch, blockTables: [Int32Array.of(0)] });
     const x = filled(values, dim + 4);
-    backend.writeLatent(cache, x);
-    const [absorbed, expanded] = [backend.tensor(40, dim), backend.tensor(40, dim)];
+    backend.caches.writeLatent(cache, x);
+    const [absorbed, expanded] = [backend.memory.tensor(40, dim), backend.memory.tensor(40, dim)];
     const options = { heads: 1, scale: 0.2 };
-    backend.attend(absorbed, x, cache, null, options);
+    backend.attention.attend(absorbed, x, cache, null, options);
     const dims = { nopeDim: dim, ropeDim: 4, valueDim: dim };
-    backend.attendExpanded(expanded, x, cache, kvB, null, { ...options, ...dims });
-    const limit = difference(backend.read(absorbed, 40), backend.read(expanded, 40));
+    backend.attention.attendExpanded(expanded, x, cache, kvB, null, { ...options, ...dims });
+    const limit = difference(backend.memory.read(absorbed, 40), backend.memory.read(expanded, 40));
     expect(limit).toBeLessThan(2e-6);
     await backend.close();
   });

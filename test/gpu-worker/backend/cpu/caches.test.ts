@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Batch, LayerCache, Numerics } from '../../../../gpu-worker/backend/backend.ts';
+import type { Batch } from '../../../../gpu-worker/backend/batch.ts';
+import type { Numerics } from '../../../../gpu-worker/backend/numerics.ts';
+import type { LayerCache } from '../../../../gpu-worker/backend/shapes.ts';
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache, asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { seededRandom } from '../../../support/random.ts';
@@ -20,12 +22,14 @@ async function written(
   row: { slot: number; entry: Float32Array; key: Float32Array },
 ): Promise<{ latents: DataView; keys: DataView; entryBytes: number; pageBytes: number }> {
   const { backend, filled } = await openTested(numerics);
-  const [cache] = backend.caches(shape);
+  const [cache] = backend.caches.make(shape);
   const block = Math.floor(row.slot / 64);
-  backend.beginStep(batchOf([{ start: row.slot % 64, rows: 1, blockTable: Int32Array.of(block) }]));
+  backend.batch.begin(
+    batchOf([{ start: row.slot % 64, rows: 1, blockTable: Int32Array.of(block) }]),
+  );
   if (cache === undefined) throw new Error('no cache was made');
-  backend.writeLatent(cache, filled(row.entry, row.entry.length));
-  backend.writeIndexKeys(cache, filled(row.key, row.key.length));
+  backend.caches.writeLatent(cache, filled(row.entry, row.entry.length));
+  backend.caches.writeIndexKeys(cache, filled(row.key, row.key.length));
   const { arena } = asCpu(CpuBackend, backend).context;
   const place = asCpu(CpuLayerCache, cache);
   const bytes = (at: number, count: number) => new DataView(arena.u8.slice(at, at + count).buffer);
@@ -53,10 +57,10 @@ function isRounded(code: number, value: number, scale: number): boolean {
 describe('the caches', () => {
   it('take 656 and 132 bytes per token in fp8 with the published dimensions', async () => {
     const { backend } = await openTested(fp8Numerics);
-    expect(backend.blockBytes({ ...v32, layers: 61 })).toBe(61 * 64 * (656 + 132));
-    const before = backend.memory().cacheBytes;
-    backend.caches(v32);
-    const taken = backend.memory().cacheBytes - before;
+    expect(backend.caches.blockBytes({ ...v32, layers: 61 })).toBe(61 * 64 * (656 + 132));
+    const before = backend.memory.use().cacheBytes;
+    backend.caches.make(v32);
+    const taken = backend.memory.use().cacheBytes - before;
     expect(taken).toBeGreaterThanOrEqual(3 * 64 * (656 + 132));
     expect(taken).toBeLessThan(3 * 64 * (656 + 132) + 1000);
     await backend.close();
@@ -65,8 +69,8 @@ describe('the caches', () => {
   it('take floats, padded to four, in float32', async () => {
     const { backend } = await openTested(f32Numerics);
     const shape = { layers: 2, latentDim: 37, ropeDim: 6, indexDim: 10 };
-    expect(backend.blockBytes(shape)).toBe(2 * 64 * (44 * 4 + 10 * 4));
-    expect(backend.blockBytes({ ...shape, indexDim: 0 })).toBe(2 * 64 * 44 * 4);
+    expect(backend.caches.blockBytes(shape)).toBe(2 * 64 * (44 * 4 + 10 * 4));
+    expect(backend.caches.blockBytes({ ...shape, indexDim: 0 })).toBe(2 * 64 * 44 * 4);
     await backend.close();
   });
 
@@ -162,8 +166,8 @@ describe('a step refuses', () => {
   ];
   it.each(refused)('%s', async (_, batch, message) => {
     const { backend } = await openTested(f32Numerics, { rowsMax: 4 });
-    backend.caches({ layers: 1, blocks: 3, latentDim: 4, ropeDim: 2, indexDim: 4 });
-    expect(() => backend.beginStep(batch)).toThrow(message);
+    backend.caches.make({ layers: 1, blocks: 3, latentDim: 4, ropeDim: 2, indexDim: 4 });
+    expect(() => backend.batch.begin(batch)).toThrow(message);
     await backend.close();
   });
 });
@@ -171,12 +175,22 @@ describe('a step refuses', () => {
 describe('cache ops refuse', () => {
   it('index keys where there are none, and entries of another width', async () => {
     const { backend } = await openTested(f32Numerics);
-    const [cache] = backend.caches({ layers: 1, blocks: 1, latentDim: 4, ropeDim: 2, indexDim: 0 });
+    const [cache] = backend.caches.make({
+      layers: 1,
+      blocks: 1,
+      latentDim: 4,
+      ropeDim: 2,
+      indexDim: 0,
+    });
     const known: LayerCache | undefined = cache;
     if (known === undefined) throw new Error('no cache was made');
-    backend.beginStep(batchOf([{ start: 0, rows: 1, blockTable: Int32Array.of(0) }]));
-    expect(() => backend.writeIndexKeys(known, backend.tensor(1, 4))).toThrow(/without index keys/);
-    expect(() => backend.writeLatent(known, backend.tensor(1, 5))).toThrow(/5 columns where 6/);
+    backend.batch.begin(batchOf([{ start: 0, rows: 1, blockTable: Int32Array.of(0) }]));
+    expect(() => backend.caches.writeIndexKeys(known, backend.memory.tensor(1, 4))).toThrow(
+      /without index keys/,
+    );
+    expect(() => backend.caches.writeLatent(known, backend.memory.tensor(1, 5))).toThrow(
+      /5 columns where 6/,
+    );
     await backend.close();
   });
 });

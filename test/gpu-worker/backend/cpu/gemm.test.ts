@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { HostTensor, WeightDtype } from '../../../../gpu-worker/backend/backend.ts';
+import type { HostTensor, WeightDtype } from '../../../../gpu-worker/backend/weights.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
   allNumerics,
@@ -33,13 +33,13 @@ function product(
 ): { linear: Float32Array; linearF32: Float32Array } {
   const { rows, inputs, outputs } = shape;
   const random = seededRandom(rows * inputs);
-  const matrix = backend.matrix(randomWeight(random, { outputs, inputs, dtype }));
+  const matrix = backend.weights.matrix(randomWeight(random, { outputs, inputs, dtype }));
   const x = filled(randomFloats(random, rows * inputs, 2), inputs);
-  const out = poison(backend.tensor(rows, outputs));
-  backend.linear(out, x, matrix, rows);
-  const linear = backend.read(out, rows);
-  backend.linearF32(poison(out), x, matrix, rows);
-  return { linear, linearF32: backend.read(out, rows) };
+  const out = poison(backend.memory.tensor(rows, outputs));
+  backend.gemm.linear(out, x, matrix, rows);
+  const linear = backend.memory.read(out, rows);
+  backend.gemm.linearF32(poison(out), x, matrix, rows);
+  return { linear, linearF32: backend.memory.read(out, rows) };
 }
 
 describe.each(allNumerics)('a linear op in $name numerics', ({ numerics }) => {
@@ -65,14 +65,14 @@ describe.each(allNumerics)('a linear op in $name numerics', ({ numerics }) => {
       const { backend, filled, poison } = tested;
       const random = seededRandom(11);
       const source = randomWeight(random, { outputs: 3 * 80, inputs: latent, dtype });
-      const kv = backend.absorb(source, shape);
+      const kv = backend.weights.absorb(source, shape);
       const q = filled(randomFloats(random, rows * 3 * (24 + rope)), 3 * (24 + rope));
-      const to = poison(backend.tensor(rows, 3 * (latent + rope)));
-      backend.toLatent(to, q, kv, rows);
+      const to = poison(backend.memory.tensor(rows, 3 * (latent + rope)));
+      backend.gemm.toLatent(to, q, kv, rows);
       const attended = filled(randomFloats(random, rows * 3 * latent), 3 * latent);
-      const from = poison(backend.tensor(rows, 3 * 56));
-      backend.fromLatent(from, attended, kv, rows);
-      return [backend.read(to, rows), backend.read(from, rows)];
+      const from = poison(backend.memory.tensor(rows, 3 * 56));
+      backend.gemm.fromLatent(from, attended, kv, rows);
+      return [backend.memory.read(to, rows), backend.memory.read(from, rows)];
     };
     const tested = await openTested(numerics);
     const expected = results(openTwin(numerics));
@@ -87,19 +87,28 @@ describe('a linear op', () => {
   it('reads and writes views, and touches nothing beside them', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const random = seededRandom(12);
-    const matrix = backend.matrix(randomWeight(random, { outputs: 11, inputs: 7, dtype: 'F32' }));
+    const matrix = backend.weights.matrix(
+      randomWeight(random, { outputs: 11, inputs: 7, dtype: 'F32' }),
+    );
     const values = randomFloats(random, 6 * 20);
     const whole = filled(values, 20);
     const plain = filled(
       values.filter((_, i) => i % 20 >= 3 && i % 20 < 10),
       7,
     );
-    const expected = backend.tensor(6, 11);
-    backend.linear(expected, plain, matrix, 6);
+    const expected = backend.memory.tensor(6, 11);
+    backend.gemm.linear(expected, plain, matrix, 6);
     const out = filled(new Float32Array(6 * 15).fill(5), 15);
-    backend.linear(backend.columns(out, 2, 11), backend.columns(whole, 3, 7), matrix, 6);
-    const read = backend.read(out, 6);
-    expect(read.filter((_, i) => i % 15 >= 2 && i % 15 < 13)).toEqual(backend.read(expected, 6));
+    backend.gemm.linear(
+      backend.memory.columns(out, 2, 11),
+      backend.memory.columns(whole, 3, 7),
+      matrix,
+      6,
+    );
+    const read = backend.memory.read(out, 6);
+    expect(read.filter((_, i) => i % 15 >= 2 && i % 15 < 13)).toEqual(
+      backend.memory.read(expected, 6),
+    );
     expect(read.filter((_, i) => i % 15 < 2 || i % 15 >= 13).every((v) => v === 5)).toBe(true);
     await backend.close();
   });
@@ -118,9 +127,14 @@ describe('a linear op', () => {
         bytes,
         scales: Float32Array.of(1),
       } as const;
-      const out = backend.tensor(1, 9);
-      backend.linear(out, filled(Float32Array.of(1, 1, 1), 3), backend.matrix(source), 1);
-      expect([...backend.read(out, 1)].map(Number.isNaN)).toEqual([
+      const out = backend.memory.tensor(1, 9);
+      backend.gemm.linear(
+        out,
+        filled(Float32Array.of(1, 1, 1), 3),
+        backend.weights.matrix(source),
+        1,
+      );
+      expect([...backend.memory.read(out, 1)].map(Number.isNaN)).toEqual([
         false,
         true,
         false,
@@ -146,9 +160,9 @@ describe('a linear op', () => {
       bytes: bytes.subarray(1),
       scales: null,
     };
-    const out = backend.tensor(1, 1);
-    backend.linear(out, filled(Float32Array.of(1, 10), 2), backend.matrix(source), 1);
-    expect(backend.read(out, 1)[0]).toBe(32);
+    const out = backend.memory.tensor(1, 1);
+    backend.gemm.linear(out, filled(Float32Array.of(1, 10), 2), backend.weights.matrix(source), 1);
+    expect(backend.memory.read(out, 1)[0]).toBe(32);
     await backend.close();
   });
 
@@ -166,7 +180,7 @@ describe('a linear op', () => {
     ['one dimension', { ...good, shape: [258] }, /w is no matrix/],
   ])('refuses a weight with %s', async (_, source, message) => {
     const { backend } = await openTested(f32Numerics);
-    expect(() => backend.matrix(source)).toThrow(message);
+    expect(() => backend.weights.matrix(source)).toThrow(message);
     await backend.close();
   });
 });

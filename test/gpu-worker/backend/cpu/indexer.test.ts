@@ -15,27 +15,27 @@ async function selectAmong(
   const count = keys.length;
   const { backend, filled } = await openTested(f32Numerics, { rowsMax: count, threads });
   const shape = { layers: 1, blocks: Math.ceil(count / 64), latentDim: 4, ropeDim: 0, indexDim: 1 };
-  const [cache] = backend.caches(shape);
+  const [cache] = backend.caches.make(shape);
   if (cache === undefined) throw new Error('no cache was made');
   const positions = Int32Array.from({ length: count }, (_, r) => r);
   const sequences = new Int32Array(count);
   const blockTables = [Int32Array.from({ length: shape.blocks }, (_, block) => block)];
   const all = { tokens: positions, positions, slots: positions, sequences, blockTables };
-  backend.beginStep(all);
-  backend.writeIndexKeys(cache, filled(Float32Array.from(keys), 1));
+  backend.batch.begin(all);
+  backend.caches.writeIndexKeys(cache, filled(Float32Array.from(keys), 1));
   const last = Int32Array.of(count - 1);
-  backend.beginStep({
+  backend.batch.begin({
     tokens: last,
     positions: last,
     slots: last,
     sequences: Int32Array.of(0),
     blockTables,
   });
-  const selection = backend.selection(1, width);
+  const selection = backend.indexer.selection(1, width);
   try {
     const [q, w] = [filled(Float32Array.of(1), 1), filled(Float32Array.of(weight), 1)];
-    backend.selectTopK(selection, cache, q, w, { heads: 1, dim: 1 });
-    return backend.readSelection(selection, 1)[0] ?? new Int32Array(0);
+    backend.indexer.selectTopK(selection, cache, q, w, { heads: 1, dim: 1 });
+    return backend.indexer.readSelection(selection, 1)[0] ?? new Int32Array(0);
   } finally {
     await backend.close();
   }

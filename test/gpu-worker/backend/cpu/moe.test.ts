@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { RouteOptions } from '../../../../gpu-worker/backend/backend.ts';
+import type { RouteOptions } from '../../../../gpu-worker/backend/moe.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
   allNumerics,
@@ -21,10 +21,16 @@ async function routed(
   options: RouteOptions & { perToken: number },
 ): Promise<{ experts: number[]; weights: number[] }> {
   const { backend, filled } = await openTested(f32Numerics);
-  const routing = backend.routing(1, options.perToken);
+  const routing = backend.moe.routing(1, options.perToken);
   const x = filled(Float32Array.from(logits), logits.length);
-  backend.route(routing, x, backend.vector('bias', Float32Array.from(bias)), 1, options);
-  const { experts, weights } = backend.readRouting(routing, 1);
+  backend.moe.route(
+    routing,
+    x,
+    backend.weights.vector('bias', Float32Array.from(bias)),
+    1,
+    options,
+  );
+  const { experts, weights } = backend.moe.readRouting(routing, 1);
   await backend.close();
   return { experts: [...experts], weights: [...weights] };
 }
@@ -79,11 +85,11 @@ describe('the gate', () => {
       const logits = randomFloats(random, 20 * experts, 2);
       const biases = randomFloats(random, experts);
       const results = [tested, twin].map(({ backend, filled }) => {
-        const routing = backend.routing(20, perToken);
-        const bias = backend.vector('bias', biases);
+        const routing = backend.moe.routing(20, perToken);
+        const bias = backend.weights.vector('bias', biases);
         const options = { groups, groupsKept, normalize: true, scale: 1.5 };
-        backend.route(routing, filled(logits, experts), bias, 20, options);
-        return backend.readRouting(routing, 20);
+        backend.moe.route(routing, filled(logits, experts), bias, 20, options);
+        return backend.moe.readRouting(routing, 20);
       });
       expect(results[0]?.experts).toEqual(results[1]?.experts);
       const [actual, expected] = results;
@@ -104,30 +110,30 @@ describe('the gate', () => {
   });
 });
 
-describe.each(allNumerics)('the moe in $name numerics', ({ numerics }) => {
+describe.each(allNumerics)('the MoE in $name numerics', ({ numerics }) => {
   it.each(['F32', 'BF16', 'F8_E4M3'] as const)('of %s experts is the twin’s', async (dtype) => {
     const [rows, hidden, inner, count, perToken] = [67, 140, 36, 5, 2];
     const mixed = ({ backend, filled, poison }: Tested) => {
       const random = seededRandom(22);
       const make = (outputs: number, inputs: number) =>
-        backend.matrix(randomWeight(random, { outputs, inputs, dtype }));
-      const experts = backend.experts(
+        backend.weights.matrix(randomWeight(random, { outputs, inputs, dtype }));
+      const experts = backend.moe.experts(
         Array.from({ length: count }, () => ({
           gate: make(inner, hidden),
           up: make(inner, hidden),
           down: make(hidden, inner),
         })),
       );
-      const routing = backend.routing(rows, perToken);
+      const routing = backend.moe.routing(rows, perToken);
       const x = filled(randomFloats(random, rows * hidden), hidden);
       const shared = filled(randomFloats(random, rows * hidden), hidden);
       const logits = filled(randomFloats(random, rows * count), count);
       // Nobody goes to the last expert.
-      const bias = backend.vector('bias', Float32Array.of(0, 0, 0, 0, -9));
-      backend.route(routing, logits, bias, rows, plain);
-      const out = poison(backend.tensor(rows, hidden));
-      backend.moeForward(out, x, shared, routing, experts, rows);
-      return backend.read(out, rows);
+      const bias = backend.weights.vector('bias', Float32Array.of(0, 0, 0, 0, -9));
+      backend.moe.route(routing, logits, bias, rows, plain);
+      const out = poison(backend.memory.tensor(rows, hidden));
+      backend.moe.forward(out, x, shared, routing, experts, rows);
+      return backend.memory.read(out, rows);
     };
     const tested = await openTested(numerics);
     const actual = mixed(tested);

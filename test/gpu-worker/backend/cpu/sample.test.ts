@@ -6,7 +6,7 @@ import { PlainBackend } from '../../../support/gpu/plain-backend.ts';
 
 const greedy: Draw = { temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 };
 
-test('each row is drawn by its asCpu options, as the plain twin draws it', async () => {
+test('each row is drawn by its own options, as the plain twin draws it', async () => {
   const random = seededRandom(31);
   const { backend, filled } = await openTested(f32Numerics);
   const plain = new PlainBackend(f32Numerics);
@@ -20,9 +20,11 @@ test('each row is drawn by its asCpu options, as the plain twin draws it', async
       minP: r % 5 === 0 ? random.uniform() / 3 : 0,
       unit: random.uniform(),
     }));
-    const twin = plain.tensor(rows, columns);
-    plain.fill(twin, values);
-    expect(backend.sample(filled(values, columns), draws)).toEqual(plain.sample(twin, draws));
+    const twin = plain.memory.tensor(rows, columns);
+    plain.memory.fill(twin, values);
+    expect(backend.sampling.sample(filled(values, columns), draws)).toEqual(
+      plain.sampling.sample(twin, draws),
+    );
   }
   await backend.close();
 });
@@ -47,13 +49,13 @@ test('rows that are no distribution give null, and only they', async () => {
   const draws = values.slice(0, 6);
   const warm: Draw = { ...greedy, temperature: 1, unit: 0.999 };
   expect(
-    backend.sample(
+    backend.sampling.sample(
       rows,
       Array.from(draws, () => greedy),
     ),
   ).toEqual([1, 0, null, null, null, 1]);
   expect(
-    backend.sample(
+    backend.sampling.sample(
       rows,
       Array.from(draws, () => warm),
     ),

@@ -29,11 +29,11 @@ describe('threads', () => {
     for (const threads of [1, 2, 3, 5]) {
       // oxlint-disable-next-line no-await-in-loop
       const { backend, filled, poison } = await openTested(fp8Numerics, { threads });
-      const matrix = backend.matrix(source);
+      const matrix = backend.weights.matrix(source);
       const x = filled(values, 300);
-      const out = backend.tensor(130, 520);
-      for (let repeat = 0; repeat < 20; repeat++) backend.linear(poison(out), x, matrix, 130);
-      results.push(backend.read(out, 130));
+      const out = backend.memory.tensor(130, 520);
+      for (let repeat = 0; repeat < 20; repeat++) backend.gemm.linear(poison(out), x, matrix, 130);
+      results.push(backend.memory.read(out, 130));
       // oxlint-disable-next-line no-await-in-loop
       await backend.close();
     }
@@ -43,19 +43,19 @@ describe('threads', () => {
   it('run many small jobs one after the other without losing one, asleep in between or not', async () => {
     const { backend, filled } = await openTested(f32Numerics, { threads: 3 });
     const random = seededRandom(62);
-    const matrix = backend.matrix(
+    const matrix = backend.weights.matrix(
       randomWeight(random, { outputs: 512, inputs: 256, dtype: 'F32' }),
     );
     const x = filled(randomFloats(random, 256), 256);
-    const out = backend.tensor(1, 512);
-    backend.linear(out, x, matrix, 1);
-    const expected = backend.read(out, 1);
+    const out = backend.memory.tensor(1, 512);
+    backend.gemm.linear(out, x, matrix, 1);
+    const expected = backend.memory.read(out, 1);
     for (let i = 0; i < 3000; i++) {
-      backend.linear(out, x, matrix, 1);
+      backend.gemm.linear(out, x, matrix, 1);
       // oxlint-disable-next-line no-await-in-loop
       if (i % 100 === 0) await new Promise((resolve) => setTimeout(resolve, 2));
     }
-    expect(backend.read(out, 1)).toEqual(expected);
+    expect(backend.memory.read(out, 1)).toEqual(expected);
     await backend.close();
   });
 
@@ -72,8 +72,8 @@ describe('threads', () => {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     expect(died()).toBe(true);
-    const x = backend.tensor(1, 4);
-    expect(() => backend.add(x, x, 1)).toThrow(/the cpu backend failed: .*unreachable/);
+    const x = backend.memory.tensor(1, 4);
+    expect(() => backend.rows.add(x, x, 1)).toThrow(/the cpu backend failed: .*unreachable/);
     await backend.close();
   });
 
@@ -82,17 +82,17 @@ describe('threads', () => {
     const { pool } = asCpu(CpuBackend, backend).context;
     const job = { op: noOp, tasks: 64, work: 1e9, arguments: [] };
     expect(() => pool.run(job)).toThrow(/unreachable|helper thread died/);
-    const x = backend.tensor(1, 4);
-    expect(() => backend.add(x, x, 1)).toThrow(/the cpu backend failed/);
+    const x = backend.memory.tensor(1, 4);
+    expect(() => backend.rows.add(x, x, 1)).toThrow(/the cpu backend failed/);
     await backend.close();
   });
 
   it('end when the backend closes, however often it is closed, and no op runs afterwards', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 4 });
-    const x = backend.tensor(1, 4);
+    const x = backend.memory.tensor(1, 4);
     await Promise.all([backend.close(), backend.close()]);
     await backend.close();
-    expect(() => backend.add(x, x, 1)).toThrow(/closed/);
+    expect(() => backend.rows.add(x, x, 1)).toThrow(/closed/);
   });
 
   it('do not keep a process alive that does not close the backend', async () => {
@@ -114,26 +114,26 @@ describe('memory', () => {
     const { backend } = await openTested(f32Numerics, { threads: 2, memoryBytesMax });
     const source = randomWeight(seededRandom(1), { outputs: 8, inputs: 8, dtype: 'F32' });
     const shape = { layers: 4, blocks: 10_000, latentDim: 64, ropeDim: 16, indexDim: 32 };
-    expect(() => backend.caches(shape)).toThrow(
+    expect(() => backend.caches.make(shape)).toThrow(
       /the cpu backend's memory does not hold the caches of layer 0 \(10000 blocks\): it needs \d+ of 33554432 bytes/,
     );
     // What is there still works.
-    expect(backend.matrix(source).outputs).toBe(8);
+    expect(backend.weights.matrix(source).outputs).toBe(8);
     await backend.close();
   });
 
   it('is accounted by purpose, and ops take none', async () => {
     const { backend, filled } = await openTested(f32Numerics);
-    const { weightBytes } = backend.memory();
-    const matrix = backend.matrix(
+    const { weightBytes } = backend.memory.use();
+    const matrix = backend.weights.matrix(
       randomWeight(seededRandom(2), { outputs: 512, inputs: 512, dtype: 'BF16' }),
     );
-    expect(backend.memory().weightBytes - weightBytes).toBeGreaterThanOrEqual(512 * 512 * 2);
+    expect(backend.memory.use().weightBytes - weightBytes).toBeGreaterThanOrEqual(512 * 512 * 2);
     const x = filled(randomFloats(seededRandom(3), 160 * 512), 512);
-    const out = backend.tensor(160, 512);
-    const before = backend.memory();
-    for (let i = 0; i < 5; i++) backend.linear(out, x, matrix, 160);
-    expect(backend.memory()).toEqual(before);
+    const out = backend.memory.tensor(160, 512);
+    const before = backend.memory.use();
+    for (let i = 0; i < 5; i++) backend.gemm.linear(out, x, matrix, 160);
+    expect(backend.memory.use()).toEqual(before);
     const { limitBytes, activationBytes, cacheBytes } = before;
     expect(before.weightBytes + activationBytes + cacheBytes).toBeLessThan(limitBytes);
     await backend.close();

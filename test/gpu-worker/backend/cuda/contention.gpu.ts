@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import type { LayerCache, Matrix } from '../../../../gpu-worker/backend/backend.ts';
+import type { LayerCache, Matrix } from '../../../../gpu-worker/backend/shapes.ts';
 import { test } from '../../../gpu/check.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -87,9 +87,9 @@ function mlpsOf({ backend }: CudaTested): Mlp[] {
     randomWeight(random, { outputs, inputs, dtype: 'F8_E4M3' });
   const [gate, up, down] = [weight(inner, hidden), weight(inner, hidden), weight(hidden, inner)];
   return Array.from({ length: copies }, () => ({
-    gate: backend.matrix(gate),
-    up: backend.matrix(up),
-    down: backend.matrix(down),
+    gate: backend.weights.matrix(gate),
+    up: backend.weights.matrix(up),
+    down: backend.weights.matrix(down),
   }));
 }
 
@@ -100,17 +100,20 @@ function mlpOf(
 ): Repeated {
   const random = seededRandom(rows);
   const x = filled(toBf16(randomFloats(random, rows * hidden)), hidden, 'input');
-  const gate = backend.tensor(rows, inner, 'input');
-  const up = backend.tensor(rows, inner);
-  const out = backend.tensor(rows, hidden);
+  const gate = backend.memory.tensor(rows, inner, 'input');
+  const up = backend.memory.tensor(rows, inner);
+  const out = backend.memory.tensor(rows, hidden);
   return (i) => {
     const mlp = mlps[i];
     if (mlp === undefined) throw new Error(`there is no MLP ${i}`);
-    backend.linear(poison(gate), x, mlp.gate, rows);
-    backend.linear(poison(up), x, mlp.up, rows);
-    backend.siluMultiply(gate, gate, up, rows);
-    backend.linear(poison(out), gate, mlp.down, rows);
-    return [bytesOf(backend.read(up, rows).slice()), bytesOf(backend.read(out, rows))];
+    backend.gemm.linear(poison(gate), x, mlp.gate, rows);
+    backend.gemm.linear(poison(up), x, mlp.up, rows);
+    backend.rows.siluMultiply(gate, gate, up, rows);
+    backend.gemm.linear(poison(out), gate, mlp.down, rows);
+    return [
+      bytesOf(backend.memory.read(up, rows).slice()),
+      bytesOf(backend.memory.read(out, rows)),
+    ];
   };
 }
 
@@ -123,14 +126,14 @@ function expertsOf(
   const x = filled(toBf16(randomFloats(random, rows * hidden)), hidden, 'input');
   const shared = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
   const logits = filled(randomFloats(random, rows * mlps.length), mlps.length, 'f32');
-  const bias = backend.vector('bias', new Float32Array(mlps.length));
-  const [experts, routing] = [backend.experts(mlps), backend.routing(rows, 4)];
-  const out = backend.tensor(rows, hidden);
+  const bias = backend.weights.vector('bias', new Float32Array(mlps.length));
+  const [experts, routing] = [backend.moe.experts(mlps), backend.moe.routing(rows, 4)];
+  const out = backend.memory.tensor(rows, hidden);
   const options = { groups: 4, groupsKept: 2, normalize: true, scale: 2.5 };
   return () => {
-    backend.route(routing, logits, bias, rows, options);
-    backend.moeForward(poison(out), x, shared, routing, experts, rows);
-    return [bytesOf(backend.read(out, rows))];
+    backend.moe.route(routing, logits, bias, rows, options);
+    backend.moe.forward(poison(out), x, shared, routing, experts, rows);
+    return [bytesOf(backend.memory.read(out, rows))];
   };
 }
 
@@ -139,14 +142,14 @@ function filledCache({ backend, filled }: CudaTested): LayerCache {
   const chunk = 512;
   const random = seededRandom(3);
   const shape = { layers: 1, blocks: blockTable.length, latentDim, ropeDim, indexDim };
-  const [cache] = backend.caches(shape);
+  const [cache] = backend.caches.make(shape);
   if (cache === undefined) throw new Error('no cache was made');
   const some = (columns: number, deviation: number) =>
     filled(toBf16(randomFloats(random, chunk * columns, deviation)), columns);
   for (let start = 0; start < tokens; start += chunk) {
-    backend.beginStep(batchOf([{ start, rows: chunk, blockTable }]));
-    backend.writeLatent(cache, some(latentDim + ropeDim, 0.2));
-    backend.writeIndexKeys(cache, some(indexDim, 1));
+    backend.batch.begin(batchOf([{ start, rows: chunk, blockTable }]));
+    backend.caches.writeLatent(cache, some(latentDim + ropeDim, 0.2));
+    backend.caches.writeIndexKeys(cache, some(indexDim, 1));
   }
   return cache;
 }
@@ -154,13 +157,13 @@ function filledCache({ backend, filled }: CudaTested): LayerCache {
 /** Makes a step of the sequence's last rows; the result selects tokens for each of them. */
 function selectingOf({ backend, filled }: CudaTested, cache: LayerCache, rows: number) {
   const random = seededRandom(rows);
-  backend.beginStep(batchOf([{ start: tokens - rows, rows, blockTable }]));
+  backend.batch.begin(batchOf([{ start: tokens - rows, rows, blockTable }]));
   const columns = indexHeads * indexDim;
   const q = filled(toBf16(randomFloats(random, rows * columns)), columns);
   const weights = filled(randomFloats(random, rows * indexHeads), indexHeads, 'f32');
-  const selection = backend.selection(rows, topK);
+  const selection = backend.indexer.selection(rows, topK);
   const select = () =>
-    backend.selectTopK(selection, cache, q, weights, { heads: indexHeads, dim: indexDim });
+    backend.indexer.selectTopK(selection, cache, q, weights, { heads: indexHeads, dim: indexDim });
   return { selection, select };
 }
 
@@ -169,12 +172,12 @@ function absorbedOf(cuda: CudaTested, cache: LayerCache, rows: number): Repeated
   const { selection, select } = selectingOf(cuda, cache, rows);
   const columns = heads * (latentDim + ropeDim);
   const q = filled(toBf16(randomFloats(seededRandom(rows), rows * columns)), columns);
-  const out = backend.tensor(rows, heads * latentDim);
+  const out = backend.memory.tensor(rows, heads * latentDim);
   return () => {
     select();
-    backend.attend(poison(out), q, cache, selection, { heads, scale });
-    const chosen = backend.readSelection(selection, rows).map(bytesOf);
-    return [...chosen, bytesOf(backend.read(out, rows))];
+    backend.attention.attend(poison(out), q, cache, selection, { heads, scale });
+    const chosen = backend.indexer.readSelection(selection, rows).map(bytesOf);
+    return [...chosen, bytesOf(backend.memory.read(out, rows))];
   };
 }
 
@@ -183,15 +186,17 @@ function maskedOf(cuda: CudaTested, cache: LayerCache, rows: number): Repeated {
   const { selection, select } = selectingOf(cuda, cache, rows);
   const random = seededRandom(rows);
   const outputs = heads * (nopeDim + valueDim);
-  const kvB = backend.matrix(randomWeight(random, { outputs, inputs: latentDim, dtype: 'BF16' }));
+  const kvB = backend.weights.matrix(
+    randomWeight(random, { outputs, inputs: latentDim, dtype: 'BF16' }),
+  );
   const columns = heads * (nopeDim + ropeDim);
   const q = filled(toBf16(randomFloats(random, rows * columns)), columns);
-  const out = backend.tensor(rows, heads * valueDim);
+  const out = backend.memory.tensor(rows, heads * valueDim);
   const options = { heads, scale, nopeDim, ropeDim, valueDim };
   return () => {
     select();
-    backend.attendExpanded(poison(out), q, cache, kvB, selection, options);
-    return [bytesOf(backend.read(out, rows))];
+    backend.attention.attendExpanded(poison(out), q, cache, kvB, selection, options);
+    return [bytesOf(backend.memory.read(out, rows))];
   };
 }
 

@@ -2,7 +2,8 @@
 import { CpuBackend } from '../../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache } from '../../../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaLayerCache, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
-import type { LayerCache, RopeLayout } from '../../../../../gpu-worker/backend/backend.ts';
+import type { RopeLayout } from '../../../../../gpu-worker/backend/row-ops.ts';
+import type { LayerCache } from '../../../../../gpu-worker/backend/shapes.ts';
 import { exactTolerance, expectClose, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
 import { allNumerics, batchOf, randomFloats } from '../../../../support/gpu/backends.ts';
@@ -78,18 +79,21 @@ for (const { name, numerics } of allNumerics) {
       await test(`${name}: entries of ${latentDim} and ${ropeDim}, keys of ${indexDim}, ${layout}`, () => {
         const store = ({ backend, filled }: Pair['cpu']) => {
           const shape = { layers: 1, blocks, latentDim, ropeDim, indexDim };
-          const [cache] = backend.caches(shape);
+          const [cache] = backend.caches.make(shape);
           if (cache === undefined) throw new Error('no cache was made');
-          backend.ropeTable({ cos, sin, dim: ropeDim });
-          backend.beginStep(batch);
-          const norm = { weight: backend.vector('w', latentWeight), epsilon: 1e-6 };
-          backend.storeLatent(cache, filled(entries, latentDim + ropeDim), norm);
+          backend.rows.ropeTable({ cos, sin, dim: ropeDim });
+          backend.batch.begin(batch);
+          const norm = { weight: backend.weights.vector('w', latentWeight), epsilon: 1e-6 };
+          backend.caches.storeLatent(cache, filled(entries, latentDim + ropeDim), norm);
           const keyNorm = {
-            weight: backend.vector('w', keyWeight),
-            bias: backend.vector('b', keyBias),
+            weight: backend.weights.vector('w', keyWeight),
+            bias: backend.weights.vector('b', keyBias),
             epsilon: 1e-6,
           };
-          backend.storeIndexKeys(cache, filled(keys, indexDim), keyNorm, { layout, transform });
+          backend.caches.storeIndexKeys(cache, filled(keys, indexDim), keyNorm, {
+            layout,
+            transform,
+          });
           return cache;
         };
         const { device } = pair.cuda.backend.context;

@@ -5,7 +5,8 @@
  * The experts' matrices are `distinct` of each kind in 256 combinations, so that all fit the cpu
  * backend's memory while each expert still has outputs of its own.
  */
-import type { Backend, Tensor } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
 import {
   chainedTolerance,
   exactTolerance,
@@ -74,7 +75,7 @@ function weightOf(name: string, shape: readonly [number, number], start: number)
 
 function mlpOf(backend: Backend, start: number) {
   const matrix = (name: string, shape: readonly [number, number], which: number) =>
-    backend.matrix(weightOf(`${name} ${start}`, shape, seed * 1000 + start * 3 + which));
+    backend.weights.matrix(weightOf(`${name} ${start}`, shape, seed * 1000 + start * 3 + which));
   return {
     gate: matrix('gate', [inner, hidden], 0),
     up: matrix('up', [inner, hidden], 1),
@@ -107,14 +108,14 @@ function layerOf({ backend, filled, poison }: Tested, spread: () => void): Layer
     if (gate === undefined || up === undefined || down === undefined) throw new Error('no matrix');
     return { gate: gate.gate, up: up.up, down: down.down };
   });
-  const experts = backend.experts(combined);
+  const experts = backend.moe.experts(combined);
   const shared = mlpOf(backend, distinct);
-  const routing = backend.routing(rowsMax, perToken);
+  const routing = backend.moe.routing(rowsMax, perToken);
   const scores = filled(logits, count, 'f32');
-  const biases = backend.vector('bias', bias);
+  const biases = backend.weights.vector('bias', bias);
   const from = filled(x, hidden, 'input');
   const tensor = (columns: number, precision?: 'input'): Tensor =>
-    backend.tensor(rowsMax, columns, precision);
+    backend.memory.tensor(rowsMax, columns, precision);
   const [gate, up, added, out] = [
     tensor(inner, 'input'),
     tensor(inner),
@@ -123,15 +124,15 @@ function layerOf({ backend, filled, poison }: Tested, spread: () => void): Layer
   ];
   return {
     mix: (rows) => {
-      backend.route(routing, scores, biases, rows, options);
-      backend.linear(poison(gate), from, shared.gate, rows);
-      backend.linear(poison(up), from, shared.up, rows);
-      backend.siluMultiply(gate, gate, up, rows);
-      backend.linear(poison(added), gate, shared.down, rows);
-      backend.moeForward(poison(out), from, added, routing, experts, rows);
-      return backend.read(out, rows).slice();
+      backend.moe.route(routing, scores, biases, rows, options);
+      backend.gemm.linear(poison(gate), from, shared.gate, rows);
+      backend.gemm.linear(poison(up), from, shared.up, rows);
+      backend.rows.siluMultiply(gate, gate, up, rows);
+      backend.gemm.linear(poison(added), gate, shared.down, rows);
+      backend.moe.forward(poison(out), from, added, routing, experts, rows);
+      return backend.memory.read(out, rows).slice();
     },
-    routed: (rows) => backend.readRouting(routing, rows),
+    routed: (rows) => backend.moe.readRouting(routing, rows),
   };
 }
 

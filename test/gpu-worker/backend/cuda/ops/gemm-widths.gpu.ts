@@ -2,7 +2,9 @@
  * Products at the deployed model's shapes and at the edges of the kernels' tiles: against the cpu
  * backend, and every number of rows against every other, to the bit.
  */
-import type { Backend, Tensor, WeightDtype } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
+import type { WeightDtype } from '../../../../../gpu-worker/backend/weights.ts';
 import {
   bf16Tolerance,
   exactTolerance,
@@ -41,23 +43,23 @@ for (const { inputs, outputs, dtypes } of shapes) {
       const kind = `${inputs} by ${dtype} ${outputs}${exact ? ' to float32' : ''}`;
       const weight = randomWeight(random, { outputs, inputs, dtype });
       const x = toBf16(randomFloats(random, rowsMax * inputs));
-      const matrix = cuda.backend.matrix(weight);
+      const matrix = cuda.backend.weights.matrix(weight);
       const from = cuda.filled(x, inputs);
-      const out = cuda.backend.tensor(rowsMax, outputs, exact ? 'f32' : 'activation');
+      const out = cuda.backend.memory.tensor(rowsMax, outputs, exact ? 'f32' : 'activation');
       const op = (backend: Backend, to: Tensor, rows: number) => {
-        if (exact) backend.linearF32(to, from, matrix, rows);
-        else backend.linear(to, from, matrix, rows);
-        return backend.read(to, rows);
+        if (exact) backend.gemm.linearF32(to, from, matrix, rows);
+        else backend.gemm.linear(to, from, matrix, rows);
+        return backend.memory.read(to, rows);
       };
       const all = op(cuda.backend, cuda.poison(out), rowsMax).slice();
       await test(`${kind}: few rows as the cpu backend has them`, () => {
         const rows = 5;
-        const to = cpu.backend.tensor(rows, outputs, exact ? 'f32' : 'activation');
-        const cpuMatrix = cpu.backend.matrix(weight);
+        const to = cpu.backend.memory.tensor(rows, outputs, exact ? 'f32' : 'activation');
+        const cpuMatrix = cpu.backend.weights.matrix(weight);
         const held = cpu.filled(x.slice(0, rows * inputs), inputs);
-        if (exact) cpu.backend.linearF32(to, held, cpuMatrix, rows);
-        else cpu.backend.linear(to, held, cpuMatrix, rows);
-        const expected = cpu.backend.read(to, rows);
+        if (exact) cpu.backend.gemm.linearF32(to, held, cpuMatrix, rows);
+        else cpu.backend.gemm.linear(to, held, cpuMatrix, rows);
+        const expected = cpu.backend.memory.read(to, rows);
         const rounded = exact ? exactTolerance : bf16Tolerance;
         const tolerance = dtype === 'BF16' ? rounded : tensorCoreTolerance;
         expectClose(all.slice(0, rows * outputs), expected, tolerance);
@@ -91,28 +93,31 @@ for (const { heads, nope, rope, value, latent } of [
   const q = toBf16(randomFloats(random, rows * heads * (nope + rope)));
   const attended = toBf16(randomFloats(random, rows * heads * latent));
   const shape = { heads, nopeDim: nope, valueDim: value };
-  const kv = cuda.backend.absorb(weight, shape);
+  const kv = cuda.backend.weights.absorb(weight, shape);
   const queries = cuda.filled(q, heads * (nope + rope));
   const latents = cuda.filled(attended, heads * latent);
-  const lifted = cuda.backend.tensor(rows, heads * (latent + rope));
-  const lowered = cuda.backend.tensor(rows, heads * value);
+  const lifted = cuda.backend.memory.tensor(rows, heads * (latent + rope));
+  const lowered = cuda.backend.memory.tensor(rows, heads * value);
   const run = (count: number) => {
-    cuda.backend.toLatent(cuda.poison(lifted), queries, kv, count);
-    cuda.backend.fromLatent(cuda.poison(lowered), latents, kv, count);
-    return [cuda.backend.read(lifted, count), cuda.backend.read(lowered, count)] as const;
+    cuda.backend.gemm.toLatent(cuda.poison(lifted), queries, kv, count);
+    cuda.backend.gemm.fromLatent(cuda.poison(lowered), latents, kv, count);
+    return [
+      cuda.backend.memory.read(lifted, count),
+      cuda.backend.memory.read(lowered, count),
+    ] as const;
   };
   const all = run(rows).map((values) => values.slice());
   await test(`${heads} heads of ${nope} and ${value}: few rows as the cpu backend has them`, () => {
     const count = 3;
-    const cpuKv = cpu.backend.absorb(weight, shape);
-    const cpuLifted = cpu.backend.tensor(count, heads * (latent + rope));
-    const cpuLowered = cpu.backend.tensor(count, heads * value);
+    const cpuKv = cpu.backend.weights.absorb(weight, shape);
+    const cpuLifted = cpu.backend.memory.tensor(count, heads * (latent + rope));
+    const cpuLowered = cpu.backend.memory.tensor(count, heads * value);
     const few = cpu.filled(q.slice(0, count * heads * (nope + rope)), heads * (nope + rope));
     const fewLatents = cpu.filled(attended.slice(0, count * heads * latent), heads * latent);
-    cpu.backend.toLatent(cpuLifted, few, cpuKv, count);
-    cpu.backend.fromLatent(cpuLowered, fewLatents, cpuKv, count);
+    cpu.backend.gemm.toLatent(cpuLifted, few, cpuKv, count);
+    cpu.backend.gemm.fromLatent(cpuLowered, fewLatents, cpuKv, count);
     [cpuLifted, cpuLowered].forEach((tensor, i) => {
-      const expected = cpu.backend.read(tensor, count);
+      const expected = cpu.backend.memory.read(tensor, count);
       expectClose((all[i] ?? expected).slice(0, expected.length), expected, bf16Tolerance);
     });
   });

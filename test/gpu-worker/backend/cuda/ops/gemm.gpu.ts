@@ -1,6 +1,8 @@
 /** Matrix products against the cpu backend: every weight dtype, odd and real shapes, per head. */
 import assert from 'node:assert/strict';
-import type { Backend, Tensor, WeightDtype } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Backend } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
+import type { WeightDtype } from '../../../../../gpu-worker/backend/weights.ts';
 import {
   bf16Tolerance,
   exactTolerance,
@@ -40,19 +42,19 @@ for (const { name, numerics } of allNumerics) {
           const exacts = dtype === 'F8_E4M3' ? [false] : [false, true];
           for (const exact of exacts) {
             const op = (backend: Backend, out: Tensor, from: Tensor, count: number) => {
-              const matrix = backend.matrix(weight);
-              if (exact) backend.linearF32(out, from, matrix, count);
-              else backend.linear(out, from, matrix, count);
+              const matrix = backend.weights.matrix(weight);
+              if (exact) backend.gemm.linearF32(out, from, matrix, count);
+              else backend.gemm.linear(out, from, matrix, count);
             };
             const out = cuda.poison(
-              cuda.backend.tensor(rows, outputs, exact ? 'f32' : 'activation'),
+              cuda.backend.memory.tensor(rows, outputs, exact ? 'f32' : 'activation'),
             );
             const from = cuda.filled(x, inputs);
             op(cuda.backend, out, from, rows);
-            const actual = cuda.backend.read(out, rows).slice();
-            const cpuOut = cpu.backend.tensor(rows, outputs);
+            const actual = cuda.backend.memory.read(out, rows).slice();
+            const cpuOut = cpu.backend.memory.tensor(rows, outputs);
             op(cpu.backend, cpuOut, cpu.filled(x, inputs), rows);
-            const expected = cpu.backend.read(cpuOut, rows);
+            const expected = cpu.backend.memory.read(cpuOut, rows);
             const quantised = dtype === 'F8_E4M3' && numerics.quantizedLinear && useTensorCores;
             const tolerance = quantised
               ? tensorCoreTolerance
@@ -61,9 +63,13 @@ for (const { name, numerics } of allNumerics) {
                 : bf16Tolerance;
             expectClose(actual, expected, tolerance);
             op(cuda.backend, cuda.poison(out), from, rows);
-            expectSame(cuda.backend.read(out, rows), actual, 'a second run');
+            expectSame(cuda.backend.memory.read(out, rows), actual, 'a second run');
             op(cuda.backend, cuda.poison(out), from, 1);
-            expectSame(cuda.backend.read(out, 1), actual.slice(0, outputs), 'the first row alone');
+            expectSame(
+              cuda.backend.memory.read(out, 1),
+              actual.slice(0, outputs),
+              'the first row alone',
+            );
           }
         });
       }
@@ -71,11 +77,14 @@ for (const { name, numerics } of allNumerics) {
     await test(`${name}: tensors of the other precision are refused`, () => {
       const { backend } = cuda;
       const dtype = 'F32';
-      const matrix = backend.matrix(randomWeight(random, { outputs: 8, inputs: 8, dtype }));
-      const [rounded, exact] = [backend.tensor(2, 8), backend.tensor(2, 8, 'f32')];
-      assert.throws(() => backend.linear(exact, rounded, matrix, 2), /precision f32 is given/);
-      assert.throws(() => backend.linear(rounded, exact, matrix, 2), /precision f32 is given/);
-      assert.throws(() => backend.linearF32(rounded, rounded, matrix, 2), /where f32 is needed/);
+      const matrix = backend.weights.matrix(randomWeight(random, { outputs: 8, inputs: 8, dtype }));
+      const [rounded, exact] = [backend.memory.tensor(2, 8), backend.memory.tensor(2, 8, 'f32')];
+      assert.throws(() => backend.gemm.linear(exact, rounded, matrix, 2), /precision f32 is given/);
+      assert.throws(() => backend.gemm.linear(rounded, exact, matrix, 2), /precision f32 is given/);
+      assert.throws(
+        () => backend.gemm.linearF32(rounded, rounded, matrix, 2),
+        /where f32 is needed/,
+      );
     });
     for (const shape of [
       { heads: 3, nope: 9, rope: 6, value: 11, latent: 37, rows: 5 },
@@ -93,14 +102,14 @@ for (const { name, numerics } of allNumerics) {
         const attended = toBf16(randomFloats(random, rows * heads * latent));
         await test(`${name}: absorbed ${dtype}, ${heads} heads of ${nope} and ${value}`, () => {
           const run = ({ backend, filled, poison }: typeof cpu) => {
-            const kv = backend.absorb(weight, { heads, nopeDim: nope, valueDim: value });
-            const lifted = poison(backend.tensor(rows, heads * (latent + rope)));
-            backend.toLatent(lifted, filled(q, heads * (nope + rope)), kv, rows);
-            const lowered = poison(backend.tensor(rows, heads * value));
-            backend.fromLatent(lowered, filled(attended, heads * latent), kv, rows);
+            const kv = backend.weights.absorb(weight, { heads, nopeDim: nope, valueDim: value });
+            const lifted = poison(backend.memory.tensor(rows, heads * (latent + rope)));
+            backend.gemm.toLatent(lifted, filled(q, heads * (nope + rope)), kv, rows);
+            const lowered = poison(backend.memory.tensor(rows, heads * value));
+            backend.gemm.fromLatent(lowered, filled(attended, heads * latent), kv, rows);
             return [
-              backend.read(lifted, rows).slice(),
-              backend.read(lowered, rows).slice(),
+              backend.memory.read(lifted, rows).slice(),
+              backend.memory.read(lowered, rows).slice(),
             ] as const;
           };
           const [lifted, lowered] = run(cuda);

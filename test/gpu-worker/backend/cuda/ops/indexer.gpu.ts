@@ -6,7 +6,8 @@
  * within `roundingBound` of scale_s sum_j |w_j| sum_d |q_jd k_sd| of the exact one. A token that is
  * selected here and not by the cpu backend has a score within twice that of the threshold.
  */
-import type { Batch, LayerCache, Selection } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Batch } from '../../../../../gpu-worker/backend/batch.ts';
+import type { LayerCache, Selection } from '../../../../../gpu-worker/backend/shapes.ts';
 import type { CudaBackend } from '../../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import {
   CudaLayerCache,
@@ -104,7 +105,7 @@ async function topOfGiven(): Promise<void> {
   const { backend } = await openCudaTested(fp8Numerics, { rowsMax: 160 });
   const { device } = backend.context;
   const { indexer } = backend;
-  backend.caches({ layers: 1, blocks: 1, latentDim: 64, ropeDim: 0, indexDim: dim });
+  backend.caches.make({ layers: 1, blocks: 1, latentDim: 64, ropeDim: 0, indexDim: dim });
   const names = Object.keys(kinds);
   const shapes = [
     { count: 17, width: 16 },
@@ -122,8 +123,8 @@ async function topOfGiven(): Promise<void> {
     const label = `the top ${width} of ${count} scores, ${rows} rows`;
     await test(label, () => {
       const random = seededRandom(seed + count);
-      const selection = asCuda(CudaSelection, backend.selection(rows, width));
-      backend.beginStep(rowsSeeing(rows, count));
+      const selection = asCuda(CudaSelection, backend.indexer.selection(rows, width));
+      backend.batch.begin(rowsSeeing(rows, count));
       const tokens = 2 ** Math.ceil(Math.log2(Math.max(count, 1024)));
       const all = { tokens, first: 0, count: rows };
       const places = indexer.places(all);
@@ -142,7 +143,7 @@ async function topOfGiven(): Promise<void> {
         device.fill(selection.counts, rows * 4, 0xff);
         indexer.maxima(width, all);
         indexer.topK(selection, all);
-        backend.readSelection(selection, rows).forEach((tokensOfRow, row) => {
+        backend.indexer.readSelection(selection, rows).forEach((tokensOfRow, row) => {
           const name = names[row % names.length] ?? '';
           const wanted = expected[row % names.length] ?? new Int32Array(0);
           expectSameTokens(tokensOfRow, wanted, `${name}, row ${row}`);
@@ -164,9 +165,9 @@ interface Side {
 /** Keys of a sequence, [tokens][dim], on both sides. */
 function sideOf(tested: Tested, blocks: number, rows: number, width: number): Side {
   const { backend } = tested;
-  const selection = backend.selection(rows, width);
+  const selection = backend.indexer.selection(rows, width);
   const shape = { layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim: dim };
-  const [cache] = backend.caches(shape);
+  const [cache] = backend.caches.make(shape);
   if (cache === undefined) throw new Error('no cache was made');
   return { tested, cache, selection };
 }
@@ -195,14 +196,17 @@ function writeKeys({ tested, cache }: Side, keys: Float32Array, table: Int32Arra
   for (let start = 0; start < tokens; start += 4096) {
     const count = Math.min(4096, tokens - start);
     const positions = Array.from({ length: count }, (_, i) => start + i);
-    backend.beginStep(
+    backend.batch.begin(
       batchAt(
         positions,
         Array.from(positions, () => 0),
         [table],
       ),
     );
-    backend.writeIndexKeys(cache, filled(keys.subarray(start * dim, (start + count) * dim), dim));
+    backend.caches.writeIndexKeys(
+      cache,
+      filled(keys.subarray(start * dim, (start + count) * dim), dim),
+    );
   }
 }
 
@@ -213,11 +217,11 @@ interface Rows {
 
 function selectedBy(side: Side, batch: Batch, rows: Rows): Int32Array[] {
   const { backend, filled } = side.tested;
-  backend.beginStep(batch);
+  backend.batch.begin(batch);
   const q = filled(rows.q, heads * dim);
   const w = filled(rows.w, heads, 'f32');
-  backend.selectTopK(side.selection, side.cache, q, w, { heads, dim });
-  return backend.readSelection(side.selection, batch.positions.length);
+  backend.indexer.selectTopK(side.selection, side.cache, q, w, { heads, dim });
+  return backend.indexer.readSelection(side.selection, batch.positions.length);
 }
 
 function quantised(values: Float32Array): { codes: Float32Array; scale: number } {
@@ -450,8 +454,8 @@ async function notNumbers(side: Side, table: Int32Array, inputs: Rows): Promise<
     const { backend, filled } = side.tested;
     const keys = new Float32Array(dim).fill(1);
     keys[5] = Number.NaN;
-    backend.beginStep(batch);
-    backend.writeIndexKeys(side.cache, filled(keys, dim));
+    backend.batch.begin(batch);
+    backend.caches.writeIndexKeys(side.cache, filled(keys, dim));
     throws('a key', batch, row);
   });
 }

@@ -56,24 +56,24 @@ for (const { name, numerics } of allNumerics) {
         }));
         await test(`${name}, ${unit}: ${rows} rows to ${perToken} of ${count} ${dtype} experts`, () => {
           const run = ({ backend, filled, poison }: Tested) => {
-            const routing = backend.routing(rows, perToken);
+            const routing = backend.moe.routing(rows, perToken);
             const scores = filled(logits, count, 'f32');
-            backend.route(routing, scores, backend.vector('b', bias), rows, options);
-            const experts = backend.experts(
+            backend.moe.route(routing, scores, backend.weights.vector('b', bias), rows, options);
+            const experts = backend.moe.experts(
               weights.map(({ gate, up, down }) => ({
-                gate: backend.matrix(gate),
-                up: backend.matrix(up),
-                down: backend.matrix(down),
+                gate: backend.weights.matrix(gate),
+                up: backend.weights.matrix(up),
+                down: backend.weights.matrix(down),
               })),
             );
-            const out = poison(backend.tensor(rows, hidden));
+            const out = poison(backend.memory.tensor(rows, hidden));
             const from = filled(x, hidden, 'input');
             const added = filled(shared, hidden);
-            backend.moeForward(out, from, added, routing, experts, rows);
-            const mixed = backend.read(out, rows).slice();
-            backend.moeForward(poison(out), from, added, routing, experts, rows);
-            expectSame(backend.read(out, rows), mixed, 'a second run');
-            return { mixed, routed: backend.readRouting(routing, rows) };
+            backend.moe.forward(out, from, added, routing, experts, rows);
+            const mixed = backend.memory.read(out, rows).slice();
+            backend.moe.forward(poison(out), from, added, routing, experts, rows);
+            expectSame(backend.memory.read(out, rows), mixed, 'a second run');
+            return { mixed, routed: backend.moe.readRouting(routing, rows) };
           };
           const actual = run(cuda);
           const expected = run(cpu);
@@ -101,24 +101,24 @@ for (const dtype of ['F8_E4M3', 'BF16'] as const) {
     count: 16,
     perToken: 4,
   };
-  const experts = backend.experts(
+  const experts = backend.moe.experts(
     Array.from({ length: count }, () => ({
-      gate: backend.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
-      up: backend.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
-      down: backend.matrix(randomWeight(random, { outputs: hidden, inputs: inner, dtype })),
+      gate: backend.weights.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
+      up: backend.weights.matrix(randomWeight(random, { outputs: inner, inputs: hidden, dtype })),
+      down: backend.weights.matrix(randomWeight(random, { outputs: hidden, inputs: inner, dtype })),
     })),
   );
-  const bias = backend.vector('bias', new Float32Array(count));
+  const bias = backend.weights.vector('bias', new Float32Array(count));
   const logits = filled(randomFloats(random, rows * count, 2), count, 'f32');
   const x = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
   const shared = filled(toBf16(randomFloats(random, rows * hidden)), hidden);
-  const routing = backend.routing(rows, perToken);
-  const out = backend.tensor(rows, hidden);
+  const routing = backend.moe.routing(rows, perToken);
+  const out = backend.memory.tensor(rows, hidden);
   const mix = (some: number) => {
     const options = { groups: 1, groupsKept: 1, normalize: true, scale: 2.5 };
-    backend.route(routing, logits, bias, some, options);
-    backend.moeForward(poison(out), x, shared, routing, experts, some);
-    return backend.read(out, some).slice();
+    backend.moe.route(routing, logits, bias, some, options);
+    backend.moe.forward(poison(out), x, shared, routing, experts, some);
+    return backend.memory.read(out, some).slice();
   };
   await test(`${dtype} experts: a row has the same bits among any number of rows`, () => {
     const all = mix(rows);

@@ -1,5 +1,5 @@
 /** The ops on rows against the cpu backend, in every numerics, with widths that fit no block. */
-import type { Tensor } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
 import {
   bf16Tolerance,
   exactTolerance,
@@ -35,14 +35,14 @@ for (const { name, numerics } of allNumerics) {
   const both = (what: string, columns: number, run: (tested: Tested, out: Tensor) => void) =>
     test(`${name}: ${what}`, () => {
       const onGpu = () => {
-        const out = cuda.poison(cuda.backend.tensor(rows, columns));
+        const out = cuda.poison(cuda.backend.memory.tensor(rows, columns));
         run(cuda, out);
-        return cuda.backend.read(out, rows).slice();
+        return cuda.backend.memory.read(out, rows).slice();
       };
       const actual = onGpu();
-      const out = cpu.poison(cpu.backend.tensor(rows, columns));
+      const out = cpu.poison(cpu.backend.memory.tensor(rows, columns));
       run(cpu, out);
-      expectClose(actual, cpu.backend.read(out, rows), tolerance);
+      expectClose(actual, cpu.backend.memory.read(out, rows), tolerance);
       expectSame(onGpu(), actual, 'a second run');
     });
 
@@ -53,40 +53,43 @@ for (const { name, numerics } of allNumerics) {
     const bias = randomFloats(random, columns);
     const options = { rows, epsilon: 1e-6 };
     await both(`rmsNorm of ${columns}`, columns, ({ backend, filled }, out) =>
-      backend.rmsNorm(out, filled(x, columns), backend.vector('w', weights), options),
+      backend.rows.rmsNorm(out, filled(x, columns), backend.weights.vector('w', weights), options),
     );
     await both(`addRmsNorm of ${columns}`, columns, ({ backend, filled }, out) =>
-      backend.addRmsNorm(
+      backend.rows.addRmsNorm(
         out,
         filled(y, columns),
         filled(x, columns),
-        backend.vector('w', weights),
+        backend.weights.vector('w', weights),
         options,
       ),
     );
     await both(`the residual of addRmsNorm of ${columns}`, columns, ({ backend, filled }, out) => {
       const residual = filled(y, columns);
-      const w = backend.vector('w', weights);
-      backend.addRmsNorm(out, residual, filled(x, columns), w, options);
-      backend.gatherRows(out, residual, inOrder);
+      const w = backend.weights.vector('w', weights);
+      backend.rows.addRmsNorm(out, residual, filled(x, columns), w, options);
+      backend.rows.gatherRows(out, residual, inOrder);
     });
     await both(`layerNorm of ${columns}, in place`, columns, ({ backend, filled }, out) => {
-      const norm = { weight: backend.vector('w', weights), bias: backend.vector('b', bias) };
+      const norm = {
+        weight: backend.weights.vector('w', weights),
+        bias: backend.weights.vector('b', bias),
+      };
       const held = filled(x, columns);
-      backend.layerNorm(held, held, norm, options);
-      backend.gatherRows(
+      backend.rows.layerNorm(held, held, norm, options);
+      backend.rows.gatherRows(
         out,
         held,
         Int32Array.from({ length: rows }, (_, r) => rows - 1 - r),
       );
     });
     await both(`siluMultiply of ${columns}`, columns, ({ backend, filled }, out) =>
-      backend.siluMultiply(out, filled(x, columns), filled(y, columns), rows),
+      backend.rows.siluMultiply(out, filled(x, columns), filled(y, columns), rows),
     );
     await both(`add of ${columns}`, columns, ({ backend, filled }, out) => {
       const residual = filled(x, columns);
-      backend.add(residual, filled(y, columns), rows);
-      backend.gatherRows(out, residual, inOrder);
+      backend.rows.add(residual, filled(y, columns), rows);
+      backend.rows.gatherRows(out, residual, inOrder);
     });
   }
 
@@ -94,10 +97,10 @@ for (const { name, numerics } of allNumerics) {
   const cos = Float32Array.from({ length: positions * 4 }, () => Math.cos(random.uniform() * 9));
   const sin = Float32Array.from({ length: positions * 4 }, () => Math.sin(random.uniform() * 9));
   for (const { backend } of [cuda, cpu]) {
-    backend.caches({ layers: 1, blocks: 2, latentDim: 8, ropeDim: 8, indexDim: 8 });
-    backend.ropeTable({ cos, sin, dim: 8 });
+    backend.caches.make({ layers: 1, blocks: 2, latentDim: 8, ropeDim: 8, indexDim: 8 });
+    backend.rows.ropeTable({ cos, sin, dim: 8 });
     const batch = batchOf([{ start: 3, rows, blockTable: Int32Array.of(1) }]);
-    backend.beginStep({
+    backend.batch.begin({
       ...batch,
       tokens: Int32Array.from({ length: rows }, (_, r) => (r * 5) % 9),
     });
@@ -106,8 +109,8 @@ for (const { name, numerics } of allNumerics) {
   for (const layout of ['interleaved', 'half'] as const) {
     await both(`rotate, ${layout}`, 63, ({ backend, filled }, out) => {
       const x = filled(heads, 63);
-      backend.rotate(x, { rows, heads: 3, start: 11, layout });
-      backend.gatherRows(out, x, inOrder);
+      backend.rows.rotate(x, { rows, heads: 3, start: 11, layout });
+      backend.rows.gatherRows(out, x, inOrder);
     });
   }
   for (const layout of ['interleaved', 'half'] as const) {
@@ -123,17 +126,21 @@ for (const { name, numerics } of allNumerics) {
         3 * dim,
         ({ backend, filled }, out) => {
           const held = filled(x, 3 * dim);
-          backend.rotate(held, { rows, heads: 3, start, layout, transform: true });
-          backend.gatherRows(out, held, inOrder);
+          backend.rows.rotate(held, { rows, heads: 3, start, layout, transform: true });
+          backend.rows.gatherRows(out, held, inOrder);
         },
       );
       await test(`${name}: rotate and transform 3 x ${dim}, ${layout}, as two ops`, () => {
         const { backend, filled } = cuda;
         const [one, two] = [filled(x, 3 * dim), filled(x, 3 * dim)];
-        backend.rotate(one, { rows, heads: 3, start, layout, transform: true });
-        backend.rotate(two, { rows, heads: 3, start, layout });
-        backend.hadamard(two, { rows, heads: 3 });
-        expectSame(backend.read(one, rows), backend.read(two, rows).slice(), 'at once');
+        backend.rows.rotate(one, { rows, heads: 3, start, layout, transform: true });
+        backend.rows.rotate(two, { rows, heads: 3, start, layout });
+        backend.rows.hadamard(two, { rows, heads: 3 });
+        expectSame(
+          backend.memory.read(one, rows),
+          backend.memory.read(two, rows).slice(),
+          'at once',
+        );
       });
     }
   }
@@ -141,14 +148,14 @@ for (const { name, numerics } of allNumerics) {
     const x = activations(3 * dim);
     await both(`hadamard of 3 x ${dim}`, 3 * dim, ({ backend, filled }, out) => {
       const held = filled(x, 3 * dim);
-      backend.hadamard(held, { rows, heads: 3 });
-      backend.gatherRows(out, held, inOrder);
+      backend.rows.hadamard(held, { rows, heads: 3 });
+      backend.rows.gatherRows(out, held, inOrder);
     });
   }
   for (const dtype of ['F32', 'BF16', 'F8_E4M3'] as const) {
     const table = randomWeight(random, { outputs: 9, inputs: 133, dtype });
     await both(`embed from ${dtype}`, 133, ({ backend }, out) =>
-      backend.embed(out, backend.matrix(table)),
+      backend.rows.embed(out, backend.weights.matrix(table)),
     );
   }
   await close();

@@ -51,7 +51,7 @@ for (const vocabSize of isSmall ? [5, 4097] : [1, 2, 5, 97, 4096, 4097, 8190, 12
       }
       const draws = Array.from({ length: rows }, () => randomDraw(random, vocabSize));
       const logits = cuda.filled(values, vocabSize, 'f32');
-      const actual = cuda.backend.sample(logits, draws);
+      const actual = cuda.backend.sampling.sample(logits, draws);
       const scratch = createDrawScratch(vocabSize);
       const expected = draws.map((draw, r) =>
         drawToken(values.subarray(r * vocabSize, (r + 1) * vocabSize), draw, scratch),
@@ -62,7 +62,7 @@ for (const vocabSize of isSmall ? [5, 4097] : [1, 2, 5, 97, 4096, 4097, 8190, 12
           `row ${wrong}: ${actual[wrong]}, not ${expected[wrong]}, by ${JSON.stringify(draws[wrong])}`,
         );
       }
-      if (cuda.backend.sample(logits, draws).join() !== actual.join()) {
+      if (cuda.backend.sampling.sample(logits, draws).join() !== actual.join()) {
         throw new Error('a second run drew other tokens');
       }
     });

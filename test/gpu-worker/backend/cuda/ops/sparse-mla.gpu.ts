@@ -2,7 +2,8 @@
  * Absorbed attention at the deployed model's widths, 128 heads over up to 2,048 selected tokens of
  * longer contexts, against the cpu backend; and how many rows of a step split a row how far.
  */
-import type { Batch, Selection } from '../../../../../gpu-worker/backend/backend.ts';
+import type { Batch } from '../../../../../gpu-worker/backend/batch.ts';
+import type { Selection } from '../../../../../gpu-worker/backend/shapes.ts';
 import { splitsFor } from '../../../../../gpu-worker/backend/cuda/ops/sparse-mla.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
@@ -116,22 +117,22 @@ class Deployed {
     const { backend } = tested;
     this.#tested = tested;
     this.#heads = heads;
-    const [cache] = backend.caches({ layers: 1, blocks: 71, latentDim, ropeDim, indexDim });
+    const [cache] = backend.caches.make({ layers: 1, blocks: 71, latentDim, ropeDim, indexDim });
     if (cache === undefined) throw new Error('no cache was made');
     this.#cache = cache;
-    this.#selection = backend.selection(rowsMax, topK);
+    this.#selection = backend.indexer.selection(rowsMax, topK);
     lengths.forEach((tokens, s) => {
       for (let start = 0; start < tokens; start += rowsMax) {
         const end = Math.min(tokens, start + rowsMax);
         const blockTable = tables[s] ?? new Int32Array();
-        backend.beginStep(batchOf([{ start, rows: end - start, blockTable }]));
+        backend.batch.begin(batchOf([{ start, rows: end - start, blockTable }]));
         const part = (all: readonly Float32Array[], columns: number) =>
           tested.filled(
             (all[s] ?? new Float32Array()).slice(start * columns, end * columns),
             columns,
           );
-        backend.writeLatent(cache, part(entries, width));
-        backend.writeIndexKeys(cache, part(keys, indexDim));
+        backend.caches.writeLatent(cache, part(entries, width));
+        backend.caches.writeIndexKeys(cache, part(keys, indexDim));
       }
     });
   }
@@ -141,7 +142,7 @@ class Deployed {
     const { backend, filled, poison } = this.#tested;
     const heads = this.#heads;
     const batch = batchOf(runsOf(rows));
-    backend.beginStep(tableOrder === 'reversed' ? withTablesReversed(batch) : batch);
+    backend.batch.begin(tableOrder === 'reversed' ? withTablesReversed(batch) : batch);
     const gathered = (columns: number) => {
       const values = new Float32Array(rows.length * columns);
       rows.forEach((row, r) => values.set(queriesOf(row, columns), r * columns));
@@ -151,19 +152,19 @@ class Deployed {
     const weights = filled(new Float32Array(rows.length * indexHeads).fill(1), indexHeads, 'f32');
     const indexOptions = { heads: indexHeads, dim: indexDim };
     const indexQ = gathered(indexHeads * indexDim);
-    backend.selectTopK(this.#selection, this.#cache, indexQ, weights, indexOptions);
-    const out = backend.tensor(rows.length, heads * latentDim);
-    const lse = backend.tensor(rows.length, heads, 'f32');
+    backend.indexer.selectTopK(this.#selection, this.#cache, indexQ, weights, indexOptions);
+    const out = backend.memory.tensor(rows.length, heads * latentDim);
+    const lse = backend.memory.tensor(rows.length, heads, 'f32');
     const attend = (selection: Selection | null) => {
       poison(out);
       poison(lse);
-      backend.attend(out, q, this.#cache, selection, { heads, scale }, lse);
-      return written(backend.read(out, rows.length));
+      backend.attention.attend(out, q, this.#cache, selection, { heads, scale }, lse);
+      return written(backend.memory.read(out, rows.length));
     };
     return () => ({
       dense: attend(null),
       sparse: attend(this.#selection),
-      lse: written(backend.read(lse, rows.length)),
+      lse: written(backend.memory.read(lse, rows.length)),
     });
   }
 }

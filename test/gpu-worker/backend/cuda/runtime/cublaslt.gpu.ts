@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { CublasLt } from '../../../../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
 import { CudaMatrix, CudaTensor, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
-import { unscaled } from '../../../../../gpu-worker/backend/cuda/ops/gemm.ts';
+import { unscaled } from '../../../../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
 import { fp8Numerics, randomFloats, randomWeight } from '../../../../support/gpu/backends.ts';
@@ -22,16 +22,16 @@ for (const { rows, inputs, outputs } of [
   for (const dtype of ['F8_E4M3', 'BF16'] as const) {
     await test(`${rows} x ${inputs} by ${dtype} ${outputs}`, () => {
       const weight = randomWeight(random, { outputs, inputs, dtype });
-      const matrix = asCuda(CudaMatrix, backend.matrix(weight));
+      const matrix = asCuda(CudaMatrix, backend.weights.matrix(weight));
       const x = asCuda(CudaTensor, filled(toBf16(randomFloats(random, rows * inputs)), inputs));
-      const out = asCuda(CudaTensor, backend.tensor(rows, outputs));
-      const ours = backend.tensor(rows, outputs);
-      backend.linear(ours, x, matrix, rows);
-      const expected = backend.read(ours, rows).slice();
+      const out = asCuda(CudaTensor, backend.memory.tensor(rows, outputs));
+      const ours = backend.memory.tensor(rows, outputs);
+      backend.gemm.linear(ours, x, matrix, rows);
+      const expected = backend.memory.read(ours, rows).slice();
       const scaled = matrix.scales !== 0;
       const plain = { at: x.at, stride: x.stride, columns: inputs, rowIndices: 0 };
       const input = scaled
-        ? backend.gemm.input(plain, { ...matrix, scaled }, { rows, exact: false })
+        ? backend.gemm.inputs.prepare(plain, { ...matrix, scaled }, { rows, exact: false })
         : unscaled(x);
       const call = library.matmul({
         fp8: scaled,
@@ -49,7 +49,7 @@ for (const { rows, inputs, outputs } of [
         poison(out);
         // A list this long runs as a graph from its second time on.
         for (let i = 0; i < 10; i++) device.queue.pushCall(call, args);
-        const actual = backend.read(out, rows);
+        const actual = backend.memory.read(out, rows);
         if (first === null) expectClose(actual, expected, tensorCoreTolerance);
         else expectSame(actual, first, `run ${run}`);
         first ??= actual.slice();
@@ -57,12 +57,12 @@ for (const { rows, inputs, outputs } of [
       // Fewer rows: of these the scales lie closer, so they are quantised again.
       const few = 132;
       const again = scaled
-        ? backend.gemm.input(plain, { ...matrix, scaled }, { rows: few, exact: false })
+        ? backend.gemm.inputs.prepare(plain, { ...matrix, scaled }, { rows: few, exact: false })
         : input;
       poison(out);
       device.queue.pushCall(call, [matrix.at, again.at, out.at, matrix.scales, again.scales, few]);
       const prefix = (first ?? expected).slice(0, few * outputs);
-      expectSame(backend.read(out, few), prefix, 'some of the rows');
+      expectSame(backend.memory.read(out, few), prefix, 'some of the rows');
     });
   }
 }
@@ -82,10 +82,10 @@ await test('a backend that may use the library has the same products', async () 
   const weight = randomWeight(random, { outputs, inputs, dtype: 'F8_E4M3' });
   const x = toBf16(randomFloats(random, rows * inputs));
   const [expected, actual] = [own_, with_].map((tested) => {
-    const out = tested.poison(tested.backend.tensor(rows, outputs));
-    const matrix = tested.backend.matrix(weight);
-    tested.backend.linear(out, tested.filled(x, inputs), matrix, rows);
-    return tested.backend.read(out, rows).slice();
+    const out = tested.poison(tested.backend.memory.tensor(rows, outputs));
+    const matrix = tested.backend.weights.matrix(weight);
+    tested.backend.gemm.linear(out, tested.filled(x, inputs), matrix, rows);
+    return tested.backend.memory.read(out, rows).slice();
   });
   assert(expected !== undefined && actual !== undefined, 'both have a result');
   expectClose(actual, expected, tensorCoreTolerance);

@@ -100,7 +100,7 @@ for (const numerics of ['f32', 'fp8'] as const) {
   };
 
   await test(`${numerics}: after the start nothing is allocated`, () => {
-    assert.throws(() => backend.tensor(1, 1), AllocationAfterStart);
+    assert.throws(() => backend.memory.tensor(1, 1), AllocationAfterStart);
   });
 
   await test(`${numerics}: decode steps run as one graph, and say what steps without graphs say`, async () => {

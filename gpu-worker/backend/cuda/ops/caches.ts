@@ -1,0 +1,119 @@
+/** The paged caches: their places, and the ops that write them (caches.cu). */
+import assert from 'node:assert/strict';
+import { blockTokens } from '../../batch.ts';
+import { blockBytes, checkCacheShape, entryBytes, pageBytes } from '../../cache-layout.ts';
+import type { CacheOps, KeyNorm, KeyRotation, LatentNorm } from '../../caches.ts';
+import { checkIndexKeys } from '../../checks.ts';
+import type { CacheShape, LayerCache, Tensor } from '../../shapes.ts';
+import { asCuda, checkedVector, CudaLayerCache, dtypeCode, inputTensor } from '../handles.ts';
+import type { OpContext } from '../op-context.ts';
+import { real } from '../runtime/launch-queue.ts';
+import { type CudaRowOps, perLane, ropeSlots } from './row-ops.ts';
+
+export class CudaCaches implements CacheOps {
+  readonly #context: OpContext;
+  readonly #rowOps: CudaRowOps;
+
+  constructor(context: OpContext, rowOps: CudaRowOps) {
+    this.#context = context;
+    this.#rowOps = rowOps;
+  }
+
+  blockBytes(shape: Omit<CacheShape, 'blocks'>): number {
+    return blockBytes(shape, this.#context.numerics);
+  }
+
+  make(shape: CacheShape): readonly CudaLayerCache[] {
+    checkCacheShape(shape);
+    const { device, numerics, step } = this.#context;
+    const entry = entryBytes(shape, numerics);
+    const page = pageBytes(shape, numerics);
+    const latentFormat = {
+      f32: dtypeCode.F32,
+      bf16: dtypeCode.BF16,
+      fp8: dtypeCode.F8_E4M3,
+    }[numerics.latentCache];
+    const keyFormat = numerics.indexKeys === 'fp8' ? dtypeCode.F8_E4M3 : dtypeCode.F32;
+    const latentBytes = roundUp(shape.blocks * blockTokens * entry);
+    const layerBytes = latentBytes + roundUp(shape.blocks * page);
+    // One piece, since the driver rounds each of them up.
+    const what = `the caches of ${shape.layers} layers (${shape.blocks} blocks)`;
+    const start = device.allocate(shape.layers * layerBytes, 'cache', what);
+    // Nothing that was left in this memory may be taken for a number, not even while warming up.
+    device.fill(start, shape.layers * layerBytes, 0);
+    step.useCaches(shape);
+    return Array.from({ length: shape.layers }, (_, layer) => {
+      const latents = start + layer * layerBytes;
+      const place = { latents, entryBytes: entry, keys: latents + latentBytes, pageBytes: page };
+      return new CudaLayerCache(layer, shape, { ...place, latentFormat, keyFormat });
+    });
+  }
+
+  writeLatent(cache: LayerCache, entries: Tensor): void {
+    this.#writeLatent(cache, entries, null);
+  }
+
+  storeLatent(cache: LayerCache, entries: Tensor, norm: LatentNorm): void {
+    this.#writeLatent(cache, entries, norm);
+  }
+
+  /** Norms and rotates the entries on their way if there is a norm (write_latent). */
+  #writeLatent(cache: LayerCache, entries: Tensor, norm: LatentNorm | null): void {
+    const { device, step, defines } = this.#context;
+    const { shape, latents, entryBytes: bytes, latentFormat } = asCuda(CudaLayerCache, cache);
+    const { latentDim, ropeDim } = shape;
+    const x = inputTensor(entries, step.rows, latentDim + ropeDim);
+    const rope = norm === null ? null : this.#rowOps.rope(step.rows);
+    assert(rope === null || rope.half * 2 === ropeDim, 'the rope table does not fit the entries');
+    const weight = norm === null ? 0 : checkedVector(norm.weight, latentDim).at;
+    const sharedBytes = (latentDim + ropeDim) * 4;
+    const launch = { grid: [step.rows, 1, 1], threads: 128, sharedBytes } as const;
+    device.launch(device.kernel('caches', 'write_latent', { ...defines, kPerLane: 1 }), launch, [
+      [latents, bytes, latentFormat, latentDim, ropeDim, x.at, x.stride, step.slots],
+      [weight, real(norm?.epsilon ?? 0)],
+      [rope?.cos ?? 0, rope?.sin ?? 0, step.positions],
+    ]);
+  }
+
+  writeIndexKeys(cache: LayerCache, keys: Tensor): void {
+    this.#writeIndexKeys(cache, keys, null);
+  }
+
+  storeIndexKeys(cache: LayerCache, keys: Tensor, norm: KeyNorm, rotation: KeyRotation): void {
+    this.#writeIndexKeys(cache, keys, { ...norm, ...rotation });
+  }
+
+  /** Norms, rotates and transforms the keys on their way if there is a norm (write_index_keys). */
+  #writeIndexKeys(cache: LayerCache, keys: Tensor, norm: (KeyNorm & KeyRotation) | null): void {
+    const { device, step, defines } = this.#context;
+    const { shape, keys: at, pageBytes: bytes, keyFormat } = asCuda(CudaLayerCache, cache);
+    const { indexDim: dim } = shape;
+    checkIndexKeys(shape);
+    const x = inputTensor(keys, step.rows, dim);
+    const rope = norm === null ? null : this.#rowOps.rope(step.rows);
+    const rotation = norm === null || rope === null ? null : { rope, layout: norm.layout };
+    const weight = norm === null ? 0 : checkedVector(norm.weight, dim).at;
+    const bias = norm === null ? 0 : checkedVector(norm.bias, dim).at;
+    const rowsPerBlock = 4;
+    const launch = {
+      grid: [Math.ceil(step.rows / rowsPerBlock), 1, 1],
+      threads: rowsPerBlock * 32,
+      sharedBytes: rowsPerBlock * dim * 4,
+    } as const;
+    const kernel = device.kernel('caches', 'write_index_keys', {
+      ...defines,
+      kPerLane: perLane(dim),
+    });
+    device.launch(kernel, launch, [
+      [at, bytes, keyFormat, dim, x.at, x.stride, step.slots, step.rows],
+      [weight, bias, real(norm?.epsilon ?? 0)],
+      ropeSlots(rotation, 0, step.positions),
+      [norm?.transform === true ? 1 : 0, real(1 / Math.sqrt(dim))],
+    ]);
+  }
+}
+
+/** Pieces of a cache start where vectors of any width may. */
+function roundUp(bytes: number): number {
+  return Math.ceil(bytes / 256) * 256;
+}

@@ -1,0 +1,35 @@
+/** Mixture of experts: the gate and the routed experts. */
+import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from './shapes.ts';
+
+export interface RouteOptions {
+  readonly groups: number;
+  readonly groupsKept: number;
+  /** True if the chosen weights are divided by their sum. */
+  readonly normalize: boolean;
+  readonly scale: number;
+}
+
+export interface MoeOps {
+  /** Makes one handle of the matrices of all routed experts of a layer; at start. */
+  experts(matrices: readonly ExpertMatrices[]): Experts;
+  /** Makes room for the experts that `rows` rows go to; at start. */
+  routing(rows: number, perToken: number): Routing;
+  /**
+   * Sigmoid gate with correction bias and groups (docs/engine-spec.md#moe). logits [rows, experts]
+   * in `f32`.
+   */
+  route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void;
+  /**
+   * out = shared + sum over the routed experts of weight * down(silu(gate x) * up x), with one
+   * rounding.
+   */
+  forward(
+    out: Tensor,
+    x: Tensor,
+    shared: Tensor,
+    routing: Routing,
+    experts: Experts,
+    rows: number,
+  ): void;
+  readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array };
+}
