@@ -1,13 +1,11 @@
 /**
- * Every error that a client can see, in one table, with the two shapes that clients know: OpenAI's
- * and, on Anthropic's routes, Anthropic's.
+ * Every error that a client can see, in one table. Its body is written by the dialect of the path.
  *
  * 400 and 422 divide as DeepSeek's do. 400: the request has not the format that the reference says
  * (no JSON, a parameter missing, unknown, unsupported or of the wrong type), or the model says that
  * it cannot take it. 422: the format is right and a value is not (out of range, two parameters that
  * exclude each other, an idempotency key used for another request).
  */
-import { openAiErrorTypes } from '../gpu-worker/protocol/errors.ts';
 import type { ErrorStatus } from '../gpu-worker/protocol/errors.ts';
 import { unavailable } from '../db/unavailable.ts';
 import type { UnavailableReason } from '../db/unavailable.ts';
@@ -77,26 +75,6 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
-/** Anthropic's word for each status. */
-const anthropicErrorTypes: Record<ErrorStatus, string> = {
-  400: 'invalid_request_error',
-  401: 'authentication_error',
-  402: 'billing_error',
-  403: 'permission_error',
-  404: 'not_found_error',
-  405: 'invalid_request_error',
-  408: 'invalid_request_error',
-  409: 'invalid_request_error',
-  413: 'request_too_large',
-  415: 'invalid_request_error',
-  422: 'invalid_request_error',
-  429: 'rate_limit_error',
-  499: 'invalid_request_error',
-  500: 'api_error',
-  502: 'api_error',
-  503: 'overloaded_error',
-};
-
 /** By how much a request exceeds the context. */
 export interface Overflow {
   readonly promptTokens: number;
@@ -111,8 +89,8 @@ export interface ErrorDetails {
   readonly headers?: Readonly<Record<string, string>>;
   /** Beside `context_length_exceeded`, as far as the worker tells the numbers. */
   readonly overflow?: Overflow | null;
-  /** Anthropic's `error.details`, which its clients act on; OpenAI's shape has no such part. */
-  readonly anthropicDetails?: { readonly error_code: string };
+  /** A code that clients act on, for dialects whose errors have a place for it. */
+  readonly details?: { readonly error_code: string };
   /** For the log alone. */
   readonly cause?: unknown;
 }
@@ -123,7 +101,7 @@ export class ApiError extends Error {
   readonly param: string | null;
   readonly headers: Readonly<Record<string, string>>;
   readonly overflow: Overflow | null;
-  readonly anthropicDetails: ErrorDetails['anthropicDetails'];
+  readonly details: ErrorDetails['details'];
 
   constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
     super(message, { cause: details.cause });
@@ -133,7 +111,7 @@ export class ApiError extends Error {
     this.param = details.param ?? null;
     this.headers = details.headers ?? {};
     this.overflow = details.overflow ?? null;
-    this.anthropicDetails = details.anthropicDetails;
+    this.details = details.details;
   }
 }
 
@@ -154,7 +132,7 @@ const lost: UnavailableAnswer = {
   retryAfterSeconds: 60,
 };
 
-/** What a client is told of a database that cannot be used. */
+/** The answer to a request that needs a database which cannot be used. */
 export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = {
   locked: {
     code: 'tenant_unavailable',
@@ -171,7 +149,7 @@ export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = 
   foreign: lost,
 };
 
-/** Anything thrown, as an ApiError. What was not meant for clients does not reach them. */
+/** Makes an ApiError of anything thrown. Messages that were not meant for clients stay in its cause. */
 export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown;
   const found = unavailable(thrown);
@@ -183,49 +161,4 @@ export function toApiError(thrown: unknown): ApiError {
   return new ApiError('internal_error', 'The server failed to answer this request.', {
     cause: thrown,
   });
-}
-
-export function openAiErrorBody(error: ApiError) {
-  const { message, code, param, status } = error;
-  return { error: { message, type: openAiErrorTypes[status], param, code } };
-}
-
-export function anthropicErrorBody(error: ApiError, requestId: string) {
-  const { status, code, anthropicDetails: details } = error;
-  const isOverflow = code === 'context_length_exceeded';
-  return {
-    type: 'error' as const,
-    error: {
-      type: anthropicErrorTypes[status],
-      message: isOverflow ? anthropicOverflow(error) : inAnthropicTerms(error.message),
-      ...(details && { details }),
-    },
-    request_id: requestId,
-  };
-}
-
-const noNumbers: Overflow = { promptTokens: 0, outputTokens: null, contextTokens: 0 };
-
-/** Anthropic's own sentences: clients find them by their words, and shorten by their numbers. */
-function anthropicOverflow({ overflow, message }: ApiError): string {
-  const { promptTokens, outputTokens, contextTokens } = overflow ?? noNumbers;
-  if (promptTokens > contextTokens) {
-    return `prompt is too long: ${promptTokens} tokens > ${contextTokens} maximum`;
-  }
-  if (outputTokens === null) return `prompt is too long: ${message}`;
-  return (
-    'input length and `max_tokens` exceed context limit: ' +
-    `${promptTokens} + ${outputTokens} > ${contextTokens}, ` +
-    'decrease input length or `max_tokens` and try again'
-  );
-}
-
-/** A worker names the parameters of the chat completion that the message became. */
-function inAnthropicTerms(message: string): string {
-  return message
-    .replaceAll(/tools\[(\d+)\]\.function\.parameters/g, 'tools[$1].input_schema')
-    .replaceAll(/tools\[(\d+)\]\.function/g, 'tools[$1]')
-    .replaceAll('response_format.json_schema', 'output_config.format')
-    .replaceAll('tool_choice.function', 'tool_choice')
-    .replaceAll('reasoning_effort', 'output_config.effort');
 }

@@ -31,6 +31,12 @@ export const noUsage: Usage = {
   outputReasoning: 0,
 };
 
+/** Null if nothing at all was counted: there is nothing to bill. */
+export function usedOrNull(usage: Usage | null): Usage | null {
+  if (usage === null) return null;
+  return Object.values(usage).some((tokens) => tokens > 0) ? usage : null;
+}
+
 /** What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts. */
 export function costNanoUsd(usage: Usage, price: Price): number {
   const sum =

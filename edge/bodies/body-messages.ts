@@ -24,12 +24,12 @@ export interface SentError {
 }
 
 export function sendable(error: ApiError): SentError {
-  const { code, message, param, headers, overflow, anthropicDetails } = error;
+  const { code, message, param, headers, overflow, details: clientDetails } = error;
   const details = {
     ...(param !== null && { param }),
     headers,
     overflow,
-    ...(anthropicDetails && { anthropicDetails }),
+    ...(clientDetails && { details: clientDetails }),
   };
   return { code, message, details };
 }

@@ -1,34 +1,42 @@
-/** What writes an answer in the style that its request asks for. */
-import { createAnthropicAnswer } from './anthropic/anthropic-answer.ts';
-import { createAnthropicEncoder } from './anthropic/anthropic-events.ts';
-import { createChatAnswer } from './openai/chat-answer.ts';
-import type { AnswerBuilder, AnswerHead, StreamEncoder } from './chunk.ts';
-import { createOpenAiEncoder } from './openai/openai-events.ts';
-import { createTextAnswer } from './openai/text-answer.ts';
-import type { AnswerStyle } from './inference-request.ts';
+/** How an answer is written out of a worker's chunks, streamed or whole. */
+import type { Chunk } from '../engines/chunk.ts';
+import type { ApiError } from '../errors.ts';
+import type { Usage } from '../money.ts';
 
+/** Writes one answer; a stream and a whole answer begin alike. */
 export interface AnswerFormat {
-  /** Goes before the request's id in the answer's id. */
-  readonly idPrefix: string;
-  encoder(head: AnswerHead, requestId: string): StreamEncoder;
-  builder(head: AnswerHead): AnswerBuilder;
+  encoder(): StreamEncoder;
+  builder(): AnswerBuilder;
 }
 
-export function formatOf(style: AnswerStyle): AnswerFormat {
-  if (style.protocol === 'messages') {
-    return {
-      idPrefix: 'msg_',
-      encoder: (head, requestId) => createAnthropicEncoder(head, requestId, style),
-      builder: (head) => createAnthropicAnswer(head, style),
-    };
-  }
-  const tier = style.tier === null ? {} : { service_tier: style.tier };
-  const encoder = (head: AnswerHead) => createOpenAiEncoder({ ...head, ...tier }, style);
-  return style.protocol === 'text'
-    ? { idPrefix: 'cmpl-', encoder, builder: createTextAnswer }
-    : {
-        idPrefix: 'chatcmpl-',
-        encoder,
-        builder: (head) => createChatAnswer({ ...head, ...tier }),
-      };
+/** The fields of an answer that the edge fills in itself. */
+export interface AnswerHead {
+  readonly id: string;
+  readonly model: string;
+  /** Only in answers to a client that asked for a tier. */
+  readonly service_tier?: 'default';
+}
+
+/** The end of an answer: what it used and what that costs. */
+export interface Bill {
+  readonly usage: Usage;
+  readonly costNanoUsd: number;
+}
+
+/** Turns a worker's chunks into the text of a streamed answer. */
+export interface StreamEncoder {
+  /** `usage` is the count so far. '' if the chunk has nothing for the client. */
+  chunk(chunk: Chunk, usage: Usage | null): string;
+  end(bill: Bill): string;
+  /** Ends a stream that cannot be completed. */
+  error(error: ApiError): string;
+  readonly keepAlive: string;
+}
+
+/** Puts a worker's chunks together to the answer of a request that did not ask for a stream. */
+export interface AnswerBuilder {
+  add(chunk: Chunk): void;
+  finish(bill: Bill): object;
+  /** The assistant's message as the next turn would send it back; null if that is not known. */
+  reply(): object | null;
 }

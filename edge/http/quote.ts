@@ -4,6 +4,7 @@
  */
 import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
+import { quoteReader } from '../dialects/openai/quote-request.ts';
 import type { Services } from '../services.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authorize } from '../inference/authenticate.ts';
@@ -21,7 +22,13 @@ export const quote = (services: Services) => async (c: AppContext) => {
   const body = await readBody(c, services, { owner: key.tenant, bytesMax });
   const { signal } = c.req.raw;
   const requestId = c.get('requestId');
-  const sent = { route: 'quote', hashedPath: null, tenant: key.tenant, requestId, signal } as const;
+  const sent = {
+    reader: quoteReader.name,
+    hashedPath: null,
+    tenant: key.tenant,
+    requestId,
+    signal,
+  };
   const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
   const hits = await services.tenant(key.tenant).prefixHits(chainOf(prepared));
   const { price, promptTokensMax, outputTokensMax } = prepared;

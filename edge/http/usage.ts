@@ -1,13 +1,13 @@
 /** GET /v1/usage: what the account used per day, model and key. */
 import { ApiError } from '../errors.ts';
-import type { Usage } from '../money.ts';
 import type { Services } from '../services.ts';
-import { toOpenAiUsage } from '../dialects/usage-formats.ts';
+import type { Usage } from '../money.ts';
+import { toOpenAiUsage } from '../dialects/openai/usage.ts';
 import { noUsage } from '../money.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authorize } from '../inference/authenticate.ts';
 import { parseRequest } from '../middleware/parse-request.ts';
-import { usageQuerySchema } from '../dialects/response-schemas.ts';
+import { usageQuerySchema } from './account-schemas.ts';
 
 const dayMs = 24 * 3_600_000;
 const defaultDays = 30;

@@ -32,18 +32,18 @@ export function refuseLongLogprobs(prepared: {
   readonly request: {
     readonly stream: boolean;
     readonly logprobsPerToken: number;
-    readonly answer: { readonly protocol: string };
+    readonly workerPath: string;
   };
   readonly outputTokensMax: number;
 }): void {
-  const { stream, logprobsPerToken: each, answer } = prepared.request;
+  const { stream, logprobsPerToken: each, workerPath } = prepared.request;
   const values = prepared.outputTokensMax * each;
   if (stream || values <= wholeLogprobsMax) return;
   throw new ApiError(
     'invalid_value',
     `The answer could have ${values} log-probabilities, all choices and alternatives together; one ` +
       `that is not streamed may have at most ${wholeLogprobsMax}. Set 'stream', or lower 'max_tokens'.`,
-    { param: answer.protocol === 'chat' ? 'top_logprobs' : 'logprobs' },
+    { param: workerPath === '/v1/chat/completions' ? 'top_logprobs' : 'logprobs' },
   );
 }
 

@@ -5,18 +5,13 @@
  */
 import { writeJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
+import type { AnswerFormat } from '../dialects/answer-format.ts';
 import type { RunningAnswer, WholeAnswer } from './running-answers-contract.ts';
 import type { Services } from '../services.ts';
 import type { StoredAnswer } from '../tenant/admission-contract.ts';
 import { eventBody, settledWithin } from '../relay/event-body.ts';
 import { eventsAfter, splitEvents } from '../relay/event-log.ts';
-import {
-  collectAnswer,
-  encodeFrames,
-  encoderOf,
-  streamHeaders,
-  type Making,
-} from './make-answer.ts';
+import { collectAnswer, encodeFrames, streamHeaders, type Making } from './make-answer.ts';
 import type { PreparedRequest } from './prepared-request.ts';
 import { keyInUseError } from './refusal.ts';
 
@@ -30,6 +25,7 @@ export interface Client {
   readonly services: Services;
   /** The request as this client sent it. */
   readonly prepared: PreparedRequest;
+  readonly format: AnswerFormat;
   /** It has the events up to this one. */
   readonly afterEvent: number;
   /** Aborted when it leaves. */
@@ -153,11 +149,11 @@ async function* written(whole: Promise<WholeAnswer>): AsyncGenerator<string, voi
  */
 async function answerStream(
   frames: AsyncGenerator<string, void>,
-  { services, prepared, headers, accepted }: Client,
+  { services, format, headers, accepted }: Client,
   onLeave: () => void,
 ): Promise<Response> {
   const { keepAliveMs } = services.settings;
-  const encoder = encoderOf(prepared);
+  const encoder = format.encoder();
   const first = frames.next();
   await Promise.race([first, accepted]);
   await settledWithin(first, keepAliveMs);

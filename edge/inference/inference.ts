@@ -32,7 +32,7 @@ import {
   workerBody,
   type PreparedRequest,
 } from './prepared-request.ts';
-import type { Route } from './prepare.ts';
+import type { InferenceRoute } from '../dialects/dialect.ts';
 import { readBody, type Body } from '../bodies/read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
 import { requestIdHeaders } from '../middleware/request-id.ts';
@@ -52,13 +52,10 @@ const workerSilenceMsMax = 30_000;
 const silenceMsMaxWithoutComments = 600_000;
 type Admitted = Extract<AdmitResult, { kind: 'admitted' }>;
 
-export const chatCompletions = (services: Services) => (c: AppContext) =>
-  answerInference(c, services, 'chat');
-
 export async function answerInference(
   c: AppContext,
   services: Services,
-  route: Route,
+  route: InferenceRoute,
 ): Promise<Response> {
   const key = authenticate(c, services);
   const idempotencyKey = readIdempotencyKey(c.req.raw.headers);
@@ -86,7 +83,7 @@ async function answerBody(
     readonly key: VerifiedKey;
     readonly idempotencyKey: string | null;
     readonly body: Body;
-    readonly route: Route;
+    readonly route: InferenceRoute;
   },
 ): Promise<Response> {
   const { key, route, idempotencyKey } = asked;
@@ -94,12 +91,13 @@ async function answerBody(
   const { headers, signal } = c.req.raw;
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
-  const sent = { route, hashedPath, tenant: key.tenant, requestId, signal };
+  const sent = { reader: route.name, hashedPath, tenant: key.tenant, requestId, signal };
   const [{ prepared, requestHash }, record] = await Promise.all([
     prepareRequest(services, sent, asked.body),
     checkTenant(services, key.tenant),
   ]);
-  const { stream } = prepared.request;
+  const { stream, model, answer } = prepared.request;
+  const format = route.format(answer, { requestId, model });
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   if (idempotency === null) {
@@ -118,6 +116,7 @@ async function answerBody(
   const client = {
     services,
     prepared,
+    format,
     afterEvent,
     signal,
     accepted: accepted.promise,
@@ -133,7 +132,10 @@ async function answerBody(
     const turn = turnOf(prepared, { record, waitMsMax, priority: admission.priority });
     const accept = accepted.resolve;
     const events = relay(services, { prepared, admission, settlement, tenant, turn, accept });
-    response = await answerAdmitted({ services, prepared, settlement, events, running }, limited);
+    response = await answerAdmitted(
+      { services, prepared, format, settlement, events, running },
+      limited,
+    );
   }
   c.set('answerHasId', true);
   return response;

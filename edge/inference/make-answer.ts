@@ -5,15 +5,14 @@
  */
 import { shortJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
-import type { WholeAnswer } from './running-answers-contract.ts';
 import type { Services } from '../services.ts';
 import type { StoredAnswer } from '../tenant/admission-contract.ts';
-import type { StreamEncoder } from '../dialects/chunk.ts';
+import type { WholeAnswer } from './running-answers-contract.ts';
+import type { AnswerFormat } from '../dialects/answer-format.ts';
 import { numberEvents, splitEvents } from '../relay/event-log.ts';
 import { noUsage } from '../money.ts';
 import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
 import { describe } from '../middleware/answer-error.ts';
-import { formatOf } from '../dialects/answer-format.ts';
 import { confirmedChain, type PreparedRequest } from './prepared-request.ts';
 import type { RequestSettlement } from './settlement.ts';
 
@@ -30,6 +29,7 @@ export const streamHeaders = {
 export interface Making {
   readonly services: Services;
   readonly prepared: PreparedRequest;
+  readonly format: AnswerFormat;
   readonly settlement: RequestSettlement;
   readonly events: AsyncGenerator<readonly WorkerEvent[], void>;
   /** It has an Idempotency-Key: its bytes are kept for replay, and its events are numbered. */
@@ -38,10 +38,8 @@ export interface Making {
 
 /** @throws ApiError when there is no answer. */
 export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
-  const { services, prepared, settlement, events, keep } = answer;
-  const { answer: style, model } = prepared.request;
-  const format = formatOf(style);
-  const builder = format.builder({ id: format.idPrefix + prepared.requestId, model });
+  const { services, prepared, format, settlement, events, keep } = answer;
+  const builder = format.builder();
   try {
     for await (const batch of events) {
       for (const { chunk, usage } of batch) {
@@ -76,14 +74,13 @@ function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
 export async function* encodeFrames({
   services,
   prepared,
+  format,
   settlement,
   events,
   keep,
 }: Making): AsyncGenerator<string, void> {
-  const { answer: style, model } = prepared.request;
-  const format = formatOf(style);
-  const encoder = encoderOf(prepared);
-  const builder = format.builder({ id: format.idPrefix + prepared.requestId, model });
+  const encoder = format.encoder();
+  const builder = format.builder();
   const record = recordEvents(keep);
   let delivered = false;
   try {
@@ -114,12 +111,6 @@ export async function* encodeFrames({
     if (!delivered) throw error;
     yield record.add(encoder.error(error));
   }
-}
-
-export function encoderOf({ request, requestId }: PreparedRequest): StreamEncoder {
-  const { answer: style, model } = request;
-  const format = formatOf(style);
-  return format.encoder({ id: format.idPrefix + requestId, model }, requestId);
 }
 
 /** Settles a request that failed. @returns what to tell the client. */

@@ -16,21 +16,16 @@ import {
 } from '../prefix/chain.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
-import {
-  parseCountRequest,
-  parseMessagesRequest,
-} from '../dialects/anthropic/anthropic-requests.ts';
+import { readerNamed } from '../dialects/dialects.ts';
 import type { InferenceRequest } from '../dialects/inference-request.ts';
-import { parseChatRequest, parseTextRequest } from '../dialects/openai/openai-requests.ts';
 import { promptBound } from './prompt-bound.ts';
 import { modelNotFoundError } from './refusal.ts';
-
-export type Route = keyof typeof parsers;
 
 /** Everything here can be sent to another thread. */
 export interface PrepareInput {
   readonly bytes: Uint8Array;
-  readonly route: Route;
+  /** The name of what reads the body (RequestReader). */
+  readonly reader: string;
   /** What an idempotency key stands for beside the bytes; null without such a key. */
   readonly hashedPath: string | null;
   readonly tenant: string;
@@ -62,22 +57,11 @@ export type RequestOutline = Omit<InferenceRequest, 'workerBody' | 'promptParts'
   readonly logprobsPerToken: number;
 };
 
-const parsers = {
-  chat: parseChatRequest,
-  text: parseTextRequest,
-  messages: parseMessagesRequest,
-  count: parseCountRequest,
-  quote: (json: unknown) =>
-    typeof json === 'object' && json !== null && 'prompt' in json
-      ? parseTextRequest(json)
-      : parseChatRequest(json),
-};
-
 /** @throws ApiError naming the parameter at fault, or 404 without such a model. */
 export function prepare(input: PrepareInput): Prepared {
-  const { bytes, route, hashedPath } = input;
+  const { bytes, reader, hashedPath } = input;
   const requestHash = hashedPath === null ? null : hashOf(hashedPath, bytes);
-  return { ...prepareParsed(parsers[route](parseJson(bytes)), input), requestHash };
+  return { ...prepareParsed(readerNamed(reader).parse(parseJson(bytes)), input), requestHash };
 }
 
 export function prepareParsed(

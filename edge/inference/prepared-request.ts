@@ -66,14 +66,14 @@ export function keptBody(body: BodyText, release: () => void): KeptBody {
  */
 export async function prepareRequest(
   services: Services,
-  asked: Pick<PrepareInput, 'route' | 'hashedPath'> & BodyClient & { readonly requestId: string },
+  asked: Pick<PrepareInput, 'reader' | 'hashedPath'> & BodyClient & { readonly requestId: string },
   body: Body,
 ): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
-  const { route, hashedPath, tenant, requestId } = asked;
+  const { reader, hashedPath, tenant, requestId } = asked;
   const { directory, settings } = services;
   const { cacheSecret } = settings;
   const models = await directory.models();
-  const input = { bytes: body.bytes, route, hashedPath, tenant, cacheSecret, models };
+  const input = { bytes: body.bytes, reader, hashedPath, tenant, cacheSecret, models };
   const { requestHash, ...parts } = await prepareBody(services, input, asked);
   const bounds = await boundRequest(services, parts);
   refuseLongLogprobs({ ...parts, ...bounds });

@@ -3,16 +3,15 @@
  * stream's, the client's leaving, a failure), the first one settles and the others wait for it: one
  * call to the tenant per request.
  */
-import { costNanoUsd } from '../money.ts';
+import { costNanoUsd, usedOrNull } from '../money.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
-import type { Usage } from '../money.ts';
-import type { Services } from '../services.ts';
 import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
+import type { Services } from '../services.ts';
 import type { SettleInput, Settlement } from '../tenant/settlement-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
+import type { Usage } from '../money.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { stopAndCount } from '../relay/worker-journal.ts';
-import { usedOrNull } from '../dialects/usage-formats.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { chainOf, type PreparedRequest } from './prepared-request.ts';
 

@@ -1,6 +1,7 @@
-/** The one place where an error becomes an answer, in the shape that the route's clients know. */
+/** The one place where an error becomes an answer, in the dialect of its path. */
 import type { ErrorHandler, NotFoundHandler } from 'hono';
-import { ApiError, anthropicErrorBody, openAiErrorBody, toApiError } from '../errors.ts';
+import { dialectOf } from '../dialects/dialects.ts';
+import { ApiError, toApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import type { AppContext, AppEnv } from './app-env.ts';
@@ -25,16 +26,14 @@ export const answerUnknownUrl: NotFoundHandler<AppEnv> = (c) =>
   errorResponse(c, new ApiError('unknown_url', `There is no ${c.req.method} ${c.req.path}.`));
 
 export function errorResponse(c: AppContext, error: ApiError): Response {
-  const body = c.req.path.startsWith('/anthropic/')
-    ? anthropicErrorBody(error, c.get('requestId'))
-    : openAiErrorBody(error);
+  const body = dialectOf(c.req.path).errors.body(error, c.get('requestId'));
   return new Response(JSON.stringify(body), {
     status: error.status,
     headers: { 'content-type': 'application/json', ...error.headers },
   });
 }
 
-/** For the log: what went wrong, never what a request held. */
+/** Says in the log what went wrong, never what a request held. */
 export function describe(reason: unknown): string {
   return reason instanceof Error ? `${reason.name}: ${reason.message}` : String(reason);
 }

@@ -3,6 +3,7 @@
  * ledger. A client's own x-request-id is not taken: ids must be unique where money hangs on them.
  */
 import type { MiddlewareHandler } from 'hono';
+import { dialectOf } from '../dialects/dialects.ts';
 import type { Services } from '../services.ts';
 import type { AppContext, AppEnv } from './app-env.ts';
 
@@ -18,11 +19,8 @@ export function requestIds(services: Services): MiddlewareHandler<AppEnv> {
   };
 }
 
-/** Anthropic's clients read theirs under a name of its own. */
+/** The request's id, under each name by which the dialect's clients read it. */
 export function requestIdHeaders(c: AppContext): Readonly<Record<string, string>> {
-  const id = c.get('requestId');
-  return {
-    'x-request-id': id,
-    ...(c.req.path.startsWith('/anthropic/') && { 'request-id': id }),
-  };
+  const { requestIdHeaders: names } = dialectOf(c.req.path);
+  return Object.fromEntries(names.map((name) => [name, c.get('requestId')]));
 }

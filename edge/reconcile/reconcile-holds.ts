@@ -9,7 +9,7 @@ import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { OpenHold, SettleInput } from '../tenant/settlement-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
-import { usedOrNull } from '../dialects/usage-formats.ts';
+import { usedOrNull } from '../money.ts';
 import type { Log } from '../../infra/log.ts';
 
 /** Longer than any answer takes: until then a request that no journal knows may be under way. */

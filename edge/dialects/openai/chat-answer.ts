@@ -1,8 +1,8 @@
 /** A whole chat completion out of its chunks. */
 import { WrittenItems } from '../../../gpu-worker/json-pieces.ts';
 import type { Choice, Chunk } from '../../engines/chunk.ts';
-import type { AnswerBuilder, AnswerHead } from '../chunk.ts';
-import { toOpenAiUsage } from '../usage-formats.ts';
+import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
+import { toOpenAiUsage } from './usage.ts';
 
 interface ChatChoice {
   content: string | null;

@@ -79,3 +79,15 @@ export const textRequestSchema = completionRequestSchema.omit(notPublic).extend(
   best_of: z.literal(1, 'use n and choose among the answers').nullish(),
 });
 export type TextRequest = z.infer<typeof textRequestSchema>;
+
+/** The worker checks the prompt by hand, which no generator can read; this says the same. */
+export const shownTextRequestSchema = textRequestSchema.extend({
+  prompt: z
+    .union([
+      z.string(),
+      z.array(z.string()).min(1),
+      z.array(z.int().min(0)).min(1),
+      z.array(z.array(z.int().min(0)).min(1)).min(1),
+    ])
+    .describe('Text or token ids, one prompt or several.'),
+});

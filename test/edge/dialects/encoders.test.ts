@@ -1,13 +1,10 @@
 import { expect, test } from 'vitest';
 import type { Choice, Chunk, Delta } from '../../../edge/engines/chunk.ts';
 import { ApiError } from '../../../edge/errors.ts';
-import {
-  createAnthropicAnswer,
-  toStopReason,
-} from '../../../edge/dialects/anthropic/anthropic-answer.ts';
-import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/anthropic-events.ts';
+import { createAnthropicAnswer, toStopReason } from '../../../edge/dialects/anthropic/answer.ts';
+import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/events.ts';
 import { createChatAnswer } from '../../../edge/dialects/openai/chat-answer.ts';
-import { createOpenAiEncoder } from '../../../edge/dialects/openai/openai-events.ts';
+import { createOpenAiEncoder } from '../../../edge/dialects/openai/events.ts';
 import { createTextAnswer } from '../../../edge/dialects/openai/text-answer.ts';
 
 const head = { id: 'a-1', model: 'public-name' };

@@ -1,13 +1,12 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { fromWorkerUsage, readCounts } from '../../../edge/engines/usage.ts';
+import { fromAnthropicUsage, toAnthropicUsage } from '../../../edge/dialects/anthropic/usage.ts';
 import {
-  fromAnthropicUsage,
   fromDeepSeekUsage,
   fromOpenAiUsage,
-  toAnthropicUsage,
   toOpenAiUsage,
-} from '../../../edge/dialects/usage-formats.ts';
+} from '../../../edge/dialects/openai/usage.ts';
 
 const count = fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 10_000_000 }));
 const usages = fc.record({

@@ -1,10 +1,10 @@
 /** A tool call of our own worker that is cut, as clients of either protocol see it through the edge. */
 import { expect, test } from 'vitest';
 import { createEventReader } from '../../../edge/engines/events.ts';
-import { createAnthropicAnswer } from '../../../edge/dialects/anthropic/anthropic-answer.ts';
-import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/anthropic-events.ts';
+import { createAnthropicAnswer } from '../../../edge/dialects/anthropic/answer.ts';
+import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/events.ts';
 import { createChatAnswer } from '../../../edge/dialects/openai/chat-answer.ts';
-import { createOpenAiEncoder } from '../../../edge/dialects/openai/openai-events.ts';
+import { createOpenAiEncoder } from '../../../edge/dialects/openai/events.ts';
 import { noUsage } from '../../../edge/money.ts';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';

@@ -3,12 +3,14 @@ import { afterEach, expect, test } from 'vitest';
 import { formatDuration } from '../../../edge/inference/refusal.ts';
 import { formatUsd } from '../../../edge/money-text.ts';
 import {
-  balanceSchema,
   chatCompletionSchema,
   modelListSchema,
+} from '../../../edge/dialects/openai/response-schemas.ts';
+import {
+  balanceSchema,
   quoteSchema,
   usageReportSchema,
-} from '../../../edge/dialects/response-schemas.ts';
+} from '../../../edge/http/account-schemas.ts';
 import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;

@@ -5,12 +5,9 @@
  */
 import fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
-import { parseMessagesRequest } from '../../../edge/dialects/anthropic/anthropic-requests.ts';
+import { parseMessagesRequest } from '../../../edge/dialects/anthropic/requests.ts';
 import type { InferenceRequest } from '../../../edge/dialects/inference-request.ts';
-import {
-  parseChatRequest,
-  parseTextRequest,
-} from '../../../edge/dialects/openai/openai-requests.ts';
+import { parseChatRequest, parseTextRequest } from '../../../edge/dialects/openai/requests.ts';
 import { boundRequest, keptBody, workerBody } from '../../../edge/inference/prepared-request.ts';
 import { prepareParsed } from '../../../edge/inference/prepare.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';

@@ -1,7 +1,7 @@
 /** Large bodies on threads of their own: the same comes of them as of work in place. */
 import { afterAll, expect, test } from 'vitest';
 import { prepareBody, rewrite, textOf } from '../../../edge/bodies/body-work.ts';
-import type { PrepareInput, Route } from '../../../edge/inference/prepare.ts';
+import type { PrepareInput } from '../../../edge/inference/prepare.ts';
 import { createBodyThreads } from '../../../edge/node/body-threads.ts';
 
 const threads = createBodyThreads();
@@ -33,16 +33,16 @@ const parameters = {
 };
 const tools = [{ type: 'function', function: { name: 'f', parameters } }];
 
-const inputOf = (route: Route, json: unknown): PrepareInput => ({
+const inputOf = (reader: string, json: unknown): PrepareInput => ({
   bytes: new TextEncoder().encode(typeof json === 'string' ? json : JSON.stringify(json)),
-  route,
+  reader,
   hashedPath: '/v1/x',
   tenant: 'acme',
   cacheSecret: 'secret',
   models: [model],
 });
 
-const requests: readonly [Route, unknown][] = [
+const requests: readonly [string, unknown][] = [
   ['chat', { model: 'm', messages, tools, stop: ['a', 'b'], service_tier: 'auto', stream: true }],
   ['text', { model: 'm', prompt: long, suffix: long, max_tokens: 7 }],
   ['text', { model: 'm', prompt: Array.from({ length: 100_000 }, (_, at) => at % 50) }],
@@ -51,9 +51,9 @@ const requests: readonly [Route, unknown][] = [
   ['quote', { model: 'm', prompt: long }],
 ];
 
-test.each(requests)('a large request (%s) is prepared as a small one is', async (route, json) => {
-  const expected = await prepareBody(inPlace, inputOf(route, json), client);
-  const input = inputOf(route, json);
+test.each(requests)('a large request (%s) is prepared as a small one is', async (reader, json) => {
+  const expected = await prepareBody(inPlace, inputOf(reader, json), client);
+  const input = inputOf(reader, json);
   const prepared = await prepareBody(onThreads, input, client);
   // They were handed over.
   expect(input.bytes.length).toBe(0);
@@ -72,7 +72,7 @@ test.each(requests)('a large request (%s) is prepared as a small one is', async 
   }
 });
 
-const faulty: readonly [Route, unknown][] = [
+const faulty: readonly [string, unknown][] = [
   ['chat', `{"model":"m","messages":[${' '.repeat(100_000)}`],
   ['chat', { model: 'm', messages, temprature: 1 }],
   ['chat', { model: 'other', messages }],
@@ -83,14 +83,14 @@ const faulty: readonly [Route, unknown][] = [
 
 test.each(faulty)(
   'a large faulty request (%s) gets the error of a small one',
-  async (route, json) => {
+  async (reader, json) => {
     const errorOf = (work: Promise<unknown>) =>
       work.then(
         () => null,
         (error: unknown) => error,
       );
-    const expected = await errorOf(prepareBody(inPlace, inputOf(route, json), client));
-    const error = await errorOf(prepareBody(onThreads, inputOf(route, json), client));
+    const expected = await errorOf(prepareBody(inPlace, inputOf(reader, json), client));
+    const error = await errorOf(prepareBody(onThreads, inputOf(reader, json), client));
     expect(expected).not.toBeNull();
     expect(error).toEqual(expected);
   },

@@ -1,11 +1,8 @@
 /** The cache scopes that requests of any protocol can name, over texts chosen to run into each other. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseMessagesRequest } from '../../../edge/dialects/anthropic/anthropic-requests.ts';
-import {
-  parseChatRequest,
-  parseTextRequest,
-} from '../../../edge/dialects/openai/openai-requests.ts';
+import { parseMessagesRequest } from '../../../edge/dialects/anthropic/requests.ts';
+import { parseChatRequest, parseTextRequest } from '../../../edge/dialects/openai/requests.ts';
 import { prefixRoot } from '../../../edge/prefix/chain.ts';
 
 const model = 'm';

@@ -1,15 +1,15 @@
 /** A whole message in Anthropic's shape out of the chunks of a chat completion. */
-import type { AnswerBuilder, AnswerHead } from '../chunk.ts';
-import { toAnthropicUsage } from '../usage-formats.ts';
+import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
+import { toAnthropicUsage } from './usage.ts';
 
 export interface StopReason {
   readonly stop_reason: 'end_turn' | 'max_tokens' | 'stop_sequence' | 'tool_use' | 'refusal';
   readonly stop_sequence: string | null;
 }
 
-/** What the request asks of its answer's form. */
+/** What a request asks of the form of its answer. */
 export interface AnswerOptions {
-  /** Thinking blocks are empty. */
+  /** The thinking blocks of the answer are empty. */
   readonly hidesThinking: boolean;
 }
 

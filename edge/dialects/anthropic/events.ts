@@ -3,12 +3,12 @@
  * numbered blocks (thinking, text, tool use), each opened, filled and closed before the next.
  */
 import type { Choice } from '../../engines/chunk.ts';
-import { anthropicErrorBody } from '../../errors.ts';
+import { errorBody } from './errors.ts';
 import type { Usage } from '../../money.ts';
-import { toStopReason, type AnswerOptions } from './anthropic-answer.ts';
-import type { AnswerHead, StreamEncoder } from '../chunk.ts';
+import { toStopReason, type AnswerOptions } from './answer.ts';
+import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { noUsage } from '../../money.ts';
-import { toAnthropicUsage } from '../usage-formats.ts';
+import { toAnthropicUsage } from './usage.ts';
 
 /** Before any count is known; clients keep what stands here where the end of the stream says null. */
 const uncounted = { ...noUsage, inputCached: null };
@@ -91,8 +91,7 @@ export function createAnthropicEncoder(
       );
     },
 
-    error: (error) =>
-      `event: error\ndata: ${JSON.stringify(anthropicErrorBody(error, requestId))}\n\n`,
+    error: (error) => `event: error\ndata: ${JSON.stringify(errorBody(error, requestId))}\n\n`,
   };
 }
 

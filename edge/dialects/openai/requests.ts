@@ -9,10 +9,21 @@ import {
   type ChatRequest,
   type TextRequest,
 } from './request-schemas.ts';
+import { unsupported } from './unsupported.ts';
+
+/** What a request asks of the form of its answer. */
+export interface AnswerOptions {
+  /** A stream ends with its usage. */
+  readonly usage: boolean;
+  /** Each event has the usage so far. */
+  readonly runningUsage: boolean;
+  /** Only stated to a client that asked for a tier. */
+  readonly tier: 'default' | null;
+}
 
 /** @throws ApiError naming the parameter at fault. */
-export function parseChatRequest(json: unknown): InferenceRequest {
-  const request = parseRequest(chatRequestSchema, json);
+export function parseChatRequest(json: unknown): InferenceRequest<AnswerOptions> {
+  const request = parseRequest(chatRequestSchema, json, unsupported);
   const {
     max_tokens,
     max_completion_tokens,
@@ -51,15 +62,11 @@ export function parseChatRequest(json: unknown): InferenceRequest {
     promptParts: chatParts(request),
     promptTokens: null,
     suffix: null,
-    answer: {
-      protocol: 'chat',
-      ...wantedUsage(request),
-      tier: request.service_tier ? 'default' : null,
-    },
+    answer: { ...wantedUsage(request), tier: request.service_tier ? 'default' : null },
   };
 }
 
-/** A call that is asked for, of a request that offers nothing to call. */
+/** Refuses a request that asks for a call and offers nothing to call. */
 export function choiceWithoutTools(): ApiError {
   return new ApiError('invalid_value', "'tool_choice' asks for a call and 'tools' are none.", {
     param: 'tool_choice',
@@ -67,8 +74,8 @@ export function choiceWithoutTools(): ApiError {
 }
 
 /** @throws ApiError naming the parameter at fault. */
-export function parseTextRequest(json: unknown): InferenceRequest {
-  const request = parseRequest(textRequestSchema, json);
+export function parseTextRequest(json: unknown): InferenceRequest<AnswerOptions> {
+  const request = parseRequest(textRequestSchema, json, unsupported);
   const { max_tokens, best_of: _best, ...others } = request;
   const prompts = promptsOf(request.prompt);
   return {
@@ -83,7 +90,7 @@ export function parseTextRequest(json: unknown): InferenceRequest {
     ],
     promptTokens: tokensOf(request.prompt),
     suffix: request.suffix ?? null,
-    answer: { protocol: 'text', ...wantedUsage(request), tier: null },
+    answer: { ...wantedUsage(request), tier: null },
   };
 }
 

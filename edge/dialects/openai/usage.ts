@@ -1,15 +1,9 @@
 /**
- * Usage as each client reads it: pure functions of the canonical row, and back. The formats differ in
- * what they count: OpenAI's `prompt_tokens` is the whole prompt, Anthropic's `input_tokens` only what
- * no cache had. A count of 0 is a value like any other; null cached tokens are unknown.
+ * Usage as OpenAI's and DeepSeek's clients read it: pure functions of the canonical counts, and back.
+ * `prompt_tokens` is the whole prompt. A count of 0 is a value like any other; null cached tokens are
+ * unknown.
  */
-import type { Usage } from '../money.ts';
-
-/** null for a count of nothing at all: there is nothing to bill. */
-export function usedOrNull(usage: Usage | null): Usage | null {
-  if (usage === null) return null;
-  return Object.values(usage).some((tokens) => tokens > 0) ? usage : null;
-}
+import type { Usage } from '../../money.ts';
 
 /** OpenAI's fields and DeepSeek's at once. */
 export interface OpenAiUsage {
@@ -69,35 +63,5 @@ export function fromDeepSeekUsage(wire: DeepSeekFields): Usage {
     inputCached: wire.prompt_cache_hit_tokens,
     outputText: wire.completion_tokens - reasoning,
     outputReasoning: reasoning,
-  };
-}
-
-export interface AnthropicUsage {
-  /** What no cache had, unlike OpenAI's `prompt_tokens`. */
-  readonly input_tokens: number;
-  readonly cache_creation_input_tokens: 0;
-  readonly cache_read_input_tokens: number | null;
-  readonly output_tokens: number;
-  readonly output_tokens_details: { readonly thinking_tokens: number };
-}
-
-export function toAnthropicUsage(usage: Usage): AnthropicUsage {
-  return {
-    input_tokens: usage.inputUncached,
-    // Filling the cache costs nothing extra here, so nothing is counted as written to it.
-    cache_creation_input_tokens: 0,
-    cache_read_input_tokens: usage.inputCached,
-    output_tokens: usage.outputText + usage.outputReasoning,
-    output_tokens_details: { thinking_tokens: usage.outputReasoning },
-  };
-}
-
-export function fromAnthropicUsage(wire: AnthropicUsage): Usage {
-  const thinking = wire.output_tokens_details.thinking_tokens;
-  return {
-    inputUncached: wire.input_tokens + wire.cache_creation_input_tokens,
-    inputCached: wire.cache_read_input_tokens,
-    outputText: wire.output_tokens - thinking,
-    outputReasoning: thinking,
   };
 }

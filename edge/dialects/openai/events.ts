@@ -2,9 +2,9 @@
  * A streamed answer in OpenAI's shape: the worker's events under the edge's id and the model's public
  * name, with usage where and how the client asked for it.
  */
-import { openAiErrorBody } from '../../errors.ts';
-import type { AnswerHead, StreamEncoder } from '../chunk.ts';
-import { toOpenAiUsage } from '../usage-formats.ts';
+import { errorBody } from './errors.ts';
+import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
+import { toOpenAiUsage } from './usage.ts';
 
 export function createOpenAiEncoder(
   head: AnswerHead,
@@ -32,7 +32,7 @@ export function createOpenAiEncoder(
       return `${frame({ ...last, choices: [], usage: final })}data: [DONE]\n\n`;
     },
 
-    error: (error) => frame(openAiErrorBody(error)),
+    error: (error) => frame(errorBody(error)),
   };
 }
 

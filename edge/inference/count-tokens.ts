@@ -1,39 +1,45 @@
 /**
- * POST /anthropic/v1/messages/count_tokens: what `messages` would count as the prompt of the same
- * request. Only a worker has the tokenizer, so one is asked; nothing is held or billed.
+ * Counts the tokens that a request's prompt would have. Only a worker has the tokenizer, so one is
+ * asked; nothing is held or billed.
  */
-import type { Services } from '../../services.ts';
-import type { VerifiedKey } from '../../tenant/key-contract.ts';
-import { countPrompt } from '../../relay/count-prompt.ts';
-import type { AppContext } from '../../middleware/app-env.ts';
-import { authenticate, checkBeforeBody, checkTenant } from '../../inference/authenticate.ts';
-import { rewrite, type BodyText } from '../../bodies/body-work.ts';
-import { prepareRequest, type PreparedRequest } from '../../inference/prepared-request.ts';
-import { readBody, type Body } from '../../bodies/read-body.ts';
-import { limitHeaders, noneTookIt, notPlacedError, refusalError } from '../../inference/refusal.ts';
-import { finishFlight, tokenFor, type Placed } from '../../inference/settlement.ts';
+import type { TokenCountRoute } from '../dialects/dialect.ts';
+import type { Services } from '../services.ts';
+import type { VerifiedKey } from '../tenant/key-contract.ts';
+import { countPrompt } from '../relay/count-prompt.ts';
+import type { AppContext } from '../middleware/app-env.ts';
+import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
+import { rewrite, type BodyText } from '../bodies/body-work.ts';
+import { prepareRequest, type PreparedRequest } from './prepared-request.ts';
+import { readBody, type Body } from '../bodies/read-body.ts';
+import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
+import { finishFlight, tokenFor, type Placed } from './settlement.ts';
 
 const workerTriesMax = 3;
 /** A prompt of a million tokens takes some seconds. */
 const countMsMax = 30_000;
 
-export const countTokens = (services: Services) => async (c: AppContext) => {
+export async function answerTokenCount(
+  c: AppContext,
+  services: Services,
+  route: TokenCountRoute,
+): Promise<Response> {
   const key = authenticate(c, services);
   await checkBeforeBody(c, services, { key, idempotencyKey: null, isFree: true });
   const { bodyBytesMax: bytesMax } = services.settings;
   const body = await readBody(c, services, { owner: key.tenant, bytesMax });
-  return answerCount(c, services, { key, body }).finally(body.release);
-};
+  return await answerCount(c, services, { key, body, route }).finally(body.release);
+}
 
 async function answerCount(
   c: AppContext,
   services: Services,
-  { key, body }: { readonly key: VerifiedKey; readonly body: Body },
+  asked: { readonly key: VerifiedKey; readonly body: Body; readonly route: TokenCountRoute },
 ): Promise<Response> {
+  const { key, body, route } = asked;
   const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
   const { tenant } = key;
   const requestId = c.get('requestId');
-  const sent = { route: 'count', hashedPath: null, tenant, requestId, signal } as const;
+  const sent = { reader: route.name, hashedPath: null, tenant, requestId, signal };
   const [{ prepared }] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, tenant),
@@ -41,7 +47,7 @@ async function answerCount(
   const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
   if (refusal) throw refusalError(refusal, limits);
   const counted = await countOnWorker(services, prepared, signal);
-  return c.json({ input_tokens: counted ?? prepared.promptTokensMax }, 200, {
+  return c.json(route.toAnswer(counted ?? prepared.promptTokensMax), 200, {
     'x-sift-token-count': counted === null ? 'upper-bound' : 'exact',
     ...(limits && limitHeaders(limits)),
   });

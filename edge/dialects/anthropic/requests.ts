@@ -1,26 +1,28 @@
 /** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
 import type { ResponseFormat } from '../../../gpu-worker/protocol/response-format.ts';
 import { ApiError } from '../../errors.ts';
-import { toEffort, toMessages, toTools } from './anthropic-conversation.ts';
+import { toEffort, toMessages, toTools } from './conversation.ts';
 import {
   countTokensRequestSchema,
   messagesRequestSchema,
   type MessagesRequest,
-} from './anthropic-schemas.ts';
+} from './request-schemas.ts';
 import { cacheScope, type InferenceRequest } from '../inference-request.ts';
-import { chatParts, choiceWithoutTools } from '../openai/openai-requests.ts';
+import type { AnswerOptions } from './answer.ts';
+import { unsupported } from './unsupported.ts';
+import { chatParts, choiceWithoutTools } from '../openai/requests.ts';
 import { parseRequest } from '../../middleware/parse-request.ts';
 
 /** @throws ApiError naming the parameter at fault. */
-export function parseMessagesRequest(json: unknown): InferenceRequest {
+export function parseMessagesRequest(json: unknown): InferenceRequest<AnswerOptions> {
   refuseThread(json);
-  return toInference(parseRequest(messagesRequestSchema, json, 'anthropic'));
+  return toInference(parseRequest(messagesRequestSchema, json, unsupported));
 }
 
 /** A message's prompt alone. @throws ApiError naming the parameter at fault. */
-export function parseCountRequest(json: unknown): InferenceRequest {
+export function parseCountRequest(json: unknown): InferenceRequest<AnswerOptions> {
   return toInference({
-    ...parseRequest(countTokensRequestSchema, json, 'anthropic'),
+    ...parseRequest(countTokensRequestSchema, json, unsupported),
     max_tokens: 1,
   });
 }
@@ -35,11 +37,11 @@ function refuseThread(json: unknown): void {
   throw new ApiError(
     'unsupported_parameter',
     "'thread' is not supported: conversations are not stored; send all messages.",
-    { param: 'thread', anthropicDetails: { error_code: 'thread_unsupported_request' } },
+    { param: 'thread', details: { error_code: 'thread_unsupported_request' } },
   );
 }
 
-function toInference(request: MessagesRequest): InferenceRequest {
+function toInference(request: MessagesRequest): InferenceRequest<AnswerOptions> {
   const messages = toMessages(request);
   const tools = toTools(request);
   const choice = request.tool_choice?.type;
@@ -69,7 +71,7 @@ function toInference(request: MessagesRequest): InferenceRequest {
     promptParts: chatParts({ messages, tools, response_format: format }),
     promptTokens: null,
     suffix: null,
-    answer: { protocol: 'messages', hidesThinking: hidesThinking(request.thinking) },
+    answer: { hidesThinking: hidesThinking(request.thinking) },
   };
 }
 

@@ -9,8 +9,8 @@ import type {
   AssistantMessage,
   SystemMessage,
   UserMessage,
-} from './anthropic-message-schemas.ts';
-import type { MessagesRequest } from './anthropic-schemas.ts';
+} from './message-schemas.ts';
+import type { MessagesRequest } from './request-schemas.ts';
 
 export function toMessages({ system, messages }: MessagesRequest): Message[] {
   const all: Message[] = system ? [{ role: 'system', content: toContent(system) }] : [];

@@ -11,7 +11,7 @@ import {
   cacheControlSchema,
   efforts,
   textBlockSchema,
-} from './anthropic-message-schemas.ts';
+} from './message-schemas.ts';
 
 const formatSchema = z
   .strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()) })

@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
-import { startHarness, testModel, type Harness } from '../../../support/edge/edge-harness.ts';
+import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
 
 const harnesses: Harness[] = [];
 afterEach(async () => {
