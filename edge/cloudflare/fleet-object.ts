@@ -2,7 +2,8 @@
  * The fleet on Cloudflare: one Durable Object for the workers of all models. A worker may serve
  * several models, and its tokens in flight must be counted in one place; an object per model would
  * each see a part. One object places some hundreds of requests a second; beyond that the name under
- * which the worker reaches it is the one place to shard by.
+ * which the worker reaches it is the one place to shard by. Callers reach it as a `Fleet`
+ * (worker-env.ts).
  */
 import type { DurableObjectState } from '@cloudflare/workers-types';
 import { DurableObject } from 'cloudflare:workers';
@@ -14,19 +15,24 @@ import { createFleet } from '../fleet/fleet.ts';
 import type { FleetSnapshot, LocalFleet } from '../fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
 import type { StaticWorkers } from '../fleet/static-workers.ts';
-import type { Fleet } from '../fleet/fleet-contract.ts';
-import type { Computed, PlaceInput } from '../fleet/placement-contract.ts';
+import { fleetMethods } from '../fleet/fleet-contract.ts';
+import type { Accepted } from '../fleet/fleet-contract.ts';
 import type { StaticWorker } from '../fleet/worker-contract.ts';
 import { createContextLog } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
 import { logToConsole } from './console-log.ts';
+import { delegate } from './delegate.ts';
 import type { WorkerEnv } from './worker-env.ts';
 
 const snapshotKey = 'snapshot';
 /** Each worker announces itself every 5 s; the directory is read less often. */
 const directoryTtlMs = 30_000;
 
-export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
+export class FleetObject extends DurableObject<WorkerEnv> {
+  static {
+    delegate(this.prototype, fleetMethods, (self) => self.#fleet);
+  }
+
   readonly #fleet: LocalFleet;
   readonly #static: StaticWorkers;
 
@@ -74,49 +80,10 @@ export class FleetObject extends DurableObject<WorkerEnv> implements Fleet {
     await this.ctx.storage.setAlarm(Date.now() + probeEveryMs);
   }
 
-  async place(input: PlaceInput) {
-    return this.#fleet.place(input);
-  }
-
-  async started(requestId: string, worker: string) {
-    return this.#fleet.started(requestId, worker);
-  }
-
-  async expectedRefusal(input: Parameters<Fleet['expectedRefusal']>[0]) {
-    return this.#fleet.expectedRefusal(input);
-  }
-
-  async withdraw(requestId: string) {
-    return this.#fleet.withdraw(requestId);
-  }
-
-  async finished(requestId: string, worker: string, computed: Computed | null) {
-    return this.#fleet.finished(requestId, worker, computed);
-  }
-
-  async heartbeat(body: unknown) {
-    return this.#fleet.heartbeat(body);
-  }
-
-  async status() {
-    return this.#fleet.status();
-  }
-
-  async drain(worker: string, draining: boolean) {
-    return this.#fleet.drain(worker, draining);
-  }
-
-  async refusals() {
-    return this.#fleet.refusals();
-  }
-
-  async addStatic(worker: StaticWorker) {
+  /** Adds the worker and wakes the object at once to probe it. */
+  async addStatic(worker: StaticWorker): Promise<Accepted> {
     const answer = await this.#fleet.addStatic(worker);
     if (answer.accepted) await this.ctx.storage.setAlarm(Date.now());
     return answer;
-  }
-
-  async removeStatic(worker: string) {
-    return this.#fleet.removeStatic(worker);
   }
 }

@@ -9,6 +9,10 @@ import { createRunningAnswers } from '../inference/running-answers.ts';
 import { createServedContexts } from '../directory/served-contexts.ts';
 import type { Services } from '../services.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
+import { fleetMethods } from '../fleet/fleet-contract.ts';
+import type { Fleet } from '../fleet/fleet-contract.ts';
+import { forward } from '../forward.ts';
+import type { WithTarget } from '../forward.ts';
 import { tenantStub } from '../tenant/tenant-stub.ts';
 import { logToConsole } from './console-log.ts';
 import type { WorkerEnv } from './worker-env.ts';
@@ -78,19 +82,11 @@ function openServices(env: WorkerEnv, here: Here): Services {
 }
 
 /** A stub belongs to the request that made it, so each call takes its own. */
-function fleetStub(fleet: () => Services['fleet']): Services['fleet'] {
+function fleetStub(fleet: () => Fleet): Fleet {
+  const withFleet: WithTarget<Fleet> = (use) => use(fleet());
   return {
-    place: (input) => fleet().place(input),
-    started: (requestId, worker) => fleet().started(requestId, worker),
+    ...forward(fleetMethods, withFleet),
     // One more call to another machine for each request would cost more than it saves.
     expectedRefusal: async () => null,
-    withdraw: (requestId) => fleet().withdraw(requestId),
-    finished: (requestId, worker, computed) => fleet().finished(requestId, worker, computed),
-    heartbeat: (body) => fleet().heartbeat(body),
-    status: () => fleet().status(),
-    drain: (worker, draining) => fleet().drain(worker, draining),
-    refusals: () => fleet().refusals(),
-    addStatic: (worker) => fleet().addStatic(worker),
-    removeStatic: (worker) => fleet().removeStatic(worker),
   };
 }
