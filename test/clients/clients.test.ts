@@ -141,6 +141,28 @@ test.concurrent.for(programs)(
   },
 );
 
+const examples = readdirSync(join(root, 'docs/examples')).filter((name) => name.endsWith('.ts'));
+
+test.concurrent.for(examples)(
+  'the example %s streams an answer and what it used',
+  { timeout: programMsMax },
+  async (file, { expect: expectHere }) => {
+    const tenant = `example-${file.replace('.ts', '')}`;
+    const said = await runNode(join('docs/examples', file), [], await openTenant(tenant));
+    expectHere(said).toMatch(/^I am /);
+    expectHere(said.trimEnd().split('\n').at(-1)).toMatch(/^\{.*tokens/i);
+    await expectHere.poll(async () => (await billed(tenant)).length).toBe(1);
+  },
+);
+
+test('the example in Python can be compiled', async ({ skip }) => {
+  const has = await promisify(execFile)('python3', ['--version']).catch(() => null);
+  if (has === null) skip();
+  const read = 'import ast, sys; ast.parse(open(sys.argv[1]).read())';
+  const file = join(root, 'docs/examples/openai_client.py');
+  await expect(promisify(execFile)('python3', ['-c', read, file])).resolves.toBeDefined();
+});
+
 /** @returns a key of a new tenant with credit. */
 async function openTenant(id: string): Promise<string> {
   const edge = { url, adminToken };
@@ -153,15 +175,21 @@ async function openTenant(id: string): Promise<string> {
 
 /** What each of its scenarios printed. */
 async function runProgram({ file, provider }: Program, key: string): Promise<Scenarios> {
+  const said = await runNode(join('test/clients', file), provider ? [provider] : [], key);
+  const lines = said.trim().split('\n');
+  return scenariosSchema.parse(Object.assign({}, ...lines.map((line) => JSON.parse(line))));
+}
+
+/** What a program of this repository prints; it reaches nothing beyond this machine. */
+async function runNode(file: string, args: readonly string[], key: string): Promise<string> {
   const loopbackOnly = new URL('loopback-only.ts', import.meta.url).href;
   const { stdout, stderr } = await promisify(execFile)(
     process.execPath,
-    ['--import', loopbackOnly, join(root, 'test/clients', file), ...(provider ? [provider] : [])],
+    ['--import', loopbackOnly, join(root, file), ...args],
     { env: { PATH: process.env['PATH'], SIFT_URL: url, SIFT_KEY: key, SIFT_MODEL: model } },
   );
   expect(stderr).toBe('');
-  const lines = stdout.trim().split('\n');
-  return scenariosSchema.parse(Object.assign({}, ...lines.map((line) => JSON.parse(line))));
+  return stdout;
 }
 
 const entriesSchema = z.object({
