@@ -21,7 +21,7 @@ const factors = given.length > 0 ? given.filter((each) => each !== 'burst').map(
 const hasBurst = given.length === 0 || given.includes('burst');
 const heavyTenants = 4;
 const capacitySeconds = 20;
-const lightRequests = 60;
+const lightRequests = 150;
 /** Between the end of an answer and the light one's next request, on average. */
 const lightPauseMs = 250;
 const heavy = { promptTokens: 64, maxTokens: 48, waitMsMax: 5_000 };
