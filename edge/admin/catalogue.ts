@@ -5,8 +5,8 @@ import { ApiError } from '../errors.ts';
 import type { PriceRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
-import { jsonEndpoint } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import { jsonEndpoint } from './operator-endpoint.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import {
   currentPriceSchema,
   modelSchema,

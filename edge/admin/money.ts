@@ -5,8 +5,8 @@ import { operatorSource } from '../ledger/credits.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { openPayments } from '../payments/stripe.ts';
 import { topUpCentsMax, topUpCentsMin } from '../payments/top-up.ts';
-import { jsonEndpoint } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import { jsonEndpoint } from './operator-endpoint.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import { knownTenant, tenantParams } from './tenants.ts';
 import { entrySchema, wireEntry } from './wire.ts';
 

@@ -3,15 +3,15 @@
  * reference is open, like that of the public API.
  */
 import { Hono } from 'hono';
-import { ApiError } from '../errors.ts';
+import { ApiError, errorTable } from '../errors.ts';
 import type { AppEnv } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { bearerToken } from '../middleware/bearer-token.ts';
 import { catalogueEndpoints } from './catalogue.ts';
-import type { Endpoint } from './endpoint.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import { moneyEndpoints } from './money.ts';
-import { createAdminReference } from './reference.ts';
+import { createReference, type ReferenceText } from '../reference/reference.ts';
 import { reportEndpoints } from './reports.ts';
 import { tenantEndpoints } from './tenants.ts';
 import { workerEndpoints } from './workers.ts';
@@ -24,10 +24,25 @@ export const adminEndpoints: readonly Endpoint[] = [
   ...reportEndpoints,
 ];
 
+const referenceText: ReferenceText = {
+  title: 'sift, for its operator',
+  introduction: `Send the operator's token, EDGE_ADMIN_TOKEN, as \`Authorization: Bearer <token>\`. \
+Amounts are integers in nano-USD: 1,000,000,000 are one US dollar. Prices are nano-USD per 1,000,000 \
+tokens. Times are Unix milliseconds.`,
+  token: 'adminToken',
+  pathPrefix: '/admin',
+  success: 'Done.',
+  schemas: {},
+  errors: () => ({
+    default: { description: `An error: ${Object.keys(errorTable).join(', ')}.` },
+  }),
+  headers: {},
+};
+
 /** To be mounted at /admin. */
 export function adminRoutes(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const reference = createAdminReference(adminEndpoints);
+  const reference = createReference(adminEndpoints, referenceText);
   app.get('/openapi.json', reference.json);
   app.get('/docs', reference.page);
   app.use(bearerToken(services.settings.adminToken));

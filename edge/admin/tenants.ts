@@ -7,8 +7,8 @@ import type { TenantRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import type { Scope } from '../tenant/key-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
-import { jsonEndpoint } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import { jsonEndpoint } from './operator-endpoint.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import { unavailableOf } from './unavailable.ts';
 import {
   balanceSchema,

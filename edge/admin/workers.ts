@@ -2,8 +2,8 @@
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
-import { jsonEndpoint } from './endpoint.ts';
-import type { Endpoint } from './endpoint.ts';
+import { jsonEndpoint } from './operator-endpoint.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import { refusedWorkerSchema, wireRefusedWorker, wireWorker, workerSchema } from './wire.ts';
 
 const slotsMax = 999_999;

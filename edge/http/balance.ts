@@ -1,21 +1,41 @@
 /** GET /user/balance, in DeepSeek's shape: amounts are strings. */
-import type { Services } from '../services.ts';
-import type { AppContext } from '../middleware/app-env.ts';
-import { authorize } from '../inference/authenticate.ts';
+import { z } from 'zod';
 import { formatUsd } from '../money-text.ts';
+import { keyEndpoint } from './key-endpoint.ts';
 
-export const balance = (services: Services) => async (c: AppContext) => {
-  const key = await authorize(c, services, 'read');
-  const { granted, toppedUp, held } = await services.tenant(key.tenant).balance();
-  return c.json({
-    is_available: granted + toppedUp - held > 0,
-    balance_infos: [
-      {
-        currency: 'USD',
-        total_balance: formatUsd(granted + toppedUp),
-        granted_balance: formatUsd(granted),
-        topped_up_balance: formatUsd(toppedUp),
-      },
-    ],
-  });
-};
+export const balanceSchema = z.object({
+  is_available: z.boolean().describe('Whether a request may be admitted at all.'),
+  balance_infos: z.array(
+    z.object({
+      currency: z.literal('USD'),
+      total_balance: z.string().describe('What was granted and topped up, exact, such as "9.50".'),
+      granted_balance: z.string(),
+      topped_up_balance: z.string(),
+    }),
+  ),
+});
+
+export const balance = keyEndpoint(
+  {
+    method: 'get',
+    path: '/user/balance',
+    summary: 'Balance',
+    description: "DeepSeek's balance: exact amounts, as text. Needs the scope read.",
+    scope: 'read',
+    answer: balanceSchema,
+  },
+  async ({ services, key }) => {
+    const { granted, toppedUp, held } = await services.tenant(key.tenant).balance();
+    return {
+      is_available: granted + toppedUp - held > 0,
+      balance_infos: [
+        {
+          currency: 'USD' as const,
+          total_balance: formatUsd(granted + toppedUp),
+          granted_balance: formatUsd(granted),
+          topped_up_balance: formatUsd(toppedUp),
+        },
+      ],
+    };
+  },
+);

@@ -1,62 +1,78 @@
-/** Which route is answered by what. */
-import { dialects } from '../dialects/dialects.ts';
+/** The routes for API keys, and those that are open to everybody. */
+import { dialectOf, dialects } from '../dialects/dialects.ts';
 import { ApiError } from '../errors.ts';
-import { answerTokenCount } from '../inference/count-tokens.ts';
-import { answerInference } from '../inference/inference.ts';
 import type { App, AppContext } from '../middleware/app-env.ts';
 import { crossOrigin } from '../middleware/cross-origin.ts';
-import { createReference } from '../reference/reference.ts';
+import { createReference, errorsByStatus, type ReferenceText } from '../reference/reference.ts';
 import type { Services } from '../services.ts';
 import { balance } from './balance.ts';
-import { getModel, listModels } from './models.ts';
+import { dialectEndpoints } from './dialect-endpoints.ts';
+import type { Endpoint } from './endpoint.ts';
 import { quote } from './quote.ts';
 import { usage } from './usage.ts';
 
-type Handlers = Record<string, (c: AppContext) => Promise<Response>>;
+export const publicEndpoints: readonly Endpoint[] = [
+  ...dialects.flatMap(dialectEndpoints),
+  quote,
+  balance,
+  usage,
+];
+
+const introduction = `Send the key as \`Authorization: Bearer <key>\` or as \`x-api-key: <key>\`. Every \
+answer has an \`x-request-id\`; one that is not streamed has \`x-sift-cost-nano-usd\`. A request with an \
+\`Idempotency-Key\` outlives its connection: the same request again gets the answer that is being made \
+or was stored, and is never billed twice. Events of its stream have ids; \`Last-Event-ID\` asks for \
+those after one. \
+Amounts are integers in nano-USD: 1,000,000,000 are one US dollar.`;
+
+const referenceText: ReferenceText = {
+  title: 'sift',
+  introduction,
+  token: 'key',
+  pathPrefix: '',
+  success: 'The answer.',
+  schemas: Object.fromEntries(dialects.map(({ errors: { name, schema } }) => [name, schema])),
+  errors: (path) => errorsByStatus(dialectOf(path).errors.name),
+  headers: { 'cache-control': 'public, max-age=300' },
+};
 
 export function mountPublicApi(app: App, services: Services): void {
-  const reference = createReference();
-  const posts: Handlers = { '/v1/quote': quote(services) };
-  const gets: Handlers = {
-    '/user/balance': balance(services),
-    '/v1/usage': usage(services),
+  const reference = createReference(publicEndpoints, referenceText);
+  for (const endpoint of publicEndpoints) {
+    for (const path of [endpoint.path, ...endpoint.aliases]) {
+      mountAt(app, { method: endpoint.method, path }, (c) => endpoint.run(services, c));
+    }
+  }
+  const open = {
     // For whatever watches over the process; it says nothing of the workers.
-    '/health': async (c) => {
+    '/health': async (c: AppContext) => {
       const warnings = services.warnings();
       return c.json({ status: 'ok', ...(warnings.length > 0 && { warnings }) });
     },
-    '/openapi.json': reference.json,
+    '/openapi.json': (c: AppContext) => {
+      // Caches give it to web pages as well, whoever asked for it first.
+      c.header('access-control-allow-origin', '*');
+      return reference.json(c);
+    },
     '/docs': reference.page,
   };
-  for (const { inferences, tokenCounts, models } of dialects) {
-    for (const route of inferences) {
-      for (const path of [route.path, ...route.aliases]) {
-        posts[path] = (c) => answerInference(c, services, route);
-      }
-    }
-    for (const route of tokenCounts) {
-      posts[route.path] = (c) => answerTokenCount(c, services, route);
-    }
-    for (const path of [models.list.path, ...models.list.aliases]) {
-      gets[path] = listModels(services, models);
-      gets[`${path}/:id{.+}`] = getModel(services, models);
-    }
-  }
-  for (const path of [...Object.keys(posts), ...Object.keys(gets)]) app.use(path, crossOrigin);
-  for (const [path, handler] of Object.entries(posts)) {
-    app.post(path, handler);
-    app.all(path, refuseMethod('POST'));
-  }
-  for (const [path, handler] of Object.entries(gets)) {
-    app.get(path, handler);
-    app.all(path, refuseMethod('GET'));
-  }
+  for (const [path, answer] of Object.entries(open)) mountAt(app, { method: 'get', path }, answer);
 }
 
-function refuseMethod(allow: 'GET' | 'POST') {
-  return (c: AppContext): never => {
+/** Web pages may call the route; other methods are refused by the name of the right one. */
+function mountAt(
+  app: App,
+  { method, path }: Pick<Endpoint, 'method' | 'path'>,
+  answer: (c: AppContext) => Promise<Response>,
+): void {
+  // A parameter is the rest of the path: ids of models hold slashes, which clients encode or not.
+  const pattern = path.replaceAll(/\{(\w+)\}/g, ':$1{.+}');
+  const allow = method.toUpperCase();
+  app.use(pattern, crossOrigin);
+  app.on(allow, pattern, answer);
+  app.all(pattern, (c) => {
     throw new ApiError('method_not_allowed', `${c.req.path} takes ${allow} requests.`, {
       headers: { allow },
     });
-  };
+  });
 }

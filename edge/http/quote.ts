@@ -2,12 +2,12 @@
  * POST /v1/quote: what a request would cost, before it is run. Takes the body of a chat completion
  * or of a completion; holds nothing and asks no worker.
  */
+import { z } from 'zod';
+import { count, nanoUsd } from '../dialects/quantities.ts';
+import { keyEndpoint } from './key-endpoint.ts';
 import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
-import { quoteReader } from '../dialects/openai/quote-request.ts';
-import type { Services } from '../services.ts';
-import type { AppContext } from '../middleware/app-env.ts';
-import { authorize } from '../inference/authenticate.ts';
+import { quoteReader, quoteRequestSchema } from '../dialects/openai/quote-request.ts';
 import {
   chainOf,
   promptEstimate,
@@ -16,45 +16,71 @@ import {
 } from '../inference/prepared-request.ts';
 import { readBody } from '../bodies/read-body.ts';
 
-export const quote = (services: Services) => async (c: AppContext) => {
-  const key = await authorize(c, services, 'inference');
-  const { bodyBytesMax: bytesMax } = services.settings;
-  const body = await readBody(c, services, { owner: key.tenant, bytesMax });
-  const { signal } = c.req.raw;
-  const requestId = c.get('requestId');
-  const sent = {
-    reader: quoteReader.name,
-    hashedPath: null,
-    tenant: key.tenant,
-    requestId,
-    signal,
-  };
-  const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
-  const hits = await services.tenant(key.tenant).prefixHits(chainOf(prepared));
-  const { price, promptTokensMax, outputTokensMax } = prepared;
-  // No worker takes more than its context, however long the text is.
-  const prompt = Math.min(promptEstimate(prepared), promptTokensMax);
-  const hit = tokensIn(Math.max(0, ...hits.map(({ bytes }) => bytes)));
-  const cached = Math.min(prompt, hit - (hit % billedBlockTokens));
-  const input = {
-    inputUncached: prompt - cached,
-    inputCached: cached,
-    outputText: 0,
-    outputReasoning: 0,
-  };
-  return c.json({
-    object: 'quote',
-    model: prepared.model.id,
-    prices: {
-      cached_input: price.inputCached,
-      input: price.inputUncached,
-      output: price.output,
-    },
-    max_cost_nano_usd: holdNanoUsd({ promptTokensMax, outputTokensMax }, price),
-    prompt_tokens_max: promptTokensMax,
-    output_tokens_max: outputTokensMax,
-    prompt_tokens_estimate: prompt,
-    cached_tokens_estimate: cached,
-    input_cost_estimate_nano_usd: costNanoUsd(input, price),
-  });
-};
+export const quoteSchema = z.object({
+  object: z.literal('quote'),
+  model: z.string(),
+  prices: z
+    .object({ cached_input: nanoUsd, input: nanoUsd, output: nanoUsd })
+    .describe('In nano-USD per 1,000,000 tokens, as in force now.'),
+  max_cost_nano_usd: nanoUsd.describe('No request costs more; this much is held while it runs.'),
+  prompt_tokens_max: count,
+  output_tokens_max: count,
+  prompt_tokens_estimate: count,
+  cached_tokens_estimate: count.describe('What the prefix index expects a worker to have cached.'),
+  input_cost_estimate_nano_usd: nanoUsd,
+});
+
+export const quote = keyEndpoint(
+  {
+    method: 'post',
+    path: '/v1/quote',
+    summary: 'Price of a request',
+    description:
+      'Takes the body of a chat completion or of a completion and runs nothing: what the request ' +
+      'may cost at most, and how much of its prompt is probably cached.',
+    scope: 'inference',
+    body: quoteRequestSchema,
+    answer: quoteSchema,
+  },
+  async ({ c, services, key }) => {
+    const { bodyBytesMax: bytesMax } = services.settings;
+    const body = await readBody(c, services, { owner: key.tenant, bytesMax });
+    const { signal } = c.req.raw;
+    const requestId = c.get('requestId');
+    const sent = {
+      reader: quoteReader.name,
+      hashedPath: null,
+      tenant: key.tenant,
+      requestId,
+      signal,
+    };
+    const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
+    const hits = await services.tenant(key.tenant).prefixHits(chainOf(prepared));
+    const { price, promptTokensMax, outputTokensMax } = prepared;
+    // No worker takes more than its context, however long the text is.
+    const prompt = Math.min(promptEstimate(prepared), promptTokensMax);
+    const hit = tokensIn(Math.max(0, ...hits.map(({ bytes }) => bytes)));
+    const cached = Math.min(prompt, hit - (hit % billedBlockTokens));
+    const input = {
+      inputUncached: prompt - cached,
+      inputCached: cached,
+      outputText: 0,
+      outputReasoning: 0,
+    };
+    return {
+      object: 'quote' as const,
+      model: prepared.model.id,
+      prices: {
+        cached_input: price.inputCached,
+        input: price.inputUncached,
+        output: price.output,
+      },
+      max_cost_nano_usd: holdNanoUsd({ promptTokensMax, outputTokensMax }, price),
+      prompt_tokens_max: promptTokensMax,
+      output_tokens_max: outputTokensMax,
+      prompt_tokens_estimate: prompt,
+      cached_tokens_estimate: cached,
+      input_cost_estimate_nano_usd: costNanoUsd(input, price),
+    };
+  },
+);

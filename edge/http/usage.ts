@@ -1,13 +1,12 @@
 /** GET /v1/usage: what the account used per day, model and key. */
+import { z } from 'zod';
+import { usageSchema } from '../dialects/openai/response-schemas.ts';
+import { count } from '../dialects/quantities.ts';
 import { ApiError } from '../errors.ts';
-import type { Services } from '../services.ts';
+import { keyEndpoint } from './key-endpoint.ts';
 import type { Usage } from '../money.ts';
 import { toOpenAiUsage } from '../dialects/openai/usage.ts';
 import { noUsage } from '../money.ts';
-import type { AppContext } from '../middleware/app-env.ts';
-import { authorize } from '../inference/authenticate.ts';
-import { parseRequest } from '../middleware/parse-request.ts';
-import { usageQuerySchema } from './account-schemas.ts';
 
 const dayMs = 24 * 3_600_000;
 const defaultDays = 30;
@@ -15,49 +14,81 @@ const daysMax = 366;
 /** Of one answer, some megabytes. */
 const rowsMax = 20_000;
 
-export const usage = (services: Services) => async (c: AppContext) => {
-  const key = await authorize(c, services, 'read');
-  const range = readRange(c.req.query(), services.clock.nowMs());
-  const page = { fromDay: range.from, toDay: range.to, after: null, limit: rowsMax + 1 };
-  const rows = await services.tenant(key.tenant).usage(page);
-  if (rows.length > rowsMax) {
-    throw new ApiError(
-      'invalid_value',
-      `There are more than ${rowsMax} rows; ask for fewer days.`,
-      {
-        param: 'from',
-      },
-    );
-  }
-  const total = rows.reduce(
-    (sum, row) => ({
-      requests: sum.requests + row.requests,
-      usage: add(sum.usage, row.usage),
-      costNanoUsd: sum.costNanoUsd + row.costNanoUsd,
+const day = z.string().regex(/^\d{4}-\d\d-\d\d$/, 'expected a day such as 2026-01-31');
+
+const usageQuerySchema = z.strictObject({
+  from: day.optional().describe('First day, UTC; 30 days ago without it.'),
+  to: day.optional().describe('Last day, UTC; today without it.'),
+});
+
+export const usageReportSchema = z.object({
+  object: z.literal('list'),
+  from: day,
+  to: day,
+  data: z.array(
+    z.object({
+      day,
+      model: z.string(),
+      key_id: z.string(),
+      requests: count,
+      usage: usageSchema,
     }),
-    { requests: 0, usage: noUsage, costNanoUsd: 0 },
-  );
-  return c.json({
-    object: 'list',
-    ...range,
-    data: rows.map((row) => ({
-      day: row.day,
-      model: row.model,
-      key_id: row.keyId,
-      requests: row.requests,
-      usage: withCost(row),
-    })),
-    total: { requests: total.requests, usage: withCost(total) },
-  });
-};
+  ),
+  total: z.object({ requests: count, usage: usageSchema }),
+});
+
+export const usage = keyEndpoint(
+  {
+    method: 'get',
+    path: '/v1/usage',
+    summary: 'Usage per day, model and key',
+    description: 'Of the whole account, days in UTC. Needs the scope read.',
+    scope: 'read',
+    query: usageQuerySchema,
+    answer: usageReportSchema,
+  },
+  async ({ services, key, query }) => {
+    const range = readRange(query, services.clock.nowMs());
+    const page = { fromDay: range.from, toDay: range.to, after: null, limit: rowsMax + 1 };
+    const rows = await services.tenant(key.tenant).usage(page);
+    if (rows.length > rowsMax) {
+      throw new ApiError(
+        'invalid_value',
+        `There are more than ${rowsMax} rows; ask for fewer days.`,
+        {
+          param: 'from',
+        },
+      );
+    }
+    const total = rows.reduce(
+      (sum, row) => ({
+        requests: sum.requests + row.requests,
+        usage: add(sum.usage, row.usage),
+        costNanoUsd: sum.costNanoUsd + row.costNanoUsd,
+      }),
+      { requests: 0, usage: noUsage, costNanoUsd: 0 },
+    );
+    return {
+      object: 'list' as const,
+      ...range,
+      data: rows.map((row) => ({
+        day: row.day,
+        model: row.model,
+        key_id: row.keyId,
+        requests: row.requests,
+        usage: withCost(row),
+      })),
+      total: { requests: total.requests, usage: withCost(total) },
+    };
+  },
+);
 
 /** @throws ApiError for days that are none, in the wrong order, or too many. */
-function readRange(query: Record<string, string>, nowMs: number) {
-  const days = parseRequest(usageQuerySchema, query);
+function readRange(days: z.infer<typeof usageQuerySchema>, nowMs: number) {
   const to = days.to ?? dayOf(nowMs);
   const from = days.from ?? dayOf(startOf(to, 'to') - (defaultDays - 1) * dayMs);
-  const count = (startOf(to, 'to') - startOf(from, 'from')) / dayMs + 1;
-  if (count < 1 || count > daysMax) {
+  const length = (startOf(to, 'to') - startOf(from, 'from')) / dayMs + 1;
+  if (length < 1 || length > daysMax) {
     throw new ApiError('invalid_value', `'from' to 'to' is a range of 1 to ${daysMax} days.`, {
       param: 'from',
     });
@@ -66,10 +97,10 @@ function readRange(query: Record<string, string>, nowMs: number) {
 }
 
 /** @throws ApiError for a day that no calendar has, such as 2026-02-30. */
-function startOf(day: string, param: string): number {
-  const ms = Date.parse(`${day}T00:00:00Z`);
-  if (Number.isNaN(ms) || dayOf(ms) !== day) {
-    throw new ApiError('invalid_value', `There is no day ${day}.`, { param });
+function startOf(text: string, param: string): number {
+  const ms = Date.parse(`${text}T00:00:00Z`);
+  if (Number.isNaN(ms) || dayOf(ms) !== text) {
+    throw new ApiError('invalid_value', `There is no day ${text}.`, { param });
   }
   return ms;
 }

@@ -6,11 +6,9 @@ import {
   chatCompletionSchema,
   modelListSchema,
 } from '../../../edge/dialects/openai/response-schemas.ts';
-import {
-  balanceSchema,
-  quoteSchema,
-  usageReportSchema,
-} from '../../../edge/http/account-schemas.ts';
+import { balanceSchema } from '../../../edge/http/balance.ts';
+import { quoteSchema } from '../../../edge/http/quote.ts';
+import { usageReportSchema } from '../../../edge/http/usage.ts';
 import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;

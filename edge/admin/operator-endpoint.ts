@@ -1,29 +1,13 @@
-/**
- * One route of the operator's API as data: what it takes, what it answers and what does it. The same
- * value is mounted, checked and documented, so that the three cannot differ.
- */
+/** Routes of the operator's API: what they are given is parsed, and nothing undeclared is taken. */
 import { z } from 'zod';
 import { parseRequest } from '../middleware/parse-request.ts';
 import { readJson } from '../bodies/read-body.ts';
 import type { AppContext } from '../middleware/app-env.ts';
+import type { Endpoint } from '../http/endpoint.ts';
 import type { Services } from '../services.ts';
 
 /** The operator's bodies are short. */
 const limits = { owner: '/admin', bytesMax: 64 * 1024 };
-
-export interface Endpoint {
-  readonly method: 'get' | 'post' | 'patch' | 'delete';
-  /** As OpenAPI writes it: `/tenants/{tenant}`. */
-  readonly path: string;
-  readonly summary: string;
-  readonly params: z.ZodObject | null;
-  readonly query: z.ZodObject | null;
-  readonly body: z.ZodObject | null;
-  readonly status: 200 | 201;
-  /** Of the answer: a JSON schema, or the media types of a streamed one. */
-  readonly answer: z.ZodType | readonly string[];
-  run(services: Services, c: AppContext): Promise<Response>;
-}
 
 interface Definition<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodObject> {
   readonly method: Endpoint['method'];
@@ -58,7 +42,7 @@ export function jsonEndpoint<
   return {
     ...documented(definition),
     status,
-    answer: definition.answer,
+    content: { 'application/json': definition.answer },
     async run(services, c) {
       return c.json(await handle(await readInput(definition, services, c)), status);
     },
@@ -73,7 +57,7 @@ export function streamEndpoint<P extends z.ZodObject = NoFields, Q extends z.Zod
   return {
     ...documented(definition),
     status: 200,
-    answer: definition.mediaTypes,
+    content: Object.fromEntries(definition.mediaTypes.map((type) => [type, z.string()])),
     async run(services, c) {
       return handle(await readInput(definition, services, c));
     },
@@ -84,7 +68,17 @@ function documented<P extends z.ZodObject, Q extends z.ZodObject, B extends z.Zo
   definition: Definition<P, Q, B>,
 ) {
   const { method, path, summary, params = null, query = null, body = null } = definition;
-  return { method, path, summary, params, query, body };
+  return {
+    method,
+    path,
+    aliases: [],
+    summary,
+    description: `${summary}.`,
+    params,
+    query,
+    headers: null,
+    body,
+  };
 }
 
 async function readInput<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodObject>(

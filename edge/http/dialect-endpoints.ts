@@ -1,0 +1,99 @@
+/** The routes of a dialect: those that run the model, those that count, and those that list models. */
+import { z } from 'zod';
+import type { Dialect, InferenceRoute, ModelRoutes, TokenCountRoute } from '../dialects/dialect.ts';
+import { authorize } from '../inference/authenticate.ts';
+import { answerTokenCount } from '../inference/count-tokens.ts';
+import { answerInference } from '../inference/inference.ts';
+import { modelNotFoundError } from '../inference/refusal.ts';
+import type { Endpoint } from './endpoint.ts';
+
+export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): Endpoint[] {
+  return [
+    ...inferences.map(inferenceEndpoint),
+    ...tokenCounts.map(tokenCountEndpoint),
+    ...modelEndpoints(models),
+  ];
+}
+
+const plain = { params: null, query: null, headers: null, body: null, status: 200 } as const;
+
+const replayHeaders = z.object({
+  'idempotency-key': z.string().max(255).optional(),
+  'last-event-id': z
+    .string()
+    .regex(/^\d{1,9}$/)
+    .optional(),
+});
+
+function inferenceEndpoint(route: InferenceRoute): Endpoint {
+  const { path, aliases, summary, description } = route;
+  return {
+    ...plain,
+    method: 'post',
+    path,
+    aliases,
+    summary,
+    description,
+    headers: replayHeaders,
+    body: route.requestSchema,
+    content: {
+      'application/json': route.answerSchema,
+      'text/event-stream': z.string().describe('With `stream`: its events.'),
+    },
+    run: (services, c) => answerInference(c, services, route),
+  };
+}
+
+function tokenCountEndpoint(route: TokenCountRoute): Endpoint {
+  const { path, aliases, summary, description } = route;
+  return {
+    ...plain,
+    method: 'post',
+    path,
+    aliases,
+    summary,
+    description,
+    body: route.requestSchema,
+    content: { 'application/json': route.answerSchema },
+    run: (services, c) => answerTokenCount(c, services, route),
+  };
+}
+
+function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
+  const { path, aliases } = list;
+  return [
+    {
+      ...plain,
+      method: 'get',
+      path,
+      aliases,
+      summary: list.summary,
+      description: list.description,
+      query: list.querySchema,
+      content: { 'application/json': list.answerSchema },
+      async run(services, c) {
+        await authorize(c, services, 'inference');
+        const models = await services.directory.models();
+        return c.json(list.toAnswer(models, c.req.queries()));
+      },
+    },
+    {
+      ...plain,
+      method: 'get',
+      path: `${path}/{id}`,
+      aliases: aliases.map((alias) => `${alias}/{id}`),
+      summary: one.summary,
+      description: one.description,
+      params: z.object({ id: z.string() }),
+      content: { 'application/json': one.answerSchema },
+      async run(services, c) {
+        await authorize(c, services, 'inference');
+        const id = c.req.param('id') ?? '';
+        const models = await services.directory.models();
+        const model = models.find((each) => each.id === id);
+        if (!model) throw modelNotFoundError(id, models);
+        return c.json(one.toAnswer(model));
+      },
+    },
+  ];
+}
