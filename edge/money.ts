@@ -48,6 +48,20 @@ export function costNanoUsd(usage: Usage, price: Price): number {
 }
 
 /**
+ * What usage is billed at: its cost, but never more than the hold. The hold is an upper bound, so an
+ * excess means a worker that counts wrongly: it is not billed, and is there to be seen.
+ */
+export function billed(
+  usage: Usage,
+  price: Price,
+  holdAmountNanoUsd: number,
+): { readonly costNanoUsd: number; readonly excessNanoUsd: number } {
+  const fullCostNanoUsd = costNanoUsd(usage, price);
+  const billedNanoUsd = Math.min(fullCostNanoUsd, holdAmountNanoUsd);
+  return { costNanoUsd: billedNanoUsd, excessNanoUsd: fullCostNanoUsd - billedNanoUsd };
+}
+
+/**
  * The most that a request can cost, in nano-USD: every prompt token at the dearer input price and
  * every output token that it may generate.
  */

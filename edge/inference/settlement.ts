@@ -3,7 +3,7 @@
  * stream's, the client's leaving, a failure), the first one settles and the others wait for it: one
  * call to the tenant per request.
  */
-import { costNanoUsd, usedOrNull } from '../money.ts';
+import { billed, usedOrNull } from '../money.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
 import type { Services } from '../services.ts';
@@ -98,7 +98,7 @@ export function createRequestSettlement(
     usage: () => usage,
     recordPlacement: (to) => void (worker = to),
     recordUsage: (count) => void (usage = count),
-    cost: (of) => Math.min(costNanoUsd(of, prepared.price), input.holdNanoUsd),
+    cost: (of) => billed(of, prepared.price, input.holdNanoUsd).costNanoUsd,
 
     complete: ({ chain, answer }) =>
       once(() => ({ outcome: 'done', usage, confirmedChain: chain, answer })),

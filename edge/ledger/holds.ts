@@ -8,7 +8,7 @@ import { asc, gt, lte, or } from 'drizzle-orm';
 import { hold } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { formatUsd } from '../money-text.ts';
-import { costNanoUsd, noUsage } from '../money.ts';
+import { billed, noUsage } from '../money.ts';
 import type { Price } from '../money.ts';
 import type { OpenHold, SettleInput, Settlement } from '../tenant/settlement-contract.ts';
 import { prepareHoldStatements } from './hold-statements.ts';
@@ -80,12 +80,9 @@ export function createHolds(db: SyncDb) {
   function resolve(open: HoldRow, resolution: Resolution, nowMs: number): Settlement {
     statements.remove.run({ requestId: open.requestId });
     const usage = resolution.usage ?? noUsage;
-    const fullCost = resolution.usage === null ? 0 : costNanoUsd(usage, priceOf(open));
-    // The hold is an upper bound, so this is a worker that counts wrongly: never bill more than was
-    // reserved, and let the excess be seen.
-    const cost = Math.min(fullCost, open.amountNanoUsd);
-    const excessNanoUsd = fullCost - cost;
-    const paid = spend(open, cost);
+    const bill = billed(usage, priceOf(open), open.amountNanoUsd);
+    const { excessNanoUsd } = bill;
+    const paid = spend(open, bill.costNanoUsd);
     statements.insertResolution.run({
       ...paid,
       kind: resolution.usage === null ? 'voided' : 'posted',
@@ -105,7 +102,7 @@ export function createHolds(db: SyncDb) {
       note: excessNanoUsd > 0 ? `cost exceeded the hold by ${formatUsd(excessNanoUsd)} USD` : null,
       nowMs,
     });
-    return { costNanoUsd: cost, usage, first: true, excessNanoUsd };
+    return { ...bill, usage, first: true };
   }
 
   /** Granted credit first; what the hold reserved beyond the cost is available again. */

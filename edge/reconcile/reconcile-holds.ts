@@ -3,12 +3,11 @@
  * The worker's journal says what was generated; what it cannot say is not billed. Safe to repeat and
  * to run beside the request itself, because the first settlement of a request stands.
  */
-import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
 import type { UsageRecord } from '../../gpu-worker/protocol/usage.ts';
-import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { OpenHold, SettleInput } from '../tenant/settlement-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
+import { fetchUsageRecord } from '../relay/usage-record.ts';
 import { usedOrNull } from '../money.ts';
 import type { Log } from '../../infra/log.ts';
 
@@ -16,7 +15,6 @@ import type { Log } from '../../infra/log.ts';
 export const unknownMsMax = 60 * 60_000;
 /** Workers keep their journal for a day; after that nothing can be learned any more. */
 export const journalMsMax = 24 * 60 * 60_000;
-const lookupMsMax = 5_000;
 const lookupsAtOnceMax = 8;
 
 export interface ReconcileContext {
@@ -114,23 +112,12 @@ async function lookUp(context: ReconcileContext, hold: OpenHold): Promise<Found>
   if (hold.worker === null) return { kind: 'never-placed' };
   // A foreign engine has no journal, and our token is none of its business.
   if (hold.workerUrl === null) return { kind: 'unknown-to-worker' };
-  const { fetch } = context;
-  const path = `/v1/requests/${encodeURIComponent(hold.requestId)}/usage`;
-  try {
-    const response = await fetch(new URL(path, hold.workerUrl), {
-      headers: { authorization: `Bearer ${context.workerToken}` },
-      redirect: 'manual',
-      signal: AbortSignal.timeout(lookupMsMax),
-    });
-    if (response.status === 404) {
-      await response.body?.cancel();
-      return { kind: 'unknown-to-worker' };
-    }
-    const json = await readBoundedJson(response, usageRecordBytesMax);
-    const record = usageRecordSchema.safeParse(json);
-    if (response.ok && record.success) return { kind: 'recorded', record: record.data };
-  } catch {
-    // A worker that is gone or answers nonsense is the same to us: asked again next time.
-  }
-  return { kind: 'unreachable' };
+  const found = await fetchUsageRecord({
+    fetch: context.fetch,
+    url: hold.workerUrl,
+    token: context.workerToken,
+    requestId: hold.requestId,
+    route: 'usage',
+  });
+  return found.kind === 'unknown' ? { kind: 'unknown-to-worker' } : found;
 }

@@ -1,12 +1,10 @@
 /** What a worker's journal says a request used, once the worker has stopped it. */
-import { usageRecordSchema, usageRecordBytesMax } from '../../gpu-worker/protocol/usage.ts';
-import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { Usage } from '../money.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
+import { fetchUsageRecord } from './usage-record.ts';
 
 /** A worker stops within one step; a step of a large prefill takes a second or two. */
 const waitsMs = [10, 20, 50, 100, 200, 400, 800, 1_600];
-const lookupMsMax = 5_000;
 
 export interface JournalCall {
   readonly fetch: typeof fetch;
@@ -44,29 +42,9 @@ export async function stopAndCount(call: JournalCall): Promise<JournalAnswer> {
 }
 
 async function ask(call: JournalCall, route: 'cancel' | 'usage'): Promise<JournalAnswer> {
-  // Not as a method: some runtimes refuse a fetch that has a `this`.
-  const { fetch } = call;
-  const path = `/v1/requests/${encodeURIComponent(call.requestId)}/${route}`;
-  try {
-    const response = await fetch(new URL(path, call.url), {
-      method: route === 'cancel' ? 'POST' : 'GET',
-      headers: { authorization: `Bearer ${call.token}` },
-      redirect: 'manual',
-      signal: AbortSignal.timeout(lookupMsMax),
-    });
-    if (response.status === 404 || response.status === 405) {
-      await response.body?.cancel();
-      return { kind: 'never-seen' };
-    }
-    const json = await readBoundedJson(response, usageRecordBytesMax);
-    const record = usageRecordSchema.safeParse(json).data;
-    if (response.status === 200 && record) {
-      return record.status === 'running'
-        ? { kind: 'running' }
-        : { kind: 'counted', usage: fromWorkerUsage(record.usage, call) };
-    }
-  } catch {
-    // A worker that is gone or answers nonsense is the same to us: it is asked again.
-  }
-  return { kind: 'unreachable' };
+  const found = await fetchUsageRecord({ ...call, route });
+  if (found.kind === 'unknown') return { kind: 'never-seen' };
+  if (found.kind === 'unreachable') return found;
+  if (found.record.status === 'running') return { kind: 'running' };
+  return { kind: 'counted', usage: fromWorkerUsage(found.record.usage, call) };
 }

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { costNanoUsd, holdNanoUsd, limitedTokens } from '../../edge/money.ts';
+import { billed, costNanoUsd, holdNanoUsd, limitedTokens } from '../../edge/money.ts';
 import type { Price, Usage } from '../../edge/money.ts';
 import { price, usageOf } from '../support/edge/tenant-samples.ts';
 
@@ -55,6 +55,13 @@ test('a cost is the least integer that is not below the exact sum', () => {
       expect(cost * 1_000_000n >= exact && (cost - 1n) * 1_000_000n < exact).toBe(true);
     }),
   );
+});
+
+test('usage is billed at its cost up to the hold, and what lies beyond is the excess', () => {
+  const usage = usageOf({ outputText: 1_000 });
+  const cost = costNanoUsd(usage, price);
+  expect(billed(usage, price, cost)).toEqual({ costNanoUsd: cost, excessNanoUsd: 0 });
+  expect(billed(usage, price, cost - 3)).toEqual({ costNanoUsd: cost - 3, excessNanoUsd: 3 });
 });
 
 test('whatever of the prompt was cached and however it was cut short, the hold covers the cost', () => {
