@@ -34,8 +34,8 @@ import { openTextPool } from './http/text/text-pool.ts';
 import type { TextPool } from './http/text/text-pool.ts';
 import { openUsageJournal } from './http/journal/usage-journal.ts';
 import type { UsageJournal } from './http/journal/usage-journal.ts';
-import { openModel } from './open-model.ts';
-import { openText } from './open-text.ts';
+import { type LoadedModel, loadModel } from './open-model.ts';
+import { type ModelText, openText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
 import { openSource } from './weights/open-source.ts';
 import { verifyWhole } from './weights/verified-source.ts';
@@ -260,38 +260,32 @@ async function openEngineModel(
   onProgress: (progress: { label: string; done: number; total: number }) => void,
 ): Promise<OpenedModel> {
   const text = await openText(settings.model, sourceSettings(settings));
-  let plan: MemoryPlan | null = null;
-  let isCpu = true;
-  const { model, backend, config, revision, parameters } = await openModel({
+  const loaded = await loadModel({
     location: settings.model,
     weights: sourceSettings(settings),
-    numerics: settings.numerics,
-    latents: settings.latents,
-    attention: settings.attention,
+    compute: settings,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
-    async openBackend(numerics, { rowsMax }) {
-      const picked = await openBackend(settings, { numerics, rowsMax });
-      isCpu = picked.name === 'cpu';
-      return picked;
-    },
-    chooseBlocks(use) {
-      plan = planMemory({
-        ...use,
-        stepTokensMax: settings.stepTokens,
-        mixedTokensMax:
-          settings.mixedTokens ??
-          (isCpu ? settings.sequences + cpuPrefillTokens : settings.stepTokens),
-        sequencesMax: settings.sequences,
-        waitingMax: settings.waiting,
-        cacheTokensMax: settings.cacheTokens ?? (isCpu ? cpuCacheTokens : null),
-      });
-      return plan.blocks;
-    },
+    openBackend: (numerics, { rowsMax }) => openBackend(settings, { numerics, rowsMax }),
     onProgress: (done, total) => onProgress({ label: 'weights', done, total }),
   });
+  try {
+    return serveableModel(settings, loaded, text);
+  } catch (error) {
+    await loaded.backend.close();
+    throw error;
+  }
+}
+
+/** Gives the caches what is left of memory, and checks that text and model fit each other. */
+function serveableModel(
+  settings: WorkerSettings,
+  loaded: LoadedModel,
+  { tokenizer }: ModelText,
+): OpenedModel {
+  const { backend, config, revision, parameters } = loaded;
+  const plan = planCache(settings, loaded);
+  const model = loaded.withCache(plan.blocks);
   for (const warning of config.warnings) console.error(`warning: ${warning}`);
-  if (plan === null) throw new Error('the model was made without a memory plan');
-  const { tokenizer } = text;
   const endTokens = [...new Set([...config.endTokens, ...tokenizer.endTokens])];
   const outside = endTokens.find((token) => token >= config.vocabSize);
   if (outside !== undefined) {
@@ -314,6 +308,25 @@ async function openEngineModel(
     },
     close: () => backend.close(),
   };
+}
+
+/** The cpu backend gets a smaller cache and smaller steps unless the settings say otherwise. */
+function planCache(
+  settings: WorkerSettings,
+  { backend, config, memory, blockBytes }: LoadedModel,
+): MemoryPlan {
+  const isCpu = backend.name === 'cpu';
+  return planMemory({
+    memory,
+    blockBytes,
+    contextLength: config.contextLength,
+    stepTokensMax: settings.stepTokens,
+    mixedTokensMax:
+      settings.mixedTokens ?? (isCpu ? settings.sequences + cpuPrefillTokens : settings.stepTokens),
+    sequencesMax: settings.sequences,
+    waitingMax: settings.waiting,
+    cacheTokensMax: settings.cacheTokens ?? (isCpu ? cpuCacheTokens : null),
+  });
 }
 
 /** koffi and the GPU's libraries are loaded only where they are asked for. */

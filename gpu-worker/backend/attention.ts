@@ -1,12 +1,6 @@
 /** Attention over the cached latents. */
 import type { HeadShape, LayerCache, Matrix, Selection, Tensor } from './shapes.ts';
 
-/**
- * Tokens of a sequence up to which `attendExpanded` is fast with a selection too, where it is without:
- * the other tokens are masked, and so much memory is set aside for masks.
- */
-export const maskedTokensMax = 16_384;
-
 export interface AttentionScale {
   readonly heads: number;
   /** Softmax scale, YaRN's factor included. */

@@ -2,7 +2,7 @@
  * The contract between the forward graph (`model/deepseek/forward.ts`) and what computes it
  * (`backend/cpu`, `backend/cuda`), by groups of ops: each group has a file here, with shapes in its
  * comments, and one of the same name in each backend. Every op is synchronous for its caller; a
- * backend that queues work waits in `read*` and `sample`. Ops never allocate: all tensors, caches and
+ * backend that queues work waits in `read*` and `sample`. `mla` is made of other ops, alike in both. Ops never allocate: all tensors, caches and
  * selections are made at start.
  */
 import type { AttentionOps } from './attention.ts';
@@ -11,6 +11,7 @@ import type { CacheOps } from './caches.ts';
 import type { GemmOps } from './gemm.ts';
 import type { IndexerOps } from './indexer.ts';
 import type { MemoryOps } from './memory.ts';
+import type { Mla } from './mla.ts';
 import type { MoeOps } from './moe.ts';
 import type { Numerics } from './numerics.ts';
 import type { RowOps } from './row-ops.ts';
@@ -28,6 +29,7 @@ export interface Backend {
   readonly caches: CacheOps;
   readonly indexer: IndexerOps;
   readonly attention: AttentionOps;
+  readonly mla: Pick<Mla, 'kvUp' | 'attend'>;
   readonly moe: MoeOps;
   readonly sampling: SamplingOps;
   /** Ends threads and frees device memory. The backend can't be used afterwards. */

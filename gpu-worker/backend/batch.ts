@@ -27,10 +27,10 @@ export interface BatchOps {
   begin(batch: Batch): void;
   /**
    * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they call
-   * may depend on the batch and on `key` alone: a backend may capture the launches of `ops` and, for
-   * the same key and a batch of the same shape, replay them without calling it.
+   * may depend on the batch alone: a backend may capture the launches of `ops` and replay them, without
+   * calling it, for a batch that is alike in all that the ops read of it.
    */
-  captureOrReplay(key: number, ops: () => void): void;
+  captureOrReplay(ops: () => void): void;
 }
 
 /** Adjacent rows of one sequence. */

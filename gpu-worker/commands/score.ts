@@ -53,22 +53,20 @@ async function printScores(options: z.infer<typeof optionsSchema>): Promise<void
   if (outside !== undefined) {
     throw new UsageError(`--positions: ${outside} is past the last token, ${ids.length - 1}`);
   }
+  const { absorb } = options;
   const loading = createProgress('loading', 'bytes');
   const { model, backend, config } = await openModel({
     location: options.model,
-    numerics: options.numerics,
-    latents: options.latents,
-    attention: options.attention,
-    absorb: options.absorb,
+    compute: options,
     limits: { rowsMax: options.chunk, logitRowsMax: Math.min(options.chunk, 64) },
     async openBackend(numerics, { rowsMax }) {
       if (options.backend === 'cpu') {
-        return openCpuBackend({ numerics, rowsMax, threads: options.threads });
+        return openCpuBackend({ numerics, rowsMax, absorb, threads: options.threads });
       }
       const { openCudaBackend } = await import('../backend/cuda/cuda-backend.ts');
-      return openCudaBackend({ numerics, rowsMax });
+      return openCudaBackend({ numerics, rowsMax, absorb });
     },
-    chooseBlocks: () => scoreBlocks(ids.length, options.greedy),
+    blocks: scoreBlocks(ids.length, options.greedy),
     onProgress: loading.update,
   });
   loading.stop();

@@ -5,7 +5,7 @@
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
-import { expandedRowsMin } from './deepseek/forward.ts';
+import { expandedRowsMin } from '../backend/attention-plan.ts';
 import type { Model } from './model.ts';
 
 const draw: Draw = { temperature: 1, topK: 2, topP: 0.9, minP: 0, unit: 0 };

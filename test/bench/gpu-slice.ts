@@ -8,7 +8,7 @@ import { type Batch, blockTokens } from '../../gpu-worker/backend/batch.ts';
 import type { CacheOps } from '../../gpu-worker/backend/caches.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import type { CudaLayerCache } from '../../gpu-worker/backend/cuda/handles.ts';
-import { createModel } from '../../gpu-worker/model/deepseek/forward.ts';
+import { prepareModel } from '../../gpu-worker/model/deepseek/forward.ts';
 import type { Model } from '../../gpu-worker/model/model.ts';
 import type { ModelWeights } from '../../gpu-worker/model/deepseek/weights.ts';
 import { deployed, open, record } from './gpu-harness.ts';
@@ -105,35 +105,29 @@ function openSlice(
         backend.caches.storeIndexKeys(cache, keys, norm, rotation),
     } satisfies CacheOps),
     indexer: timed(backend.indexer),
-    attention: timed(backend.attention),
+    mla: timed(backend.mla),
     moe: timed(backend.moe),
     batch: {
       begin: (batch) => backend.batch.begin(batch),
       // Steps that are taken apart call their ops each time.
-      captureOrReplay: (key, ops) =>
-        opened.takeApart ? ops() : backend.batch.captureOrReplay(key, ops),
+      captureOrReplay: (ops) => (opened.takeApart ? ops() : backend.batch.captureOrReplay(ops)),
     },
     close: () => backend.close(),
   };
   const opened = { attention, backend, opMs, takeApart: false };
-  let sequences = 0;
-  const model = createModel(sliceConfig, weights, watched, {
-    attention,
-    absorb: 'decode',
-    limits: { rowsMax: chunk, logitRowsMax: Math.max(...batches) },
-    chooseBlocks: (memory, blockBytes) => {
-      const free =
-        memory.limitBytes - memory.weightBytes - memory.activationBytes - memory.cacheBytes;
-      sequences = Math.min(Math.max(...batches), Math.floor(free / (blockBytes * blocksEach)));
-      console.log(`gpu-slice ${attention}: ${JSON.stringify(memory)}, ${sequences} sequences`);
-      return sequences * blocksEach;
-    },
-  });
+  const limits = { rowsMax: chunk, logitRowsMax: Math.max(...batches) };
+  const prepared = prepareModel(sliceConfig, weights, watched, { attention, limits });
+  const memory = backend.memory.use();
+  const free = memory.limitBytes - memory.weightBytes - memory.activationBytes - memory.cacheBytes;
+  const affordable = Math.floor(free / (prepared.blockBytes * blocksEach));
+  const sequences = Math.min(Math.max(...batches), affordable);
+  console.log(`gpu-slice ${attention}: ${JSON.stringify(memory)}, ${sequences} sequences`);
+  const model = prepared.withCache(sequences * blocksEach);
   return Object.assign(opened, { model, caches, sequences });
 }
 
 /** Ops in which the two kinds of attention differ; projections are the same. */
-const attentionOps = ['selectTopK', 'attend', 'attendExpanded', 'toLatent', 'fromLatent'] as const;
+const attentionOps = ['selectTopK', 'attend'] as const;
 
 /** `rows` last tokens of `sequences` sequences of `context` tokens. */
 function batchOf(sequences: number, rows: number, context: number): Batch {

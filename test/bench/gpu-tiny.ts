@@ -14,14 +14,13 @@ export async function tinyModel(): Promise<void> {
     for (const numerics of ['f32', 'fp8'] as const) {
       const { model, backend } = await openModel({
         location,
-        numerics,
-        attention: 'sparse',
+        compute: { numerics, attention: 'sparse' },
         limits: { rowsMax: chunk, logitRowsMax: 1 },
         openBackend: (chosen) =>
           kind === 'cuda'
             ? openCudaBackend({ numerics: chosen, rowsMax: chunk })
             : openCpuBackend({ numerics: chosen, rowsMax: chunk }),
-        chooseBlocks: () => 80,
+        blocks: 80,
       });
       const step = (start: number, rows: number) => {
         const positions = Int32Array.from({ length: rows }, (_, r) => start + r);

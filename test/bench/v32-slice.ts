@@ -75,12 +75,11 @@ export function sliceWeights(backend: CudaBackend): ModelWeights {
     weights: {
       matrix: (source) => randomMatrix(backend, source),
       vector: (name, values) => backend.weights.vector(name, values),
-      absorb: (source, shape) => backend.weights.absorb(source, shape),
-      wholeKv: (source, shape) => backend.weights.wholeKv(source, shape),
     },
+    mla: backend.mla,
     moe: backend.moe,
   };
-  const builder = new WeightBuilder(sliceConfig, maker, { absorb: 'decode' });
+  const builder = new WeightBuilder(sliceConfig, maker);
   const spare = spareBytes();
   for (const spec of builder.specs) {
     if (spec.use === 'needed') builder.accept(hostTensor(spec, spare));

@@ -90,12 +90,10 @@ async function loadModel(): Promise<{ bytes: number; keptBytes: number }> {
   const { backend } = await openModel({
     location,
     weights: { ...defaultSourceSettings, cacheDirectory },
-    numerics: 'f32',
-    attention: 'sparse',
-    absorb: 'always',
+    compute: { numerics: 'f32', attention: 'sparse' },
     limits: { rowsMax: 16, logitRowsMax: 1 },
     openBackend: (numerics, { rowsMax }) => openCpuBackend({ numerics, rowsMax, threads: 1 }),
-    chooseBlocks: () => 2,
+    blocks: 2,
     onProgress: (_, total) => (bytes = total),
   });
   return { bytes, keptBytes: backend.memory.use().weightBytes };

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { openModel } from '../../gpu-worker/open-model.ts';
+import { loadModel } from '../../gpu-worker/open-model.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
 import { randomConfig } from '../support/weights/checkpoint-config.ts';
 import { writeRandomCheckpoint } from '../support/weights/random-checkpoint.ts';
@@ -23,13 +23,11 @@ describe('a config.json with a number that its tensors contradict', () => {
 
   async function refusal(changed: Json): Promise<string> {
     writeFileSync(join(directory, 'config.json'), JSON.stringify({ ...config, ...changed }));
-    const opening = openModel({
+    const opening = loadModel({
       location: directory,
-      numerics: 'f32',
-      attention: 'sparse',
+      compute: { numerics: 'f32', attention: 'sparse' },
       limits: { rowsMax: 8, logitRowsMax: 8 },
       openBackend: () => Promise.reject(new Error('a backend was opened')),
-      chooseBlocks: () => 16,
     });
     return opening.then(
       () => 'loaded',

@@ -8,7 +8,9 @@
  */
 import assert from 'node:assert/strict';
 import { availableParallelism } from 'node:os';
+import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';
+import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
 import { Arena } from './arena.ts';
 import { CpuAttention } from './attention.ts';
@@ -28,6 +30,8 @@ export interface CpuBackendOptions {
   readonly numerics: Numerics;
   /** Most rows that a step has. */
   readonly rowsMax: number;
+  /** Rows whose attention is absorbed; all unless given. */
+  readonly absorb?: Absorption | undefined;
   /** Threads that compute, the caller's included; one per core unless given. */
   readonly threads?: number;
   /**
@@ -45,14 +49,15 @@ export async function openCpuBackend(options: CpuBackendOptions): Promise<CpuBac
   const arena = new Arena(options.memoryBytesMax);
   const step = new CpuStep(arena, rowsMax);
   const pool = await ThreadPool.open(arena, threads);
-  return new CpuBackend({
+  const context: OpContext = {
     arena,
     pool,
     numerics,
     step,
     round: numerics.activations === 'bf16' ? 1 : 0,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
-  });
+  };
+  return new CpuBackend(context, options.absorb);
 }
 
 export class CpuBackend implements Backend {
@@ -67,10 +72,11 @@ export class CpuBackend implements Backend {
   readonly caches: CpuCaches;
   readonly indexer: CpuIndexer;
   readonly attention: CpuAttention;
+  readonly mla: Mla;
   readonly moe: CpuMoe;
   readonly sampling: CpuSampling;
 
-  constructor(context: OpContext) {
+  constructor(context: OpContext, absorb?: Absorption) {
     this.context = context;
     this.numerics = context.numerics;
     this.batch = context.step;
@@ -81,6 +87,7 @@ export class CpuBackend implements Backend {
     this.caches = new CpuCaches(context, this.memory, this.rows);
     this.indexer = new CpuIndexer(context);
     this.attention = new CpuAttention(context, this.gemm);
+    this.mla = new Mla({ ...this, step: context.step }, absorb);
     this.moe = new CpuMoe(context, this.gemm);
     this.sampling = new CpuSampling(context);
   }

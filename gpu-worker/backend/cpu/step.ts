@@ -61,8 +61,12 @@ export class CpuStep implements BatchOps {
   }
 
   /** The CPU gains nothing from launches that are captured: it calls the ops of every step. */
-  captureOrReplay(_key: number, ops: () => void): void {
+  captureOrReplay(ops: () => void): void {
     ops();
+  }
+
+  guarded(_property: string, read: (batch: Batch) => number): number {
+    return read(this.batch);
   }
 
   /** Rows of the current step. */

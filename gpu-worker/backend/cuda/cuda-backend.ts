@@ -4,7 +4,9 @@
  * reading a result runs them. A row's result never depends on what else is in the call.
  */
 import assert from 'node:assert/strict';
+import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';
+import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
 import { readCudaSettings } from './cuda-settings.ts';
 import { dtypeCode } from './handles.ts';
@@ -43,6 +45,8 @@ export interface CudaBackendOptions {
    * depend on what else is in the step.
    */
   readonly cublasLt?: boolean;
+  /** Rows whose attention is absorbed; by the shape of the heads unless given. */
+  readonly absorb?: Absorption | undefined;
   /** Tokens whose keys and values are expanded at a time, whole 128; by memory unless given. */
   readonly expandedTokens?: number;
 }
@@ -71,7 +75,8 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Cuda
     library: (options.cublasLt ?? readCudaSettings().cublasLt) ? openLibrary(device) : null,
     useTensorCores: options.useTensorCores ?? true,
   };
-  return new CudaBackend(context, options.expandedTokens ?? null);
+  const { expandedTokens = null, absorb } = options;
+  return new CudaBackend(context, { expandedTokens, absorb });
 }
 
 /** Our own kernels stand in for a library that is not there. */
@@ -97,10 +102,14 @@ export class CudaBackend implements Backend {
   readonly caches: CudaCaches;
   readonly indexer: CudaIndexer;
   readonly attention: CudaAttention;
+  readonly mla: Mla;
   readonly moe: CudaMoe;
   readonly sampling: CudaSampling;
 
-  constructor(context: OpContext, expandedTokens: number | null) {
+  constructor(
+    context: OpContext,
+    options: { expandedTokens: number | null; absorb?: Absorption | undefined },
+  ) {
     this.context = context;
     this.numerics = context.numerics;
     this.batch = new StepGraphs(context.device, context.step);
@@ -110,8 +119,9 @@ export class CudaBackend implements Backend {
     this.indexer = new CudaIndexer(context);
     this.memory = new CudaMemory(context, inputs, this.indexer);
     this.caches = new CudaCaches(context, this.rows);
-    this.attention = new CudaAttention(context, this.gemm, expandedTokens);
+    this.attention = new CudaAttention(context, this.gemm, options.expandedTokens);
     this.weights = new CudaWeights(context, inputs, this.attention);
+    this.mla = new Mla({ ...this, step: context.step }, options.absorb);
     this.moe = new CudaMoe(context, this.gemm);
     this.sampling = new CudaSampling(context, this.indexer);
   }

@@ -16,7 +16,6 @@ const perRowsMax = 8;
 export const graphsMax = 64;
 
 interface Known {
-  readonly key: number;
   readonly ops: () => void;
   readonly guards: Guards;
   graph: Graph | null;
@@ -39,17 +38,17 @@ export class StepGraphs implements BatchOps {
   }
 
   /**
-   * Runs `ops`, or replays the graph of the launches that they made for the same key and a batch
-   * of which all recorded guards hold.
+   * Runs `ops`, or replays the graph of the launches that they made for a batch of which all
+   * recorded guards hold.
    */
-  captureOrReplay(key: number, ops: () => void): void {
+  captureOrReplay(ops: () => void): void {
     const { queue } = this.#device;
     queue.flush();
     if (!queue.usesGraphs) return ops();
     const rows = this.#step.batch.tokens.length;
     const knownOfRows = this.#byRows.get(rows) ?? [];
     const known = knownOfRows.find(
-      (each) => each.ops === ops && each.key === key && this.#step.guardsHold(each.guards),
+      (each) => each.ops === ops && this.#step.guardsHold(each.guards),
     );
     if (known?.graph) {
       this.#launch(known, known.graph);
@@ -61,7 +60,7 @@ export class StepGraphs implements BatchOps {
     if (guards === null || this.#device.traffic !== trafficBefore) return queue.flush();
     if (known === undefined) {
       if (knownOfRows.length >= perRowsMax) this.#forget(knownOfRows.shift());
-      knownOfRows.push({ key, ops, guards, graph: null });
+      knownOfRows.push({ ops, guards, graph: null });
       this.#byRows.set(rows, knownOfRows);
       queue.flush();
       return;

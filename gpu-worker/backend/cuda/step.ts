@@ -122,6 +122,11 @@ export class CudaStep {
     return this.#columnsAt + paddedRows(this.rows) * 16;
   }
 
+  /** A property of the batch, recorded as a guard. */
+  guarded(property: string, read: (batch: Batch) => number): number {
+    return this.#guard(property, () => read(this.#batchNow()));
+  }
+
   /** Rows of the current step. */
   get rows(): number {
     return this.#guard('rows', () => this.#batchNow().tokens.length);

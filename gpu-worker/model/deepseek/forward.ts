@@ -4,10 +4,8 @@
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
 import assert from 'node:assert/strict';
-import { maskedTokensMax } from '../../backend/attention.ts';
 import type { Backend } from '../../backend/backend.ts';
 import type { Batch } from '../../backend/batch.ts';
-import type { MemoryUse } from '../../backend/memory.ts';
 import type {
   LayerCache,
   Routing,
@@ -20,10 +18,8 @@ import type { ModelConfig } from './config.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
 import { buildRopeTable } from './rope.ts';
 import type {
-  Absorption,
   FeedForwardWeights,
   IndexerWeights,
-  KvUpWeights,
   LayerWeights,
   MlpWeights,
   ModelWeights,
@@ -31,55 +27,54 @@ import type {
 
 /** LayerNorm of the index keys has an epsilon of its own (docs/engine-spec.md#norms). */
 const indexNormEpsilon = 1e-6;
-/**
- * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of context
- * it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320) a row.
- */
-export const expandedRowsMin = 128;
-/**
- * What expanding a token costs, and what attending to a selected one absorbed does, in tokens that a row
- * attends to expanded: 33.5 MFLOP and 278.5 KFLOP against 81.9 KFLOP at V3.2's widths. The latter is more
- * than 3.4, because the rate is lower and the row's queries and outputs go through kv_b as well.
- * `npm run bench:gpu -- masked` measures both.
- */
-const expansionCost = 450;
-const absorbedCost = 4.5;
-
-/**
- * Tokens of a sequence up to which so many of its rows attend faster expanded to all that they see, with
- * what they do not select masked, than absorbed to their `topK` selected tokens. Rows see
- * `tokens - rows / 2` on average, and so break even where
- * `expansionCost * tokens + rows * (tokens - rows / 2) = rows * absorbedCost * topK`.
- */
-export function limitMaskedTokens({ rows, topK }: { rows: number; topK: number }): number {
-  const tokens = (rows * (absorbedCost * topK + rows / 2)) / (expansionCost + rows);
-  return Math.min(Math.floor(tokens), maskedTokensMax);
-}
 
 export interface ModelOptions {
   /** `dense` attends to every token and leaves the indexer out: the baseline of every speed claim. */
   readonly attention: 'sparse' | 'dense';
-  readonly absorb: Absorption;
   readonly limits: ModelLimits;
-  /** Decides how many cache blocks to make, once weights and activations are allocated. */
-  chooseBlocks(memory: MemoryUse, blockBytes: number): number;
 }
 
-export function createModel(
+/** A model whose weights and activations are allocated, before its caches take what is left. */
+export interface CachelessModel {
+  /** Bytes of a block of 64 tokens in the caches of all layers. */
+  readonly blockBytes: number;
+  withCache(blocks: number): Model;
+}
+
+/** Allocates the activations of a model; `withCache` then allocates its caches. */
+export function prepareModel(
   config: ModelConfig,
   weights: ModelWeights,
   backend: Backend,
   options: ModelOptions,
-): Model {
-  return new ForwardModel(config, weights, backend, options);
+): CachelessModel {
+  const { ropeDim, latentDim } = config.attention;
+  const { limits } = options;
+  const isSparse = options.attention === 'sparse' && config.indexer !== null;
+  const positions = config.contextLength;
+  backend.rows.ropeTable(buildRopeTable(config.rope, { dim: ropeDim, positions }));
+  const buffers = allocateBuffers(config, backend, limits);
+  const indexDim = isSparse ? (config.indexer?.dim ?? 0) : 0;
+  const shape = { layers: config.layers, latentDim, ropeDim, indexDim };
+  return {
+    blockBytes: backend.caches.blockBytes(shape),
+    withCache(blocks) {
+      const caches = backend.caches.make({ ...shape, blocks });
+      const parts = { config, weights, backend, limits, isSparse, buffers, blocks, caches };
+      return new ForwardModel(parts);
+    },
+  };
 }
 
-/** How a batch's rows attend. */
-interface AttentionForms {
-  /** The batch's first rows, whose attention is absorbed. The others' keys and values are expanded. */
-  readonly absorbedRows: number;
-  /** Whether some expanded rows select fewer tokens than they see: they mask what they do not select. */
-  readonly masked: boolean;
+interface ModelParts {
+  readonly config: ModelConfig;
+  readonly weights: ModelWeights;
+  readonly backend: Backend;
+  readonly limits: ModelLimits;
+  readonly isSparse: boolean;
+  readonly buffers: Buffers;
+  readonly blocks: number;
+  readonly caches: readonly LayerCache[];
 }
 
 class ForwardModel implements Model {
@@ -93,48 +88,29 @@ class ForwardModel implements Model {
   readonly #caches: readonly LayerCache[];
   readonly #buffers: Buffers;
   readonly #sparse: boolean;
-  readonly #absorb: Absorption;
   #rows = 0;
-  #forms: AttentionForms = { absorbedRows: 0, masked: false };
 
-  constructor(config: ModelConfig, weights: ModelWeights, backend: Backend, options: ModelOptions) {
-    this.#config = config;
-    this.#weights = weights;
-    this.#backend = backend;
-    this.#sparse = options.attention === 'sparse' && config.indexer !== null;
-    this.#absorb = options.absorb;
-    this.vocabSize = config.vocabSize;
-    this.contextLength = config.contextLength;
-    this.limits = options.limits;
-    backend.rows.ropeTable(
-      buildRopeTable(config.rope, {
-        dim: config.attention.ropeDim,
-        positions: config.contextLength,
-      }),
-    );
-    this.#buffers = allocateBuffers(config, backend, options.limits);
-    const shape = {
-      layers: config.layers,
-      latentDim: config.attention.latentDim,
-      ropeDim: config.attention.ropeDim,
-      indexDim: this.#sparse ? (config.indexer?.dim ?? 0) : 0,
-    };
-    this.blocks = options.chooseBlocks(backend.memory.use(), backend.caches.blockBytes(shape));
-    this.#caches = backend.caches.make({ ...shape, blocks: this.blocks });
+  constructor(parts: ModelParts) {
+    this.#config = parts.config;
+    this.#weights = parts.weights;
+    this.#backend = parts.backend;
+    this.#sparse = parts.isSparse;
+    this.#buffers = parts.buffers;
+    this.#caches = parts.caches;
+    this.vocabSize = parts.config.vocabSize;
+    this.contextLength = parts.config.contextLength;
+    this.limits = parts.limits;
+    this.blocks = parts.blocks;
   }
 
   forward(batch: Batch, observer: ForwardObserver = {}): void {
     const rows = batch.tokens.length;
     assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
-    this.#forms = this.#chooseForms(batch);
     this.#backend.batch.begin(batch);
     // An observer reads between the ops; what it sees can't be run again without it.
     if (observer.hidden || observer.selection) this.#compute(observer);
-    else {
-      const { absorbedRows, masked } = this.#forms;
-      this.#backend.batch.captureOrReplay(2 * absorbedRows + Number(masked), this.#computeUnseen);
-    }
+    else this.#backend.batch.captureOrReplay(this.#computeUnseen);
   }
 
   readonly #computeUnseen = (): void => this.#compute({});
@@ -180,10 +156,10 @@ class ForwardModel implements Model {
 
   /** delta = attention(normed) (docs/engine-spec.md#mla). */
   #attention(layer: LayerWeights, index: number, observer: ForwardObserver): void {
-    const { gemm, rows: rowOps, caches, indexer } = this.#backend;
+    const { gemm, rows: rowOps, caches, indexer, mla } = this.#backend;
     const rows = this.#rows;
     const cache = this.#caches[index];
-    const { heads, nopeDim } = this.#config.attention;
+    const { heads, nopeDim, softmaxScale: scale } = this.#config.attention;
     const { normed, queryLatent, q, kv, attended, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
@@ -204,54 +180,8 @@ class ForwardModel implements Model {
       observer.selection(index, indexer.readSelection(selection, rows));
     }
 
-    this.#attend(layer.kvB, cache, selection);
+    mla.attend(attended, q, { cache, kv: layer.kvB, selection, scale });
     gemm.linear(delta, attended, layer.output, rows);
-  }
-
-  /** attended = softmax(q k) v: the batch's first rows absorbed, the others expanded. */
-  #attend(kvB: KvUpWeights, cache: LayerCache, selection: Selection | null): void {
-    const { gemm, attention } = this.#backend;
-    const { heads, nopeDim, ropeDim, valueDim, softmaxScale: scale } = this.#config.attention;
-    const { q, absorbedQ, attendedLatent, attended } = this.#buffers;
-    const { absorbedRows: rows, masked } = this.#forms;
-    if (rows > 0) {
-      assert(kvB.absorbed !== null, 'kv_b is not there in its absorbed form');
-      gemm.toLatent(absorbedQ, q, kvB.absorbed, rows);
-      attention.attend(attendedLatent, absorbedQ, cache, selection, { heads, scale, rows });
-      gemm.fromLatent(attended, attendedLatent, kvB.absorbed, rows);
-    }
-    if (rows < this.#rows) {
-      assert(kvB.whole !== null, 'kv_b is not there in its whole form');
-      const options = { heads, scale, nopeDim, ropeDim, valueDim, firstRow: rows };
-      const chosen = masked ? selection : null;
-      attention.attendExpanded(attended, q, cache, kvB.whole, chosen, options);
-    }
-  }
-
-  /**
-   * Rows are absorbed up to the first of the batch's last sequences that all have many rows and few
-   * enough tokens. Schedulers put decoding sequences first.
-   */
-  #chooseForms({ positions, sequences }: Batch): AttentionForms {
-    if (this.#absorb === 'always') return { absorbedRows: this.#rows, masked: false };
-    if (this.#absorb === 'never') return { absorbedRows: 0, masked: this.#sparse };
-    const { indexer } = this.#config;
-    const topK = this.#sparse && indexer !== null ? indexer.topK : Infinity;
-    let absorbedRows = this.#rows;
-    let masked = false;
-    while (absorbedRows > 0) {
-      const last = absorbedRows - 1;
-      let first = last;
-      while (first > 0 && sequences[first - 1] === sequences[last]) first--;
-      const rows = absorbedRows - first;
-      const tokens = (positions[last] ?? 0) + 1;
-      const leavesOut = tokens > topK;
-      if (rows < expandedRowsMin) break;
-      if (leavesOut && tokens > limitMaskedTokens({ rows, topK })) break;
-      masked ||= leavesOut;
-      absorbedRows = first;
-    }
-    return { absorbedRows, masked };
   }
 
   /**
@@ -331,8 +261,6 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
     queryLatent: make(queryLatentDim ?? 1, 'input'),
     q: make(heads * (nopeDim + ropeDim)),
     kv: make(latentDim + ropeDim),
-    absorbedQ: make(heads * (latentDim + ropeDim)),
-    attendedLatent: make(heads * latentDim),
     attended: make(heads * valueDim),
     index: allocateIndexBuffers(config, backend, limits),
     mlpGate: make(config.intermediateSize, 'input'),

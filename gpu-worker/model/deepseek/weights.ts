@@ -5,7 +5,8 @@
 import assert from 'node:assert/strict';
 import { bf16ToF32 } from '../../backend/bfloat16.ts';
 import type { Backend } from '../../backend/backend.ts';
-import type { AbsorbedKv, Experts, Matrix, Vector } from '../../backend/shapes.ts';
+import type { KvUp } from '../../backend/mla.ts';
+import type { Experts, Matrix, Vector } from '../../backend/shapes.ts';
 import type { HostTensor } from '../../backend/weights.ts';
 import type { TensorSpec } from '../../weights/tensor-spec.ts';
 import type { ModelConfig } from './config.ts';
@@ -24,7 +25,7 @@ export interface LayerWeights {
   /** [latent + rope, hidden] */
   readonly kvA: Matrix;
   readonly kvNorm: Vector;
-  readonly kvB: KvUpWeights;
+  readonly kvB: KvUp;
   readonly output: Matrix;
   readonly indexer: IndexerWeights | null;
   readonly postNorm: Vector;
@@ -34,18 +35,6 @@ export interface LayerWeights {
 export type QueryWeights =
   | { readonly kind: 'direct'; readonly q: Matrix }
   | { readonly kind: 'latent'; readonly qA: Matrix; readonly qNorm: Vector; readonly qB: Matrix };
-
-/** kv_b_proj, in the forms that the model's attention needs. */
-export interface KvUpWeights {
-  readonly absorbed: AbsorbedKv | null;
-  readonly whole: Matrix | null;
-}
-
-/**
- * Where kv_b_proj is absorbed into queries and outputs: in all attention, only where that is faster
- * than expanding keys and values (decode), or nowhere.
- */
-export type Absorption = 'always' | 'decode' | 'never';
 
 export interface IndexerWeights {
   readonly queries: Matrix;
@@ -71,25 +60,25 @@ export type FeedForwardWeights =
     };
 
 /** The parts of a backend that take weights. */
-export type WeightMaker = Pick<Backend, 'weights'> & {
+export interface WeightMaker {
+  readonly weights: Pick<Backend['weights'], 'matrix' | 'vector'>;
+  readonly mla: Pick<Backend['mla'], 'kvUp'>;
   readonly moe: Pick<Backend['moe'], 'experts'>;
-};
+}
 
 /** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
 export class WeightBuilder {
   readonly specs: readonly TensorSpec[];
   readonly #config: ModelConfig;
   readonly #backend: WeightMaker;
-  readonly #absorb: Absorption;
   readonly #roles: Map<string, TensorSpec['role']>;
   readonly #matrices = new Map<string, Matrix>();
   readonly #vectors = new Map<string, Vector>();
-  readonly #kvUp = new Map<string, KvUpWeights>();
+  readonly #kvUp = new Map<string, KvUp>();
 
-  constructor(config: ModelConfig, backend: WeightMaker, options: { absorb: Absorption }) {
+  constructor(config: ModelConfig, backend: WeightMaker) {
     this.#config = config;
     this.#backend = backend;
-    this.#absorb = options.absorb;
     this.specs = [...tensorSpecs(config)];
     this.#roles = new Map(this.specs.map((spec) => [spec.name, spec.role]));
   }
@@ -101,12 +90,7 @@ export class WeightBuilder {
     if (role === 'vector') {
       this.#vectors.set(name, this.#backend.weights.vector(name, vectorValues(tensor)));
     } else if (name.endsWith('.kv_b_proj.weight')) {
-      const { attention } = this.#config;
-      const absorb = this.#absorb;
-      this.#kvUp.set(name, {
-        absorbed: absorb === 'never' ? null : this.#backend.weights.absorb(tensor, attention),
-        whole: absorb === 'always' ? null : this.#backend.weights.wholeKv(tensor, attention),
-      });
+      this.#kvUp.set(name, this.#backend.mla.kvUp(tensor, this.#config.attention));
     } else {
       this.#matrices.set(name, this.#backend.weights.matrix(tensor));
     }

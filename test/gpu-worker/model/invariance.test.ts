@@ -1,11 +1,15 @@
 /** What must not change what a model says: batching, paging, the form of attention. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { maskedTokensMax } from '../../../gpu-worker/backend/attention.ts';
+import {
+  type Absorption,
+  limitMaskedTokens,
+  maskedTokensMax,
+} from '../../../gpu-worker/backend/attention-plan.ts';
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import { CpuAttention } from '../../../gpu-worker/backend/cpu/attention.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
-import { limitMaskedTokens } from '../../../gpu-worker/model/deepseek/forward.ts';
+import { Mla } from '../../../gpu-worker/backend/mla.ts';
 import { type CheckpointConfig, randomConfig } from '../../support/weights/checkpoint-config.ts';
 import { maxDifference } from '../../support/worker/golden.ts';
 import {
@@ -126,7 +130,7 @@ describe('weight absorption', () => {
     const opened = await openForTest(path, {
       ...options,
       rowsMax: 600,
-      wrap: (backend) => recorded(backend, calls),
+      wrap: (backend) => recorded(backend, calls, options.absorb),
     });
     const transcripts = runSchedule(opened, run.tokens, { schedule: run.schedule });
     const { layers } = opened.config;
@@ -216,8 +220,9 @@ class RecordingAttention extends CpuAttention {
   }
 }
 
-function recorded(backend: Backend, calls: ExpandedCall[]): Backend {
+function recorded(backend: Backend, calls: ExpandedCall[], absorb?: Absorption): Backend {
   if (!(backend instanceof CpuBackend)) throw new Error('only the CPU backend is recorded');
   const attention = new RecordingAttention(backend, calls);
-  return { ...backend, attention, close: () => backend.close() };
+  const mla = new Mla({ ...backend, attention, step: backend.context.step }, absorb);
+  return { ...backend, attention, mla, close: () => backend.close() };
 }

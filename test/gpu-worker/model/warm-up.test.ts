@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Batch } from '../../../gpu-worker/backend/batch.ts';
-import { expandedRowsMin } from '../../../gpu-worker/model/deepseek/forward.ts';
+import { expandedRowsMin } from '../../../gpu-worker/backend/attention-plan.ts';
 import { warmUp } from '../../../gpu-worker/model/warm-up.ts';
 import { randomConfig } from '../../support/weights/checkpoint-config.ts';
 import { openForTest, runAlone } from '../../support/worker/model-harness.ts';

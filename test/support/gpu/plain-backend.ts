@@ -3,6 +3,7 @@
  * the slow twin that the tests hold the kernels against. It shares only the codecs with them.
  */
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
+import { Mla } from '../../../gpu-worker/backend/mla.ts';
 import type { Numerics } from '../../../gpu-worker/backend/numerics.ts';
 import { PlainAttention } from './plain/attention.ts';
 import { PlainCaches } from './plain/caches.ts';
@@ -26,6 +27,7 @@ export class PlainBackend implements Backend {
   readonly caches: PlainCaches;
   readonly indexer: PlainIndexer;
   readonly attention: PlainAttention;
+  readonly mla: Mla;
   readonly moe: PlainMoe;
   readonly sampling = new PlainSampling();
 
@@ -38,6 +40,7 @@ export class PlainBackend implements Backend {
     this.caches = new PlainCaches(context, this.memory, this.rows);
     this.indexer = new PlainIndexer(context);
     this.attention = new PlainAttention(context, this.gemm);
+    this.mla = new Mla({ ...this, step: context });
     this.moe = new PlainMoe(context, this.gemm);
   }
 

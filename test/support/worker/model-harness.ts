@@ -8,7 +8,7 @@ import { openCpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../../gpu-worker/model/deepseek/config.ts';
 import type { Model } from '../../../gpu-worker/model/model.ts';
 import type { LatentFormat, NumericsName } from '../../../gpu-worker/model/deepseek/numerics.ts';
-import type { Absorption } from '../../../gpu-worker/model/deepseek/weights.ts';
+import type { Absorption } from '../../../gpu-worker/backend/attention-plan.ts';
 import { openModel } from '../../../gpu-worker/open-model.ts';
 import { argmax } from './golden.ts';
 import { seededRandom } from '../random.ts';
@@ -41,16 +41,17 @@ export async function openForTest(
   const { rowsMax = 256, threads = 1 } = options;
   const { model, config, backend } = await openModel({
     location: directory,
-    numerics: options.numerics ?? 'f32',
-    latents: options.latents,
-    attention: options.attention ?? 'sparse',
-    absorb: options.absorb ?? 'always',
+    compute: {
+      numerics: options.numerics ?? 'f32',
+      latents: options.latents,
+      attention: options.attention ?? 'sparse',
+    },
     limits: { rowsMax, logitRowsMax: rowsMax },
     openBackend: async (numerics) => {
-      const opened = await openCpuBackend({ numerics, rowsMax, threads });
+      const opened = await openCpuBackend({ numerics, rowsMax, threads, absorb: options.absorb });
       return options.wrap?.(opened) ?? opened;
     },
-    chooseBlocks: () => options.blocks ?? 24,
+    blocks: options.blocks ?? 24,
   });
   return { model, config, close: () => backend.close() };
 }

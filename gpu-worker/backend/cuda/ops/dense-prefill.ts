@@ -5,7 +5,8 @@
  * other tokens, by a bit for each that is made once a layer.
  */
 import assert from 'node:assert/strict';
-import { type ExpandedAttendOptions, maskedTokensMax } from '../../attention.ts';
+import type { ExpandedAttendOptions } from '../../attention.ts';
+import { maskedTokensMax } from '../../attention-plan.ts';
 import type { HeadShape } from '../../shapes.ts';
 import { type Device, Scratch } from '../runtime/device.ts';
 import {

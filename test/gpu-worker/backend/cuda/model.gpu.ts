@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { NumericsName } from '../../../../gpu-worker/model/deepseek/numerics.ts';
-import type { Absorption } from '../../../../gpu-worker/model/deepseek/weights.ts';
+import type { Absorption } from '../../../../gpu-worker/backend/attention-plan.ts';
 import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { score } from '../../../../gpu-worker/model/score.ts';
 import { openModel } from '../../../../gpu-worker/open-model.ts';
@@ -31,12 +31,11 @@ async function openOnGpu(directory: string, options: Options): Promise<OpenedMod
   const { rowsMax = 256 } = options;
   const { model, config, backend } = await openModel({
     location: directory,
-    numerics: options.numerics,
-    attention: 'sparse',
-    absorb: options.absorb ?? 'always',
+    compute: { numerics: options.numerics, attention: 'sparse' },
     limits: { rowsMax, logitRowsMax: rowsMax },
-    openBackend: (numerics) => openCudaBackend({ numerics, rowsMax }),
-    chooseBlocks: () => options.blocks ?? 24,
+    openBackend: (numerics) =>
+      openCudaBackend({ numerics, rowsMax, absorb: options.absorb ?? 'always' }),
+    blocks: options.blocks ?? 24,
   });
   return { model, config, close: () => backend.close() };
 }

@@ -7,6 +7,8 @@ import type { RopeTable } from '../../../../gpu-worker/backend/row-ops.ts';
 
 export class PlainContext implements BatchOps {
   readonly numerics: Numerics;
+  /** Rows of the batch that a test makes at most. */
+  readonly rowsMax = 256;
   rope: RopeTable | null = null;
   #batch: Batch | null = null;
 
@@ -18,8 +20,16 @@ export class PlainContext implements BatchOps {
     this.#batch = batch;
   }
 
-  captureOrReplay(_key: number, ops: () => void): void {
+  guarded(_property: string, read: (batch: Batch) => number): number {
+    return read(this.batch);
+  }
+
+  captureOrReplay(ops: () => void): void {
     ops();
+  }
+
+  get rows(): number {
+    return this.batch.tokens.length;
   }
 
   get batch(): Batch {

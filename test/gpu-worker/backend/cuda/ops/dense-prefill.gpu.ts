@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCudaBackend } from '../../../../../gpu-worker/backend/cuda/cuda-backend.ts';
-import type { Absorption } from '../../../../../gpu-worker/model/deepseek/weights.ts';
+import type { Absorption } from '../../../../../gpu-worker/backend/attention-plan.ts';
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { randomConfig } from '../../../../support/weights/checkpoint-config.ts';
@@ -184,12 +184,10 @@ for (const attention of ['dense', 'sparse'] as const) {
         backend,
       } = await openModel({
         location: folder,
-        numerics: 'fp8',
-        attention,
-        absorb,
+        compute: { numerics: 'fp8', attention },
         limits: { rowsMax: 400, logitRowsMax: 400 },
-        openBackend: (numerics) => openCudaBackend({ numerics, rowsMax: 400 }),
-        chooseBlocks: () => 24,
+        openBackend: (numerics) => openCudaBackend({ numerics, rowsMax: 400, absorb }),
+        blocks: 24,
       });
       const opened = { model, config: parsed, close: () => backend.close() };
       said[absorb] = runSchedule(opened, sequences, { schedule });

@@ -2,7 +2,7 @@
  * Prefill with expanded keys and values of rows that attend to a selection: what they did not select is
  * masked. Against the cpu backend, and where all is selected against the kernel without a mask.
  */
-import { maskedTokensMax } from '../../../../../gpu-worker/backend/attention.ts';
+import { maskedTokensMax } from '../../../../../gpu-worker/backend/attention-plan.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { type Random, seededRandom } from '../../../../support/random.ts';
 import {

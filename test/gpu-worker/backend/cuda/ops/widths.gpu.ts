@@ -184,10 +184,11 @@ async function openOnGpu(
     backend,
   } = await openModel({
     location,
-    ...options,
+    compute: options,
     limits: { rowsMax, logitRowsMax: rowsMax },
-    openBackend: (numerics) => openCudaBackend({ numerics, rowsMax, traced }),
-    chooseBlocks: () => options.blocks,
+    openBackend: (numerics) =>
+      openCudaBackend({ numerics, rowsMax, traced, absorb: options.absorb }),
+    blocks: options.blocks,
   });
   return { model, config: parsed, close: () => backend.close() };
 }

@@ -79,12 +79,10 @@ await test('a worker whose GPU faults ends its answers, says why, and ends', asy
 for (const numerics of ['f32', 'fp8'] as const) {
   const { model, backend } = await openModel({
     location: tiny,
-    numerics,
-    attention: 'sparse',
-    absorb: 'always',
+    compute: { numerics, attention: 'sparse' },
     limits: { rowsMax: 64, logitRowsMax: 8 },
-    openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax: 64 }),
-    chooseBlocks: () => 32,
+    openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax: 64, absorb: 'always' }),
+    blocks: 32,
   });
   const { device } = asCuda(CudaBackend, backend).context;
   const table = Int32Array.from({ length: 32 }, (_, i) => i);
@@ -115,12 +113,11 @@ for (const numerics of ['f32', 'fp8'] as const) {
 
     const plain = await openModel({
       location: tiny,
-      numerics,
-      attention: 'sparse',
-      absorb: 'always',
+      compute: { numerics, attention: 'sparse' },
       limits: { rowsMax: 64, logitRowsMax: 8 },
-      openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax: 64, graphs: false }),
-      chooseBlocks: () => 32,
+      openBackend: (chosen) =>
+        openCudaBackend({ numerics: chosen, rowsMax: 64, absorb: 'always', graphs: false }),
+      blocks: 32,
     });
     const alike = plain.model;
     const tokens = Array.from({ length: 400 }, (_, position) => {
