@@ -40,12 +40,17 @@ const layers: Record<string, readonly string[]> = {
   ],
   'gpu-worker/json-pieces.ts': [],
   'gpu-worker/protocol/': [],
-  'gpu-worker/tokenizer/': ['infra/user-error.ts'],
-  'gpu-worker/grammar/': [],
+  'gpu-worker/tokenizer/': ['gpu-worker/at.ts', 'infra/user-error.ts'],
+  'gpu-worker/grammar/': ['gpu-worker/at.ts'],
   'gpu-worker/at.ts': [],
   // Contracts alone: only the composition roots pick one of the backends below (see the next rules).
   'gpu-worker/backend/': ['gpu-worker/at.ts', 'infra/settings.ts', 'infra/user-error.ts'],
-  'gpu-worker/weights/': ['gpu-worker/backend/', 'infra/disk-watch.ts', 'infra/user-error.ts'],
+  'gpu-worker/weights/': [
+    'gpu-worker/at.ts',
+    'gpu-worker/backend/',
+    'infra/disk-watch.ts',
+    'infra/user-error.ts',
+  ],
   'gpu-worker/model/': [
     'gpu-worker/at.ts',
     'gpu-worker/backend/',
@@ -60,6 +65,7 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/tokenizer/',
   ],
   'gpu-worker/http/': [
+    'gpu-worker/at.ts',
     'gpu-worker/engine/',
     'gpu-worker/grammar/',
     'gpu-worker/json-pieces.ts',

@@ -1,5 +1,6 @@
 /** Writes the scheduled rows of a step as the ragged batch that the model takes. */
 import assert from 'node:assert/strict';
+import { missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
@@ -27,8 +28,8 @@ export class BatchBuilder {
       const { blocks } = sequence.table;
       assert(end <= sequence.table.count * blockTokens, 'every row has a slot');
       for (let position = sequence.computed; position < end; position++) {
-        const block = blocks[Math.floor(position / blockTokens)];
-        this.#tokens[rows] = sequence.tokens[position];
+        const block = blocks[Math.floor(position / blockTokens)] ?? missing();
+        this.#tokens[rows] = sequence.tokens[position] ?? missing();
         this.#positions[rows] = position;
         this.#slots[rows] = block * blockTokens + (position % blockTokens);
         this.#sequences[rows] = index;

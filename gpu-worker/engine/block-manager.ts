@@ -12,6 +12,7 @@
  */
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
+import { at, missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 
 /** Key of a block: `keyCharacters` ASCII characters. */
@@ -170,8 +171,8 @@ export class BlockManager {
   commit(table: BlockTable, tokens: Int32Array, computed: number): void {
     while (table.shareable && (table.cached + 1) * blockTokens <= computed) {
       const index = table.cached;
-      const own = table.blocks[index];
-      const parent = index === 0 ? none : table.blocks[index - 1];
+      const own = at(table.blocks, index);
+      const parent = index === 0 ? none : at(table.blocks, index - 1);
       const key = this.#keyOf(table, tokens, index);
       if (!this.#byKey.has(key)) {
         this.#enter(own, key, parent, table, tokens);
@@ -191,13 +192,11 @@ export class BlockManager {
 
   /** Gives up the table's blocks; those in the prefix cache stay there until they are evicted. */
   release(table: BlockTable): void {
-    for (let index = table.count - 1; index >= 0; index--) this.#drop(table.blocks[index]);
+    for (let index = table.count - 1; index >= 0; index--) this.#drop(at(table.blocks, index));
     table.count = 0;
     table.cached = 0;
     table.shareable = true;
   }
-
-  // ---- keys --------------------------------------------------------------------------------
 
   /** The block cached for `tokens[index * 64 ...]` behind `parent`, or none. */
   #find(table: BlockTable, tokens: Int32Array, index: number, parent: number): number {
@@ -216,27 +215,25 @@ export class BlockManager {
       const parentKey =
         next === 0
           ? this.#hash(Buffer.from(`sift cache root\0${table.salt}`))
-          : table.keys[next - 1];
+          : at(table.keys, next - 1);
       assert(parentKey.length === keyCharacters, 'keys have one length');
       this.#hashInput.write(parentKey, 0, 'latin1');
       for (let offset = 0; offset < blockTokens; offset++) {
-        const token = tokens[next * blockTokens + offset];
+        const token = tokens[next * blockTokens + offset] ?? missing();
         this.#hashInput.writeInt32LE(token, keyCharacters + offset * 4);
       }
       table.keys.push(this.#hash(this.#hashInput));
     }
-    return table.keys[index];
+    return at(table.keys, index);
   }
-
-  // ---- the life of a block -----------------------------------------------------------------
 
   /** A block for new tokens: a free one, or else the idle one that is least recently used. */
   #take(): number {
     let block: number;
     if (this.#freeCount > 0) {
-      block = this.#free[--this.#freeCount];
+      block = at(this.#free, --this.#freeCount);
     } else {
-      block = this.#next[this.total];
+      block = at(this.#next, this.total);
       assert(block !== this.total, 'blocks are taken only while some are available');
       this.#unlink(block);
       this.#forget(block);
@@ -249,15 +246,18 @@ export class BlockManager {
   }
 
   #hold(block: number): void {
-    if (this.#references[block]++ === 0) {
-      this.#unlink(block);
-      this.#heldCount++;
-    }
+    const holders = at(this.#references, block);
+    this.#references[block] = holders + 1;
+    if (holders > 0) return;
+    this.#unlink(block);
+    this.#heldCount++;
   }
 
   #drop(block: number): void {
-    assert(this.#references[block] > 0, 'only a held block can be dropped');
-    if (--this.#references[block] > 0) return;
+    const holders = at(this.#references, block);
+    assert(holders > 0, 'only a held block can be dropped');
+    this.#references[block] = holders - 1;
+    if (holders > 1) return;
     this.#heldCount--;
     if (this.#keys[block] === null) this.#free[this.#freeCount++] = block;
     else this.#linkLast(block);
@@ -270,22 +270,23 @@ export class BlockManager {
     this.#parents[block] = parent;
     this.#salts[block] = parent === none ? table.salt : null;
     this.#tokens.set(tokens.subarray(start, start + blockTokens), block * blockTokens);
-    if (parent !== none) this.#children[parent]++;
+    if (parent !== none) this.#children[parent] = at(this.#children, parent) + 1;
   }
 
   #forget(block: number): void {
-    const key = this.#keys[block];
+    const key = at(this.#keys, block);
+    const parent = at(this.#parents, block);
     assert(key !== null, 'an idle block is a cached one');
     assert(this.#children[block] === 0, 'a parent is never evicted before its children');
     this.#byKey.delete(key);
-    if (this.#parents[block] !== none) this.#children[this.#parents[block]]--;
+    if (parent !== none) this.#children[parent] = at(this.#children, parent) - 1;
     this.#keys[block] = null;
     this.#salts[block] = null;
     this.#parents[block] = none;
   }
 
   #linkLast(block: number): void {
-    const last = this.#previous[this.total];
+    const last = at(this.#previous, this.total);
     this.#next[last] = block;
     this.#previous[block] = last;
     this.#next[block] = this.total;
@@ -294,8 +295,9 @@ export class BlockManager {
   }
 
   #unlink(block: number): void {
-    this.#next[this.#previous[block]] = this.#next[block];
-    this.#previous[this.#next[block]] = this.#previous[block];
+    const [previous, next] = [at(this.#previous, block), at(this.#next, block)];
+    this.#next[previous] = next;
+    this.#previous[next] = previous;
     this.#idleCount--;
   }
 }

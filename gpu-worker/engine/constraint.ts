@@ -4,6 +4,7 @@
  * none yet. A choice keeps its constraint while it is preempted: its tokens are computed again, not
  * sampled again.
  */
+import { at } from '../at.ts';
 import { Matcher } from '../grammar/matcher.ts';
 import type { MatcherCursor } from '../grammar/matcher.ts';
 import { Vocabulary } from '../grammar/vocabulary.ts';
@@ -34,7 +35,10 @@ export class Constraints {
     this.#services = services;
     this.#matcher = new Matcher(vocabulary, endTokens);
     this.#allButEnds = new Uint32Array(vocabulary.words).fill(0xffffffff);
-    for (const token of endTokens) this.#allButEnds[token >>> 5] &= ~(1 << (token & 31));
+    for (const token of endTokens) {
+      const word = token >>> 5;
+      this.#allButEnds[word] = at(this.#allButEnds, word) & ~(1 << (token & 31));
+    }
   }
 
   /** Null for a request without a grammar. */

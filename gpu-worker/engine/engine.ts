@@ -12,6 +12,7 @@
  * its own, and engine-handle.ts is that thread as the HTTP side sees it.
  */
 import assert from 'node:assert/strict';
+import { at } from '../at.ts';
 import type { Model } from '../model/model.ts';
 import { BatchBuilder } from './batch.ts';
 import { BlockManager } from './block-manager.ts';
@@ -225,12 +226,12 @@ export class EngineLoop {
    */
   #accept(step: readonly ScheduledRows[], samples: readonly (readonly Sample[])[]): void {
     for (const [index, rows] of step.entries()) {
-      const kept = samples[index].filter(({ kind }) => kind === 'token').length;
+      const kept = at(samples, index).filter(({ kind }) => kind === 'token').length;
       if (kept === rows.sampleRows.length) this.#scheduler.accept(rows, kept);
     }
     for (const { sequence } of step) this.#announcePrompt(sequence);
     for (const [index, { sequence }] of step.entries()) {
-      for (const sample of samples[index]) {
+      for (const sample of at(samples, index)) {
         // Another choice of the same request may have failed just now.
         if (sequence.state !== 'ended') this.#take(sequence, sample);
       }
@@ -263,7 +264,7 @@ export class EngineLoop {
       this.#fail(generation, sample.error);
       return;
     }
-    const choice = generation.choices[sequence.choice];
+    const choice = generation.choiceOf(sequence);
     const [event, { finish }] = generation.take(choice, sample.token, sample.logprob);
     this.#counters.outputTokens++;
     this.#events.push(event);

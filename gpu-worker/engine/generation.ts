@@ -2,6 +2,7 @@
  * One request while it is in flight: its choices, its running usage, and the events about it. The
  * engine says what happened to it; it never asks for anything.
  */
+import { at } from '../at.ts';
 import type { Constraint, Constraints } from './constraint.ts';
 import { ChoiceOutput } from './output.ts';
 import type { OutputPiece, TokenText } from './output.ts';
@@ -70,6 +71,10 @@ export class Generation {
     return this.choices.every((choice) => choice.isFinished);
   }
 
+  choiceOf(sequence: Sequence): Choice {
+    return at(this.choices, sequence.choice);
+  }
+
   /** Gives the history that the penalties of this choice look at; null where it has none. */
   historyOf(choice: Choice): TokenHistory | null {
     const { sampling, promptTokens } = this.request;
@@ -80,9 +85,11 @@ export class Generation {
   }
 
   usage(): EngineUsage {
+    const { sequence } = at(this.choices, 0);
     return {
-      promptTokens: this.choices[0].sequence.promptReached,
-      cachedTokens: this.choices[0].sequence.cachedTokens ?? 0,
+      promptTokens: sequence.promptReached,
+      // A sequence that never ran has used none.
+      cachedTokens: sequence.cachedTokens ?? 0,
       outputTokens: this.#outputTokens,
       reasoningTokens: this.#reasoningTokens,
     };
@@ -93,7 +100,7 @@ export class Generation {
     const { request } = this;
     const scores = this.#promptLogprobs;
     if (scores === null || request.promptLogprobs === null) return true;
-    const token = request.promptTokens[scores.length];
+    const token = at(request.promptTokens, scores.length);
     const scored = this.#logprobOf(logits, token, request.promptLogprobs);
     if (scored !== null) scores.push(scored);
     return scored !== null;

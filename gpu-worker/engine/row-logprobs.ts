@@ -2,6 +2,7 @@
  * Log-probabilities as reported to clients: the log-softmax of the model's own logits, before
  * bias, penalties, temperature and filters, as OpenAI and vLLM report them by default.
  */
+import { at, missing } from '../at.ts';
 
 export interface RowLogprobs {
   readonly logprob: number;
@@ -17,10 +18,10 @@ export function rowLogprobs(
   const norm = logSumExp(logits);
   if (!Number.isFinite(norm)) return null;
   return {
-    logprob: logits[options.token] - norm,
+    logprob: at(logits, options.token) - norm,
     top: topTokens(logits, options.topCount).map((token) => ({
       token,
-      logprob: logits[token] - norm,
+      logprob: at(logits, token) - norm,
     })),
   };
 }
@@ -33,16 +34,19 @@ function logSumExp(logits: Float32Array): number {
   return max + Math.log(sum);
 }
 
-/** Insertion into a list of the best so far: one comparison for nearly every token. */
+/** Inserts into a list of the best so far: one comparison for nearly every token. */
 function topTokens(logits: Float32Array, count: number): number[] {
   const top: number[] = [];
+  if (count === 0) return top;
+  let least = -Infinity;
   for (let token = 0; token < logits.length; token++) {
-    const logit = logits[token];
-    if (top.length === count && (count === 0 || !(logit > logits[top[count - 1]]))) continue;
+    const logit = logits[token] ?? missing();
+    if (top.length === count && !(logit > least)) continue;
     if (top.length === count) top.pop();
     let place = top.length;
-    while (place > 0 && logits[top[place - 1]] < logit) place--;
+    while (place > 0 && at(logits, at(top, place - 1)) < logit) place--;
     top.splice(place, 0, token);
+    least = at(logits, at(top, top.length - 1));
   }
   return top;
 }

@@ -6,6 +6,7 @@
  * (`EngineLoop.step`).
  */
 import { strict as assert } from 'node:assert';
+import { at } from '../at.ts';
 import type { Model } from '../model/model.ts';
 import type { Generation } from './generation.ts';
 import { uniform } from './random.ts';
@@ -83,7 +84,9 @@ export class StepSampler {
     const tokens = this.#model.sample(rowNumbers(rows), draws);
     assert(tokens.length === rows.length, 'the model gives a token or null for every row');
     for (const [index, token] of tokens.entries()) {
-      rows[index].samples.push(token === null ? noLogits : { kind: 'token', token, logprob: null });
+      at(rows, index).samples.push(
+        token === null ? noLogits : { kind: 'token', token, logprob: null },
+      );
     }
   }
 
@@ -100,7 +103,7 @@ export class StepSampler {
   #drawFrom(logits: Float32Array, row: SampleRow): Sample {
     assert(row.ahead === 0, 'a grammar and penalties know the tokens up to the next one only');
     const { generation, sequence } = row;
-    const choice = generation.choices[sequence.choice];
+    const choice = generation.choiceOf(sequence);
     const allowed = choice.constraint?.allowed() ?? null;
     if (allowed === null && choice.constraint !== null) return unreadable;
     const context = { history: generation.historyOf(choice), allowed };

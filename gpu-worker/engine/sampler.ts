@@ -4,6 +4,7 @@
  * only), what the grammar allows, then temperature, top_k, top_p, min_p and the draw, which are the
  * backend's (draw.ts). Pure functions; the scratch space is the caller's.
  */
+import { at, missing } from '../at.ts';
 import { createDrawScratch, drawToken } from '../backend/draw.ts';
 import type { DrawScratch } from '../backend/draw.ts';
 import type { SamplingOptions } from './request.ts';
@@ -72,7 +73,7 @@ function adjust(
   if (history === null && allowed === null && options.logitBias.length === 0) return logits;
   const scores = scratch.adjusted;
   scores.set(logits);
-  for (const [token, bias] of options.logitBias) scores[token] += bias;
+  for (const [token, bias] of options.logitBias) scores[token] = at(scores, token) + bias;
   if (history !== null) penalize(scores, options, history);
   if (allowed !== null) ruleOut(scores, allowed);
   return scores;
@@ -84,11 +85,12 @@ function adjust(
  */
 function ruleOut(scores: Float32Array, allowed: Uint32Array): void {
   for (let word = 0; word < allowed.length; word++) {
-    const bits = allowed[word];
+    const bits = allowed[word] ?? missing();
     if (bits === 0xffffffff) continue;
     const end = Math.min(32 * word + 32, scores.length);
     for (let token = 32 * word; token < end; token++) {
-      if (((bits >>> (token & 31)) & 1) === 0) scores[token] -= Infinity;
+      if (((bits >>> (token & 31)) & 1) !== 0) continue;
+      scores[token] = (scores[token] ?? missing()) - Infinity;
     }
   }
 }
@@ -97,12 +99,12 @@ function penalize(scores: Float32Array, options: SamplingOptions, history: Token
   const { repetitionPenalty, frequencyPenalty, presencePenalty } = options;
   const repeat = (token: number): void => {
     // CTRL (Keskar et al. 2019): towards less likely on either side of zero.
-    if (scores[token] > 0) scores[token] /= repetitionPenalty;
-    else scores[token] *= repetitionPenalty;
+    const score = scores[token] ?? missing();
+    scores[token] = score > 0 ? score / repetitionPenalty : score * repetitionPenalty;
   };
   for (const token of history.prompt) if (!history.output.has(token)) repeat(token);
   for (const [token, count] of history.output) {
     repeat(token);
-    scores[token] -= frequencyPenalty * count + presencePenalty;
+    scores[token] = at(scores, token) - (frequencyPenalty * count + presencePenalty);
   }
 }

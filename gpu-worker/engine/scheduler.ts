@@ -19,6 +19,7 @@
  *   and only an older one can take its part, so some sequence always ends.
  */
 import assert from 'node:assert/strict';
+import { at } from '../at.ts';
 import type { BlockManager } from './block-manager.ts';
 import { blocksFor } from './block-manager.ts';
 import { scheduledRows, scoredCount, standingCount } from './scheduled-rows.ts';
@@ -331,7 +332,7 @@ function rowsAllowed(sequence: Sequence, budget: Budget): number {
 
 /** Inserts in order of serial. New ones go last, preempted ones near the front. */
 function enqueue(queue: Sequence[], sequence: Sequence): void {
-  const isLast = queue.length === 0 || queue[queue.length - 1].serial < sequence.serial;
+  const isLast = queue.length === 0 || at(queue, queue.length - 1).serial < sequence.serial;
   const place = isLast ? queue.length : queue.findIndex((each) => each.serial > sequence.serial);
   queue.splice(place, 0, sequence);
 }

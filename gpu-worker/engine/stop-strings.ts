@@ -3,6 +3,7 @@
  * unit at a time, so that the result doesn't depend on where the pieces were cut, and a step costs
  * the length of its text, not of the stop strings.
  */
+import { at } from '../at.ts';
 
 interface Pattern {
   readonly text: string;
@@ -34,7 +35,7 @@ export class StopScanner {
   push(piece: string): StopScan {
     const text = this.#held + piece;
     for (let index = this.#held.length; index < text.length; index++) {
-      const complete = this.#advance(text[index]);
+      const complete = this.#advance(text.charAt(index));
       if (complete === null) continue;
       this.#held = '';
       return { text: text.slice(0, index + 1 - complete.length), match: complete };
@@ -56,7 +57,7 @@ export class StopScanner {
     for (const pattern of this.#patterns) {
       const { text, fallback } = pattern;
       while (pattern.matched > 0 && text[pattern.matched] !== character)
-        pattern.matched = fallback[pattern.matched - 1];
+        pattern.matched = at(fallback, pattern.matched - 1);
       if (text[pattern.matched] === character) pattern.matched++;
       const isComplete = pattern.matched === text.length;
       if (isComplete && (complete === null || text.length > complete.length)) complete = text;
@@ -69,7 +70,7 @@ function fallbacks(text: string): Int32Array {
   const fallback = new Int32Array(text.length);
   let matched = 0;
   for (let index = 1; index < text.length; index++) {
-    while (matched > 0 && text[matched] !== text[index]) matched = fallback[matched - 1];
+    while (matched > 0 && text[matched] !== text[index]) matched = at(fallback, matched - 1);
     if (text[matched] === text[index]) matched++;
     fallback[index] = matched;
   }

@@ -2,6 +2,7 @@
  * Deterministic automata over bytes, the terminals of a grammar. Every state can still reach an
  * accepting one, so a text that has not fallen off the automaton can always be completed.
  */
+import { at, missing } from '../at.ts';
 
 export interface Dfa {
   /** [256] the class of each byte: bytes of a class lead to the same states everywhere. */
@@ -73,7 +74,7 @@ export function exploreDfa<State>(exploration: Exploration<State>, work: Work): 
   for (let id = 0; id < states.length; id++) {
     work.spend(classes);
     for (let byteClass = 0; byteClass < classes; byteClass++) {
-      const reached = exploration.step(states[id], byteClass);
+      const reached = exploration.step(at(states, id), byteClass);
       if (reached === null) {
         next.push(-1);
         continue;
@@ -107,10 +108,11 @@ export function combineDfa(
   const classOf = new Uint8Array(256);
   const members: [number, number][] = [];
   for (let byte = 0; byte < 256; byte++) {
-    const pair = first.classOf[byte] * 256 + second.classOf[byte];
+    const both: [number, number] = [at(first.classOf, byte), at(second.classOf, byte)];
+    const pair = both[0] * 256 + both[1];
     let byteClass = pairs.get(pair);
     if (byteClass === undefined) {
-      byteClass = members.push([first.classOf[byte], second.classOf[byte]]) - 1;
+      byteClass = members.push(both) - 1;
       pairs.set(pair, byteClass);
     }
     classOf[byte] = byteClass;
@@ -123,9 +125,9 @@ export function combineDfa(
       classes: members.length,
       key: ([a, b]) => `${a},${b}`,
       step([a, b], byteClass) {
-        const [inFirst, inSecond] = members[byteClass];
-        const a2 = first.next[a * first.classes + inFirst];
-        const b2 = b < 0 ? -1 : second.next[b * second.classes + inSecond];
+        const [inFirst, inSecond] = members[byteClass] ?? missing();
+        const a2 = nextState(first, a, inFirst);
+        const b2 = b < 0 ? -1 : nextState(second, b, inSecond);
         return a2 < 0 || (b2 < 0 && operation === 'and') ? null : [a2, b2];
       },
       accepts([a, b]) {
@@ -139,9 +141,10 @@ export function combineDfa(
 
 /** Tells whether the second accepts all that the first does. @throws GrammarLimitError */
 export function isIncluded(first: Dfa, second: Dfa, work: Work): boolean {
-  const pairs = [
-    ...new Set(Array.from(first.classOf, (inFirst, byte) => inFirst * 256 + second.classOf[byte])),
-  ];
+  const inBoth = Array.from(first.classOf, (inFirst, byte) => {
+    return inFirst * 256 + at(second.classOf, byte);
+  });
+  const pairs = [...new Set(inBoth)];
   const seen = new Set([0]);
   // A pair of states is a number; every state of the first leads on to an accepting one.
   for (const pair of seen) {
@@ -149,9 +152,9 @@ export function isIncluded(first: Dfa, second: Dfa, work: Work): boolean {
     if (first.accepts[a] === 1 && second.accepts[b] === 0) return false;
     work.spend(pairs.length);
     for (const classes of pairs) {
-      const a2 = first.next[a * first.classes + Math.floor(classes / 256)];
+      const a2 = nextState(first, a, Math.floor(classes / 256));
       if (a2 < 0) continue;
-      const b2 = second.next[b * second.classes + (classes % 256)];
+      const b2 = nextState(second, b, classes % 256);
       if (b2 < 0) return false;
       seen.add(a2 * second.accepts.length + b2);
     }
@@ -166,11 +169,11 @@ export function literalsDfa(texts: readonly string[], work: Work): Dfa | null {
   for (const text of texts) {
     let node = 0;
     for (const byte of Buffer.from(text)) {
-      let child = children[node].get(byte);
+      let child = at(children, node).get(byte);
       if (child === undefined) {
         work.spend(64);
         child = children.push(new Map()) - 1;
-        children[node].set(byte, child);
+        at(children, node).set(byte, child);
       }
       node = child;
     }
@@ -187,7 +190,7 @@ export function literalsDfa(texts: readonly string[], work: Work): Dfa | null {
       classOf,
       classes: byteOf.length,
       key: String,
-      step: (node, byteClass) => children[node].get(byteOf[byteClass]) ?? null,
+      step: (node, byteClass) => at(children, node).get(at(byteOf, byteClass)) ?? null,
       accepts: (node) => ends.has(node),
     },
     work,
@@ -215,7 +218,7 @@ export function withoutTextDfa(text: string, work: Work): Dfa | null {
       key: String,
       step(length, byteClass) {
         const next =
-          byteClass === 0 ? 0 : matched([...wanted.slice(0, length), used[byteClass - 1]]);
+          byteClass === 0 ? 0 : matched([...wanted.slice(0, length), at(used, byteClass - 1)]);
         return next === wanted.length ? null : next;
       },
       accepts: () => true,
@@ -224,11 +227,21 @@ export function withoutTextDfa(text: string, work: Work): Dfa | null {
   );
 }
 
+/** The state behind a byte of that class, or -1. */
+function nextState(dfa: Dfa, state: number, byteClass: number): number {
+  return dfa.next[state * dfa.classes + byteClass] ?? missing();
+}
+
+/** The state behind a byte, or -1 if no accepted text goes on with it. */
+export function afterByte(dfa: Dfa, state: number, byte: number): number {
+  return nextState(dfa, state, dfa.classOf[byte] ?? missing());
+}
+
 /** Tells whether the whole text is accepted. */
 export function acceptsText(dfa: Dfa, text: string): boolean {
   let state = 0;
   for (const byte of Buffer.from(text)) {
-    state = dfa.next[state * dfa.classes + dfa.classOf[byte]];
+    state = afterByte(dfa, state, byte);
     if (state < 0) return false;
   }
   return dfa.accepts[state] === 1;
@@ -240,12 +253,12 @@ function trim(dfa: Dfa): Dfa | null {
   const states = accepts.length;
   const sources: number[][] = Array.from({ length: states }, () => []);
   next.forEach((to, index) => {
-    if (to >= 0) sources[to].push(Math.floor(index / classes));
+    if (to >= 0) at(sources, to).push(Math.floor(index / classes));
   });
   const alive = new Uint8Array(accepts);
   const queue = [...accepts.keys()].filter((state) => accepts[state] === 1);
   for (let state = queue.pop(); state !== undefined; state = queue.pop()) {
-    for (const source of sources[state]) {
+    for (const source of at(sources, state)) {
       if (alive[source] === 1) continue;
       alive[source] = 1;
       queue.push(source);
@@ -258,9 +271,9 @@ function trim(dfa: Dfa): Dfa | null {
   const trimmed = new Int32Array(kept.length * classes);
   kept.forEach((state, id) => {
     for (let byteClass = 0; byteClass < classes; byteClass++) {
-      const to = next[state * classes + byteClass];
-      trimmed[id * classes + byteClass] = to < 0 ? -1 : ids[to];
+      const to = nextState(dfa, state, byteClass);
+      trimmed[id * classes + byteClass] = to < 0 ? -1 : at(ids, to);
     }
   });
-  return { ...dfa, next: trimmed, accepts: Uint8Array.from(kept, (state) => accepts[state]) };
+  return { ...dfa, next: trimmed, accepts: Uint8Array.from(kept, (state) => at(accepts, state)) };
 }

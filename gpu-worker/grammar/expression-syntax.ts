@@ -2,6 +2,7 @@
  * The syntax of regular expressions: JavaScript's with flag u, from text to a tree. What the tree
  * says about texts is regular-expression.ts's to tell.
  */
+import { at } from '../at.ts';
 import type { Work } from './dfa.ts';
 import { codePointMax } from './nfa.ts';
 import type { CodePointRange, Pattern } from './nfa.ts';
@@ -97,9 +98,10 @@ class Parser {
 
   expression(depth: number): Expression {
     if (depth > depthMax) throw new PatternError(`it is nested more than ${depthMax} deep`);
-    const options = [this.#sequence(depth)];
+    const first = this.#sequence(depth);
+    const options = [first];
     while (this.#takes('|')) options.push(this.#sequence(depth));
-    return options.length === 1 ? options[0] : { kind: 'choice', options };
+    return options.length === 1 ? first : { kind: 'choice', options };
   }
 
   #sequence(depth: number): Expression {
@@ -182,7 +184,7 @@ class Parser {
       }
       this.#take();
       // A well-formed range has one character on either side.
-      ranges.push([first[0][0], this.#classMember()[0][1]]);
+      ranges.push([at(first, 0)[0], at(this.#classMember(), 0)[1]]);
     }
     return isNegated ? complement(ranges) : ranges;
   }

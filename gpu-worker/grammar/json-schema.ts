@@ -3,6 +3,7 @@
  * of the many that JSON has: declared properties in their order, then others. Every value that the
  * grammar lets through is valid; what can't be kept is refused by its keyword.
  */
+import { missing } from '../at.ts';
 import { arrayRules } from './array-rules.ts';
 import { Compilation } from './compilation.ts';
 import type { Dfa } from './dfa.ts';
@@ -198,7 +199,7 @@ class SchemaWriter {
   #together(from: number, to: number, parts: readonly Part[]): void {
     const write = (start: number, end: number): void => {
       const branches = this.#reading.branches.of(parts);
-      if (branches.length > 1) this.#json.countOptions(branches.length, parts[0]);
+      if (branches.length > 1) this.#json.countOptions(branches.length, parts[0] ?? missing());
       for (const branch of branches) this.#branch(start, end, branch);
     };
     this.#called(from, to, { kind: 'together', places: parts, write });

@@ -8,11 +8,15 @@
  * terminal. Which tokens go on behind its end depends on what comes after; only those are walked
  * for each state, and most fall off at once.
  */
+import { strict as assert } from 'node:assert';
+import { at, missing } from '../at.ts';
+import { afterByte } from './dfa.ts';
 import { RecentGrammars } from './grammar.ts';
 import type { Grammar } from './grammar.ts';
 import { unpackGrammar } from './packed-grammar.ts';
 import type { PackedGrammar } from './packed-grammar.ts';
 import { BoundedMasks, TerminalMasks } from './terminal-masks.ts';
+import { addBits, setBit } from './vocabulary.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Grammars whose states are kept; the least recently used are forgotten. */
@@ -175,17 +179,17 @@ export class GrammarRun {
     if (known !== undefined) return known;
     const mask = new Uint32Array(vocabulary.words);
     for (const { terminal, place, frames } of state.scans) {
-      const { list, bits, exits } = terminals.at(this.#grammar.terminals[terminal], place);
-      if (list !== null) for (const token of list) mask[token >>> 5] |= 1 << (token & 31);
-      if (bits !== null) for (let word = 0; word < bits.length; word++) mask[word] |= bits[word];
+      const { list, bits, exits } = terminals.at(at(this.#grammar.terminals, terminal), place);
+      if (list !== null) for (const token of list) setBit(mask, token);
+      if (bits !== null) addBits(mask, bits);
       if (exits.length === 0) continue;
       const after = this.#stateAt((draft) => this.#leave(draft, frames));
       if (after !== null && after.scans.length > 0) {
         for (const exit of exits) this.#walkFrom(exit, after, mask);
       }
     }
-    for (const { token } of state.tokens) mask[token >>> 5] |= 1 << (token & 31);
-    if (state.isComplete) for (const token of endTokens) mask[token >>> 5] |= 1 << (token & 31);
+    for (const { token } of state.tokens) setBit(mask, token);
+    if (state.isComplete) for (const token of endTokens) setBit(mask, token);
     masks.set(state, mask);
     return mask;
   }
@@ -202,19 +206,21 @@ export class GrammarRun {
   #walkFrom(exit: number, state: State, mask: Uint32Array): void {
     const { bytes, depths, ends, tokens, sameText } = this.#services.vocabulary;
     const walk = this.#walk;
-    walk[depths[exit]] = state;
-    const end = ends[exit];
+    walk[at(depths, exit)] = state;
+    const end = at(ends, exit);
     for (let node = exit + 1; node < end;) {
-      const depth = depths[node];
+      const depth = depths[node] ?? missing();
       const before = walk[depth - 1];
-      const after = before === null ? null : this.#afterByte(before, bytes[node]);
+      assert(before !== undefined, 'a walk comes to every depth');
+      const after = before === null ? null : this.#afterByte(before, bytes[node] ?? missing());
       if (after === null) {
-        node = ends[node];
+        node = ends[node] ?? missing();
         continue;
       }
       walk[depth] = after;
-      for (let token = tokens[node]; token >= 0; token = sameText[token]) {
-        mask[token >>> 5] |= 1 << (token & 31);
+      for (let token = tokens[node] ?? missing(); token >= 0;) {
+        setBit(mask, token);
+        token = sameText[token] ?? missing();
       }
       node++;
     }
@@ -225,8 +231,8 @@ export class GrammarRun {
     if (known !== undefined) return known;
     const after = this.#stateAt((draft) => {
       for (const { terminal, place, frames } of state.scans) {
-        const { dfa } = this.#grammar.terminals[terminal];
-        const reached = dfa.next[place * dfa.classes + dfa.classOf[byte]];
+        const { dfa } = this.#grammar.terminals[terminal] ?? missing();
+        const reached = afterByte(dfa, place, byte);
         if (reached >= 0) this.#scan(draft, { terminal, place: reached, frames });
       }
     });
@@ -234,12 +240,11 @@ export class GrammarRun {
     return after;
   }
 
-  // ---- from a place to all that can be read there ---------------------------------------------
-
   #scan(draft: Draft, scan: Scan): void {
-    const { dfa } = this.#grammar.terminals[scan.terminal];
+    const { dfa } = this.#grammar.terminals[scan.terminal] ?? missing();
     draft.step();
-    if (this.#goesOn[scan.terminal][scan.place] === 1) {
+    const goesOn = this.#goesOn[scan.terminal] ?? missing();
+    if (goesOn[scan.place] === 1) {
       const key = scan.terminal * 65_536 + scan.place;
       const same = draft.scans.get(key);
       const frames =
@@ -260,7 +265,7 @@ export class GrammarRun {
     const key = `${node},${below.id}`;
     if (draft.expanded.has(key)) return;
     draft.expanded.add(key);
-    const { edges, isFinal } = this.#grammar.nodes[node];
+    const { edges, isFinal } = this.#grammar.nodes[node] ?? missing();
     if (isFinal) this.#leave(draft, below);
     for (const edge of edges) {
       if (edge.kind === 'skip') {
@@ -288,7 +293,7 @@ export class GrammarRun {
   }
 
   #push(node: number, below: Frames): Frames {
-    const { edges, isFinal } = this.#grammar.nodes[node];
+    const { edges, isFinal } = this.#grammar.nodes[node] ?? missing();
     // Nothing is left to do in what called: whoever called that is next.
     if (isFinal && edges.length === 0) return below;
     return this.#internFrames({ isBottom: false, entries: [{ node, below }] });

@@ -2,7 +2,8 @@
  * Automata over bytes under construction: parts of a pattern are appended one after the other, and
  * `determinize` makes a table of the whole. Code points become the bytes that JSON writes them as.
  */
-import { combineDfa, exploreDfa, GrammarLimitError, isIncluded } from './dfa.ts';
+import { at, missing } from '../at.ts';
+import { afterByte, combineDfa, exploreDfa, GrammarLimitError, isIncluded } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 
 /** A regular language over code points. */
@@ -52,12 +53,12 @@ export class Nfa {
   }
 
   skip(from: number, to: number): void {
-    this.#skips[from].push(to);
+    at(this.#skips, from).push(to);
   }
 
   /** Any one byte of [low, high]. Returns `to`, a new node unless it is given. */
   bytes(from: number, [low, high]: readonly [number, number], to = this.node()): number {
-    this.#edges[from].push({ low, high, to });
+    at(this.#edges, from).push({ low, high, to });
     return to;
   }
 
@@ -129,11 +130,12 @@ export class Nfa {
         classes: representatives.length,
         key: (nodes) => nodes.join(),
         step: (nodes, byteClass) => {
-          const byte = representatives[byteClass];
+          const byte = at(representatives, byteClass);
           const reached = new Set<number>();
           for (const node of nodes) {
-            this.#work.spend(1 + (this.#edges[node].length >> 3));
-            for (const { low, high, to } of this.#edges[node]) {
+            const edges = this.#edges[node] ?? missing();
+            this.#work.spend(1 + (edges.length >> 3));
+            for (const { low, high, to } of edges) {
               if (byte >= low && byte <= high) reached.add(to);
             }
           }
@@ -153,16 +155,15 @@ export class Nfa {
   #automaton(from: number, dfa: Dfa | null): number {
     const to = this.node();
     if (dfa === null) return to;
-    const { classes, classOf, next, accepts } = dfa;
-    const nodes = Array.from(accepts, () => this.node());
-    this.skip(from, nodes[0]);
+    const nodes = Array.from(dfa.accepts, () => this.node());
+    this.skip(from, at(nodes, 0));
     nodes.forEach((node, state) => {
-      if (accepts[state] === 1) this.skip(node, to);
+      if (dfa.accepts[state] === 1) this.skip(node, to);
       for (let low = 0; low < 256; low++) {
-        const reached = next[state * classes + classOf[low]];
+        const reached = afterByte(dfa, state, low);
         const first = low;
-        while (low < 255 && next[state * classes + classOf[low + 1]] === reached) low++;
-        if (reached >= 0) this.bytes(node, [first, low], nodes[reached]);
+        while (low < 255 && afterByte(dfa, state, low + 1) === reached) low++;
+        if (reached >= 0) this.bytes(node, [first, low], at(nodes, reached));
       }
     });
     this.#work.spend(8 * nodes.length);
@@ -175,7 +176,7 @@ export class Nfa {
    */
   #closures(): (from: Iterable<number>) => number[] {
     const isKept = this.#edges.map(
-      (edges, node) => edges.length > 0 || this.#skips[node].length === 0,
+      (edges, node) => edges.length > 0 || at(this.#skips, node).length === 0,
     );
     const seenIn = new Uint32Array(this.#edges.length);
     let search = 0;
@@ -189,7 +190,7 @@ export class Nfa {
       };
       for (const node of from) see(node);
       // The list grows as it is walked.
-      for (let at = 0; at < seen.length; at++) for (const to of this.#skips[seen[at]]) see(to);
+      for (const node of seen) for (const to of this.#skips[node] ?? missing()) see(to);
       this.#work.spend(seen.length);
       return seen.filter((node) => isKept[node]).toSorted((a, b) => a - b);
     };
@@ -254,11 +255,12 @@ export class Nfa {
   utf8(from: number, ranges: readonly CodePointRange[], to: number): void {
     const endings = new Map<string, number>();
     const append = (node: number, sequences: readonly ByteRanges[]): void => {
-      const groups = Map.groupBy(sequences, ([first]) => first.join());
+      const groups = Map.groupBy(sequences, (sequence) => at(sequence, 0).join());
       for (const group of groups.values()) {
+        const first = at(at(group, 0), 0);
         const rests = group.map(([, ...rest]) => rest);
-        if (rests[0].length === 0) {
-          this.bytes(node, group[0][0], to);
+        if (at(rests, 0).length === 0) {
+          this.bytes(node, first, to);
           continue;
         }
         const key = rests.join(' ');
@@ -267,7 +269,7 @@ export class Nfa {
           endings.set(key, (ending = this.node()));
           append(ending, rests);
         }
-        this.bytes(node, group[0][0], ending);
+        this.bytes(node, first, ending);
       }
     };
     const sequences = disjoint(ranges).flatMap((range) => [...utf8Sequences(range)]);
@@ -365,5 +367,5 @@ function* utf8Sequences([low, high]: CodePointRange): Generator<(readonly [numbe
   }
   const first = Buffer.from(String.fromCodePoint(low));
   const last = Buffer.from(String.fromCodePoint(high));
-  yield Array.from(first, (byte, index) => [byte, last[index]] as const);
+  yield Array.from(first, (byte, index) => [byte, at(last, index)] as const);
 }

@@ -6,7 +6,8 @@ import { boundAt, isObject, numberAt, tighterBound, unsupported } from './schema
 
 /** @throws SchemaError */
 export function numberRange(parts: readonly Part[], type: 'integer' | 'number'): NumberRange {
-  let [min, max]: (Bound | null)[] = [null, null];
+  let min: Bound | null = null;
+  let max: Bound | null = null;
   let multiple: Multiple | null = null;
   let isFraction = false;
   for (const { schema, path } of parts) {

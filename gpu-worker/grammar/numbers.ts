@@ -4,6 +4,7 @@
  * a schema sets bounds a number has at most 15 digits, in which no two decimals are one double, and
  * an integer without a bound beyond them stays within those that a double tells apart.
  */
+import { at } from '../at.ts';
 import { exploreDfa, GrammarLimitError } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 import { Nfa } from './nfa.ts';
@@ -38,9 +39,8 @@ export interface Multiple {
 
 /** Null where it is not above 0, or has more digits than can be counted with. */
 export function multipleOf(value: number): Multiple | null {
-  const [mantissa, exponent = '0'] = String(value).split('e');
-  const [whole, fraction = ''] = mantissa.split('.');
-  const decimals = fraction.length - Number(exponent);
+  const { whole, fraction, exponent } = decimalParts(value);
+  const decimals = fraction.length - exponent;
   const digits = Number(whole + fraction) * 10 ** Math.max(0, -decimals);
   const isKept = digits > 0 && digits <= multipleOfMax && decimals <= multipleOfDecimalsMax;
   return isKept ? { digits, decimals: Math.max(0, decimals) } : null;
@@ -49,7 +49,8 @@ export function multipleOf(value: number): Multiple | null {
 /** Null where it has more digits than can be counted with. */
 export function commonMultiple(one: Multiple, other: Multiple): Multiple | null {
   const decimals = Math.max(one.decimals, other.decimals);
-  const [a, b] = [one, other].map((each) => each.digits * 10 ** (decimals - each.decimals));
+  const a = one.digits * 10 ** (decimals - one.decimals);
+  const b = other.digits * 10 ** (decimals - other.decimals);
   const digits = (a / greatestDivisor(a, b)) * b;
   return digits <= multipleOfMax ? { digits, decimals } : null;
 }
@@ -58,9 +59,8 @@ export function commonMultiple(one: Multiple, other: Multiple): Multiple | null 
  * Tells whether a number is a multiple, as decimals: 0.07 is one of 0.01, though no double says so.
  */
 export function isMultiple(value: number, { digits, decimals }: Multiple): boolean {
-  const [mantissa, exponent = '0'] = String(Math.abs(value)).split('e');
-  const [whole, fraction = ''] = mantissa.split('.');
-  const shift = decimals + Number(exponent) - fraction.length;
+  const { whole, fraction, exponent } = decimalParts(Math.abs(value));
+  const shift = decimals + exponent - fraction.length;
   if (shift > 400) return true;
   if (shift >= 0) return (BigInt(whole + fraction) * 10n ** BigInt(shift)) % BigInt(digits) === 0n;
   const unit = 10n ** BigInt(-shift);
@@ -226,9 +226,16 @@ function rangeDfa(ranges: Ranges, work: Work): Dfa | null {
       classOf,
       classes: characters.length + 1,
       key: ({ phase, isNegative, whole, count, low, high, remainder, hasFraction }) =>
-        `${phase}${isNegative ? '-' : '+'}${whole},${count},${low},${high},${remainder},${hasFraction}`,
+        [
+          `${phase}${isNegative ? '-' : '+'}${whole}`,
+          count,
+          low,
+          high,
+          remainder,
+          hasFraction,
+        ].join(),
       step: (state, byteClass) =>
-        byteClass === 0 ? null : readCharacter(state, characters[byteClass - 1], ranges),
+        byteClass === 0 ? null : readCharacter(state, at(characters, byteClass - 1), ranges),
       accepts: (state) => isWithin(state, ranges),
     },
     work,
@@ -317,11 +324,17 @@ function isUnbounded(bound: Bound | null): boolean {
   return bound === null || (Math.abs(bound.value) === Number.MAX_VALUE && !bound.exclusive);
 }
 
+/** The shortest decimal that is this double, in its parts: `whole.fraction` times 10^exponent. */
+function decimalParts(value: number): { whole: string; fraction: string; exponent: number } {
+  const [mantissa = '', exponent = '0'] = String(value).split('e');
+  const [whole = '', fraction = ''] = mantissa.split('.');
+  return { whole, fraction, exponent: Number(exponent) };
+}
+
 /** The magnitude of a bound as the shortest decimal that is the same double. */
 function decimalOf({ value, exclusive }: Bound): Decimal {
-  const [mantissa, exponent = '0'] = String(Math.abs(value)).split('e');
-  const [whole, fraction = ''] = mantissa.split('.');
-  const shift = Number(exponent);
+  const { whole, fraction, exponent } = decimalParts(Math.abs(value));
+  const shift = exponent;
   if (Math.abs(shift) > exactDigits + 6) {
     throw new GrammarLimitError(`numbers with bounds have at most ${exactDigits} digits`);
   }

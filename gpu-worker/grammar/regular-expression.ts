@@ -4,6 +4,7 @@
  * from its front with what comes behind it at hand. What no finite automaton can do (back
  * references), and what is not worth one (looking behind, word boundaries), is refused.
  */
+import { at } from '../at.ts';
 import type { Work } from './dfa.ts';
 import { parseExpression, PatternError } from './expression-syntax.ts';
 import type { Expression } from './expression-syntax.ts';
@@ -54,7 +55,8 @@ class Reader {
         this.rest(others, isRead ? 'no' : 'unknown'),
       );
     }
-    const [first, ...others] = expressions;
+    const first = at(expressions, 0);
+    const others = expressions.slice(1);
     switch (first.kind) {
       case 'start':
         if (atStart === 'unknown') throw new PatternError('it has an anchor in the midst of it');

@@ -1,7 +1,10 @@
 /**
  * Masks over a vocabulary that are kept, and the part of them that terminals decide by themselves.
  */
+import { missing } from '../at.ts';
+import { afterByte } from './dfa.ts';
 import type { Terminal } from './grammar.ts';
+import { setBit } from './vocabulary.ts';
 import type { Vocabulary } from './vocabulary.ts';
 
 /** Memory of masks that are kept, of terminals and of states each. */
@@ -67,28 +70,31 @@ export class TerminalMasks {
   /** One pass over the vocabulary. */
   #compute({ dfa }: Terminal, place: number): TerminalMask {
     const { bytes, depths, ends, tokens, sameText, nodes, words } = this.#vocabulary;
-    const { next, classes, classOf, accepts } = dfa;
     const places = new Int32Array(this.#vocabulary.depthMax + 1);
     places[0] = place;
     const found: number[] = [];
     const exits: number[] = [];
     for (let node = 0; node < nodes;) {
-      const depth = depths[node];
-      const reached = next[places[depth] * classes + classOf[bytes[node]]];
+      const depth = depths[node] ?? missing();
+      const end = ends[node] ?? missing();
+      const reached = afterByte(dfa, places[depth] ?? missing(), bytes[node] ?? missing());
       if (reached < 0) {
-        node = ends[node];
+        node = end;
         continue;
       }
       places[depth + 1] = reached;
-      for (let token = tokens[node]; token >= 0; token = sameText[token]) found.push(token);
-      if (accepts[reached] === 1 && ends[node] > node + 1) exits.push(node);
+      for (let token = tokens[node] ?? missing(); token >= 0;) {
+        found.push(token);
+        token = sameText[token] ?? missing();
+      }
+      if (dfa.accepts[reached] === 1 && end > node + 1) exits.push(node);
       node++;
     }
     if (found.length <= listedTokensMax) {
       return { list: Int32Array.from(found), bits: null, exits: Int32Array.from(exits) };
     }
     const bits = new Uint32Array(words);
-    for (const token of found) bits[token >>> 5] |= 1 << (token & 31);
+    for (const token of found) setBit(bits, token);
     return { list: null, bits, exits: Int32Array.from(exits) };
   }
 }

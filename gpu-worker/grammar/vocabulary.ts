@@ -3,6 +3,7 @@
  * tokens that an automaton lets through are found in one pass that leaps over what it does not.
  */
 import assert from 'node:assert/strict';
+import { missing } from '../at.ts';
 
 export class Vocabulary {
   /** Tokens of the model, those without a text included. */
@@ -56,9 +57,9 @@ export class Vocabulary {
       }
       let shared = 0;
       while (shared < before.length && before.charCodeAt(shared) === word.bytes[shared]) shared++;
-      while (path.length > shared) ends[path.pop() ?? 0] = nodes;
+      while (path.length > shared) ends[path.pop() ?? missing()] = nodes;
       for (let index = shared; index < word.bytes.length; index++) {
-        bytes[nodes] = word.bytes[index];
+        bytes[nodes] = word.bytes[index] ?? missing();
         depths[nodes] = index;
         path.push(nodes++);
       }
@@ -66,7 +67,7 @@ export class Vocabulary {
       tail = word.token;
       before = word.text;
     }
-    while (path.length > 0) ends[path.pop() ?? 0] = nodes;
+    while (path.length > 0) ends[path.pop() ?? missing()] = nodes;
     this.bytes = bytes.slice(0, nodes);
     this.depths = depths.slice(0, nodes);
     this.ends = ends.slice(0, nodes);
@@ -76,5 +77,18 @@ export class Vocabulary {
 
   get nodes(): number {
     return this.bytes.length;
+  }
+}
+
+/** Adds a token to a mask, which has a bit for each. */
+export function setBit(mask: Uint32Array, token: number): void {
+  const word = token >>> 5;
+  mask[word] = (mask[word] ?? missing()) | (1 << (token & 31));
+}
+
+/** Adds all tokens of another mask. */
+export function addBits(mask: Uint32Array, bits: Uint32Array): void {
+  for (let word = 0; word < bits.length; word++) {
+    mask[word] = (mask[word] ?? missing()) | (bits[word] ?? missing());
   }
 }

@@ -1,4 +1,5 @@
 /** Writes arrays into a grammar: the first items one by one, then any number of equal ones. */
+import { at } from '../at.ts';
 import type { ArrayRules, Containing } from './array-rules.ts';
 import type { JsonText } from './json-text.ts';
 import type { Place } from './schema-document.ts';
@@ -121,7 +122,7 @@ function writeDistinct(
   const open = builder.node();
   text.punctuation(from, '[', open);
   if (count.min === 0) text.text(open, ']', to);
-  builder.skip(open, befores[0]);
+  builder.skip(open, at(befores, 0));
   befores.forEach((before, taken) => {
     const items = values.filter((_, index) => (taken >> index) % 2 === 1).length;
     if (items >= count.max) return;
@@ -129,7 +130,7 @@ function writeDistinct(
       if ((taken >> index) % 2 === 1) return;
       const after = builder.node();
       text.values(before, [value], after);
-      text.punctuation(after, ',', befores[taken + 2 ** index]);
+      text.punctuation(after, ',', at(befores, taken + 2 ** index));
       if (items + 1 >= count.min) text.closing(after, ']', to);
     });
   });

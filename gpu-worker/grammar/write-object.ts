@@ -2,6 +2,7 @@
  * Writes objects into a grammar: declared members in their order, each or none of those that are
  * not required, then others. Members are counted as far as the schema asks.
  */
+import { missing } from '../at.ts';
 import type { Dfa } from './dfa.ts';
 import type { JsonText } from './json-text.ts';
 import type { ObjectRules, OtherMembers } from './object-rules.ts';
@@ -77,7 +78,7 @@ class ObjectWriter {
         }
         continue;
       }
-      const member = members[index];
+      const member = members[index] ?? missing();
       if (next !== null) {
         const end = builder.node();
         this.#member(node, member, end);

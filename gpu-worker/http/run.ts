@@ -46,7 +46,8 @@ export async function* runRequest(
   const indexOf = (id: string): number =>
     indices.get(id) ?? assert.fail('the engine speaks of a request that it was not given');
   // The counts as the engine computes them, and those of the events that the reader has taken.
-  const [computed, taken] = [requests, requests].map((all) => all.map(() => nothingComputed));
+  const computed = requests.map(() => nothingComputed);
+  const taken = requests.map(() => nothingComputed);
   const choicesEach = requests[0]?.choices ?? 1;
   const times = watchTimes(services, context);
   let outcome: RunRecord['outcome'] = 'aborted';

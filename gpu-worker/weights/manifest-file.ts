@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
+import { at } from '../at.ts';
 import { parseJsonObject } from './json-files.ts';
 import { cutEvenly, planRuns } from './parts.ts';
 import type { ByteRange } from './parts.ts';
@@ -52,10 +53,10 @@ export function parseManifest(source: WeightSource, bytes: Uint8Array): Manifest
   }
   for (const [name, file] of Object.entries(parsed.data.files)) {
     const ends = [0, ...file.parts.map(([end]) => end)];
-    if (ends.at(-1) !== file.bytes || ends.some((end, i) => i > 0 && end <= ends[i - 1])) {
+    if (ends.at(-1) !== file.bytes || ends.some((end, i) => i > 0 && end <= at(ends, i - 1))) {
       throw fail(`the parts of ${name} do not add up to its ${file.bytes} bytes`);
     }
-    if (ends.some((end, i) => i > 0 && end - ends[i - 1] > partBytesMax)) {
+    if (ends.some((end, i) => i > 0 && end - at(ends, i - 1) > partBytesMax)) {
       throw fail(`${name} has a part of more than ${partBytesMax} bytes`);
     }
   }

@@ -3,6 +3,7 @@
  * whatever order they arrive, with memory for a few reads or for one tensor, whichever is larger.
  */
 import assert from 'node:assert/strict';
+import { at } from '../at.ts';
 import type { HostMemory } from '../backend/memory.ts';
 import type { HostTensor, WeightDtype } from '../backend/weights.ts';
 import type { TensorSpec } from './tensor-spec.ts';
@@ -106,7 +107,7 @@ async function* arrivals(
   try {
     for (let next = 0; next < waiting.length || reads.size + ready.length > 0;) {
       for (; next < waiting.length; next++) {
-        const { file, run } = waiting[next];
+        const { file, run } = at(waiting, next);
         const buffer = ring.take(run.end - run.start);
         if (buffer === null) break;
         const reading = read({ file, run, buffer });

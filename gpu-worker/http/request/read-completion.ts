@@ -1,4 +1,5 @@
 /** Reads a completion's request, of one prompt or several, out of its parsed body. */
+import { at } from '../../at.ts';
 import { completionRequestSchema } from '../../protocol/requests.ts';
 import type { CompletionRequest } from '../../protocol/requests.ts';
 import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
@@ -59,7 +60,7 @@ export function readCompletion(own: TextModel, json: unknown, id: string): ReadP
     prompts: prompts.map(({ tokens, text, hiddenTokens }) => ({
       text: echo ? text : '',
       hiddenTokens,
-      firstTokenBytes: [...model.tokenizer.tokenBytes(tokens[0])],
+      firstTokenBytes: [...model.tokenizer.tokenBytes(at(tokens, 0))],
     })),
     choicesEach: body.n ?? 1,
     echo,

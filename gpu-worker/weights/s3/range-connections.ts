@@ -208,7 +208,7 @@ class AnswerReader {
         throw new DamagedPart('the answer has no end of its head');
       return;
     }
-    const [statusLine, ...lines] = this.#head.toString('latin1', 0, end).split('\r\n');
+    const [statusLine = '', ...lines] = this.#head.toString('latin1', 0, end).split('\r\n');
     const status = /^HTTP\/1\.[01] (\d{3})/.exec(statusLine)?.[1];
     if (status === undefined) throw new DamagedPart('the answer is not HTTP/1.1');
     this.#status = Number(status);
