@@ -15,9 +15,6 @@ const statusClientLeft = 499;
 export function requestLog(services: WorkerServices): MiddlewareHandler<AppEnv> {
   return async (c, next) => {
     const context = createContext(services, c);
-    const clientLeft = c.req.raw.signal;
-    if (clientLeft.aborted) context.stop.abort();
-    else clientLeft.addEventListener('abort', () => context.stop.abort(), { once: true });
     c.set('context', context);
     await next();
     if (!context.isStreaming) context.end(c.res.status);
@@ -26,11 +23,16 @@ export function requestLog(services: WorkerServices): MiddlewareHandler<AppEnv> 
 
 function createContext(services: WorkerServices, c: Context<AppEnv>): RequestContext {
   const { clock, metrics } = services;
+  const stop = new AbortController();
+  const clientLeft = c.req.raw.signal;
+  const stopIt = (): void => stop.abort();
+  if (clientLeft.aborted) stop.abort();
+  else clientLeft.addEventListener('abort', stopIt, { once: true });
   let hasEnded = false;
   return {
     id: c.get('requestId'),
     startedMs: clock.steadyMs(),
-    stop: new AbortController(),
+    stop,
     route: 'unknown',
     user: null,
     run: null,
@@ -39,6 +41,8 @@ function createContext(services: WorkerServices, c: Context<AppEnv>): RequestCon
     end(answeredStatus) {
       if (hasEnded) return;
       hasEnded = true;
+      // Node keeps a signal for ever that somebody listens to.
+      clientLeft.removeEventListener('abort', stopIt);
       const outcome = this.isGivenUp ? 'aborted' : (this.run?.outcome ?? 'done');
       const status = outcome === 'aborted' ? statusClientLeft : answeredStatus;
       const durationMs = clock.steadyMs() - this.startedMs;

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { queryObjects } from 'node:v8';
 import { expect, test } from 'vitest';
 import { ListenError, listen, type RunningServer } from '../../../gpu-worker/http/server.ts';
 import { shutDown } from '../../../gpu-worker/http/shut-down.ts';
@@ -286,4 +287,29 @@ test('a stop does not wait longer than its grace', async () => {
   const response = await post(server, { ...question, stream: true, max_tokens: 900_000 });
   await shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 50 });
   await expect(response.text()).rejects.toThrow();
+});
+
+test('nothing of a request stays in memory once it is answered', async () => {
+  const script: Script = {
+    *answer() {
+      yield { token: 100, text: 'word ' };
+    },
+  };
+  await using worker = await httpWorker({ script });
+  await using server = await serve(worker);
+  const askSome = async (): Promise<void> => {
+    for (let each = 0; each < 25; each++) {
+      for (const stream of [false, true]) {
+        const answer = await post(server, { ...question, max_tokens: 1, stream });
+        await answer.text();
+      }
+      const refused = await post(server, { ...question, max_tokens: -1 });
+      await refused.text();
+      await (await fetch(`${server.url}/health`)).text();
+    }
+  };
+  await askSome();
+  const before = queryObjects(AbortSignal, { format: 'count' });
+  await askSome();
+  expect(queryObjects(AbortSignal, { format: 'count' }) - before).toBeLessThan(25);
 });
