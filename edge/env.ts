@@ -1,7 +1,7 @@
 /**
- * Reads the edge's settings from environment variables, by one table for both runtimes. All names of its
- * own begin with EDGE_; one that is not listed is refused, because a setting with a slip in its name
- * would silently not be set.
+ * Reads the edge's settings from environment variables, by one table for both runtimes. All names
+ * of its own begin with EDGE_; one that is not listed is refused, because a setting with a slip in
+ * its name would silently not be set.
  */
 import { readSettings } from '../infra/settings.ts';
 import type { Env, Settings, SettingsOf } from '../infra/settings.ts';

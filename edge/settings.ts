@@ -132,7 +132,9 @@ export const sharedSettings = {
   },
   queueMs: {
     env: 'EDGE_QUEUE_MS',
-    help: 'a request that would wait longer for a worker is refused with 429, unless it says how long',
+    help:
+      'a request that would wait longer for a worker is refused with 429, ' +
+      'unless it says how long',
     schema: z.coerce.number().int().min(0).max(600_000).default(30_000),
   },
   holdMinutes: {

@@ -28,7 +28,9 @@ export const workerSettings = {
     env: 'SIFT_VERIFY',
     flag: 'verify',
     isSwitch: true,
-    help: 'read and verify every byte of the checkpoint before loading it: needs a manifest or s3://',
+    help:
+      'read and verify every byte of the checkpoint before loading it: ' +
+      'needs a manifest or s3://',
     schema: z.union([z.boolean(), z.stringbool()]).default(false),
   },
   host: {

@@ -1,8 +1,8 @@
 /**
- * A TCP front for workerd. A client that leaves only closes its side of the connection, which workerd
- * takes for a client that has said everything and still listens: it notices at its next write. So the
- * front, which takes a closed side for leaving, as Node's own server does, resets the connection behind.
- * On Cloudflare the flag enable_request_signal is there for that.
+ * A TCP front for workerd. A client that leaves only closes its side of the connection, which
+ * workerd takes for a client that has said everything and still listens: it notices at its next
+ * write. So the front, which takes a closed side for leaving, as Node's own server does, resets the
+ * connection behind. On Cloudflare the flag enable_request_signal is there for that.
  */
 import { createServer, connect } from 'node:net';
 import type { Server, Socket } from 'node:net';

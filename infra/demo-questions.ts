@@ -59,7 +59,7 @@ function printAnswer(question: string, { usage, choices }: Answer, elapsedMs: nu
   );
 }
 
-/** How to do the same from a shell and from TypeScript. */
+/** Says how to ask from a shell and from TypeScript. */
 export function callingLines(caller: { edgeUrl: string; key: string; model: string }): string {
   const { edgeUrl, key, model } = caller;
   return `It goes on serving; Ctrl-C stops it. Ask it something:

@@ -1,6 +1,7 @@
 /**
- * A tenant to try the system with, made through the operator API as an operator would: the model and
- * its price, a tenant with $5 of credit, and a key that is kept beside the data. Safe to repeat.
+ * A tenant to try the system with, made through the operator API as an operator would: the model
+ * and its price, a tenant with $5 of credit, and a key that is kept beside the data. Safe to
+ * repeat.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 

@@ -5,7 +5,7 @@ import type { Log } from './log.ts';
 export interface DiskWatch {
   /** Looks now; says so in the log when the disk has become too full, or is so no more. */
   look(): Promise<void>;
-  /** For whoever watches over the edge; [] when there is room. */
+  /** Sentences for whoever watches over the program; none when there is room. */
   warnings(): readonly string[];
 }
 
@@ -42,7 +42,7 @@ export function diskOf(folder: string): Disk {
   return { bytes: blocks * bsize, freeBytes: bavail * bsize };
 }
 
-/** Whether a write failed because its disk, or its user's share of it, has no room. */
+/** Tells whether a write failed because its disk, or its user's share of it, has no room. */
 export function isDiskFull(error: unknown): boolean {
   const code = error instanceof Error && 'code' in error ? error.code : null;
   return code === 'ENOSPC' || code === 'EDQUOT';

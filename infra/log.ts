@@ -1,4 +1,4 @@
-/** How a program tells its operator what happened, as a line of its log. */
+/** A program tells its operator what happened by lines of its log. */
 
 /** `warn` is for what an operator should look into, `error` for what costs money or data. */
 export type LogLevel = 'info' | 'warn' | 'error';

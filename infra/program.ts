@@ -1,7 +1,7 @@
 /**
- * The command line that all programs share: `--help` and `--version` everywhere, suggestions for what
- * was mistyped, and errors that are one line. Exit codes: 0 also for help, 2 for a command line that is
- * wrong, 1 for what went wrong later.
+ * The command line that all programs share: `--help` and `--version` everywhere, suggestions for
+ * what was mistyped, and errors that are one line. Exit codes: 0 also for help, 2 for a command
+ * line that is wrong, 1 for what went wrong later.
  */
 import { Command, CommanderError, Option } from '@commander-js/extra-typings';
 import type { OutputConfiguration } from '@commander-js/extra-typings';
@@ -38,8 +38,8 @@ interface Runnable {
 }
 
 /**
- * Parses the arguments, runs the action that they name, and prints what goes wrong: of a UserError the
- * message, of any other error the stack trace too.
+ * Parses the arguments, runs the action that they name, and prints what goes wrong: of a UserError
+ * the message, of any other error the stack trace too.
  * @returns the exit code.
  */
 export async function runProgram(program: Runnable, args: readonly string[]): Promise<number> {

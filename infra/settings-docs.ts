@@ -1,4 +1,6 @@
-/** `npm run docs:settings`: writes the tables of settings in docs/ anew from what the programs read. */
+/**
+ * `npm run docs:settings`: writes the tables of settings in docs/ anew from what the programs read.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { nodeSettings, sharedSettings } from '../edge/settings.ts';
 import { cudaSettings } from '../gpu-worker/backend/cuda/cuda-settings.ts';

@@ -1,7 +1,8 @@
 /**
- * Settings of a program, as a table with a row for each: flags of the command line go over environment
- * variables, and both over the defaults that the schemas state. Secrets have no flags, because command
- * lines are visible to all. Help texts and the tables in docs/ are made of the same rows.
+ * Settings of a program, as a table with a row for each: flags of the command line go over
+ * environment variables, and both over the defaults that the schemas state. Secrets have no flags,
+ * because command lines are visible to all. Help texts and the tables in docs/ are made of the same
+ * rows.
  */
 import type { z } from 'zod';
 import { UsageError, UserError } from './user-error.ts';
@@ -59,7 +60,7 @@ export function readSettings<Table extends Settings>(
   return read as SettingsOf<Table>;
 }
 
-/** What a setting is where nobody sets it, for people; empty if it then has no value. */
+/** Says for people what a setting is where nobody sets it; empty if it then has no value. */
 export function defaultTextOf({ defaultText, schema }: Setting): string {
   if (defaultText !== undefined) return defaultText;
   const { data } = schema.safeParse(undefined);

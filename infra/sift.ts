@@ -67,7 +67,7 @@ const commands: Readonly<Record<string, SiftCommand>> = {
 };
 
 const code = await run(process.argv.slice(2));
-// What had started before it failed would keep the process.
+// Whatever had started before it failed would keep the process.
 if (code !== 0) process.exit(code);
 
 async function run(args: readonly string[]): Promise<number> {

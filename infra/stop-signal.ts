@@ -1,14 +1,14 @@
-/** How every program that serves ends: gently at the first signal, at once at the second. */
+/** Programs that serve end gently at the first signal, and at once at the second. */
 
 /**
- * A terminal sends Ctrl-C to npm and to the program, and npm passes its own on: one key arrives twice.
- * So do the signals of a supervisor that signals every process of a service.
+ * A terminal sends Ctrl-C to npm and to the program, and npm passes its own on: one key arrives
+ * twice. So do the signals of a supervisor that signals every process of a service.
  */
 const sameSignalMs = 500;
 
 /**
- * Runs `stop` at the first SIGINT or SIGTERM; a later one ends the process at once. Returns a function
- * that takes the handlers off again.
+ * Runs `stop` at the first SIGINT or SIGTERM; a later one ends the process at once. Returns a
+ * function that takes the handlers off again.
  */
 export function onStopSignal(stop: (signal: 'SIGINT' | 'SIGTERM') => void): () => void {
   let stoppedAtMs: number | null = null;
@@ -29,7 +29,7 @@ export function onStopSignal(stop: (signal: 'SIGINT' | 'SIGTERM') => void): () =
   };
 }
 
-/** As a shell reports a process that the signal ended. */
+/** The code by which a shell reports a process that the signal ended. */
 export function exitCodeOf(signal: NodeJS.Signals): number {
   return signal === 'SIGINT' ? 130 : 143;
 }

@@ -11,11 +11,11 @@ import { askDemoQuestions, callingLines } from './demo-questions.ts';
 import { callAdmin, prepareDemoTenant } from './demo-tenant.ts';
 import { untilAborted } from './stop-signal.ts';
 
-export interface EdgeHome {
+export interface EdgeInFront {
   readonly url: string;
   readonly adminToken: string;
   readonly workerToken: string;
-  /** Where the worker's journal and the demo key are kept too. */
+  /** The worker's journal and the demo key are kept there too. */
   readonly dataFolder: string;
   close(): Promise<void>;
 }
@@ -31,7 +31,7 @@ const announcedMsMax = 10_000;
  * @throws what kept it from starting, once all that had started is closed again.
  */
 export async function runSystem(
-  edge: EdgeHome,
+  edge: EdgeInFront,
   env: Readonly<Record<string, string | undefined>>,
   stop: AbortSignal,
 ): Promise<void> {
@@ -58,7 +58,7 @@ async function closeWorker(worker: RunningWorker | null): Promise<void> {
 }
 
 async function startTinyWorker(
-  edge: EdgeHome,
+  edge: EdgeInFront,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<RunningWorker> {
   const settings = readWorkerSettings(
@@ -76,8 +76,10 @@ async function startTinyWorker(
   return startWorker(settings, pino({ level: settings.logLevel }));
 }
 
-/** Sells the worker's model to a demo tenant, asks two questions in its name and says how to go on. */
-async function showSystem(edge: EdgeHome, worker: RunningWorker): Promise<void> {
+/**
+ * Sells the worker's model to a demo tenant, asks two questions in its name and says how to go on.
+ */
+async function showSystem(edge: EdgeInFront, worker: RunningWorker): Promise<void> {
   const key = await prepareDemoTenant({
     edge,
     model: worker.model,
@@ -94,7 +96,7 @@ async function showSystem(edge: EdgeHome, worker: RunningWorker): Promise<void> 
 }
 
 /** The edge knows the worker from its first heartbeat on. */
-async function announced(edge: EdgeHome, worker: RunningWorker): Promise<void> {
+async function announced(edge: EdgeInFront, worker: RunningWorker): Promise<void> {
   const untilMs = performance.now() + announcedMsMax;
   for (;;) {
     // The operator API's own answer; /openapi.json describes it.

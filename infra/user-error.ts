@@ -1,6 +1,8 @@
 /** Errors that people cause and people mend. */
 
-/** An error whose message is all that its reader needs: a program prints it without a stack trace. */
+/**
+ * An error whose message is all that its reader needs: a program prints it without a stack trace.
+ */
 export class UserError extends Error {
   override name = 'UserError';
 }
@@ -10,7 +12,7 @@ export class UsageError extends UserError {
   override name = 'UsageError';
 }
 
-/** For errors of a start, which have come from elsewhere with a message for people. */
+/** Marks an error of a start, which has come from elsewhere with a message for people. */
 export function toUserError(error: unknown): UserError {
   if (error instanceof UserError) return error;
   return new UserError(error instanceof Error ? error.message : String(error), { cause: error });

@@ -1,7 +1,7 @@
 /**
- * The edge in real workerd on this machine: the worker of wrangler.toml as wrangler bundles it, run by
- * Miniflare with its Durable Objects and D1 in a folder of the caller's choice. Not `wrangler dev`,
- * whose proxy for reloading keeps from the worker that a client has left.
+ * The edge in real workerd on this machine: the worker of wrangler.toml as wrangler bundles it, run
+ * by Miniflare with its Durable Objects and D1 in a folder of the caller's choice. Not `wrangler
+ * dev`, whose proxy for reloading keeps from the worker that a client has left.
  */
 import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
@@ -14,7 +14,7 @@ import { listenInFront } from './client-front.ts';
 import { untilAborted } from './stop-signal.ts';
 
 const root = join(import.meta.dirname, '..');
-/** Of the worker in wrangler.toml; its Durable Objects' files lie under it. */
+/** The name of the worker in wrangler.toml; its Durable Objects' files lie under it. */
 const workerName = 'sift-edge';
 
 /** A build of one's own, under Miniflare's name for it. */
@@ -35,7 +35,7 @@ export interface WorkerdEdge {
 }
 
 export interface WorkerdEdgeOptions {
-  /** Where D1 and the Durable Objects keep their files. */
+  /** The folder in which D1 and the Durable Objects keep their files. */
   readonly folder: string;
   readonly host?: string;
   /** 0, the default, takes any free port. */
@@ -94,7 +94,7 @@ async function openRuntime(options: {
   const handlers = signalHandlers();
   const { unstable_getMiniflareWorkerOptions: readWorkerOptions } = await import('wrangler');
   const { convertV4MiniflareOptions, Log, LogLevel, Miniflare } = await import('miniflare');
-  // Of this folder: an earlier one's may be gone.
+  // The program lies in this folder: one of an earlier folder may be gone.
   process.env['MINIFLARE_WORKERD_PATH'] = givenWorkerd ?? deafToCtrlC(folder);
   const { workerOptions } = readWorkerOptions(join(root, 'wrangler.toml'));
   const runtime = new Miniflare(
@@ -104,7 +104,7 @@ async function openRuntime(options: {
       cf: false,
       log: new Log(LogLevel.ERROR),
       logRequests: false,
-      // What the edge logs goes to the log of a deployed worker; here it would drown the demo.
+      // Lines of the edge's log go to the log of a deployed worker; here they would drown the demo.
       handleStructuredLogs: ({ level, message }) => {
         if (onLog) onLog(message);
         else if (level === 'error') console.error(message);
@@ -130,8 +130,9 @@ async function openRuntime(options: {
 }
 
 /**
- * A terminal's Ctrl-C reaches every process of the command; workerd would die of it in the middle of the
- * answers that are to finish. What is ignored stays ignored in the program that takes the shell's place.
+ * A terminal's Ctrl-C reaches every process of the command; workerd would die of it in the middle
+ * of the answers that are to finish. What is ignored stays ignored in the program that takes the
+ * shell's place.
  */
 function deafToCtrlC(folder: string): string {
   const miniflare = createRequire(import.meta.resolve('miniflare'));
@@ -151,7 +152,7 @@ function signalHandlers(): SignalHandler[] {
   );
 }
 
-/** What wrangler wrote there: the worker, first, and the texts that it imports. */
+/** Lists what wrangler wrote there: the worker, first, and the texts that it imports. */
 function modulesOf(bundle: string) {
   const names = readdirSync(bundle).filter((name) => /\.(js|sql)$/.test(name));
   const main = names.find((name) => name === 'worker.js');

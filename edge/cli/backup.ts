@@ -1,4 +1,7 @@
-/** Commands on the files of an edge on Node; they need no edge that runs, and are for its own machine. */
+/**
+ * Commands on the files of an edge on Node; they need no edge that runs, and are for its own
+ * machine.
+ */
 import { backUp } from '../node/back-up.ts';
 import { restore } from '../node/restore.ts';
 import { UserError } from '../../infra/user-error.ts';

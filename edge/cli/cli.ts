@@ -41,7 +41,9 @@ export const configure: CommandModule['configure'] = (program) => {
   });
 };
 
-/** @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong. */
+/**
+ * @returns the exit code: 0, 1 if the edge refused or is not there, 2 if the command line is wrong.
+ */
 export async function runCli(args: readonly string[], context: CliContext): Promise<number> {
   const program = createProgram('sift admin', "the operator's commands");
   configureFor(program, context);
@@ -120,6 +122,6 @@ function createCall({ env, fetch }: CliContext, asked: string | undefined): Call
 function reasonOf(cause: unknown): string {
   if (!(cause instanceof Error)) return String(cause);
   if (!(cause.cause instanceof Error)) return cause.message;
-  // Of several addresses that were tried the message is empty, and the code says it.
+  // The message is empty where several addresses were tried, and the code says why.
   return cause.cause.message || ('code' in cause.cause ? String(cause.cause.code) : cause.message);
 }

@@ -1,4 +1,4 @@
-/** What each of the operator's commands is given, and how their arguments are read. */
+/** The operator's commands share this: what they are given, and how their arguments are read. */
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 
@@ -10,7 +10,7 @@ export type Call = (
   body?: Readonly<Record<string, unknown>>,
 ) => Promise<unknown>;
 
-/** What commands are added to. */
+/** A program to which commands are added. */
 export type Program = Pick<Command, 'command'>;
 
 export interface Operator {
@@ -33,7 +33,7 @@ export function queryOf(values: Readonly<Record<string, string | number | undefi
   return pairs.length === 0 ? '' : `?${new URLSearchParams(pairs)}`;
 }
 
-/** What JavaScript takes for no number would be sent as null, which for a limit means none. */
+/** Refuses what is no number: it would be sent as null, which for a limit means none. */
 export function integer(text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('Expected an integer from 0.');
@@ -50,14 +50,14 @@ export function usd(text: string): number {
   return sign === '-' ? -size : size;
 }
 
-/** Of a credit, a payment or a price: no less than nothing. */
+/** Reads the amount of a credit, a payment or a price, which is no less than nothing. */
 export function positiveUsd(text: string): number {
   const amount = usd(text);
   if (amount >= 0 && text !== '-0') return amount;
   throw new InvalidArgumentError('Expected an amount from 0.');
 }
 
-/** As Unix milliseconds. Without a zone it would mean another moment on another machine. */
+/** Reads a time as Unix milliseconds. Without a zone it would mean another moment elsewhere. */
 export function time(text: string): number {
   const ms = Date.parse(text);
   const isIso = /^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d))?$/.test(text);

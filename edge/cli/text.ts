@@ -32,7 +32,7 @@ function linesOf(name: string, rows: unknown): string[] {
   return [...rows.map((row) => fieldsOf(row).join('  ')), ...new Set(advice)];
 }
 
-/** What keeps a model from being used, and the command that mends it. */
+/** Names what keeps a model from being used, and the command that mends it. */
 function adviceOf(unsold: unknown): string[] {
   const models = z.array(unsoldSchema).safeParse(unsold).data ?? [];
   return models.map(

@@ -9,7 +9,8 @@ export function addWorkerCommands(program: Program, operator: Operator): void {
   workers
     .command('list')
     .description(
-      'all workers, what is in flight on each, which of their models nobody can use, and whose heartbeats were refused',
+      'all workers, what is in flight on each, which of their models nobody can use, ' +
+        'and whose heartbeats were refused',
     )
     .action(() => show(call('GET', '/workers')));
   workers

@@ -55,7 +55,7 @@ function splitAt(text: string, marks: readonly string[]): { before: string; afte
   return { before: text.slice(0, first.at), after: text.slice(first.at + first.end) };
 }
 
-/** What the engine would tell of such an answer. */
+/** Makes the events by which the engine would tell of such an answer. */
 async function* eventsOf(answer: Readonly<Record<'reasoning' | 'text', string>>) {
   const head = { id: '', choice: 0, usage: nothingComputed };
   for (const channel of ['reasoning', 'text'] as const) {

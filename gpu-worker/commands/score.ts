@@ -75,7 +75,8 @@ async function printScores(options: z.infer<typeof optionsSchema>): Promise<void
     const total = ids.length + options.greedy;
     if (total > config.contextLength) {
       throw new UsageError(
-        `${ids.length} tokens and ${options.greedy} more do not fit the model's context of ${config.contextLength}`,
+        `${ids.length} tokens and ${options.greedy} more do not fit the model's context of ` +
+          `${config.contextLength}`,
       );
     }
     const unknown = ids.find((id) => id >= config.vocabSize);

@@ -1,4 +1,6 @@
-/** `sift bench [name ...]`: runs the named benchmarks, or all that need no GPU, one after another. */
+/**
+ * `sift bench [name ...]`: runs the named benchmarks, or all that need no GPU, one after another.
+ */
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Argument } from '@commander-js/extra-typings';

@@ -2,9 +2,10 @@
  * `npm run test:gpu [-- part ...]`: the CUDA backend against the cpu backend. Each part runs in a
  * process of its own, since a fault on the device ends all that its process has there.
  *
- * `npm run test:gpu -- --sanitize [tool ...]`: the kernels under NVIDIA's compute-sanitizer, its tools
- * memcheck and racecheck unless others are named, on steps small enough for them: minutes a part. For
- * racecheck kernels are compiled so that it can follow what orders their accesses (kTraced in sm90.cuh).
+ * `npm run test:gpu -- --sanitize [tool ...]`: the kernels under NVIDIA's compute-sanitizer, its
+ * tools memcheck and racecheck unless others are named, on steps small enough for them: minutes a
+ * part. For racecheck kernels are compiled so that it can follow what orders their accesses
+ * (kTraced in sm90.cuh).
  */
 import { spawnSync } from 'node:child_process';
 import { readdirSync } from 'node:fs';
@@ -22,8 +23,8 @@ const partFiles = new Map(
 const partMsMax = 240_000;
 const sanitizedMsMax = 480_000;
 /**
- * `widths` reaches every kernel made for the published widths, and the plain ones; the others what needs
- * other shapes. With the words that CASES leaves of a part.
+ * `widths` reaches every kernel made for the published widths, and the plain ones; the others what
+ * needs other shapes. With the words that CASES leaves of a part.
  */
 const sanitizedParts: Readonly<Record<string, string>> = {
   widths: '',

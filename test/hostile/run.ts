@@ -8,7 +8,7 @@ import { runAttack } from './run-attacks.ts';
 import { runtimes, startHostileSystem, type Runtime } from './system.ts';
 import { topics } from './topics.ts';
 
-/** So long after it broke its connections a program that ends is known to have ended. */
+/** A program that ends is known to have ended so long after it broke its connections. */
 const endedMs = 1_000;
 
 interface Row {

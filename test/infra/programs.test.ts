@@ -1,4 +1,4 @@
-/** How every command treats those who use it for the first time. */
+/** Every command explains itself to those who use it for the first time. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';

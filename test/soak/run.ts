@@ -21,7 +21,7 @@ const sampleMs = 10_000;
 const capacityRun = { clients: 32, seconds: 20 };
 const slopeMinutesMin = 30;
 const slopeMiBPerHourMax = 20;
-/** Of which the lowest counts: three minutes. */
+/** The lowest of so many samples, three minutes of them, counts. */
 const lowSamples = 18;
 const seed = 12;
 
