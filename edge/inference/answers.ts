@@ -36,8 +36,10 @@ export interface Client {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** The answer of an admitted request. @throws ApiError when there is none. */
-export async function answerAdmitted(
+/**
+ * Writes the answer of an admitted request, and settles it. @throws ApiError when there is no answer.
+ */
+export async function writeAnswer(
   making: Omit<Making, 'keep'> & { readonly running: RunningAnswer | null },
   client: Client,
 ): Promise<Response> {

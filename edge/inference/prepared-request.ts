@@ -126,7 +126,7 @@ export function admitInput(
   };
 }
 
-type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];
+export type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];
 
 export function placeInput(
   prepared: PreparedRequest,
