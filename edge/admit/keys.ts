@@ -10,26 +10,22 @@ import { assertLimits } from './limit-status.ts';
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];
 export const keysMax = 10_000;
 
-export type Keys = ReturnType<typeof createKeys>;
+/** Call everything inside a transaction. */
+export class Keys {
+  readonly #db: SyncDb;
+  readonly #statements: ReturnType<typeof prepareKeysStatements>;
 
-export function createKeys(db: SyncDb) {
-  const find = db
-    .select({
-      secretHash: apiKey.secretHash,
-      status: apiKey.status,
-      scopes: apiKey.scopes,
-      priority: apiKey.priority,
-    })
-    .from(apiKey)
-    .where(eq(apiKey.keyId, sql.placeholder('keyId')))
-    .prepare();
+  constructor(db: SyncDb) {
+    this.#db = db;
+    this.#statements = prepareKeysStatements(db);
+  }
 
   /**
    * null when the key may. Unknown, wrong and revoked keys are one answer. Comparing the hashes
    * needs no constant time: who chooses the secret cannot choose a prefix of its SHA-256.
    */
-  function refusal(key: VerifiedKey, scope: Scope): Refusal | null {
-    const row = find.get({ keyId: key.keyId });
+  refusal(key: VerifiedKey, scope: Scope): Refusal | null {
+    const row = this.#statements.find.get({ keyId: key.keyId });
     if (row === undefined || row.status !== 'active' || row.secretHash !== key.secretHash) {
       return { kind: 'bad-key' };
     }
@@ -37,12 +33,12 @@ export function createKeys(db: SyncDb) {
   }
 
   /** Of a key that is there. */
-  function priorityOf(keyId: string): Priority {
-    return find.get({ keyId })?.priority ?? 'normal';
+  priorityOf(keyId: string): Priority {
+    return this.#statements.find.get({ keyId })?.priority ?? 'normal';
   }
 
   /** Throws when the id is taken: ids are random. */
-  function create(input: {
+  create(input: {
     readonly keyId: string;
     readonly secretHash: string;
     readonly label: string;
@@ -55,9 +51,10 @@ export function createKeys(db: SyncDb) {
     assert(keyId !== '', 'a key has an id');
     assert(/^[0-9a-f]{64}$/.test(secretHash), 'the hash of a secret is SHA-256 in hex');
     assertLimits(limits);
-    const keys = db.select({ count: count() }).from(apiKey).get()?.count ?? 0;
+    const keys = this.#db.select({ count: count() }).from(apiKey).get()?.count ?? 0;
     assert(keys < keysMax, `a tenant has at most ${keysMax} keys`);
-    db.insert(apiKey)
+    this.#db
+      .insert(apiKey)
       .values({
         keyId,
         secretHash,
@@ -68,42 +65,59 @@ export function createKeys(db: SyncDb) {
         createdAtMs: input.nowMs,
       })
       .run();
-    db.insert(quota)
+    this.#db
+      .insert(quota)
       .values({ owner: keyId, ...limits, inFlight: 0 })
       .run();
-    return required(keyId);
+    return this.#required(keyId);
   }
 
   /** A revoked key stays revoked; its row stays, because entries name it. */
-  function change(
+  change(
     keyId: string,
     to: { readonly status?: 'revoked'; readonly label?: string; readonly priority?: Priority },
   ): void {
     const { status, label, priority } = to;
     if (status === undefined && label === undefined && priority === undefined) return;
-    db.update(apiKey).set({ status, label, priority }).where(eq(apiKey.keyId, keyId)).run();
+    this.#db.update(apiKey).set({ status, label, priority }).where(eq(apiKey.keyId, keyId)).run();
   }
 
-  function list(): KeyRecord[] {
-    return records().orderBy(asc(apiKey.createdAtMs), asc(apiKey.keyId)).all().map(toRecord);
+  list(): KeyRecord[] {
+    return this.#records().orderBy(asc(apiKey.createdAtMs), asc(apiKey.keyId)).all().map(toRecord);
   }
 
-  function get(keyId: string): KeyRecord | null {
-    const row = records().where(eq(apiKey.keyId, keyId)).get();
+  get(keyId: string): KeyRecord | null {
+    const row = this.#records().where(eq(apiKey.keyId, keyId)).get();
     return row === undefined ? null : toRecord(row);
   }
 
-  function required(keyId: string): KeyRecord {
-    const record = get(keyId);
+  #required(keyId: string): KeyRecord {
+    const record = this.get(keyId);
     assert(record !== null, 'the key is there');
     return record;
   }
 
-  function records() {
-    return db.select().from(apiKey).innerJoin(quota, eq(quota.owner, apiKey.keyId)).$dynamic();
+  #records() {
+    return this.#db
+      .select()
+      .from(apiKey)
+      .innerJoin(quota, eq(quota.owner, apiKey.keyId))
+      .$dynamic();
   }
+}
 
-  return { refusal, priorityOf, create, change, list, get };
+function prepareKeysStatements(db: SyncDb) {
+  const find = db
+    .select({
+      secretHash: apiKey.secretHash,
+      status: apiKey.status,
+      scopes: apiKey.scopes,
+      priority: apiKey.priority,
+    })
+    .from(apiKey)
+    .where(eq(apiKey.keyId, sql.placeholder('keyId')))
+    .prepare();
+  return { find };
 }
 
 function toRecord(row: {

@@ -25,10 +25,97 @@ import {
 /** The owner of the tenant's own row; key ids are never empty. */
 const tenantOwner = '';
 
-export type Limits = ReturnType<typeof createLimits>;
-
 /** Prepares its statements; call everything inside a transaction. */
-export function createLimits(db: SyncDb) {
+export class Limits {
+  readonly #db: SyncDb;
+  readonly #statements: ReturnType<typeof prepareLimitsStatements>;
+
+  constructor(db: SyncDb) {
+    this.#db = db;
+    this.#statements = prepareLimitsStatements(db);
+  }
+
+  /** Where key and tenant stand now; writes only when the clock has gone back, to refill from there. */
+  look(keyId: string, nowMs: number): LimitStatuses {
+    const rows = this.#statements.readBoth.all({ keyId });
+    const key = rows.find((row) => row.owner === keyId);
+    const tenant = rows.find((row) => row.owner === tenantOwner);
+    assert(key !== undefined && tenant !== undefined, 'every key and the tenant have a quota row');
+    if (rows.some(({ usedAtMs }) => usedAtMs !== null && usedAtMs > nowMs)) {
+      this.#statements.turnBack.run({ tenantOwner, keyId, nowMs });
+    }
+    return {
+      nowMs,
+      key: limitStatus('key', key, nowMs),
+      tenant: limitStatus('tenant', withCeilings(tenant), nowMs),
+    };
+  }
+
+  /** Counts one more request in flight and takes its estimated tokens. */
+  takeFor(statuses: LimitStatuses, tokens: number): RateLimits {
+    const after = {
+      key: taken(statuses.key, tokens),
+      tenant: taken(statuses.tenant, tokens),
+    };
+    for (const { owner, requests, tokens: bucket } of [after.key, after.tenant]) {
+      this.#statements.write.run({
+        owner,
+        requestsLevel: requests?.level ?? null,
+        tokensLevel: bucket?.level ?? null,
+        nowMs: statuses.nowMs,
+      });
+    }
+    return rateLimits(after);
+  }
+
+  /** Takes one request that is over as soon as it is admitted. */
+  takeRequest(statuses: LimitStatuses): RateLimits {
+    const state = this.takeFor(statuses, 0);
+    this.giveBack({ keyId: statuses.key.owner, reserved: 0, used: 0 });
+    return state;
+  }
+
+  /** Ends a request in flight; what was reserved too much goes back, too little is taken. */
+  giveBack(request: { keyId: string; reserved: number; used: number }): void {
+    const difference = (request.reserved - request.used) * partsPerUnit;
+    assert(Number.isSafeInteger(difference), 'token counts are safe integers');
+    this.#statements.release.run({ keyId: request.keyId, tenantOwner, difference });
+  }
+
+  #setLimits(owner: string, limits: KeyLimits): void {
+    assertLimits(limits);
+    const row = this.#db.select().from(quota).where(eq(quota.owner, owner)).get();
+    assert(row !== undefined, 'limits are set on an owner that exists');
+    this.#db
+      .update(quota)
+      .set({
+        ...limits,
+        // A limit that goes takes its bucket with it; one that comes starts with a full bucket.
+        requestsLevel: limits.requestsPerMinute === null ? null : row.requestsLevel,
+        tokensLevel: limits.tokensPerMinute === null ? null : row.tokensLevel,
+      })
+      .where(eq(quota.owner, owner))
+      .run();
+  }
+
+  /** The tenant's own; its row is there from the first migration on. */
+  tenantLimits(): KeyLimits {
+    const row = this.#db.select().from(quota).where(eq(quota.owner, tenantOwner)).get();
+    assert(row !== undefined, 'the tenant has a quota row');
+    const { requestsPerMinute, tokensPerMinute, concurrentRequests } = row;
+    return { requestsPerMinute, tokensPerMinute, concurrentRequests };
+  }
+
+  setKeyLimits(keyId: string, limits: KeyLimits): void {
+    this.#setLimits(keyId, limits);
+  }
+
+  setTenantLimits(limits: KeyLimits): void {
+    this.#setLimits(tenantOwner, limits);
+  }
+}
+
+function prepareLimitsStatements(db: SyncDb) {
   const readBoth = db
     .select()
     .from(quota)
@@ -59,84 +146,5 @@ export function createLimits(db: SyncDb) {
     })
     .where(inArray(quota.owner, [sql.placeholder('tenantOwner'), sql.placeholder('keyId')]))
     .prepare();
-
-  /** Where key and tenant stand now; writes only when the clock has gone back, to refill from there. */
-  function look(keyId: string, nowMs: number): LimitStatuses {
-    const rows = readBoth.all({ keyId });
-    const key = rows.find((row) => row.owner === keyId);
-    const tenant = rows.find((row) => row.owner === tenantOwner);
-    assert(key !== undefined && tenant !== undefined, 'every key and the tenant have a quota row');
-    if (rows.some(({ usedAtMs }) => usedAtMs !== null && usedAtMs > nowMs)) {
-      turnBack.run({ tenantOwner, keyId, nowMs });
-    }
-    return {
-      nowMs,
-      key: limitStatus('key', key, nowMs),
-      tenant: limitStatus('tenant', withCeilings(tenant), nowMs),
-    };
-  }
-
-  /** Counts one more request in flight and takes its estimated tokens. */
-  function takeFor(statuses: LimitStatuses, tokens: number): RateLimits {
-    const after = {
-      key: taken(statuses.key, tokens),
-      tenant: taken(statuses.tenant, tokens),
-    };
-    for (const { owner, requests, tokens: bucket } of [after.key, after.tenant]) {
-      write.run({
-        owner,
-        requestsLevel: requests?.level ?? null,
-        tokensLevel: bucket?.level ?? null,
-        nowMs: statuses.nowMs,
-      });
-    }
-    return rateLimits(after);
-  }
-
-  /** Takes one request that is over as soon as it is admitted. */
-  function takeRequest(statuses: LimitStatuses): RateLimits {
-    const state = takeFor(statuses, 0);
-    giveBack({ keyId: statuses.key.owner, reserved: 0, used: 0 });
-    return state;
-  }
-
-  /** Ends a request in flight; what was reserved too much goes back, too little is taken. */
-  function giveBack(request: { keyId: string; reserved: number; used: number }): void {
-    const difference = (request.reserved - request.used) * partsPerUnit;
-    assert(Number.isSafeInteger(difference), 'token counts are safe integers');
-    release.run({ keyId: request.keyId, tenantOwner, difference });
-  }
-
-  function setLimits(owner: string, limits: KeyLimits): void {
-    assertLimits(limits);
-    const row = db.select().from(quota).where(eq(quota.owner, owner)).get();
-    assert(row !== undefined, 'limits are set on an owner that exists');
-    db.update(quota)
-      .set({
-        ...limits,
-        // A limit that goes takes its bucket with it; one that comes starts with a full bucket.
-        requestsLevel: limits.requestsPerMinute === null ? null : row.requestsLevel,
-        tokensLevel: limits.tokensPerMinute === null ? null : row.tokensLevel,
-      })
-      .where(eq(quota.owner, owner))
-      .run();
-  }
-
-  /** The tenant's own; its row is there from the first migration on. */
-  function tenantLimits(): KeyLimits {
-    const row = db.select().from(quota).where(eq(quota.owner, tenantOwner)).get();
-    assert(row !== undefined, 'the tenant has a quota row');
-    const { requestsPerMinute, tokensPerMinute, concurrentRequests } = row;
-    return { requestsPerMinute, tokensPerMinute, concurrentRequests };
-  }
-
-  return {
-    look,
-    takeFor,
-    takeRequest,
-    giveBack,
-    tenantLimits,
-    setKeyLimits: (keyId: string, limits: KeyLimits) => setLimits(keyId, limits),
-    setTenantLimits: (limits: KeyLimits) => setLimits(tenantOwner, limits),
-  };
+  return { readBoth, write, turnBack, release };
 }

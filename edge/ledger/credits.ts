@@ -18,12 +18,16 @@ export function operatorSource(name: string): string {
   return `operator:${name}`;
 }
 
-export type Credits = ReturnType<typeof createCredits>;
-
 /** Call everything inside a transaction. */
-export function createCredits(db: SyncDb) {
+export class Credits {
+  readonly #db: SyncDb;
+
+  constructor(db: SyncDb) {
+    this.#db = db;
+  }
+
   /** Credits once per source; false when the source was seen before, whatever its amount. */
-  function credit(input: {
+  credit(input: {
     readonly kind: 'granted' | 'topped-up';
     readonly amountNanoUsd: number;
     readonly source: string;
@@ -33,24 +37,33 @@ export function createCredits(db: SyncDb) {
     const { kind, amountNanoUsd, source, note, nowMs } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd > 0, 'a credit is more than 0');
     assert(source !== '', 'a credit has a source');
-    const seen = db.select({ id: entry.id }).from(entry).where(eq(entry.source, source)).get();
+    const seen = this.#db
+      .select({ id: entry.id })
+      .from(entry)
+      .where(eq(entry.source, source))
+      .get();
     if (seen !== undefined) return false;
     const split: Split = {
       grantedNanoUsd: kind === 'granted' ? amountNanoUsd : 0,
       toppedUpNanoUsd: kind === 'topped-up' ? amountNanoUsd : 0,
     };
-    move(split);
-    db.insert(entry)
+    this.#move(split);
+    this.#db
+      .insert(entry)
       .values({ kind: 'credit', source, amountNanoUsd, ...split, note, createdAtMs: nowMs })
       .run();
     return true;
   }
 
   /** Those of the sources that no credit has, nor one of the operator's under the same name. */
-  function uncredited(sources: readonly string[]): string[] {
+  uncredited(sources: readonly string[]): string[] {
     return sources.filter((source) => {
       const names = [source, operatorSource(source)];
-      return !db.select({ id: entry.id }).from(entry).where(inArray(entry.source, names)).get();
+      return !this.#db
+        .select({ id: entry.id })
+        .from(entry)
+        .where(inArray(entry.source, names))
+        .get();
     });
   }
 
@@ -61,7 +74,7 @@ export function createCredits(db: SyncDb) {
    * a cost is taken, granted first. Throws when the entry cannot be corrected so, or when the
    * available balance does not cover it.
    */
-  function correct(input: {
+  correct(input: {
     readonly entryId: number;
     readonly amountNanoUsd: number;
     readonly note: string;
@@ -69,16 +82,18 @@ export function createCredits(db: SyncDb) {
   }): LedgerEntry {
     const { entryId, amountNanoUsd, note, nowMs } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd !== 0, 'a correction is an amount');
-    const corrected = db.select().from(entry).where(eq(entry.id, entryId)).get();
+    const corrected = this.#db.select().from(entry).where(eq(entry.id, entryId)).get();
     assert(corrected !== undefined, `there is no entry ${entryId}`);
     const { kind } = corrected;
     const correctable = kind === 'credit' || kind === 'posted' || kind === 'voided';
     assert(correctable, `a ${kind} entry cannot be corrected`);
-    const net = netOf(entryId, corrected);
+    const net = this.#netOf(entryId, corrected);
     const split =
-      kind === 'credit' ? ofCredit(corrected, net, amountNanoUsd) : ofCost(net, amountNanoUsd);
-    move(split);
-    const row = db
+      kind === 'credit'
+        ? this.#ofCredit(corrected, net, amountNanoUsd)
+        : this.#ofCost(net, amountNanoUsd);
+    this.#move(split);
+    const row = this.#db
       .insert(entry)
       .values({
         kind: 'correction',
@@ -96,8 +111,8 @@ export function createCredits(db: SyncDb) {
   }
 
   /** The entry together with its corrections so far. */
-  function netOf(entryId: number, corrected: Split): Split {
-    const sums = db
+  #netOf(entryId: number, corrected: Split): Split {
+    const sums = this.#db
       .select({
         granted: sql<number>`coalesce(sum(${entry.grantedNanoUsd}), 0)`,
         toppedUp: sql<number>`coalesce(sum(${entry.toppedUpNanoUsd}), 0)`,
@@ -112,21 +127,21 @@ export function createCredits(db: SyncDb) {
     };
   }
 
-  function ofCredit(credited: Split, net: Split, amountNanoUsd: number): Split {
+  #ofCredit(credited: Split, net: Split, amountNanoUsd: number): Split {
     const toGranted = credited.grantedNanoUsd > 0;
     if (amountNanoUsd > 0) return intoOne(toGranted, amountNanoUsd);
     const given = net.grantedNanoUsd + net.toppedUpNanoUsd;
     assert(-amountNanoUsd <= given, `the credit gave ${formatUsd(given)} USD, corrections counted`);
-    const balance = readBalance();
+    const balance = this.#readBalance();
     const first = toGranted ? balance.grantedNanoUsd : balance.toppedUpNanoUsd;
     const fromFirst = Math.min(first, -amountNanoUsd);
     const fromOther = -amountNanoUsd - fromFirst;
     return toGranted ? taking(fromFirst, fromOther) : taking(fromOther, fromFirst);
   }
 
-  function ofCost(net: Split, amountNanoUsd: number): Split {
+  #ofCost(net: Split, amountNanoUsd: number): Split {
     if (amountNanoUsd < 0) {
-      const granted = Math.min(readBalance().grantedNanoUsd, -amountNanoUsd);
+      const granted = Math.min(this.#readBalance().grantedNanoUsd, -amountNanoUsd);
       return taking(granted, -amountNanoUsd - granted);
     }
     const taken = 0 - net.grantedNanoUsd - net.toppedUpNanoUsd;
@@ -135,19 +150,19 @@ export function createCredits(db: SyncDb) {
     return { grantedNanoUsd: amountNanoUsd - toppedUp, toppedUpNanoUsd: toppedUp };
   }
 
-  function readBalance(): Split {
-    const balance = db.select().from(account).get();
+  #readBalance(): Split {
+    const balance = this.#db.select().from(account).get();
     assert(balance !== undefined, 'a tenant has an account');
     return balance;
   }
 
   /** Guarded like a hold, so that a refusal is a sentence; the CHECKs stand behind it. */
-  function move(split: Split): void {
+  #move(split: Split): void {
     const granted = sql`${account.grantedNanoUsd} + ${split.grantedNanoUsd}`;
     const toppedUp = sql`${account.toppedUpNanoUsd} + ${split.toppedUpNanoUsd}`;
     const covered = sql`${granted} >= 0 AND ${toppedUp} >= 0
       AND ${granted} + ${toppedUp} - ${account.heldNanoUsd} >= 0`;
-    const after = db
+    const after = this.#db
       .update(account)
       .set({ grantedNanoUsd: granted, toppedUpNanoUsd: toppedUp })
       .where(covered)
@@ -157,8 +172,6 @@ export function createCredits(db: SyncDb) {
     const balance = after.grantedNanoUsd + after.toppedUpNanoUsd;
     assert(Number.isSafeInteger(balance), 'a balance is a safe integer of nano-USD');
   }
-
-  return { credit, uncredited, correct };
 }
 
 function intoOne(granted: boolean, amountNanoUsd: number): Split {

@@ -31,18 +31,23 @@ export type HoldRow = typeof hold.$inferSelect;
 
 type Resolution = Pick<SettleInput, 'outcome' | 'usage' | 'worker' | 'predictedCachedBytes'>;
 
-export type Holds = ReturnType<typeof createHolds>;
+/** Call everything inside a transaction. */
+export class Holds {
+  readonly #db: SyncDb;
+  readonly #statements: ReturnType<typeof prepareHoldStatements>;
 
-export function createHolds(db: SyncDb) {
-  const statements = prepareHoldStatements(db);
+  constructor(db: SyncDb) {
+    this.#db = db;
+    this.#statements = prepareHoldStatements(db);
+  }
 
   /** Reserves the amount; null when the available balance does not cover it, and nothing changed. */
-  function reserve(input: HoldInput): { entryId: number } | null {
+  reserve(input: HoldInput): { entryId: number } | null {
     const { price, requestId, keyId, model, amountNanoUsd, nowMs } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');
-    if (statements.reserve.get({ amountNanoUsd }) === undefined) return null;
+    if (this.#statements.reserve.get({ amountNanoUsd }) === undefined) return null;
     // UNIQUE(request_id, kind) refuses a request id that was admitted before.
-    const pending = statements.insertPending.get({
+    const pending = this.#statements.insertPending.get({
       requestId,
       keyId,
       model,
@@ -51,7 +56,7 @@ export function createHolds(db: SyncDb) {
       nowMs,
     });
     assert(pending !== undefined, 'an inserted entry has an id');
-    statements.insertHold.run({
+    this.#statements.insertHold.run({
       ...input,
       entryId: pending.id,
       priceId: price.id,
@@ -63,27 +68,27 @@ export function createHolds(db: SyncDb) {
   }
 
   /** Remembers where the request went; false when the hold is resolved already. */
-  function place(input: {
+  place(input: {
     readonly requestId: string;
     readonly worker: string;
     readonly epoch: number;
     readonly workerUrl: string | null;
   }): boolean {
-    return statements.place.get(input) !== undefined;
+    return this.#statements.place.get(input) !== undefined;
   }
 
-  function find(requestId: string): HoldRow | null {
-    return statements.find.get({ requestId }) ?? null;
+  find(requestId: string): HoldRow | null {
+    return this.#statements.find.get({ requestId }) ?? null;
   }
 
   /** Resolves the hold with what was used, or voids it when nothing was delivered (usage null). */
-  function resolve(open: HoldRow, resolution: Resolution, nowMs: number): Settlement {
-    statements.remove.run({ requestId: open.requestId });
+  resolve(open: HoldRow, resolution: Resolution, nowMs: number): Settlement {
+    this.#statements.remove.run({ requestId: open.requestId });
     const usage = resolution.usage ?? noUsage;
     const bill = billed(usage, priceOf(open), open.amountNanoUsd);
     const { excessNanoUsd } = bill;
-    const paid = spend(open, bill.costNanoUsd);
-    statements.insertResolution.run({
+    const paid = this.#spend(open, bill.costNanoUsd);
+    this.#statements.insertResolution.run({
       ...paid,
       kind: resolution.usage === null ? 'voided' : 'posted',
       requestId: open.requestId,
@@ -106,18 +111,18 @@ export function createHolds(db: SyncDb) {
   }
 
   /** Granted credit first; what the hold reserved beyond the cost is available again. */
-  function spend(open: HoldRow, cost: number) {
-    const balance = statements.account.get();
+  #spend(open: HoldRow, cost: number) {
+    const balance = this.#statements.account.get();
     assert(balance !== undefined, 'a tenant has an account');
     const granted = Math.min(balance.grantedNanoUsd, cost);
     const toppedUp = cost - granted;
-    statements.charge.run({ granted, toppedUp, held: open.amountNanoUsd });
+    this.#statements.charge.run({ granted, toppedUp, held: open.amountNanoUsd });
     return { amountNanoUsd: 0 - cost, grantedNanoUsd: 0 - granted, toppedUpNanoUsd: 0 - toppedUp };
   }
 
   /** How the request was settled before; null when it never was. */
-  function earlier(requestId: string): Settlement | null {
-    const row = statements.resolution.get({ requestId });
+  earlier(requestId: string): Settlement | null {
+    const row = this.#statements.resolution.get({ requestId });
     if (row === undefined) return null;
     const { inputUncached, inputCached, outputText, outputReasoning } = row;
     const isCounted = inputUncached !== null;
@@ -138,9 +143,9 @@ export function createHolds(db: SyncDb) {
    * Holds open for that long, oldest first. One that was opened in a far future is listed too: the
    * clock has gone back since, and its age is unknown.
    */
-  function stale(age: { readonly olderThanMs: number; readonly nowMs: number }): OpenHold[] {
+  stale(age: { readonly olderThanMs: number; readonly nowMs: number }): OpenHold[] {
     const { olderThanMs, nowMs } = age;
-    return db
+    return this.#db
       .select({
         requestId: hold.requestId,
         worker: hold.worker,
@@ -155,8 +160,6 @@ export function createHolds(db: SyncDb) {
       .limit(openHoldsMax)
       .all();
   }
-
-  return { reserve, place, find, resolve, earlier, stale };
 }
 
 function priceOf(open: HoldRow): Price {

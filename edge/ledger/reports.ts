@@ -10,41 +10,18 @@ export const entriesPageMax = 1_000;
 /** Of one usage report; a year of a hundred pairs of model and key. */
 export const usageRowsMax = 40_000;
 
-export type Reports = ReturnType<typeof createReports>;
+/** Call everything inside a transaction. */
+export class Reports {
+  readonly #db: SyncDb;
+  readonly #statements: ReturnType<typeof prepareReportsStatements>;
 
-export function createReports(db: SyncDb) {
-  const rollUp = db
-    .insert(usageDaily)
-    .values({
-      day: sql.placeholder('day'),
-      model: sql.placeholder('model'),
-      keyId: sql.placeholder('keyId'),
-      requests: 1,
-      inputUncached: sql.placeholder('inputUncached'),
-      inputCached: sql.placeholder('inputCached'),
-      outputText: sql.placeholder('outputText'),
-      outputReasoning: sql.placeholder('outputReasoning'),
-      costNanoUsd: sql.placeholder('costNanoUsd'),
-      prefixPromised: sql.placeholder('prefixPromised'),
-      prefixBroken: sql.placeholder('prefixBroken'),
-    })
-    .onConflictDoUpdate({
-      target: [usageDaily.day, usageDaily.model, usageDaily.keyId],
-      set: {
-        requests: added('requests'),
-        inputUncached: added('input_uncached'),
-        inputCached: added('input_cached'),
-        outputText: added('output_text'),
-        outputReasoning: added('output_reasoning'),
-        costNanoUsd: added('cost_nano_usd'),
-        prefixPromised: added('prefix_promised'),
-        prefixBroken: added('prefix_broken'),
-      },
-    })
-    .prepare();
+  constructor(db: SyncDb) {
+    this.#db = db;
+    this.#statements = prepareReportsStatements(db);
+  }
 
   /** Adds a posted settlement to its day; in the transaction that posts it. */
-  function count(posted: {
+  count(posted: {
     readonly model: string;
     readonly keyId: string;
     readonly settlement: Settlement;
@@ -53,7 +30,7 @@ export function createReports(db: SyncDb) {
   }): void {
     const { model, keyId, settlement, prefixPromised, nowMs } = posted;
     const prefixBroken = prefixPromised && settlement.usage.inputCached === 0;
-    rollUp.run({
+    this.#statements.rollUp.run({
       day: dayOf(nowMs),
       model,
       keyId,
@@ -65,8 +42,8 @@ export function createReports(db: SyncDb) {
     });
   }
 
-  function balance(): Balance {
-    const row = db.select().from(account).get();
+  balance(): Balance {
+    const row = this.#db.select().from(account).get();
     assert(row !== undefined, 'a tenant has an account');
     return {
       granted: row.grantedNanoUsd,
@@ -76,7 +53,7 @@ export function createReports(db: SyncDb) {
   }
 
   /** Both days included, YYYY-MM-DD. */
-  function usage(page: {
+  usage(page: {
     readonly fromDay: string;
     readonly toDay: string;
     readonly after: UsageCursor | null;
@@ -84,7 +61,7 @@ export function createReports(db: SyncDb) {
   }): UsageRow[] {
     const { after } = page;
     const key = sql`(${usageDaily.day}, ${usageDaily.model}, ${usageDaily.keyId})`;
-    const rows = db
+    const rows = this.#db
       .select()
       .from(usageDaily)
       .where(
@@ -114,9 +91,9 @@ export function createReports(db: SyncDb) {
   }
 
   /** In the order they were written, from after that id; fewer than the limit means the end. */
-  function entries(page: { readonly afterId: number; readonly limit: number }): LedgerEntry[] {
+  entries(page: { readonly afterId: number; readonly limit: number }): LedgerEntry[] {
     const limit = Math.min(Math.max(page.limit, 1), entriesPageMax);
-    return db
+    return this.#db
       .select()
       .from(entry)
       .where(gt(entry.id, page.afterId))
@@ -125,8 +102,39 @@ export function createReports(db: SyncDb) {
       .all()
       .map(toLedgerEntry);
   }
+}
 
-  return { count, balance, usage, entries };
+function prepareReportsStatements(db: SyncDb) {
+  const rollUp = db
+    .insert(usageDaily)
+    .values({
+      day: sql.placeholder('day'),
+      model: sql.placeholder('model'),
+      keyId: sql.placeholder('keyId'),
+      requests: 1,
+      inputUncached: sql.placeholder('inputUncached'),
+      inputCached: sql.placeholder('inputCached'),
+      outputText: sql.placeholder('outputText'),
+      outputReasoning: sql.placeholder('outputReasoning'),
+      costNanoUsd: sql.placeholder('costNanoUsd'),
+      prefixPromised: sql.placeholder('prefixPromised'),
+      prefixBroken: sql.placeholder('prefixBroken'),
+    })
+    .onConflictDoUpdate({
+      target: [usageDaily.day, usageDaily.model, usageDaily.keyId],
+      set: {
+        requests: added('requests'),
+        inputUncached: added('input_uncached'),
+        inputCached: added('input_cached'),
+        outputText: added('output_text'),
+        outputReasoning: added('output_reasoning'),
+        costNanoUsd: added('cost_nano_usd'),
+        prefixPromised: added('prefix_promised'),
+        prefixBroken: added('prefix_broken'),
+      },
+    })
+    .prepare();
+  return { rollUp };
 }
 
 /** Of an upsert: what the row has and what it would have been. */

@@ -23,7 +23,7 @@ import { openTenantFile, syncPath } from '../../db/drivers/tenant-file.ts';
 import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { auditLedger } from '../ledger/audit.ts';
-import { createCredits } from '../ledger/credits.ts';
+import { Credits } from '../ledger/credits.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
 import type { Directory } from '../directory/directory-contract.ts';
 import { describeFile, readManifest, tenantOf } from './backup-manifest.ts';
@@ -125,8 +125,7 @@ async function checkTenants(options: {
     refuseCorrupt(path, name);
     const { db, close } = openTenantFile(path, tenant);
     try {
-      const uncredited = async (sources: readonly string[]) =>
-        createCredits(db).uncredited(sources);
+      const uncredited = async (sources: readonly string[]) => new Credits(db).uncredited(sources);
       const found = [
         ...auditLedger(db),
         ...(await lostPayments({ directory, tenant, uncredited })),

@@ -6,18 +6,18 @@ import { strict as assert } from 'node:assert';
 import type { Committer } from '../../db/group-commit.ts';
 import { commitAtOnce } from '../../db/group-commit.ts';
 import type { SyncDb } from '../../db/types.ts';
-import { createKeys } from '../admit/keys.ts';
-import { createLimits } from '../admit/limits.ts';
+import { Keys } from '../admit/keys.ts';
+import { Limits } from '../admit/limits.ts';
 import { estimateTokens, limitRefusal, rateLimits } from '../admit/limit-status.ts';
 import { auditLedger } from '../ledger/audit.ts';
-import { createCredits } from '../ledger/credits.ts';
+import { Credits } from '../ledger/credits.ts';
 import type { HoldRow } from '../ledger/holds.ts';
-import { createHolds } from '../ledger/holds.ts';
+import { Holds } from '../ledger/holds.ts';
 import type { IdempotencyBounds } from '../ledger/idempotency.ts';
-import { createIdempotency } from '../ledger/idempotency.ts';
-import { createReports } from '../ledger/reports.ts';
+import { Idempotency } from '../ledger/idempotency.ts';
+import { Reports } from '../ledger/reports.ts';
 import { holdNanoUsd, limitedTokens } from '../money.ts';
-import { createPrefixIndex } from '../prefix/prefix-index.ts';
+import { PrefixIndex } from '../prefix/prefix-index.ts';
 import type { Usage } from '../money.ts';
 import type {
   AdmitInput,
@@ -91,13 +91,13 @@ type Stages = ReturnType<typeof createStages>;
 
 function createStages(db: SyncDb, options: TenantOptions) {
   return {
-    keys: createKeys(db),
-    limits: createLimits(db),
-    holds: createHolds(db),
-    credits: createCredits(db),
-    reports: createReports(db),
-    idempotency: createIdempotency(db, options.idempotency),
-    index: createPrefixIndex(db, options.prefixRowsMax),
+    keys: new Keys(db),
+    limits: new Limits(db),
+    holds: new Holds(db),
+    credits: new Credits(db),
+    reports: new Reports(db),
+    idempotency: new Idempotency(db, options.idempotency),
+    index: new PrefixIndex(db, options.prefixRowsMax),
   };
 }
 

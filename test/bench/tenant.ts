@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { commitInGroups } from '../../db/group-commit.ts';
 import { prefixChain, prefixRoot } from '../../edge/prefix/chain.ts';
-import { createPrefixIndex } from '../../edge/prefix/prefix-index.ts';
+import { PrefixIndex } from '../../edge/prefix/prefix-index.ts';
 import type { Tenant } from '../../edge/tenant/tenant-contract.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
 import { addKey, admitInput, chainOf, settleInput } from '../support/edge/tenant-samples.ts';
@@ -100,7 +100,7 @@ async function serve(
 /** 200,000 rows on 16 workers; chains of 64 keys (a 500 KB prompt) and of 12, half of them known. */
 function indexFigures(path: string): Record<string, number> {
   const { db, close } = openTenantDb(path, { synchronous: 'NORMAL' });
-  const index = createPrefixIndex(db);
+  const index = new PrefixIndex(db);
   const nowMs = Date.now();
   for (let name = 0; index.rows() < 200_000; name += 100) {
     db.transaction(() => {

@@ -1,13 +1,13 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
-import { confirmedMs, createPrefixIndex, expectedMs } from '../../../edge/prefix/prefix-index.ts';
+import { confirmedMs, PrefixIndex, expectedMs } from '../../../edge/prefix/prefix-index.ts';
 import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 import { chainOf, testClock } from '../../support/edge/tenant-samples.ts';
 
 function openIndex(rowsMax?: number) {
   const { db, clock } = openTestTenant();
-  const index = createPrefixIndex(db, rowsMax);
+  const index = new PrefixIndex(db, rowsMax);
   const counted = () => db.get<{ rows: number }>('SELECT count(*) AS rows FROM prefix_chunk').rows;
   return {
     index,
@@ -128,7 +128,7 @@ test('lookups agree with a plain map under any walk of placements, restarts and 
   fc.assert(
     fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
       const { db, close } = openTenantDb(':memory:');
-      const index = createPrefixIndex(db);
+      const index = new PrefixIndex(db);
       const clock = testClock();
       const epochs = new Map<string, number>();
       const placedEpochs = new Map<string, number>();
