@@ -54,7 +54,13 @@ export async function sparseAttention(): Promise<void> {
       device.launch(
         device.kernel('random', 'random_selection'),
         { grid: [all, 1, 1], threads: 256 },
-        [selection.at, topK, selection.counts, step.positions, nextSeed()],
+        {
+          selected: selection.at,
+          width: topK,
+          counts: selection.counts,
+          positions: step.positions,
+          seed: nextSeed(),
+        },
       );
       const options = { heads, scale: 0.1352 };
       // Steps of few rows are timed many times in a row, over entries that do not stay in L2.

@@ -131,9 +131,17 @@ export async function maskedAttention(): Promise<void> {
     for (const context of [4096, 8192, 12_288, 16_384]) {
       backend.batch.begin(batchAt(1, count, context));
       const select = device.kernel('random', 'random_selection');
-      device.launch(select, { grid: [count, 1, 1], threads: 256 }, [
-        [selection.at, topK, selection.counts, step.positions, nextSeed()],
-      ]);
+      device.launch(
+        select,
+        { grid: [count, 1, 1], threads: 256 },
+        {
+          selected: selection.at,
+          width: topK,
+          counts: selection.counts,
+          positions: step.positions,
+          seed: nextSeed(),
+        },
+      );
       const call = { out, q, cache, matrix, selection, firstRow: 0, options };
       const passes = prefill.passes(call);
       const overPasses = (run: (pass: (typeof passes)[number]) => void) =>

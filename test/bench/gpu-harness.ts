@@ -7,7 +7,6 @@ import type { Numerics } from '../../gpu-worker/backend/numerics.ts';
 import type { AbsorbedKv, LayerCache, TensorPrecision } from '../../gpu-worker/backend/shapes.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaLayerCache, CudaTensor, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
-import { real } from '../../gpu-worker/backend/cuda/runtime/launch-queue.ts';
 import { median, recordResult } from './results.ts';
 
 export const heads = 128;
@@ -55,13 +54,17 @@ export function randomize(
   to: { at: number; count: number; dtype: number },
   scale: number,
 ): void {
-  device.launch(device.kernel('random', 'random_values'), { grid: [4096, 1, 1], threads: 256 }, [
-    to.at,
-    to.count,
-    nextSeed(),
-    real(scale),
-    to.dtype,
-  ]);
+  device.launch(
+    device.kernel('random', 'random_values'),
+    { grid: [4096, 1, 1], threads: 256 },
+    {
+      out: to.at,
+      count: to.count,
+      seed: nextSeed(),
+      scale,
+      dtype: to.dtype,
+    },
+  );
 }
 
 export function randomTensor(

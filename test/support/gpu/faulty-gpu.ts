@@ -11,7 +11,17 @@ CudaSampling.prototype.sample = function sampleUntilFault(logits, draws) {
   // The warm-up draws more than a token at a time, or from a model without weights.
   if (draws[0]?.temperature === 0 && calls++ >= tokensBeforeFault) {
     const kernel = device.kernel('random', 'random_values');
-    device.launch(kernel, { grid: [1, 1, 1], threads: 256 }, [16, 256, 1, 1, 0]);
+    device.launch(
+      kernel,
+      { grid: [1, 1, 1], threads: 256 },
+      {
+        out: 16,
+        count: 256,
+        seed: 1,
+        scale: 1,
+        dtype: 0,
+      },
+    );
   }
   return sample.call(this, logits, draws);
 };

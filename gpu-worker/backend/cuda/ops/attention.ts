@@ -16,7 +16,6 @@ import {
 } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import { Scratch } from '../runtime/device.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { PlacedRows } from '../step.ts';
 import { DensePrefill } from './dense-prefill.ts';
 import type { CudaGemm } from './gemm.ts';
@@ -31,9 +30,13 @@ const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
 
-/** The arguments that name a selection: positions, width, counts; zeros for all tokens. */
-function selectionSlots(selection: CudaSelection | null): readonly [number, number, number] {
-  return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
+/** The arguments that name a selection; without one a row attends to all tokens. */
+function selectionArgs(selection: CudaSelection | null) {
+  return {
+    selected: selection?.at ?? null,
+    width: selection?.width ?? 0,
+    counts: selection?.counts ?? null,
+  };
 }
 
 export class CudaAttention implements AttentionOps {
@@ -91,12 +94,6 @@ export class CudaAttention implements AttentionOps {
       this.sparse.attend(call);
       return;
     }
-    const slots = [
-      [into.at, into.stride, query.at, query.stride, from.latents, from.entryBytes],
-      [from.latentFormat, latentDim, ropeDim, heads],
-      [step.positions, step.tables, step.tableStarts, ...selectionSlots(chosen)],
-      [lse?.at ?? 0, lse?.stride ?? 0, real(scale)],
-    ];
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
     // Fewer heads a block where that makes more blocks than SMs; a head's sums are the same.
     const isSmall = rows * Math.ceil(heads / plainHeads) < device.smCount;
@@ -104,7 +101,29 @@ export class CudaAttention implements AttentionOps {
     const sharedBytes = ((kHeads + plainKeys) * (width + 1) + kHeads * (plainKeys + 3)) * 4;
     const grid = [Math.ceil(heads / kHeads), rows, 1] as const;
     const kernel = device.kernel('attend', 'attend', { ...defines, kHeads });
-    device.launch(kernel, { grid, threads: 128, sharedBytes }, slots);
+    device.launch(
+      kernel,
+      { grid, threads: 128, sharedBytes },
+      {
+        out: into.at,
+        out_stride: into.stride,
+        q: query.at,
+        q_stride: query.stride,
+        cache: from.latents,
+        entry_bytes: from.entryBytes,
+        format: from.latentFormat,
+        latent: latentDim,
+        rope: ropeDim,
+        heads,
+        positions: step.positions,
+        tables: step.tables,
+        table_start: step.tableStarts,
+        ...selectionArgs(chosen),
+        lse: lse?.at ?? null,
+        lse_stride: lse?.stride ?? 0,
+        scale,
+      },
+    );
   }
 
   attendExpanded(
@@ -168,21 +187,46 @@ export class CudaAttention implements AttentionOps {
     const states = this.#states.at(step.rowsMax * heads * (2 + valueDim) * 4);
 
     const perToken = { grid: [tokens, 1, 1], threads: 32 } as const;
-    device.launch(device.kernel('attend', 'read_entries', defines), perToken, [
-      [entries, entryStride, cache.latents, cache.entryBytes, cache.latentFormat],
-      [latentDim, ropeDim, table, start],
-    ]);
+    device.launch(device.kernel('attend', 'read_entries', defines), perToken, {
+      out: entries,
+      out_stride: entryStride,
+      cache: cache.latents,
+      entry_bytes: cache.entryBytes,
+      format: cache.latentFormat,
+      latent: latentDim,
+      rope: ropeDim,
+      table,
+      first: start,
+    });
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: entries, stride: entryStride, columns: latentDim, rowIndices: 0 };
     const input = this.#gemm.inputs.prepare(plain, weight, { rows: tokens, exact: false });
     const into = { at: expanded, stride: expandedStride, format: activation };
     this.#gemm.multiply(input, weight, into, { rows: tokens });
     const perRow = { grid: [heads, rowCount, 1], threads: 32 } as const;
-    device.launch(device.kernel('attend', 'attend_expanded', defines), perRow, [
-      [q.at, q.stride, expanded, expandedStride, entries, entryStride, latentDim],
-      [nopeDim, ropeDim, valueDim, heads, step.positions, ...selectionSlots(selection)],
-      [rowStart, start, tokens, states, out.at, out.stride, last ? 1 : 0, real(scale)],
-    ]);
+    device.launch(device.kernel('attend', 'attend_expanded', defines), perRow, {
+      q: q.at,
+      q_stride: q.stride,
+      expanded,
+      expanded_stride: expandedStride,
+      entries,
+      entry_stride: entryStride,
+      latent: latentDim,
+      nope: nopeDim,
+      rope: ropeDim,
+      value: valueDim,
+      heads,
+      positions: step.positions,
+      ...selectionArgs(selection),
+      first_row: rowStart,
+      first: start,
+      tokens,
+      state: states,
+      out: out.at,
+      out_stride: out.stride,
+      last,
+      scale,
+    });
   }
 }
 

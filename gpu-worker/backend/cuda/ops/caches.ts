@@ -7,8 +7,7 @@ import { checkIndexKeys } from '../../checks.ts';
 import type { CacheShape, LayerCache, Tensor } from '../../shapes.ts';
 import { asCuda, checkedVector, CudaLayerCache, dtypeCode, inputTensor } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { real } from '../runtime/launch-queue.ts';
-import { type CudaRowOps, perLane, ropeSlots } from './row-ops.ts';
+import { type CudaRowOps, perLane, ropeArgs } from './row-ops.ts';
 
 export class CudaCaches implements CacheOps {
   readonly #context: OpContext;
@@ -65,14 +64,24 @@ export class CudaCaches implements CacheOps {
     const x = inputTensor(entries, step.rows, latentDim + ropeDim);
     const rope = norm === null ? null : this.#rowOps.rope(step.rows);
     assert(rope === null || rope.half * 2 === ropeDim, 'the rope table does not fit the entries');
-    const weight = norm === null ? 0 : checkedVector(norm.weight, latentDim).at;
+    const weight = norm === null ? null : checkedVector(norm.weight, latentDim).at;
     const sharedBytes = (latentDim + ropeDim) * 4;
     const launch = { grid: [step.rows, 1, 1], threads: 128, sharedBytes } as const;
-    device.launch(device.kernel('caches', 'write_latent', { ...defines, kPerLane: 1 }), launch, [
-      [latents, bytes, latentFormat, latentDim, ropeDim, x.at, x.stride, step.slots],
-      [weight, real(norm?.epsilon ?? 0)],
-      [rope?.cos ?? 0, rope?.sin ?? 0, step.positions],
-    ]);
+    device.launch(device.kernel('caches', 'write_latent', { ...defines, kPerLane: 1 }), launch, {
+      cache: latents,
+      entry_bytes: bytes,
+      format: latentFormat,
+      latent: latentDim,
+      rope: ropeDim,
+      x: x.at,
+      x_stride: x.stride,
+      slots: step.slots,
+      norm_weight: weight,
+      epsilon: norm?.epsilon ?? 0,
+      cos: rope?.cos ?? null,
+      sin: rope?.sin ?? null,
+      positions: step.positions,
+    });
   }
 
   writeIndexKeys(cache: LayerCache, keys: Tensor): void {
@@ -92,8 +101,8 @@ export class CudaCaches implements CacheOps {
     const x = inputTensor(keys, step.rows, dim);
     const rope = norm === null ? null : this.#rowOps.rope(step.rows);
     const rotation = norm === null || rope === null ? null : { rope, layout: norm.layout };
-    const weight = norm === null ? 0 : checkedVector(norm.weight, dim).at;
-    const bias = norm === null ? 0 : checkedVector(norm.bias, dim).at;
+    const weight = norm === null ? null : checkedVector(norm.weight, dim).at;
+    const bias = norm === null ? null : checkedVector(norm.bias, dim).at;
     const rowsPerBlock = 4;
     const launch = {
       grid: [Math.ceil(step.rows / rowsPerBlock), 1, 1],
@@ -104,12 +113,22 @@ export class CudaCaches implements CacheOps {
       ...defines,
       kPerLane: perLane(dim),
     });
-    device.launch(kernel, launch, [
-      [at, bytes, keyFormat, dim, x.at, x.stride, step.slots, step.rows],
-      [weight, bias, real(norm?.epsilon ?? 0)],
-      ropeSlots(rotation, 0, step.positions),
-      [norm?.transform === true ? 1 : 0, real(1 / Math.sqrt(dim))],
-    ]);
+    device.launch(kernel, launch, {
+      cache: at,
+      page_bytes: bytes,
+      format: keyFormat,
+      dim,
+      x: x.at,
+      x_stride: x.stride,
+      slots: step.slots,
+      rows: step.rows,
+      norm_weight: weight,
+      norm_bias: bias,
+      epsilon: norm?.epsilon ?? 0,
+      rope: ropeArgs(rotation, 0, step.positions),
+      transformed: norm?.transform === true,
+      scale: 1 / Math.sqrt(dim),
+    });
   }
 }
 

@@ -16,7 +16,6 @@ import {
   type CudaTensor,
   dtypeCode,
 } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { CudaGemm } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
 import { encodeTensorMap } from '../runtime/tensor-maps.ts';
@@ -173,10 +172,15 @@ export class DensePrefill {
     assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
     const grid = [Math.ceil((step.rows - firstRow) / bitsRows), 1, 1] as const;
     const shape = { grid, threads: 32 * bitsRows, sharedBytes: bitsRows * blocks * tileBitsBytes };
-    device.launch(device.kernel('sm90DenseMha', 'selection_bits'), shape, [
-      [selected, blocks, step.rows],
-      [selection.at, selection.width, selection.counts, firstRow],
-    ]);
+    device.launch(device.kernel('sm90DenseMha', 'selection_bits'), shape, {
+      bits: selected,
+      blocks,
+      rows: step.rows,
+      selected: selection.at,
+      width: selection.width,
+      counts: selection.counts,
+      first_row: firstRow,
+    });
   }
 
   #longestFrom(firstRow: number): number {
@@ -193,10 +197,19 @@ export class DensePrefill {
     const { cache, matrix, options } = call;
     const { latents, rope, expanded } = this.reserve(options.heads);
     const read = device.kernel('sm90DenseMha', 'sm90_pass_entries');
-    device.launch(read, { grid: [pass.tokens / 8, 1, 1], threads: 256 }, [
-      [latents, rope, cache.latents, cache.entryBytes, cache.latentFormat],
-      [step.tables, pass.blocks],
-    ]);
+    device.launch(
+      read,
+      { grid: [pass.tokens / 8, 1, 1], threads: 256 },
+      {
+        latents,
+        rope,
+        cache: cache.latents,
+        entry_bytes: cache.entryBytes,
+        format: cache.latentFormat,
+        tables: step.tables,
+        blocks: pass.blocks,
+      },
+    );
     const rows = pass.tokens;
     const weight = { ...matrix, scaled: matrix.scales !== 0 };
     const plain = { at: latents, stride: dims.latent, columns: dims.latent, rowIndices: 0 };
@@ -213,10 +226,25 @@ export class DensePrefill {
     const defines = selection === null ? undefined : maskedDefines;
     const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha', defines);
     const grid = [pass.tileCount, options.heads, 1] as const;
-    device.launch(attend, { grid, threads: 384, sharedBytes }, [
-      [out.at, out.stride, q.at, q.stride, expandedMap, ropeMap, pass.tiles, step.positions],
-      [sums, stats, real(options.scale), selected, step.rows],
-    ]);
+    device.launch(
+      attend,
+      { grid, threads: 384, sharedBytes },
+      {
+        out: out.at,
+        out_stride: out.stride,
+        q: q.at,
+        q_stride: q.stride,
+        expanded_map: expandedMap,
+        rope_map: ropeMap,
+        tiles: pass.tiles,
+        positions: step.positions,
+        sums,
+        stats,
+        scale: options.scale,
+        selected,
+        selected_rows: step.rows,
+      },
+    );
   }
 }
 

@@ -148,30 +148,53 @@ export class CudaGemm implements GemmOps {
         )
       : null;
     const rowTiles = plan?.rowTiles ?? grouping?.tilesMax ?? Math.ceil(rows / plainTileRows);
-    const slots = [
-      [x.at, x.stride, x.scales, x.scaleStride, weight.at, weight.scales],
-      [weight.dtype, outputs, inputs, out.at, out.stride, rows, out.format],
-      [batching.x, batching.w, batching.out, grouping?.weights ?? 0],
-      [weight.scaled ? (grouping?.scales ?? 0) : 0, grouping?.tiles ?? 0, grouping?.starts ?? 0],
-      [grouping?.tileRows ?? 0, rowTiles, batching.count, grouping?.map?.base ?? 0],
-    ];
+    const args = {
+      x: x.at,
+      x_stride: x.stride,
+      x_scales: x.scales,
+      x_scale_stride: x.scaleStride,
+      w: weight.at,
+      w_scales: weight.scales,
+      w_dtype: weight.dtype,
+      outputs,
+      inputs,
+      out: out.at,
+      out_stride: out.stride,
+      rows,
+      out_dtype: out.format,
+      x_batch: batching.x,
+      w_batch: batching.w,
+      out_batch: batching.out,
+      w_table: grouping?.weights ?? null,
+      scale_table: weight.scaled ? (grouping?.scales ?? null) : null,
+      tiles: grouping?.tiles ?? null,
+      starts: grouping?.starts ?? null,
+      tile_rows: grouping?.tileRows ?? 0,
+      row_tiles: rowTiles,
+      batches: batching.count,
+      w_base: grouping?.map?.base ?? null,
+    };
     if (plan === null) {
       if (rows <= fewRows && x.format !== dtypeCode.F8_E4M3) {
         const few = device.kernel('gemmFewF32', 'gemm_few_f32', activations);
         const fewGrid = [Math.ceil(outputs / 8), rowTiles, batching.count] as const;
-        device.launch(few, { grid: fewGrid, threads: 256 }, slots);
+        device.launch(few, { grid: fewGrid, threads: 256 }, args);
         return;
       }
       const grid = [Math.ceil(outputs / 64), rowTiles, batching.count] as const;
       const kernel = device.kernel('gemmF32', 'gemm_f32', activations);
-      device.launch(kernel, { grid, threads: 256 }, slots);
+      device.launch(kernel, { grid, threads: 256 }, args);
       return;
     }
     const xMap = this.#maps.of(rowsMap(x, inputs, batching), plan.boxRows);
     const wMap =
       grouping?.map?.map ?? this.#maps.of(weightMap(weight, batching.count), weightBoxRows);
     const { program, name, defines } = plan.kernel;
-    device.launch(device.kernel(program, name, defines), plan, [...slots, xMap, wMap]);
+    device.launch(device.kernel(program, name, defines), plan, {
+      ...args,
+      x_map: xMap,
+      w_map: wMap,
+    });
   }
 
   /** Queues the product for cuBLASLt, if it is to be used and has it. */

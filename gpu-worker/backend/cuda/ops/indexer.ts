@@ -12,7 +12,6 @@ import {
   f32Tensor,
   inputTensor,
 } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { OpContext } from '../op-context.ts';
 
 /** Bytes of scores, their maxima and quantised queries at a time, whatever the context. */
@@ -136,10 +135,17 @@ export class CudaIndexer implements IndexerOps {
     const specialised = count <= device.smCount ? topDefines.few : topDefines.many;
     const sharedBytes = 4 * (2048 + 3 * 4096) + window / 4;
     const shape = { grid: [count, 1, 1], threads: specialised.kTopThreads, sharedBytes } as const;
-    device.launch(device.kernel('topK', 'top_k', specialised), shape, [
-      [scores, maxima, tokens, first, selection.width, window],
-      [step.positions, selection.at, selection.counts],
-    ]);
+    device.launch(device.kernel('topK', 'top_k', specialised), shape, {
+      scores,
+      maxima,
+      score_stride: tokens,
+      first_row: first,
+      width: selection.width,
+      window,
+      positions: step.positions,
+      selected: selection.at,
+      counts: selection.counts,
+    });
   }
 
   /** The maxima of rows that have only scores. */
@@ -149,9 +155,14 @@ export class CudaIndexer implements IndexerOps {
     const { scores, maxima } = this.places(rows);
     const groups = tokens / groupTokens;
     const shape = { grid: [Math.ceil(groups / 128), count, 1], threads: 128 } as const;
-    device.launch(device.kernel('topK', 'group_maxima'), shape, [
-      [scores, tokens, first, width, step.positions, maxima],
-    ]);
+    device.launch(device.kernel('topK', 'group_maxima'), shape, {
+      scores,
+      score_stride: tokens,
+      first_row: first,
+      width,
+      positions: step.positions,
+      maxima,
+    });
   }
 
   /** Scores and maxima of rows that see more than `width` tokens. */
@@ -165,11 +176,27 @@ export class CudaIndexer implements IndexerOps {
     const { tokens, first, count } = rows;
     const grid = [Math.ceil(tokens / plainSpan), count, 1] as const;
     const shape = { grid, threads: 128, sharedBytes: heads * (dim + 1) * 4 };
-    device.launch(device.kernel('indexScores', 'index_scores', defines), shape, [
-      [cache.keys, cache.pageBytes, cache.keyFormat, dim, heads, q.at, q.stride, w.at, w.stride],
-      [step.positions, step.tables, step.tableStarts, this.#scores, tokens, first, width],
-      [real(heads ** -0.5), real(dim ** -0.5), this.#nanFlagAt],
-    ]);
+    device.launch(device.kernel('indexScores', 'index_scores', defines), shape, {
+      keys: cache.keys,
+      page_bytes: cache.pageBytes,
+      format: cache.keyFormat,
+      dim,
+      heads,
+      queries: q.at,
+      query_stride: q.stride,
+      weights: w.at,
+      weight_stride: w.stride,
+      positions: step.positions,
+      tables: step.tables,
+      table_start: step.tableStarts,
+      scores: this.#scores,
+      score_stride: tokens,
+      first_row: first,
+      width,
+      head_scale: heads ** -0.5,
+      dim_scale: dim ** -0.5,
+      not_a_number: this.#nanFlagAt,
+    });
     this.maxima(width, rows);
   }
 
@@ -180,10 +207,18 @@ export class CudaIndexer implements IndexerOps {
     const { scores, maxima, queries: codes } = this.places(rows);
     const weights = codes + count * heads * dim;
     const perHead = { grid: [Math.ceil(heads / 4), count, 1], threads: 128 } as const;
-    device.launch(device.kernel('indexScores', 'index_queries', defines), perHead, [
-      [codes, weights, q.at, q.stride, w.at, w.stride, heads],
-      [real(heads ** -0.5), real(dim ** -0.5), first],
-    ]);
+    device.launch(device.kernel('indexScores', 'index_queries', defines), perHead, {
+      codes,
+      weights,
+      queries: q.at,
+      query_stride: q.stride,
+      head_weights: w.at,
+      weight_stride: w.stride,
+      heads,
+      head_scale: heads ** -0.5,
+      dim_scale: dim ** -0.5,
+      first_row: first,
+    });
     for (const { start, end, kQueries } of this.#launches(first, count)) {
       const kStages = ringPages[kQueries];
       const kernel = device.kernel('sm90Scores', 'sm90_index_scores', scoreDefines[kQueries]);
@@ -192,11 +227,29 @@ export class CudaIndexer implements IndexerOps {
       const grid = [Math.ceil(tokens / blockTokens / span), groups, 1] as const;
       // A query and its weights take as much as a page of keys and their scales.
       const sharedBytes = (kQueries + kStages) * cache.pageBytes;
-      device.launch(kernel, { grid, threads: 128, sharedBytes }, [
-        [cache.keys, cache.pageBytes, codes, weights, step.positions, step.tables],
-        [step.tableStarts, step.rows, scores, maxima, tokens, first, start, end, width, span],
-        this.#nanFlagAt,
-      ]);
+      device.launch(
+        kernel,
+        { grid, threads: 128, sharedBytes },
+        {
+          keys: cache.keys,
+          page_bytes: cache.pageBytes,
+          queries: codes,
+          weights,
+          positions: step.positions,
+          tables: step.tables,
+          table_start: step.tableStarts,
+          step_rows: step.rows,
+          scores,
+          maxima,
+          score_stride: tokens,
+          first_row: first,
+          row_start: start,
+          row_end: end,
+          width,
+          span,
+          not_a_number: this.#nanFlagAt,
+        },
+      );
     }
   }
 

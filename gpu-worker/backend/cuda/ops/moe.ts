@@ -17,7 +17,6 @@ import {
 } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import { Scratch } from '../runtime/device.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { CudaGemm, Grouping } from './gemm.ts';
 import { type Input, type Output, padded, type Weight } from './gemm-inputs.ts';
 
@@ -109,11 +108,19 @@ export class CudaMoe implements MoeOps {
     const { groups, groupsKept } = options;
     const sharedBytes = (experts + groups) * 8;
     const shape = { grid: [rows, 1, 1], threads: 32, sharedBytes } as const;
-    device.launch(device.kernel('moe', 'route', defines), shape, [
-      [from.at, from.stride, experts, checkedVector(bias, experts).at, groups, groupsKept],
-      [routing.perToken, options.normalize ? 1 : 0, real(options.scale)],
-      [routing.experts, routing.weights],
-    ]);
+    device.launch(device.kernel('moe', 'route', defines), shape, {
+      logits: from.at,
+      logit_stride: from.stride,
+      experts,
+      bias: checkedVector(bias, experts).at,
+      groups,
+      groups_kept: groupsKept,
+      per_token: routing.perToken,
+      normalize: options.normalize,
+      scale: options.scale,
+      chosen: routing.experts,
+      weights: routing.weights,
+    });
   }
 
   forward(
@@ -183,10 +190,20 @@ export class CudaMoe implements MoeOps {
     const tileRows = this.#gemm.groupedTileRows(slots, handle);
     const place = this.#places(slots, experts, tileRows);
     const { counts, starts, places, sources, tiles, tilesMax, chunks } = place;
-    const args = [
-      [routing.experts, slots, routing.perToken, experts, counts, starts, places, sources],
-      [tiles, tilesMax, tileRows, chunks],
-    ];
+    const args = {
+      chosen: routing.experts,
+      slots,
+      per_token: routing.perToken,
+      experts,
+      counts,
+      starts,
+      places,
+      sources,
+      tiles,
+      tiles_max: tilesMax,
+      tile_rows: tileRows,
+      chunks,
+    };
     // Totals of all experts, and counts of each of 32 warps.
     const launch = { threads: chunkSlots, sharedBytes: experts * (4 + 32 * 2) } as const;
     const steps =
@@ -228,10 +245,22 @@ export class CudaMoe implements MoeOps {
     const { into, added, down, routing, places, rows } = call;
     const { columns } = into;
     const grid = [rows, Math.ceil(columns / 8 / threads), 1] as const;
-    device.launch(device.kernel('moe', 'combine', defines), { grid, threads }, [
-      [into.at, into.stride, added.at, added.stride, down.at, down.stride],
-      [places, routing.weights, routing.perToken, columns],
-    ]);
+    device.launch(
+      device.kernel('moe', 'combine', defines),
+      { grid, threads },
+      {
+        out: into.at,
+        out_stride: into.stride,
+        shared: added.at,
+        shared_stride: added.stride,
+        routed: down.at,
+        routed_stride: down.stride,
+        places,
+        weights: routing.weights,
+        per_token: routing.perToken,
+        columns,
+      },
+    );
   }
 
   readRouting(routing: Routing, rows: number): { experts: Int32Array; weights: Float32Array } {

@@ -21,7 +21,7 @@ import {
   type Quantized,
 } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { real } from '../runtime/launch-queue.ts';
+import type { KernelArgs } from '../runtime/kernel-args.ts';
 
 /** The address of rows, and the elements from one to the next. */
 export interface RowPlace {
@@ -61,14 +61,19 @@ export function perLane(dim: number): number {
 }
 
 /** The fields of a kernel's Rope. */
-export function ropeSlots(
+export function ropeArgs(
   rotation: { rope: RopePlace; layout: RopeLayout } | null,
   start: number,
   positions: number,
-): readonly number[] {
-  if (rotation === null) return [0, 0, 0, 0, 0, 0];
-  const { cos, sin, half } = rotation.rope;
-  return [cos, sin, positions, start, half, rotation.layout === 'half' ? 1 : 0];
+): KernelArgs {
+  return {
+    cos: rotation?.rope.cos ?? null,
+    sin: rotation?.rope.sin ?? null,
+    positions: rotation === null ? null : positions,
+    start: rotation === null ? 0 : start,
+    half: rotation?.rope.half ?? 0,
+    half_split: rotation?.layout === 'half',
+  };
 }
 
 export class CudaRowOps implements RowOps {
@@ -104,9 +109,20 @@ export class CudaRowOps implements RowOps {
     const { at, scales, dtype, inputs } = matrix;
     const scaleColumns = Math.ceil(inputs / 128);
     const grid = gridOf(rows, piecesOf(inputs));
-    device.launch(device.kernel('rows', 'embed', defines), { grid, threads }, [
-      [into.at, into.stride, at, scales, dtype, inputs, scaleColumns, step.tokens],
-    ]);
+    device.launch(
+      device.kernel('rows', 'embed', defines),
+      { grid, threads },
+      {
+        out: into.at,
+        out_stride: into.stride,
+        table: at,
+        scales,
+        dtype,
+        columns: inputs,
+        scale_columns: scaleColumns,
+        tokens: step.tokens,
+      },
+    );
   }
 
   rmsNorm(out: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {
@@ -142,11 +158,23 @@ export class CudaRowOps implements RowOps {
     const kPieces = Math.ceil(pieces / normThreadsMax);
     const block = Math.ceil(pieces / kPieces / 32) * 32;
     const kernel = device.kernel('norms', 'norm_rows', { ...defines, kPieces });
-    device.launch(kernel, { grid: [rows, 1, 1], threads: block }, [
-      [out.at, out.stride, x.at, x.stride, residual?.at ?? 0, residual?.stride ?? 0],
-      [checkedVector(call.weight, columns).at, bias?.at ?? 0, columns, real(epsilon)],
-      this.quantizedSlots(out.quantized),
-    ]);
+    device.launch(
+      kernel,
+      { grid: [rows, 1, 1], threads: block },
+      {
+        out: out.at,
+        out_stride: out.stride,
+        x: x.at,
+        x_stride: x.stride,
+        residual: residual?.at ?? null,
+        residual_stride: residual?.stride ?? 0,
+        weight: checkedVector(call.weight, columns).at,
+        bias: bias?.at ?? null,
+        columns,
+        epsilon,
+        quantized: this.quantizedRows(out.quantized),
+      },
+    );
     out.markQuantized(rows, step.serial);
   }
 
@@ -156,10 +184,20 @@ export class CudaRowOps implements RowOps {
     const added = inputTensor(x, rows, columns);
     const out = outputTensor(residual, rows, columns);
     const grid = gridOf(rows, piecesOf(columns));
-    device.launch(device.kernel('rows', 'add', defines), { grid, threads }, [
-      [out.at, out.stride, out.at, out.stride, added.at, added.stride, columns],
-      this.quantizedSlots(null),
-    ]);
+    device.launch(
+      device.kernel('rows', 'add', defines),
+      { grid, threads },
+      {
+        out: out.at,
+        out_stride: out.stride,
+        a: out.at,
+        a_stride: out.stride,
+        b: added.at,
+        b_stride: added.stride,
+        columns,
+        quantized: this.quantizedRows(null),
+      },
+    );
   }
 
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void {
@@ -182,17 +220,32 @@ export class CudaRowOps implements RowOps {
     const { rows, columns } = shape;
     const { out, quantized } = to;
     const grid = gridOf(rows, groupPiecesOf(columns));
-    device.launch(device.kernel('rows', 'silu_multiply', defines), { grid, threads }, [
-      [out?.at ?? 0, out?.stride ?? 0, a.at, a.stride, b.at, b.stride, columns],
-      this.quantizedSlots(quantized),
-    ]);
+    device.launch(
+      device.kernel('rows', 'silu_multiply', defines),
+      { grid, threads },
+      {
+        out: out?.at ?? null,
+        out_stride: out?.stride ?? 0,
+        a: a.at,
+        a_stride: a.stride,
+        b: b.at,
+        b_stride: b.stride,
+        columns,
+        quantized: this.quantizedRows(quantized),
+      },
+    );
   }
 
   /** The fields of a kernel's QuantizedRows. */
-  quantizedSlots(to: Quantized | null): readonly number[] {
-    if (to === null) return [0, 0, 0, 0, 0, 0];
-    const { codes, codeStride, scales, scaleRow, scaleGroup } = to;
-    return [codes, codeStride, scales, scaleRow, scaleGroup, this.#context.powerOfTwo];
+  quantizedRows(to: Quantized | null): KernelArgs {
+    return {
+      codes: to?.codes ?? null,
+      code_stride: to?.codeStride ?? 0,
+      scales: to?.scales ?? null,
+      scale_row: to?.scaleRow ?? 0,
+      scale_group: to?.scaleGroup ?? 0,
+      power_of_two: to === null ? 0 : this.#context.powerOfTwo,
+    };
   }
 
   /** Rows of activations, or with `rowIndices` those rows of them, to `to`. */
@@ -204,10 +257,17 @@ export class CudaRowOps implements RowOps {
     const { device, defines } = this.#context;
     const { rows, columns, rowIndices } = shape;
     const grid = gridOf(rows, groupPiecesOf(columns));
-    device.launch(device.kernel('rows', 'quantize', defines), { grid, threads }, [
-      this.quantizedSlots(to),
-      [x.at, x.stride, columns, rowIndices],
-    ]);
+    device.launch(
+      device.kernel('rows', 'quantize', defines),
+      { grid, threads },
+      {
+        to: this.quantizedRows(to),
+        x: x.at,
+        x_stride: x.stride,
+        columns,
+        row_indices: rowIndices,
+      },
+    );
   }
 
   /** Copies the rows of these indices, which are quantised already. */
@@ -219,11 +279,16 @@ export class CudaRowOps implements RowOps {
     const { device, defines } = this.#context;
     const { rows, groups, rowIndices } = shape;
     const grid = gridOf(rows, groups * 8);
-    device.launch(device.kernel('rows', 'gather_quantized', defines), { grid, threads }, [
-      this.quantizedSlots(to),
-      this.quantizedSlots(from),
-      [groups, rowIndices],
-    ]);
+    device.launch(
+      device.kernel('rows', 'gather_quantized', defines),
+      { grid, threads },
+      {
+        to: this.quantizedRows(to),
+        from: this.quantizedRows(from),
+        groups,
+        row_indices: rowIndices,
+      },
+    );
   }
 
   /** The rope table, in which the step's rows have their places. */
@@ -245,30 +310,42 @@ export class CudaRowOps implements RowOps {
       this.#transform(
         into,
         { rows, heads, dim: width },
-        ropeSlots({ rope, layout }, start, step.positions),
+        ropeArgs({ rope, layout }, start, step.positions),
       );
       return;
     }
     const pieces = heads * piecesOf(layout === 'half' ? rope.half : 2 * rope.half);
     const grid = gridOf(rows, pieces);
-    device.launch(device.kernel('rows', 'rotate', defines), { grid, threads }, [
-      [into.at, into.stride, heads, width, start, rope.half, layout === 'half' ? 1 : 0],
-      [rope.cos, rope.sin, step.positions],
-    ]);
+    device.launch(
+      device.kernel('rows', 'rotate', defines),
+      { grid, threads },
+      {
+        x: into.at,
+        x_stride: into.stride,
+        heads,
+        head_stride: width,
+        start,
+        half: rope.half,
+        half_split: layout === 'half',
+        cos: rope.cos,
+        sin: rope.sin,
+        positions: step.positions,
+      },
+    );
   }
 
   hadamard(x: Tensor, options: { rows: number; heads: number }): void {
     const { rows, heads } = options;
     const dim = x.columns / heads;
     const into = outputTensor(x, rows, heads * dim);
-    this.#transform(into, { rows, heads, dim }, ropeSlots(null, 0, 0));
+    this.#transform(into, { rows, heads, dim }, ropeArgs(null, 0, 0));
   }
 
   /** Rotates each head if `rope` says so, and transforms it. */
   #transform(
     x: RowPlace,
     shape: { rows: number; heads: number; dim: number },
-    rope: readonly number[],
+    rope: KernelArgs,
   ): void {
     const { device, defines } = this.#context;
     const { rows, heads, dim } = shape;
@@ -278,11 +355,18 @@ export class CudaRowOps implements RowOps {
       kPerLane: perLane(dim),
     });
     const sharedBytes = (threads / 32) * dim * 4;
-    device.launch(kernel, { grid: gridOf(rows, heads * 32), threads, sharedBytes }, [
-      [x.at, x.stride, heads, dim],
-      rope,
-      [real(1 / Math.sqrt(dim))],
-    ]);
+    device.launch(
+      kernel,
+      { grid: gridOf(rows, heads * 32), threads, sharedBytes },
+      {
+        x: x.at,
+        x_stride: x.stride,
+        heads,
+        dim,
+        rope,
+        scale: 1 / Math.sqrt(dim),
+      },
+    );
   }
 
   gatherRows(out: Tensor, x: Tensor, rowIndices: Int32Array): void {
@@ -309,8 +393,20 @@ export class CudaRowOps implements RowOps {
     const { device, defines } = this.#context;
     const { parts, columns, outPart, xPart, rowIndices } = part;
     const grid = gridOf(rows, parts * piecesOf(columns));
-    device.launch(device.kernel('rows', 'copy_rows', defines), { grid, threads }, [
-      [out.at, out.stride, outPart, x.at, x.stride, xPart, parts, columns, rowIndices],
-    ]);
+    device.launch(
+      device.kernel('rows', 'copy_rows', defines),
+      { grid, threads },
+      {
+        out: out.at,
+        out_stride: out.stride,
+        out_part: outPart,
+        x: x.at,
+        x_stride: x.stride,
+        x_part: xPart,
+        parts,
+        part_columns: columns,
+        row_indices: rowIndices,
+      },
+    );
   }
 }

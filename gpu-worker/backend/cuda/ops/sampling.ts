@@ -35,9 +35,18 @@ export class CudaSampling implements SamplingOps {
     const tokens = this.#tokens.at(from.rows * 4);
     const scale = weightScale(columns);
     device.send(places, pack(draws, scale));
-    device.launch(device.kernel('sample', 'sample'), { grid: [rows, 1, 1], threads: 1024 }, [
-      [from.at, from.stride, columns, places, tokens, scale],
-    ]);
+    device.launch(
+      device.kernel('sample', 'sample'),
+      { grid: [rows, 1, 1], threads: 1024 },
+      {
+        logits: from.at,
+        stride: from.stride,
+        vocab: columns,
+        draws: places,
+        tokens,
+        scale,
+      },
+    );
     return Array.from(this.#read(tokens, rows), (token) => (token < 0 ? null : token));
   }
 

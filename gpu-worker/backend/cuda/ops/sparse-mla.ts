@@ -8,7 +8,6 @@ import assert from 'node:assert/strict';
 import { blockTokens } from '../../batch.ts';
 import { Scratch } from '../runtime/device.ts';
 import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from '../handles.ts';
-import { real } from '../runtime/launch-queue.ts';
 import type { Kernel } from '../runtime/kernels.ts';
 import type { OpContext } from '../op-context.ts';
 import type { PlacedRows } from '../step.ts';
@@ -172,7 +171,7 @@ export class SparseMla {
         grid: [Math.ceil(tokens / dequantWarps), 1, 1],
         threads: dequantWarps * 32,
       } as const;
-      device.launch(kernel, shape, [at, latents, table, tokens]);
+      device.launch(kernel, shape, { out: at, cache: latents, table, tokens });
     }
     return {
       firstRow: first.rowStart,
@@ -191,21 +190,6 @@ export class SparseMla {
     const { firstRow, rows, isFp8 } = part;
     const kCtas = isFp8 && heads % (2 * blockHeads) === 0 ? 2 : 1;
     const { values, sums } = this.#partial(call, splits);
-    const chosen =
-      selection === null
-        ? [0, 0, 0]
-        : [
-            selection.at + firstRow * selection.width * 4,
-            selection.width,
-            selection.counts + firstRow * 4,
-          ];
-    const slots = [
-      [out.at + firstRow * out.stride * 2, out.stride, q.at + firstRow * q.stride * 2, q.stride],
-      [part.at, rows, heads, splits, step.positions + firstRow * 4],
-      [part.tables, step.tableStarts + firstRow * 8, part.firstPage, ...chosen],
-      [lse === null ? 0 : lse.at + firstRow * lse.stride * 4, lse?.stride ?? 0, real(scale)],
-      [values, sums, part.tokens >= prefetchedTokensMin ? 1 : 0],
-    ];
     const works = (rows * splits * heads) / (blockHeads * kCtas);
     const clusters = Math.min(works, Math.floor(device.smCount / kCtas));
     const shape = {
@@ -217,7 +201,29 @@ export class SparseMla {
     const kernel = isFp8
       ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', { kFp8: 1, kCtas, kSplit })
       : this.#bf16Kernel(kSplit);
-    device.launch(kernel, shape, slots);
+    device.launch(kernel, shape, {
+      out: out.at + firstRow * out.stride * 2,
+      out_stride: out.stride,
+      q: q.at + firstRow * q.stride * 2,
+      q_stride: q.stride,
+      cache: part.at,
+      rows,
+      heads,
+      splits,
+      positions: step.positions + firstRow * 4,
+      tables: part.tables,
+      table_start: step.tableStarts + firstRow * 8,
+      first_page: part.firstPage,
+      selected: selection === null ? null : selection.at + firstRow * selection.width * 4,
+      width: selection?.width ?? 0,
+      counts: selection === null ? null : selection.counts + firstRow * 4,
+      lse: lse === null ? null : lse.at + firstRow * lse.stride * 4,
+      lse_stride: lse?.stride ?? 0,
+      scale,
+      partial: values,
+      partial_lse: sums,
+      prefetch: part.tokens >= prefetchedTokensMin,
+    });
   }
 
   #bf16Kernel(kSplit: 0 | 1): Kernel {
@@ -234,9 +240,16 @@ export class SparseMla {
     const { out, lse, heads, rows } = call;
     const { values, sums } = this.#partial(call, splits);
     const perHead = { grid: [heads, rows, 1], threads: 128 } as const;
-    device.launch(device.kernel('combineSplits', 'combine_splits'), perHead, [
-      [out.at, out.stride, lse?.at ?? 0, lse?.stride ?? 0, values, sums, heads, splits],
-    ]);
+    device.launch(device.kernel('combineSplits', 'combine_splits'), perHead, {
+      out: out.at,
+      out_stride: out.stride,
+      lse: lse?.at ?? null,
+      lse_stride: lse?.stride ?? 0,
+      partial: values,
+      partial_lse: sums,
+      heads,
+      splits,
+    });
   }
 
   /** Addresses where splits leave their values, [rows, splits, heads, 512] f32, and the logs of their sums. */

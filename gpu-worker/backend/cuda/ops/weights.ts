@@ -64,10 +64,19 @@ export class CudaWeights implements WeightOps {
     device.launch(
       device.kernel('rows', 'absorb', defines),
       { grid: [outputs, 1, 1], threads: 128 },
-      [
-        [at, scales, dtypeCode[source.dtype], Math.ceil(latent / scaleGroup), heads, nope, value],
-        [latent, toLatent, fromLatent, asBf16 ? 1 : 0],
-      ],
+      {
+        source: at,
+        scales,
+        dtype: dtypeCode[source.dtype],
+        scale_columns: Math.ceil(latent / scaleGroup),
+        heads,
+        nope,
+        value,
+        latent,
+        to_latent: toLatent,
+        from_latent: fromLatent,
+        as_bf16: asBf16,
+      },
     );
     device.synchronize();
     const dtype = asBf16 ? dtypeCode.BF16 : dtypeCode.F32;

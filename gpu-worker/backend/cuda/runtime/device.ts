@@ -4,7 +4,8 @@ import koffi from 'koffi';
 import type { HostMemory, MemoryUse } from '../../memory.ts';
 import { Driver, type Handle } from './driver.ts';
 import { type Kernel, Kernels, type ProgramName } from './kernels.ts';
-import { LaunchQueue, type LaunchShape, type Slots } from './launch-queue.ts';
+import type { KernelArgs } from './kernel-args.ts';
+import { LaunchQueue, type LaunchShape } from './launch-queue.ts';
 import { CudaMissing } from './libraries.ts';
 
 type Purpose = 'weight' | 'activation' | 'cache';
@@ -126,8 +127,8 @@ export class Device {
     return this.#kernels.get(program, name, defines);
   }
 
-  launch(kernel: Kernel, shape: LaunchShape, slots: Slots): void {
-    this.queue.push(kernel, shape, slots);
+  launch(kernel: Kernel, shape: LaunchShape, args: KernelArgs): void {
+    this.queue.push(kernel, shape, args);
   }
 
   // ---- memory ------------------------------------------------------------------------------------

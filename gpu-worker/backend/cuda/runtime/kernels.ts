@@ -1,12 +1,14 @@
 /** The kernels by name: which source files make them, how they are specialised, and their loading. */
+import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { readCudaSettings } from '../cuda-settings.ts';
 import { cachedCubin, cubinKey } from './cubin-cache.ts';
 import type { Driver, Handle } from './driver.ts';
+import { parseKernelArgs, type StructLayout } from './kernel-args.ts';
 import { Compiler } from './nvrtc.ts';
 
 /** Sources that lie beside this file, or beside a bundle of it, in kernels/. */
-const programs = {
+export const programs = {
   rows: ['rows.cu'],
   norms: ['norms.cu'],
   heads: ['head-rows.cuh', 'heads.cu'],
@@ -41,6 +43,7 @@ export interface Kernel {
   readonly program: ProgramName;
   readonly name: string;
   readonly handle: Handle;
+  readonly args: StructLayout;
   /** Dynamic shared memory that it has been allowed so far. */
   sharedBytes: number;
 }
@@ -88,7 +91,8 @@ export class Kernels {
     const module = this.#module(program, flags, moduleKey);
     const handle = this.#driver.make('ModuleGetFunction', [module, name], `for kernel ${name}`);
     const id = this.#kernels.size;
-    const kernel: Kernel = { id, program, name, handle, sharedBytes: 48 * 1024 };
+    const args = argsOf(program, name);
+    const kernel: Kernel = { id, program, name, handle, args, sharedBytes: 48 * 1024 };
     this.#kernels.set(key, kernel);
     return kernel;
   }
@@ -107,8 +111,7 @@ export class Kernels {
   #module(program: ProgramName, defines: readonly string[], moduleKey: string): Handle {
     const known = this.#modules.get(moduleKey);
     if (known !== undefined) return known;
-    const files = ['prelude.cuh', ...programs[program]];
-    const source = files.map((file) => readSource(file)).join('\n');
+    const source = sourceOf(program);
     const flags = [
       `--gpu-architecture=${this.#architecture}`,
       '--fmad=false',
@@ -126,6 +129,21 @@ export class Kernels {
     this.#modules.set(moduleKey, module);
     return module;
   }
+}
+
+/** The struct that each kernel of a program takes, by the kernel's name; parsed once. */
+const argsOfPrograms = new Map<ProgramName, ReadonlyMap<string, StructLayout>>();
+
+export function argsOf(program: ProgramName, name: string): StructLayout {
+  const known = argsOfPrograms.get(program) ?? parseKernelArgs(sourceOf(program));
+  argsOfPrograms.set(program, known);
+  const args = known.get(name);
+  assert(args !== undefined, `the sources of ${program} have no kernel ${name}`);
+  return args;
+}
+
+function sourceOf(program: ProgramName): string {
+  return ['prelude.cuh', ...programs[program]].map((file) => readSource(file)).join('\n');
 }
 
 export function readSource(file: string): string {

@@ -6,6 +6,7 @@ import { readCudaSettings } from '../cuda-settings.ts';
 import assert from 'node:assert/strict';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
+import { type KernelArgs, packArgs } from './kernel-args.ts';
 import type { Kernel, Kernels } from './kernels.ts';
 
 /** Graphs of lists that are kept; the oldest goes first. */
@@ -14,15 +15,10 @@ const listGraphsMax = 16;
 const seenMax = 256;
 /** Launches below which a graph saves nothing. */
 const graphLaunchesMin = 8;
-const argumentsMax = 64;
+/** Words of a kernel's arguments. */
+const argumentWordsMax = 128;
 const headWords = 8;
 const word = 2 ** 32;
-
-/**
- * Arguments in the order of the kernel's fields; inner arrays only group them. Words are taken as they
- * are: tensor maps.
- */
-export type Slots = readonly (number | readonly number[] | Uint32Array)[];
 
 /** Work that a library puts on the stream: run with the queue, or captured with it. */
 export interface LibraryCall {
@@ -60,7 +56,7 @@ export class LaunchQueue {
   readonly #graphs = new Map<number, ListGraph>();
   readonly #seen = new Set<number>();
   readonly #captured = new Set<Handle>();
-  readonly #arguments = new Uint32Array(argumentsMax * 2);
+  readonly #arguments = new Uint32Array(argumentWordsMax);
   readonly #pointer: BigUint64Array;
   #words = new Uint32Array(1 << 16);
   #length = 0;
@@ -79,35 +75,28 @@ export class LaunchQueue {
     return this.#launches === 0;
   }
 
-  /** How often there was something to hand over. */
+  /** Counts how often there was something to hand over. */
   get flushes(): number {
     return this.#flushes;
   }
 
-  /** Whether lists and steps that come again run as graphs. */
+  /** True if lists and steps that come again run as graphs. */
   get usesGraphs(): boolean {
     return this.#useGraphs;
   }
 
-  /** `slots`: addresses and integers below 2^53, or a float's bits; 8 bytes each in the kernel. */
-  push(kernel: Kernel, shape: LaunchShape, slots: Slots): void {
+  push(kernel: Kernel, shape: LaunchShape, args: KernelArgs): void {
     const { grid, threads, sharedBytes = 0 } = shape;
     if (grid[0] === 0 || grid[1] === 0 || grid[2] === 0) return;
     if (sharedBytes > kernel.sharedBytes) this.#kernels.allowShared(kernel, sharedBytes);
     this.#byId[kernel.id] = kernel;
-    this.#makeRoom(headWords + argumentsMax * 2);
+    const count = kernel.args.bytes / 4;
+    assert(count <= argumentWordsMax, `${count} words of arguments of kernel ${kernel.name}`);
+    this.#makeRoom(headWords + count);
     const words = this.#words;
     const head = this.#length;
-    let at = head + headWords;
-    for (const slot of slots) {
-      if (typeof slot === 'number') at = putSlot(words, at, slot);
-      else if (slot instanceof Uint32Array) {
-        words.set(slot, at);
-        at += slot.length;
-      } else for (const each of slot) at = putSlot(words, at, each);
-    }
-    const count = (at - head - headWords) / 2;
-    assert(count <= argumentsMax, `${count} arguments of kernel ${kernel.name}`);
+    const start = head + headWords;
+    words.fill(0, head, start + count);
     words[head] = kernel.id;
     words[head + 1] = grid[0];
     words[head + 2] = grid[1];
@@ -115,8 +104,8 @@ export class LaunchQueue {
     words[head + 4] = threads;
     words[head + 5] = sharedBytes;
     words[head + 6] = count;
-    words[head + 7] = 0;
-    this.#length = at;
+    packArgs(kernel.name, kernel.args, args, { words, start });
+    this.#length = start + count;
     this.#launches++;
   }
 
@@ -128,7 +117,7 @@ export class LaunchQueue {
     const words = this.#words;
     words.fill(0, this.#length, this.#length + headWords);
     words[this.#length] = id;
-    words[this.#length + 6] = args.length;
+    words[this.#length + 6] = args.length * 2;
     words[this.#length + 7] = 1;
     let at = this.#length + headWords;
     for (const arg of args) at = putSlot(words, at, arg);
@@ -218,12 +207,12 @@ export class LaunchQueue {
     return { exec, launches };
   }
 
-  /** Where the entry behind it begins. */
+  /** Runs the call at `at`, and returns the place of the entry behind it. */
   #runCall(words: Uint32Array, at: number): number {
-    const call = this.#calls[words[at] ?? 0];
+    const call = this.#calls[words[at]];
     if (call === undefined) throw new Error('a queued call is unknown');
     const start = at + headWords;
-    const end = start + (words[at + 6] ?? 0) * 2;
+    const end = start + words[at + 6];
     call.run(numbersOf(words.subarray(start, end)));
     if (this.#oneByOne) {
       this.#driver.call('StreamSynchronize', [this.#stream], `for ${call.name}`);
@@ -237,11 +226,11 @@ export class LaunchQueue {
         at = this.#runCall(words, at);
         continue;
       }
-      const kernel = this.#byId[words[at] ?? 0];
+      const kernel = this.#byId[words[at]];
       if (kernel === undefined) throw new Error('a queued kernel is unknown');
-      const slots = words[at + 6] ?? 0;
+      const count = words[at + 6];
       const start = at + headWords;
-      this.#arguments.set(words.subarray(start, start + slots * 2));
+      this.#arguments.set(words.subarray(start, start + count));
       const [x, y, z] = [words[at + 1], words[at + 2], words[at + 3]];
       this.#driver.call(
         'LaunchKernel',
@@ -263,17 +252,14 @@ export class LaunchQueue {
       if (this.#oneByOne) {
         this.#driver.call('StreamSynchronize', [this.#stream], `for kernel ${kernel.name}`);
       }
-      at = start + slots * 2;
+      at = start + count;
     }
   }
 }
 
 /** The numbers that lie as pairs of words. */
 function numbersOf(words: Uint32Array): number[] {
-  return Array.from(
-    { length: words.length / 2 },
-    (_, i) => (words[2 * i] ?? 0) + (words[2 * i + 1] ?? 0) * word,
-  );
+  return Array.from({ length: words.length / 2 }, (_, i) => words[2 * i] + words[2 * i + 1] * word);
 }
 
 function putSlot(words: Uint32Array, at: number, slot: number): number {
@@ -281,15 +267,6 @@ function putSlot(words: Uint32Array, at: number, slot: number): number {
   words[at] = low;
   words[at + 1] = (slot - low) / word;
   return at + 2;
-}
-
-const floats = new Float32Array(1);
-const floatBits = new Uint32Array(floats.buffer);
-
-/** A float as the slot of a `real`. */
-export function real(value: number): number {
-  floats[0] = value;
-  return floatBits[0] ?? 0;
 }
 
 function hashOf(words: Uint32Array): number {

@@ -28,7 +28,17 @@ if (process.argv[2] === 'fault') {
   const { device } = context;
   const kernel = device.kernel('random', 'random_values');
   try {
-    device.launch(kernel, { grid: [1, 1, 1], threads: 256 }, [16, 256, 1, 1, 0]);
+    device.launch(
+      kernel,
+      { grid: [1, 1, 1], threads: 256 },
+      {
+        out: 16,
+        count: 256,
+        seed: 1,
+        scale: 1,
+        dtype: 0,
+      },
+    );
     device.synchronize();
   } catch (error) {
     console.log(error instanceof Error ? error.message : error);
