@@ -8,8 +8,8 @@ export function at<T>(list: ArrayLike<T>, index: number): T {
 }
 
 /**
- * For hot loops, as `list[index] ?? missing()`: a read through `at`, which sees lists of every kind,
- * takes ten times as long there.
+ * For hot loops, as `list[index] ?? missing()`: a read through `at`, which sees lists of every
+ * kind, takes ten times as long there.
  */
 export function missing(): never {
   assert.fail('an index lies outside of its list');

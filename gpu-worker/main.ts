@@ -34,8 +34,10 @@ import { openTextPool } from './http/text/text-pool.ts';
 import type { TextPool } from './http/text/text-pool.ts';
 import { openUsageJournal } from './http/journal/usage-journal.ts';
 import type { UsageJournal } from './http/journal/usage-journal.ts';
-import { type LoadedModel, loadModel } from './open-model.ts';
-import { type ModelText, openText } from './open-text.ts';
+import { loadModel } from './open-model.ts';
+import type { LoadedModel } from './open-model.ts';
+import { openText } from './open-text.ts';
+import type { ModelText } from './open-text.ts';
 import { bytesText, createProgress } from './progress.ts';
 import { openSource } from './weights/open-source.ts';
 import { verifyWhole } from './weights/verified-source.ts';
@@ -290,7 +292,8 @@ function serveableModel(
   const outside = endTokens.find((token) => token >= config.vocabSize);
   if (outside !== undefined) {
     throw new Error(
-      `generation_config.json: eos_token_id: ${outside} is outside the vocabulary of ${config.vocabSize}`,
+      `generation_config.json: eos_token_id: ${outside} is outside the vocabulary of ` +
+        `${config.vocabSize}`,
     );
   }
   return {

@@ -1,7 +1,7 @@
 /**
  * Opens a checkpoint's files as a model on a backend, with the backend left to the caller, in two
- * phases: `loadModel` allocates weights and activations, and `withCache` what the caller then decides
- * that the caches get.
+ * phases: `loadModel` allocates weights and activations, and `withCache` what the caller then
+ * decides that the caches get.
  */
 import type { Backend } from './backend/backend.ts';
 import type { MemoryUse } from './backend/memory.ts';
@@ -71,7 +71,9 @@ export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
   }
 }
 
-/** Both phases, for a number of blocks that is known before; closes the backend if they do not fit. */
+/**
+ * Both phases, for a number of blocks that is known before; closes the backend if they do not fit.
+ */
 export async function openModel(
   options: LoadOptions & { readonly blocks: number },
 ): Promise<LoadedModel & { readonly model: Model }> {

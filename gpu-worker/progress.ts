@@ -25,7 +25,9 @@ export function createProgress(label: string, unit: 'bytes' | 'tokens'): Progres
         if (seconds * 1000 < quietMs) return;
         bar = new SingleBar(
           {
-            format: `${label} {bar} {percentage}% | {value}/{total} ${name} | {rate} ${rateName} | {eta_formatted} left`,
+            format:
+              `${label} {bar} {percentage}% | {value}/{total} ${name} | ` +
+              `{rate} ${rateName} | {eta_formatted} left`,
             stream: process.stderr,
             hideCursor: true,
             clearOnComplete: true,

@@ -1,7 +1,7 @@
 /**
  * The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { parentPort, workerData } from 'node:worker_threads';
 import { createOutputGrammars } from './http/request/output-grammar.ts';
 import { runTextThread } from './http/text/text-thread.ts';

@@ -1,5 +1,5 @@
 /** Writes the scheduled rows of a step as the ragged batch that the model takes. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';

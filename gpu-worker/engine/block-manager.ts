@@ -10,7 +10,7 @@
  * holds its whole chain, so a child always stands before its parent there: taking from the front
  * is least recently used, and leaf first, at O(1).
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { hash } from 'node:crypto';
 import { at, missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';

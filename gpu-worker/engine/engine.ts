@@ -11,7 +11,7 @@
  * It knows nothing of threads or time passing: engine-thread.ts calls it in a loop on a thread of
  * its own, and engine-handle.ts is that thread as the HTTP side sees it.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
 import type { Model } from '../model/model.ts';
 import { BatchBuilder } from './batch.ts';

@@ -18,7 +18,7 @@
  * - The oldest running sequence is never preempted. It alone can reach every block, so it ends;
  *   and only an older one can take its part, so some sequence always ends.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
 import type { BlockManager } from './block-manager.ts';
 import { blocksFor } from './block-manager.ts';

@@ -3,7 +3,7 @@
  * blocks that hold those. The scheduler moves it between waiting and running; the engine appends
  * the tokens that it samples.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from '../backend/batch.ts';
 import { createBlockTable } from './block-manager.ts';
 import type { BlockTable } from './block-manager.ts';

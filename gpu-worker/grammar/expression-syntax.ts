@@ -2,7 +2,7 @@
  * The syntax of regular expressions: JavaScript's with flag u, from text to a tree. What the tree
  * says about texts is regular-expression.ts's to tell.
  */
-import { at } from '../at.ts';
+import { at, missing } from '../at.ts';
 import type { Work } from './dfa.ts';
 import { codePointMax } from './nfa.ts';
 import type { CodePointRange, Pattern } from './nfa.ts';
@@ -262,7 +262,7 @@ class Parser {
 }
 
 function single(character: string): Extract<Pattern, { kind: 'set' }> {
-  return { kind: 'set', ranges: point(character.codePointAt(0) ?? 0) };
+  return { kind: 'set', ranges: point(character.codePointAt(0) ?? missing()) };
 }
 
 function point(code: number): readonly CodePointRange[] {

@@ -12,7 +12,8 @@ const date =
   `(?:${year}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|` +
   `(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|02-(?:0[1-9]|1[0-9]|2[0-8]))|${leapYear}-02-29)`;
 const time =
-  '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?(?:Z|[+-](?:0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])';
+  '(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\\.[0-9]{1,9})?' +
+  '(?:Z|[+-](?:0[0-9]|1[0-9]|2[0-3]):[0-5][0-9])';
 /** A label of a host name, of at most so many characters. */
 const label = (length: number): string =>
   `[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,${length - 2}}[a-zA-Z0-9])?`;
@@ -40,8 +41,10 @@ const ipv6 = [
 
 const count = '[0-9]{1,9}';
 /** Units follow one another without a gap, as RFC 3339 has it. */
-const timeOfDuration = `T(?:${count}H(?:${count}M(?:${count}S)?)?|${count}M(?:${count}S)?|${count}S)`;
-const dateOfDuration = `(?:${count}Y(?:${count}M(?:${count}D)?)?|${count}M(?:${count}D)?|${count}D)`;
+const minutes = `${count}M(?:${count}S)?`;
+const timeOfDuration = `T(?:${count}H(?:${minutes})?|${minutes}|${count}S)`;
+const months = `${count}M(?:${count}D)?`;
+const dateOfDuration = `(?:${count}Y(?:${months})?|${months}|${count}D)`;
 const duration = `P(?:${count}W|${dateOfDuration}(?:${timeOfDuration})?|${timeOfDuration})`;
 
 const percent = '%[0-9a-fA-F]{2}';
@@ -58,7 +61,8 @@ const scheme = '[a-zA-Z][a-zA-Z0-9+.-]*';
 /** Schemes that URLs always have a host with. */
 const withHost = '(?:https?|wss?|ftp|file)';
 const uri =
-  `(?:(?![fF][iI][lL][eE]:)${scheme}://${authority}(?:/${path})?${ending}|file:///${path}${ending}|` +
+  `(?:(?![fF][iI][lL][eE]:)${scheme}://${authority}(?:/${path})?${ending}|` +
+  `file:///${path}${ending}|` +
   `(?!${withHost}:)[a-z][a-z0-9+.-]*:${character}${path}${ending})`;
 const firstSegment = `(?:[a-zA-Z0-9._~!$&'()*+,;=@-]|${percent})+`;
 const relative = `(?:/(?:${character}${path})?|${firstSegment}(?:/${path})?)?${ending}`;

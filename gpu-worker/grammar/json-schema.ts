@@ -293,7 +293,7 @@ function writeScalar(
   { from, to }: { from: number; to: number },
 ): void {
   const { compilation } = text;
-  const path = parts[0]?.path ?? [];
+  const { path } = parts[0] ?? missing();
   switch (type) {
     case 'null':
       return text.text(from, 'null', to);

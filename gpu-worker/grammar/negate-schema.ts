@@ -3,6 +3,7 @@
  * its keywords, so it does not if it misses one of them. Not every keyword has an opposite that a
  * grammar can keep.
  */
+import { missing } from '../at.ts';
 import type { Place, SchemaDocument } from './schema-document.ts';
 import {
   boundAt,
@@ -53,7 +54,7 @@ function missed(keyword: string, schema: Schema, at: Place): readonly unknown[] 
   const value = schema[keyword];
   switch (keyword) {
     case 'type':
-      return ofOtherTypes(typesOf(schema, path) ?? []);
+      return ofOtherTypes(typesOf(schema, path) ?? missing());
     case 'const':
       return otherThan([value]);
     case 'enum':
@@ -66,17 +67,17 @@ function missed(keyword: string, schema: Schema, at: Place): readonly unknown[] 
     case 'pattern':
       return [{ type: 'string', not: { pattern: value } }];
     case 'minLength':
-      return fewer('string', 'maxLength', countAt(schema, keyword, path) ?? 0);
+      return fewer('string', 'maxLength', countAt(schema, keyword, path) ?? missing());
     case 'maxLength':
-      return more('string', 'minLength', countAt(schema, keyword, path) ?? 0);
+      return more('string', 'minLength', countAt(schema, keyword, path) ?? missing());
     case 'minItems':
-      return fewer('array', 'maxItems', countAt(schema, keyword, path) ?? 0);
+      return fewer('array', 'maxItems', countAt(schema, keyword, path) ?? missing());
     case 'maxItems':
-      return more('array', 'minItems', countAt(schema, keyword, path) ?? 0);
+      return more('array', 'minItems', countAt(schema, keyword, path) ?? missing());
     case 'minProperties':
-      return fewer('object', 'maxProperties', countAt(schema, keyword, path) ?? 0);
+      return fewer('object', 'maxProperties', countAt(schema, keyword, path) ?? missing());
     case 'maxProperties':
-      return more('object', 'minProperties', countAt(schema, keyword, path) ?? 0);
+      return more('object', 'minProperties', countAt(schema, keyword, path) ?? missing());
     case 'required':
       return namesAt(schema, keyword, path).map((name) => ({
         type: 'object',

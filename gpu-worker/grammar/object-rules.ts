@@ -1,4 +1,5 @@
 /** Reads what the parts of a branch say of objects: which members there are, and what fits each. */
+import { at } from '../at.ts';
 import type { Compilation } from './compilation.ts';
 import { combineDfa, literalsDfa } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
@@ -78,7 +79,9 @@ export function objectRules(parts: readonly Part[], reading: SchemaReading): Obj
       return { members, declared: [...declared], others, count: { ...count, min: certain } };
     }
     const stating = parts.find(({ schema }) => schema.minProperties === count.min);
-    const reason = `members that are not declared may repeat a name, so that no more than ${certain} can be counted`;
+    const reason =
+      'members that are not declared may repeat a name, ' +
+      `so that no more than ${certain} can be counted`;
     throw unsupported([...(stating?.path ?? []), 'minProperties'], reason);
   }
   return { members, declared: [...declared], others, count };
@@ -143,7 +146,7 @@ export function listedValues(branch: readonly Part[], values: SchemaValues): rea
   const list = branch.find(({ schema }) => isList(schema))?.schema ?? {};
   const listed = Object.hasOwn(list, 'const') ? [list.const] : list.enum;
   if (!Array.isArray(listed)) {
-    throw invalid([...(branch[0]?.path ?? []), 'enum'], 'expected a list');
+    throw invalid([...at(branch, 0).path, 'enum'], 'expected a list');
   }
   return listed.filter((value) => branch.every((part) => values.isValid(value, part)));
 }

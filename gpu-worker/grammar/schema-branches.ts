@@ -4,6 +4,7 @@
  * depends on a property being there make branches. Of each part only the keywords count that stand
  * in it itself.
  */
+import { missing } from '../at.ts';
 import type { Work } from './dfa.ts';
 import { areDisjoint } from './disjoint-schemas.ts';
 import { negations } from './negate-schema.ts';
@@ -73,7 +74,10 @@ export class SchemaBranches {
       if (first === undefined || draft.parts.some(({ schema }) => isList(schema))) {
         found.push(draft.parts);
         if (found.length <= schemaOptionsMax) continue;
-        throw unsupported(places[0]?.path ?? [], `it gives more than ${schemaOptionsMax} options`);
+        throw unsupported(
+          (places[0] ?? missing()).path,
+          `it gives more than ${schemaOptionsMax} options`,
+        );
       }
       for (const option of first.choice.toReversed()) {
         waiting.push({

@@ -2,7 +2,7 @@
  * A tokenizer's vocabulary as a trie over bytes, laid out in the order of a walk, so that all
  * tokens that an automaton lets through are found in one pass that leaps over what it does not.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { missing } from '../at.ts';
 
 export class Vocabulary {

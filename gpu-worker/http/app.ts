@@ -5,7 +5,8 @@
  * (`defaultHttpSettings` with the worker token). `listen` in server.ts then puts it on a port; both
  * may stand before the model is loaded, and /health says how far the start is.
  */
-import { Hono, type Context } from 'hono';
+import { Hono } from 'hono';
+import type { Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { requestLog } from './request-log.ts';
 import { authenticate } from './authenticate.ts';

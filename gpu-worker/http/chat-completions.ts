@@ -7,7 +7,8 @@ import { runRequest } from './run.ts';
 import type { AppEnv, WorkerServices } from './worker-services.ts';
 import { streamEvents } from './response/sse.ts';
 import type { ReadChat } from './text/text-model.ts';
-import { createToolCallParsers, type ToolCallParser } from './response/tool-calls.ts';
+import { createToolCallParsers } from './response/tool-calls.ts';
+import type { ToolCallParser } from './response/tool-calls.ts';
 import { answerWhole } from './response/whole-answer.ts';
 
 /** @throws ApiError */

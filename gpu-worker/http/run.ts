@@ -3,7 +3,8 @@
  * leaves. The routes see events alone. Whatever happens, the journal's final line is written once,
  * with the engine's own count, before the caller sees the end.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
+import { at } from '../at.ts';
 import { nothingComputed } from '../engine/request.ts';
 import type { EngineError, EngineEvent, EngineRequest, EngineUsage } from '../engine/request.ts';
 import { ApiError } from './api-error.ts';
@@ -39,8 +40,8 @@ export async function* runRequest(
   const { journal } = services;
   refuseTooMany(model, requests);
   if (!journal.begin({ id: context.id, model: model.id, stop: context.stop })) {
-    const message = `A request with the id ${context.id} is running, or was cancelled before it came.`;
-    throw new ApiError('request_id_in_use', message);
+    const found = 'is running, or was cancelled before it came';
+    throw new ApiError('request_id_in_use', `A request with the id ${context.id} ${found}.`);
   }
   const indices = new Map(requests.map(({ id }, index) => [id, index]));
   const indexOf = (id: string): number =>
@@ -48,7 +49,7 @@ export async function* runRequest(
   // The counts as the engine computes them, and those of the events that the reader has taken.
   const computed = requests.map(() => nothingComputed);
   const taken = requests.map(() => nothingComputed);
-  const choicesEach = requests[0]?.choices ?? 1;
+  const choicesEach = at(requests, 0).choices;
   const times = watchTimes(services, context);
   let outcome: RunRecord['outcome'] = 'aborted';
   let unfinished = requests.length * choicesEach;
@@ -105,7 +106,7 @@ export async function* runRequest(
 /** @throws ApiError 400 for more answers than could ever have a place in the queue. */
 function refuseTooMany({ engine }: ServedModel, requests: readonly EngineRequest[]): void {
   const { waitingMax } = engine.description.plan;
-  const choicesEach = requests[0]?.choices ?? 1;
+  const choicesEach = at(requests, 0).choices;
   const answers = requests.length * choicesEach;
   if (answers <= waitingMax) return;
   throw new ApiError(

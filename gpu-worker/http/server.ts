@@ -1,7 +1,7 @@
 /** Puts the app on a port, and takes it off again without breaking the answers under way. */
 import { createAdaptorServer } from '@hono/node-server';
 import type { Hono } from 'hono';
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { Server } from 'node:http';
 import { isIP } from 'node:net';
 import type { AppEnv } from './worker-services.ts';

@@ -54,7 +54,7 @@ function faultOf(issue: core.$ZodIssue, parent: Path, reasonUnsupported: ReasonU
   const path = [...parent, ...issue.path];
   const param = parameterName(path);
   if (issue.code === 'unrecognized_keys') {
-    return unrecognized(parameterName([...path, issue.keys[0] ?? '']), reasonUnsupported);
+    return unrecognized(parameterName([...path, ...issue.keys.slice(0, 1)]), reasonUnsupported);
   }
   if (issue.code === 'invalid_union') {
     const [nearest, ...others] = nearestBranches(issue.errors);

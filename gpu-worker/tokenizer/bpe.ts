@@ -4,6 +4,7 @@
  * too, but takes 6 microseconds a byte where a text has no words (100 KB of ideographs: 1.2 s), on
  * the thread that serves everybody. Here symbols are integers, and that text takes a tenth of it.
  */
+import { missing } from '../at.ts';
 import { byteAlphabet } from './byte-alphabet.ts';
 import { TokenizerError } from './tokenizer-files.ts';
 
@@ -44,7 +45,10 @@ export function createBpe(
         return;
       }
       const start = out.length;
-      const symbols = Int32Array.from(word, (character) => symbolOf[character.charCodeAt(0)] ?? -1);
+      const symbols = Int32Array.from(
+        word,
+        (character) => symbolOf[character.charCodeAt(0)] ?? missing(),
+      );
       if (symbols.length <= shortLengthMax) mergeShort(symbols, merges, out);
       else mergeLong(symbols, merges, { out, pause });
       if (word.length > cachedLengthMax) return;
@@ -99,7 +103,7 @@ function readMerges(entries: readonly unknown[], vocab: ReadonlyMap<string, numb
   return {
     rank(left, right) {
       const at = place(left, right);
-      return lefts[at] === -1 ? -1 : (ranks[at] ?? -1);
+      return lefts[at] === -1 ? -1 : (ranks[at] ?? missing());
     },
     merged,
   };
@@ -124,15 +128,15 @@ function mergeShort(symbols: Int32Array, merges: Merges, out: number[]): void {
     let best = -1;
     let bestRank = Infinity;
     for (let at = 0; at + 1 < length; at++) {
-      const rank = merges.rank(symbols[at] ?? -1, symbols[at + 1] ?? -1);
+      const rank = merges.rank(symbols[at] ?? missing(), symbols[at + 1] ?? missing());
       if (rank >= 0 && rank < bestRank) [best, bestRank] = [at, rank];
     }
     if (best < 0) break;
-    symbols[best] = merges.merged[bestRank] ?? -1;
+    symbols[best] = merges.merged[bestRank] ?? missing();
     symbols.copyWithin(best + 1, best + 2, length);
     length--;
   }
-  for (let at = 0; at < length; at++) out.push(symbols[at] ?? -1);
+  for (let at = 0; at < length; at++) out.push(symbols[at] ?? missing());
 }
 
 /**
@@ -151,8 +155,8 @@ function mergeLong(
   // Each merge takes one candidate and adds two at most, and there are fewer merges than symbols.
   const heap = new MinHeap(2 * length);
   const rankAt = (at: number): number => {
-    const right = next[at] ?? length;
-    return right < length ? merges.rank(symbols[at] ?? -1, symbols[right] ?? -1) : -1;
+    const right = next[at] ?? missing();
+    return right < length ? merges.rank(symbols[at] ?? missing(), symbols[right] ?? missing()) : -1;
   };
   const propose = (at: number): void => {
     const rank = rankAt(at);
@@ -166,17 +170,17 @@ function mergeLong(
     const rank = Math.floor(candidate / 2 ** 32);
     const at = candidate % 2 ** 32;
     if (symbols[at] === -1 || rankAt(at) !== rank) continue;
-    const right = next[at] ?? length;
-    const after = next[right] ?? length;
-    symbols[at] = merges.merged[rank] ?? -1;
+    const right = next[at] ?? missing();
+    const after = next[right] ?? missing();
+    symbols[at] = merges.merged[rank] ?? missing();
     symbols[right] = -1;
     next[at] = after;
     if (after < length) previous[after] = at;
     propose(at);
-    const before = previous[at] ?? -1;
+    const before = previous[at] ?? missing();
     if (before >= 0) propose(before);
   }
-  for (let at = 0; at < length; at = next[at] ?? length) out.push(symbols[at] ?? -1);
+  for (let at = 0; at < length; at = next[at] ?? missing()) out.push(symbols[at] ?? missing());
 }
 
 /** A binary heap of numbers of a fixed capacity. */
@@ -193,7 +197,7 @@ class MinHeap {
     let at = this.size++;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      const above = values[parent] ?? 0;
+      const above = values[parent] ?? missing();
       if (above <= value) break;
       values[at] = above;
       at = parent;
@@ -204,14 +208,15 @@ class MinHeap {
   /** Only of a heap that isn't empty. */
   pop(): number {
     const values = this.#values;
-    const top = values[0] ?? 0;
-    const last = values[--this.size] ?? 0;
+    const top = values[0] ?? missing();
+    const last = values[--this.size] ?? missing();
     let at = 0;
     for (;;) {
       let child = 2 * at + 1;
       if (child >= this.size) break;
-      if (child + 1 < this.size && (values[child + 1] ?? 0) < (values[child] ?? 0)) child++;
-      const below = values[child] ?? 0;
+      if (child + 1 < this.size && (values[child + 1] ?? missing()) < (values[child] ?? missing()))
+        child++;
+      const below = values[child] ?? missing();
       if (below >= last) break;
       values[at] = below;
       at = child;

@@ -3,7 +3,7 @@
  * BPE vocabulary are called control tokens here, whether or not it marks them special: no text that
  * a user wrote may turn into one unless the caller asks for it.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { Tokenizer as PublishedTokenizer } from '@huggingface/tokenizers';
 import { bytesOfToken } from './byte-alphabet.ts';
 import { createBpe } from './bpe.ts';

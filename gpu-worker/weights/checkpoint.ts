@@ -70,7 +70,8 @@ async function readIndex(source: WeightSource): Promise<Map<string, string>> {
   for (const [name, shard] of Object.entries(weightMap)) {
     const fail = (problem: string) =>
       new CheckpointError(
-        `${source.location}: ${indexFile} puts the tensor ${name} in ${JSON.stringify(shard)}, ${problem}`,
+        `${source.location}: ${indexFile} puts the tensor ${name} in ` +
+          `${JSON.stringify(shard)}, ${problem}`,
       );
     if (typeof shard !== 'string' || !/^[^/\\]+\.safetensors$/.test(shard)) {
       throw fail('which is not the name of a .safetensors file beside it');

@@ -3,6 +3,7 @@
  * The manifest's maker, the store's source and the reader of tensors all cut by this rule, so that
  * a part is fetched straight into the buffer that its tensors are handed over from.
  */
+import { at } from '../at.ts';
 
 /** Reaches from the first byte to the one after the last. */
 export interface ByteRange {
@@ -29,20 +30,27 @@ export function planRuns<T extends ByteRange>(ranges: readonly T[], partBytes: n
   const groups: [T, ...T[]][] = [];
   for (const range of ranges) {
     const group = groups.at(-1);
-    const start = group?.[0].start ?? 0;
-    const end = group?.at(-1)?.end ?? 0;
-    const joins = end === range.start && end - start < partBytes;
-    if (group !== undefined && joins && range.end - start <= 2 * partBytes) group.push(range);
+    if (group !== undefined && joins(group, range, partBytes)) group.push(range);
     else groups.push([range]);
   }
   return groups.map((items) => {
     const { start } = items[0];
-    const end = items.at(-1)?.end ?? start;
+    const { end } = at(items, items.length - 1);
     return { items, start, end, parts: cutEvenly({ start, end }, partBytes) };
   });
 }
 
-/** Equal parts of at most twice `partBytes`; one if the range is small, even if it is empty. */
+/** Tells whether a range follows the group's last and the two have room in one run. */
+function joins(group: readonly ByteRange[], range: ByteRange, partBytes: number): boolean {
+  const { start } = at(group, 0);
+  const { end } = at(group, group.length - 1);
+  return end === range.start && end - start < partBytes && range.end - start <= 2 * partBytes;
+}
+
+/**
+ * Cuts a range into equal parts of at most twice `partBytes`; one if the range is small, even if it
+ * is empty.
+ */
 export function cutEvenly(range: ByteRange, partBytes: number): ByteRange[] {
   const bytes = range.end - range.start;
   const count = bytes <= 2 * partBytes ? 1 : Math.ceil(bytes / (1.5 * partBytes));

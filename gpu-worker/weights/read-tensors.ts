@@ -2,7 +2,7 @@
  * Reads the tensors that a model needs: neighbours together, several reads side by side, in
  * whatever order they arrive, with memory for a few reads or for one tensor, whichever is larger.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
 import type { HostMemory } from '../backend/memory.ts';
 import type { HostTensor, WeightDtype } from '../backend/weights.ts';

@@ -13,7 +13,8 @@ import { promisify } from 'node:util';
 import type { Logger } from 'pino';
 import { isDiskFull } from '../../../infra/disk-watch.ts';
 import type { Clock } from '../clock.ts';
-import { fileNameAt, formatLine, pruneFiles, type JournalEntry } from './journal-file.ts';
+import { fileNameAt, formatLine, pruneFiles } from './journal-file.ts';
+import type { JournalEntry } from './journal-file.ts';
 
 export interface JournalWriterOptions {
   readonly directory: string;

@@ -17,20 +17,14 @@ import { nothingComputed } from '../../engine/request.ts';
 import type { EngineUsage } from '../../engine/request.ts';
 import type { UsageRecord } from '../../protocol/usage.ts';
 import type { Clock } from '../clock.ts';
-import { ApiError, notReady } from '../api-error.ts';
-import {
-  listFiles,
-  pruneFiles,
-  readEntries,
-  retentionMs,
-  type JournalEntry,
-} from './journal-file.ts';
+import { notReady } from '../api-error.ts';
+import { listFiles, pruneFiles, readEntries, retentionMs } from './journal-file.ts';
+import type { JournalEntry } from './journal-file.ts';
+import { JournalScans } from './journal-scans.ts';
 import { JournalWriter } from './journal-writer.ts';
 import { toWireUsage } from '../response/wire-usage.ts';
 
 const checkpointMs = 1_000;
-/** Lookups in the files that may wait for one another. */
-const scansMax = 32;
 /** Ended requests kept in memory, about 500 bytes each; older ones are looked up in the files. */
 const rememberedMax = 50_000;
 /** Requests cancelled before they came; they come within seconds, or never. */
@@ -41,7 +35,7 @@ export interface UsageJournal {
    * False if a request with this id is running, or was cancelled before it came.
    * @throws ApiError 503 if it can't be written down: nothing may be computed for it then
    */
-  begin(request: { id: string; model: string; stop?: AbortController }): boolean;
+  begin(request: JournalStart): boolean;
   /** The counts so far, which `lookup` answers with at once. */
   update(id: string, usage: EngineUsage): void;
   /** Resolves when the final line is on disk. */
@@ -57,10 +51,16 @@ export interface UsageJournal {
   /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
   errors(): number;
   /**
-   * Why no request may begin; null if they may. Tries again whether they may, where they might not.
+   * Says why no request may begin; null if they may. After a failure it tries again whether they may.
    */
   problem(): string | null;
   close(): Promise<void>;
+}
+
+export interface JournalStart {
+  readonly id: string;
+  readonly model: string;
+  readonly stop?: AbortController;
 }
 
 export interface JournalEnd {
@@ -86,9 +86,6 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
   const { directory, clock, logger } = options;
   mkdirSync(directory, { recursive: true });
   await pruneFiles(directory, clock.wallMs());
-
-  const running = new Map<string, RunningRequest>();
-  const cancelled = new Set<string>();
   const remembered = new Remembered(options.rememberedMax ?? rememberedMax);
   let damaged = 0;
   for (const path of await listFiles(directory)) {
@@ -99,97 +96,92 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
   }
   if (damaged > 0)
     logger.warn({ directory, damaged }, 'skipped damaged lines of the usage journal');
+  return new FileJournal(options, remembered);
+}
 
-  const file = new JournalWriter({ directory, clock, logger });
-  let lastScan: Promise<unknown> = Promise.resolve();
-  let scans = 0;
+class FileJournal implements UsageJournal {
+  readonly #clock: Clock;
+  readonly #file: JournalWriter;
+  readonly #scans: JournalScans;
+  readonly #remembered: Remembered;
+  readonly #running = new Map<string, RunningRequest>();
+  readonly #cancelled = new Set<string>();
 
-  /** One at a time, because each reads up to a day of lines. */
-  async function scanFor(id: string): Promise<JournalEntry | null> {
-    if (scans >= scansMax) {
-      throw new ApiError('engine_busy', 'Too many old requests are being looked up.', {
-        headers: { 'retry-after': '1' },
-      });
-    }
-    scans++;
-    const scan = lastScan.then(() => lookupInFiles(id)).finally(() => scans--);
-    lastScan = scan.catch(() => {});
-    return scan;
+  constructor({ directory, clock, logger }: JournalOptions, remembered: Remembered) {
+    this.#clock = clock;
+    this.#file = new JournalWriter({ directory, clock, logger });
+    this.#scans = new JournalScans(directory);
+    this.#remembered = remembered;
   }
 
-  async function lookupInFiles(id: string): Promise<JournalEntry | null> {
-    const newestFirst = (await listFiles(directory)).toReversed();
-    for (const path of newestFirst) {
-      let found: JournalEntry | null = null;
-      for await (const entry of readEntries(path)) if (entry?.id === id) found = entry;
-      if (found) return found;
+  begin({ id, model, stop }: { id: string; model: string; stop?: AbortController }): boolean {
+    if (this.#running.has(id) || this.#cancelled.has(id)) return false;
+    const entry = newEntry('running', { id, model, nowMs: this.#clock.wallMs() });
+    if (!this.#file.appendNow(entry)) {
+      throw notReady('failed', journalProblem(this.#file.problem()));
     }
-    return null;
+    this.#running.set(id, { entry, checkpointedMs: entry.startedMs, stop: stop ?? null });
+    return true;
   }
 
-  async function lookup(id: string): Promise<UsageRecord | null> {
-    const request = running.get(id);
+  update(id: string, usage: EngineUsage): void {
+    const request = this.#running.get(id);
+    if (!request) return;
+    const nowMs = this.#clock.wallMs();
+    request.entry = { ...request.entry, usage, updatedMs: nowMs };
+    if (nowMs - request.checkpointedMs < checkpointMs) return;
+    request.checkpointedMs = nowMs;
+    this.#file.append(request.entry);
+  }
+
+  async finish(id: string, { outcome, usage }: JournalEnd): Promise<void> {
+    const request = this.#running.get(id);
+    if (!request) return;
+    const entry = { ...request.entry, kind: outcome, usage, updatedMs: this.#clock.wallMs() };
+    this.#running.delete(id);
+    this.#remembered.put(entry);
+    this.#file.append(entry);
+    await this.#file.sync();
+  }
+
+  async lookup(id: string): Promise<UsageRecord | null> {
+    const request = this.#running.get(id);
     if (request) return toRecord(request.entry, 'running');
-    const entry = remembered.get(id) ?? (remembered.forgotten ? await scanFor(id) : null);
-    if (!entry || clock.wallMs() - entry.updatedMs > retentionMs) return null;
+    const remembered = this.#remembered;
+    const entry = remembered.get(id) ?? (remembered.forgotten ? await this.#scans.find(id) : null);
+    if (!entry || this.#clock.wallMs() - entry.updatedMs > retentionMs) return null;
     return toRecord(entry, entry.kind === 'running' ? 'interrupted' : entry.kind);
   }
 
-  return {
-    begin({ id, model, stop = null }) {
-      if (running.has(id) || cancelled.has(id)) return false;
-      const entry = newEntry('running', { id, model, nowMs: clock.wallMs() });
-      if (!file.appendNow(entry)) throw notReady('failed', journalProblem(file.problem()));
-      running.set(id, { entry, checkpointedMs: entry.startedMs, stop });
-      return true;
-    },
+  async cancel(id: string): Promise<UsageRecord> {
+    this.#running.get(id)?.stop?.abort();
+    // Before the files are looked through, so that it can't begin meanwhile.
+    const isNew = !this.#running.has(id) && this.#remembered.get(id) === null;
+    if (isNew) this.#cancelled.add(id);
+    const known = await this.lookup(id);
+    if (known) {
+      if (isNew) this.#cancelled.delete(id);
+      return known;
+    }
+    forgetOldest(this.#cancelled, cancelledMax);
+    const entry = newEntry('aborted', { id, model: '', nowMs: this.#clock.wallMs() });
+    this.#remembered.put(entry);
+    this.#file.append(entry);
+    return toRecord(entry, 'aborted');
+  }
 
-    update(id, usage) {
-      const request = running.get(id);
-      if (!request) return;
-      const nowMs = clock.wallMs();
-      request.entry = { ...request.entry, usage, updatedMs: nowMs };
-      if (nowMs - request.checkpointedMs < checkpointMs) return;
-      request.checkpointedMs = nowMs;
-      file.append(request.entry);
-    },
+  errors(): number {
+    return this.#file.errors;
+  }
 
-    async finish(id, { outcome, usage }) {
-      const request = running.get(id);
-      if (!request) return;
-      const entry = { ...request.entry, kind: outcome, usage, updatedMs: clock.wallMs() };
-      running.delete(id);
-      remembered.put(entry);
-      file.append(entry);
-      await file.sync();
-    },
+  problem(): string | null {
+    const problem = this.#file.problem();
+    return problem === null ? null : journalProblem(problem);
+  }
 
-    lookup,
-
-    async cancel(id) {
-      running.get(id)?.stop?.abort();
-      // Before the files are looked through, so that it can't begin meanwhile.
-      const isNew = !running.has(id) && remembered.get(id) === null;
-      if (isNew) cancelled.add(id);
-      const known = await lookup(id);
-      if (known) {
-        if (isNew) cancelled.delete(id);
-        return known;
-      }
-      forgetOldest(cancelled, cancelledMax);
-      const entry = newEntry('aborted', { id, model: '', nowMs: clock.wallMs() });
-      remembered.put(entry);
-      file.append(entry);
-      return toRecord(entry, 'aborted');
-    },
-
-    errors: () => file.errors,
-    problem() {
-      const problem = file.problem();
-      return problem === null ? null : journalProblem(problem);
-    },
-    close: () => file.close(),
-  };
+  close(): Promise<void> {
+    return this.#file.close();
+  }
 }
 
 function journalProblem(problem: string | null): string {

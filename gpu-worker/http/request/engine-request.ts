@@ -99,8 +99,9 @@ export function refuseLongLogprobs(
   if (asked.stream || values <= wholeLogprobsMax) return;
   throw new ApiError(
     'invalid_value',
-    `The answer could have ${values} log-probabilities, all choices and alternatives together; one ` +
-      `that is not streamed may have at most ${wholeLogprobsMax}. Set 'stream', or lower 'max_tokens'.`,
+    `The answer could have ${values} log-probabilities, all choices and alternatives together; ` +
+      `one that is not streamed may have at most ${wholeLogprobsMax}. ` +
+      `Set 'stream', or lower 'max_tokens'.`,
     { param: asked.param },
   );
 }
@@ -222,7 +223,8 @@ export function refuseTooLong<Result>(
     const { contextLength } = description;
     throw new ApiError(
       'context_length_exceeded',
-      `This model's maximum context length is ${contextLength} tokens. However, the ${promptParam} ` +
+      `This model's maximum context length is ${contextLength} tokens. ` +
+        `However, the ${promptParam} ` +
         `took at least ${error.tokens} tokens. Please reduce the length of the ${promptParam}.`,
       {
         param: promptParam,

@@ -1,7 +1,8 @@
 /** Reads a chat completion's request out of its parsed body. */
 import { chatCompletionRequestSchema } from '../../protocol/requests.ts';
 import type { ChatCompletionRequest } from '../../protocol/requests.ts';
-import { renderChat, type ChatPrompt } from './chat-prompt.ts';
+import { renderChat } from './chat-prompt.ts';
+import type { ChatPrompt } from './chat-prompt.ts';
 import { ApiError } from '../api-error.ts';
 import {
   chatGrammar,

@@ -2,7 +2,8 @@
 import { at } from '../../at.ts';
 import { completionRequestSchema } from '../../protocol/requests.ts';
 import type { CompletionRequest } from '../../protocol/requests.ts';
-import { readPrompts, type CompletionPrompt } from './completion-prompt.ts';
+import { readPrompts } from './completion-prompt.ts';
+import type { CompletionPrompt } from './completion-prompt.ts';
 import { ApiError } from '../api-error.ts';
 import {
   checkCombinations,

@@ -14,7 +14,8 @@ import type { ChoiceFinish, ChoicePiece } from './choice-output.ts';
 import { toPromptLogprobs } from './wire-logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from '../run.ts';
-import { addToCalls, type ToolCallParser } from './tool-calls.ts';
+import { addToCalls } from './tool-calls.ts';
+import type { ToolCallParser } from './tool-calls.ts';
 import { toWireUsage } from './wire-usage.ts';
 
 /** Chunks of a stream; each `next` waits for the engine. */

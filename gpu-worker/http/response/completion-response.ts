@@ -8,12 +8,8 @@ import type {
   CompletionLogprobs,
   WireFinishReason,
 } from '../../protocol/responses.ts';
-import {
-  TextOffset,
-  toCompletionLogprobs,
-  toPromptLogprobs,
-  type PlacedToken,
-} from './wire-logprobs.ts';
+import { TextOffset, toCompletionLogprobs, toPromptLogprobs } from './wire-logprobs.ts';
+import type { PlacedToken } from './wire-logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from '../run.ts';
 import type { ReadPrompt } from '../text/text-model.ts';

@@ -4,7 +4,7 @@
  * or another scope's, in between (text-thread.ts). What takes too long is ended, at worst with its
  * thread.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { ApiError } from '../api-error.ts';
 import type { ReadByRoute, TextReader, TextRequest, TextRoute } from './text-model.ts';
 import { TextQueue } from './text-queue.ts';

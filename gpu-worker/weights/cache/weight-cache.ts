@@ -5,7 +5,7 @@
  *
  *     sha256/ab/abcd…   the bytes of one part; its mtime is its last use
  *     journal/…         which parts of an object were verified; see part-journal.ts
- *     users/…           one file per open cache, touched while it lives; its name begins with its start
+ *     users/…           one file per open cache, touched while it lives, named for its start
  *     tmp/…             files being written
  */
 import { createHash, randomUUID } from 'node:crypto';
@@ -115,8 +115,9 @@ export class WeightCache implements AsyncDisposable {
     if (this.#isWarned) return;
     this.#isWarned = true;
     this.#warn(
-      `the disk of the weights' cache ${this.#directory} is full: weights that do not fit are loaded ` +
-        'but not kept, and fetched again at the next start; free space or set --weights-cache',
+      `the disk of the weights' cache ${this.#directory} is full: ` +
+        'weights that do not fit are loaded but not kept, and fetched again at the next start; ' +
+        'free space or set --weights-cache',
     );
   }
 

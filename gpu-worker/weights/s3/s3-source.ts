@@ -125,7 +125,8 @@ class S3Source implements WeightSource {
     await journal.forget();
     throw new CheckpointError(
       `${this.location}/${name}: the bytes that came have the ${checksum.algorithm} ${actual}, ` +
-        `the store recorded ${checksum.expected}; they are forgotten, a new load fetches them again`,
+        `the store recorded ${checksum.expected}; ` +
+        'they are forgotten, a new load fetches them again',
     );
   }
 

@@ -3,7 +3,7 @@
  * every cache entry that a row sees, so equal output is a proof of paging, sharing, preemption and
  * recompute. fast-check prints the seed and the shrunk case of a failure.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { nothingComputed } from '../../../gpu-worker/engine/request.ts';

@@ -7,12 +7,8 @@ import { matcherOf } from '../../support/schemas/grammar-walk.ts';
 import { pydanticSuite } from '../../support/schemas/pydantic-schemas.ts';
 import { randomAnswer } from '../../support/worker/random-answer.ts';
 import { seededRandom } from '../../support/random.ts';
-import {
-  letsThrough,
-  officialSuite,
-  outcomeOf,
-  type SuiteCase,
-} from '../../support/schemas/schema-suite.ts';
+import { letsThrough, officialSuite, outcomeOf } from '../../support/schemas/schema-suite.ts';
+import type { SuiteCase } from '../../support/schemas/schema-suite.ts';
 import { typeBoxSuite } from '../../support/schemas/typebox-schemas.ts';
 import { zodCases, zodSuite } from '../../support/schemas/zod-schemas.ts';
 import { tiny } from '../tokenizer/fixture.ts';

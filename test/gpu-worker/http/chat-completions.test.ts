@@ -5,8 +5,8 @@ import {
   httpWorker,
   parseEvents,
   thinkingTemplate,
-  type HttpWorker,
 } from '../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../support/worker/http-worker.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'What is it?' }] };
 

@@ -1,11 +1,7 @@
 /** Completions through the app, with answers that the test wrote. */
 import { expect, test } from 'vitest';
-import {
-  answering,
-  httpWorker,
-  parseEvents,
-  type HttpWorker,
-} from '../../support/worker/http-worker.ts';
+import { answering, httpWorker, parseEvents } from '../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../support/worker/http-worker.ts';
 import type { Completion } from '../../../gpu-worker/protocol/responses.ts';
 
 const script = answering('It', ' is', ' té.');

@@ -1,8 +1,10 @@
 /** Heartbeats to an edge that the test plays; the pause between beats is the test's too. */
 import { pino } from 'pino';
 import { expect, test } from 'vitest';
-import { startHeartbeat, type HeartbeatSender } from '../../../gpu-worker/http/heartbeat.ts';
-import { createLifecycle, type Lifecycle } from '../../../gpu-worker/http/lifecycle.ts';
+import { startHeartbeat } from '../../../gpu-worker/http/heartbeat.ts';
+import type { HeartbeatSender } from '../../../gpu-worker/http/heartbeat.ts';
+import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
+import type { Lifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { heartbeatSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
 import type { Heartbeat } from '../../../gpu-worker/protocol/heartbeat.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';

@@ -8,7 +8,8 @@ import OpenAI, { AuthenticationError, BadRequestError, NotFoundError } from 'ope
 import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
-import { startWorker, type RunningWorker } from '../../../gpu-worker/main.ts';
+import { startWorker } from '../../../gpu-worker/main.ts';
+import type { RunningWorker } from '../../../gpu-worker/main.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
 import { settingsOfArgs } from '../../support/worker/worker-settings.ts';
 import { faultOf } from '../../support/schemas/random-schema.ts';

@@ -5,7 +5,8 @@ import { createApp } from '../../../gpu-worker/http/app.ts';
 import { usageRecordSchema } from '../../../gpu-worker/protocol/usage.ts';
 import { modelListSchema } from '../../../gpu-worker/protocol/responses.ts';
 import { healthSchema } from '../../../gpu-worker/protocol/heartbeat.ts';
-import { answering, httpWorker, type HttpWorker } from '../../support/worker/http-worker.ts';
+import { answering, httpWorker } from '../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../support/worker/http-worker.ts';
 import type { Script } from '../../support/worker/scripted-engine.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'my secret prompt' }] };

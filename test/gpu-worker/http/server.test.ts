@@ -1,17 +1,15 @@
 /** The app on a real port, with real sockets: leaving clients, slow ones, stops and refusals. */
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { queryObjects } from 'node:v8';
 import { expect, test } from 'vitest';
-import { ListenError, listen, type RunningServer } from '../../../gpu-worker/http/server.ts';
+import { ListenError, listen } from '../../../gpu-worker/http/server.ts';
+import type { RunningServer } from '../../../gpu-worker/http/server.ts';
 import { shutDown } from '../../../gpu-worker/http/shut-down.ts';
-import {
-  answering,
-  httpWorker,
-  parseEvents,
-  type HttpWorker,
-} from '../../support/worker/http-worker.ts';
+import { answering, httpWorker, parseEvents } from '../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../support/worker/http-worker.ts';
 import type { Script } from '../../support/worker/scripted-engine.ts';
 
 const question = { model: 'tiny', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 500 };

@@ -1,11 +1,7 @@
 /** The prompt of a conversation, told without computing it. */
 import { expect, test } from 'vitest';
-import {
-  answering,
-  httpWorker,
-  thinkingTemplate,
-  type HttpWorker,
-} from '../../support/worker/http-worker.ts';
+import { answering, httpWorker, thinkingTemplate } from '../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../support/worker/http-worker.ts';
 
 function post(worker: HttpWorker, path: string, body: object) {
   return worker.app.request(path, {

@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest';
 import { completionSchema } from '../../support/edge/completion-schema.ts';
 import { answering, httpWorker, parseEvents } from '../../support/worker/http-worker.ts';
-import { startTinyWorker, type TinyWorker } from '../../support/worker/tiny-worker.ts';
+import { startTinyWorker } from '../../support/worker/tiny-worker.ts';
+import type { TinyWorker } from '../../support/worker/tiny-worker.ts';
 
 const stepTokens = 64;
 

@@ -1,5 +1,6 @@
 /** TypeBox's types, each with values that it takes and others, as it writes them in JSON. */
-import { Type, type TSchema } from '@sinclair/typebox';
+import { Type } from '@sinclair/typebox';
+import type { TSchema } from '@sinclair/typebox';
 import type { SuiteCase } from './schema-suite.ts';
 
 function typeBox(

@@ -1,5 +1,6 @@
 /** config.json of small random models, of every kind that the engine claims to compute. */
-import { type Random, seededRandom } from '../random.ts';
+import { seededRandom } from '../random.ts';
+import type { Random } from '../random.ts';
 
 /** A whole config.json, with every key that the published ones have and that matters. */
 export interface CheckpointConfig {

@@ -6,9 +6,12 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { e4m3Code, toBf16, toE4m3 } from '../../oracle/number-formats.ts';
-import { type CheckpointConfig, fp8Keys } from './checkpoint-config.ts';
-import { type Random, seededRandom } from '../random.ts';
-import { pack, type TensorToWrite } from './safetensors-writer.ts';
+import { fp8Keys } from './checkpoint-config.ts';
+import type { CheckpointConfig } from './checkpoint-config.ts';
+import { seededRandom } from '../random.ts';
+import type { Random } from '../random.ts';
+import { pack } from './safetensors-writer.ts';
+import type { TensorToWrite } from './safetensors-writer.ts';
 
 export interface CheckpointOptions {
   readonly seed: number;

@@ -10,7 +10,8 @@ import type { OnProgress } from '../../../gpu-worker/weights/read-tensors.ts';
 import type { WeightSource } from '../../../gpu-worker/weights/source.ts';
 import { credentials } from './s3-double.ts';
 import { seededRandom } from '../random.ts';
-import { pack, type TensorToWrite } from './safetensors-writer.ts';
+import { pack } from './safetensors-writer.ts';
+import type { TensorToWrite } from './safetensors-writer.ts';
 
 /**
  * Small parts and short waits between attempts, so that tests of many parts and faults are quick. A

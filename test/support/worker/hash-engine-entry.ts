@@ -1,5 +1,5 @@
 /** Entry module of an engine thread over the hash model, for tests of the thread and its handle. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { parentPort, workerData } from 'node:worker_threads';
 import { runEngineThread } from '../../../gpu-worker/engine/engine-thread.ts';
 import type { OpenedModel } from '../../../gpu-worker/engine/engine-thread.ts';

@@ -4,7 +4,7 @@
  * written, so a wrong block, a wrong slot, a stale entry or a token that was never recomputed
  * changes every later logit. It also refuses a batch that breaks the contract of `Batch`.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../../gpu-worker/backend/batch.ts';
 import type { Batch } from '../../../gpu-worker/backend/batch.ts';
 import { createDrawScratch, drawToken } from '../../../gpu-worker/backend/draw.ts';

@@ -5,25 +5,19 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { createApp } from '../../../gpu-worker/http/app.ts';
 import { systemClock } from '../../../gpu-worker/http/clock.ts';
-import { createLifecycle, type ServedModel } from '../../../gpu-worker/http/lifecycle.ts';
+import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
+import type { ServedModel } from '../../../gpu-worker/http/lifecycle.ts';
 import { createOutputGrammars } from '../../../gpu-worker/http/request/output-grammar.ts';
 import { plainSampling } from '../../../gpu-worker/http/request/sampling-defaults.ts';
 import { createMetrics } from '../../../gpu-worker/http/metrics.ts';
-import {
-  defaultHttpSettings,
-  type HttpSettings,
-  type WorkerServices,
-} from '../../../gpu-worker/http/worker-services.ts';
+import { defaultHttpSettings } from '../../../gpu-worker/http/worker-services.ts';
+import type { HttpSettings, WorkerServices } from '../../../gpu-worker/http/worker-services.ts';
 import type { TextModel } from '../../../gpu-worker/http/text/text-model.ts';
 import { openUsageJournal } from '../../../gpu-worker/http/journal/usage-journal.ts';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
-import {
-  scriptedEngine,
-  tinyDescription,
-  type Script,
-  type ScriptedEngine,
-} from './scripted-engine.ts';
+import { scriptedEngine, tinyDescription } from './scripted-engine.ts';
+import type { Script, ScriptedEngine } from './scripted-engine.ts';
 import { ownThreadReader } from './text-reader.ts';
 
 const tiny = new URL('../../../gpu-worker/models/tiny/', import.meta.url);
@@ -100,7 +94,11 @@ export async function httpWorker(options: {
   const journal = await openUsageJournal({ directory: journalDirectory, clock, logger });
   const lifecycle = createLifecycle(() => journal.problem());
   lifecycle.serve(model);
-  const metrics = createMetrics({ lifecycle, version: '0.0.0', journalErrors: journal.errors });
+  const metrics = createMetrics({
+    lifecycle,
+    version: '0.0.0',
+    journalErrors: () => journal.errors(),
+  });
   const settings = { ...defaultHttpSettings, ...options.settings };
   const warnings = () => [];
   const services: WorkerServices = {

@@ -3,7 +3,8 @@
  * any company, with their cache blocks scattered over the pool.
  */
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
-import { type Batch, blockTokens } from '../../../gpu-worker/backend/batch.ts';
+import { blockTokens } from '../../../gpu-worker/backend/batch.ts';
+import type { Batch } from '../../../gpu-worker/backend/batch.ts';
 import { openCpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import type { ModelConfig } from '../../../gpu-worker/model/deepseek/config.ts';
 import type { Model } from '../../../gpu-worker/model/model.ts';

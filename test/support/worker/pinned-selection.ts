@@ -3,7 +3,7 @@
  * goldens' generator broke ties in its own way (test/goldens/README.md), and only so can its every
  * value be compared. All else is computed by the backend itself.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import type { SelectOptions } from '../../../gpu-worker/backend/indexer.ts';
 import type { LayerCache, Selection, Tensor } from '../../../gpu-worker/backend/shapes.ts';

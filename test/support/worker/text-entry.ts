@@ -2,7 +2,7 @@
  * Entry module of a text thread over the tiny model's tokenizer, for tests of the threads and their
  * pool.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { parentPort, workerData } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
 import { createOutputGrammars } from '../../../gpu-worker/http/request/output-grammar.ts';

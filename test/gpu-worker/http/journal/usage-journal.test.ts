@@ -7,10 +7,8 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { EngineUsage } from '../../../../gpu-worker/engine/request.ts';
-import {
-  openUsageJournal,
-  type UsageJournal,
-} from '../../../../gpu-worker/http/journal/usage-journal.ts';
+import { openUsageJournal } from '../../../../gpu-worker/http/journal/usage-journal.ts';
+import type { UsageJournal } from '../../../../gpu-worker/http/journal/usage-journal.ts';
 import { usageRecordSchema } from '../../../../gpu-worker/protocol/usage.ts';
 
 const hourMs = 3_600_000;

@@ -1,7 +1,8 @@
 /** Every way to ask wrongly, and the parameter that the error names. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { errorBodySchema } from '../../../../gpu-worker/protocol/errors.ts';
-import { answering, httpWorker, type HttpWorker } from '../../../support/worker/http-worker.ts';
+import { answering, httpWorker } from '../../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 
 let worker: HttpWorker;
 beforeAll(async () => {

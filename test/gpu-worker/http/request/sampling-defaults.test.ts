@@ -9,7 +9,8 @@ import {
 } from '../../../../gpu-worker/http/request/sampling-defaults.ts';
 import { openText } from '../../../../gpu-worker/open-text.ts';
 import { defaultSourceSettings } from '../../../../gpu-worker/weights/open-source.ts';
-import { answering, httpWorker, type HttpWorker } from '../../../support/worker/http-worker.ts';
+import { answering, httpWorker } from '../../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { useStore } from '../../../support/weights/s3-checkpoint.ts';
 import { putDirectory, startS3Double } from '../../../support/weights/s3-double.ts';
 import { temporaryDirectory } from '../../../support/temporary-directory.ts';

@@ -9,9 +9,11 @@ import { createOutputGrammars } from '../../../../gpu-worker/http/request/output
 import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
 import type { TokenizerFixture } from '../../tokenizer/fixture.ts';
 import { deepseek, deepseekFiles, deepseekV3Files } from '../../tokenizer/fixture.ts';
-import { httpWorker, type HttpWorker } from '../../../support/worker/http-worker.ts';
+import { httpWorker } from '../../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { noiseEngine } from '../../../support/worker/noise-engine.ts';
-import { conditional, faultOf, type Schema } from '../../../support/schemas/random-schema.ts';
+import { conditional, faultOf } from '../../../support/schemas/random-schema.ts';
+import type { Schema } from '../../../support/schemas/random-schema.ts';
 
 const vocabSize = 129_280;
 const engine = noiseEngine(deepseek, vocabSize);

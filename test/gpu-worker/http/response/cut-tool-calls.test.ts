@@ -10,12 +10,8 @@ import type {
 import { addToCalls, markCharacter } from '../../../../gpu-worker/http/response/tool-calls.ts';
 import type { ToolCall } from '../../../../gpu-worker/protocol/messages.ts';
 import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
-import {
-  answering,
-  httpWorker,
-  parseEvents,
-  type HttpWorker,
-} from '../../../support/worker/http-worker.ts';
+import { answering, httpWorker, parseEvents } from '../../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { noiseEngine } from '../../../support/worker/noise-engine.ts';
 import type { Script } from '../../../support/worker/scripted-engine.ts';
 import { deepseek, deepseekFiles, deepseekV3Files } from '../../tokenizer/fixture.ts';

@@ -11,12 +11,8 @@ import type {
   ChatCompletionChunk,
 } from '../../../../gpu-worker/protocol/responses.ts';
 import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
-import {
-  answering,
-  httpWorker,
-  parseEvents,
-  type HttpWorker,
-} from '../../../support/worker/http-worker.ts';
+import { answering, httpWorker, parseEvents } from '../../../support/worker/http-worker.ts';
+import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { deepseek, deepseekFiles } from '../../tokenizer/fixture.ts';
 
 const begin = '<｜tool▁calls▁begin｜>';
