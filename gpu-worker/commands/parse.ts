@@ -44,7 +44,7 @@ async function printMessage({ model, completion, thinking = false }: Flags): Pro
     promptLogprobs: null,
     toolParsers: createToolCallParsers('0', { choices: 1, form: { toolNames: [], isFenced } }),
   });
-  console.log(JSON.stringify(answer.choices[0]?.message, null, 2));
+  process.stdout.write(`${JSON.stringify(answer.choices[0]?.message, null, 2)}\n`);
 }
 
 /** The text before and after the first of the marks; all of it is before where there is none. */
