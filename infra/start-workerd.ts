@@ -2,7 +2,7 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { readNodeSettings } from '../edge/env.ts';
-import { makeSecrets } from '../edge/node/node.ts';
+import { makeSecrets } from '../edge/node/secrets.ts';
 import { sharedSettings } from '../edge/settings.ts';
 import type { CommandModule } from './program.ts';
 import { environment } from './settings.ts';

@@ -1,0 +1,78 @@
+/** The database files of the edge on Node: one for the directory, and one for each tenant. */
+import { strict as assert } from 'node:assert';
+import { join } from 'node:path';
+import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
+import { createTenantFile, openTenantFile } from '../../db/drivers/tenant-file.ts';
+import { commitInGroups } from '../../db/group-commit.ts';
+import { whenUnlocked } from '../../db/unavailable.ts';
+import { UserError } from '../../infra/user-error.ts';
+import { tenantIdPattern } from '../auth/api-key.ts';
+import type { Services } from '../services.ts';
+import { createTenant } from '../tenant/tenant.ts';
+import { makeFile, messageOf } from './data-folder.ts';
+import { createOpenTenants } from './open-tenants.ts';
+import type { OpenTenants } from './open-tenants.ts';
+
+/**
+ * A commit gathers what arrives in so many turns of the event loop. Waiting for the disk holds all
+ * requests up, so fewer and larger groups serve more of them; an idle loop turns in microseconds.
+ */
+const turnsPerCommit = 3;
+
+export interface Databases {
+  readonly directoryDb: ReturnType<typeof openDirectoryDb>['db'];
+  readonly openTenants: OpenTenants;
+  /** Makes the database of a tenant that is being created, unless it is there. */
+  createDatabase(tenant: string): Promise<void>;
+  /** Waits for the calls that are under way. */
+  close(): Promise<void>;
+}
+
+/** @throws UserError if the directory cannot be opened. */
+export async function openDatabases(
+  folder: string,
+  options: { readonly openTenantsMax: number; readonly clock: Services['clock'] },
+): Promise<Databases> {
+  const directory = await whenUnlocked(async () => openDirectory(join(folder, 'directory.db')));
+  const pathOf = (id: string): string => {
+    assert(tenantIdPattern.test(id), 'a tenant id is a file name');
+    return join(folder, 'tenants', `${id}.db`);
+  };
+  const openTenants = createOpenTenants({
+    openMax: options.openTenantsMax,
+    open(id) {
+      const { db, waitForDisk, isCurrent, close } = openTenantFile(pathOf(id), id);
+      const committer = commitInGroups(db, afterTurns, { waitForDisk });
+      return { tenant: createTenant(db, { clock: options.clock, committer }), isCurrent, close };
+    },
+  });
+  return {
+    directoryDb: directory.db,
+    openTenants,
+    async createDatabase(id) {
+      createTenantFile(pathOf(id), id);
+      await openTenants.tenant(id).limits();
+    },
+    async close() {
+      await openTenants.close();
+      directory.close();
+    },
+  };
+}
+
+function openDirectory(path: string): ReturnType<typeof openDirectoryDb> {
+  try {
+    // SQLite gives its log the mode of the database, so this settles all of its files.
+    makeFile(path);
+    return openDirectoryDb(path);
+  } catch (cause) {
+    throw new UserError(
+      `the database ${path} cannot be opened (${messageOf(cause)}); put back a copy of it`,
+      { cause },
+    );
+  }
+}
+
+function afterTurns(flush: () => void, turns = turnsPerCommit): void {
+  setImmediate(turns === 1 ? flush : () => afterTurns(flush, turns - 1));
+}
