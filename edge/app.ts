@@ -1,10 +1,11 @@
 /**
- * The public API as one Hono app, the same in both runtimes. A runtime builds the services and mounts what
- * else it answers (the operator's API, heartbeats, webhooks) beside it, under the same error table.
+ * The public API as one Hono app, the same in both runtimes. A runtime builds the services and
+ * mounts what else it answers (the operator's API, heartbeats, webhooks) beside it, under the same
+ * errors.
  */
 import { Hono } from 'hono';
 import type { App, AppEnv } from './middleware/app-env.ts';
-import { requestIds } from './middleware/request-id.ts';
+import { requestIds, stateRequestId } from './middleware/request-id.ts';
 import { answerError, answerUnknownUrl } from './middleware/answer-error.ts';
 import { oneHost } from './middleware/one-host.ts';
 import { mountPublicApi } from './http/public-api.ts';
@@ -16,6 +17,7 @@ export type Mount = (app: App, services: Services) => void;
 export function createApp(services: Services, mounts: readonly Mount[] = []): App {
   const app = new Hono<AppEnv>({ strict: false });
   app.use(requestIds(services));
+  app.use(stateRequestId);
   app.use(oneHost);
   app.onError(answerError(services));
   app.notFound(answerUnknownUrl);

@@ -12,7 +12,7 @@ import type { UnavailableReason } from '../db/unavailable.ts';
 
 interface ErrorRow {
   readonly status: ErrorStatus;
-  /** What the reference page says about it. */
+  /** The sentence of the reference page about it. */
   readonly means: string;
 }
 
@@ -75,10 +75,10 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable;
 
-/** By how much a request exceeds the context. */
+/** The amount by which a request exceeds the context. */
 export interface Overflow {
   readonly promptTokens: number;
-  /** What the request asks for; null if the prompt alone is too long. */
+  /** The output that the request asks for; null if the prompt alone is too long. */
   readonly outputTokens: number | null;
   readonly contextTokens: number;
 }
@@ -87,11 +87,11 @@ export interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
   readonly param?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** Beside `context_length_exceeded`, as far as the worker tells the numbers. */
+  /** Stands beside `context_length_exceeded`, as far as the worker tells the numbers. */
   readonly overflow?: Overflow | null;
   /** A code that clients act on, for dialects whose errors have a place for it. */
   readonly details?: { readonly error_code: string };
-  /** For the log alone. */
+  /** Is for the log alone. */
   readonly cause?: unknown;
 }
 
@@ -149,7 +149,9 @@ export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = 
   foreign: lost,
 };
 
-/** Makes an ApiError of anything thrown. Messages that were not meant for clients stay in its cause. */
+/**
+ * Makes an ApiError of anything thrown. Messages that were not meant for clients stay in its cause.
+ */
 export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown;
   const found = unavailable(thrown);

@@ -1,4 +1,4 @@
-/** What is sold: models and their prices. */
+/** Routes for what is sold: models and their prices. */
 import { z } from 'zod';
 import { contend } from '../directory/directory.ts';
 import { ApiError } from '../errors.ts';

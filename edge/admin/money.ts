@@ -1,4 +1,4 @@
-/** What the operator does to a tenant's balance: credits, corrections and pages to pay on. */
+/** Routes that change a tenant's balance: credits, corrections and pages to pay on. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { operatorSource } from '../ledger/credits.ts';

@@ -28,7 +28,9 @@ interface Input<P, Q, B> {
 type NoFields = z.ZodObject<Record<never, never>>;
 const noFields: NoFields = z.strictObject({});
 
-/** A route that answers with JSON. A body, a query or a parameter that is not declared is refused. */
+/**
+ * A route that answers with JSON. A body, a query or a parameter that is not declared is refused.
+ */
 export function jsonEndpoint<
   Answer extends z.ZodType,
   P extends z.ZodObject = NoFields,

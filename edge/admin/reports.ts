@@ -1,4 +1,6 @@
-/** What the operator reads: usage and ledgers of all tenants as streams, and the audit of the books. */
+/**
+ * The operator's reports: usage and ledgers of all tenants as streams, and the audit of the books.
+ */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
@@ -211,7 +213,7 @@ function rangeOf(query: { readonly from?: string | undefined; readonly to?: stri
   return { fromDay: query.from ?? allDays.fromDay, toDay: query.to ?? allDays.toDay };
 }
 
-/** How far the prefix index can be believed: what it promised against what workers then had. */
+/** Compares what the prefix index promised with what workers then had. */
 async function prefixReport(
   services: Services,
   ids: readonly string[],

@@ -1,6 +1,6 @@
 /**
- * The operator's API: every route asks for the admin token before it looks at anything else. Only its
- * reference is open, like that of the public API.
+ * The operator's API: every route asks for the admin token before it looks at anything else. Only
+ * its reference is open, like that of the public API.
  */
 import { Hono } from 'hono';
 import { ApiError, errorTable } from '../errors.ts';
@@ -26,9 +26,9 @@ export const adminEndpoints: readonly Endpoint[] = [
 
 const referenceText: ReferenceText = {
   title: 'sift, for its operator',
-  introduction: `Send the operator's token, EDGE_ADMIN_TOKEN, as \`Authorization: Bearer <token>\`. \
-Amounts are integers in nano-USD: 1,000,000,000 are one US dollar. Prices are nano-USD per 1,000,000 \
-tokens. Times are Unix milliseconds.`,
+  introduction: `Send the operator's token, EDGE_ADMIN_TOKEN, as \`Authorization: Bearer \
+<token>\`. Amounts are integers in nano-USD: 1,000,000,000 are one US dollar. Prices are nano-USD \
+per 1,000,000 tokens. Times are Unix milliseconds.`,
   token: 'adminToken',
   pathPrefix: '/admin',
   success: 'Done.',

@@ -1,4 +1,6 @@
-/** Rows as JSON lines or CSV (RFC 4180), written as they are read: an export is never held whole. */
+/**
+ * Rows as JSON lines or CSV (RFC 4180), written as they are read: an export is never held whole.
+ */
 
 export type Row = Readonly<Record<string, string | number | null>>;
 

@@ -11,7 +11,7 @@ export const unavailableSchema = z.object({
 
 export type Unavailable = z.infer<typeof unavailableSchema>;
 
-/** What an error at a tenant means for whoever asked for all of them. It is logged in its own words. */
+/** Says of an error at one tenant what matters to who asked for all; the log has its own words. */
 export function unavailableOf(
   { log }: Pick<Services, 'log'>,
   tenant: string,

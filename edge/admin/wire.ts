@@ -1,4 +1,7 @@
-/** The operator's API in its own words: snake case, integers in nano-USD, times in Unix milliseconds. */
+/**
+ * The operator's API in its own words: snake case, integers in nano-USD, times in Unix
+ * milliseconds.
+ */
 import { z } from 'zod';
 import type { ModelRecord, PriceRecord, TenantRecord } from '../directory/directory-contract.ts';
 import type { ServedContext } from '../directory/served-contexts.ts';
@@ -69,7 +72,7 @@ export const priceSchema = z.object({
   window: z.object({ start_minute: z.int(), end_minute: z.int() }).nullable(),
 });
 
-/** Of one model, now: nano-USD per 1,000,000 tokens. */
+/** The price of one model that is in force: nano-USD per 1,000,000 tokens. */
 export const currentPriceSchema = z.object({
   id: z.string(),
   input_cached: nanoUsd,

@@ -16,7 +16,8 @@ export const workerEndpoints: readonly Endpoint[] = [
       method: 'get',
       path: '/workers',
       summary:
-        'All workers: their state, what is in flight and which of their models nobody can use; and whose heartbeats were refused',
+        'All workers: their state, what is in flight and which of their models nobody can use; ' +
+        'and whose heartbeats were refused',
       answer: z.object({ workers: z.array(workerSchema), refused: z.array(refusedWorkerSchema) }),
     },
     async ({ services }) => {

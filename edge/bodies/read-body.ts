@@ -1,6 +1,6 @@
 /**
  * Reads the body of a request: within the budget of all bodies, not beyond its longest, and only from
- * a client that keeps sending.
+ * a client that keeps sending. Hono's body-limit knows neither a budget nor slow clients.
  */
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';

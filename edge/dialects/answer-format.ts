@@ -1,4 +1,4 @@
-/** How an answer is written out of a worker's chunks, streamed or whole. */
+/** Writes an answer out of a worker's chunks, streamed or whole. */
 import type { Chunk } from '../engines/chunk.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
@@ -13,7 +13,7 @@ export interface AnswerFormat {
 export interface AnswerHead {
   readonly id: string;
   readonly model: string;
-  /** Only in answers to a client that asked for a tier. */
+  /** Stated to a client that asked for a tier. */
   readonly service_tier?: 'default';
 }
 

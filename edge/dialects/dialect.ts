@@ -26,7 +26,7 @@ export interface ErrorShape {
   body(error: ApiError, requestId: string): object;
 }
 
-/** Where a route is found, and what the reference says about it. */
+/** The paths of a route and its text in the reference. */
 export interface RouteText {
   readonly path: string;
   /** Other paths of the same route. */
@@ -43,11 +43,11 @@ export interface RequestReader<Answer = unknown> {
 }
 
 /**
- * A route that runs the model. `format` is a method, so that routes of any `Answer` fit one list: it
- * is only given what the same route's `parse` has returned.
+ * A route that runs the model. `format` is a method, so that routes of any `Answer` fit one list:
+ * it is only given what the same route's `parse` has returned.
  */
 export interface InferenceRoute<Answer = unknown> extends RouteText, RequestReader<Answer> {
-  /** As the reference shows it. */
+  /** The reference shows it; `parse` may check more. */
   readonly requestSchema: z.ZodType;
   readonly answerSchema: z.ZodType;
   format(

@@ -1,11 +1,13 @@
-/** The dialects that the edge speaks. A new one is a folder beside this file and a line in the list. */
+/**
+ * The dialects that the edge speaks. A new one is a folder beside this file and a line in the list.
+ */
 import { strict as assert } from 'node:assert';
 import { anthropic } from './anthropic/anthropic.ts';
 import type { Dialect, RequestReader } from './dialect.ts';
 import { openAi } from './openai/openai.ts';
 import { quoteReader } from './openai/quote-request.ts';
 
-/** In the order in which the reference shows them. */
+/** The reference shows them in this order. */
 export const dialects: readonly Dialect[] = [openAi, anthropic];
 
 /** The dialect of the longest prefix; OpenAI's is the prefix of all paths. */

@@ -1,12 +1,14 @@
 /** A request of any dialect, once parsed: all that the stages need to know of it. */
 import type { PromptPart } from '../prefix/chain.ts';
 
-/** `Answer` says how the answer is to be written; only the route that parsed the request reads it. */
+/**
+ * `Answer` says how the answer is to be written; only the route that parsed the request reads it.
+ */
 export interface InferenceRequest<Answer = unknown> {
   readonly model: string;
   readonly stream: boolean;
   readonly workerPath: '/v1/chat/completions' | '/v1/completions';
-  /** For the worker, without what the edge itself decides: streaming, salt and output limit. */
+  /** The worker's body without what the edge decides: streaming, salt and output limit. */
   readonly workerBody: Readonly<Record<string, unknown>>;
   /** Cached prefixes are shared within it. */
   readonly cacheScope: string;
@@ -15,7 +17,7 @@ export interface InferenceRequest<Answer = unknown> {
   readonly prompts: number;
   /** Answers to each prompt; each may reach the output limit. */
   readonly answersEach: number;
-  /** What the model reads; a prefix is looked for only when there is one prompt. */
+  /** All that the model reads. A prefix is looked for only when there is one prompt. */
   readonly promptParts: readonly PromptPart[];
   /** The length of a prompt that came as token ids; null when it came as text. */
   readonly promptTokens: number | null;
@@ -26,8 +28,8 @@ export interface InferenceRequest<Answer = unknown> {
 }
 
 /**
- * Writes a scope so that no two scopes of any dialect read alike. Without a user and a salt the scope
- * is the whole tenant.
+ * Writes a scope so that no two scopes of any dialect read alike. Without a user and a salt the
+ * scope is the whole tenant.
  */
 export function cacheScope(of: { readonly userId?: string; readonly salt?: string }): string {
   return JSON.stringify([of.userId ?? null, of.salt ?? null]);

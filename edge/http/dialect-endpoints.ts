@@ -1,4 +1,6 @@
-/** The routes of a dialect: those that run the model, those that count, and those that list models. */
+/**
+ * The routes of a dialect: those that run the model, those that count, and those that list models.
+ */
 import { z } from 'zod';
 import type { Dialect, InferenceRoute, ModelRoutes, TokenCountRoute } from '../dialects/dialect.ts';
 import { authorize } from '../inference/authenticate.ts';

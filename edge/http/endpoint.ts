@@ -1,6 +1,6 @@
 /**
- * One route as data: where it is, what it takes, what it answers and what does it. The same value is
- * mounted, checked and documented, so that the three cannot differ.
+ * One route as data: where it is, what it takes, what it answers and what does it. The same value
+ * is mounted, checked and documented, so that the three cannot differ.
  */
 import type { z } from 'zod';
 import type { AppContext } from '../middleware/app-env.ts';
@@ -8,7 +8,7 @@ import type { Services } from '../services.ts';
 
 export interface Endpoint {
   readonly method: 'get' | 'post' | 'patch' | 'delete';
-  /** As OpenAPI writes it: `/tenants/{tenant}`. */
+  /** It is written as in OpenAPI: `/tenants/{tenant}`. */
   readonly path: string;
   /** Other paths of the same route. */
   readonly aliases: readonly string[];

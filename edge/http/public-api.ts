@@ -18,12 +18,12 @@ export const publicEndpoints: readonly Endpoint[] = [
   usage,
 ];
 
-const introduction = `Send the key as \`Authorization: Bearer <key>\` or as \`x-api-key: <key>\`. Every \
-answer has an \`x-request-id\`; one that is not streamed has \`x-sift-cost-nano-usd\`. A request with an \
-\`Idempotency-Key\` outlives its connection: the same request again gets the answer that is being made \
-or was stored, and is never billed twice. Events of its stream have ids; \`Last-Event-ID\` asks for \
-those after one. \
-Amounts are integers in nano-USD: 1,000,000,000 are one US dollar.`;
+const introduction = `Send the key as \`Authorization: Bearer <key>\` or as \`x-api-key: \
+<key>\`. Every answer has an \`x-request-id\`; one that is not streamed has \
+\`x-sift-cost-nano-usd\`. A request with an \`Idempotency-Key\` outlives its connection: the same \
+request again gets the answer that is being made or was stored, and is never billed twice. Events \
+of its stream have ids; \`Last-Event-ID\` asks for those after one. Amounts are integers in \
+nano-USD: 1,000,000,000 are one US dollar.`;
 
 const referenceText: ReferenceText = {
   title: 'sift',
@@ -44,7 +44,7 @@ export function mountPublicApi(app: App, services: Services): void {
     }
   }
   const open = {
-    // For whatever watches over the process; it says nothing of the workers.
+    // It is for what watches over the process, and says nothing of the workers.
     '/health': async (c: AppContext) => {
       const warnings = services.warnings();
       return c.json({ status: 'ok', ...(warnings.length > 0 && { warnings }) });

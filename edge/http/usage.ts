@@ -11,7 +11,7 @@ import { noUsage } from '../money.ts';
 const dayMs = 24 * 3_600_000;
 const defaultDays = 30;
 const daysMax = 366;
-/** Of one answer, some megabytes. */
+/** An answer of so many rows has some megabytes. */
 const rowsMax = 20_000;
 
 const day = z.string().regex(/^\d{4}-\d\d-\d\d$/, 'expected a day such as 2026-01-31');

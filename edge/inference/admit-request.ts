@@ -5,7 +5,9 @@ import type { Services } from '../services.ts';
 import type { AdmitInput, AdmitResult } from '../tenant/admission-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 
-/** At the second try a request that was just settled is in the store; at the third a lost one is. */
+/**
+ * At the second try a request that was just settled is in the store; at the third a lost one is.
+ */
 const triesMax = 3;
 
 /**
@@ -47,7 +49,7 @@ function reconcileContext(services: Services, tenant: Tenant): ReconcileContext 
 
 async function ask(services: Services, tenant: Tenant, input: AdmitInput): Promise<AdmitResult> {
   const admitting = tenant.admit(input);
-  // Where a client leaves now, the runtime would otherwise end the request here and leave its hold open.
+  // If a client leaves now, the runtime would otherwise end the request and leave its hold open.
   services.keepAlive(admitting.catch(() => {}));
   return await admitting;
 }

@@ -6,20 +6,20 @@
 import { wholeLogprobsMax } from '../../gpu-worker/protocol/limits.ts';
 import { ApiError } from '../errors.ts';
 
-/** Before the first token and after the last: prompt logprobs, above all. */
+/** Room for what stands before the first token and after the last: prompt logprobs, above all. */
 const restBytesMax = 16 * 2 ** 20;
 /** An event may hold a single token, under all the names that engines give it. */
 const eventBytesMax = 4 * 1024;
 const alternativeBytesMax = 2 * 1024;
 
-/** Of one token, with its alternatives if the request asks for logprobs. */
+/** Bounds the bytes of one token, with its alternatives if the request asks for logprobs. */
 export function tokenBytesMax(workerBody: Readonly<Record<string, unknown>>): number {
   const { logprobs, top_logprobs: top } = workerBody;
   const alternatives = [logprobs, top].map(Number).filter(Number.isFinite);
   return eventBytesMax + Math.max(0, ...alternatives) * alternativeBytesMax;
 }
 
-/** How many log-probabilities each token has: its own and those of its alternatives. */
+/** Counts the log-probabilities of each token: its own and those of its alternatives. */
 export function logprobsPerToken(workerBody: Readonly<Record<string, unknown>>): number {
   const { logprobs, top_logprobs: top } = workerBody;
   // A chat asks for them with `true`, a completion with a number.
@@ -27,7 +27,9 @@ export function logprobsPerToken(workerBody: Readonly<Record<string, unknown>>):
   return typeof logprobs === 'number' ? 1 + logprobs : 0;
 }
 
-/** @throws ApiError for a whole answer that would be kept in memory until its end, and is too long. */
+/**
+ * @throws ApiError for a whole answer that would be kept in memory until its end, and is too long.
+ */
 export function refuseLongLogprobs(prepared: {
   readonly request: {
     readonly stream: boolean;
@@ -41,8 +43,9 @@ export function refuseLongLogprobs(prepared: {
   if (stream || values <= wholeLogprobsMax) return;
   throw new ApiError(
     'invalid_value',
-    `The answer could have ${values} log-probabilities, all choices and alternatives together; one ` +
-      `that is not streamed may have at most ${wholeLogprobsMax}. Set 'stream', or lower 'max_tokens'.`,
+    `The answer could have ${values} log-probabilities, all choices and alternatives together; ` +
+      `one that is not streamed may have at most ${wholeLogprobsMax}. ` +
+      "Set 'stream', or lower 'max_tokens'.",
     { param: workerPath === '/v1/chat/completions' ? 'top_logprobs' : 'logprobs' },
   );
 }

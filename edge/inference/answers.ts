@@ -1,5 +1,5 @@
 /**
- * How an answer reaches its clients. Without an Idempotency-Key it is made for one client and ends
+ * Brings an answer to its clients. Without an Idempotency-Key it is made for one client and ends
  * with it. With one it is made whether or not its client stays, and all who send the request again
  * read along: paid once.
  */
@@ -15,7 +15,7 @@ import { collectAnswer, encodeFrames, streamHeaders, type Making } from './make-
 import type { PreparedRequest } from './prepared-request.ts';
 import { keyInUseError } from './refusal.ts';
 
-/** Unless the settings say otherwise; proxies give up on a silent answer after a minute or so. */
+/** The default of the setting. Proxies give up on a silent answer after a minute or so. */
 const wholeAnswerQuietMsDefault = 15_000;
 /** A client that reads nothing for this long keeps a worker from others; it is taken for gone. */
 const clientStallMsMax = 120_000;
@@ -32,12 +32,13 @@ export interface Client {
   readonly signal: AbortSignal;
   /** Nothing of an answer is sent before. */
   readonly accepted: Promise<void>;
-  /** Of this answer alone, beside those of its kind. */
+  /** Headers of this answer alone, beside those of its kind. */
   readonly headers: Readonly<Record<string, string>>;
 }
 
 /**
- * Writes the answer of an admitted request, and settles it. @throws ApiError when there is no answer.
+ * Writes the answer of an admitted request, and settles it. @throws ApiError when there is no
+ * answer.
  */
 export async function writeAnswer(
   making: Omit<Making, 'keep'> & { readonly running: RunningAnswer | null },
@@ -110,9 +111,9 @@ async function follow(running: RunningAnswer, client: Client): Promise<Response>
 }
 
 /**
- * The whole answer at once, with its cost as a header and an honest status. One that takes long once
- * a worker has it begins with empty lines, as DeepSeek's do, which keep proxies from giving up. If it
- * then fails, the connection breaks.
+ * The whole answer at once, with its cost as a header and an honest status. One that takes long
+ * once a worker has it begins with empty lines, as DeepSeek's do, which keep proxies from giving
+ * up. If it then fails, the connection breaks.
  */
 async function answerWhole(
   whole: Promise<WholeAnswer>,
@@ -146,8 +147,8 @@ async function* written(whole: Promise<WholeAnswer>): AsyncGenerator<string, voi
 }
 
 /**
- * The status stays open until the first frame or, once a worker has the request, the first keep-alive;
- * from then on an error is an event.
+ * The status stays open until the first frame or, once a worker has the request, the first
+ * keep-alive; from then on an error is an event.
  */
 async function answerStream(
   frames: AsyncGenerator<string, void>,

@@ -24,7 +24,7 @@ export function authenticate(c: AppContext, services: Services): VerifiedKey {
   return key;
 }
 
-/** For routes without money: the key proves itself, and the tenant says that it still may. */
+/** Admits to routes that cost nothing: the key proves itself, and the tenant says that it may. */
 export async function authorize(
   c: AppContext,
   services: Services,
@@ -38,9 +38,9 @@ export async function authorize(
 }
 
 /**
- * The second stage, of a request whose body may be large: its bytes are not read for a caller who is
- * going to be refused whatever they say. A small one has mostly come with the headers, and is asked
- * about once, at its admission.
+ * The second stage, of a request whose body may be large: its bytes are not read for a caller who
+ * is going to be refused whatever they say. A small one has mostly come with the headers, and is
+ * asked about once, at its admission.
  * @throws ApiError
  */
 export async function checkBeforeBody(

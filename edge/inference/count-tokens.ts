@@ -53,7 +53,10 @@ async function answerCount(
   });
 }
 
-/** null if the worker cannot count. @throws ApiError if no worker answers or the request is at fault. */
+/**
+ * null if the worker cannot count. @throws ApiError if no worker answers or the request is at
+ * fault.
+ */
 async function countOnWorker(
   services: Services,
   prepared: PreparedRequest,

@@ -3,9 +3,9 @@
  *
  *     authenticate -> admit -> place -> relay -> settle
  *
- * Until a request is admitted it costs nothing and an error is all that happens. From then on a hold
- * is open, and its `RequestSettlement` settles it exactly once: when the answer is complete, when the
- * client leaves (one with an Idempotency-Key may come back) or when no worker can answer.
+ * Until a request is admitted it costs nothing and an error is all that happens. From then on a
+ * hold is open, and its `RequestSettlement` settles it exactly once: when the answer is complete,
+ * when the client leaves (one with an Idempotency-Key may come back) or when no worker can answer.
  */
 import { readBody, type Body } from '../bodies/read-body.ts';
 import type { InferenceRoute } from '../dialects/dialect.ts';

@@ -1,7 +1,7 @@
 /**
  * Makes the answer of an admitted request out of its worker's events: whole, or as the texts of a
- * stream. Whatever the way, it is settled before its end is given out, and what goes wrong is settled
- * too.
+ * stream. Whatever the way, it is settled before its end is given out, and what goes wrong is
+ * settled too.
  */
 import { shortJson } from '../../gpu-worker/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
@@ -16,7 +16,7 @@ import { describe } from '../middleware/answer-error.ts';
 import { confirmedChain, type PreparedRequest } from './prepared-request.ts';
 import type { RequestSettlement } from './settlement.ts';
 
-/** What idempotency keeps of an answer; the tenant keeps no longer ones. */
+/** The longest answer that is kept for replay; the tenant keeps no longer ones. */
 const recordedCharactersMax = 1024 * 1024;
 
 export const streamHeaders = {
@@ -64,13 +64,15 @@ export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
   }
 }
 
-/** For its replay; null for one that is too long. */
+/** Writes it down for its replay; null if it is too long. */
 function stored({ json, headers }: WholeAnswer): StoredAnswer | null {
   const body = shortJson(json, recordedCharactersMax);
   return body === null ? null : { status: 200, contentType: 'application/json', body, headers };
 }
 
-/** An answer that fails once it has begun ends with an event that says so. @throws ApiError before. */
+/**
+ * An answer that fails once it has begun ends with an event that says so. @throws ApiError before.
+ */
 export async function* encodeFrames({
   services,
   prepared,
@@ -173,7 +175,7 @@ function recordEvents(keep: boolean) {
       if (characters <= recordedCharactersMax) texts.push(text);
       return text;
     },
-    /** What has been added and the end of it, for the next time. */
+    /** All that has been added and its end, for the next time; null if that is too long. */
     answer(end: string): StoredAnswer | null {
       const last = numbered(end);
       if (!keep || characters + last.length > recordedCharactersMax) return null;

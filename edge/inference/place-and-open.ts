@@ -22,7 +22,7 @@ import { finishFlight, tokenFor, type Placed, type RequestSettlement } from './s
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
 const workerTriesMax = 3;
-/** Unless the settings say otherwise; the protocol has workers comment every 10 s. */
+/** The default of the setting. The protocol has workers comment every 10 s. */
 const workerSilenceMsMax = 30_000;
 /** Foreign engines say nothing while they compute a long prompt. */
 const silenceMsMaxWithoutComments = 600_000;
@@ -33,7 +33,7 @@ export interface AdmittedRequest {
   readonly prefixHits: PrefixHits;
   readonly turn: Turn;
   readonly settlement: RequestSettlement;
-  /** Called once a worker has taken the request. */
+  /** Is called once a worker has taken the request. */
   readonly accept: () => void;
 }
 

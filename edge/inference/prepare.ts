@@ -1,7 +1,8 @@
 /**
- * All that is worked out of a request's bytes: the checked request, its prefix chain and bounds, and
- * the body for a worker. It takes time by the length of the body and needs nothing but its input, so
- * that a large body can be prepared on another thread. What comes of it is small, but for the body.
+ * All that is worked out of a request's bytes: the checked request, its prefix chain and bounds,
+ * and the body for a worker. It takes time by the length of the body and needs nothing but its
+ * input, so that a large body can be prepared on another thread. What comes of it is small, but for
+ * the body.
  */
 import { createHash } from 'node:crypto';
 import { stopsOf, type Stops } from '../engines/finish.ts';
@@ -26,24 +27,24 @@ export interface PrepareInput {
   readonly bytes: Uint8Array;
   /** The name of what reads the body (RequestReader). */
   readonly reader: string;
-  /** What an idempotency key stands for beside the bytes; null without such a key. */
+  /** The path that an idempotency key stands for beside the bytes; null without such a key. */
   readonly hashedPath: string | null;
   readonly tenant: string;
   readonly cacheSecret: string;
   readonly models: readonly ModelRecord[];
 }
 
-/** And so can everything here. */
+/** Everything here can be sent to another thread, too. */
 export interface Prepared {
   readonly request: RequestOutline;
   readonly requestHash: string | null;
   readonly model: ModelRecord;
   /** The most that the prompts can have, were there no context. */
   readonly promptTokensBound: number;
-  /** Of all that the model reads. */
+  /** The bytes of all that the model reads. */
   readonly promptBytes: number;
   readonly cacheSalt: string;
-  /** null: there are several prompts. */
+  /** Null if there are several prompts. */
   readonly chain: Chain | null;
   /** The JSON object that a worker is sent, but for the fields that are the edge's own. */
   readonly body: string;
@@ -52,7 +53,7 @@ export interface Prepared {
 /** The request without what grows with its length. */
 export type RequestOutline = Omit<InferenceRequest, 'workerBody' | 'promptParts' | 'suffix'> & {
   readonly stops: Stops;
-  /** Of a worker's answer. */
+  /** The most bytes of a token in a worker's answer. */
   readonly tokenBytesMax: number;
   readonly logprobsPerToken: number;
 };

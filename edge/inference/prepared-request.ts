@@ -1,6 +1,6 @@
 /**
- * What a request asks of each stage, worked out before any of them runs: the price in force, the
- * bounds that the hold covers, and the prefix chain.
+ * A request is prepared before any stage runs: the price in force, the bounds that the hold covers,
+ * and the prefix chain are worked out, and what each stage is asked follows from them.
  */
 import { strict as assert } from 'node:assert';
 import { createHmac } from 'node:crypto';
@@ -33,7 +33,7 @@ export interface PreparedRequest extends Omit<Prepared, 'body' | 'requestHash'> 
   readonly price: Price;
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;
-  /** By which our workers know the tenant's requests from others', without its name. */
+  /** Our workers tell the tenant's requests from others' by it, without its name. */
   readonly fairScope: string;
   readonly body: KeptBody;
 }
@@ -87,7 +87,7 @@ export async function prepareRequest(
   };
 }
 
-/** By the contexts and the price that are in force now. @throws ApiError 503 without a price. */
+/** Bounds it by the contexts and the price in force now. @throws ApiError 503 without a price. */
 export async function boundRequest(
   services: Pick<Services, 'directory' | 'clock' | 'servedContexts' | 'settings'>,
   { request, model: listed, promptTokensBound }: Omit<Prepared, 'requestHash' | 'body'>,
@@ -148,7 +148,7 @@ export function placeInput(
   };
 }
 
-/** In tokens, as far as that can be known without a tokenizer. */
+/** Estimates the tokens of the prompt, as far as that can be done without a tokenizer. */
 export function promptEstimate(prepared: PreparedRequest): number {
   return prepared.request.promptTokens ?? tokensIn(prepared.promptBytes);
 }
@@ -161,7 +161,7 @@ export function chainOf({ chain }: Pick<PreparedRequest, 'chain'>): readonly Pre
   return chain?.keys ?? [];
 }
 
-/** What the worker holds once it has answered: the prompt and, where it is plain, the reply. */
+/** The prefix that the worker holds once it has answered: the prompt and, if plain, the reply. */
 export function confirmedChain(
   prepared: PreparedRequest,
   reply: object | null,

@@ -1,17 +1,18 @@
 /**
- * The most tokens that a prompt can have, for the hold: no token is less than a byte, and a prompt is
- * what the request says, written out by a chat template that the edge does not know. Templates differ in
- * how they write JSON (indented or not, in ASCII or not) and in the marks around turns, tools and calls.
+ * The most tokens that a prompt can have, for the hold: no token is less than a byte, and a prompt
+ * is what the request says, written out by a chat template that the edge does not know. Templates
+ * differ in how they write JSON (indented or not, in ASCII or not) and in the marks around turns,
+ * tools and calls.
  */
 import { z } from 'zod';
 import type { PromptPart } from '../prefix/chain.ts';
 import type { InferenceRequest } from '../dialects/inference-request.ts';
 
-/** Of the chat format: its first and last marks, and a system prompt of its own. */
+/** The chat format's first and last marks, and a system prompt of its own. */
 const formatTokensMax = 1_024;
 /** Marks around a turn or a prompt, beyond what its JSON already counts for. */
 const turnTokensMax = 32;
-/** What a chat format says about tools in general. */
+/** The sentences of a chat format about tools in general. */
 const toolFormatTokensMax = 8_192;
 /** Around a tool: its heading, and an empty description and parameters where it has none. */
 const toolTokensMax = 256;
@@ -37,7 +38,7 @@ export function promptBound(
   return bound + suffixes;
 }
 
-/** What a template may write of a part beyond its canonical bytes. */
+/** Bounds what a template may write of a part beyond its canonical bytes. */
 function partTokens({ kind, value }: PromptPart): number {
   if (kind === 'text') return turnTokensMax;
   if (kind === 'tools') {
@@ -101,7 +102,10 @@ export function jsonBytesMax(value: unknown, depth = 0): number {
   return items + 3 + indentBytes * depth;
 }
 
-/** A character beyond ASCII takes six bytes as an escape, `\u00e9`, and so do those of HTML in Jinja's own filter. */
+/**
+ * A character beyond ASCII takes six bytes as an escape, `\u00e9`, and so do those of HTML in
+ * Jinja's own filter.
+ */
 function escapedBytes(value: unknown): number {
   const json = JSON.stringify(value) ?? 'null';
   return json.length + 5 * json.replace(/[ -%(-;=?-~]/g, '').length;

@@ -1,4 +1,4 @@
-/** What a tenant's refusal says to the client, and the limits that every admitted answer states. */
+/** Tells the client why it was refused, and states the limits on every admitted answer. */
 import { ApiError, badKeyError } from '../errors.ts';
 import { nearestName } from '../nearest.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
@@ -118,7 +118,7 @@ function retryAfter(ms: number): string {
   return String(Math.max(1, Math.ceil(ms / 1000)));
 }
 
-/** As OpenAI writes them. */
+/** The limits as OpenAI writes them. */
 export function limitHeaders(limits: RateLimits): Record<string, string> {
   return {
     'x-ratelimit-limit-requests': String(limits.requestsLimit),

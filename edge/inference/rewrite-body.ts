@@ -1,4 +1,6 @@
-/** The body for a worker, made of the one for a sift worker: for foreign engines, and for counting. */
+/**
+ * The body for a worker, made of the one for a sift worker: for foreign engines, and for counting.
+ */
 import { z } from 'zod';
 import { toForeignRequest } from '../engines/foreign-engines.ts';
 

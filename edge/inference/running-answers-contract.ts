@@ -14,7 +14,9 @@ export interface RunningAnswers {
   find(requestId: string): RunningAnswer | null;
   /** true when the answer was stopped and is found no longer, while its bill is on the way. */
   isSettling(requestId: string): boolean;
-  /** From now on an answer ends when its last client has left; those without a client end at once. */
+  /**
+   * From now on an answer ends when its last client has left; those without a client end at once.
+   */
   stopAbandoned(): void;
 }
 
@@ -23,7 +25,9 @@ export interface RunningAnswer {
   readonly whole: PromiseWithResolvers<WholeAnswer>;
   /** The events of one that does. */
   readonly log: EventLog;
-  /** Resolved once a worker has taken the request: from then on clients may be told of an answer. */
+  /**
+   * Resolved once a worker has taken the request: from then on clients may be told of an answer.
+   */
   readonly accepted: PromiseWithResolvers<void>;
   /**
    * Adds a client that waits for the answer. Call what it returns when that client has left.

@@ -9,13 +9,13 @@ import { unknownMsMax } from '../reconcile/reconcile-holds.ts';
 import type { RunningAnswer, RunningAnswers, WholeAnswer } from './running-answers-contract.ts';
 import { createEventLog } from '../relay/event-log.ts';
 
-/** What is kept of one running stream, for clients that begin at its beginning. */
+/** So much of a running stream is kept for clients that begin at its beginning. */
 const logCharactersMax = 4 * 1024 * 1024;
 const clientsMax = 64;
 /** An answer that nobody waits for ends before its hold could be voided. */
 const abandonedAgeMsMax = unknownMsMax - 60_000;
 
-/** What the registry itself needs of one of its answers. */
+/** One of the answers, as the registry itself needs it. */
 interface Entry {
   readonly answer: RunningAnswer;
   readonly stopped: () => boolean;
@@ -26,7 +26,7 @@ export function createRunningAnswers(options: {
   readonly clock: { nowMs(): number };
   /** An answer that nobody waits for runs on for this long. */
   readonly runOnMs: number;
-  /** What is kept of all of them together: each has an even share. */
+  /** The characters kept of all answers together: each has an even share. */
   readonly charactersMax: number;
 }): RunningAnswers {
   const { clock, charactersMax } = options;

@@ -1,4 +1,4 @@
-/** How long a request may wait for a worker, and what its place in the queue goes by. */
+/** Says how long a request may wait for a worker, and what its place in the queue goes by. */
 import { ApiError } from '../errors.ts';
 import type { TenantRecord } from '../directory/directory-contract.ts';
 import type { Turn } from '../fleet/placement-contract.ts';
@@ -9,9 +9,9 @@ const waitHeader = 'x-sift-max-wait-ms';
 const waitMsMax = 600_000;
 
 /**
- * The longest wait that the client states, `x-sift-max-wait-ms: 5000` or RFC 7240's `prefer: wait=5`;
- * null if it states none. @throws ApiError 422 for what is no time; a preference that is none is no
- * preference.
+ * The longest wait that the client states, `x-sift-max-wait-ms: 5000` or RFC 7240's `prefer:
+ * wait=5`; null if it states none. @throws ApiError 422 for what is no time; a preference that is
+ * none is no preference.
  */
 export function readWaitMs(headers: Headers): number | null {
   const stated = headers.get(waitHeader);

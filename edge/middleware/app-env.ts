@@ -1,4 +1,4 @@
-/** What the runtime and the middleware leave for the routes, under Hono's names for it. */
+/** The values that the runtime and the middleware leave for the routes, under Hono's names. */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Context, Hono } from 'hono';
 

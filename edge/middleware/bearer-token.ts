@@ -1,4 +1,7 @@
-/** One shared secret in front of a set of routes: the operator's, or the workers'. */
+/**
+ * One shared secret in front of a set of routes: the operator's, or the workers'. Hono's bearerAuth
+ * answers with bodies of its own past the error table, and 400 where this says 401.
+ */
 import type { MiddlewareHandler } from 'hono';
 import { bearerCheck } from '../../gpu-worker/protocol/bearer-token.ts';
 import { ApiError } from '../errors.ts';

@@ -1,6 +1,7 @@
 /**
  * Lets web pages of any origin call the public API. A key is sent by who has it and never by the
- * browser on its own, so no page gets more than any other program with that key.
+ * browser on its own, so no page gets more than any other program with that key. Hono's cors would
+ * answer every OPTIONS, and mark the answers to programs too.
  */
 import type { MiddlewareHandler } from 'hono';
 import type { AppEnv } from './app-env.ts';

@@ -27,7 +27,7 @@ export function parseRequest<Schema extends z.ZodType>(
   throw new ApiError(code, message, { param });
 }
 
-/** null means absent, also for a parameter that is not supported. */
+/** Leaves out parameters that are null and not supported: null means absent. */
 function withoutNulls(json: object, unsupported: Reasons): object {
   const asked = Object.entries(json);
   const kept = asked.filter(

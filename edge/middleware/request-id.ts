@@ -3,21 +3,24 @@
  * ledger. A client's own x-request-id is not taken: ids must be unique where money hangs on them.
  */
 import type { MiddlewareHandler } from 'hono';
+import { requestId } from 'hono/request-id';
 import { dialectOf } from '../dialects/dialects.ts';
 import type { Services } from '../services.ts';
 import type { AppContext, AppEnv } from './app-env.ts';
 
 const idBytes = 16;
 
-export function requestIds(services: Services): MiddlewareHandler<AppEnv> {
-  return async (c, next) => {
-    const id = Buffer.from(services.random.bytes(idBytes)).toString('hex');
-    c.set('requestId', id);
-    await next();
-    if (c.get('answerHasId')) return;
-    for (const [name, value] of Object.entries(requestIdHeaders(c))) c.header(name, value);
-  };
+/** Without the name of a header Hono's middleware neither takes a client's id nor states ours. */
+export function requestIds({ random }: Pick<Services, 'random'>): MiddlewareHandler<AppEnv> {
+  const generator = () => Buffer.from(random.bytes(idBytes)).toString('hex');
+  return requestId({ headerName: '', generator });
 }
+
+export const stateRequestId: MiddlewareHandler<AppEnv> = async (c, next) => {
+  await next();
+  if (c.get('answerHasId')) return;
+  for (const [name, value] of Object.entries(requestIdHeaders(c))) c.header(name, value);
+};
 
 /** The request's id, under each name by which the dialect's clients read it. */
 export function requestIdHeaders(c: AppContext): Readonly<Record<string, string>> {

@@ -5,7 +5,7 @@
 import { html, raw } from 'hono/html';
 import { z } from '@hono/zod-openapi';
 
-/** What the page shows of a JSON schema; the rest is for programs. */
+/** The part of a JSON schema that the page shows; the rest is for programs. */
 interface Schema {
   readonly $ref?: string | undefined;
   readonly type?: string | readonly string[] | undefined;
@@ -271,7 +271,8 @@ const style = `
 * { box-sizing: border-box; }
 body { margin: 0; font: 16px/1.55 system-ui, sans-serif; display: grid;
   grid-template-columns: 16rem minmax(0, 48rem); gap: 3rem; padding: 0 2rem; }
-nav { position: sticky; top: 0; align-self: start; padding: 2rem 0; max-height: 100vh; overflow: auto; }
+nav { position: sticky; top: 0; align-self: start; padding: 2rem 0; max-height: 100vh; \
+overflow: auto; }
 nav h1 { font-size: 1.25rem; margin: 0 0 1rem; }
 nav ul { list-style: none; margin: 0; padding: 0; }
 nav li { margin: .35rem 0; }

@@ -1,6 +1,6 @@
 /**
- * The reference of a set of routes, for programs (OpenAPI 3.1) and for people (one page), written from
- * the values that answer them.
+ * The reference of a set of routes, for programs (OpenAPI 3.1) and for people (one page), written
+ * from the values that answer them.
  */
 import { OpenAPIHono } from '@hono/zod-openapi';
 import { z } from 'zod';

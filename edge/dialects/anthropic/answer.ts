@@ -7,7 +7,7 @@ export interface StopReason {
   readonly stop_sequence: string | null;
 }
 
-/** What a request asks of the form of its answer. */
+/** A request's wishes for the form of its answer. */
 export interface AnswerOptions {
   /** The thinking blocks of the answer are empty. */
   readonly hidesThinking: boolean;

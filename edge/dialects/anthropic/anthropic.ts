@@ -14,13 +14,13 @@ const messages: InferenceRoute<AnswerOptions> = {
   aliases: [],
   summary: "Message, in Anthropic's protocol",
   description:
-    'Prefixes are cached automatically, for all users of the account. What is accepted and has no ' +
-    'effect: cache_control, context_management, metadata, speed, mcp_servers, container, ' +
+    'Prefixes are cached automatically, for all users of the account. What is accepted and has ' +
+    'no effect: cache_control, context_management, metadata, speed, mcp_servers, container, ' +
     'diagnostics, fallbacks, fallback_credit_token, betas, user_profile_id, budget_tokens, ' +
-    'block_binding and task_budget; of tools eager_input_streaming, defer_loading, input_examples ' +
-    'and allowed_callers. A thread is refused with the code that makes clients go on without. ' +
-    'tool_choice, strict tools and output_config.format are kept by masking tokens, as chat ' +
-    'completions say; output_config.effort turns thinking on unless thinking says.',
+    'block_binding and task_budget; of tools eager_input_streaming, defer_loading, ' +
+    'input_examples and allowed_callers. A thread is refused with the code that makes clients go ' +
+    'on without. tool_choice, strict tools and output_config.format are kept by masking tokens, ' +
+    'as chat completions say; output_config.effort turns thinking on unless thinking says.',
   requestSchema: messagesRequestSchema,
   answerSchema: messageSchema,
   parse: parseMessagesRequest,

@@ -1,15 +1,9 @@
 /**
- * Anthropic's conversations as the worker's: blocks of a message become messages and fields of
- * messages, and what system messages change in the middle takes effect.
+ * Turns Anthropic's conversations into the worker's: blocks of a message become messages and fields
+ * of messages.
  */
-import type { Message, Tool } from '../../../gpu-worker/protocol/messages.ts';
-import type {
-  AnthropicMessage,
-  AnthropicTool,
-  AssistantMessage,
-  SystemMessage,
-  UserMessage,
-} from './message-schemas.ts';
+import type { Message } from '../../../gpu-worker/protocol/messages.ts';
+import type { AssistantMessage, SystemMessage, UserMessage } from './message-schemas.ts';
 import type { MessagesRequest } from './request-schemas.ts';
 
 export function toMessages({ system, messages }: MessagesRequest): Message[] {
@@ -77,7 +71,7 @@ function resultText({ content, is_error: isError }: ToolResult) {
 
 type AssistantBlock = Exclude<AssistantMessage['content'], string>[number];
 
-/** What a search of another provider found stands between the words before and after it. */
+/** The results of another provider's search stand between the words before and after it. */
 function fromAssistant({ content }: AssistantMessage): Message[] {
   if (typeof content === 'string') return [{ role: 'assistant', content }];
   const messages: Message[] = [];
@@ -130,47 +124,4 @@ function toContent(
   if (typeof content === 'string') return content;
   if (content.length <= 1) return content[0]?.text ?? '';
   return content.map(({ text }) => ({ type: 'text', text }));
-}
-
-// ---- what system messages change ---------------------------------------------------------------
-
-/** The tools at the conversation's end; null if there are none. */
-export function toTools({ tools, messages }: MessagesRequest): Tool[] | null {
-  const known = new Map((tools ?? []).map((tool) => [tool.name, tool]));
-  const offered = new Set(known.keys());
-  for (const { type, tool } of messages.flatMap(toolChanges)) {
-    if (type === 'tool_removal') offered.delete(tool.name);
-    else if (tool.type === 'tool_reference') offered.add(tool.name);
-    else {
-      known.set(tool.definition.name, tool.definition);
-      offered.add(tool.definition.name);
-    }
-  }
-  if (offered.size === 0) return null;
-  return [...known.values()].filter(({ name }) => offered.has(name)).map(toTool);
-}
-
-function toolChanges(message: AnthropicMessage) {
-  if (message.role !== 'system' || typeof message.content === 'string') return [];
-  return (message.content ?? []).filter((block) => block.type !== 'text');
-}
-
-function toTool(tool: AnthropicTool): Tool {
-  return {
-    type: 'function',
-    function: {
-      name: tool.name,
-      ...(tool.description != null && { description: tool.description }),
-      parameters: tool.input_schema,
-      ...(tool.strict != null && { strict: tool.strict }),
-    },
-  };
-}
-
-/** The last that was said stands. */
-export function toEffort({ messages, output_config: config }: MessagesRequest) {
-  const said = messages.map((each) =>
-    each.role === 'system' ? each.output_config?.effort : undefined,
-  );
-  return said.findLast((effort) => effort != null) ?? config?.effort ?? null;
 }

@@ -10,7 +10,9 @@ import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { noUsage } from '../../money.ts';
 import { toAnthropicUsage } from './usage.ts';
 
-/** Before any count is known; clients keep what stands here where the end of the stream says null. */
+/**
+ * Before any count is known; clients keep what stands here where the end of the stream says null.
+ */
 const uncounted = { ...noUsage, inputCached: null };
 
 export function createAnthropicEncoder(
@@ -19,7 +21,7 @@ export function createAnthropicEncoder(
   { hidesThinking }: AnswerOptions,
 ): StreamEncoder {
   let started = false;
-  /** What is open: 'thinking', 'text' or 'tool 0', 'tool 1', ... */
+  /** The kind of the open block: 'thinking', 'text' or 'tool 0', 'tool 1', ... */
   let open: string | null = null;
   let blocks = 0;
   let stop = toStopReason(null, null);

@@ -1,24 +1,20 @@
 /**
- * What Anthropic's routes accept: what the model does, and what it may do without and still answer
- * right. Fields that are accepted and have no effect stand in `ignoredFields`; all other fields of
- * Anthropic's documentation are refused by name (unsupported.ts).
+ * The requests that Anthropic's routes accept. Fields that are accepted and have no effect stand in
+ * `ignoredFields`: the answer is as right without them. All other fields of Anthropic's
+ * documentation are refused by name (unsupported.ts).
  */
 import { z } from '@hono/zod-openapi';
 import { stopStringCharactersMax, stopStringsMax } from '../../../gpu-worker/protocol/limits.ts';
-import {
-  anthropicMessageSchema,
-  anthropicToolSchema,
-  cacheControlSchema,
-  efforts,
-  textBlockSchema,
-} from './message-schemas.ts';
+import { cacheControlSchema, textBlockSchema } from './block-schemas.ts';
+import { anthropicMessageSchema, efforts } from './message-schemas.ts';
+import { anthropicToolSchema } from './tool-schemas.ts';
 
 const formatSchema = z
   .strictObject({ type: z.literal('json_schema'), schema: z.record(z.string(), z.unknown()) })
   .nullish();
 
 const thinkingFields = {
-  /** What is hidden is computed and billed all the same. */
+  /** Thinking that is hidden is computed and billed all the same. */
   display: z.enum(['summarized', 'omitted', 'updates']).nullish(),
   /** No thinking block of an earlier turn is checked. */
   block_binding: z.looseObject({}).nullish(),
@@ -37,7 +33,7 @@ const thinkingSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('between_tools') }),
 ]);
 
-/** At most one call. */
+/** With `true` the answer has one call at most. */
 const parallel = { disable_parallel_tool_use: z.boolean().nullish() };
 
 const toolChoiceSchema = z.discriminatedUnion('type', [
@@ -73,7 +69,7 @@ const ignoredFields = {
     })
     .nullish(),
   speed: z.enum(['standard', 'fast']).nullish(),
-  /** As DeepSeek does: nothing runs here but the model. */
+  /** They are ignored, as DeepSeek does: nothing runs here but the model. */
   mcp_servers: z.array(z.looseObject({})).max(64).nullish(),
   betas: z.array(z.string()).max(256).nullish(),
   user_profile_id: z.string().max(512).nullish(),
@@ -85,7 +81,7 @@ const ignoredFields = {
     .nullish(),
 };
 
-/** What a prompt is made of. */
+/** The fields that a prompt is made of. */
 const promptFields = {
   model: z.string().min(1).max(256),
   messages: z.array(anthropicMessageSchema).min(1).max(8192),

@@ -1,7 +1,10 @@
-/** Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests. */
+/**
+ * Reads the requests of `/anthropic/v1/messages` and turns them into the worker's chat requests.
+ */
 import type { ResponseFormat } from '../../../gpu-worker/protocol/response-format.ts';
 import { ApiError } from '../../errors.ts';
-import { toEffort, toMessages, toTools } from './conversation.ts';
+import { toEffort, toTools } from './conversation-changes.ts';
+import { toMessages } from './conversation.ts';
 import {
   countTokensRequestSchema,
   messagesRequestSchema,
@@ -28,8 +31,8 @@ export function parseCountRequest(json: unknown): InferenceRequest<AnswerOptions
 }
 
 /**
- * A request of a thread may hold the new messages alone, so this goes before all other faults. By the
- * error's code Anthropic's clients know to send the whole conversation instead.
+ * A request of a thread may hold the new messages alone, so this goes before all other faults. By
+ * the error's code Anthropic's clients know to send the whole conversation instead.
  * @throws ApiError 400
  */
 function refuseThread(json: unknown): void {

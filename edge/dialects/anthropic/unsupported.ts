@@ -1,7 +1,7 @@
 /**
- * Parameters of Anthropic's documentation that are refused by name, each with its reason.
- * Nothing that a client asks for is ignored silently: what is neither in a schema nor here is refused
- * as unknown.
+ * Parameters of Anthropic's documentation that are refused by name, each with its reason. Nothing
+ * that a client asks for is ignored silently: what is neither in a schema nor here is refused as
+ * unknown.
  */
 import type { Reasons } from '../../middleware/parse-request.ts';
 

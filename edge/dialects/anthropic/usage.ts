@@ -5,7 +5,7 @@
 import type { Usage } from '../../money.ts';
 
 export interface AnthropicUsage {
-  /** What no cache had, unlike OpenAI's `prompt_tokens`. */
+  /** Counts what no cache had, unlike OpenAI's `prompt_tokens`. */
   readonly input_tokens: number;
   readonly cache_creation_input_tokens: 0;
   readonly cache_read_input_tokens: number | null;

@@ -1,6 +1,6 @@
 /**
- * A streamed answer in OpenAI's shape: the worker's events under the edge's id and the model's public
- * name, with usage where and how the client asked for it.
+ * A streamed answer in OpenAI's shape: the worker's events under the edge's id and the model's
+ * public name, with usage where and how the client asked for it.
  */
 import { errorBody } from './errors.ts';
 import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
@@ -16,7 +16,7 @@ export function createOpenAiEncoder(
 
     chunk(chunk, usage) {
       const { object, created, choices, ...others } = chunk;
-      // In OpenAI's order: people read streams too.
+      // The fields keep OpenAI's order: people read streams too.
       const { id, model, ...tier } = head;
       const rest = { id, object, created, model, ...tier, ...others, choices };
       last = rest;

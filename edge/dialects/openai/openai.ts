@@ -1,4 +1,6 @@
-/** OpenAI's protocol with DeepSeek's additions. Paths without /v1 and below /beta are DeepSeek's. */
+/**
+ * OpenAI's protocol with DeepSeek's additions. Paths without /v1 and below /beta are DeepSeek's.
+ */
 import type { Dialect, InferenceRoute } from '../dialect.ts';
 import { createChatAnswer } from './chat-answer.ts';
 import { errors } from './errors.ts';
@@ -18,12 +20,13 @@ const chatCompletions: InferenceRoute<AnswerOptions> = {
     "OpenAI's chat completions with DeepSeek's additions. Usage has both dialects' fields and " +
     'cost_nano_usd. user_id keeps the end users of an account apart in caches and in scheduling. ' +
     'metadata, prompt_cache_key and the names of messages are accepted and have no effect. ' +
-    'response_format, a tool_choice of required or of one function, and strict functions are kept ' +
-    'by masking tokens: an answer that ends is JSON of the schema, and one that was cut has the ' +
-    'finish_reason length. A keyword of a schema that cannot be kept is refused by name; annotations ' +
-    'and unknown formats have no effect. A seed beyond 2^53 is folded into fewer bits. Reasoning, ' +
-    'if any, comes before and is free, also before a call that is forced. reasoning_effort turns ' +
-    'thinking on (none: off) unless thinking says; the models know one depth of it.',
+    'response_format, a tool_choice of required or of one function, and strict functions are ' +
+    'kept by masking tokens: an answer that ends is JSON of the schema, and one that was cut has ' +
+    'the finish_reason length. A keyword of a schema that cannot be kept is refused by name; ' +
+    'annotations and unknown formats have no effect. A seed beyond 2^53 is folded into fewer ' +
+    'bits. Reasoning, if any, comes before and is free, also before a call that is forced. ' +
+    'reasoning_effort turns thinking on (none: off) unless thinking says; the models know one ' +
+    'depth of it.',
   requestSchema: chatRequestSchema,
   answerSchema: chatCompletionSchema,
   parse: parseChatRequest,

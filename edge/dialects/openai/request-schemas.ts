@@ -1,7 +1,7 @@
 /**
- * What OpenAI's and DeepSeek's routes accept: the worker's schemas, and what clients send besides it. Values
- * that ask for what happens anyway (`store: false`) are accepted; others of such a parameter are
- * refused with the reason.
+ * The requests that OpenAI's and DeepSeek's routes accept: the worker's schemas, and what clients
+ * send besides. Values that ask for what happens anyway (`store: false`) are accepted; others of
+ * such a parameter are refused with the reason.
  */
 import { z } from '@hono/zod-openapi';
 import {
@@ -21,7 +21,7 @@ const edgeFields = {
   service_tier: z.enum(['auto', 'default', 'flex', 'priority', 'scale']).nullish(),
 };
 
-/** Of what is stored, and nothing is; checked as OpenAI does. */
+/** It describes what is stored, and nothing is; it is checked as OpenAI does. */
 const metadataSchema = z
   .record(z.string().max(64), z.string().max(512))
   .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 pairs');

@@ -11,13 +11,13 @@ import {
 } from './request-schemas.ts';
 import { unsupported } from './unsupported.ts';
 
-/** What a request asks of the form of its answer. */
+/** A request's wishes for the form of its answer. */
 export interface AnswerOptions {
   /** A stream ends with its usage. */
   readonly usage: boolean;
   /** Each event has the usage so far. */
   readonly runningUsage: boolean;
-  /** Only stated to a client that asked for a tier. */
+  /** Stated to a client that asked for a tier. */
   readonly tier: 'default' | null;
 }
 

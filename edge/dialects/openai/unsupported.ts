@@ -1,7 +1,7 @@
 /**
- * Parameters of OpenAI's and DeepSeek's documentation that are refused by name, each with its reason.
- * Nothing that a client asks for is ignored silently: what is neither in a schema nor here is refused
- * as unknown.
+ * Parameters of OpenAI's and DeepSeek's documentation that are refused by name, each with its
+ * reason. Nothing that a client asks for is ignored silently: what is neither in a schema nor here
+ * is refused as unknown.
  */
 import { unsupportedByAll } from '../../../gpu-worker/protocol/unsupported.ts';
 import type { Reasons } from '../../middleware/parse-request.ts';

@@ -1,7 +1,7 @@
 /**
- * Usage as OpenAI's and DeepSeek's clients read it: pure functions of the canonical counts, and back.
- * `prompt_tokens` is the whole prompt. A count of 0 is a value like any other; null cached tokens are
- * unknown.
+ * Usage as OpenAI's and DeepSeek's clients read it: pure functions of the canonical counts, and
+ * back. `prompt_tokens` is the whole prompt. A count of 0 is a value like any other; null cached
+ * tokens are unknown.
  */
 import type { Usage } from '../../money.ts';
 
