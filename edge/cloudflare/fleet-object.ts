@@ -11,8 +11,8 @@ import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { readWorkerSettings } from '../env.ts';
-import { createFleet } from '../fleet/fleet.ts';
-import type { FleetSnapshot, LocalFleet } from '../fleet/fleet.ts';
+import { LocalFleet } from '../fleet/fleet.ts';
+import type { FleetSnapshot } from '../fleet/fleet-snapshot.ts';
 import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
 import type { StaticWorkers } from '../fleet/static-workers.ts';
 import { fleetMethods } from '../fleet/fleet-contract.ts';
@@ -49,7 +49,7 @@ export class FleetObject extends DurableObject<WorkerEnv> {
     const logContexts = createContextLog({ directory, log });
     // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
     const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
-    const fleet = createFleet({
+    const fleet = new LocalFleet({
       clock,
       configured,
       hosts,
@@ -63,7 +63,7 @@ export class FleetObject extends DurableObject<WorkerEnv> {
     });
     this.#fleet = fleet;
     this.#static = createStaticWorkers({
-      workers: fleet.staticWorkers,
+      workers: () => fleet.staticWorkers(),
       workerToken,
       clock,
       fetch: (...call) => fetch(...call),

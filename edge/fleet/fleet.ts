@@ -4,15 +4,22 @@
  * nothing here fetches.
  */
 import { heartbeatSchema } from '../../gpu-worker/protocol/heartbeat.ts';
-import type { Heartbeat } from '../../gpu-worker/protocol/heartbeat.ts';
-import type { Fleet } from './fleet-contract.ts';
-import type { ServedModel, StaticWorker, WorkerStatus } from './worker-contract.ts';
+import { announcementOf } from './announcement-of.ts';
+import type { Accepted, Fleet } from './fleet-contract.ts';
+import { newestThatFit } from './fleet-snapshot.ts';
+import type { FleetSnapshot } from './fleet-snapshot.ts';
+import type { Computed, NotPlaced, PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import { createPlaces } from './places.ts';
 import { Refusals } from './refusals.ts';
 import { isOlderStart, isSameStart } from './starts.ts';
 import { steadyClock } from './steady-clock.ts';
 import { WaitingRequests } from './waiting-requests.ts';
-import { refuseWorkerUrl } from './worker-url.ts';
+import type {
+  RefusedAnnouncement,
+  ServedModel,
+  StaticWorker,
+  WorkerStatus,
+} from './worker-contract.ts';
 import {
   backoffMs,
   learnRate,
@@ -24,28 +31,15 @@ import {
   statusAt,
 } from './worker-entry.ts';
 import type { Announcement, WorkerEntry } from './worker-entry.ts';
+import { refuseWorkerUrl } from './worker-url.ts';
 
 /** Ids that a fleet remembers, live or lost; the lost ones are forgotten first. */
 const workersMax = 1_000;
 const forgetLostAfterMs = 60 * 60_000;
 /** Each is probed every few seconds. */
 const addedMax = 100;
-/** Of the workers in a snapshot, as JSON: 1,000 usual ones fit, and an object's value may have 2 MB. */
-const snapshotCharactersMax = 400_000;
 /** While requests wait, those whose time is over are looked for this often. */
 const tickMs = 250;
-
-/**
- * What outlives the process: who was there and who is drained. After a restart the last known
- * workers serve at once instead of after their next heartbeat; one that is gone refuses the
- * connection, and the next is tried.
- */
-export interface FleetSnapshot {
-  readonly workers: readonly Announcement[];
-  readonly drained: readonly string[];
-  /** With their tokens: keep it where secrets are kept. Absent before there were any. */
-  readonly added?: readonly StaticWorker[];
-}
 
 export interface FleetOptions {
   readonly clock: { nowMs(): number };
@@ -63,218 +57,255 @@ export interface FleetOptions {
   readonly onAnnounced?: (worker: string, served: readonly ServedModel[]) => void;
 }
 
-/** `Fleet` and the door for workers that do not announce themselves. */
-export interface LocalFleet extends Fleet {
-  announce(announcement: Announcement): { accepted: boolean; reason: string | null };
-  /** Of the settings and of the operator. */
-  staticWorkers(): readonly StaticWorker[];
-  /** Sees to what time alone changes; does so by itself while requests wait. */
-  tick(): void;
-  /** Refuses all that wait, and all that would have to from now on. */
-  close(): void;
-}
+/** The fleet in this process; beside `Fleet` it takes what probes of static workers found. */
+export class LocalFleet implements Fleet {
+  readonly #options: FleetOptions;
+  readonly #clock: ReturnType<typeof steadyClock>;
+  readonly #workers = new Map<string, WorkerEntry>();
+  readonly #drained: Set<string>;
+  /** Static workers that the operator added; what the settings say of one goes before. */
+  #added: readonly StaticWorker[];
+  readonly #refusals = new Refusals();
+  readonly #places: ReturnType<typeof createPlaces>;
+  readonly #waiting: WaitingRequests;
+  readonly #ticks: { start(): void };
+  #closed = false;
 
-export function createFleet(options: FleetOptions): LocalFleet {
-  const clock = steadyClock(options.clock);
-  const workers = new Map<string, WorkerEntry>();
-  const drained = new Set(options.snapshot?.drained ?? []);
-  const { configured = [], hosts = [] } = options;
-  // What the settings say of a worker goes before what the operator once added.
-  let added = (options.snapshot?.added ?? []).filter(({ id }) => !isIn(configured, id));
-  for (const announcement of options.snapshot?.workers ?? []) {
-    // A configured worker may be configured no longer; its probe brings it back if it is.
-    if (announcement.static || refuseWorkerUrl(announcement.url, hosts) !== null) continue;
-    workers.set(
-      announcement.id,
-      newEntry(announcement, drained.has(announcement.id), clock.nowMs()),
+  constructor(options: FleetOptions) {
+    this.#options = options;
+    this.#clock = steadyClock(options.clock);
+    const { snapshot } = options;
+    this.#drained = new Set(snapshot?.drained);
+    this.#added = (snapshot?.added ?? []).filter(({ id }) => !isIn(this.#configured, id));
+    this.#restore(snapshot?.workers ?? []);
+    this.#places = createPlaces({
+      workers: this.#workers,
+      clock: this.#clock,
+      staticWorkers: () => this.staticWorkers(),
+    });
+    const waiting = new WaitingRequests(this.#places, this.#clock);
+    this.#waiting = waiting;
+    this.#ticks = ticksWhile(
+      () => waiting.size > 0,
+      () => waiting.tick(),
     );
   }
 
-  const snapshot = (): FleetSnapshot => ({
-    workers: newestThatFit(workers),
-    drained: [...drained],
-    added,
-  });
-  const save = (urgency: 'now' | 'soon'): void => options.save?.(snapshot, urgency);
+  get #configured(): readonly StaticWorker[] {
+    return this.#options.configured ?? [];
+  }
 
-  const staticWorkers = (): readonly StaticWorker[] => [...configured, ...added];
-  const refusals = new Refusals();
-  const places = createPlaces({ workers, clock, staticWorkers });
-  const waiting = new WaitingRequests(places, clock);
-  const ticks = ticksWhile(
-    () => waiting.size > 0,
-    () => waiting.tick(),
-  );
-  let closed = false;
+  get #hosts(): readonly string[] {
+    return this.#options.hosts ?? [];
+  }
 
-  const announce: LocalFleet['announce'] = (announcement) => {
-    const nowMs = clock.nowMs();
-    const known = workers.get(announcement.id);
+  /** A configured worker may be configured no longer; its probe brings it back if it is. */
+  #restore(announcements: readonly Announcement[]): void {
+    for (const announcement of announcements) {
+      const { id, url } = announcement;
+      if (announcement.static || refuseWorkerUrl(url, this.#hosts) !== null) continue;
+      this.#workers.set(id, newEntry(announcement, this.#drained.has(id), this.#clock.nowMs()));
+    }
+  }
+
+  /** The static workers of the settings and of the operator. */
+  staticWorkers(): readonly StaticWorker[] {
+    return [...this.#configured, ...this.#added];
+  }
+
+  /** Takes what a heartbeat or a probe says of a worker. */
+  announce(announcement: Announcement): Accepted {
+    const nowMs = this.#clock.nowMs();
+    const { id } = announcement;
+    const known = this.#workers.get(id);
     // A start that seems older may be of a worker whose clock was set back: the younger one counts
     // only as long as it is heard of.
     const isAlive = known !== undefined && stateAt(known, nowMs) !== 'lost';
     if (isAlive && !announcement.static && isOlderStart(announcement, known.announcement)) {
-      return {
-        accepted: false,
-        reason: `a younger worker ${announcement.id} has announced itself`,
-      };
+      return refused(`a younger worker ${id} has announced itself`);
     }
-    if (known === undefined) {
-      forgetLost(workers, nowMs);
-      if (workers.size >= workersMax) return { accepted: false, reason: 'the fleet is full' };
-      const entry = newEntry(announcement, drained.has(announcement.id), nowMs);
-      workers.set(announcement.id, entry);
-      save('soon');
-      options.onAnnounced?.(announcement.id, servedBy(entry));
-      return { accepted: true, reason: null };
-    }
+    if (known === undefined) return this.#welcome(announcement, nowMs);
     if (!isSameStart(announcement, known.announcement)) known.flights.clear();
     else if (announcement.state === 'ready') regainSlots(known);
     const changed = JSON.stringify(known.announcement) !== JSON.stringify(announcement);
     known.announcement = announcement;
     known.seenAtMs = nowMs;
     known.flights.forgetOld(nowMs);
-    if (changed) save('soon');
-    options.onAnnounced?.(announcement.id, servedBy(known));
-    return { accepted: true, reason: null };
-  };
+    if (changed) this.#save('soon');
+    this.#options.onAnnounced?.(id, servedBy(known));
+    return accepted;
+  }
 
-  return {
-    announce,
-    staticWorkers,
+  #welcome(announcement: Announcement, nowMs: number): Accepted {
+    const { id } = announcement;
+    forgetLost(this.#workers, nowMs);
+    if (this.#workers.size >= workersMax) return refused('the fleet is full');
+    const entry = newEntry(announcement, this.#drained.has(id), nowMs);
+    this.#workers.set(id, entry);
+    this.#save('soon');
+    this.#options.onAnnounced?.(id, servedBy(entry));
+    return accepted;
+  }
 
-    async place(input) {
-      const { turn, requestId } = input;
-      const nowMs = clock.nowMs();
-      for (const id of input.exclude) {
-        const refused = workers.get(id);
-        refused?.flights.finish(requestId);
-        if (refused) refused.backoffUntilMs = nowMs + backoffMs;
-      }
-      const busy = turn?.busyWorker ? workers.get(turn.busyWorker) : undefined;
-      if (busy) {
-        busy.flights.finish(requestId);
-        busy.fullUntilMs = nowMs + backoffMs;
-        learnRefusal(busy);
-      }
-      if (closed) return { kind: 'overloaded', reason: 'closing', retryAfterSeconds: 1 };
-      if (turn === null) return places.placeNow(input);
-      const placing = waiting.add({ ...input, turn });
-      ticks.start();
-      return await placing;
-    },
+  async place(input: PlaceInput): Promise<PlaceResult> {
+    const { turn } = input;
+    this.#noteRefusals(input, this.#clock.nowMs());
+    if (this.#closed) return { kind: 'overloaded', reason: 'closing', retryAfterSeconds: 1 };
+    if (turn === null) return this.#places.placeNow(input);
+    const placing = this.#waiting.add({ ...input, turn });
+    this.#ticks.start();
+    return await placing;
+  }
 
-    async expectedRefusal(input) {
-      return waiting.expectedRefusal(input);
-    },
+  /** Passes over the workers that refused the request, or had no slot for it after all. */
+  #noteRefusals({ requestId, exclude, turn }: PlaceInput, nowMs: number): void {
+    for (const id of exclude) {
+      const refusing = this.#workers.get(id);
+      refusing?.flights.finish(requestId);
+      if (refusing) refusing.backoffUntilMs = nowMs + backoffMs;
+    }
+    const busy = turn?.busyWorker ? this.#workers.get(turn.busyWorker) : undefined;
+    if (busy === undefined) return;
+    busy.flights.finish(requestId);
+    busy.fullUntilMs = nowMs + backoffMs;
+    learnRefusal(busy);
+  }
 
-    async withdraw(requestId) {
-      waiting.withdraw(requestId);
-    },
+  async expectedRefusal(input: {
+    readonly model: string;
+    readonly turn: Turn;
+  }): Promise<NotPlaced | null> {
+    return this.#waiting.expectedRefusal(input);
+  }
 
-    tick: () => waiting.tick(),
+  async withdraw(requestId: string): Promise<void> {
+    this.#waiting.withdraw(requestId);
+  }
 
-    close() {
-      closed = true;
-      waiting.refuseAll();
-    },
+  /** Sees to what time alone changes; the fleet does so by itself while requests wait. */
+  tick(): void {
+    this.#waiting.tick();
+  }
 
-    async started(requestId, worker) {
-      const entry = workers.get(worker);
-      const sample = entry?.flights.start(requestId, clock.nowMs());
-      if (entry && sample) learnRate(entry, sample);
-    },
+  /** Refuses all that wait, and all that would have to from now on. */
+  close(): void {
+    this.#closed = true;
+    this.#waiting.refuseAll();
+  }
 
-    async finished(requestId, worker, computed) {
-      const entry = workers.get(worker);
-      const flight = entry?.flights.finish(requestId) ?? null;
-      if (entry === undefined || flight === null) return;
-      const { model, tenant, cost, slots, placedAtMs } = flight;
-      if (tenant !== null && computed !== null) {
-        const { promptTokens, outputTokens } = computed;
-        const tokens = promptTokens + outputTokens;
-        entry.rate.add({ tokens, outputTokens, slots, elapsedMs: clock.nowMs() - placedAtMs });
-        waiting.correct({ model, tenant, charged: cost, computed: tokens });
-      }
-      waiting.goOn();
-    },
+  async started(requestId: string, worker: string): Promise<void> {
+    const entry = this.#workers.get(worker);
+    const sample = entry?.flights.start(requestId, this.#clock.nowMs());
+    if (entry && sample) learnRate(entry, sample);
+  }
 
-    async heartbeat(body) {
-      const refuse = (reason: string) => {
-        refusals.note(body, { reason, nowMs: options.clock.nowMs() });
-        return { accepted: false, reason };
-      };
-      const parsed = heartbeatSchema.safeParse(body);
-      if (!parsed.success) {
-        const [issue] = parsed.error.issues;
-        return refuse(`${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`);
-      }
-      const { id, load, url } = parsed.data;
-      const refusal = refuseWorkerUrl(url, hosts);
-      if (refusal !== null) return refuse(refusal);
-      if (isIn(staticWorkers(), id) || workers.get(id)?.announcement.static) {
-        return refuse(`${id} is the name of a configured worker`);
-      }
-      const answer = announce(announcementOf(parsed.data));
-      if (answer.reason !== null) return refuse(answer.reason);
-      refusals.forget(parsed.data);
-      if (load !== null) {
-        const { tokens_in_flight: tokens, waiting_sequences: queued } = load;
-        const requests = load.running_sequences + queued;
-        workers.get(id)?.flights.reconcile({ tokens, requests, waiting: queued }, clock.nowMs());
-      }
-      waiting.goOn();
-      return answer;
-    },
+  async finished(requestId: string, worker: string, computed: Computed | null): Promise<void> {
+    const entry = this.#workers.get(worker);
+    const flight = entry?.flights.finish(requestId) ?? null;
+    if (entry === undefined || flight === null) return;
+    const { model, tenant, cost, slots, placedAtMs } = flight;
+    if (tenant !== null && computed !== null) {
+      const { promptTokens, outputTokens } = computed;
+      const tokens = promptTokens + outputTokens;
+      const elapsedMs = this.#clock.nowMs() - placedAtMs;
+      entry.rate.add({ tokens, outputTokens, slots, elapsedMs });
+      this.#waiting.correct({ model, tenant, charged: cost, computed: tokens });
+    }
+    this.#waiting.goOn();
+  }
 
-    async status(): Promise<WorkerStatus[]> {
-      const nowMs = clock.nowMs();
-      const wallMs = options.clock.nowMs();
-      return [...workers.values()].map((entry) => {
-        const status = statusAt(entry, nowMs);
-        return { ...status, seenAtMs: wallMs - (nowMs - status.seenAtMs) };
-      });
-    },
+  async heartbeat(body: unknown): Promise<Accepted> {
+    const parsed = heartbeatSchema.safeParse(body);
+    if (!parsed.success) {
+      const [issue] = parsed.error.issues;
+      return this.#refuse(body, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`);
+    }
+    const { id, load, url } = parsed.data;
+    const refusal = refuseWorkerUrl(url, this.#hosts);
+    if (refusal !== null) return this.#refuse(body, refusal);
+    if (isIn(this.staticWorkers(), id) || this.#workers.get(id)?.announcement.static) {
+      return this.#refuse(body, `${id} is the name of a configured worker`);
+    }
+    const answer = this.announce(announcementOf(parsed.data));
+    if (answer.reason !== null) return this.#refuse(body, answer.reason);
+    this.#refusals.forget(parsed.data);
+    if (load !== null) {
+      const { tokens_in_flight: tokens, waiting_sequences: queued } = load;
+      const counts = { tokens, requests: load.running_sequences + queued, waiting: queued };
+      this.#workers.get(id)?.flights.reconcile(counts, this.#clock.nowMs());
+    }
+    this.#waiting.goOn();
+    return answer;
+  }
 
-    refusals: async () => refusals.newestFirst(),
+  /** Refuses a heartbeat and keeps why, for the operator. */
+  #refuse(heartbeat: unknown, reason: string): Accepted {
+    this.#refusals.note(heartbeat, { reason, nowMs: this.#options.clock.nowMs() });
+    return refused(reason);
+  }
 
-    async drain(worker, draining) {
-      const entry = workers.get(worker);
-      if (entry === undefined) return false;
-      entry.drained = draining;
-      if (draining) drained.add(worker);
-      else drained.delete(worker);
-      save('now');
-      waiting.tick();
-      return true;
-    },
+  async status(): Promise<WorkerStatus[]> {
+    const nowMs = this.#clock.nowMs();
+    const wallMs = this.#options.clock.nowMs();
+    return [...this.#workers.values()].map((entry) => {
+      const status = statusAt(entry, nowMs);
+      return { ...status, seenAtMs: wallMs - (nowMs - status.seenAtMs) };
+    });
+  }
 
-    async addStatic(worker) {
-      const { id } = worker;
-      const refusal = refuseWorkerUrl(worker.url, hosts);
-      if (refusal !== null) return { accepted: false, reason: refusal };
-      if (isIn(configured, id)) {
-        return { accepted: false, reason: `${id} is in EDGE_STATIC_WORKERS` };
-      }
-      if (workers.get(id)?.announcement.static === false) {
-        return { accepted: false, reason: `${id} is the name of a worker that announces itself` };
-      }
-      const others = added.filter((each) => each.id !== id);
-      if (others.length >= addedMax) return { accepted: false, reason: 'the fleet is full' };
-      added = [...others, worker];
-      save('now');
-      return { accepted: true, reason: null };
-    },
+  async refusals(): Promise<readonly RefusedAnnouncement[]> {
+    return this.#refusals.newestFirst();
+  }
 
-    async removeStatic(id) {
-      if (!isIn(added, id)) return false;
-      added = added.filter((each) => each.id !== id);
-      workers.delete(id);
-      drained.delete(id);
-      save('now');
-      return true;
-    },
-  };
+  async drain(worker: string, draining: boolean): Promise<boolean> {
+    const entry = this.#workers.get(worker);
+    if (entry === undefined) return false;
+    entry.drained = draining;
+    if (draining) this.#drained.add(worker);
+    else this.#drained.delete(worker);
+    this.#save('now');
+    this.#waiting.tick();
+    return true;
+  }
+
+  async addStatic(worker: StaticWorker): Promise<Accepted> {
+    const { id } = worker;
+    const refusal = refuseWorkerUrl(worker.url, this.#hosts);
+    if (refusal !== null) return refused(refusal);
+    if (isIn(this.#configured, id)) return refused(`${id} is in EDGE_STATIC_WORKERS`);
+    if (this.#workers.get(id)?.announcement.static === false) {
+      return refused(`${id} is the name of a worker that announces itself`);
+    }
+    const others = this.#added.filter((each) => each.id !== id);
+    if (others.length >= addedMax) return refused('the fleet is full');
+    this.#added = [...others, worker];
+    this.#save('now');
+    return accepted;
+  }
+
+  async removeStatic(id: string): Promise<boolean> {
+    if (!isIn(this.#added, id)) return false;
+    this.#added = this.#added.filter((each) => each.id !== id);
+    this.#workers.delete(id);
+    this.#drained.delete(id);
+    this.#save('now');
+    return true;
+  }
+
+  #save(urgency: 'now' | 'soon'): void {
+    const snapshot = (): FleetSnapshot => ({
+      workers: newestThatFit(this.#workers),
+      drained: [...this.#drained],
+      added: this.#added,
+    });
+    this.#options.save?.(snapshot, urgency);
+  }
+}
+
+const accepted: Accepted = { accepted: true, reason: null };
+
+function refused(reason: string): Accepted {
+  return { accepted: false, reason };
 }
 
 /** An interval that is there only while it is needed: it would keep a process and an object awake. */
@@ -295,42 +326,6 @@ function ticksWhile(isNeeded: () => boolean, act: () => void): { start(): void }
 
 function isIn(workers: readonly StaticWorker[], id: string): boolean {
   return workers.some((worker) => worker.id === id);
-}
-
-function announcementOf(heartbeat: Heartbeat): Announcement {
-  const { id, url, epoch, start, models, state, capacity } = heartbeat;
-  return {
-    id,
-    url: url.replace(/\/+$/, ''),
-    epoch,
-    ...(start !== undefined && { start }),
-    state: state === 'ready' || state === 'draining' ? state : 'failing',
-    models: models.map((model) => model.id),
-    served: models.map((model) => ({
-      id: model.id,
-      contextLength: model.context_length,
-      revision: model.revision,
-      tokenizer: model.tokenizer,
-    })),
-    static: false,
-    ...(capacity && { slots: capacity.sequences, waiting: capacity.waiting }),
-    hasJournal: true,
-    noDiscountReason: null,
-  };
-}
-
-/** Announcements as long as there is room for them, those of the latest heartbeats first. */
-function newestThatFit(workers: ReadonlyMap<string, WorkerEntry>): Announcement[] {
-  const fitting: Announcement[] = [];
-  let characters = 0;
-  for (const { announcement } of [...workers.values()].toSorted(
-    (a, b) => b.seenAtMs - a.seenAtMs,
-  )) {
-    characters += JSON.stringify(announcement).length;
-    if (characters > snapshotCharactersMax) break;
-    fitting.push(announcement);
-  }
-  return fitting;
 }
 
 function forgetLost(workers: Map<string, WorkerEntry>, nowMs: number): void {

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Log } from '../../infra/log.ts';
 import { UserError } from '../../infra/user-error.ts';
-import type { FleetSnapshot } from '../fleet/fleet.ts';
+import type { FleetSnapshot } from '../fleet/fleet-snapshot.ts';
 import { messageOf, replaceFile } from './data-folder.ts';
 
 export interface FleetFile {

@@ -10,8 +10,7 @@ import { createDirectory } from '../directory/directory.ts';
 import { createContextLog, createServedContexts } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
 import type { NodeSettings } from '../env.ts';
-import { createFleet } from '../fleet/fleet.ts';
-import type { LocalFleet } from '../fleet/fleet.ts';
+import { LocalFleet } from '../fleet/fleet.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import type { Services } from '../services.ts';
 import { createBodyThreads } from './body-threads.ts';
@@ -62,7 +61,7 @@ export async function openServices(
   const fleetFile = openFleetFile(join(folder, 'fleet.json'), log);
   const logUnsold = createUnsoldLog({ directory, clock, log });
   const logContexts = createContextLog({ directory, log });
-  const fleet = createFleet({
+  const fleet = new LocalFleet({
     clock,
     configured: settings.staticWorkers,
     hosts: settings.workerHosts,

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Log } from '../../../infra/log.ts';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import type { ModelRecord } from '../../../edge/directory/directory-contract.ts';
 import type { ServedModel } from '../../../edge/fleet/worker-contract.ts';
 import type { Price } from '../../../edge/money.ts';
@@ -62,7 +62,7 @@ test('what stays unsold is logged once, not at each heartbeat, and again when it
   const shop = catalogue();
   const logUnsold = createUnsoldLog(shop);
   const checks: Promise<void>[] = [];
-  const fleet = createFleet({
+  const fleet = new LocalFleet({
     clock: shop.clock,
     onAnnounced: (worker, served) => void checks.push(logUnsold(worker, served)),
   });

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
-import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
+import type { FleetSnapshot } from '../../../edge/fleet/fleet-snapshot.ts';
 import { flightMsMax, runningTokens } from '../../../edge/fleet/flights.ts';
 import type { PlaceInput } from '../../../edge/fleet/placement-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
@@ -24,7 +24,7 @@ function request(requestId: string, more: Partial<PlaceInput> = {}): PlaceInput 
 async function fleetOf(workers: readonly string[]) {
   const clock = manualClock();
   const saved: FleetSnapshot[] = [];
-  const fleet = createFleet({ clock, save: (snapshot) => saved.push(snapshot()) });
+  const fleet = new LocalFleet({ clock, save: (snapshot) => saved.push(snapshot()) });
   for (const id of workers) await fleet.heartbeat(heartbeatOf({ id }));
   const tokens = async (id: string) =>
     (await fleet.status()).find((each) => each.id === id)?.tokensInFlight;
@@ -134,7 +134,7 @@ test('a drained worker stays drained over its heartbeats and over a restart of t
   expect(await fleet.drain('nobody', true)).toBe(false);
   await fleet.heartbeat(heartbeatOf({ id: 'a' }));
   const snapshot = saved.at(-1);
-  const again = createFleet({ clock, ...(snapshot && { snapshot }) });
+  const again = new LocalFleet({ clock, ...(snapshot && { snapshot }) });
   for (const each of [fleet, again]) {
     const placed = await each.place(request('r'));
     expect(placed).toMatchObject({ kind: 'placed', worker: 'b' });

@@ -1,12 +1,12 @@
 /** Whose heartbeats were refused, and why, as an operator is told; and how little it costs. */
 import { expect, test } from 'vitest';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
-import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
+import type { FleetSnapshot } from '../../../edge/fleet/fleet-snapshot.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 test('a refused announcement is told with its reason and time, once per reason, newest first', async () => {
   const clock = manualClock();
-  const fleet = createFleet({ clock, hosts: ['*.ours.example'] });
+  const fleet = new LocalFleet({ clock, hosts: ['*.ours.example'] });
   const stranger = heartbeatOf({ id: 'a', url: 'http://a.other.example:81/v' });
   for (let count = 0; count < 3; count++) await fleet.heartbeat(stranger);
   clock.advance(5_000);
@@ -29,7 +29,7 @@ test('a refused announcement is told with its reason and time, once per reason, 
 });
 
 test('a worker that is taken has no trouble any more; another of its name keeps it', async () => {
-  const fleet = createFleet({ clock: manualClock() });
+  const fleet = new LocalFleet({ clock: manualClock() });
   const [first, second] = ['http://first.test', 'http://second.test'].map((url, index) =>
     heartbeatOf({ id: 'a', url, epoch: 2 - index }),
   );
@@ -43,7 +43,7 @@ test('a worker that is taken has no trouble any more; another of its name keeps 
 });
 
 test('no secret of an address is kept, and a flood of refusals stays small', async () => {
-  const fleet = createFleet({ clock: manualClock() });
+  const fleet = new LocalFleet({ clock: manualClock() });
   await fleet.heartbeat(heartbeatOf({ id: 'a', url: 'http://user:secret@a.test/x?token=secret' }));
   const found = await fleet.refusals();
   expect(found).toMatchObject([{ id: 'a', url: 'http://a.test/x' }]);
@@ -60,7 +60,7 @@ test('what is remembered of a fleet stays small, whatever its workers say', asyn
   const clock = manualClock();
   let make = (): FleetSnapshot => ({ workers: [], drained: [] });
   let saves = 0;
-  const fleet = createFleet({
+  const fleet = new LocalFleet({
     clock,
     save: (snapshot, urgency) => {
       make = snapshot;

@@ -1,8 +1,8 @@
 /** Restarts of workers whose clocks, or whose edge's clock, cannot be trusted. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
-import type { FleetSnapshot } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
+import type { FleetSnapshot } from '../../../edge/fleet/fleet-snapshot.ts';
 import { cacheEpochOf } from '../../../edge/fleet/starts.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
@@ -13,7 +13,7 @@ function edge(snapshot?: FleetSnapshot) {
   const clock = manualClock();
   const saved: FleetSnapshot[] = [];
   const save = (changed: () => FleetSnapshot) => void saved.push(structuredClone(changed()));
-  const fleet = createFleet({ clock, save, ...(snapshot && { snapshot }) });
+  const fleet = new LocalFleet({ clock, save, ...(snapshot && { snapshot }) });
   const beat = (epoch: number, start?: string) =>
     fleet.heartbeat(heartbeatOf({ id: 'w', epoch, ...(start !== undefined && { start }) }));
   const state = async () => (await fleet.status())[0]?.state;

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { createFleet, type FleetSnapshot } from '../../../edge/fleet/fleet.ts';
+import type { FleetSnapshot } from '../../../edge/fleet/fleet-snapshot.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createStaticWorkers } from '../../../edge/fleet/static-workers.ts';
 import type { StaticWorker } from '../../../edge/fleet/worker-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
@@ -51,10 +52,14 @@ const vllm: StaticWorker = {
 function fleetOf(fetch: typeof globalThis.fetch, configured: readonly StaticWorker[] = [vllm]) {
   const clock = manualClock();
   let saved: FleetSnapshot | undefined;
-  const fleet = createFleet({ clock, configured, save: (snapshot) => void (saved = snapshot()) });
+  const fleet = new LocalFleet({
+    clock,
+    configured,
+    save: (snapshot) => void (saved = snapshot()),
+  });
   const logged: unknown[] = [];
   const workers = createStaticWorkers({
-    workers: fleet.staticWorkers,
+    workers: () => fleet.staticWorkers(),
     workerToken: 'shared-token',
     clock,
     fetch,
@@ -194,7 +199,7 @@ test('a worker that the operator adds serves after a probe, outlives a restart, 
   await probed();
   expect(await place()).toMatchObject({ kind: 'placed', ownToken: { bearer: 'its-own-token' } });
 
-  const again = createFleet({ clock, snapshot: saved() ?? { workers: [], drained: [] } });
+  const again = new LocalFleet({ clock, snapshot: saved() ?? { workers: [], drained: [] } });
   expect(again.staticWorkers()).toEqual([vllm]);
   expect(JSON.stringify(saved()?.workers)).not.toContain('its-own-token');
 

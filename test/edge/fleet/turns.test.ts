@@ -1,6 +1,6 @@
 /** Requests that wait in the fleet for a slot of a worker: who goes when, and who is refused. */
 import { expect, test } from 'vitest';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { waitingMax } from '../../../edge/fleet/waiting-requests.ts';
 import type { PlaceInput, PlaceResult, Turn } from '../../../edge/fleet/placement-contract.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
@@ -9,7 +9,7 @@ import { seededRandom } from '../../support/random.ts';
 /** Fleets whose workers have as many slots each. */
 async function fleetOf(workers: readonly string[], slots = 8) {
   const clock = manualClock();
-  const fleet = createFleet({ clock });
+  const fleet = new LocalFleet({ clock });
   const beat = (id: string, more: object = {}) =>
     fleet.heartbeat({
       ...heartbeatOf({ id }),

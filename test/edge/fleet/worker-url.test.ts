@@ -1,7 +1,7 @@
 /** Addresses that workers may and may not announce. */
 import { describe, expect, test } from 'vitest';
 import { readNodeSettings } from '../../../edge/env.ts';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 
 const refused: [string, string][] = [
@@ -23,7 +23,7 @@ const refused: [string, string][] = [
 ];
 
 async function fleetWith(hosts: readonly string[]) {
-  const fleet = createFleet({ clock: manualClock(), hosts });
+  const fleet = new LocalFleet({ clock: manualClock(), hosts });
   const place = () =>
     fleet.place({
       requestId: 'r',
@@ -61,7 +61,7 @@ describe('an announcement', () => {
       hasJournal: true,
       noDiscountReason: null,
     } as const;
-    const fleet = createFleet({ clock, snapshot: { workers: [announcement], drained: [] } });
+    const fleet = new LocalFleet({ clock, snapshot: { workers: [announcement], drained: [] } });
     expect(await fleet.status()).toEqual([]);
   });
 

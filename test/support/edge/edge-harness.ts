@@ -5,7 +5,7 @@
 import { createApp, type Mount } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { createDirectory } from '../../../edge/directory/directory.ts';
-import { createFleet } from '../../../edge/fleet/fleet.ts';
+import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
 import type { EdgeSettings } from '../../../edge/edge-settings.ts';
 import type { Services } from '../../../edge/services.ts';
@@ -92,7 +92,7 @@ export async function startHarness(options: HarnessOptions = {}) {
   };
 
   const workers: StubWorker[] = [];
-  const fleet = createFleet({ clock });
+  const fleet = new LocalFleet({ clock });
   for (const script of options.scripts ?? [{}]) {
     const worker = await startStubWorker({ script, token: settings.workerToken, model: testModel });
     closers.push(() => worker.close());
