@@ -24,7 +24,7 @@ import type { SourceSettings } from './weights/open-source.ts';
 import { readTensors } from './weights/read-tensors.ts';
 import type { WeightSource } from './weights/source.ts';
 
-/** How a model is computed. */
+/** The arithmetic of a model. */
 export interface ComputeOptions {
   readonly numerics: NumericsName;
   /** The format that fp8 numerics keep latents in; fp8 unless given. */

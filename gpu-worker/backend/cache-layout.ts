@@ -1,4 +1,4 @@
-/** How many bytes the paged caches take: the same on every backend. */
+/** The bytes that the paged caches take: the same on every backend. */
 import assert from 'node:assert/strict';
 import { blockTokens } from './batch.ts';
 import { type Numerics, scaleGroup } from './numerics.ts';

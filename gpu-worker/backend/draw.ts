@@ -165,7 +165,7 @@ function walk(
     sum += weights[candidates[index]];
     if (sum > target) return candidates[index];
   }
-  // Where the product above was rounded up to all of the weight.
+  // The product above was rounded up to all of the weight.
   return candidates[size - 1];
 }
 

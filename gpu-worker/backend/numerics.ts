@@ -1,4 +1,4 @@
-/** How a backend computes: the formats that it keeps and the places where it rounds. */
+/** The formats that a backend keeps, and the places where it rounds. */
 
 /** Elements of a row that share one scale where activations are quantised. */
 export const scaleGroup = 128;

@@ -1,4 +1,4 @@
-/** What is wrong with a config.json. */
+/** Errors of a config.json. */
 import { UserError } from '../../infra/user-error.ts';
 
 /** The message begins with the key that is wrong. */

@@ -8,7 +8,7 @@ import type { MemoryUse } from '../memory.ts';
 import { heapAt } from './kernels/op-codes.ts';
 
 const pageBytes = 65_536;
-/** What a 32-bit address reaches. */
+/** A 32-bit address reaches no further. */
 const addressableBytes = 65_536 * pageBytes;
 /** A cache line: no two arrays share one, so threads that write next to each other do not collide. */
 const alignment = 64;

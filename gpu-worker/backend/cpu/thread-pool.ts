@@ -106,7 +106,7 @@ export class ThreadPool {
     if (!this.#closing) this.#failure ??= `the cpu backend failed: ${reason}`;
   }
 
-  /** Whether a thread has failed; no job runs any more. */
+  /** True once a thread has failed; no job runs any more. */
   get failed(): boolean {
     return this.#failure !== null;
   }

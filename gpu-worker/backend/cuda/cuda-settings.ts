@@ -1,4 +1,4 @@
-/** What the CUDA backend is told by its environment, wherever it is opened. */
+/** The settings that the CUDA backend reads from its environment, wherever it is opened. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';

@@ -13,9 +13,9 @@ const rowBytes = 20;
 /** A table starts at a multiple of this many entries. */
 const tableStep = 64;
 
-/** Adjacent rows of one sequence, and where its block table lies on the GPU. */
+/** Adjacent rows of one sequence, and the place of its block table on the GPU. */
 export interface PlacedRows extends SequenceRows {
-  /** Where the sequence's block table, [blocks] i32, starts in `tables`, and its address. */
+  /** The start of the sequence's block table, [blocks] i32, in `tables`, and its address. */
   readonly tableStart: number;
   readonly table: number;
 }
@@ -38,7 +38,7 @@ export class CudaStep {
   readonly #columns: Uint8Array<ArrayBuffer>;
   readonly #columnsAt: number;
   readonly #tables: number;
-  /** What lies in `tables`, so that only what changed is sent. */
+  /** The entries that lie in `tables`, so that only those that changed are sent. */
   readonly #sentTables = new Int32Array(tableEntriesMax).fill(-1);
   #shape: CacheShape | null = null;
   #serial = 0;
@@ -71,7 +71,7 @@ export class CudaStep {
   begin(batch: Batch): void {
     checkColumns(batch, this.rowsMax);
     const device = this.#device;
-    // What is queued still reads the batch before.
+    // Launches that are queued still read the batch before.
     device.queue.flush();
     this.#serial++;
     this.#current = { batch, sequences: this.#shape === null ? [] : this.#sequencesOf(batch) };
@@ -132,17 +132,17 @@ export class CudaStep {
     return this.#guard('rows', () => this.#batchNow().tokens.length);
   }
 
-  /** How many sequences the rows belong to; needs caches. */
+  /** The number of sequences that the rows belong to; needs caches. */
   get sequenceCount(): number {
     return this.#guard('sequences', () => this.#sequencesNow().length);
   }
 
-  /** Whether some row sees more than `tokens` tokens. */
+  /** True if some row sees more than `tokens` tokens. */
   seesMoreThan(tokens: number): boolean {
     return this.#guard(`more than ${tokens}`, () => Number(this.#longestNow() > tokens)) === 1;
   }
 
-  /** Whether some sequence has at least so many rows. */
+  /** True if some sequence has at least so many rows. */
   hasRun(rows: number): boolean {
     const has = () => Number(this.#sequencesNow().some(({ rowCount }) => rowCount >= rows));
     return this.#guard(`a run of ${rows}`, has) === 1;
@@ -258,7 +258,7 @@ export class CudaStep {
     }
   }
 
-  /** Where each table starts among the entries. Sends what differs from what lies there. */
+  /** Sends the entries that differ from those that lie there; returns the start of each table. */
   #sendTables(tables: readonly Int32Array[]): number[] {
     const blocks = this.#shape?.blocks ?? 0;
     const sent = this.#sentTables;

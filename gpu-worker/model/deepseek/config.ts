@@ -32,7 +32,7 @@ export interface ModelConfig {
   readonly mtpLayers: number;
   readonly beginToken: number | null;
   readonly endTokens: readonly number[];
-  /** What an operator should know of a model that loads all the same. */
+  /** Warnings for the operator of a model that loads all the same. */
   readonly warnings: readonly string[];
 }
 
@@ -122,7 +122,7 @@ const count = z
   .min(1)
   .max(2 ** 31 - 1);
 const tokenId = z.int().min(0).max(vocabMax);
-/** What float32 can multiply by without leaving its range. */
+/** Factors that float32 can multiply by without leaving its range. */
 const factor = z.number().min(1e-6).max(1e6);
 
 const quantizationSchema = z.strictObject({

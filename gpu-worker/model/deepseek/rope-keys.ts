@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { check, ConfigError } from '../config-error.ts';
 
 const base = z.number().min(1e-6).max(1e15);
-/** What float32 can multiply by without leaving its range. */
+/** Factors that float32 can multiply by without leaving its range. */
 const positive = z.number().min(1e-6).max(1e6);
 const positions = z
   .int()
@@ -116,7 +116,7 @@ export function readRope(raw: RawRope): RopeConfig {
   return { theta: first.theta, yarn: kept };
 }
 
-/** What to tell of positions that YaRN was not made to reach; null where it reaches all. */
+/** A warning of positions that YaRN was not made to reach; null if it reaches all. */
 export function reachWarning({ yarn }: RopeConfig, contextLength: number): string | null {
   if (yarn === null) return null;
   const reach = Math.floor(yarn.factor * yarn.originalPositions);

@@ -1,4 +1,4 @@
-/** What must not change what a model says: batching, paging, the form of attention. */
+/** Batching, paging and the form of attention must not change what a model says. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import {

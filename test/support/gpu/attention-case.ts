@@ -75,7 +75,7 @@ export interface InputPart extends Part {
   readonly inputs: SequenceInputs;
 }
 
-/** What each row of a batch came to. */
+/** The results of each row of a batch. */
 export interface Attended {
   readonly selected: number[][];
   readonly sparse: Float32Array;

@@ -155,7 +155,7 @@ export class DenseCase {
     return backend.memory.read(this.#out, this.#q.rows);
   }
 
-  /** Of the first `rows` rows. */
+  /** Attends with the first `rows` rows absorbed. */
   absorbed(rows = this.#q.rows): { out: Float32Array; lse: Float32Array } {
     const { backend, poison } = this.#tested;
     const [cache, absorbedQ, latent] = [this.#cache, this.#absorbedQ, this.#latent];

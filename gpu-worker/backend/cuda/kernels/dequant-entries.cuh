@@ -6,7 +6,7 @@ struct Bf16Entry {
   u32 rope;
 };
 
-/** Of a 656-byte fp8 entry, aligned to 16 bytes. Products with scales that are powers of two are exact. */
+/** Dequantizes a 656-byte fp8 entry, aligned to 16 bytes. Products with scales that are powers of two are exact. */
 __device__ __forceinline__ Bf16Entry dequant_entry(const u8* entry) {
   int lane = threadIdx.x & 31;
   // A lane has 16 codes of one group.

@@ -26,7 +26,7 @@ struct __align__(64) TensorMap {
   u64 words[16];
 };
 
-/** What the copy engine needs beside: maps of [rows, batch, inputs], a batch of experts 256 bytes apart. */
+/** The copy engine needs these beside: maps of [rows, batch, inputs], a batch of experts 256 bytes apart. */
 struct MappedGemmArgs : GemmArgs {
   TensorMap x_map, w_map;
 };

@@ -5,7 +5,7 @@
 #define kPerLane 4
 #endif
 
-/** What rotates columns [start, start + 2 * half) of a head. */
+/** The rotation of columns [start, start + 2 * half) of a head. */
 struct Rope {
   const float* cos;  // [positions, half]; null: nothing is rotated
   const float* sin;
@@ -29,7 +29,7 @@ __device__ __forceinline__ void store_four(float* p, const float* v) {
   *(float4*)p = make_float4(v[0], v[1], v[2], v[3]);
 }
 
-/** Whether lanes hold whole fours at addresses that fit them. */
+/** True if lanes hold whole fours at addresses that fit them. */
 __device__ __forceinline__ bool by_fours(const activation* head, int dim) {
   return kPerLane % 4 == 0 && dim % 4 == 0 && ((u64)head & 15) == 0;
 }

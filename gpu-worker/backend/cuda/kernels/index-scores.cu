@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_cons
     score = score + w[h] * positive_part(dot);
   }
   if (fp8) score *= ((const float*)(page + dim * 64))[token & 63];
-  // What is not a number is told, and counts as the least for the top-k.
+  // A NaN sets the flag, and counts as the least for the top-k.
   if (score != score) *a.not_a_number = 1;
   a.scores[blockIdx.y * a.score_stride + token] = fmaxf(score, minus_infinity());
 }

@@ -1,4 +1,4 @@
-// What every kernel source begins with: types, number formats and reductions. The sources include
+// Every kernel source begins with this: types, number formats and reductions. The sources include
 // nothing, so that NVRTC needs no headers; the host puts this file before each of them.
 //
 // A kernel takes one struct of 8-byte fields: the host writes numbers and addresses alike into
@@ -60,7 +60,7 @@ __device__ __forceinline__ float e4m3_value(u32 code) {
 
 // ---- activations ---------------------------------------------------------------------------------
 
-// What an op's rows are stored as: bfloat16 in bf16 numerics, else float32. A store rounds.
+// The type that an op's rows are stored as: bfloat16 in bf16 numerics, else float32. A store rounds.
 #ifndef kBf16
 #define kBf16 0
 #endif
@@ -74,7 +74,7 @@ __device__ __forceinline__ float load(const float* p) { return *p; }
 __device__ __forceinline__ float load(const u16* p) { return bf16_value(*p); }
 __device__ __forceinline__ void store(float* p, float x) { *p = x; }
 __device__ __forceinline__ void store(u16* p, float x) { *p = bf16_bits(x); }
-/** What a store of `x` would be read as. */
+/** The value that a store of `x` would be read as. */
 __device__ __forceinline__ float stored(float x) {
   return sizeof(activation) == 2 ? bf16_value(bf16_bits(x)) : x;
 }

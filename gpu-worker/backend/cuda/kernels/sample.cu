@@ -105,7 +105,7 @@ struct SampleShared {
   int token;
 };
 
-/** What a row's passes look at. */
+/** The part of a row that its passes look at. */
 struct Row {
   const float* logits;
   int vocab;
@@ -280,7 +280,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
   bool limits_count = draw.top_k > 0 && draw.top_k < a.vocab;
   bool filters = limits_count || draw.top_p < 1.0;
   double lowest = fmax(row.exponent(least), kExponentMin);
-  // Where all scores are equal there is one bin.
+  // If all scores are equal there is one bin.
   double factor = lowest < 0.0 ? fmin(kBinCount / -lowest, 1e300) : 0.0;
   for (int i = t; i < kBinCount; i += kThreads) s.counts[i] = s.mass_low[i] = s.mass_high[i] = 0;
   for (int i = t; i < tiles; i += kThreads) s.tiles[i] = 0;
@@ -305,7 +305,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
   }
   __syncthreads();
 
-  // What top_k and then top_p keep ends at this place of the order.
+  // The tokens that top_k and then top_p keep end at this place of the order.
   u64 bound = ~0ull;
   if (filters) {
     u64 total = 0;
@@ -340,7 +340,7 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
   u64 kept = 0;
   for (int i = lane; i < tiles; i += 32) kept += s.tiles[i];
   kept = warp_sum(kept);
-  // Where the product is rounded up to all of the weight, the last token is meant.
+  // If the product is rounded up to all of the weight, the last token is meant.
   double target = fmin(draw.unit * (double)kept, (double)(kept - 1));
   u64 passed = 0;
   int tile = 0;

@@ -16,6 +16,10 @@
 #ifndef kMasked
 #define kMasked 0
 #endif
+// The host (dense-prefill.ts) says how much shared memory a block has.
+#ifndef kSharedBytes
+#define kSharedBytes 232448
+#endif
 
 struct DenseMhaArgs {
   u16* out;  // [rows, out_stride] bf16, heads * 128
@@ -51,6 +55,7 @@ struct MhaTile {
 #define kKeyTiles kKeyBytes /* behind the queries */
 #define kValueTiles (3 * kKeyBytes)
 #define kBarriers (kValueTiles + 2 * kValueBytes)
+static_assert(kBarriers + 64 <= kSharedBytes, "the host gives a block too little shared memory");
 #define kConsumerRegisters 240
 #define kProducerRegisters 24
 static_assert(256 * kConsumerRegisters + 128 * kProducerRegisters <= 384 * 168, "too many registers");

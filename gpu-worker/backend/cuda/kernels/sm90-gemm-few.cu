@@ -6,24 +6,27 @@
 // kStages copies of 128 bytes of inputs in flight. kSplit blocks of a cluster share the outputs, each
 // with its run of the inputs; every block then adds the runs, in order, of a part of the outputs.
 
+// gemm-plan.ts gives these, as it does for sm90-gemm.cu.
 #ifndef kFp8
 #define kFp8 1
 #define kTileRows 8
 #define kSplit 1
 #define kGroups 1
+#define kStages 8
+#define kSharedBytes 232448
 #endif
 #define kOutputs (64 * kGroups)
 #define kThreads (128 * kGroups + 32)
-#define kStages (kTileRows == 8 ? 8 : kTileRows == 16 ? 7 : kTileRows == 32 ? 6 : 4)
 #define kStageBytes ((kOutputs + kTileRows) * 128)
-/** As in sm90-gemm.cu. */
+/** The scales of a stage lie as in sm90-gemm.cu. */
 #define kRowScaleBytes (kTileRows * 4 + 16)
 #define kScaleBytes (kFp8 ? kRowScaleBytes + 16 : 0)
 #define kStageInputs (kFp8 ? 128 : 64)
 #define kBarriers (kStages * (kStageBytes + kScaleBytes))
-/** Of a row's sums, in floats: a quad's stores meet in no bank. */
+/** Floats from a row's sums to the next one's: a quad's stores meet in no bank. */
 #define kSumStride (kOutputs + 4)
 #define kOwnOutputs (kOutputs / kSplit)
+static_assert(kBarriers + 16 * kStages <= kSharedBytes, "the plan gives a block too little shared memory");
 static_assert(kTileRows * kSumStride * 4 <= kStages * kStageBytes, "the sums lie where the stages did");
 
 extern "C" __global__ void

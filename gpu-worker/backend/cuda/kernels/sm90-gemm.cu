@@ -12,15 +12,17 @@
 // then the runs in order. sm90-gemm-few.cu sums in the same order, so that a row has the same bits in
 // a prefill and in a decode step, whatever rows are beside it.
 
+// gemm-plan.ts gives these, the number of stages and what they take of shared memory among them.
 #ifndef kFp8
 #define kFp8 1
 #define kColumns 128
 #define kSplit 1
 #define kGroups 2
+#define kStages 6
+#define kSharedBytes 232448
 #endif
 #define kRows (64 * kGroups)
 #define kThreads (128 * (kGroups + 1))
-#define kStages (kColumns == 256 ? 4 : kColumns == 64 ? 8 : kGroups == 3 ? 5 : 6)
 #define kBoxRows 64
 #define kBoxBytes (kBoxRows * 128)
 #define kStageBytes ((kRows + kColumns) * 128)
@@ -28,16 +30,16 @@
 #define kRowScaleBytes (kRows * 4 + 16)
 #define kScaleBytes (kFp8 ? kRowScaleBytes + 16 : 0)
 #define kStageInputs (kFp8 ? 128 : 64)
-/** Of each warp on its way out: 32 columns of its 16 rows, in bf16. */
+/** Bytes of a warp's piece on its way out: 32 columns of its 16 rows, in bf16. */
 #define kPieceBytes 1024
 #define kBarriers (kStages * (kStageBytes + kScaleBytes))
 #define kPieces ((kBarriers + kStages * 16 + 127) / 128 * 128)
-#define kSharedBytes (kPieces + 4 * kGroups * kPieceBytes)
+#define kUsedBytes (kPieces + 4 * kGroups * kPieceBytes)
 #define kProducerRegisters (kGroups == 3 ? 32 : 40)
 #define kConsumerRegisters (kGroups == 3 ? 160 : 232)
 /** Row tiles whose outputs are computed together, so that the weights they share stay in L2. */
 #define kBand 16
-static_assert(kSharedBytes <= 232448, "a block has no more shared memory");
+static_assert(kUsedBytes <= kSharedBytes, "the plan gives a block too little shared memory");
 static_assert(128 * (kProducerRegisters + kGroups * kConsumerRegisters) <= 65536, "too many registers");
 
 struct GemmItem : GemmTile {
@@ -45,7 +47,7 @@ struct GemmItem : GemmTile {
   int batch, w_batch;  // in the map of w: of an expert where its weight begins
 };
 
-/** Where a cluster is among the items: batch after batch, band after band of row tiles. */
+/** The place of a cluster among the items: batch after batch, band after band of row tiles. */
 struct GemmCursor {
   int index, first, batch;  // within the band; the band's first row tile
 };

@@ -49,7 +49,7 @@ struct Sm90ScoreArgs {
   int* not_a_number;
 };
 
-/** What a thread has of a page: two rows of 128, and their scales. */
+/** A thread's part of a page: two rows of 128, and their scales. */
 struct PageKeys {
   u32 low[8], high[8];
   float low_scale, high_scale;
@@ -186,7 +186,7 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
   auto finish = [&](int page, float2 sum) {
     int group = first_token + page * 64, token = group + (lane >> 2);
     float low = sum.x * keys.low_scale, high = sum.y * keys.high_scale, greatest = minus_infinity();
-    // What is not a number is told, and counts as the least for the top-k.
+    // A NaN sets the flag, and counts as the least for the top-k.
     if (token <= position) {
       bad |= low != low;
       greatest = low = fmaxf(low, minus_infinity());

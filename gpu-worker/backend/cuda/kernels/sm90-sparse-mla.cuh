@@ -52,22 +52,26 @@ struct SparseMlaArgs {
 #define kCtas 1
 #endif
 
+// The host (sparse-mla.ts) says how much shared memory a block has.
+#ifndef kSharedBytes
+#define kSharedBytes 232448
+#endif
+
 // Shared memory: queries, two buffers of entries, a staging area for outputs, barriers, exchanges.
 #define kBuffers kTileBytes
 #define kStaging (3 * kTileBytes)
 #define kBarriers (kStaging + 8192)
 #define kMaxima (kBarriers + 128)
 #define kSums (kMaxima + 512)
-#define kSharedBytes (kSums + 1024)
-static_assert(kSharedBytes <= 232448, "an SM has no more");
+static_assert(kSums + 1024 <= kSharedBytes, "the host gives a block too little shared memory");
 
 /** Dequantizing takes more hands than copying. */
 #define kProducerWarps (kFp8 ? 8 : 4)
 #define kThreads (256 + 32 * kProducerWarps)
-/** What the compiler gives each thread of the launch; multiples of 8. */
+/** Registers that the compiler gives each thread of the launch; multiples of 8. */
 #define kRegistersEach (65536 / kThreads / 8 * 8)
 #define kConsumerRegisters (kFp8 ? 192 : 232)
-// What a group asks for beyond what the block has, it waits for without end.
+// A group waits without end for registers that the block does not have.
 #define kProducerRegisters ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
 /**
  * Columns of a product of values. With 128 registers a thread at the launch, the compiler takes no product
@@ -83,7 +87,7 @@ static_assert(kSharedBytes <= 232448, "an SM has no more");
 #define kQueriesEmpty 8
 #define kFull(buffer, far) (16 + 16 * (buffer) + 8 * (far))
 #define kEmpty(buffer, far) (48 + 16 * (buffer) + 8 * (far))
-/** Of a full barrier: a lane of every warp, or every thread once its copies have landed. */
+/** Arrivals of a full barrier: a lane of every warp, or every thread once its copies have landed. */
 #define kFullArrivals (kFp8 ? kProducerWarps * kWarpArrivals : 32 * kProducerWarps)
 // Named barriers: a block's weights and maxima are written; a group's warps are together; a row ends.
 #define kWeightsReady 1
@@ -159,7 +163,7 @@ __device__ __forceinline__ int row_of(const SparseMlaArgs& a, int w) {
   return per_row == 1 ? w : w / per_row;
 }
 
-/** How many tokens the row of work `w` has; 0 past the last work. */
+/** The number of tokens of the row of work `w`; 0 past the last work. */
 __device__ __forceinline__ int count_of(const SparseMlaArgs& a, int w) {
   if (w >= works_of(a)) return 0;
   int row = row_of(a, w);
@@ -208,8 +212,8 @@ __device__ __forceinline__ int load_int(const int* from) {
 struct BlockStream {
   const SparseMlaArgs& a;
   const int step, works, own;
-  // What a block is, as a number: its work, whether it is the row's first one, and its buffer; or -1.
-  // Where the lane's token begins counts 16 bytes from the start of the cache; below 0 there is none.
+  // A block as a number: its work, whether it is the row's first one, and its buffer; or -1.
+  // The place where the lane's token begins counts 16 bytes from the start of the cache; below 0 there is none.
   int meta_now, place_now, meta_next, place_next, meta_after = -1, place_after = -1;
 
   __device__ __forceinline__ BlockStream(const SparseMlaArgs& args, int warp)
@@ -293,7 +297,7 @@ struct BlockStream {
   }
 };
 
-/** Where a row begins, its queries follow once the scores of the row before are computed. */
+/** At the beginning of a row its queries follow once the scores of the row before are computed. */
 __device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, const Work& begun, u32 rows_begun) {
   const u32 barriers = base + kBarriers;
   const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;

@@ -45,7 +45,7 @@ __device__ __forceinline__ void fence_async() {
 }
 
 /**
- * What the thread loads from shared memory has come, so that a copy of the engine may be let in there. An
+ * The thread's loads from shared memory have come, so that a copy of the engine may be let in there. An
  * arrival alone does not wait for loads, which can be held up for longer than a copy takes.
  */
 __device__ __forceinline__ void loads_done() { fence_async(); }

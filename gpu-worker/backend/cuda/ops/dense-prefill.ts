@@ -34,8 +34,9 @@ const tileTokens = 128;
 const tileBitsBytes = tileTokens / 8;
 /** Rows of a block of the kernel that makes them. */
 const bitsRows = 8;
-/** Definitions of the kernel; the same object at every launch. */
-const maskedDefines = { kMasked: 1 } as const;
+/** Definitions of the kernels; the same objects at every launch. */
+const plainDefines = { kMasked: 0, kSharedBytes: sharedBytes } as const;
+const maskedDefines = { kMasked: 1, kSharedBytes: sharedBytes } as const;
 /** Grows by doubling from here; 4,096 rows at 128K tokens take 30 KB. */
 const planBytesMin = 2 ** 20;
 
@@ -149,7 +150,7 @@ export class DensePrefill {
     }
     const sequences = step.sequences.filter(({ rowStart }) => rowStart >= firstRow);
     const plan = planPasses(sequences, batch.positions, capacity);
-    // What is queued may still read the plan before.
+    // Launches that are queued may still read the plan before.
     device.queue.flush();
     const at = this.#plan.at(
       2 ** Math.ceil(Math.log2(Math.max(plan.words.byteLength, planBytesMin))),
@@ -172,7 +173,7 @@ export class DensePrefill {
     assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
     const grid = [Math.ceil((step.rows - firstRow) / bitsRows), 1, 1] as const;
     const shape = { grid, threads: 32 * bitsRows, sharedBytes: bitsRows * blocks * tileBitsBytes };
-    device.launch(device.kernel('sm90DenseMha', 'selection_bits'), shape, {
+    device.launch(device.kernel('sm90DenseMha', 'selection_bits', plainDefines), shape, {
       bits: selected,
       blocks,
       rows: step.rows,
@@ -196,7 +197,7 @@ export class DensePrefill {
     const { device, step } = this.#context;
     const { cache, matrix, options } = call;
     const { latents, rope, expanded } = this.reserve(options.heads);
-    const read = device.kernel('sm90DenseMha', 'sm90_pass_entries');
+    const read = device.kernel('sm90DenseMha', 'sm90_pass_entries', plainDefines);
     device.launch(
       read,
       { grid: [pass.tokens / 8, 1, 1], threads: 256 },
@@ -223,7 +224,7 @@ export class DensePrefill {
     const { out, q, selection, options } = call;
     const { expandedMap, ropeMap, sums, stats, selected } = this.reserve(options.heads);
     assert(out.stride % 8 === 0 && q.stride % 8 === 0, 'rows begin at multiples of 16 bytes');
-    const defines = selection === null ? undefined : maskedDefines;
+    const defines = selection === null ? plainDefines : maskedDefines;
     const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha', defines);
     const grid = [pass.tileCount, options.heads, 1] as const;
     device.launch(

@@ -78,23 +78,25 @@ function planMany(shape: GemmShape, smCount: number): GemmPlan {
   const { kGroups, kColumns, stages, rowTiles, items } = plan;
   const tileRows = 64 * kGroups;
   const scaleBytes = fp8 ? tileRows * 4 + 32 : 0;
+  const sharedBytes =
+    stages * ((tileRows + kColumns) * stageBytes + scaleBytes + 16) + outBytes(kGroups);
+  const tile = { kFp8: fp8 ? 1 : 0, kColumns, kSplit, kGroups };
   return {
     kernel: {
       program: 'sm90Gemm',
       name: 'sm90_gemm',
-      defines: { kFp8: fp8 ? 1 : 0, kColumns, kSplit, kGroups },
+      defines: { ...tile, kStages: stages, kSharedBytes: sharedBytes },
     },
     // Clusters of two blocks take item after item.
     grid: [2 * Math.min(items, clusters), 1, 1],
     threads: 128 * (kGroups + 1),
-    sharedBytes:
-      stages * ((tileRows + kColumns) * stageBytes + scaleBytes + 16) + outBytes(kGroups),
+    sharedBytes,
     rowTiles,
     boxRows: tileRows / 2,
   };
 }
 
-/** What warps take sums to memory through, from a multiple of 128 bytes on. */
+/** Bytes through which warps take sums to memory, from a multiple of 128 on. */
 function outBytes(groups: number): number {
   return 128 + groups * 4 * 1024;
 }
@@ -116,15 +118,18 @@ function planFew(shape: GemmShape): GemmPlan {
   const rowTiles = grouped?.tilesMax ?? Math.ceil(rows / kTileRows);
   const stages = { 8: 8, 16: 7, 32: 6, 64: 4 }[kTileRows];
   const scaleBytes = fp8 ? kTileRows * 4 + 32 : 0;
+  const stage = (fewOutputs * kGroups + kTileRows) * stageBytes + scaleBytes + 16;
+  const tile = { kFp8: fp8 ? 1 : 0, kTileRows, kSplit, kGroups };
+  const sharedBytes = stages * stage;
   return {
     kernel: {
       program: 'sm90GemmFew',
       name: 'sm90_gemm_few',
-      defines: { kFp8: fp8 ? 1 : 0, kTileRows, kSplit, kGroups },
+      defines: { ...tile, kStages: stages, kSharedBytes: sharedBytes },
     },
     grid: [Math.ceil(outputs / (fewOutputs * kGroups)) * kSplit, rowTiles, batches],
     threads: 128 * kGroups + 32,
-    sharedBytes: stages * ((fewOutputs * kGroups + kTileRows) * stageBytes + scaleBytes + 16),
+    sharedBytes,
     rowTiles,
     boxRows: kTileRows,
   };

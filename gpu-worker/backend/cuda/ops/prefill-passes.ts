@@ -10,9 +10,9 @@ const [continues, ends] = [1, 2];
 export interface Pass {
   /** Rows of the buffer, whole blocks. */
   readonly tokens: number;
-  /** Where [tokens / 128, 4] i32 start: block table, first position, tokens, unused. */
+  /** Address where [tokens / 128, 4] i32 start: block table, first position, tokens, unused. */
   readonly blocks: number;
-  /** Where [tileCount, 8] i32 start: the kernel's MhaTile. */
+  /** Address where [tileCount, 8] i32 start: the kernel's MhaTile. */
   readonly tiles: number;
   readonly tileCount: number;
 }

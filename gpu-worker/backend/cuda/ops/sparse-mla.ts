@@ -199,7 +199,12 @@ export class SparseMla {
     } as const;
     const kSplit = splits > 1 ? 1 : 0;
     const kernel = isFp8
-      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', { kFp8: 1, kCtas, kSplit })
+      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', {
+          kFp8: 1,
+          kCtas,
+          kSplit,
+          kSharedBytes: sharedBytes,
+        })
       : this.#bf16Kernel(kSplit);
     device.launch(kernel, shape, {
       out: out.at + firstRow * out.stride * 2,
@@ -227,11 +232,12 @@ export class SparseMla {
   }
 
   #bf16Kernel(kSplit: 0 | 1): Kernel {
-    return this.#context.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { kFp8: 0, kSplit });
+    const defines = { kFp8: 0, kSplit, kSharedBytes: sharedBytes };
+    return this.#context.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', defines);
   }
 
   #dequantKernel(): Kernel {
-    const defines = { kFp8: 0, kSplit: 0 };
+    const defines = { kFp8: 0, kSplit: 0, kSharedBytes: sharedBytes };
     return this.#context.device.kernel('sparseMlaBf16', 'dequant_entries', defines);
   }
 

@@ -19,9 +19,9 @@ const slabBytesMax = 1024 * 2 ** 20;
 const alignment = 256;
 /** The driver hands out memory in pages of this size. */
 const driverPageBytes = 2 * 2 ** 20;
-/** What is left to the driver, to CUDA graphs and to other processes. */
+/** Bytes left to the driver, to CUDA graphs and to other processes. */
 const reserveBytes = 1024 * 2 ** 20;
-/** What ops may still take at their first use, once the caches have taken what was left. */
+/** Bytes that ops may still take at their first use, once the caches have taken the rest. */
 const lateBytes = 256 * 2 ** 20;
 /** Bytes of a weight that are in flight at a time. */
 const stagingBytes = 32 * 2 ** 20;
@@ -38,9 +38,9 @@ export class AllocationAfterStart extends Error {
 
 export interface DeviceOptions {
   readonly memoryBytesMax?: number;
-  /** Whether repeated steps run as CUDA graphs; yes unless told otherwise. */
+  /** True if steps are replayed as CUDA graphs; yes unless told otherwise. */
   readonly graphs?: boolean;
-  /** Whether kernels tell racecheck, at a cost, all that orders their accesses; no unless told. */
+  /** True if kernels tell racecheck, at a cost, all that orders their accesses; no unless told. */
   readonly traced?: boolean;
 }
 
@@ -48,7 +48,7 @@ export class Device {
   readonly driver: Driver;
   readonly name: string;
   readonly smCount: number;
-  /** Whether the GPU is a Hopper, with its tensor cores and its copy engine. */
+  /** True if the GPU is a Hopper, with its tensor cores and its copy engine. */
   readonly isSm90: boolean;
   readonly stream: Handle;
   readonly queue: LaunchQueue;
@@ -65,7 +65,7 @@ export class Device {
   #takenBytes = 0;
   readonly #allocations = new Set<number>();
   readonly #staging: Uint8Array<ArrayBuffer>;
-  /** What the driver calls each pinned buffer. */
+  /** The driver's name of each pinned buffer. */
   readonly #pinned = new Map<ArrayBufferLike, unknown>();
   #slab = { next: 0, end: 0 };
   #copies = 0;

@@ -14,7 +14,7 @@ import {
 
 const plain: RouteOptions = { groups: 1, groupsKept: 1, normalize: true, scale: 2.5 };
 
-/** What one row of logits and biases is routed to. */
+/** The experts that one row of logits and biases is routed to. */
 async function routed(
   logits: number[],
   bias: number[],

@@ -117,7 +117,7 @@ describe('memory', () => {
     expect(() => backend.caches.make(shape)).toThrow(
       /the cpu backend's memory does not hold the caches of layer 0 \(10000 blocks\): it needs \d+ of 33554432 bytes/,
     );
-    // What is there still works.
+    // The memory that was there before still works.
     expect(backend.weights.matrix(source).outputs).toBe(8);
     await backend.close();
   });

@@ -80,7 +80,7 @@ interface Mlp {
   readonly down: Matrix;
 }
 
-/** Of the same values, in places of their own. */
+/** Matrices of the same values, in places of their own. */
 function mlpsOf({ backend }: CudaTested): Mlp[] {
   const random = seededRandom(1);
   const weight = (outputs: number, inputs: number) =>

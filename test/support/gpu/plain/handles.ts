@@ -134,7 +134,7 @@ export class PlainRouting implements Routing {
 }
 
 export class PlainCache implements LayerCache {
-  /** What a reader sees of each slot, after the format's rounding. */
+  /** The values that a reader sees of each slot, after the format's rounding. */
   readonly latents: Float32Array;
   readonly keys: Float32Array;
   readonly keyScales: Float32Array;

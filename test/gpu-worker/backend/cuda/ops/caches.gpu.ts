@@ -1,4 +1,4 @@
-/** What the caches hold after entries and keys were normed, rotated and stored at once. */
+/** The bytes of the caches after entries and keys were normed, rotated and stored at once. */
 import { CpuBackend } from '../../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache } from '../../../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaLayerCache, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';

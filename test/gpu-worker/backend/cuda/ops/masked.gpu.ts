@@ -17,7 +17,7 @@ import {
 
 console.log(`seed ${seed}`);
 
-/** What a row that sees `seen` tokens selects, at most `width` of them. */
+/** The tokens that a row which sees `seen` of them selects, at most `width`. */
 type Choice = (random: Random, seen: number, width: number) => number[];
 
 const from = (start: number, count: number) => Array.from({ length: count }, (_, i) => start + i);
@@ -44,7 +44,7 @@ const choices = {
 type ChoiceName = keyof typeof choices;
 const kinds = Object.keys(choices).filter((name): name is ChoiceName => name in choices);
 
-/** Of the batch's rows in order; `mixed` rows choose one way after another. */
+/** Selections of the batch's rows in order; `mixed` rows choose one way after another. */
 function chosenBy(
   choice: ChoiceName | 'mixed',
   { parts }: Inputs,

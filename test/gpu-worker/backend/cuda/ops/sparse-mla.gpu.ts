@@ -103,7 +103,7 @@ function chunk(sequence: number, start: number, count: number): Row[] {
 interface Attention {
   readonly dense: Float32Array;
   readonly sparse: Float32Array;
-  /** Of the sparse one. */
+  /** The log-sum-exps of the sparse attention. */
   readonly lse: Float32Array;
 }
 
