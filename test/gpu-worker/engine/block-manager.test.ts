@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import {
   BlockManager,
   createBlockTable,
@@ -122,7 +123,7 @@ const oneKeyForAll = (): string => '0'.repeat(64);
 
 /** All blocks whose tokens are 5 or 6 collide, whatever their parents. */
 const oneKeyForThirds = (bytes: Uint8Array): string =>
-  [5, 6].includes(bytes[64]) ? 'f'.repeat(64) : sha256Hex(bytes);
+  [5, 6].includes(bytes[64] ?? -1) ? 'f'.repeat(64) : sha256Hex(bytes);
 
 test('chains whose hashes collide are never mixed', () => {
   const manager = new BlockManager({ blocks: 8, hash: oneKeyForAll });
@@ -195,7 +196,7 @@ class NaiveBlocks {
   }
 
   evict(): void {
-    const [prefix] = this.idle.splice(0, 1);
+    const prefix = at(this.idle.splice(0, 1), 0);
     this.cached.delete(prefix);
     const orphans = [...this.cached.keys()].filter((each) => each.startsWith(prefix));
     expect(orphans).toEqual([]);
@@ -257,7 +258,7 @@ test('any history of sequences leaves the blocks as the naive rules say', () => 
       } else if (live.length === 0) {
         continue;
       } else if (each.kind === 'compute') {
-        const sequence = live[each.which % live.length];
+        const sequence = at(live, each.which % live.length);
         const { table, tokens, prefixes } = sequence;
         const target = Math.min(tokens.length, sequence.computed + each.count);
         const needed = Math.ceil(target / 64) - table.count;
@@ -270,7 +271,7 @@ test('any history of sequences leaves the blocks as the naive rules say', () => 
         manager.commit(table, tokens, target);
         prefixes.slice(before, Math.floor(target / 64)).forEach((prefix) => naive.hold(prefix));
       } else {
-        const [{ table, prefixes }] = live.splice(each.which % live.length, 1);
+        const { table, prefixes } = at(live.splice(each.which % live.length, 1), 0);
         prefixes
           .slice(0, table.cached)
           .toReversed()

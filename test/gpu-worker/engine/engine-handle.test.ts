@@ -1,4 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { startEngine } from '../../../gpu-worker/engine/engine-handle.ts';
 import type { Engine, EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
@@ -66,8 +67,9 @@ test('requests in flight together each get their own events, as if alone', async
   );
   const all = await Promise.all(requests.map((request) => collect(engine, request)));
   for (const [index, { id }] of requests.entries()) {
-    expect(all[index].every((event) => event.id === id)).toBe(true);
-    expect(tokensOf(all[index], id)).toEqual(tokensOf(runAlone(requests[index]), id));
+    const events = at(all, index);
+    expect(events.every((event) => event.id === id)).toBe(true);
+    expect(tokensOf(events, id)).toEqual(tokensOf(runAlone(at(requests, index)), id));
   }
   expect(engine.load().counters.requestsFinished).toBe(4);
 });

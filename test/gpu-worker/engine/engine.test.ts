@@ -1,6 +1,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { nothingComputed } from '../../../gpu-worker/engine/request.ts';
 import type { EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
@@ -70,7 +71,7 @@ test('a conversation that goes on reuses the blocks of its own earlier output', 
   const { engine } = createDriver();
   const prompt = createPrompt(100);
   engine.submit(createRequest({ id: 'a', promptTokens: prompt, outputTokensMax: 60 }));
-  const [answer] = tokensOf(runToEnd(engine), 'a');
+  const answer = at(tokensOf(runToEnd(engine), 'a'), 0);
   const next = Int32Array.from([...prompt, ...answer, 5, 6, 7]);
   engine.submit(createRequest({ id: 'b', promptTokens: next }));
   expect(endOf(runToEnd(engine), 'b').usage.cachedTokens).toBe(128);
@@ -335,7 +336,7 @@ test('reasoning and answer are told apart, and the tag stands in neither', () =>
   expect(tag).toBeGreaterThan(0);
   expect(outputs.slice(0, tag + 1).every((event) => event.channel === 'reasoning')).toBe(true);
   expect(outputs.slice(tag + 1).every((event) => event.channel === 'text')).toBe(true);
-  expect(outputs[tag].text).toBe('');
+  expect(at(outputs, tag).text).toBe('');
   expect(endOf(events, 'r').usage).toMatchObject({ outputTokens: 40, reasoningTokens: tag + 1 });
 });
 

@@ -1,6 +1,7 @@
 /** Grammars through the whole engine, over a stand-in model whose logits are noise. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import type { EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import { packGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
 import type { PackedGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
@@ -21,9 +22,9 @@ import { tiny } from '../tokenizer/fixture.ts';
 
 const vocabSize = 4096;
 const model = { vocabSize, tokenText: tiny };
-const [endToken] = tiny.endTokens;
+const endToken = at(tiny.endTokens, 0);
 const thinkEnd = tiny.controlToken('</think>') ?? -1;
-const tokenOf = (text: string): number => tiny.encode(text)[0];
+const tokenOf = (text: string): number => at(tiny.encode(text), 0);
 
 /** Noise alone would hardly ever close a string. */
 const towardsAnEnd = {
@@ -120,7 +121,7 @@ test('preemption by recompute changes nothing', () => {
     ask({
       id: `${index}`,
       cacheSalt: `${index}`,
-      promptTokens: Int32Array.from({ length: 90 }, (_, at) => 10 + ((at * 7 + index) % 500)),
+      promptTokens: Int32Array.from({ length: 90 }, (_, place) => 10 + ((place * 7 + index) % 500)),
       sampling: { ...towardsAnEnd, seed: index, logitBias: [] },
       grammar: packGrammar(objectGrammar()),
     }),
@@ -178,23 +179,26 @@ test('the grammar begins where the reasoning ends, and the answer does not end b
     ask({ id: 'a', reasoningEndToken: thinkEnd, sampling, outputTokensMax: 900 }),
     model,
   );
-  const [tokens] = tokensOf(events, 'a');
-  const at = tokens.indexOf(thinkEnd);
-  expect(at).toBeGreaterThan(0);
-  expect(tokens.slice(0, at)).not.toContain(endToken);
-  const answer = tiny.decode(tokens.slice(at + 1), { skipSpecial: true });
+  const tokens = at(tokensOf(events, 'a'), 0);
+  const end = tokens.indexOf(thinkEnd);
+  expect(end).toBeGreaterThan(0);
+  expect(tokens.slice(0, end)).not.toContain(endToken);
+  const answer = tiny.decode(tokens.slice(end + 1), { skipSpecial: true });
   expect(JSON.parse(answer)).toMatchObject({ name: expect.any(String) });
-  expect(endOf(events, 'a').usage.reasoningTokens).toBe(at + 1);
+  expect(endOf(events, 'a').usage.reasoningTokens).toBe(end + 1);
 });
 
 test('logprobs are of the model’s own distribution, before the grammar', () => {
   const options = { id: 'a', logprobs: 5, outputTokensMax: 1, sampling: plainSampling };
   const entryOf = (events: readonly EngineEvent[]) =>
-    events.flatMap((event) => (event.kind === 'output' ? (event.logprobs ?? []) : []))[0];
+    at(
+      events.flatMap((event) => (event.kind === 'output' ? (event.logprobs ?? []) : [])),
+      0,
+    );
   const free = entryOf(runAlone(ask({ ...options, grammar: null }), model));
   const held = entryOf(runAlone(ask(options), model));
   expect(held.top).toEqual(free.top);
-  expect(free.token).toBe(free.top[0].token);
+  expect(free.token).toBe(at(free.top, 0).token);
   expect(held.logprob).toBeLessThan(free.logprob);
 });
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { ChoiceOutput } from '../../../gpu-worker/engine/output.ts';
 import type { OutputPiece, TokenText } from '../../../gpu-worker/engine/output.ts';
 import type { EngineRequest } from '../../../gpu-worker/engine/request.ts';
@@ -20,7 +21,7 @@ function textOver(pieces: readonly Uint8Array[]): TokenText {
         flush: () => decoder.decode(),
       };
     },
-    tokenBytes: (token) => pieces[token],
+    tokenBytes: (token) => at(pieces, token),
     controlTokens: new Map(),
   };
 }

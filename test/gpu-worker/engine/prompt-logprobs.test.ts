@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import type { EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
   createDriver,
@@ -23,7 +24,7 @@ function scored(options: Partial<EngineRequest> = {}): EngineRequest {
 function promptLogprobs(events: readonly EngineEvent[], id = 'p') {
   const prompts = eventsOf(events, id).flatMap((event) => (event.kind === 'prompt' ? [event] : []));
   expect(prompts).toHaveLength(1);
-  return prompts[0].logprobs;
+  return at(prompts, 0).logprobs;
 }
 
 test('there is one entry for each prompt token, none for the first', () => {
@@ -35,7 +36,7 @@ test('there is one entry for each prompt token, none for the first', () => {
     if (position === 0) continue;
     expect(entry?.token).toBe(tokens[position]);
     expect(entry?.top).toHaveLength(2);
-    expect(entry?.logprob).toBeLessThanOrEqual(entry?.top[0].logprob ?? -Infinity);
+    expect(entry?.logprob).toBeLessThanOrEqual(entry?.top[0]?.logprob ?? -Infinity);
   }
 });
 

@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
+import { setBit } from '../../../gpu-worker/grammar/vocabulary.ts';
 import { rowLogprobs } from '../../../gpu-worker/engine/row-logprobs.ts';
 import { uniform } from '../../../gpu-worker/engine/random.ts';
 import type { SamplingOptions } from '../../../gpu-worker/engine/request.ts';
@@ -139,14 +141,15 @@ test('draws follow the probabilities that are left', () => {
     const counts = [0, 0, 0, 0, 0];
     for (let position = 0; position < draws; position++) {
       const draw = (): number => uniform({ seed: 2024, position });
-      counts[Number(sampleToken(row, all, unconstrained, draw, scratch))]++;
+      const token = Number(sampleToken(row, all, unconstrained, draw, scratch));
+      counts[token] = at(counts, token) + 1;
     }
     const total = kept.reduce((sum, weight) => sum + weight, 0);
     let chiSquare = 0;
     for (const [token, weight] of kept.entries()) {
       const expected = (draws * weight) / total;
       if (weight === 0) expect(counts[token]).toBe(0);
-      else chiSquare += (counts[token] - expected) ** 2 / expected;
+      else chiSquare += (at(counts, token) - expected) ** 2 / expected;
     }
     // At most 4 degrees of freedom: 18.5 is passed once in a thousand fair runs; the seed is fixed.
     expect(chiSquare, JSON.stringify(options)).toBeLessThan(18.5);
@@ -166,11 +169,11 @@ test('the selection without sorting agrees with sorting', () => {
       const weights = Float64Array.from(list);
       const total = list.reduce((sum, each) => sum + each, 0);
       // Half way between two tokens, so that the order of summing decides nothing.
-      const sorted = list.map((_, id) => id).toSorted((a, b) => list[b] - list[a] || a - b);
+      const sorted = list.map((_, id) => id).toSorted((a, b) => at(list, b) - at(list, a) || a - b);
       let size = 0;
       let sum = 0;
       const mass = share * total + 1e-7;
-      while (size < Math.min(count, list.length) && sum < mass) sum += list[sorted[size++]];
+      while (size < Math.min(count, list.length) && sum < mass) sum += at(list, at(sorted, size++));
       fc.pre(Math.abs(sum - mass) > 1e-9);
       const candidates = Int32Array.from(list.keys());
       const order = { scores: weights, weights };
@@ -264,7 +267,7 @@ test('logprobs are the log-softmax of the logits, the top sorted, lower index fi
   };
   expect(logprob).toBeCloseTo(Math.log(0.1), 5);
   expect(top.map(({ token }) => token)).toEqual([1, 2, 3]);
-  expect(top[0].logprob).toBeCloseTo(Math.log(0.4), 5);
+  expect(at(top, 0).logprob).toBeCloseTo(Math.log(0.4), 5);
   const none = rowLogprobs(Float32Array.from(logits), { token: 0, topCount: 0 });
   expect(none?.top).toEqual([]);
   const all = rowLogprobs(Float32Array.from(logits), { token: 0, topCount: 9 });
@@ -282,7 +285,7 @@ describe('with tokens that are not allowed', () => {
   const size = 70;
   const only = (...tokens: number[]): Uint32Array => {
     const allowed = new Uint32Array(Math.ceil(size / 32));
-    for (const token of tokens) allowed[token >>> 5] |= 1 << (token & 31);
+    for (const token of tokens) setBit(allowed, token);
     return allowed;
   };
   const sample = (

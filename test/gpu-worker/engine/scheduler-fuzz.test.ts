@@ -6,6 +6,7 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { nothingComputed } from '../../../gpu-worker/engine/request.ts';
 import type { EngineEvent, EngineRequest } from '../../../gpu-worker/engine/request.ts';
 import {
@@ -116,7 +117,7 @@ function runTogether(
   };
   for (const [index, each] of arrivals.entries()) {
     for (let count = 0; count < each.beforeSteps; count++) advance();
-    events.push(...engine.submit(requests[index]));
+    events.push(...engine.submit(at(requests, index)));
     if (each.abortAfterSteps !== null) aborts.set(step + each.abortAfterSteps, `${index}`);
   }
   while (!engine.isIdle) advance();
@@ -161,7 +162,7 @@ test('every request ends once, with the output that it has alone, and no block s
 function checkAborted(events: readonly EngineEvent[], request: EngineRequest): void {
   const alone = tokensOf(runAlone(request), request.id);
   for (const [choice, tokens] of tokensOf(events, request.id).entries()) {
-    if (tokens !== undefined) expect(tokens).toEqual(alone[choice].slice(0, tokens.length));
+    if (tokens !== undefined) expect(tokens).toEqual(at(alone, choice).slice(0, tokens.length));
   }
 }
 
@@ -205,7 +206,7 @@ test('with room for all, the rows computed are exactly those that the usage coun
       expect(rows).toBe(expected);
       for (const [index, usage] of usages.entries()) {
         expect(usage.cachedTokens % 64).toBe(0);
-        if (run.requests[index].promptLogprobs !== null) expect(usage.cachedTokens).toBe(0);
+        if (at(run.requests, index).promptLogprobs !== null) expect(usage.cachedTokens).toBe(0);
       }
       expect(run.load.counters).toMatchObject({
         promptTokens: usages.reduce((sum, usage) => sum + usage.promptTokens, 0),

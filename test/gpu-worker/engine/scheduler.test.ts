@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { BlockManager, createBlockTable } from '../../../gpu-worker/engine/block-manager.ts';
 import { Scheduler } from '../../../gpu-worker/engine/scheduler.ts';
 import { Sequence } from '../../../gpu-worker/engine/sequence.ts';
@@ -293,7 +294,7 @@ test('with room for one sequence only, the oldest goes on every step until it en
     expect(steps).toBeLessThan(2000);
     const ran = world.step();
     // Whoever was the oldest running one is not stopped by a younger one.
-    const [first] = Object.keys(ran).toSorted();
+    const first = at(Object.keys(ran).toSorted(), 0);
     if (oldest !== null && !world.ended.includes(oldest)) expect(first <= oldest).toBe(true);
     oldest = first;
   }
@@ -323,12 +324,12 @@ test('limits under which not every sequence could proceed are refused', () => {
 test('blocks of a step are prefixes once its rows are accepted, and not before', () => {
   const world = createWorld({ blocks: 8, stepTokensMax: 130, sequencesMax: 2 });
   const sequence = world.submit('a', { salt: 'x', prompt: 192, output: 1 });
-  const [chunk] = world.scheduler.plan();
+  const chunk = at(world.scheduler.plan(), 0);
   expect(chunk).toMatchObject({ firstRow: 0, count: 130, sampleRows: new Int32Array(0) });
   expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([0, 0]);
   world.scheduler.accept(chunk, 0);
   expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([130, 2]);
-  const [rest] = world.scheduler.plan();
+  const rest = at(world.scheduler.plan(), 0);
   expect(rest).toMatchObject({ count: 62, sampleRows: Int32Array.of(61) });
   expect(cachedBlocks(world.blocks, sequence)).toBe(2);
   world.scheduler.accept(rest, 1);
@@ -353,7 +354,7 @@ test('of several rows that sample, those whose tokens were not kept are in no ca
   ]) {
     const world = createWorld({ blocks: 8, stepTokensMax: 64, sequencesMax: 2 });
     const sequence = world.submit('a', { salt: 'x', prompt: 64, output: 5 });
-    const [planned] = world.scheduler.plan();
+    const planned = at(world.scheduler.plan(), 0);
     world.scheduler.accept({ ...planned, sampleRows: Int32Array.of(61, 62, 63) }, kept);
     expect([sequence.computed, cachedBlocks(world.blocks, sequence)], `${kept} kept`).toEqual([
       computed,

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { EngineLoop } from '../../../gpu-worker/engine/engine.ts';
 import { packGrammar } from '../../../gpu-worker/grammar/packed-grammar.ts';
 import { openText } from '../../../gpu-worker/open-text.ts';
@@ -79,7 +80,7 @@ test('prompts computed together give the answers that are expected of each alone
 
 test('a long prompt asked again answers the same from its cached blocks', () => {
   const engine = createEngine();
-  const [, , , long] = answers;
+  const long = at(answers, 3);
   const ask = (id: string) => {
     const promptTokens = Int32Array.from(long.input_ids);
     engine.submit(createRequest({ id, promptTokens, outputTokensMax: long.greedy.length }));
@@ -94,8 +95,8 @@ test('a long prompt asked again answers the same from its cached blocks', () => 
 
 test('answers of random schemas, computed together, each fit their own', () => {
   const seed = Date.now();
-  const [answer] = answers;
-  const closers = ['"', '}', ']', '0'].map((each) => text.tokenizer.encode(each)[0]);
+  const answer = at(answers, 0);
+  const closers = ['"', '}', ']', '0'].map((each) => at(text.tokenizer.encode(each), 0));
   let ended = 0;
   fc.assert(
     fc.property(fc.array(randomSchema, { minLength: 4, maxLength: 4 }), (schemas) => {
@@ -138,7 +139,7 @@ test('answers of random schemas, computed together, each fit their own', () => {
 
 test('prompt logprobs have the mean that is expected, and n seeded choices repeat', () => {
   const engine = createEngine();
-  const [, answer] = answers;
+  const answer = at(answers, 1);
   const promptTokens = Int32Array.from(answer.input_ids);
   engine.submit(createRequest({ id: 'scored', promptTokens, promptLogprobs: 0 }));
   const sampling = { ...plainSampling, temperature: 3, seed: 7 };
@@ -146,10 +147,12 @@ test('prompt logprobs have the mean that is expected, and n seeded choices repea
     engine.submit(createRequest({ id, promptTokens, sampling, choices: 3, cacheSalt: id }));
   const events = runToEnd(engine);
 
-  const [prompt] = eventsOf(events, 'scored').flatMap((each) =>
+  const prompts = eventsOf(events, 'scored').flatMap((each) =>
     each.kind === 'prompt' ? [each] : [],
   );
-  const scored = (prompt.logprobs ?? []).flatMap((each) => (each === null ? [] : [each.logprob]));
+  const scored = (at(prompts, 0).logprobs ?? []).flatMap((each) =>
+    each === null ? [] : [each.logprob],
+  );
   const sum = scored.reduce((total, logprob) => total - logprob, 0);
   expect(sum / scored.length).toBeCloseTo(answer.mean_nll, 4);
   expect(tokensOf(events, 'one')).toEqual(tokensOf(events, 'two'));

@@ -1,6 +1,7 @@
 /** Masks against a plain reading of every token, and JSON of all kinds against the grammars. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import {
   grammarBytes,
   GrammarBuilder,
@@ -33,7 +34,7 @@ function follow(
   let taken = 0;
   for (const token of tokens) {
     const mask = cursor.mask();
-    const isAllowed = mask !== null && ((mask[token >>> 5] >>> (token & 31)) & 1) === 1;
+    const isAllowed = mask !== null && ((at(mask, token >>> 5) >>> (token & 31)) & 1) === 1;
     expect(cursor.advance(token, tiny.tokenBytes(token))).toBe(isAllowed);
     if (!isAllowed) return { taken, isComplete: false };
     taken++;
@@ -62,7 +63,7 @@ test('a mask has exactly the tokens that can be read, byte by byte', () => {
       const cursor = matcher.start(grammar);
       for (const draw of draws) {
         const tokens = tokensOfMask(cursor.mask() ?? new Uint32Array());
-        const token = tokens[draw % tokens.length];
+        const token = at(tokens, draw % tokens.length);
         if (token === endToken) break;
         cursor.advance(token, tiny.tokenBytes(token));
         prefix.push(token);
@@ -226,13 +227,13 @@ test('tokens of equal bytes are allowed together, and those without bytes never'
   const words = ['', '"', 'a', 'ab', 'a', '"a', 'b"', ''];
   const vocabulary = new Vocabulary({
     size: words.length,
-    tokenBytes: (token) => Buffer.from(words[token]),
+    tokenBytes: (token) => Buffer.from(at(words, token)),
     isControl: (token) => token === 3,
   });
   const own = new Matcher(vocabulary, [7]);
   const cursor = own.start(grammarOf({ type: 'string', pattern: '^[ab]+$' }));
   const next = (token: number): number[] => {
-    expect(cursor.advance(token, Buffer.from(words[token]))).toBe(true);
+    expect(cursor.advance(token, Buffer.from(at(words, token)))).toBe(true);
     return tokensOfMask(cursor.mask() ?? new Uint32Array());
   };
   expect(tokensOfMask(cursor.mask() ?? new Uint32Array())).toEqual([1, 5]);

@@ -1,4 +1,5 @@
 /** Grammars over a vocabulary, and random answers in them. */
+import { at } from '../../../gpu-worker/at.ts';
 import { GrammarLimitError } from '../../../gpu-worker/grammar/dfa.ts';
 import { GrammarBuilder } from '../../../gpu-worker/grammar/grammar.ts';
 import type { Grammar } from '../../../gpu-worker/grammar/grammar.ts';
@@ -50,7 +51,7 @@ export function matcherOf(tokenizer: Tokenizer, vocabSize: number): Matcher {
 export function tokensOfMask(mask: Uint32Array): number[] {
   const tokens: number[] = [];
   for (let word = 0; word < mask.length; word++) {
-    for (let bits = mask[word]; bits !== 0; bits &= bits - 1) {
+    for (let bits = at(mask, word); bits !== 0; bits &= bits - 1) {
       tokens.push(word * 32 + 31 - Math.clz32(bits & -bits));
     }
   }

@@ -5,6 +5,7 @@
 import { randomFillSync } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { at } from '../../../gpu-worker/at.ts';
 import { parseModelConfig } from '../../../gpu-worker/model/deepseek/config.ts';
 import { tensorSpecs } from '../../../gpu-worker/model/deepseek/tensors.ts';
 import type { CheckpointConfig } from './checkpoint-config.ts';
@@ -105,7 +106,7 @@ class BlockMaker {
     randomFillSync(this.#words);
     // Exponents that make the values of size 2^-7 to 2^-4, with either sign.
     for (let i = 0; i < this.#words.length; i++) {
-      this.#words[i] = (this.#words[i] & 0x81ff) | 0x3c00;
+      this.#words[i] = (at(this.#words, i) & 0x81ff) | 0x3c00;
     }
   }
 

@@ -5,6 +5,7 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { at } from '../../../gpu-worker/at.ts';
 import { e4m3Code, toBf16, toE4m3 } from '../../oracle/number-formats.ts';
 import { fp8Keys } from './checkpoint-config.ts';
 import type { CheckpointConfig } from './checkpoint-config.ts';
@@ -183,17 +184,20 @@ class TensorWriter {
 
 /** Blocks of 128 by 128 with a scale each, rounded up to a power of two as since V3.1. */
 function fp8Tensors(name: string, shape: number[], values: Float64Array): TensorToWrite[] {
-  const [outputs, inputs] = shape;
-  const scaleShape = shape.map((size) => Math.ceil(size / scaleBlock));
+  const [outputs, inputs] = [at(shape, 0), at(shape, 1)];
+  const scaleShape = [Math.ceil(outputs / scaleBlock), Math.ceil(inputs / scaleBlock)] as const;
   const blockOf = (i: number) =>
     Math.floor(Math.floor(i / inputs) / scaleBlock) * scaleShape[1] +
     Math.floor((i % inputs) / scaleBlock);
   const largest = new Float64Array(scaleShape[0] * scaleShape[1]);
   for (let i = 0; i < outputs * inputs; i++) {
-    largest[blockOf(i)] = Math.max(largest[blockOf(i)], Math.abs(values[i]));
+    const block = blockOf(i);
+    largest[block] = Math.max(at(largest, block), Math.abs(at(values, i)));
   }
   const scales = largest.map((amax) => 2 ** Math.ceil(Math.log2(Math.max(amax, 1e-12) / 448)));
-  const codes = Uint8Array.from(values, (value, i) => e4m3Code(toE4m3(value / scales[blockOf(i)])));
+  const codes = Uint8Array.from(values, (value, i) =>
+    e4m3Code(toE4m3(value / at(scales, blockOf(i)))),
+  );
   const scaleBytes = float32Bytes(scales);
   return [
     { name, dtype: 'F8_E4M3', shape, bytes: codes },

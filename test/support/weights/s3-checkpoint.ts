@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { at } from '../../../gpu-worker/at.ts';
 import type { TensorSpec } from '../../../gpu-worker/weights/tensor-spec.ts';
 import { openCheckpoint } from '../../../gpu-worker/weights/checkpoint.ts';
 import type { s3Tuning } from '../../../gpu-worker/weights/open-source.ts';
@@ -41,12 +42,12 @@ export function writePartedCheckpoint(directory: string, seed = 1): string {
   const bytes = (count: number) => Uint8Array.from({ length: count }, () => random.integer(0, 119));
   const shards: TensorToWrite[][] = [[], []];
   for (let i = 0; i < 24; i++) {
-    const shard = i % 2;
+    const [own, other] = [at(shards, i % 2), at(shards, 1 - (i % 2))];
     if (i % 6 === 5) {
       const scale = new Uint8Array(Float32Array.of(i + 1).buffer);
       const name = `t${i}.weight`;
-      shards[shard].push({ name, dtype: 'F8_E4M3', shape: [8, 100], bytes: bytes(800) });
-      shards[1 - shard].push({
+      own.push({ name, dtype: 'F8_E4M3', shape: [8, 100], bytes: bytes(800) });
+      other.push({
         name: `${name}_scale_inv`,
         dtype: 'F32',
         shape: [1, 1],
@@ -54,7 +55,7 @@ export function writePartedCheckpoint(directory: string, seed = 1): string {
       });
     } else {
       const rows = i % 8 === 0 ? 9001 : random.integer(1, 1500);
-      shards[shard].push({
+      own.push({
         name: `t${i}`,
         dtype: 'BF16',
         shape: [rows, 1],

@@ -8,7 +8,7 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { startS3Double } from './s3-double.ts';
 
-const [directory, prefix, bytesPerSecond] = process.argv.slice(2);
+const [directory = '.', prefix, bytesPerSecond] = process.argv.slice(2);
 const double = await startS3Double({ pageObjects: 1000, keepsRequests: false });
 if (bytesPerSecond !== undefined) double.connectionBytesPerSecond = Number(bytesPerSecond);
 for (const name of readdirSync(directory)) {

@@ -13,6 +13,7 @@ import type { ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { at } from '../../../gpu-worker/at.ts';
 import { accessKeyOf, isSignedWith } from './s3-signature.ts';
 
 export const credentials = { accessKeyId: 'AKIDDOUBLE', secretAccessKey: 'double-secret' };
@@ -252,14 +253,15 @@ async function writeBody(
     response.write(body.subarray(0, body.length / 2));
   } else if (fault?.kind === 'slow') {
     const step = Math.max(1, Math.ceil(body.length / 10));
-    for (let at = 0; at < body.length && !response.destroyed; at += step) {
-      response.write(body.subarray(at, at + step));
+    for (let start = 0; start < body.length && !response.destroyed; start += step) {
+      response.write(body.subarray(start, start + step));
       await sleep(fault.pieceMs);
     }
     response.end();
   } else if (fault?.kind === 'flip') {
     const damaged = Buffer.from(body);
-    damaged[damaged.length >> 1] ^= 1;
+    const middle = damaged.length >> 1;
+    damaged[middle] = at(damaged, middle) ^ 1;
     response.end(damaged);
   } else {
     response.end(body);

@@ -19,7 +19,7 @@ export function isSignedWith(request: SignedRequest, secret: string): boolean {
   const parsed = parse(request.headers);
   if (parsed === null) return false;
   const { scope, signedHeaders, signature } = parsed;
-  const [date, region, service] = scope.split('/');
+  const [date = '', region = '', service = ''] = scope.split('/');
   const query = [...request.url.searchParams]
     .map(([name, value]) => `${encode(name)}=${encode(value)}`)
     .toSorted()
@@ -53,7 +53,7 @@ function parse(headers: Headers) {
       headers.get('authorization') ?? '',
     );
   if (match === null) return null;
-  const [, accessKey, scope, names, signature] = match;
+  const [, accessKey = '', scope = '', names = '', signature = ''] = match;
   return {
     accessKey,
     scope,

@@ -1,4 +1,5 @@
 /** Drives an `EngineLoop` over the hash model, and makes requests for it. */
+import { at } from '../../../gpu-worker/at.ts';
 import { createHashModel } from './hash-model.ts';
 import type { HashModel, HashModelOptions } from './hash-model.ts';
 import { EngineLoop } from '../../../gpu-worker/engine/engine.ts';
@@ -144,5 +145,5 @@ export function textOf(events: readonly EngineEvent[], id: string, choice = 0): 
 export function endOf(events: readonly EngineEvent[], id: string): EngineEvent & { kind: 'end' } {
   const ends = events.flatMap((event) => (event.id === id && event.kind === 'end' ? [event] : []));
   if (ends.length !== 1) throw new Error(`${id} ended ${ends.length} times`);
-  return ends[0];
+  return at(ends, 0);
 }

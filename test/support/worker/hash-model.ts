@@ -5,6 +5,7 @@
  * changes every later logit. It also refuses a batch that breaks the contract of `Batch`.
  */
 import { strict as assert } from 'node:assert';
+import { at, missing } from '../../../gpu-worker/at.ts';
 import { blockTokens } from '../../../gpu-worker/backend/batch.ts';
 import type { Batch } from '../../../gpu-worker/backend/batch.ts';
 import { createDrawScratch, drawToken } from '../../../gpu-worker/backend/draw.ts';
@@ -49,14 +50,16 @@ export function createHashModel(options: HashModelOptions): HashModel {
       tokens = batch.tokens.slice();
       stepRows.push(rows);
       for (let row = 0; row < rows; row++) {
-        const table = batch.blockTables[batch.sequences[row]];
-        const position = batch.positions[row];
+        const table = at(batch.blockTables, at(batch.sequences, row));
+        const position = at(batch.positions, row);
+        const slot = at(batch.slots, row);
         let seen = 0x9e3779b9;
         for (let earlier = 0; earlier < position; earlier++)
-          seen = mix(seen, entries[slotOf(table, earlier)]);
-        assert.equal(batch.slots[row], slotOf(table, position), 'a slot is where its reader looks');
-        entries[batch.slots[row]] = mix(mix(seen, batch.tokens[row]), position);
-        states[row] = mix(seen, entries[batch.slots[row]]);
+          seen = mix(seen, entries[slotOf(table, earlier)] ?? missing());
+        assert.equal(slot, slotOf(table, position), 'a slot is where its reader looks');
+        const entry = mix(mix(seen, at(batch.tokens, row)), position);
+        entries[slot] = entry;
+        states[row] = mix(seen, entry);
       }
     },
     sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[] {
@@ -74,7 +77,7 @@ export function createHashModel(options: HashModelOptions): HashModel {
         assert(row >= 0 && row < states.length, 'logits are asked of rows of the last batch');
         const isPoisoned = tokens[row] === options.poisonToken;
         for (let token = 0; token < vocabSize; token++) {
-          const unit = mix(states[row], token) / 2 ** 32;
+          const unit = mix(states[row] ?? missing(), token) / 2 ** 32;
           logits[index * vocabSize + token] = isPoisoned ? Number.NaN : unit * 8 - 4;
         }
       }
@@ -84,7 +87,8 @@ export function createHashModel(options: HashModelOptions): HashModel {
 }
 
 function slotOf(table: Int32Array, position: number): number {
-  return table[Math.floor(position / blockTokens)] * blockTokens + (position % blockTokens);
+  const block = table[Math.floor(position / blockTokens)] ?? missing();
+  return block * blockTokens + (position % blockTokens);
 }
 
 function checkBatch(
@@ -99,13 +103,15 @@ function checkBatch(
   );
   assert.equal(new Set(batch.slots).size, rows, 'no two rows write one slot');
   for (let row = 0; row < rows; row++) {
-    assert(batch.tokens[row] >= 0 && batch.tokens[row] < bounds.vocabSize, 'tokens are in range');
-    assert(batch.positions[row] < bounds.contextLength, 'positions are within the context');
+    const token = at(batch.tokens, row);
+    assert(token >= 0 && token < bounds.vocabSize, 'tokens are in range');
+    assert(at(batch.positions, row) < bounds.contextLength, 'positions are within the context');
     if (row === 0) continue;
     const isSame = batch.sequences[row] === batch.sequences[row - 1];
-    const step = isSame ? batch.positions[row] - batch.positions[row - 1] : 1;
+    const step = isSame ? at(batch.positions, row) - at(batch.positions, row - 1) : 1;
     assert.equal(step, 1, 'rows of a sequence are in order of position');
-    assert(batch.sequences[row] - batch.sequences[row - 1] <= 1, 'rows of a sequence are adjacent');
+    const jump = at(batch.sequences, row) - at(batch.sequences, row - 1);
+    assert(jump <= 1, 'rows of a sequence are adjacent');
   }
   for (const table of batch.blockTables) {
     assert.equal(new Set(table).size, table.length, 'a table names a block once');

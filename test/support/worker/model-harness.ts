@@ -2,6 +2,7 @@
  * Runs a model the way an engine does, and keeps everything that it says: sequences in chunks, in
  * any company, with their cache blocks scattered over the pool.
  */
+import { at } from '../../../gpu-worker/at.ts';
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import { blockTokens } from '../../../gpu-worker/backend/batch.ts';
 import type { Batch } from '../../../gpu-worker/backend/batch.ts';
@@ -94,16 +95,18 @@ export function runSchedule(
     model.forward(buildBatch(step, { sequences, done, blockTables }), {
       hidden: (stage, states) =>
         owners.forEach((owner, row) =>
-          transcripts[owner].hidden[stage].push(rowOf(states, row, owners.length)),
+          at(at(transcripts, owner).hidden, stage).push(rowOf(states, row, owners.length)),
         ),
       selection: (layer, rows) =>
-        rows.forEach((row, i) => transcripts[owners[i]].selected[layer].push(row.slice())),
+        rows.forEach((row, i) =>
+          at(at(transcripts, at(owners, i)).selected, layer).push(row.slice()),
+        ),
     });
     const logits = model.logits(Int32Array.from(owners.keys()));
     owners.forEach((owner, row) =>
-      transcripts[owner].logits.push(rowOf(logits, row, owners.length)),
+      at(transcripts, owner).logits.push(rowOf(logits, row, owners.length)),
     );
-    for (const { sequence, count } of step) done[sequence] += count;
+    for (const { sequence, count } of step) done[sequence] = at(done, sequence) + count;
   }
   return transcripts;
 }
@@ -125,8 +128,8 @@ export function drawSchedule(
     model.forward(buildBatch(step, { sequences, done, blockTables }));
     const draws = owners.map(() => ({ temperature: 0, topK: 0, topP: 1, minP: 0, unit: 0 }));
     const drawn = model.sample(Int32Array.from(owners.keys()), draws);
-    owners.forEach((owner, row) => tokens[owner].push(drawn[row]));
-    for (const { sequence, count } of step) done[sequence] += count;
+    owners.forEach((owner, row) => at(tokens, owner).push(at(drawn, row)));
+    for (const { sequence, count } of step) done[sequence] = at(done, sequence) + count;
   }
   return tokens;
 }
@@ -141,18 +144,24 @@ interface Progress {
 /** Block tables list only the sequences of this step, so that their numbers are not their own. */
 function buildBatch(step: Step, { sequences, done, blockTables }: Progress): Batch {
   const rows = step.flatMap(({ sequence, count }, index) =>
-    Array.from({ length: count }, (_, i) => ({ index, sequence, position: done[sequence] + i })),
+    Array.from({ length: count }, (_, i) => ({
+      index,
+      sequence,
+      position: at(done, sequence) + i,
+    })),
   );
   const slotOf = (sequence: number, position: number) =>
-    blockTables[sequence][Math.floor(position / blockTokens)] * blockTokens +
+    at(at(blockTables, sequence), Math.floor(position / blockTokens)) * blockTokens +
     (position % blockTokens);
   return {
-    tokens: Int32Array.from(rows, ({ sequence, position }) => sequences[sequence][position]),
+    tokens: Int32Array.from(rows, ({ sequence, position }) =>
+      at(at(sequences, sequence), position),
+    ),
     positions: Int32Array.from(rows, ({ position }) => position),
     slots: Int32Array.from(rows, ({ sequence, position }) => slotOf(sequence, position)),
     sequences: Int32Array.from(rows, ({ index }) => index),
     blockTables: step.map(({ sequence, count }) =>
-      blockTables[sequence].slice(0, Math.ceil((done[sequence] + count) / blockTokens)),
+      at(blockTables, sequence).slice(0, Math.ceil((at(done, sequence) + count) / blockTokens)),
     ),
   };
 }
@@ -201,7 +210,7 @@ export function interleaved(
       if (count === 0 || random.uniform() < 0.3) return;
       const wanted = random.uniform() < 0.5 ? 1 : random.integer(2, chunkMax);
       step.push({ sequence, count: Math.min(wanted, count) });
-      left[sequence] -= Math.min(wanted, count);
+      left[sequence] = count - Math.min(wanted, count);
     });
     if (step.length > 0) steps.push(step);
   }
@@ -210,7 +219,8 @@ export function interleaved(
 
 /** One sequence in one step. */
 export function runAlone(opened: OpenedModel, tokens: readonly number[]): Transcript {
-  return runSchedule(opened, [tokens], { schedule: inChunks(tokens.length, tokens.length) })[0];
+  const schedule = inChunks(tokens.length, tokens.length);
+  return at(runSchedule(opened, [tokens], { schedule }), 0);
 }
 
 /** `count` greedy tokens after the prompt, the prompt in one step and then a token a step. */
@@ -220,16 +230,14 @@ export function continueGreedily(
   count: number,
 ): number[] {
   const tokens = [...prompt];
-  const [blockTable] = scatterBlocks([Array(prompt.length + count).fill(0)], {
+  const blockTables = scatterBlocks([Array(prompt.length + count).fill(0)], {
     blocks: model.blocks,
     seed: 3,
   });
   let done = 0;
   for (let i = 0; i < count; i++) {
     const step = [{ sequence: 0, count: tokens.length - done }];
-    model.forward(
-      buildBatch(step, { sequences: [tokens], done: [done], blockTables: [blockTable] }),
-    );
+    model.forward(buildBatch(step, { sequences: [tokens], done: [done], blockTables }));
     const last = Int32Array.of(tokens.length - done - 1);
     done = tokens.length;
     tokens.push(argmax(model.logits(last)));

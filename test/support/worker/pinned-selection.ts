@@ -4,6 +4,7 @@
  * value be compared. All else is computed by the backend itself.
  */
 import { strict as assert } from 'node:assert';
+import { at } from '../../../gpu-worker/at.ts';
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import type { SelectOptions } from '../../../gpu-worker/backend/indexer.ts';
 import type { LayerCache, Selection, Tensor } from '../../../gpu-worker/backend/shapes.ts';
@@ -45,8 +46,8 @@ class PinnedIndexer extends CpuIndexer {
     const { positions } = step.batch;
     const rows = this.readSelection(out, positions.length);
     positions.forEach((position, row) => {
-      const picked = this.#picks()[cache.layer][position];
-      assert.equal(picked.length, rows[row].length, 'a pick has another size');
+      const picked = at(at(this.#picks(), cache.layer), position);
+      assert.equal(picked.length, at(rows, row).length, 'a pick has another size');
       arena.i32.set(picked, out.at / 4 + row * out.width);
     });
   }

@@ -1,4 +1,5 @@
 /** Compares what models said, bit for bit. */
+import { at } from '../../../gpu-worker/at.ts';
 import type { Transcript } from './model-harness.ts';
 
 /** Names the first difference, in the order in which a forward pass would make it; null if none. */
@@ -19,11 +20,11 @@ function differenceIn(
 ): string | null {
   if (a.length !== b.length) return `${what}: ${a.length} against ${b.length}`;
   for (const [index, rows] of a.entries()) {
-    const others = b[index];
+    const others = at(b, index);
     if (rows.length !== others.length) {
       return `${what} ${index}: ${rows.length} against ${others.length} positions`;
     }
-    const position = rows.findIndex((row, i) => !sameBits(row, others[i]));
+    const position = rows.findIndex((row, i) => !sameBits(row, at(others, i)));
     if (position !== -1) return `${what} ${index} at position ${position}`;
   }
   return null;

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { at } from '../../../../gpu-worker/at.ts';
 import { PartHasher } from '../../../../gpu-worker/weights/cache/part-hasher.ts';
 import { CheckpointError } from '../../../../gpu-worker/weights/source.ts';
 import { openWeightCache } from '../../../../gpu-worker/weights/cache/weight-cache.ts';
@@ -78,7 +79,7 @@ describe('the cache of weights', () => {
       [1, 50_000],
       [2, 90_000],
       [3, 70_000],
-    ])
+    ] as const)
       setAge(directory, fill, ageMs);
     await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(cache, 4, 5);
@@ -192,7 +193,7 @@ describe('a journal of parts', () => {
     await using cache = await openWeightCache({ directory, hasher, warn, bytesMax: 500 });
     const journal = await cache.journal(pin);
     await journal.add(a, hashOf(part(1)));
-    const [name] = readdirSync(join(directory, 'journal'));
+    const name = at(readdirSync(join(directory, 'journal')), 0);
     // Torn by a kill -9, with the next writer's line after it.
     writeFileSync(join(directory, 'journal', name), '\n{"start":30,"end":4', { flag: 'a' });
     await journal.add(b, hashOf(part(2)));

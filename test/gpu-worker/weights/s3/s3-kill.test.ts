@@ -144,7 +144,7 @@ class Lane {
       for (const line of readFileSync(path, 'utf8').split('\n')) {
         const [, start, end, sha256] =
           /^\{"start":(\d+),"end":(\d+),"sha256":"(\w{64})"\}$/.exec(line) ?? [];
-        if (start === undefined) continue;
+        if (start === undefined || sha256 === undefined) continue;
         parts.add(
           `${this.#fileWith({ start: Number(start), end: Number(end), sha256 })} ${start}-${end}`,
         );

@@ -10,6 +10,7 @@ import {
   test,
   vi,
 } from 'vitest';
+import { at } from '../../../../gpu-worker/at.ts';
 import { fileChecksum } from '../../../../gpu-worker/weights/s3/file-checksum.ts';
 import { makeManifest, manifestName } from '../../../../gpu-worker/weights/manifest-file.ts';
 import type { Manifest } from '../../../../gpu-worker/weights/manifest-file.ts';
@@ -123,9 +124,9 @@ describe.each(['plain', 'listed'] as const)('a checkpoint in a store, %s', (kind
   test('is fetched anew where the cache is damaged', async () => {
     const cache = newCache();
     await load(kind, cache);
-    const damaged = cachedParts(cache)[7];
+    const damaged = at(cachedParts(cache), 7);
     const bytes = readFileSync(damaged);
-    bytes[3] ^= 1;
+    bytes[3] = at(bytes, 3) ^ 1;
     writeFileSync(damaged, bytes);
     double.requests.length = 0;
     expect(await load(kind, cache)).toBe(truth);
