@@ -21,9 +21,7 @@ export function createAnthropicEncoder(
   { hidesThinking }: AnswerOptions,
 ): StreamEncoder {
   let started = false;
-  /** The kind of the open block: 'thinking', 'text' or 'tool 0', 'tool 1', ... */
-  let open: string | null = null;
-  let blocks = 0;
+  const blocks = createBlocks();
   let stop = toStopReason(null, null);
 
   const start = (usage: Usage): string => {
@@ -42,37 +40,22 @@ export function createAnthropicEncoder(
     return frame('message_start', { message }) + frame('ping', {});
   };
 
-  const close = (): string => {
-    if (open === null) return '';
-    open = null;
-    return frame('content_block_stop', { index: blocks++ });
-  };
-
-  const enter = (kind: string, block: object): string => {
-    if (open === kind) return '';
-    const closing = close();
-    open = kind;
-    return closing + frame('content_block_start', { index: blocks, content_block: block });
-  };
-
-  const fill = (delta: object): string => frame('content_block_delta', { index: blocks, delta });
-
   const choiceText = (choice: Choice): string => {
     const { reasoning_content: thinking, content: text, tool_calls: calls } = choice.delta ?? {};
     let out = '';
     if (thinking) {
-      out += enter('thinking', { type: 'thinking', thinking: '', signature: '' });
-      if (!hidesThinking) out += fill({ type: 'thinking_delta', thinking });
+      out += blocks.enter('thinking', { type: 'thinking', thinking: '', signature: '' });
+      if (!hidesThinking) out += blocks.write({ type: 'thinking_delta', thinking });
     }
     if (text) {
-      out += enter('text', { type: 'text', text: '' });
-      out += fill({ type: 'text_delta', text });
+      out += blocks.enter('text', { type: 'text', text: '' });
+      out += blocks.write({ type: 'text_delta', text });
     }
     for (const call of calls ?? []) {
       const { name, arguments: json } = call.function;
       const block = { type: 'tool_use', id: call.id ?? '', name: name ?? '', input: {} };
-      out += enter(`tool ${call.index}`, block);
-      if (json) out += fill({ type: 'input_json_delta', partial_json: json });
+      out += blocks.enter(`tool ${call.index}`, block);
+      if (json) out += blocks.write({ type: 'input_json_delta', partial_json: json });
     }
     if (choice.finish_reason) stop = toStopReason(choice.finish_reason, choice.stop_reason);
     return out;
@@ -87,13 +70,38 @@ export function createAnthropicEncoder(
       const final = { ...toAnthropicUsage(usage), cost_nano_usd: costNanoUsd };
       return (
         start(usage) +
-        close() +
+        blocks.close() +
         frame('message_delta', { delta: stop, usage: final }) +
         frame('message_stop', {})
       );
     },
 
     error: (error) => `event: error\ndata: ${JSON.stringify(errorBody(error, requestId))}\n\n`,
+  };
+}
+
+/** Writes numbered blocks, of which one is open at a time. */
+function createBlocks() {
+  /** 'thinking', 'text' or 'tool 0', 'tool 1', ... */
+  let open: string | null = null;
+  let index = 0;
+
+  const close = (): string => {
+    if (open === null) return '';
+    open = null;
+    return frame('content_block_stop', { index: index++ });
+  };
+
+  return {
+    close,
+    /** Opens a block of that kind, unless it is open. */
+    enter(kind: string, block: object): string {
+      if (open === kind) return '';
+      const closing = close();
+      open = kind;
+      return closing + frame('content_block_start', { index, content_block: block });
+    },
+    write: (delta: object): string => frame('content_block_delta', { index, delta }),
   };
 }
 
