@@ -1,8 +1,8 @@
 /**
  * When a transaction's caller is answered: after the commit, always. On Node a commit in
  * synchronous=FULL waits for the disk, so the transactions that arrive in a few turns of the event
- * loop share one, and a group that owes nobody anything does not wait. In a Durable Object the output
- * gate does the same, and each runs at once.
+ * loop share one, and a group that owes nobody anything does not wait. In a Durable Object the
+ * output gate does the same, and each runs at once.
  */
 import type { SyncDb } from './types.ts';
 import { DatabaseUnavailable, lockRetryMs, lockTriesMax, unavailable } from './unavailable.ts';
@@ -11,8 +11,9 @@ export interface Committer {
   /** Runs the work in a transaction of its own: it all stays or, when it throws, nothing of it. */
   run<Result>(work: () => Result): Promise<Result>;
   /**
-   * The same without waiting for the disk: it outlives the process, and with the power the last of it
-   * may be lost. For what owes nobody anything until a later `run`, which brings it to the disk too.
+   * The same without waiting for the disk: it outlives the process, and with the power the last of
+   * it may be lost. For what owes nobody anything until a later `run`, which brings it to the disk
+   * too.
    */
   runUnsynced<Result>(work: () => Result): Promise<Result>;
 }
@@ -50,10 +51,10 @@ export interface GroupOptions {
 }
 
 /**
- * `schedule` calls back once those that shall share a commit have asked: on Node, turns of the event
- * loop later. Work that throws is rolled back alone; a commit that fails is every caller's failure.
- * A group that meets another process's lock waits for it, without holding up the event loop, and is
- * refused as `locked` after `lockTriesMax` tries.
+ * `schedule` calls back once those that shall share a commit have asked: on Node, turns of the
+ * event loop later. Work that throws is rolled back alone; a commit that fails is every caller's
+ * failure. A group that meets another process's lock waits for it, without holding up the event
+ * loop, and is refused as `locked` after `lockTriesMax` tries.
  */
 export function commitInGroups(
   db: SyncDb,

@@ -1,7 +1,7 @@
 /**
- * The two kinds of database, free of any driver. A tenant's is synchronous in both runtimes: code on
- * a `SyncDb` contains no `await`, so a transaction is one straight run that nothing can interleave.
- * The directory's is awaited everywhere, because D1 is remote.
+ * The two kinds of database, free of any driver. A tenant's is synchronous in both runtimes: code
+ * on a `SyncDb` contains no `await`, so a transaction is one straight run that nothing can
+ * interleave. The directory's is awaited everywhere, because D1 is remote.
  */
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core';
 import type * as directorySchema from './schema/directory.ts';

@@ -52,7 +52,9 @@ export function unavailable(error: unknown): DatabaseUnavailable | null {
 
 /** A lock is tried again after so long; nothing waits for it on the event loop. */
 export const lockRetryMs = 25;
-/** So often, hence for about two seconds, longer than a checkpoint or a short transaction holds one. */
+/**
+ * So often, hence for about two seconds, longer than a checkpoint or a short transaction holds one.
+ */
 export const lockTriesMax = 80;
 
 /** Repeats what met a lock, which is safe: SQLite refused it before it did anything. */

@@ -4,7 +4,9 @@
  */
 import { strict as assert } from 'node:assert';
 
-/** Disjoint token counts; every wire format is a pure function of them. 0 is a value, not "absent". */
+/**
+ * Disjoint token counts; every wire format is a pure function of them. 0 is a value, not "absent".
+ */
 export interface Usage {
   readonly inputUncached: number;
   /** null: the worker did not say, and the whole prompt is `inputUncached`. */
@@ -13,7 +15,9 @@ export interface Usage {
   readonly outputReasoning: number;
 }
 
-/** Integers, nano-USD per 1,000,000 tokens. `id` names the price in force, stored with each entry. */
+/**
+ * Integers, nano-USD per 1,000,000 tokens. `id` names the price in force, stored with each entry.
+ */
 export interface Price {
   readonly id: string;
   readonly inputCached: number;
@@ -37,7 +41,9 @@ export function usedOrNull(usage: Usage | null): Usage | null {
   return Object.values(usage).some((tokens) => tokens > 0) ? usage : null;
 }
 
-/** What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts. */
+/**
+ * What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts.
+ */
 export function costNanoUsd(usage: Usage, price: Price): number {
   const sum =
     product(usage.inputCached ?? 0, price.inputCached) +
@@ -48,8 +54,8 @@ export function costNanoUsd(usage: Usage, price: Price): number {
 }
 
 /**
- * What usage is billed at: its cost, but never more than the hold. The hold is an upper bound, so an
- * excess means a worker that counts wrongly: it is not billed, and is there to be seen.
+ * What usage is billed at: its cost, but never more than the hold. The hold is an upper bound, so
+ * an excess means a worker that counts wrongly: it is not billed, and is there to be seen.
  */
 export function billed(
   usage: Usage,

@@ -9,14 +9,14 @@ import * as tenantSchema from '../schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../types.ts';
 
 /**
- * Of the log, 16 MiB. Requests write the same few pages again and again; the longer the log, the more
- * often one was written before it goes to its place once.
+ * Of the log, 16 MiB. Requests write the same few pages again and again; the longer the log, the
+ * more often one was written before it goes to its place once.
  */
 const checkpointPages = 4_000;
 
 /**
- * Of pages that a connection keeps. better-sqlite3 is built with 16 MiB, for each tenant that is open;
- * what is not here comes from the system's cache of files, in microseconds.
+ * Of pages that a connection keeps. better-sqlite3 is built with 16 MiB, for each tenant that is
+ * open; what is not here comes from the system's cache of files, in microseconds.
  */
 const cacheKiB = 1_024;
 
@@ -26,7 +26,10 @@ export interface Opened<Db> {
 }
 
 export interface OpenOptions {
-  /** FULL (default): a commit is on the disk when it returns. NORMAL may lose the last ones with the power. */
+  /**
+   * FULL (default): a commit is on the disk when it returns. NORMAL may lose the last ones with the
+   * power.
+   */
   readonly synchronous?: 'FULL' | 'NORMAL';
 }
 
@@ -42,7 +45,9 @@ export interface OpenedTenantDb extends Opened<SyncDb> {
   waitForDisk(wait: boolean): void;
 }
 
-/** Opens and migrates a tenant's database. Throws when the file is none of ours or cannot be opened. */
+/**
+ * Opens and migrates a tenant's database. Throws when the file is none of ours or cannot be opened.
+ */
 export function openTenantDb(path: string, options: TenantOpenOptions = {}): OpenedTenantDb {
   let waitForDisk: OpenedTenantDb['waitForDisk'] = () => {};
   const result = opened(path, options, (client) => {
@@ -70,8 +75,8 @@ function opened<Db>(
   options: TenantOpenOptions,
   use: (client: Database.Database) => Db,
 ): Opened<Db> {
-  // To wait for a lock here would hold up the event loop, and with it all tenants: whoever meets one
-  // tries again later.
+  // To wait for a lock here would hold up the event loop, and with it all tenants: whoever meets
+  // one tries again later.
   const { checkFirst } = options;
   const client = new Database(path, { timeout: 0, fileMustExist: checkFirst !== undefined });
   try {

@@ -6,8 +6,8 @@ import Database from 'better-sqlite3';
 import { unavailable } from '../unavailable.ts';
 
 /**
- * Makes the file if need be and holds it until `release` or the end of the process; null when another
- * has it. Nobody may open the file in any other way: to close it would release the lock.
+ * Makes the file if need be and holds it until `release` or the end of the process; null when
+ * another has it. Nobody may open the file in any other way: to close it would release the lock.
  */
 export function holdFile(path: string): { release(): void } | null {
   const client = new Database(path, { timeout: 0 });

@@ -1,6 +1,7 @@
 /**
- * A tenant's database as a file that carries its tenant's name. It is made once, when the tenant is,
- * and never by opening it: a file that is missing, empty or another's is told apart from a new one.
+ * A tenant's database as a file that carries its tenant's name. It is made once, when the tenant
+ * is, and never by opening it: a file that is missing, empty or another's is told apart from a new
+ * one.
  */
 import {
   closeSync,

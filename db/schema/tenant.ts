@@ -1,7 +1,8 @@
 /**
  * One tenant's database: money, keys, limits, idempotency and the prefix index. All amounts are
  * nano-USD, all times Unix milliseconds. What SQLite can guard it guards here: balances by CHECK,
- * uniqueness by indexes, the entries' immutability by triggers (in the migration, like WITHOUT ROWID).
+ * uniqueness by indexes, the entries' immutability by triggers (in the migration, like WITHOUT
+ * ROWID).
  */
 import { sql } from 'drizzle-orm';
 import {
@@ -263,7 +264,9 @@ export const usageDaily = sqliteTable(
     outputText: integer('output_text').notNull(),
     outputReasoning: integer('output_reasoning').notNull(),
     costNanoUsd: integer('cost_nano_usd').notNull(),
-    /** Complete answers whose prompt the prefix index expected to be cached where they were placed. */
+    /**
+     * Complete answers whose prompt the prefix index expected to be cached where they were placed.
+     */
     prefixPromised: integer('prefix_promised').notNull().default(0),
     /** Of those, the ones of which the worker had nothing. */
     prefixBroken: integer('prefix_broken').notNull().default(0),

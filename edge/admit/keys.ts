@@ -1,4 +1,6 @@
-/** The tenant's API keys: what they may do and whether they still may. The mac was checked before. */
+/**
+ * The tenant's API keys: what they may do and whether they still may. The mac was checked before.
+ */
 import { strict as assert } from 'node:assert';
 import { asc, count, eq, sql } from 'drizzle-orm';
 import { apiKey, quota } from '../../db/schema/tenant.ts';

@@ -6,7 +6,9 @@ import type { KeyLimits } from '../tenant/key-contract.ts';
 import type { Bucket } from './bucket.ts';
 import { limitMax, refill, remaining, resetMs, take, waitMs } from './bucket.ts';
 
-/** In force where a tenant has no limit of its own: about what one tenant's database can sustain. */
+/**
+ * In force where a tenant has no limit of its own: about what one tenant's database can sustain.
+ */
 export const tenantCeilings = {
   requestsPerMinute: 600_000,
   tokensPerMinute: limitMax,

@@ -35,7 +35,9 @@ export class Limits {
     this.#statements = prepareLimitsStatements(db);
   }
 
-  /** Where key and tenant stand now; writes only when the clock has gone back, to refill from there. */
+  /**
+   * Where key and tenant stand now; writes only when the clock has gone back, to refill from there.
+   */
   look(keyId: string, nowMs: number): LimitStatuses {
     const rows = this.#statements.readBoth.all({ keyId });
     const key = rows.find((row) => row.owner === keyId);

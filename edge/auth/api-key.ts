@@ -1,7 +1,7 @@
 /**
- * API keys that prove themselves: `sk-sift-<tenant>.<keyId>.<secret>.<mac>`. The mac is the first 16
- * bytes of an HMAC-SHA-256 over the three parts, so that a forged key is known for one before any
- * storage is touched. Whether a true key is still valid is the tenant's to say.
+ * API keys that prove themselves: `sk-sift-<tenant>.<keyId>.<secret>.<mac>`. The mac is the first
+ * 16 bytes of an HMAC-SHA-256 over the three parts, so that a forged key is known for one before
+ * any storage is touched. Whether a true key is still valid is the tenant's to say.
  */
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import type { VerifiedKey } from '../tenant/key-contract.ts';
@@ -43,7 +43,10 @@ export function createApiKey(options: {
   return { key, keyId, secretHash: hashSecret(secret) };
 }
 
-/** `null` for anything that none of the secrets signed. Takes as long for a near miss as for a far one. */
+/**
+ * `null` for anything that none of the secrets signed. Takes as long for a near miss as for a far
+ * one.
+ */
 export function verifyApiKey(key: string, signingSecrets: readonly string[]): VerifiedKey | null {
   if (key.length > keyCharactersMax) return null;
   const [, tenant, keyId, secret, mac] = keyPattern.exec(key) ?? [];
@@ -56,7 +59,9 @@ export function verifyApiKey(key: string, signingSecrets: readonly string[]): Ve
   return matches.length === 0 ? null : { tenant, keyId, secretHash: hashSecret(secret) };
 }
 
-/** The key of a request: `Authorization: Bearer`, or Anthropic's `x-api-key`; `null` without one. */
+/**
+ * The key of a request: `Authorization: Bearer`, or Anthropic's `x-api-key`; `null` without one.
+ */
 export function readApiKey(headers: Headers): string | null {
   const [, bearer] = /^Bearer +(\S+) *$/i.exec(headers.get('authorization') ?? '') ?? [];
   return bearer ?? headers.get('x-api-key');

@@ -1,7 +1,8 @@
 /**
- * How many bytes of request bodies are in memory at a time. A body reserves its bytes before the first
- * of them is read. What finds no room waits: in turn with other owners, and behind what its own owner
- * asked for before. Small bodies have a budget of their own, so they never wait for large ones.
+ * How many bytes of request bodies are in memory at a time. A body reserves its bytes before the
+ * first of them is read. What finds no room waits: in turn with other owners, and behind what its
+ * own owner asked for before. Small bodies have a budget of their own, so they never wait for large
+ * ones.
  */
 import { strict as assert } from 'node:assert';
 import { ApiError } from '../errors.ts';

@@ -1,7 +1,7 @@
 /**
  * The body of a request, piece by piece. On Node it comes from the request itself, whose connection
- * outlives a reader that stops early: the answer still reaches the client. A web stream over it would
- * take the connection along.
+ * outlives a reader that stops early: the answer still reaches the client. A web stream over it
+ * would take the connection along.
  */
 import type { IncomingMessage } from 'node:http';
 import type { AppContext, AppEnv } from '../middleware/app-env.ts';
@@ -18,7 +18,10 @@ export function bodyPieces(c: AppContext): BodyPieces {
   return incoming === undefined ? piecesOfStream(c.req.raw.body) : piecesOfIncoming(incoming);
 }
 
-/** Tells a client that waits for it to send its body; on Node's server such a client closes otherwise. */
+/**
+ * Tells a client that waits for it to send its body; on Node's server such a client closes
+ * otherwise.
+ */
 export function askForBody(c: AppContext): void {
   const { incoming, outgoing } = nodeOf(c);
   if (incoming?.headers.expect === undefined) return;

@@ -1,4 +1,7 @@
-/** The work on bodies that takes time by their length: of large ones on threads, where the runtime has them. */
+/**
+ * The work on bodies that takes time by their length: of large ones on threads, where the runtime
+ * has them.
+ */
 import { strict as assert } from 'node:assert';
 import type { Services } from '../services.ts';
 import { smallBodyBytesMax } from './body-budget.ts';

@@ -1,6 +1,6 @@
 /**
- * Reads the body of a request: within the budget of all bodies, not beyond its longest, and only from
- * a client that keeps sending. Hono's body-limit knows neither a budget nor slow clients.
+ * Reads the body of a request: within the budget of all bodies, not beyond its longest, and only
+ * from a client that keeps sending. Hono's body-limit knows neither a budget nor slow clients.
  */
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
@@ -28,20 +28,25 @@ export interface JsonBody extends Body {
 }
 
 export interface BodyLimits {
-  /** Shares the budget fairly with other owners: a tenant's id, or a route for all of its callers. */
+  /**
+   * Shares the budget fairly with other owners: a tenant's id, or a route for all of its callers.
+   */
   readonly owner: string;
   readonly bytesMax: number;
 }
 
-/** Whether the body is, or for all that is known may be, longer than what arrives beside the headers. */
+/**
+ * Whether the body is, or for all that is known may be, longer than what arrives beside the
+ * headers.
+ */
 export function mayBeLarge(c: AppContext): boolean {
   const bytes = statedBytes(c);
   return bytes === null || bytes > smallBodyBytesMax;
 }
 
 /**
- * @throws ApiError 413 before more than `bytesMax` are read, 415 if it is compressed, 429 if there is
- * no room for it, 408 if it comes too slowly, 499 if the client breaks off.
+ * @throws ApiError 413 before more than `bytesMax` are read, 415 if it is compressed, 429 if there
+ * is no room for it, 408 if it comes too slowly, 499 if the client breaks off.
  */
 export async function readBody(
   c: AppContext,

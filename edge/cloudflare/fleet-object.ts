@@ -47,7 +47,8 @@ export class FleetObject extends DurableObject<WorkerEnv> {
     });
     const logUnsold = createUnsoldLog({ directory, clock, log });
     const logContexts = createContextLog({ directory, log });
-    // Written by `save` alone. The object may be evicted at any time, drained workers may not return.
+    // Written by `save` alone. The object may be evicted at any time, drained workers may not
+    // return.
     const snapshot = ctx.storage.kv.get<FleetSnapshot>(snapshotKey);
     const fleet = new LocalFleet({
       clock,

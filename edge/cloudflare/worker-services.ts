@@ -1,4 +1,6 @@
-/** What the edge stands on in workerd: in the worker itself, and in the objects that answer for it. */
+/**
+ * What the edge stands on in workerd: in the worker itself, and in the objects that answer for it.
+ */
 import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';

@@ -1,6 +1,6 @@
 /**
- * The directory as every request reads it: model, price and tenant out of memory. A runtime whose writes
- * all pass through here sees them at once; others see them when `ttlMs` is over, so there a
+ * The directory as every request reads it: model, price and tenant out of memory. A runtime whose
+ * writes all pass through here sees them at once; others see them when `ttlMs` is over, so there a
  * suspension or a new price acts that much later.
  */
 import { priceInForce } from './directory.ts';

@@ -1,4 +1,6 @@
-/** The directory: models, prices, tenants and payments, shared by all tenants; holds no balances. */
+/**
+ * The directory: models, prices, tenants and payments, shared by all tenants; holds no balances.
+ */
 import type { Price } from '../money.ts';
 
 export interface ModelRecord {
@@ -10,7 +12,10 @@ export interface ModelRecord {
   readonly createdAtMs: number;
 }
 
-/** A price is in force from `fromMs`, inside its daily window if it has one (minutes of the UTC day). */
+/**
+ * A price is in force from `fromMs`, inside its daily window if it has one (minutes of the UTC
+ * day).
+ */
 export interface PriceRecord extends Price {
   readonly model: string;
   readonly fromMs: number;

@@ -1,4 +1,7 @@
-/** Models, prices, tenants and payment events, over better-sqlite3 or D1: every change one statement. */
+/**
+ * Models, prices, tenants and payment events, over better-sqlite3 or D1: every change one
+ * statement.
+ */
 import { strict as assert } from 'node:assert';
 import { and, asc, desc, eq, gt, lte } from 'drizzle-orm';
 import { model, payment, price, tenant, webhookEvent } from '../../db/schema/directory.ts';
@@ -139,7 +142,9 @@ export function priceInForce(rows: readonly PriceRecord[], atMs: number): Price 
   return { id, inputCached, inputUncached, output };
 }
 
-/** From its start minute until before its end minute; over midnight when it starts after it ends. */
+/**
+ * From its start minute until before its end minute; over midnight when it starts after it ends.
+ */
 function covers(window: { startMinute: number; endMinute: number }, atMs: number): boolean {
   const minute = Math.floor(atMs / 60_000) % 1_440;
   const { startMinute, endMinute } = window;

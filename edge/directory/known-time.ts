@@ -1,6 +1,6 @@
 /**
- * The latest time that an edge has seen, over restarts. Prices go by it while the machine's clock is
- * behind it: what was sold yesterday is sold today, whatever a clock that was set back says.
+ * The latest time that an edge has seen, over restarts. Prices go by it while the machine's clock
+ * is behind it: what was sold yesterday is sold today, whatever a clock that was set back says.
  */
 import type { Log } from '../../infra/log.ts';
 

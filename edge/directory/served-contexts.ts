@@ -1,7 +1,7 @@
 /**
- * How long a context the workers of a model take, beside what the directory says of it. The smaller of
- * the two bounds a request, its hold and its quote: a worker refuses what is longer than its own, and
- * what is longer than the directory's would be held for too little.
+ * How long a context the workers of a model take, beside what the directory says of it. The smaller
+ * of the two bounds a request, its hold and its quote: a worker refuses what is longer than its
+ * own, and what is longer than the directory's would be held for too little.
  */
 import type { Directory, ModelRecord } from './directory-contract.ts';
 import type { Fleet } from '../fleet/fleet-contract.ts';
@@ -70,7 +70,9 @@ export function heldContext(model: ModelRecord, served: ServedContext): number {
 /** Pairs of worker and model that were told; beyond it none is. */
 const toldMax = 1_000;
 
-/** Logs a worker whose context is not the directory's, once for each pair of lengths. Never throws. */
+/**
+ * Logs a worker whose context is not the directory's, once for each pair of lengths. Never throws.
+ */
 export function createContextLog(options: {
   readonly directory: Pick<Directory, 'models'>;
   readonly log: Log;

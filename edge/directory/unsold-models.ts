@@ -1,6 +1,6 @@
 /**
- * Models that workers serve and that nobody can use yet, because the directory does not list them or
- * has no price for them; each with the operator's command that mends it.
+ * Models that workers serve and that nobody can use yet, because the directory does not list them
+ * or has no price for them; each with the operator's command that mends it.
  */
 import type { Directory } from './directory-contract.ts';
 import type { ServedModel } from '../fleet/worker-contract.ts';

@@ -1,6 +1,6 @@
 /**
- * JSON from a server that might send anything: read up to a bound, unpacked bytes counted, and looked
- * at for nesting, so that no recursion over it meets the end of the stack.
+ * JSON from a server that might send anything: read up to a bound, unpacked bytes counted, and
+ * looked at for nesting, so that no recursion over it meets the end of the stack.
  */
 
 /** Far deeper than a body of any client or engine. */

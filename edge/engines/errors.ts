@@ -1,6 +1,7 @@
 /**
- * Reads the error of an engine, in the answer to a request or as an event of a stream, and tells the
- * request's fault, which its client hears of, from the engine's, for which another worker is tried.
+ * Reads the error of an engine, in the answer to a request or as an event of a stream, and tells
+ * the request's fault, which its client hears of, from the engine's, for which another worker is
+ * tried.
  */
 import { z } from 'zod';
 import { ApiError, type ErrorCode } from '../errors.ts';

@@ -1,6 +1,7 @@
 /**
- * The one place where the events of an engine's stream, of any make, become ours. It keeps what must
- * be known across events: which answers have begun and ended, their tool calls, the counts so far.
+ * The one place where the events of an engine's stream, of any make, become ours. It keeps what
+ * must be known across events: which answers have begun and ended, their tool calls, the counts so
+ * far.
  */
 import { z } from 'zod';
 import { parseJson } from './bounded-json.ts';

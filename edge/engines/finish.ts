@@ -58,7 +58,8 @@ export function stopsOf(workerBody: Readonly<Record<string, unknown>>): Stops {
 
 /**
  * The stop that matched, by whichever name the engine has for it. Engines also name the end of the
- * turn, as text or as a token's id, which no client asked for, so only the request's own stops count.
+ * turn, as text or as a token's id, which no client asked for, so only the request's own stops
+ * count.
  */
 export function matchedStop(
   said: Readonly<Record<'stop_reason' | 'matched_stop' | 'stopping_word', unknown>>,

@@ -12,7 +12,9 @@ const contextWords =
 /** That it does not fit. */
 const excessWords =
   /exceed|longer than|larger than|greater than|too (long|large)|should not|reduce|is only|maximum context length is/i;
-/** vLLM and TensorRT-LLM where the prompt leaves no room; Anthropic's words, which some have too. */
+/**
+ * vLLM and TensorRT-LLM where the prompt leaves no room; Anthropic's words, which some have too.
+ */
 const sentences =
   /max_tokens must be at least \d+, got -|default_max_tokens.*(greater than 0|\(-)|prompt is too long/i;
 

@@ -110,8 +110,8 @@ export function createToolCalls(makeId: (index: number) => string): ToolCalls {
 }
 
 /**
- * Whether a piece under a call's index is of another call. A new id alone does not say so, since some
- * engines make one up for every piece.
+ * Whether a piece under a call's index is of another call. A new id alone does not say so, since
+ * some engines make one up for every piece.
  */
 function isAnother(call: Call, piece: { id: string; name: string; json: string }): boolean {
   const { id, name, json } = piece;

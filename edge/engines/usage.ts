@@ -47,9 +47,10 @@ export function cachedTokens(usage: EngineUsage): number | null {
 }
 
 /**
- * The canonical row, its cached tokens in whole billed blocks. Details that exceed their total are cut
- * to it, so that a worker's slip never makes a negative count. Cached tokens that the worker does not
- * state, or is not known to state, are unknown: nobody can tell, so all of the prompt is uncached.
+ * The canonical row, its cached tokens in whole billed blocks. Details that exceed their total are
+ * cut to it, so that a worker's slip never makes a negative count. Cached tokens that the worker
+ * does not state, or is not known to state, are unknown: nobody can tell, so all of the prompt is
+ * uncached.
  */
 export function fromWorkerUsage(
   wire: EngineUsage,

@@ -1,8 +1,9 @@
 /**
- * Who goes next of those that wait for one model: deficit round robin over tenants. A tenant earns a
- * quantum of tokens times its weight each round and pays what its requests cost when they start, so
- * over time tenants that always have something waiting get tokens in proportion to their weights,
- * whatever the size and number of their requests. A tenant that comes new goes first, once.
+ * Who goes next of those that wait for one model: deficit round robin over tenants. A tenant earns
+ * a quantum of tokens times its weight each round and pays what its requests cost when they start,
+ * so over time tenants that always have something waiting get tokens in proportion to their
+ * weights, whatever the size and number of their requests. A tenant that comes new goes first,
+ * once.
  */
 import { strict as assert } from 'node:assert';
 import type { Priority } from '../tenant/key-contract.ts';
@@ -13,8 +14,8 @@ export const quantumTokens = 512;
 const idleFlowsMax = 10_000;
 
 /**
- * Of the tokens that one tenant gets, its keys of each priority have shares in this proportion while
- * all wait: even low priority is served after bounded time.
+ * Of the tokens that one tenant gets, its keys of each priority have shares in this proportion
+ * while all wait: even low priority is served after bounded time.
  */
 export const priorityShares: Readonly<Record<Priority, number>> = { high: 16, normal: 4, low: 1 };
 const priorities: readonly Priority[] = ['high', 'normal', 'low'];
@@ -109,8 +110,8 @@ export class FairQueue<Item extends Queued> {
   }
 
   /**
-   * Takes out the request whose turn it is, of those that fit; null if none does. `inCredit` is whether
-   * its tenant has used less than its share lately.
+   * Takes out the request whose turn it is, of those that fit; null if none does. `inCredit` is
+   * whether its tenant has used less than its share lately.
    */
   next(fits: (item: Item, inCredit: boolean) => boolean): Item | null {
     const ready = this.#find((flow, head) => flow.credit > 0 && fits(head, true));
@@ -179,7 +180,10 @@ export class FairQueue<Item extends Queued> {
     return item;
   }
 
-  /** Credit that is not used does not grow beyond a round's, and one who waits for nothing is forgotten. */
+  /**
+   * Credit that is not used does not grow beyond a round's, and one who waits for nothing is
+   * forgotten.
+   */
   #earn(rounds: number): void {
     for (const flow of this.#flows()) {
       const quantum = quantumOf(flow);

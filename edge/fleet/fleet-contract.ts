@@ -1,8 +1,8 @@
 /**
- * The fleet, as the rest of the edge sees it: the live workers of all models, in this process (Node)
- * or in a Durable Object (Cloudflare), so all values are plain objects. A new method is declared
- * here, in the interface and in the list, and written in `fleet.ts`; the stub and the Durable Object
- * take their methods from the list.
+ * The fleet, as the rest of the edge sees it: the live workers of all models, in this process
+ * (Node) or in a Durable Object (Cloudflare), so all values are plain objects. A new method is
+ * declared here, in the interface and in the list, and written in `fleet.ts`; the stub and the
+ * Durable Object take their methods from the list.
  */
 import type { Computed, NotPlaced, PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import type { RefusedAnnouncement, StaticWorker, WorkerStatus } from './worker-contract.ts';

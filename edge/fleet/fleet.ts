@@ -308,7 +308,9 @@ function refused(reason: string): Accepted {
   return { accepted: false, reason };
 }
 
-/** An interval that is there only while it is needed: it would keep a process and an object awake. */
+/**
+ * An interval that is there only while it is needed: it would keep a process and an object awake.
+ */
 function ticksWhile(isNeeded: () => boolean, act: () => void): { start(): void } {
   let timer: ReturnType<typeof setInterval> | undefined;
   const tick = (): void => {

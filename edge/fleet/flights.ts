@@ -29,7 +29,10 @@ export interface Taken {
 
 export interface Flight extends Taken {
   readonly placedAtMs: number;
-  /** Tokens in front of it and its own, at placement: what the worker computes until its first token. */
+  /**
+   * Tokens in front of it and its own, at placement: what the worker computes until its first
+   * token.
+   */
   readonly queuedTokens: number;
   started: boolean;
 }
@@ -127,8 +130,9 @@ export class Flights {
 
   /**
    * Answers that began or ended while the heartbeat was on its way are counted by one side only. So
-   * what the worker has beyond ours matters only as far as it has answers waiting, which others sent,
-   * and what it lacks only if it lacked as much before: then the end of some was not reported.
+   * what the worker has beyond ours matters only as far as it has answers waiting, which others
+   * sent, and what it lacks only if it lacked as much before: then the end of some was not
+   * reported.
    */
   #reconcileSlots({ requests, waiting }: WorkerLoad, recent: number): void {
     const settled = this.#slots - recent;

@@ -11,7 +11,9 @@ export interface PlaceInput {
   readonly prefixHits: readonly { worker: string; epoch: number; tokens: number }[];
   /** Workers that already refused this request. */
   readonly exclude: readonly string[];
-  /** First key of the prefix chain: requests that begin alike meet on one of several idle workers. */
+  /**
+   * First key of the prefix chain: requests that begin alike meet on one of several idle workers.
+   */
   readonly prefixKey?: string | null;
   /** null when the request takes no slot and does not wait, such as a count of tokens. */
   readonly turn: Turn | null;
@@ -41,7 +43,9 @@ export type PlaceResult =
       readonly contextLength: number | null;
       readonly reportsCachedTokens: boolean;
       readonly hasJournal: boolean;
-      /** What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged. */
+      /**
+       * What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged.
+       */
       readonly ownToken: OwnToken | null;
     }
   | NotPlaced;
@@ -49,7 +53,10 @@ export type PlaceResult =
 export type NotPlaced =
   | {
       readonly kind: 'no-worker';
-      /** `none-ready`: those that serve the model fail or drain; `all-refused`: they are in `exclude`. */
+      /**
+       * `none-ready`: those that serve the model fail or drain; `all-refused`: they are in
+       * `exclude`.
+       */
       readonly reason: 'none-serves' | 'none-ready' | 'all-refused';
       readonly retryAfterSeconds: number;
     }

@@ -1,7 +1,7 @@
 /**
- * Asks a worker that does not announce itself (vLLM, SGLang) what it is: whether it is healthy, which
- * models it serves, and whether it reports cached tokens. Without that report nothing shows that a
- * prompt was cached, so such a worker gives no cached discount, and its status says why.
+ * Asks a worker that does not announce itself (vLLM, SGLang) what it is: whether it is healthy,
+ * which models it serves, and whether it reports cached tokens. Without that report nothing shows
+ * that a prompt was cached, so such a worker gives no cached discount, and its status says why.
  */
 import { modelListSchema } from '../../gpu-worker/protocol/responses.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
@@ -55,8 +55,8 @@ export async function probeHealth(target: ProbeTarget): Promise<Health> {
 }
 
 /**
- * Sends one prompt twice. Engines leave the count out while it is 0, so only the second answer, whose
- * prompt is cached, tells. Never throws.
+ * Sends one prompt twice. Engines leave the count out while it is 0, so only the second answer,
+ * whose prompt is cached, tells. Never throws.
  */
 export async function probeCachedTokens(target: ProbeTarget, model: string): Promise<CacheReport> {
   try {
@@ -98,7 +98,10 @@ interface Answer {
   readonly json: unknown;
 }
 
-/** The whole answer within that time, and no timer left behind: it would keep a Durable Object awake. */
+/**
+ * The whole answer within that time, and no timer left behind: it would keep a Durable Object
+ * awake.
+ */
 async function ask(
   target: ProbeTarget,
   path: string,

@@ -1,7 +1,7 @@
 /**
- * How fast a worker serves, learned from the answers that ended: tokens a slot serves in a time, over
- * all that was in its way (other answers in the batch, prompts computed between). So it falls as the
- * worker fills, and an estimate of a wait made from it is of the load as it is.
+ * How fast a worker serves, learned from the answers that ended: tokens a slot serves in a time,
+ * over all that was in its way (other answers in the batch, prompts computed between). So it falls
+ * as the worker fills, and an estimate of a wait made from it is of the load as it is.
  */
 
 /** About so many answers count; older ones fade. */

@@ -15,8 +15,9 @@ const askAgainMs = 60_000;
 
 export interface StaticWorkers {
   /**
-   * Asks each worker once how it is and announces it. What takes long, whether a new one reports cached
-   * tokens, is found out beside it, and announced then: nobody else waits for it. Does not throw.
+   * Asks each worker once how it is and announces it. What takes long, whether a new one reports
+   * cached tokens, is found out beside it, and announced then: nobody else waits for it. Does not
+   * throw.
    */
   probe(): Promise<void>;
 }
@@ -49,7 +50,10 @@ export function createStaticWorkers(options: {
     options.log('info', 'static-worker', { id, state, models, noDiscountReason });
   };
 
-  /** Finds out whether the worker reports cached tokens, and announces it if it is still what it was. */
+  /**
+   * Finds out whether the worker reports cached tokens, and announces it if it is still what it
+   * was.
+   */
   const learn = async (worker: StaticWorker, asked: Announcement): Promise<void> => {
     const { id } = worker;
     if (learning.has(id)) return;

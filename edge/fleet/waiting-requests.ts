@@ -1,7 +1,7 @@
 /**
- * The requests that wait for a worker: each has its turn by fair shares among tenants, goes as soon as
- * a worker has a slot for it, and is refused at once when its turn would come too late. Where a slot
- * is, and how fast it serves, is the fleet's to say.
+ * The requests that wait for a worker: each has its turn by fair shares among tenants, goes as soon
+ * as a worker has a slot for it, and is refused at once when its turn would come too late. Where a
+ * slot is, and how fast it serves, is the fleet's to say.
  */
 import type { PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import { FairQueue } from './fair-queue.ts';

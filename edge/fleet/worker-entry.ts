@@ -9,7 +9,9 @@ export const heartbeatMs = 5_000;
 /** Three missed heartbeats take a worker out. */
 export const lostAfterMs = 3 * heartbeatMs;
 
-/** A worker that did not take a request is passed over for this long, unless nobody else is there. */
+/**
+ * A worker that did not take a request is passed over for this long, unless nobody else is there.
+ */
 export const backoffMs = 1_000;
 
 /** Prompt tokens per second, until the first answers have shown what the worker does. */
@@ -19,11 +21,16 @@ const tokensPerSecondMax = 10_000_000;
 
 /** Answers that an engine is given at a time which does not say how many it runs. */
 export const slotsDefault = 128;
-/** For so many slots a worker of ours is given one answer more, so that none is empty between two. */
+/**
+ * For so many slots a worker of ours is given one answer more, so that none is empty between two.
+ */
 const slotsPerReady = 4;
 /** For so many slots one more is there for tenants that have no answer under way. */
 const slotsPerSpare = 8;
-/** Of its slots a worker loses and wins back so many at a time: it refused, or has not refused lately. */
+/**
+ * Of its slots a worker loses and wins back so many at a time: it refused, or has not refused
+ * lately.
+ */
 const slotsStep = 0.1;
 
 /** What a worker says of itself, by heartbeat or when it is probed. */
@@ -84,10 +91,10 @@ export function slotsOf({ announcement, slotsLearned }: WorkerEntry): number {
 }
 
 /**
- * Whether it may be given so many answers more: while it has a slot for one, or few wait there to take
- * the next. A tenant that is `owed` a slot, having none here and having used little lately, finds some
- * beyond: our workers interrupt another's answer for it. One free slot will do for a request of many
- * answers: the worker lets the others wait, as far as it can.
+ * Whether it may be given so many answers more: while it has a slot for one, or few wait there to
+ * take the next. A tenant that is `owed` a slot, having none here and having used little lately,
+ * finds some beyond: our workers interrupt another's answer for it. One free slot will do for a
+ * request of many answers: the worker lets the others wait, as far as it can.
  */
 export function hasRoom(
   entry: WorkerEntry,

@@ -131,8 +131,8 @@ export function createRequestSettlement(
 }
 
 /**
- * What was computed for a client that left: the journal's count, or else the last one seen.
- * @throws if neither is known; the hold then stays open and is settled once the journal can be read.
+ * Counts what was computed for a client that left: by the journal, or else by the last count seen.
+ * @throws if neither is known; the hold then stays open until the journal can be read.
  */
 async function countOfLeft(
   services: Services,
@@ -157,8 +157,8 @@ async function countOfLeft(
 }
 
 /**
- * Settling is safe to repeat: the first settlement stands. If it fails for good, the hold stays open
- * and is settled from the worker's journal once it expires.
+ * Settling is safe to repeat: the first settlement stands. If it fails for good, the hold stays
+ * open and is settled from the worker's journal once it expires.
  */
 async function settleFirmly(
   services: Services,
@@ -190,7 +190,9 @@ function reportExcess(
   }
 }
 
-/** Nobody waits for the fleet to hear of it; a flight that nobody reports ended is forgotten later. */
+/**
+ * Nobody waits for the fleet to hear of it; a flight that nobody reports ended is forgotten later.
+ */
 export function finishFlight(
   services: Services,
   flight: { readonly requestId: string; readonly worker: string; readonly usage?: Usage | null },

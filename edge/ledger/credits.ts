@@ -70,8 +70,8 @@ export class Credits {
   /**
    * Corrects a credit, a posting or a void by a new entry that names it. Positive gives back at
    * most what the entry took, to where it came from, topped-up first: the last spent returns first.
-   * Negative takes: of a credit at most what it gave and out of the same balance first, otherwise as
-   * a cost is taken, granted first. Throws when the entry cannot be corrected so, or when the
+   * Negative takes: of a credit at most what it gave and out of the same balance first, otherwise
+   * as a cost is taken, granted first. Throws when the entry cannot be corrected so, or when the
    * available balance does not cover it.
    */
   correct(input: {

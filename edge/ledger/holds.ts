@@ -41,7 +41,9 @@ export class Holds {
     this.#statements = prepareHoldStatements(db);
   }
 
-  /** Reserves the amount; null when the available balance does not cover it, and nothing changed. */
+  /**
+   * Reserves the amount; null when the available balance does not cover it, and nothing changed.
+   */
   reserve(input: HoldInput): { entryId: number } | null {
     const { price, requestId, keyId, model, amountNanoUsd, nowMs } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');

@@ -2,8 +2,8 @@
  * Idempotency keys, per API key: the first request under a key runs, the same request again is told
  * that it runs and later gets the stored answer, another request under it is refused. Keys are kept
  * for 24 hours, and answers of at most 1 MiB each and 64 MiB together, the oldest dropped first. A
- * dropped answer leaves its row, so that the request is still never billed twice; only beyond 50,000
- * rows within the 24 hours do rows go early.
+ * dropped answer leaves its row, so that the request is still never billed twice; only beyond
+ * 50,000 rows within the 24 hours do rows go early.
  */
 import { strict as assert } from 'node:assert';
 import { and, eq, sql } from 'drizzle-orm';
@@ -25,7 +25,9 @@ export const idempotencyBounds: IdempotencyBounds = {
   rowsMax: 50_000,
 };
 
-/** Rows looked at per clean-up; each new key cleans up at most so many, so none waits for a sweep. */
+/**
+ * Rows looked at per clean-up; each new key cleans up at most so many, so none waits for a sweep.
+ */
 const batchRows = 16;
 
 interface Named {

@@ -1,11 +1,11 @@
 /**
- * Copies everything that an edge on Node keeps, while it serves. It runs in the operator's own process
- * beside the edge's, on the same machine: so it writes only where the operator may, holds up no
- * request, and works as well while no edge runs.
+ * Copies everything that an edge on Node keeps, while it serves. It runs in the operator's own
+ * process beside the edge's, on the same machine: so it writes only where the operator may, holds
+ * up no request, and works as well while no edge runs.
  *
- * The directory is copied before the tenants. A payment that comes in between is then in the tenant's
- * ledger and not in the directory, and its ledger refuses it when it is told again; the other way round
- * the directory would know of a credit that the copy lacks.
+ * The directory is copied before the tenants. A payment that comes in between is then in the
+ * tenant's ledger and not in the directory, and its ledger refuses it when it is told again; the
+ * other way round the directory would know of a credit that the copy lacks.
  */
 import { UserError } from '../../infra/user-error.ts';
 import { copyFileSync, existsSync, mkdirSync, realpathSync, rmSync } from 'node:fs';

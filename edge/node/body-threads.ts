@@ -1,8 +1,8 @@
 /**
- * Work on large bodies on threads of their own, so that none holds up the event loop. Bytes are handed
- * over, not copied. Tenants take turns; the body budget bounds how many wait. A thread that takes too
- * long or too much memory, or whose client leaves, is ended; so is one that has had nothing to do,
- * which gives its memory back.
+ * Work on large bodies on threads of their own, so that none holds up the event loop. Bytes are
+ * handed over, not copied. Tenants take turns; the body budget bounds how many wait. A thread that
+ * takes too long or too much memory, or whose client leaves, is ended; so is one that has had
+ * nothing to do, which gives its memory back.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
@@ -31,7 +31,9 @@ interface Thread {
 }
 
 export interface BodyThreads {
-  /** @throws ApiError 413 if the work takes too long or too much memory, 499 if the client leaves. */
+  /**
+   * @throws ApiError 413 if the work takes too long or too much memory, 499 if the client leaves.
+   */
   run(message: ToThread, client: BodyClient): Promise<FromThread>;
   close(): Promise<void>;
 }

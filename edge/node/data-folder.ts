@@ -1,6 +1,7 @@
 /**
- * The folder in which an edge on Node keeps everything: made for its user alone, and held by one edge
- * at a time, because what one edge knows of suspensions, prices and holds another would not see.
+ * The folder in which an edge on Node keeps everything: made for its user alone, and held by one
+ * edge at a time, because what one edge knows of suspensions, prices and holds another would not
+ * see.
  */
 import {
   chmodSync,
@@ -82,8 +83,8 @@ function ownerText(ownerFile: string): string {
 }
 
 /**
- * Makes an empty one that only its user can read, unless it is there. One that is there is not opened:
- * a process that closes a file loses all of its locks on it.
+ * Makes an empty one that only its user can read, unless it is there. One that is there is not
+ * opened: a process that closes a file loses all of its locks on it.
  */
 export function makeFile(path: string): void {
   try {

@@ -7,7 +7,9 @@ import type { NodeSettings } from '../env.ts';
 import { boundConnections, lingering, serverOptions } from './connections.ts';
 
 const idleCheckMs = 50;
-/** That the system has and the process has not taken yet; Node's 511 are fewer than come in a rush. */
+/**
+ * That the system has and the process has not taken yet; Node's 511 are fewer than come in a rush.
+ */
 const connectionsWaitingMax = 4_096;
 
 type Handler = Parameters<typeof createAdaptorServer>[0]['fetch'];

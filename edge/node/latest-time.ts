@@ -1,4 +1,7 @@
-/** The latest time that an edge on Node has seen, kept in a file, so that a clock set back is noticed. */
+/**
+ * The latest time that an edge on Node has seen, kept in a file, so that a clock set back is
+ * noticed.
+ */
 import { existsSync, readFileSync } from 'node:fs';
 import type { Log } from '../../infra/log.ts';
 import { createKnownTime, parseLatestTime } from '../directory/known-time.ts';

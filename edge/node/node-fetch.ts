@@ -1,7 +1,8 @@
 /**
  * `fetch` for Node, with a short way to the workers: text or bytes that are posted go through
- * `node:http`, whose cost per request is a fraction of what Node's own fetch adds to it. Connections
- * are kept, an answer is read as it is asked for, and what does not fit is left to Node's fetch.
+ * `node:http`, whose cost per request is a fraction of what Node's own fetch adds to it.
+ * Connections are kept, an answer is read as it is asked for, and what does not fit is left to
+ * Node's fetch.
  */
 import { Agent as HttpAgent, request as requestHttp } from 'node:http';
 import type { ClientRequest, IncomingMessage } from 'node:http';
@@ -39,7 +40,10 @@ function simplyPosted(input: string | URL | Request, init: RequestInit = {}): Po
   return { url: input, headers, body, signal };
 }
 
-/** Rejects when there is no connection or no answer, and with the signal's reason once it is aborted. */
+/**
+ * Rejects when there is no connection or no answer, and with the signal's reason once it is
+ * aborted.
+ */
 async function post(
   { url, headers, body, signal }: Posted,
   agents: { readonly http: HttpAgent; readonly https: HttpsAgent },

@@ -32,7 +32,9 @@ const drainMsMax = 30_000;
 export interface RunningEdge {
   readonly url: string;
   readonly services: Services;
-  /** Answers nobody new, lets the requests under way finish and settle, then closes the databases. */
+  /**
+   * Answers nobody new, lets the requests under way finish and settle, then closes the databases.
+   */
   close(): Promise<void>;
 }
 

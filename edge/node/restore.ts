@@ -1,6 +1,6 @@
 /**
- * Puts a backup in the place of a data folder: every file is copied beside that place, compared with
- * its hash, checked and audited there, and only then renamed into it, all at once.
+ * Puts a backup in the place of a data folder: every file is copied beside that place, compared
+ * with its hash, checked and audited there, and only then renamed into it, all at once.
  */
 import { UserError } from '../../infra/user-error.ts';
 import {

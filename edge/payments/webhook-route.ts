@@ -1,8 +1,8 @@
 /**
- * `POST /payments/stripe/webhook`. Stripe redelivers until it sees a 2xx, in any order and for days,
- * so what makes an event count once is the tenant's ledger, which takes one credit per session, and
- * beside it the directory, which outlives a ledger that is lost. An
- * event that is worth nothing is answered with 200 and the reason; an error would only repeat it.
+ * `POST /payments/stripe/webhook`. Stripe redelivers until it sees a 2xx, in any order and for
+ * days, so what makes an event count once is the tenant's ledger, which takes one credit per
+ * session, and beside it the directory, which outlives a ledger that is lost. An event that is
+ * worth nothing is answered with 200 and the reason; an error would only repeat it.
  */
 import { Hono } from 'hono';
 import type { AppEnv } from '../middleware/app-env.ts';
@@ -57,9 +57,9 @@ async function creditEvent(
 
 /**
  * The directory knows of the payment before the tenant's ledger has it, and knows that it has it
- * after. A crash in between leaves `begun`, and then the ledger says whether it has the credit. Where
- * the directory says `credited` and the ledger lacks it, an older copy was put back: the audit lists
- * it, and its operator decides.
+ * after. A crash in between leaves `begun`, and then the ledger says whether it has the credit.
+ * Where the directory says `credited` and the ledger lacks it, an older copy was put back: the
+ * audit lists it, and its operator decides.
  */
 async function creditOnce(
   { directory, tenant, clock }: Services,
@@ -70,7 +70,8 @@ async function creditOnce(
   const begun = { source, amountNanoUsd, tenant: topUp.tenant, beganAtMs: clock.nowMs() };
   const before = await directory.beginPayment(begun);
   if (before === 'credited') return false;
-  // It was credited before the directory kept payments, which noted events after their credit alone.
+  // It was credited before the directory kept payments, which noted events after their credit
+  // alone.
   const isOld = before === 'new' && (await directory.knowsEvent(eventId));
   const note = `Stripe event ${eventId}`;
   const first =

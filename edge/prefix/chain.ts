@@ -29,7 +29,9 @@ export type PromptPart =
   | { readonly kind: 'message'; readonly value: unknown }
   | { readonly kind: 'text'; readonly value: string };
 
-/** K0, 32 bytes. Each field is preceded by its length, so that no two roots spell the same bytes. */
+/**
+ * K0, 32 bytes. Each field is preceded by its length, so that no two roots spell the same bytes.
+ */
 export function prefixRoot(cacheSecret: string, root: PrefixRoot): Buffer {
   const hmac = createHmac('sha256', cacheSecret);
   for (const field of [root.tenant, root.scope, root.model, root.revision, root.tokenizer]) {
@@ -44,15 +46,19 @@ export function cacheSalt(root: Buffer): string {
   return root.toString('hex');
 }
 
-/** The keys of every whole chunk of the prompt, shallowest first. Throws on nesting beyond 256 levels. */
+/**
+ * The keys of every whole chunk of the prompt, shallowest first. Throws on nesting beyond 256
+ * levels.
+ */
 export function prefixChain(parts: readonly PromptPart[], root: Buffer): PrefixKey[] {
   return chainOfBytes(canonicalBytes(parts), root);
 }
 
 /**
- * Tools first, then each message as its own part: `kind, JSON, line feed`. The JSON itself holds no line
- * feed, so no two prompts spell the same bytes; and as no length comes first, two messages that begin
- * alike, such as questions about one document, have the same bytes for as long as they are alike.
+ * Tools first, then each message as its own part: `kind, JSON, line feed`. The JSON itself holds no
+ * line feed, so no two prompts spell the same bytes; and as no length comes first, two messages
+ * that begin alike, such as questions about one document, have the same bytes for as long as they
+ * are alike.
  */
 export function canonicalBytes(parts: readonly PromptPart[]): Buffer {
   const tools = parts.filter((part) => part.kind === 'tools');

@@ -53,7 +53,10 @@ export class PrefixIndex {
     this.#write(this.#currentId(holder, nowMs), chain, { nowMs, lifeMs: confirmedMs });
   }
 
-  /** The number of the worker in this epoch. A new epoch gets a new one, and the old rows mean nothing. */
+  /**
+   * The number of the worker in this epoch. A new epoch gets a new one, and the old rows mean
+   * nothing.
+   */
   #currentId(holder: Holder, nowMs: number): number {
     const known = this.#statements.worker.get({ worker: holder.worker });
     if (known?.epoch === holder.epoch) {

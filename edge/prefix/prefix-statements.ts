@@ -1,4 +1,6 @@
-/** The SQL of the prefix index, prepared once. Times are Unix milliseconds, `keys` and `pairs` JSON. */
+/**
+ * The SQL of the prefix index, prepared once. Times are Unix milliseconds, `keys` and `pairs` JSON.
+ */
 import { and, eq, gt, lte, sql } from 'drizzle-orm';
 import { prefixChunk, prefixSize, prefixWorker } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';

@@ -1,6 +1,7 @@
 /**
- * Which tenants may have holds that nobody resolves: all of them when the process starts, since it may
- * have died in mid-request, then those that were used since or still had an open hold last time.
+ * Which tenants may have holds that nobody resolves: all of them when the process starts, since it
+ * may have died in mid-request, then those that were used since or still had an open hold last
+ * time.
  */
 import type { Services } from '../services.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';

@@ -1,7 +1,7 @@
 /**
- * Holds that nobody resolved: the edge died in mid-request, or could not reach the tenant to settle.
- * The worker's journal says what was generated; what it cannot say is not billed. Safe to repeat and
- * to run beside the request itself, because the first settlement of a request stands.
+ * Holds that nobody resolved: the edge died in mid-request, or could not reach the tenant to
+ * settle. The worker's journal says what was generated; what it cannot say is not billed. Safe to
+ * repeat and to run beside the request itself, because the first settlement of a request stands.
  */
 import type { UsageRecord } from '../../gpu-worker/protocol/usage.ts';
 import type { OpenHold, SettleInput } from '../tenant/settlement-contract.ts';

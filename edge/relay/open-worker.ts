@@ -84,7 +84,9 @@ function refused(
   return { kind: 'refused', reason, ...none, ...more };
 }
 
-/** Statuses whose body may tell that the request is at fault; 200 is that of an error sent as one. */
+/**
+ * Statuses whose body may tell that the request is at fault; 200 is that of an error sent as one.
+ */
 const toldStatuses = [200, 400, 404, 413, 422, 500];
 
 /** What a worker says that does not answer with events; null if that does not matter. */

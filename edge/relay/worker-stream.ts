@@ -12,7 +12,9 @@ import type { Usage } from '../money.ts';
 /** Of one event, in characters; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;
 
-/** One read holds more only if the edge has fallen behind; then all else has its turn in between. */
+/**
+ * One read holds more only if the edge has fallen behind; then all else has its turn in between.
+ */
 const sliceBytes = 16 * 1024;
 
 /** A worker that goes on after `[DONE]` loses its connection. */
@@ -32,8 +34,8 @@ export class WorkerFailure extends Error {
 
 /**
  * Yields until the worker's `[DONE]`, or until its stream ends after a whole answer and its count.
- * @throws WorkerFailure if the stream ends before, or is not an answer; ApiError if the worker finds
- * the request at fault; the signal's reason.
+ * @throws WorkerFailure if the stream ends before, or is not an answer; ApiError if the worker
+ * finds the request at fault; the signal's reason.
  */
 export async function* readWorkerStream(
   body: ReadableStream<Uint8Array>,

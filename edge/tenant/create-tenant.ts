@@ -1,7 +1,7 @@
 /**
- * How a tenant comes to be: its row in the directory says that it is being created, then its database
- * is made, then the row says that it is there. From then on a database that is missing is a fault.
- * Whatever stops this in between, to do it again finishes it.
+ * How a tenant comes to be: its row in the directory says that it is being created, then its
+ * database is made, then the row says that it is there. From then on a database that is missing is
+ * a fault. Whatever stops this in between, to do it again finishes it.
  */
 import { ApiError } from '../errors.ts';
 import type { TenantRecord } from '../directory/directory-contract.ts';

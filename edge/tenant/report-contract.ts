@@ -17,7 +17,9 @@ export interface UsageRow {
   readonly requests: number;
   readonly usage: Usage;
   readonly costNanoUsd: number;
-  /** Complete answers whose prompt the prefix index expected to be cached where they were placed. */
+  /**
+   * Complete answers whose prompt the prefix index expected to be cached where they were placed.
+   */
   readonly prefixPromised: number;
   /** Those of them of which the worker had nothing cached: the index's mismatches. */
   readonly prefixBroken: number;

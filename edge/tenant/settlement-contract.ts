@@ -10,7 +10,9 @@ export interface Placement {
   /** null when the worker keeps no journal that could be asked. */
   readonly workerUrl: string | null;
   readonly chain: readonly PrefixKey[];
-  /** true when the client hears of the answer before it is settled: the hold must outlive a crash. */
+  /**
+   * true when the client hears of the answer before it is settled: the hold must outlive a crash.
+   */
   readonly durable?: boolean;
 }
 

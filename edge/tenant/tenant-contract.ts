@@ -1,8 +1,8 @@
 /**
  * One tenant, as the rest of the edge sees it. Its database lies in a file (Node) or in a Durable
- * Object (Cloudflare), and each method is one synchronous transaction there, so all values are plain
- * objects. A new method is declared here, in an interface and in the list, and written in `tenant.ts`;
- * the stubs and the Durable Object take their methods from the list.
+ * Object (Cloudflare), and each method is one synchronous transaction there, so all values are
+ * plain objects. A new method is declared here, in an interface and in the list, and written in
+ * `tenant.ts`; the stubs and the Durable Object take their methods from the list.
  */
 import type {
   AdmitInput,
@@ -39,7 +39,9 @@ export interface TenantRequests {
   prefixHits(chain: readonly PrefixKey[]): Promise<readonly PrefixHit[]>;
   /** Checks a key without money, for /user/balance, /v1/usage and the like. */
   authorize(key: VerifiedKey, scope: Scope): Promise<Refusal | null>;
-  /** The same for a request that is free but makes work: it counts against the requests a minute. */
+  /**
+   * The same for a request that is free but makes work: it counts against the requests a minute.
+   */
   admitFree(key: VerifiedKey, scope: Scope): Promise<LimitCheck>;
 }
 

@@ -37,16 +37,20 @@ export interface TenantOptions {
   readonly idempotency?: IdempotencyBounds;
 }
 
-/** The database is migrated. Statements are prepared once, so keep the tenant as long as its database. */
+/**
+ * The database is migrated. Statements are prepared once, so keep the tenant as long as its
+ * database.
+ */
 export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
   const { run, runUnsynced } = options.committer ?? commitAtOnce(db);
   const now = () => options.clock.nowMs();
   const stages = createStages(db, options);
   const { keys, limits, holds, credits, reports, index } = stages;
   return {
-    // Nothing is owed before the client has had something. A whole answer is given after its settlement,
-    // which is on the disk; the events of a stream are given after its placement, which therefore is
-    // too, with the hold that was committed before it. So admission itself need not wait.
+    // Nothing is owed before the client has had something. A whole answer is given after its
+    // settlement, which is on the disk; the events of a stream are given after its placement, which
+    // therefore is too, with the hold that was committed before it. So admission itself need not
+    // wait.
     admit: (input) => runUnsynced(() => admit(stages, input, now())),
     preadmit: (input) => runUnsynced(() => preadmit(stages, input, now())),
     settle: (input) => run(() => settle(stages, input, now())),

@@ -1,4 +1,7 @@
-/** A caller who is going to be refused whatever the body says is refused before a byte of it is read. */
+/**
+ * A caller who is going to be refused whatever the body says is refused before a byte of it is
+ * read.
+ */
 import { afterEach, expect, test } from 'vitest';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';

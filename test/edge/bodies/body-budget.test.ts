@@ -1,4 +1,7 @@
-/** The budget of request bodies: never more than it, never less than nothing, and nobody is forgotten. */
+/**
+ * The budget of request bodies: never more than it, never less than nothing, and nobody is
+ * forgotten.
+ */
 import { expect, test } from 'vitest';
 import { createBodyBudget, smallBodyBytesMax } from '../../../edge/bodies/body-budget.ts';
 import type { Reservation } from '../../../edge/bodies/body-budget.ts';

@@ -1,4 +1,5 @@
 /** The directory's context length beside those of the workers: the smaller one counts. */
+import { strict as assert } from 'node:assert';
 import { expect, test } from 'vitest';
 import { mounts } from '../../../edge/edge.ts';
 import { createContextLog } from '../../../edge/directory/served-contexts.ts';
@@ -14,6 +15,7 @@ async function edgeWith(
   const { isStatic = false, promptTokens = 26_004, usage = 'running' } = options;
   const edge = await startHarness({ mounts, scripts: [{ promptTokens, usage }] });
   const [model] = await edge.directory.models();
+  assert(model !== undefined, 'the harness lists its model');
   await edge.directory.putModel({ ...model, contextLength: listed });
   announce(edge, served, isStatic);
   return edge;
@@ -104,7 +106,8 @@ test('an engine whose count is beyond the context that is sold is stopped, and n
 test('an engine that counts only at the end is billed in full, or not at all', async () => {
   await using edge = disposable(await edgeWith(65_536, { isStatic: true, usage: 'final-only' }));
   const response = await edge.post('/v1/chat/completions', { ...long, max_tokens: 100 });
-  // Its whole answer may come in one read, and is then seen to be too long before any of it is passed on.
+  // Its whole answer may come in one read, and is then seen to be too long before any of it is
+  // passed on.
   const { usage, error } = await response.json();
   if (response.status === 200) expect(usage.prompt_tokens).toBe(26_004);
   else expect(error.code).toBe('context_length_exceeded');

@@ -1,4 +1,6 @@
-/** A tool call of our own worker that is cut, as clients of either protocol see it through the edge. */
+/**
+ * A tool call of our own worker that is cut, as clients of either protocol see it through the edge.
+ */
 import { expect, test } from 'vitest';
 import { createEventReader } from '../../../edge/engines/events.ts';
 import { createAnthropicAnswer } from '../../../edge/dialects/anthropic/answer.ts';

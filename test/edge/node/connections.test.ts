@@ -1,4 +1,6 @@
-/** Bodies and their connections on Node: what a client sees that is refused while it still sends. */
+/**
+ * Bodies and their connections on Node: what a client sees that is refused while it still sends.
+ */
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';

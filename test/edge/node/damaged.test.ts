@@ -1,4 +1,7 @@
-/** A tenant's database that is gone, cut or another's: never taken for a new one, and never in the others' way. */
+/**
+ * A tenant's database that is gone, cut or another's: never taken for a new one, and never in the
+ * others' way.
+ */
 import {
   copyFileSync,
   cpSync,

@@ -1,4 +1,7 @@
-/** Another process locks a database of the edge on Node, as a backup or a report of the operator's does. */
+/**
+ * Another process locks a database of the edge on Node, as a backup or a report of the operator's
+ * does.
+ */
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { plainScript } from '../../support/edge/edge-stub-worker.ts';

@@ -1,4 +1,7 @@
-/** The cache scopes that requests of any protocol can name, over texts chosen to run into each other. */
+/**
+ * The cache scopes that requests of any protocol can name, over texts chosen to run into each
+ * other.
+ */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { parseMessagesRequest } from '../../../edge/dialects/anthropic/requests.ts';

@@ -1,4 +1,7 @@
-/** What was acknowledged survives a SIGKILL at any moment. 10 times here; SIFT_KILLS=1000 for longer. */
+/**
+ * What was acknowledged survives a SIGKILL at any moment. 10 times here; SIFT_KILLS=1000 for
+ * longer.
+ */
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,6 +1,7 @@
 /**
- * The edge as its clients meet it: the app over real tenants and a real directory in SQLite, the real
- * fleet and stub workers over HTTP. Clock, randomness and the workers are what a test controls.
+ * The edge as its clients meet it: the app over real tenants and a real directory in SQLite, the
+ * real fleet and stub workers over HTTP. Clock, randomness and the workers are what a test
+ * controls.
  */
 import { createApp, type Mount } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';

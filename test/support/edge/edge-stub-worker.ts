@@ -1,6 +1,6 @@
 /**
- * A worker with a script in place of a model: it speaks the protocol over real HTTP and SSE, keeps a
- * prefix cache per salt and a usage journal, and breaks exactly where its script says.
+ * A worker with a script in place of a model: it speaks the protocol over real HTTP and SSE, keeps
+ * a prefix cache per salt and a usage journal, and breaks exactly where its script says.
  */
 import { serve, type HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';

@@ -1,4 +1,7 @@
-/** Runs a worker whose device faults in mid-answer, and tells what its client, operator and edge saw. */
+/**
+ * Runs a worker whose device faults in mid-answer, and tells what its client, operator and edge
+ * saw.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';

@@ -1,6 +1,6 @@
 /**
- * A process of its own that holds a database as a backup program does: it takes the write lock of the
- * file that its argument names, says so, and lets go when its input ends.
+ * A process of its own that holds a database as a backup program does: it takes the write lock of
+ * the file that its argument names, says so, and lets go when its input ends.
  */
 import { writeSync } from 'node:fs';
 import Database from 'better-sqlite3';

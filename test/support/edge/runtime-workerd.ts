@@ -1,4 +1,7 @@
-/** The edge in real workerd with test secrets, on any free port, its state in a folder of the test's own. */
+/**
+ * The edge in real workerd with test secrets, on any free port, its state in a folder of the test's
+ * own.
+ */
 import { startWorkerdEdge } from '../../../infra/workerd-edge.ts';
 import type { WorkerdEdge } from '../../../infra/workerd-edge.ts';
 

@@ -1,4 +1,6 @@
-/** What a runtime needs before it can answer, set up as an operator would: over its own HTTP API. */
+/**
+ * What a runtime needs before it can answer, set up as an operator would: over its own HTTP API.
+ */
 import type { StubWorker } from './edge-stub-worker.ts';
 import { heartbeatOf } from './fleet-of-runtime.ts';
 
