@@ -293,7 +293,8 @@ function writeScalar(
   { from, to }: { from: number; to: number },
 ): void {
   const { compilation } = text;
-  const { path } = parts[0] ?? missing();
+  // Any value, in an object without a schema, has no part that speaks of it.
+  const path = parts[0]?.path ?? [];
   switch (type) {
     case 'null':
       return text.text(from, 'null', to);
