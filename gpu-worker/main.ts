@@ -36,8 +36,8 @@ import { openUsageJournal } from './http/journal/usage-journal.ts';
 import type { UsageJournal } from './http/journal/usage-journal.ts';
 import { loadModel } from './open-model.ts';
 import type { LoadedModel } from './open-model.ts';
-import { openText } from './open-text.ts';
-import type { ModelText } from './open-text.ts';
+import { openDecoder } from './open-text.ts';
+import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { bytesText, createProgress } from './progress.ts';
 import { openSource } from './weights/open-source.ts';
 import { verifyWhole } from './weights/verified-source.ts';
@@ -261,7 +261,7 @@ async function openEngineModel(
   settings: WorkerSettings,
   onProgress: (progress: { label: string; done: number; total: number }) => void,
 ): Promise<OpenedModel> {
-  const text = await openText(settings.model, sourceSettings(settings));
+  const tokenizer = await openDecoder(settings.model, sourceSettings(settings));
   const loaded = await loadModel({
     location: settings.model,
     weights: sourceSettings(settings),
@@ -271,18 +271,18 @@ async function openEngineModel(
     onProgress: (done, total) => onProgress({ label: 'weights', done, total }),
   });
   try {
-    return serveableModel(settings, loaded, text);
+    return servedModel(settings, loaded, tokenizer);
   } catch (error) {
     await loaded.backend.close();
     throw error;
   }
 }
 
-/** Gives the caches what is left of memory, and checks that text and model fit each other. */
-function serveableModel(
+/** Gives the caches what is left of memory, and checks that tokenizer and model fit each other. */
+function servedModel(
   settings: WorkerSettings,
   loaded: LoadedModel,
-  { tokenizer }: ModelText,
+  tokenizer: Tokenizer,
 ): OpenedModel {
   const { backend, config, revision, parameters } = loaded;
   const plan = planCache(settings, loaded);

@@ -35,3 +35,9 @@ export async function openText(
   const samplingDefaults = readSamplingDefaults(files.generationConfig);
   return { tokenizer, chatTemplate, tokenizerId: hash.digest('hex'), samplingDefaults };
 }
+
+/** The tokenizer alone, for a thread that only decodes. @throws as `openText` does */
+export async function openDecoder(location: string, weights?: SourceSettings): Promise<Tokenizer> {
+  await using source = await openSource(location, weights);
+  return openTokenizer(await readTokenizerFiles(source));
+}
