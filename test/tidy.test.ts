@@ -84,7 +84,7 @@ test('each folder imports only what lies below it', () => {
   const offences = sources.flatMap((source) => {
     const folder = Object.keys(layers).find((prefix) => source.path.startsWith(prefix));
     if (folder === undefined) return [];
-    const allowed = [folder, ...layers[folder]];
+    const allowed = [folder, ...(layers[folder] ?? [])];
     return source.files
       .filter((file) => !allowed.some((prefix) => file.startsWith(prefix)))
       .map((file) => `${source.path} imports ${file}`);
@@ -250,10 +250,10 @@ function readCitingFiles(): { readonly path: string; readonly text: string }[] {
 function readSource(path: string): Source {
   const text = readFileSync(join(root, path), 'utf8');
   const names = [...text.matchAll(/^(?:import|export)\b[^;]*?\bfrom\s+'([^']+)'/gm)].map(
-    (m) => m[1],
+    ([, name = '']) => name,
   );
   for (const match of text.matchAll(/\bimport\(\s*'([^']+)'\s*\)|^import\s+'([^']+)'/gm)) {
-    names.push(match[1] ?? match[2]);
+    names.push(match[1] ?? match[2] ?? '');
   }
   return {
     path,

@@ -12,6 +12,7 @@
  * the draw then walks the row in index order past that bound.
  */
 import assert from 'node:assert/strict';
+import { at, missing } from '../at.ts';
 
 export interface Draw {
   /** 0 is greedy; nothing else matters then. */
@@ -43,9 +44,11 @@ export function drawToken(scores: Float32Array, draw: Draw, scratch: DrawScratch
   if (best === null || draw.temperature === 0) return best;
   const { weights } = scratch;
   const scale = weightScale(scores.length);
+  const bestScore = at(scores, best);
   let total = 0;
   for (let token = 0; token < scores.length; token++) {
-    const weight = scaledExp((scores[token] - scores[best]) / draw.temperature, scale);
+    const score = scores[token] ?? missing();
+    const weight = scaledExp((score - bestScore) / draw.temperature, scale);
     weights[token] = weight;
     total += weight;
   }
@@ -56,12 +59,16 @@ export function drawToken(scores: Float32Array, draw: Draw, scratch: DrawScratch
 /** Index of the greatest score, the lowest on ties; null where the scores are no distribution. */
 export function argmax(scores: Float32Array): number | null {
   let best = 0;
+  let bestScore = -Infinity;
   for (let token = 0; token < scores.length; token++) {
-    const score = scores[token];
+    const score = scores[token] ?? missing();
     if (score !== score) return null;
-    if (score > scores[best]) best = token;
+    if (score > bestScore) {
+      best = token;
+      bestScore = score;
+    }
   }
-  return Number.isFinite(scores[best]) ? best : null;
+  return Number.isFinite(bestScore) ? best : null;
 }
 
 /** The weight of the most likely token: the sum of a row stays below 2^53. */
@@ -96,7 +103,7 @@ export function scaledExp(x: number, scale: number): number {
   series = 0.5 + r * series;
   series = 1 + r * series;
   series = 1 + r * series;
-  return Math.floor(series * (powersOfHalf[0 - n] * scale) + 0.5);
+  return Math.floor(series * ((powersOfHalf[0 - n] ?? missing()) * scale) + 0.5);
 }
 
 /** The last token that top_k and top_p keep: all that come before it in the order are kept too. */
@@ -119,7 +126,9 @@ function lastKept(scores: Float32Array, total: number, draw: Draw, scratch: Draw
     size = selectPrefix(candidates, vocabSize, order, { count: draw.topK, mass: Infinity });
     bound = boundAt(candidates, size, scores);
     keptTotal = 0;
-    for (let index = 0; index < size; index++) keptTotal += weights[candidates[index]];
+    for (let index = 0; index < size; index++) {
+      keptTotal += weights[candidates[index] ?? missing()] ?? missing();
+    }
   }
   if (draw.topP < 1) {
     if (!limitsCount) {
@@ -127,7 +136,7 @@ function lastKept(scores: Float32Array, total: number, draw: Draw, scratch: Draw
       // nucleus needs none of them.
       const needed = (0.999 * total * (1 - draw.topP)) / vocabSize;
       for (let token = 0; token < vocabSize; token++) {
-        if (weights[token] >= needed) candidates[size++] = token;
+        if ((weights[token] ?? missing()) >= needed) candidates[size++] = token;
       }
     }
     const mass = draw.topP * keptTotal;
@@ -138,8 +147,8 @@ function lastKept(scores: Float32Array, total: number, draw: Draw, scratch: Draw
 }
 
 function boundAt(candidates: Int32Array, size: number, scores: Float32Array): Bound {
-  const token = candidates[size - 1];
-  return { score: scores[token], token };
+  const token = at(candidates, size - 1);
+  return { score: at(scores, token), token };
 }
 
 /** Collects what the bound keeps, in index order, and walks it until `unit` of its weight. */
@@ -152,9 +161,9 @@ function walk(
   let size = 0;
   let kept = 0;
   for (let token = 0; token < weights.length; token++) {
-    const weight = weights[token];
+    const weight = weights[token] ?? missing();
     if (weight < bound.weight || weight === 0) continue;
-    const score = scores[token];
+    const score = scores[token] ?? missing();
     if (score < bound.score || (score === bound.score && token > bound.token)) continue;
     candidates[size++] = token;
     kept += weight;
@@ -162,11 +171,12 @@ function walk(
   const target = unit * kept;
   let sum = 0;
   for (let index = 0; index < size; index++) {
-    sum += weights[candidates[index]];
-    if (sum > target) return candidates[index];
+    const token = candidates[index] ?? missing();
+    sum += weights[token] ?? missing();
+    if (sum > target) return token;
   }
   // The product above was rounded up to all of the weight.
-  return candidates[size - 1];
+  return at(candidates, size - 1);
 }
 
 interface Order {
@@ -193,8 +203,10 @@ export function selectPrefix(
   while (high - low > 1) {
     const middle = partition(candidates, low, high, scores);
     let massLeft = massBefore;
-    for (let index = low; index < middle; index++) massLeft += weights[candidates[index]];
-    const massWithPivot = massLeft + weights[candidates[middle]];
+    for (let index = low; index < middle; index++) {
+      massLeft += weights[candidates[index] ?? missing()] ?? missing();
+    }
+    const massWithPivot = massLeft + at(weights, at(candidates, middle));
     if (middle > low && (middle >= enough.count || massLeft >= enough.mass)) {
       high = middle;
     } else if (middle + 1 >= enough.count || massWithPivot >= enough.mass) {
@@ -211,22 +223,26 @@ export function selectPrefix(
 
 /** Splits [low, high) around the median of three; returns where the pivot came to stand. */
 function partition(ids: Int32Array, low: number, high: number, scores: ArrayLike<number>): number {
-  const comesFirst = (a: number, b: number): boolean =>
-    scores[a] > scores[b] || (scores[a] === scores[b] && a < b);
+  const idAt = (index: number): number => ids[index] ?? missing();
+  const comesFirst = (a: number, b: number): boolean => {
+    const scoreA = scores[a] ?? missing();
+    const scoreB = scores[b] ?? missing();
+    return scoreA > scoreB || (scoreA === scoreB && a < b);
+  };
   const swap = (i: number, j: number): void => {
-    const id = ids[i];
-    ids[i] = ids[j];
+    const id = idAt(i);
+    ids[i] = idAt(j);
     ids[j] = id;
   };
   const middle = (low + high) >> 1;
   const last = high - 1;
-  if (comesFirst(ids[middle], ids[low])) swap(middle, low);
-  if (comesFirst(ids[last], ids[low])) swap(last, low);
-  if (comesFirst(ids[middle], ids[last])) swap(middle, last);
-  const pivot = ids[last];
+  if (comesFirst(idAt(middle), idAt(low))) swap(middle, low);
+  if (comesFirst(idAt(last), idAt(low))) swap(last, low);
+  if (comesFirst(idAt(middle), idAt(last))) swap(middle, last);
+  const pivot = idAt(last);
   let store = low;
   for (let index = low; index < last; index++) {
-    if (comesFirst(ids[index], pivot)) swap(index, store++);
+    if (comesFirst(idAt(index), pivot)) swap(index, store++);
   }
   swap(store, last);
   return store;

@@ -1,5 +1,6 @@
 /** Scores one token sequence position by position: what the `score` command prints. */
 import assert from 'node:assert/strict';
+import { at, missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';
 import type { ForwardObserver, Model } from './model.ts';
@@ -50,7 +51,7 @@ export function score(model: Model, ids: readonly number[], options: ScoreOption
         const row = values.subarray(i * model.vocabSize, (i + 1) * model.vocabSize);
         argmax.push(indexOfMax(row));
         if (wanted.has(position)) logits[position] = [...row];
-        if (position + 1 < ids.length) nllSum += negativeLogLikelihood(row, ids[position + 1]);
+        if (position + 1 < ids.length) nllSum += negativeLogLikelihood(row, at(ids, position + 1));
       }
     }
     options.onProgress?.(start + chunk.length, ids.length);
@@ -60,7 +61,7 @@ export function score(model: Model, ids: readonly number[], options: ScoreOption
     meanNll: ids.length > 1 ? nllSum / (ids.length - 1) : null,
     logits,
     selected,
-    greedy: continueGreedily(model, ids.length, argmax[ids.length - 1], options.greedyTokens),
+    greedy: continueGreedily(model, ids.length, at(argmax, ids.length - 1), options.greedyTokens),
   };
 }
 
@@ -106,14 +107,21 @@ function selectionRecorder(
 
 function indexOfMax(values: Float32Array): number {
   let best = 0;
-  for (let i = 1; i < values.length; i++) if (values[i] > values[best]) best = i;
+  let max = at(values, 0);
+  for (let i = 1; i < values.length; i++) {
+    const value = values[i] ?? missing();
+    if (value > max) {
+      best = i;
+      max = value;
+    }
+  }
   return best;
 }
 
 /** -ln softmax(logits)[token], in float64. */
 function negativeLogLikelihood(logits: Float32Array, token: number): number {
-  const max = logits[indexOfMax(logits)];
+  const max = at(logits, indexOfMax(logits));
   let sum = 0;
   for (const value of logits) sum += Math.exp(value - max);
-  return Math.log(sum) + max - logits[token];
+  return Math.log(sum) + max - at(logits, token);
 }

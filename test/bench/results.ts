@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
 import { availableParallelism, cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { at } from '../../gpu-worker/at.ts';
 
 const file = fileURLToPath(new URL('./results.jsonl', import.meta.url));
 
@@ -29,7 +30,9 @@ export function recordResult(measurement: Measurement): void {
 export function median(values: readonly number[]): number {
   const sorted = [...values].toSorted((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
-  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+  return sorted.length % 2 === 1
+    ? at(sorted, middle)
+    : (at(sorted, middle - 1) + at(sorted, middle)) / 2;
 }
 
 /** With a `+` when the tree has changes that are not committed. A copy without git is told by SIFT_COMMIT. */

@@ -2,6 +2,7 @@
  * How much of the schemas that clients send is kept: suites of JSON Schema itself, of zod, TypeBox and
  * pydantic. Prints the table of docs/structured-output.md, and what was refused by which keyword.
  */
+import { at } from '../../gpu-worker/at.ts';
 import { officialSuite, outcomeOf, type SuiteCase } from '../support/schemas/schema-suite.ts';
 import { pydanticSuite } from '../support/schemas/pydantic-schemas.ts';
 import { typeBoxSuite } from '../support/schemas/typebox-schemas.ts';
@@ -33,12 +34,14 @@ for (const [name, suite] of Object.entries(suites)) {
     refused.set(what, (refused.get(what) ?? 0) + 1);
   }
 }
-const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
+const widths = at(rows, 0).map((_, column) =>
+  Math.max(...rows.map((row) => at(row, column).length)),
+);
 const line = (row: readonly string[]): string =>
-  `| ${row.map((cell, column) => cell.padEnd(widths[column])).join(' | ')} |`;
-const [head, ...body] = rows;
+  `| ${row.map((cell, column) => cell.padEnd(at(widths, column))).join(' | ')} |`;
+const body = rows.slice(1);
 console.log(
-  [line(head), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)].join('\n'),
+  [line(at(rows, 0)), line(widths.map((width) => '-'.repeat(width))), ...body.map(line)].join('\n'),
 );
 console.log('\nrefused:');
 for (const [what, count] of refused) console.log(`${String(count).padStart(4)}  ${what}`);

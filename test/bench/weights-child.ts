@@ -3,9 +3,11 @@
  * directory>`. Prints one JSON object: seconds, seconds of processor time, bytes, peak resident memory and what the backend kept.
  */
 import { GetObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
+import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { at } from '../../gpu-worker/at.ts';
 import { openCpuBackend } from '../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
 import { tensorSpecs } from '../../gpu-worker/model/deepseek/tensors.ts';
@@ -16,7 +18,9 @@ import { defaultSourceSettings, openSource } from '../../gpu-worker/weights/open
 import { readTensors } from '../../gpu-worker/weights/read-tensors.ts';
 import { parseS3Url } from '../../gpu-worker/weights/s3/s3-store.ts';
 
-const [kind, location, cacheDirectory] = process.argv.slice(2);
+const kind = at(process.argv, 2);
+const location = at(process.argv, 3);
+const cacheDirectory = process.argv[4] ?? defaultSourceSettings.cacheDirectory;
 const kinds: Readonly<Record<string, () => Promise<{ bytes: number; keptBytes?: number }>>> = {
   'get-object': () => getObjects(),
   'read-files': () => readFiles(),
@@ -27,7 +31,9 @@ const kinds: Readonly<Record<string, () => Promise<{ bytes: number; keptBytes?: 
 };
 
 const startedMs = performance.now();
-const work = await kinds[kind]();
+const run = kinds[kind];
+assert(run !== undefined, `${kind} is no kind of load`);
+const work = await run();
 const seconds = (performance.now() - startedMs) / 1000;
 const peakBytes =
   Number(/VmHWM:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]) * 1024;

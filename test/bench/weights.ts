@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { at } from '../../gpu-worker/at.ts';
 import { openDirectory } from '../../gpu-worker/weights/directory-source.ts';
 import { makeManifest, manifestName } from '../../gpu-worker/weights/manifest-file.ts';
 import { s3Tuning } from '../../gpu-worker/weights/open-source.ts';
@@ -100,7 +101,7 @@ async function measureLoads(): Promise<Record<string, number>> {
     ...Object.fromEntries(
       ['getObjectSequential', 'loadKeptNowhere', 'loadColdCache', 'loadWarmCache'].map((name) => [
         `${name}CpuSecondsPerGB`,
-        round(median(cpuSeconds[name]), 2),
+        round(median(cpuSeconds[name] ?? []), 2),
       ]),
     ),
     peakAboveWeightsMB: round(Math.max(...peaks), 0),
@@ -197,7 +198,7 @@ function work(...args: string[]): Work {
   if (status !== 0) throw new Error(`${args.join(' ')} failed`);
   const done: Work = JSON.parse(stdout);
   console.log(
-    `${args[0].padEnd(14)} ${gigabytesPerSecond(done).toFixed(2)} GB/s, peak ${round(done.peakBytes / 1e6, 0)} MB`,
+    `${at(args, 0).padEnd(14)} ${gigabytesPerSecond(done).toFixed(2)} GB/s, peak ${round(done.peakBytes / 1e6, 0)} MB`,
   );
   return done;
 }

@@ -13,14 +13,20 @@ export interface Matrix {
 /** The element, or an error where plain indexing would go on with undefined. */
 export function at<T>(values: ArrayLike<T>, index: number): T {
   const value = values[index];
-  if (value === undefined) throw new RangeError(`index ${index} of ${values.length}`);
-  return value;
+  return value === undefined ? missing(index, values.length) : value;
+}
+
+/** Long sums write `values[index] ?? missing(…)` themselves: a call for each element is slow. */
+function missing(index: number, length: number): never {
+  throw new RangeError(`index ${index} of ${length}`);
 }
 
 export function dot(a: Vector, b: Vector): number {
   if (a.length !== b.length) throw new RangeError(`${a.length} against ${b.length} values`);
   let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
+  for (let i = 0; i < a.length; i++) {
+    sum += (a[i] ?? missing(i, a.length)) * (b[i] ?? missing(i, b.length));
+  }
   return sum;
 }
 
@@ -30,7 +36,10 @@ export function multiply({ outputs, inputs, values }: Matrix, x: Vector): Vector
   const y = new Float64Array(outputs);
   for (let row = 0; row < outputs; row++) {
     let sum = 0;
-    for (let i = 0; i < inputs; i++) sum += values[row * inputs + i] * x[i];
+    for (let i = 0; i < inputs; i++) {
+      const weight = values[row * inputs + i] ?? missing(row * inputs + i, values.length);
+      sum += weight * (x[i] ?? missing(i, x.length));
+    }
     y[row] = sum;
   }
   return y;
@@ -50,7 +59,9 @@ export function plus(a: Vector, b: Vector): Vector {
 /** Adds factor * x to `sum`, in place. */
 export function accumulate(sum: Vector, factor: number, x: Vector): void {
   if (sum.length !== x.length) throw new RangeError(`${sum.length} against ${x.length} values`);
-  for (let i = 0; i < sum.length; i++) sum[i] += factor * x[i];
+  for (let i = 0; i < sum.length; i++) {
+    sum[i] = (sum[i] ?? missing(i, sum.length)) + factor * (x[i] ?? missing(i, x.length));
+  }
 }
 
 export function concat(parts: readonly Vector[]): Vector {

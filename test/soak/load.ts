@@ -1,4 +1,5 @@
 /** Load of the mix: closed to learn what the system can do, open to keep it at a share of that. */
+import { at } from '../../gpu-worker/at.ts';
 import type { Caller, HostileSystem } from '../hostile/system.ts';
 import type { Random } from '../support/random.ts';
 import { askers, type Asker } from './mix.ts';
@@ -91,5 +92,5 @@ function pick(random: Random): Asker {
     left -= asker.weight;
     if (left < 0) return asker;
   }
-  return askers[0];
+  return at(askers, 0);
 }

@@ -38,15 +38,15 @@ export function brokenCitations(
 
 function citationsOf({ path, text }: CitingFile): Citation[] {
   const cited = [...text.matchAll(/(?<![\w./-])(docs\/[\w./-]+\.md)(?:#([\w-]+))?/g)];
-  const citations = cited.map(([, target, anchor = null]) => ({ target, anchor }));
+  const citations = cited.map(([, target = '', anchor = null]) => ({ target, anchor }));
   return path.endsWith('.md') ? [...citations, ...linksOf({ path, text })] : citations;
 }
 
 /** Links to files, relative to the page that has them, and to headings of the page itself. */
 function linksOf({ path, text }: CitingFile): Citation[] {
-  return [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link]) => {
+  return [...withoutCode(text).matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link = '']) => {
     if (/^[a-z]+:/.test(link)) return [];
-    const [file, anchor = null] = link.split('#');
+    const [file = '', anchor = null] = link.split('#');
     const target = file === '' ? path : posix.join(posix.dirname(path), file);
     return { target, anchor };
   });
@@ -55,7 +55,7 @@ function linksOf({ path, text }: CitingFile): Citation[] {
 /** The names by which GitHub links the headings of a page; equal ones are numbered. */
 function anchorsOf(markdown: string): ReadonlySet<string> {
   const anchors = new Set<string>();
-  for (const [, heading] of withoutCode(markdown).matchAll(/^#{1,6} +(.+?) *#*$/gm)) {
+  for (const [, heading = ''] of withoutCode(markdown).matchAll(/^#{1,6} +(.+?) *#*$/gm)) {
     const name = heading
       .toLowerCase()
       .replaceAll(/[^\p{L}\p{N}_ -]/gu, '')

@@ -1,3 +1,4 @@
+import { at } from '../../gpu-worker/at.ts';
 /** Seeded randomness for tests: the same numbers on every machine. */
 
 export interface Random {
@@ -25,6 +26,6 @@ export function seededRandom(seed: number): Random {
     // Box-Muller; 1 - uniform() is never 0, so its logarithm is finite.
     normal: () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
     integer,
-    choose: (options) => options[integer(0, options.length - 1)],
+    choose: (options) => at(options, integer(0, options.length - 1)),
   };
 }

@@ -1,5 +1,6 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
 import assert from 'node:assert/strict';
+import { at } from '../../at.ts';
 import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../attention.ts';
 import { blockTokens } from '../batch.ts';
 import { checkExpanded, checkSelectionRows } from '../checks.ts';
@@ -125,8 +126,8 @@ export class CpuAttention implements AttentionOps {
     for (let r = 0; r < rows; r++) {
       for (let h = 0; h < lse.columns; h++) {
         const index = r * lse.columns + h;
-        const sum = values[sums / 4 + index];
-        const maximum = values[maxima / 4 + index];
+        const sum = at(values, sums / 4 + index);
+        const maximum = at(values, maxima / 4 + index);
         values[(lse.at + r * lse.stride) / 4 + h] = maximum + Math.log(sum);
       }
     }

@@ -177,7 +177,7 @@ export class CpuIndexer implements IndexerOps {
     const { i32 } = this.#context.arena;
     return Array.from({ length: rows }, (_, r) => {
       const start = positions / 4 + r * width;
-      return i32.slice(start, start + i32[counts / 4 + r]);
+      return i32.slice(start, start + at(i32, counts / 4 + r));
     });
   }
 }

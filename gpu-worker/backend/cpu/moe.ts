@@ -158,15 +158,16 @@ export class CpuMoe implements MoeOps {
     const starts = new Int32Array(experts.count + 1);
     for (const expert of chosen) {
       assert(expert >= 0 && expert < experts.count, `there is no expert ${expert}`);
-      starts[expert + 1]++;
+      starts[expert + 1] = at(starts, expert + 1) + 1;
     }
-    for (let e = 0; e < experts.count; e++) starts[e + 1] += starts[e];
+    for (let e = 0; e < experts.count; e++) starts[e + 1] = at(starts, e + 1) + at(starts, e);
     const next = starts.slice();
     const places = this.#places.at(slots * 4);
     const sources = this.#sources.at(slots * 4);
     for (let slot = 0; slot < slots; slot++) {
-      const expert = chosen[slot];
-      const place = next[expert]++;
+      const expert = at(chosen, slot);
+      const place = at(next, expert);
+      next[expert] = place + 1;
       this.#context.arena.i32[places / 4 + slot] = place;
       this.#context.arena.i32[sources / 4 + place] = Math.floor(slot / perToken);
     }
@@ -206,10 +207,10 @@ export class CpuMoe implements MoeOps {
   ): void {
     const { input, out } = rows;
     const products = experts.matrices.map((matrices, expert) => {
-      const start = grouped.starts[expert];
+      const start = at(grouped.starts, expert);
       return {
         matrix: matrices[which],
-        rows: grouped.starts[expert + 1] - start,
+        rows: at(grouped.starts, expert + 1) - start,
         x: input.at + start * input.stride,
         xScales: input.scales === 0 ? 0 : input.scales + start * input.scaleStride,
         out: out.at + start * out.stride,

@@ -1,5 +1,5 @@
 /** Brings weights into the form that the kernels read: panels of eight outputs, [inputs][8] each. */
-import { at } from '../../at.ts';
+import { at, missing } from '../../at.ts';
 import { checkKvOutputs, matrixShape } from '../checks.ts';
 import { scaleGroup } from '../numerics.ts';
 import type { HostTensor, WeightDtype } from '../weights.ts';
@@ -91,7 +91,7 @@ function decodedElements(
   const values = Float32Array.from(source.bytes, (code, i) => {
     const row = Math.floor(i / inputs / scaleGroup);
     const column = Math.floor((i % inputs) / scaleGroup);
-    return decodeE4m3(code) * scales[row * columns + column];
+    return decodeE4m3(code) * (scales[row * columns + column] ?? missing());
   });
   if (!roundDecoded) return { dtype: 'F32', elements: new Uint32Array(values.buffer) };
   return { dtype: 'BF16', elements: Uint16Array.from(values, encodeBf16) };
@@ -108,7 +108,7 @@ function pack(arena: Arena, weight: DenseWeight): CpuMatrix {
     let to = Math.floor(output / panelOutputs) * inputs * panelOutputs + (output % panelOutputs);
     let from = weight.offset + output * outputStride;
     for (let input = 0; input < inputs; input++) {
-      packed[to] = elements[from];
+      packed[to] = elements[from] ?? missing();
       to += panelOutputs;
       from += inputStride;
     }

@@ -1,5 +1,6 @@
 /** Ops that treat every row on its own: norms, sums, rotations, activations, copies. */
 import assert from 'node:assert/strict';
+import { at } from '../../at.ts';
 import {
   checkGathered,
   checkHadamard,
@@ -142,7 +143,7 @@ export class CpuRowOps implements RowOps {
     const into = checkedTensor(x, rows, heads * width);
     checkRotatedRows(rows, step.rows);
     for (let r = 0; r < rows; r++) {
-      const position = step.batch.positions[r];
+      const position = at(step.batch.positions, r);
       assert(position < rope.positions, `position ${position} is behind the rope table's end`);
     }
     this.#run(opRotate, rows, heads * rope.half * 2, [

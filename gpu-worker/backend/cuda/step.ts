@@ -271,7 +271,7 @@ export class CudaStep {
       entries += Math.ceil(table.length / tableStep) * tableStep;
       assert(entries <= tableEntriesMax, 'the block tables of a step do not fit');
       for (let i = 0; i < table.length; i++) {
-        const block = table[i];
+        const block = at(table, i);
         if (block === sent[start + i]) continue;
         checkBlock(block, blocks);
         sent[start + i] = block;

@@ -4,6 +4,7 @@
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
 import assert from 'node:assert/strict';
+import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
 import type { Batch } from '../../backend/batch.ts';
 import type {
@@ -158,7 +159,7 @@ class ForwardModel implements Model {
   #attention(layer: LayerWeights, index: number, observer: ForwardObserver): void {
     const { gemm, rows: rowOps, caches, indexer, mla } = this.#backend;
     const rows = this.#rows;
-    const cache = this.#caches[index];
+    const cache = at(this.#caches, index);
     const { heads, nopeDim, softmaxScale: scale } = this.#config.attention;
     const { normed, queryLatent, q, kv, attended, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };

@@ -2,6 +2,7 @@
  * Rotary tables with YaRN's frequency blending (docs/engine-spec.md#rope). MLA and the indexer
  * share one table.
  */
+import { missing } from '../../at.ts';
 import type { RopeTable } from '../../backend/row-ops.ts';
 import type { RopeConfig, YarnConfig } from './rope-keys.ts';
 
@@ -16,7 +17,7 @@ export function buildRopeTable(
   const sin = new Float32Array(shape.positions * pairs);
   for (let position = 0; position < shape.positions; position++) {
     for (let pair = 0; pair < pairs; pair++) {
-      const angle = position * frequencies[pair];
+      const angle = position * (frequencies[pair] ?? missing());
       cos[position * pairs + pair] = Math.cos(angle);
       sin[position * pairs + pair] = Math.sin(angle);
     }

@@ -1,6 +1,7 @@
 /** Batching, paging and the form of attention must not change what a model says. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import {
   type Absorption,
   limitMaskedTokens,
@@ -57,7 +58,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
     const alone = runAlone(opened, tokens);
     for (const chunk of [1, 7, 63, 64, 65, 128, 149]) {
       const schedule = inChunks(tokens.length, chunk);
-      const [chunked] = runSchedule(opened, [tokens], { schedule, blockSeed: chunk });
+      const chunked = at(runSchedule(opened, [tokens], { schedule, blockSeed: chunk }), 0);
       expect(firstDifference(chunked, alone), `chunks of ${chunk}`).toBe(null);
     }
     await opened.close();
@@ -71,7 +72,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
     const schedule = interleaved(lengths, { seed, chunkMax: 50 });
     const together = runSchedule(opened, sequences, { schedule, blockSeed: 9 });
     together.forEach((transcript, i) => {
-      expect(firstDifference(transcript, alone[i]), `sequence ${i}`).toBe(null);
+      expect(firstDifference(transcript, at(alone, i)), `sequence ${i}`).toBe(null);
     });
     await opened.close();
   });
@@ -91,8 +92,8 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
   it('says something else with dense attention when the context is longer than its top-k', async () => {
     const sparse = await say(path, tokens, { numerics });
     const dense = await say(path, tokens, { numerics, attention: 'dense' });
-    const topK = sparse.selected[0][149].length;
-    const differences = sparse.logits.map((row, i) => maxDifference(row, dense.logits[i]));
+    const topK = at(at(sparse.selected, 0), 149).length;
+    const differences = sparse.logits.map((row, i) => maxDifference(row, at(dense.logits, i)));
     expect(differences.slice(0, topK)).toEqual(Array(topK).fill(0));
     expect(Math.max(...differences.slice(topK))).toBeGreaterThan(0.01);
   });
@@ -107,7 +108,7 @@ describe('weight absorption', () => {
     const expanded = await say(path, tokens, { absorb: 'never' });
     expect(expanded.selected).toEqual(absorbed.selected);
     absorbed.logits.forEach((logits, position) => {
-      expect(maxDifference(logits, expanded.logits[position])).toBeLessThan(5e-5);
+      expect(maxDifference(logits, at(expanded.logits, position))).toBeLessThan(5e-5);
     });
   });
 
@@ -140,10 +141,10 @@ describe('weight absorption', () => {
   /** Sums in another order only, over tokens that are the same. */
   const expectAlike = (mixed: readonly Transcript[], absorbed: readonly Transcript[]) =>
     mixed.forEach(({ logits, selected }, sequence) => {
-      const other = absorbed[sequence];
+      const other = at(absorbed, sequence);
       expect(selected).toEqual(other.selected);
       logits.forEach((row, position) =>
-        expect(maxDifference(row, other.logits[position])).toBeLessThan(5e-5),
+        expect(maxDifference(row, at(other.logits, position))).toBeLessThan(5e-5),
       );
     });
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { at } from '../../../gpu-worker/at.ts';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
 import { topIndices } from '../../oracle/vector.ts';
@@ -23,7 +24,7 @@ const dtypes = ['F32', 'BF16', 'F8_E4M3'] as const;
 const cases = kinds.flatMap((kind, index) =>
   [0, 1].map((round) => {
     const seed = 100 + 2 * index + round;
-    return { kind, seed, dtype: dtypes[seed % 3] };
+    return { kind, seed, dtype: at(dtypes, seed % 3) };
   }),
 );
 
@@ -43,7 +44,7 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
     const expected = oracleForward(oracle, tokens, { pick: picks.pick });
     expect(picks.wrong).toEqual([]);
     said.logits.forEach((logits, position) => {
-      expect(maxDifference(logits, expected.logits[position])).toBeLessThan(5e-5);
+      expect(maxDifference(logits, at(expected.logits, position))).toBeLessThan(5e-5);
     });
     expect(picks.differentInLayer0).toBe(0);
     expect(said.logits.map(argmax)).toEqual(expected.logits.map(argmax));
@@ -61,7 +62,7 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
     expect(calcDiff(joined(said.logits), joined(expected.logits))).toBeLessThan(1e-3);
     // Values that round the other way are few, so most positions agree far better (5e-5 was seen);
     // leaving out one rule, say that the latent is quantised, moves every position by 4e-4 and more.
-    const differences = said.logits.map((row, t) => calcDiff(row, expected.logits[t]));
+    const differences = said.logits.map((row, t) => calcDiff(row, at(expected.logits, t)));
     expect(median(differences)).toBeLessThan(2e-4);
     // Layer 0 has had little to round: one row of seventy was seen to pick otherwise, but from 7
     // upwards where keys, queries or their Hadamard transform were left as they are.
@@ -82,7 +83,7 @@ it('agrees with the oracle in the deployment numerics without weight absorption'
   const { pick } = new AdoptedPicks(said, 1 / 16);
   const options = { quantized: true, absorbed: false, pick };
   const expected = oracleForward(loadOracle(path), tokens, options);
-  const differences = said.logits.map((row, t) => calcDiff(row, expected.logits[t]));
+  const differences = said.logits.map((row, t) => calcDiff(row, at(expected.logits, t)));
   expect(median(differences)).toBeLessThan(2e-4);
 });
 
@@ -98,7 +99,7 @@ it('keeps latents in bfloat16 if asked to', async () => {
   const differenceTo = (latents: 'fp8' | 'bf16') => {
     const { pick } = new AdoptedPicks(said, 1 / 16);
     const expected = oracleForward(loadOracle(path), tokens, { quantized: true, latents, pick });
-    return median(said.logits.map((row, t) => calcDiff(row, expected.logits[t])));
+    return median(said.logits.map((row, t) => calcDiff(row, at(expected.logits, t))));
   };
   const [kept, asFp8] = [differenceTo('bf16'), differenceTo('fp8')];
   expect(kept).toBeLessThan(2e-4);
@@ -117,7 +118,7 @@ it('scales activations as the checkpoint asks', async () => {
     const { pick } = new AdoptedPicks(said, 1 / 16);
     const options = { quantized: true, scaleFormat, pick };
     const { hidden } = oracleForward(loadOracle(path), tokens, options);
-    return median(said.hidden[1].map((row, t) => calcDiff(row, hidden[1][t])));
+    return median(at(said.hidden, 1).map((row, t) => calcDiff(row, at(at(hidden, 1), t))));
   };
   expect(differenceTo('f32')).toBeLessThan(1e-9);
   expect(differenceTo('ue8m0')).toBeGreaterThan(1e-4);
@@ -128,7 +129,10 @@ function joined(rows: readonly ArrayLike<number>[]): number[] {
 }
 
 function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+  return at(
+    values.toSorted((a, b) => a - b),
+    Math.floor(values.length / 2),
+  );
 }
 
 /**
@@ -156,15 +160,15 @@ class AdoptedPicks {
     const layer = Math.floor(this.#calls / scores.length);
     const position = this.#calls % scores.length;
     this.#calls += 1;
-    const chosen = [...this.#said.selected[layer][position]];
+    const chosen = [...at(at(this.#said.selected, layer), position)];
     const best = topIndices(scores, count);
     const visible = Array.from(scores).slice(0, position + 1);
     const slack = this.#tolerance * Math.max(...visible.map(Math.abs));
-    const worst = Math.min(...best.map((index) => scores[index]));
+    const worst = Math.min(...best.map((index) => at(scores, index)));
     const isRight =
       chosen.length === best.length &&
-      chosen.every((index, i) => i === 0 || index > chosen[i - 1]) &&
-      chosen.every((index) => scores[index] >= worst - slack);
+      chosen.every((index, i) => i === 0 || index > at(chosen, i - 1)) &&
+      chosen.every((index) => at(scores, index) >= worst - slack);
     const isSame = best.every((index) => chosen.includes(index));
     if (layer === 0 && !isSame) this.differentInLayer0 += 1;
     if (!isRight) this.wrong.push(`layer ${layer}, position ${position}`);

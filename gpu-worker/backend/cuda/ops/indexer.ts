@@ -1,5 +1,6 @@
 /** The lightning indexer: scores of every visible token, then the exact top of each row (top-k.cu). */
 import assert from 'node:assert/strict';
+import { missing } from '../../../at.ts';
 import { blockTokens } from '../../batch.ts';
 import { checkIndexDim, checkSelectionRows, checkSelectionWidth } from '../../checks.ts';
 import type { IndexerOps, SelectOptions } from '../../indexer.ts';
@@ -296,7 +297,8 @@ export class CudaIndexer implements IndexerOps {
 
   /** Throws if a score since the last check was NaN. */
   checkNan(): void {
-    if (this.nanFlag !== null) this.assertNoNan(this.#context.device.download(this.nanFlag, 4)[0]);
+    if (this.nanFlag !== null)
+      this.assertNoNan(this.#context.device.download(this.nanFlag, 4)[0] ?? missing());
   }
 
   /** Throws if `word`, read at `nanFlag`, says that a score was NaN. */

@@ -3,6 +3,7 @@
  * is parsed once, laid out by C's rules, and filled from an object with a value for every field.
  */
 import assert from 'node:assert/strict';
+import { at } from '../../../at.ts';
 
 /** A value of a field: nothing is a null pointer; words are taken as they are (tensor maps). */
 export type KernelArg = number | boolean | null | Uint32Array | KernelArgs;
@@ -53,8 +54,8 @@ export function parseKernelArgs(source: string): ReadonlyMap<string, StructLayou
   const structs = new StructParser(text);
   const kernels = new Map<string, StructLayout>();
   const signature = /\b(\w+)\(const __grid_constant__ (\w+) \w+\)/g;
-  for (const [, kernel, struct] of text.matchAll(signature))
-    kernels.set(kernel, structs.get(struct));
+  for (const found of text.matchAll(signature))
+    kernels.set(at(found, 1), structs.get(at(found, 2)));
   return kernels;
 }
 
@@ -69,7 +70,7 @@ class StructParser {
   constructor(text: string) {
     const declaration =
       /\bstruct\s+(?:__align__\((\d+)\)\s*)?(\w+)(?:\s*:\s*(\w+))?\s*\{([^{}]*)\}\s*;/g;
-    for (const found of text.matchAll(declaration)) this.#declared.set(found[2], found);
+    for (const found of text.matchAll(declaration)) this.#declared.set(at(found, 2), found);
   }
 
   get(name: string): StructLayout {
@@ -77,7 +78,8 @@ class StructParser {
     if (known !== undefined) return known;
     const declared = this.#declared.get(name);
     assert(declared !== undefined, `the kernels' sources declare no struct ${name}`);
-    const [, aligned, , base, body] = declared;
+    const [, aligned, , base] = declared;
+    const body = at(declared, 4);
     const layout = this.#layOut(name, { aligned: Number(aligned ?? 1), base, body });
     this.#parsed.set(name, layout);
     return layout;
@@ -138,13 +140,16 @@ function fieldsOf(struct: string, body: string): DeclaredField[] {
     .flatMap((line) => {
       const declared = /^(?:const\s+)?(\w+)(\*?)\s+([\w\s,[\]]+)$/.exec(line);
       assert(declared !== null, `struct ${struct} has a field that cannot be read: ${line}`);
-      const [, typeName, star, names] = declared;
-      return names.split(',').map((part) => {
-        const named = /^\s*(\w+)(?:\[(\d+)\])?\s*$/.exec(part);
-        assert(named !== null, `struct ${struct} has a field that cannot be read: ${line}`);
-        const count = named[2] === undefined ? null : Number(named[2]);
-        return { name: named[1], typeName, isPointer: star !== '', count };
-      });
+      const typeName = at(declared, 1);
+      const star = at(declared, 2);
+      return at(declared, 3)
+        .split(',')
+        .map((part) => {
+          const named = /^\s*(\w+)(?:\[(\d+)\])?\s*$/.exec(part);
+          assert(named !== null, `struct ${struct} has a field that cannot be read: ${line}`);
+          const count = named[2] === undefined ? null : Number(named[2]);
+          return { name: at(named, 1), typeName, isPointer: star !== '', count };
+        });
     });
 }
 
@@ -196,7 +201,7 @@ const bits = new Uint32Array(floats.buffer);
 
 function floatBits(value: number): number {
   floats[0] = value;
-  return bits[0];
+  return at(bits, 0);
 }
 
 function roundUp(bytes: number, alignment: number): number {

@@ -4,6 +4,7 @@
  */
 import { readCudaSettings } from '../cuda-settings.ts';
 import assert from 'node:assert/strict';
+import { at } from '../../../at.ts';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
 import { type KernelArgs, packArgs } from './kernel-args.ts';
@@ -119,9 +120,9 @@ export class LaunchQueue {
     words[this.#length] = id;
     words[this.#length + 6] = args.length * 2;
     words[this.#length + 7] = 1;
-    let at = this.#length + headWords;
-    for (const arg of args) at = putSlot(words, at, arg);
-    this.#length = at;
+    let end = this.#length + headWords;
+    for (const arg of args) end = putSlot(words, end, arg);
+    this.#length = end;
     this.#launches++;
   }
 
@@ -207,12 +208,12 @@ export class LaunchQueue {
     return { exec, launches };
   }
 
-  /** Runs the call at `at`, and returns the place of the entry behind it. */
-  #runCall(words: Uint32Array, at: number): number {
-    const call = this.#calls[words[at]];
+  /** Runs the call at `head`, and returns the place of the entry behind it. */
+  #runCall(words: Uint32Array, head: number): number {
+    const call = this.#calls[at(words, head)];
     if (call === undefined) throw new Error('a queued call is unknown');
-    const start = at + headWords;
-    const end = start + words[at + 6];
+    const start = head + headWords;
+    const end = start + at(words, head + 6);
     call.run(numbersOf(words.subarray(start, end)));
     if (this.#oneByOne) {
       this.#driver.call('StreamSynchronize', [this.#stream], `for ${call.name}`);
@@ -221,17 +222,17 @@ export class LaunchQueue {
   }
 
   #launchAll(words: Uint32Array): void {
-    for (let at = 0; at < words.length;) {
-      if (words[at + 7] === 1) {
-        at = this.#runCall(words, at);
+    for (let head = 0; head < words.length;) {
+      if (words[head + 7] === 1) {
+        head = this.#runCall(words, head);
         continue;
       }
-      const kernel = this.#byId[words[at]];
+      const kernel = this.#byId[at(words, head)];
       if (kernel === undefined) throw new Error('a queued kernel is unknown');
-      const count = words[at + 6];
-      const start = at + headWords;
+      const count = at(words, head + 6);
+      const start = head + headWords;
       this.#arguments.set(words.subarray(start, start + count));
-      const [x, y, z] = [words[at + 1], words[at + 2], words[at + 3]];
+      const [x, y, z] = [words[head + 1], words[head + 2], words[head + 3]];
       this.#driver.call(
         'LaunchKernel',
         [
@@ -239,10 +240,10 @@ export class LaunchQueue {
           x,
           y,
           z,
-          words[at + 4],
+          words[head + 4],
           1,
           1,
-          words[at + 5],
+          words[head + 5],
           this.#stream,
           this.#pointer,
           0,
@@ -252,21 +253,24 @@ export class LaunchQueue {
       if (this.#oneByOne) {
         this.#driver.call('StreamSynchronize', [this.#stream], `for kernel ${kernel.name}`);
       }
-      at = start + count;
+      head = start + count;
     }
   }
 }
 
 /** The numbers that lie as pairs of words. */
 function numbersOf(words: Uint32Array): number[] {
-  return Array.from({ length: words.length / 2 }, (_, i) => words[2 * i] + words[2 * i + 1] * word);
+  return Array.from(
+    { length: words.length / 2 },
+    (_, i) => at(words, 2 * i) + at(words, 2 * i + 1) * word,
+  );
 }
 
-function putSlot(words: Uint32Array, at: number, slot: number): number {
+function putSlot(words: Uint32Array, place: number, slot: number): number {
   const low = slot >>> 0;
-  words[at] = low;
-  words[at + 1] = (slot - low) / word;
-  return at + 2;
+  words[place] = low;
+  words[place + 1] = (slot - low) / word;
+  return place + 2;
 }
 
 function hashOf(words: Uint32Array): number {
