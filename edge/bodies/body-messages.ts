@@ -1,5 +1,6 @@
 /** What the edge and a thread that works on bodies say to each other. */
-import { ApiError, type ErrorCode, type ErrorDetails } from '../errors.ts';
+import { ApiError } from '../errors.ts';
+import type { ErrorCode, ErrorDetails } from '../errors.ts';
 import type { PrepareInput, Prepared } from '../inference/prepare.ts';
 import type { Rewriting } from '../inference/rewrite-body.ts';
 

@@ -5,9 +5,12 @@
 import { strict as assert } from 'node:assert';
 import type { Services } from '../services.ts';
 import { smallBodyBytesMax } from './body-budget.ts';
-import { received, type Bytes, type FromThread, type ToThread } from './body-messages.ts';
-import { prepare, type Prepared, type PrepareInput } from '../inference/prepare.ts';
-import { rewriteBody, type Rewriting } from '../inference/rewrite-body.ts';
+import { received } from './body-messages.ts';
+import type { Bytes, FromThread, ToThread } from './body-messages.ts';
+import { prepare } from '../inference/prepare.ts';
+import type { Prepared, PrepareInput } from '../inference/prepare.ts';
+import { rewriteBody } from '../inference/rewrite-body.ts';
+import type { Rewriting } from '../inference/rewrite-body.ts';
 
 /** JSON, in the form in which it came out of its last work. */
 export type BodyText = string | Bytes;

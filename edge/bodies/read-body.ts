@@ -6,7 +6,8 @@ import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
 import { settledWithin } from '../relay/event-body.ts';
 import type { AppContext } from '../middleware/app-env.ts';
-import { askForBody, bodyPieces, type BodyPieces } from './body-pieces.ts';
+import { askForBody, bodyPieces } from './body-pieces.ts';
+import type { BodyPieces } from './body-pieces.ts';
 import { smallBodyBytesMax } from './body-budget.ts';
 
 /** Unless the settings say otherwise. */

@@ -1,7 +1,8 @@
 /** Reads the pieces of one answer, chat completion or completion, as any engine writes them. */
 import { z } from 'zod';
 import type { Choice, Delta, Logprobs } from './chunk.ts';
-import { matchedStop, readFinish, type Stops } from './finish.ts';
+import { matchedStop, readFinish } from './finish.ts';
+import type { Stops } from './finish.ts';
 import { createToolCalls } from './tool-calls.ts';
 
 const choicesMax = 1024;

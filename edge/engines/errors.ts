@@ -4,8 +4,10 @@
  * tried.
  */
 import { z } from 'zod';
-import { ApiError, type ErrorCode } from '../errors.ts';
-import { cleanMessage, type Secrets } from './error-message.ts';
+import { ApiError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { cleanMessage } from './error-message.ts';
+import type { Secrets } from './error-message.ts';
 import { isOverflow, readOverflow } from './overflow.ts';
 
 const fieldsSchema = z.looseObject({

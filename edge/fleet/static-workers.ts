@@ -4,7 +4,8 @@ import { isDeepStrictEqual } from 'node:util';
 import type { StaticWorker } from './worker-contract.ts';
 import { steadyClock } from './steady-clock.ts';
 import type { Announcement } from './worker-entry.ts';
-import { probeCachedTokens, probeHealth, type CacheReport, type ProbeTarget } from './probe.ts';
+import { probeCachedTokens, probeHealth } from './probe.ts';
+import type { CacheReport, ProbeTarget } from './probe.ts';
 import type { Log } from '../../infra/log.ts';
 
 /** Must stay below the time after which a silent worker counts as lost. */

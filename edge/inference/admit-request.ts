@@ -1,5 +1,6 @@
 /** The admission of a request, and where its answer is found by those who send it again. */
-import { reconcileLost, type ReconcileContext } from '../reconcile/reconcile-holds.ts';
+import { reconcileLost } from '../reconcile/reconcile-holds.ts';
+import type { ReconcileContext } from '../reconcile/reconcile-holds.ts';
 import type { RunningAnswer } from './running-answers-contract.ts';
 import type { Services } from '../services.ts';
 import type { AdmitInput, AdmitResult } from '../tenant/admission-contract.ts';

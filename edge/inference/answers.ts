@@ -11,7 +11,8 @@ import type { Services } from '../services.ts';
 import type { StoredAnswer } from '../tenant/admission-contract.ts';
 import { eventBody, settledWithin } from '../relay/event-body.ts';
 import { eventsAfter, splitEvents } from '../relay/event-log.ts';
-import { collectAnswer, encodeFrames, streamHeaders, type Making } from './make-answer.ts';
+import { collectAnswer, encodeFrames, streamHeaders } from './make-answer.ts';
+import type { Making } from './make-answer.ts';
 import type { PreparedRequest } from './prepared-request.ts';
 import { keyInUseError } from './refusal.ts';
 

@@ -8,11 +8,15 @@ import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { countPrompt } from '../relay/count-prompt.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
-import { rewrite, type BodyText } from '../bodies/body-work.ts';
-import { prepareRequest, type PreparedRequest } from './prepared-request.ts';
-import { readBody, type Body } from '../bodies/read-body.ts';
+import { rewrite } from '../bodies/body-work.ts';
+import type { BodyText } from '../bodies/body-work.ts';
+import { prepareRequest } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
+import { readBody } from '../bodies/read-body.ts';
+import type { Body } from '../bodies/read-body.ts';
 import { limitHeaders, noneTookIt, notPlacedError, refusalError } from './refusal.ts';
-import { finishFlight, tokenFor, type Placed } from './settlement.ts';
+import { finishFlight, tokenFor } from './settlement.ts';
+import type { Placed } from './settlement.ts';
 
 const workerTriesMax = 3;
 /** A prompt of a million tokens takes some seconds. */

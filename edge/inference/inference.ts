@@ -7,7 +7,8 @@
  * hold is open, and its `RequestSettlement` settles it exactly once: when the answer is complete,
  * when the client leaves (one with an Idempotency-Key may come back) or when no worker can answer.
  */
-import { readBody, type Body } from '../bodies/read-body.ts';
+import { readBody } from '../bodies/read-body.ts';
+import type { Body } from '../bodies/read-body.ts';
 import type { InferenceRoute } from '../dialects/dialect.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { requestIdHeaders } from '../middleware/request-id.ts';
@@ -17,7 +18,8 @@ import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { admit } from './admit-request.ts';
 import { attach, replay, writeAnswer } from './answers.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
-import { placeAndOpen, type AdmittedRequest, type Flight } from './place-and-open.ts';
+import { placeAndOpen } from './place-and-open.ts';
+import type { AdmittedRequest, Flight } from './place-and-open.ts';
 import {
   admitInput,
   prepareRequest,

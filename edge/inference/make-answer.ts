@@ -11,9 +11,11 @@ import type { WholeAnswer } from './running-answers-contract.ts';
 import type { AnswerFormat } from '../dialects/answer-format.ts';
 import { numberEvents, splitEvents } from '../relay/event-log.ts';
 import { noUsage } from '../money.ts';
-import { WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
+import { WorkerFailure } from '../relay/worker-stream.ts';
+import type { WorkerEvent } from '../relay/worker-stream.ts';
 import { describe } from '../middleware/answer-error.ts';
-import { confirmedChain, type PreparedRequest } from './prepared-request.ts';
+import { confirmedChain } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
 import type { RequestSettlement } from './settlement.ts';
 
 /** The longest answer that is kept for replay; the tenant keeps no longer ones. */

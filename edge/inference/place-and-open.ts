@@ -5,20 +5,18 @@
 import { secretsOf } from '../engines/error-message.ts';
 import { ApiError } from '../errors.ts';
 import type { PlaceResult, Turn } from '../fleet/placement-contract.ts';
-import { openWorker, type WorkerAnswer } from '../relay/open-worker.ts';
-import { readWorkerStream, WorkerFailure, type WorkerEvent } from '../relay/worker-stream.ts';
+import { openWorker } from '../relay/open-worker.ts';
+import type { WorkerAnswer } from '../relay/open-worker.ts';
+import { readWorkerStream, WorkerFailure } from '../relay/worker-stream.ts';
+import type { WorkerEvent } from '../relay/worker-stream.ts';
 import type { Services } from '../services.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { answerBytesMax } from './answer-bound.ts';
-import {
-  chainOf,
-  placeInput,
-  workerBody,
-  type PrefixHits,
-  type PreparedRequest,
-} from './prepared-request.ts';
+import { chainOf, placeInput, workerBody } from './prepared-request.ts';
+import type { PrefixHits, PreparedRequest } from './prepared-request.ts';
 import { noneTookIt, notPlacedError } from './refusal.ts';
-import { finishFlight, tokenFor, type Placed, type RequestSettlement } from './settlement.ts';
+import { finishFlight, tokenFor } from './settlement.ts';
+import type { Placed, RequestSettlement } from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
 const workerTriesMax = 3;

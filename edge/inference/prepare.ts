@@ -5,16 +5,11 @@
  * the body.
  */
 import { createHash } from 'node:crypto';
-import { stopsOf, type Stops } from '../engines/finish.ts';
+import { stopsOf } from '../engines/finish.ts';
+import type { Stops } from '../engines/finish.ts';
 import { ApiError } from '../errors.ts';
-import {
-  cacheSalt,
-  canonicalBytes,
-  emptyChain,
-  extendChain,
-  prefixRoot,
-  type Chain,
-} from '../prefix/chain.ts';
+import { cacheSalt, canonicalBytes, emptyChain, extendChain, prefixRoot } from '../prefix/chain.ts';
+import type { Chain } from '../prefix/chain.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { readerNamed } from '../dialects/dialects.ts';

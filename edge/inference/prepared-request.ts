@@ -14,13 +14,8 @@ import type { AdmitInput, IdempotentRequest, PrefixKey } from '../tenant/admissi
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
-import {
-  prepareBody,
-  rewrite,
-  withFields,
-  type BodyClient,
-  type BodyText,
-} from '../bodies/body-work.ts';
+import { prepareBody, rewrite, withFields } from '../bodies/body-work.ts';
+import type { BodyClient, BodyText } from '../bodies/body-work.ts';
 import type { Prepared, PrepareInput } from './prepare.ts';
 import type { Body } from '../bodies/read-body.ts';
 

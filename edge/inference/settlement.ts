@@ -13,7 +13,8 @@ import type { Usage } from '../money.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { stopAndCount } from '../relay/worker-journal.ts';
 import { describe } from '../middleware/answer-error.ts';
-import { chainOf, type PreparedRequest } from './prepared-request.ts';
+import { chainOf } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 

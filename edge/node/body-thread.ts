@@ -4,7 +4,8 @@ import { parentPort } from 'node:worker_threads';
 import { ApiError } from '../errors.ts';
 import { prepare } from '../inference/prepare.ts';
 import { rewriteBody } from '../inference/rewrite-body.ts';
-import { sendable, type FromThread, type ToThread } from '../bodies/body-messages.ts';
+import { sendable } from '../bodies/body-messages.ts';
+import type { FromThread, ToThread } from '../bodies/body-messages.ts';
 
 assert(parentPort !== null, 'this module is the entry of a thread');
 const port = parentPort;

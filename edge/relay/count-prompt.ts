@@ -2,7 +2,8 @@
 import { tokenizeResponseSchema } from '../../gpu-worker/protocol/responses.ts';
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { ApiError } from '../errors.ts';
-import { readRefusal, sendToWorker, type WorkerCall } from './open-worker.ts';
+import { readRefusal, sendToWorker } from './open-worker.ts';
+import type { WorkerCall } from './open-worker.ts';
 
 export type PromptCount =
   | { readonly kind: 'counted'; readonly tokens: number }

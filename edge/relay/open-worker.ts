@@ -1,7 +1,8 @@
 /** Sends a request to one worker, and says whether it took it, has no room, or finds it wrong. */
 import { readBoundedJson } from '../engines/bounded-json.ts';
 import { secretsOf } from '../engines/error-message.ts';
-import { readError, type EngineError } from '../engines/errors.ts';
+import { readError } from '../engines/errors.ts';
+import type { EngineError } from '../engines/errors.ts';
 import { ApiError } from '../errors.ts';
 
 export type WorkerAnswer =

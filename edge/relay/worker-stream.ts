@@ -5,7 +5,8 @@
  */
 import { createParser } from 'eventsource-parser';
 import type { Chunk } from '../engines/chunk.ts';
-import { createEventReader, type DialectOptions } from '../engines/events.ts';
+import { createEventReader } from '../engines/events.ts';
+import type { DialectOptions } from '../engines/events.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
 

@@ -1,5 +1,5 @@
 /** One step's ragged batch: the contract, and the checks that every backend makes of it. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
 
 /** Tokens in a page of both caches, and in a block of the prefix cache. */

@@ -1,7 +1,8 @@
 /** The bytes that the paged caches take: the same on every backend. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from './batch.ts';
-import { type Numerics, scaleGroup } from './numerics.ts';
+import { scaleGroup } from './numerics.ts';
+import type { Numerics } from './numerics.ts';
 import type { CacheShape } from './shapes.ts';
 
 type LayerShape = Pick<CacheShape, 'latentDim' | 'ropeDim' | 'indexDim'>;

@@ -1,5 +1,5 @@
 /** The demands that ops make of their arguments, the same on every backend. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { RopeTable, RotateOptions } from './row-ops.ts';
 import type { RouteOptions } from './moe.ts';
 import { scaleGroup } from './numerics.ts';

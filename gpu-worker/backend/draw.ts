@@ -11,7 +11,7 @@
  * sorts: they look for the last token of that order that is still kept (a weighted quickselect), and
  * the draw then walks the row in index order past that bound.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at, missing } from '../at.ts';
 
 export interface Draw {

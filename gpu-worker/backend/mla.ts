@@ -2,9 +2,10 @@
  * Multi-head latent attention of a whole batch (docs/engine-spec.md#mla): the plan decides which rows
  * are absorbed and which expanded, and the ops of the backend compute both.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { AttentionOps } from './attention.ts';
-import { type Absorption, type AttentionPlan, planAttention } from './attention-plan.ts';
+import { planAttention } from './attention-plan.ts';
+import type { Absorption, AttentionPlan } from './attention-plan.ts';
 import type { Batch } from './batch.ts';
 import type { GemmOps } from './gemm.ts';
 import type { MemoryOps } from './memory.ts';

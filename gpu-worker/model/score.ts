@@ -1,5 +1,5 @@
 /** Scores one token sequence position by position: what the `score` command prints. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at, missing } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';

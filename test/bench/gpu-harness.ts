@@ -2,7 +2,8 @@
  * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device, batches,
  * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
  */
-import { type Batch, blockTokens } from '../../gpu-worker/backend/batch.ts';
+import { blockTokens } from '../../gpu-worker/backend/batch.ts';
+import type { Batch } from '../../gpu-worker/backend/batch.ts';
 import type { Numerics } from '../../gpu-worker/backend/numerics.ts';
 import type { AbsorbedKv, LayerCache, TensorPrecision } from '../../gpu-worker/backend/shapes.ts';
 import { CudaBackend, openCudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';

@@ -2,13 +2,10 @@ import type { AbsorbedKv } from '../../gpu-worker/backend/shapes.ts';
 import { CublasLt } from '../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
 import { CudaMissing } from '../../gpu-worker/backend/cuda/runtime/libraries.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
-import {
-  CudaMatrix,
-  type CudaTensor,
-  dtypeCode,
-  elementBytes,
-} from '../../gpu-worker/backend/cuda/handles.ts';
-import { type Input, unscaled } from '../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';
+import { CudaMatrix, dtypeCode, elementBytes } from '../../gpu-worker/backend/cuda/handles.ts';
+import type { CudaTensor } from '../../gpu-worker/backend/cuda/handles.ts';
+import { unscaled } from '../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';
+import type { Input } from '../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';
 import {
   absorbedKv,
   ceilings,

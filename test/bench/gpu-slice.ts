@@ -4,7 +4,8 @@
  * The caches hold what the slice itself computed for a whole prefill.
  */
 import type { Backend } from '../../gpu-worker/backend/backend.ts';
-import { type Batch, blockTokens } from '../../gpu-worker/backend/batch.ts';
+import { blockTokens } from '../../gpu-worker/backend/batch.ts';
+import type { Batch } from '../../gpu-worker/backend/batch.ts';
 import type { CacheOps } from '../../gpu-worker/backend/caches.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import type { CudaLayerCache } from '../../gpu-worker/backend/cuda/handles.ts';

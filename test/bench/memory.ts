@@ -9,12 +9,15 @@ import { loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
-import { operatorOf, seedModel, seedPrice, type Operator } from '../support/edge/seed.ts';
+import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
+import type { Operator } from '../support/edge/seed.ts';
 import { scriptArgs } from '../support/npm-script.ts';
 import { processUsage } from '../support/process-usage.ts';
-import { startProgram, type StartedProgram } from '../support/started-program.ts';
+import { startProgram } from '../support/started-program.ts';
+import type { StartedProgram } from '../support/started-program.ts';
 import { startInstantWorker } from './edge-load.ts';
-import { askNth, type Keys } from './memory-client.ts';
+import { askNth } from './memory-client.ts';
+import type { Keys } from './memory-client.ts';
 import { recordResult } from './results.ts';
 
 const requestsPerLook = Number(process.argv[2] ?? 10_000);

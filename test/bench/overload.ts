@@ -11,7 +11,8 @@ import { loadavg } from 'node:os';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { servedModel, startHostileSystem } from '../hostile/system.ts';
 import { seededRandom } from '../support/random.ts';
-import { ask, closedLoop, openLoop, spacedLoop, type Outcome } from './overload-client.ts';
+import { ask, closedLoop, openLoop, spacedLoop } from './overload-client.ts';
+import type { Outcome } from './overload-client.ts';
 import { readWorkerSteps, readWorkerTimes, stepMsOf } from './overload-worker.ts';
 import { recordResult } from './results.ts';
 

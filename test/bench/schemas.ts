@@ -3,7 +3,8 @@
  * pydantic. Prints the table of docs/structured-output.md, and what was refused by which keyword.
  */
 import { at } from '../../gpu-worker/at.ts';
-import { officialSuite, outcomeOf, type SuiteCase } from '../support/schemas/schema-suite.ts';
+import { officialSuite, outcomeOf } from '../support/schemas/schema-suite.ts';
+import type { SuiteCase } from '../support/schemas/schema-suite.ts';
 import { pydanticSuite } from '../support/schemas/pydantic-schemas.ts';
 import { typeBoxSuite } from '../support/schemas/typebox-schemas.ts';
 import { zodSuite } from '../support/schemas/zod-schemas.ts';

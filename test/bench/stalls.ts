@@ -8,10 +8,12 @@ import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { secrets, servedModel, startHostileSystem, type Caller } from '../hostile/system.ts';
+import { secrets, servedModel, startHostileSystem } from '../hostile/system.ts';
+import type { Caller } from '../hostile/system.ts';
 import type { StartedProgram } from '../support/started-program.ts';
 import { recordResult } from './results.ts';
-import { stallRequests, type StallRequest } from './stall-requests.ts';
+import { stallRequests } from './stall-requests.ts';
+import type { StallRequest } from './stall-requests.ts';
 
 const atOnce = 3;
 const barMs = 50;

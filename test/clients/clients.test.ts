@@ -14,8 +14,10 @@ import { z } from 'zod';
 import { callAdmin } from '../../infra/demo-tenant.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { writeToolsModel } from '../support/worker/tools-model.ts';
-import { clientUsageSchema, type ClientUsage } from './client-usage.ts';
-import { programs, type Program } from './programs.ts';
+import { clientUsageSchema } from './client-usage.ts';
+import type { ClientUsage } from './client-usage.ts';
+import { programs } from './programs.ts';
+import type { Program } from './programs.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const adminToken = 'the-operator-of-the-clients-test';

@@ -5,8 +5,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { ChatAnthropic } from '@langchain/anthropic';
-import { HumanMessage, ToolMessage } from '@langchain/core/messages';
-import type { AIMessage, AIMessageChunk, UsageMetadata } from '@langchain/core/messages';
+import { HumanMessage } from '@langchain/core/messages';
+import type {
+  AIMessage,
+  AIMessageChunk,
+  UsageMetadata,
+  ToolMessage,
+} from '@langchain/core/messages';
 import { tool } from '@langchain/core/tools';
 import { ChatOpenAI } from '@langchain/openai';
 import { z } from 'zod';

@@ -1,7 +1,7 @@
 /** Numbers of config.json that the checkpoint's own tensors contradict, however large they are. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { loadModel } from '../../gpu-worker/open-model.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
 import { randomConfig } from '../support/weights/checkpoint-config.ts';
@@ -66,7 +66,7 @@ describe('a config.json with a number that its tensors contradict', () => {
     ['qk_rope_head_dim', { qk_rope_head_dim: 1e9, index_head_dim: 1e9 }],
   );
 
-  it.each(cases)('names %s of %j before a backend is opened', async (key, changed) => {
+  test.each(cases)('names %s of %j before a backend is opened', async (key, changed) => {
     expect(await refusal(changed)).toMatch(new RegExp(`^[^\n]*\\b${key}\\b[^\n]*$`));
   });
 });
@@ -78,14 +78,14 @@ describe('a tokenizer.json with numbers beyond any vocabulary', () => {
     return openTokenizer({ ...tinyFiles, tokenizerJson: json });
   };
 
-  it.each([2 ** 24 + 1, 2 ** 32, 1e300, -1, 1.5])('refuses the id %d', (id) => {
+  test.each([2 ** 24 + 1, 2 ** 32, 1e300, -1, 1.5])('refuses the id %d', (id) => {
     const added = opening((json) => (json.added_tokens = [{ id, content: '<x>', special: true }]));
     expect(added).toThrow(/^tokenizer\.json: added_tokens\.0\.id: /);
     const token = opening((json) => (json.model = { type: 'BPE', vocab: { a: id }, merges: [] }));
     expect(token).toThrow(/^tokenizer\.json: model\.vocab: /);
   });
 
-  it('names a pre-tokenizer that the library does not know', () => {
+  test('names a pre-tokenizer that the library does not know', () => {
     const open = opening((json) => {
       const pretokenizers = [{ type: 'Unheard' }, { type: 'ByteLevel' }];
       json.pre_tokenizer = { type: 'Sequence', pretokenizers };
@@ -94,7 +94,7 @@ describe('a tokenizer.json with numbers beyond any vocabulary', () => {
     expect(open).toThrow(expect.objectContaining({ name: 'TokenizerError' }));
   });
 
-  it('takes more added tokens than a call may have arguments', () => {
+  test('takes more added tokens than a call may have arguments', () => {
     const tokens = Array.from({ length: 200_000 }, (_, i) => ({ id: 300 + i, content: `<${i}>` }));
     const open = opening((json) => {
       json.added_tokens = [...tinyFiles.tokenizerJson.added_tokens, ...tokens];

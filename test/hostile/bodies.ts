@@ -3,8 +3,10 @@ import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { verdictOf, type Attack, type Verdict } from './attack.ts';
-import { servedModel, type Caller, type HostileSystem } from './system.ts';
+import { verdictOf } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
+import { servedModel } from './system.ts';
+import type { Caller, HostileSystem } from './system.ts';
 
 const connections = 60;
 const bodyBytes = 8 * 1024 * 1024;

@@ -1,7 +1,10 @@
 /** Connections that are slow, many, or broken off, while the victim asks on. */
-import { connect, type Socket } from 'node:net';
-import { verdictOf, type Attack, type Verdict } from './attack.ts';
-import { servedModel, type HostileSystem } from './system.ts';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { verdictOf } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
+import { servedModel } from './system.ts';
+import type { HostileSystem } from './system.ts';
 
 const connections = 300;
 

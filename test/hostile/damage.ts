@@ -3,7 +3,8 @@ import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lockFromOutside } from '../support/edge/lock-file.ts';
 import { startProgram } from '../support/started-program.ts';
-import { verdictOf, type Attack, type Verdict } from './attack.ts';
+import { verdictOf } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
 import type { Caller, HostileSystem } from './system.ts';
 
 const short = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 };

@@ -1,7 +1,8 @@
 /** Workers that lie in their counts, never end, send what is no answer, or are none. */
 import type { ServerResponse } from 'node:http';
 import { gzipSync } from 'node:zlib';
-import { verdictOf, wasRefused, type Attack, type Verdict } from './attack.ts';
+import { verdictOf, wasRefused } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
 import {
   content,
   ended,
@@ -12,10 +13,10 @@ import {
   peakGrowthMiB,
   withEngine,
   writeForever,
-  type EngineScript,
-  type HostileEngine,
 } from './hostile-engine.ts';
-import { secrets, servedModel, type HostileSystem } from './system.ts';
+import type { EngineScript, HostileEngine } from './hostile-engine.ts';
+import { secrets, servedModel } from './system.ts';
+import type { HostileSystem } from './system.ts';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 
 /** What an attack may make the edge grow by while it lasts. */

@@ -1,12 +1,15 @@
 /** A server on loopback that the edge takes for a worker, and that answers as an attack tells it to. */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { z } from 'zod';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 import { processUsage } from '../support/process-usage.ts';
-import { verdictOf, type Verdict } from './attack.ts';
-import { secrets, setPrice, type Caller, type HostileSystem } from './system.ts';
+import { verdictOf } from './attack.ts';
+import type { Verdict } from './attack.ts';
+import { secrets, setPrice } from './system.ts';
+import type { Caller, HostileSystem } from './system.ts';
 
 type Answer = (res: ServerResponse, req: IncomingMessage) => void | Promise<void>;
 

@@ -1,7 +1,9 @@
 /** One tenant's reach for what is another's: cached prefixes, answers, records, the operator's side. */
 import { z } from 'zod';
-import { verdictOf, wasRefused, type Attack, type Verdict } from './attack.ts';
-import { secrets, type Caller, type HostileSystem } from './system.ts';
+import { verdictOf, wasRefused } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
+import { secrets } from './system.ts';
+import type { Caller, HostileSystem } from './system.ts';
 
 const usageSchema = z.object({
   usage: z.object({

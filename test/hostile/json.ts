@@ -1,5 +1,6 @@
 /** Bodies that parsers and schemas stumble over, on every route that takes one. */
-import { hadNoFault, wasRefused, type Attack } from './attack.ts';
+import { hadNoFault, wasRefused } from './attack.ts';
+import type { Attack } from './attack.ts';
 import { servedModel } from './system.ts';
 
 /** JSON as text, since much of this has no value that could be written out. */

@@ -1,7 +1,8 @@
 /** Keys that were not given out: forged, borrowed, cut, revoked. */
 import { createHmac } from 'node:crypto';
 import { z } from 'zod';
-import { wasRefused, verdictOf, type Attack } from './attack.ts';
+import { wasRefused, verdictOf } from './attack.ts';
+import type { Attack } from './attack.ts';
 import type { HostileSystem } from './system.ts';
 
 type Parts = readonly [tenant: string, id: string, secret: string, mac: string];

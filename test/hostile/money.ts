@@ -1,6 +1,7 @@
 /** Money under races: spending at once, keys and limits that change, clients that leave. */
 import { z } from 'zod';
-import { verdictOf, wasRefused, type Attack, type Verdict } from './attack.ts';
+import { verdictOf, wasRefused } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
 import type { Caller, HostileSystem } from './system.ts';
 
 const path = '/v1/chat/completions';

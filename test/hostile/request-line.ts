@@ -1,7 +1,10 @@
 /** Heads that two programs could read in two ways: smuggled bodies, odd paths, odd methods. */
-import { verdictOf, type Attack, type Verdict } from './attack.ts';
-import { servedModel, type HostileSystem } from './system.ts';
-import { sendRaw, type RawAnswer } from './wire.ts';
+import { verdictOf } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
+import { servedModel } from './system.ts';
+import type { HostileSystem } from './system.ts';
+import { sendRaw } from './wire.ts';
+import type { RawAnswer } from './wire.ts';
 
 /** Of workerd's log, what it says of a request that it has no URL or method for. */
 const workerdRefuses = 'Uncaught exception: ';

@@ -5,7 +5,8 @@
 import { Option } from '@commander-js/extra-typings';
 import type { CommandModule } from '../../infra/program.ts';
 import { runAttack } from './run-attacks.ts';
-import { runtimes, startHostileSystem, type Runtime } from './system.ts';
+import { runtimes, startHostileSystem } from './system.ts';
+import type { Runtime } from './system.ts';
 import { topics } from './topics.ts';
 
 /** A program that ends is known to have ended so long after it broke its connections. */

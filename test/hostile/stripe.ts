@@ -1,8 +1,10 @@
 /** Webhooks that Stripe did not send, and those that it sent before. */
 import Stripe from 'stripe';
 import { z } from 'zod';
-import { verdictOf, wasRefused, type Attack, type Verdict } from './attack.ts';
-import { secrets, type HostileSystem } from './system.ts';
+import { verdictOf, wasRefused } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
+import { secrets } from './system.ts';
+import type { HostileSystem } from './system.ts';
 
 const stripe = new Stripe('sk_test_of_the_attacks');
 const cents = 500;

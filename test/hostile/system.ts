@@ -8,9 +8,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { operatorOf, seedPrice, type Operator } from '../support/edge/seed.ts';
+import { operatorOf, seedPrice } from '../support/edge/seed.ts';
+import type { Operator } from '../support/edge/seed.ts';
 import { scriptArgs } from '../support/npm-script.ts';
-import { startProgram, type StartedProgram } from '../support/started-program.ts';
+import { startProgram } from '../support/started-program.ts';
+import type { StartedProgram } from '../support/started-program.ts';
 
 /** What the edge runs in. */
 export const runtimes = ['node', 'workerd'] as const;

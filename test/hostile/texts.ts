@@ -3,8 +3,10 @@
  * worker's health and a small request of another tenant have to be answered, and afterwards the
  * longest time for which its HTTP thread stood still has to be short.
  */
-import { secrets, type Caller, type HostileSystem } from './system.ts';
-import { verdictOf, type Attack, type Verdict } from './attack.ts';
+import { secrets } from './system.ts';
+import type { Caller, HostileSystem } from './system.ts';
+import { verdictOf } from './attack.ts';
+import type { Attack, Verdict } from './attack.ts';
 
 const bodyBytes = 8 * 2 ** 20;
 /** The bar is 50 ms on a quiet machine; this one tells seconds from what a busy one does. */

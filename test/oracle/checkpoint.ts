@@ -6,7 +6,8 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { OracleConfig } from './config.ts';
 import { fromE4m3 } from './number-formats.ts';
-import { at, type Matrix, type Vector } from './vector.ts';
+import { at } from './vector.ts';
+import type { Matrix, Vector } from './vector.ts';
 
 export interface Oracle {
   readonly config: OracleConfig;

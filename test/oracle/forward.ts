@@ -7,7 +7,8 @@ import type { Oracle } from './checkpoint.ts';
 import { indexerConfig } from './config.ts';
 import { route } from './gate.ts';
 import { hadamard } from './hadamard.ts';
-import { type ScaleFormat, throughE4m3, toBf16 } from './number-formats.ts';
+import { throughE4m3, toBf16 } from './number-formats.ts';
+import type { ScaleFormat } from './number-formats.ts';
 import { ropeFrequencies, rotate, softmaxScale } from './rope.ts';
 import {
   accumulate,
@@ -15,7 +16,6 @@ import {
   concat,
   dot,
   layerNorm,
-  type Matrix,
   multiply,
   plus,
   rmsNorm,
@@ -24,8 +24,8 @@ import {
   softmax,
   split,
   topIndices,
-  type Vector,
 } from './vector.ts';
+import type { Matrix, Vector } from './vector.ts';
 
 export interface OracleOptions {
   /** `dense` ignores the indexer; models without one always attend to everything. */

@@ -1,6 +1,7 @@
 /** Which experts a token goes to, and with which weights (docs/engine-spec.md#moe). */
 import type { OracleConfig } from './config.ts';
-import { at, sigmoid, split, topIndices, type Vector } from './vector.ts';
+import { at, sigmoid, split, topIndices } from './vector.ts';
+import type { Vector } from './vector.ts';
 
 export interface Route {
   readonly expert: number;

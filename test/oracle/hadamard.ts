@@ -1,5 +1,6 @@
 /** The orthonormal Walsh-Hadamard transform by its definition: H[i][j] = (-1)^|i & j| / sqrt(n). */
-import { at, type Vector } from './vector.ts';
+import { at } from './vector.ts';
+import type { Vector } from './vector.ts';
 
 export function hadamard(x: Vector): Vector {
   const factor = x.length ** -0.5;

@@ -2,7 +2,8 @@
  * The narrow number formats of the deployment numerics, each by its definition and in plain
  * arithmetic: bfloat16, e4m3fn, scales that are powers of two, and groups that share a scale.
  */
-import { at, type Vector } from './vector.ts';
+import { at } from './vector.ts';
+import type { Vector } from './vector.ts';
 
 const bits = new DataView(new ArrayBuffer(4));
 

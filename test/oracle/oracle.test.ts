@@ -1,13 +1,10 @@
-import { describe, expect, it } from 'vitest';
-import {
-  argmax,
-  type Golden,
-  maxDifference,
-  meanNll,
-  readGolden,
-} from '../support/worker/golden.ts';
-import { loadOracle, type Oracle } from './checkpoint.ts';
-import { oracleForward, type OracleResult } from './forward.ts';
+import { describe, expect, test } from 'vitest';
+import { argmax, maxDifference, meanNll, readGolden } from '../support/worker/golden.ts';
+import type { Golden } from '../support/worker/golden.ts';
+import { loadOracle } from './checkpoint.ts';
+import type { Oracle } from './checkpoint.ts';
+import { oracleForward } from './forward.ts';
+import type { OracleResult } from './forward.ts';
 import { introselect } from './introselect.ts';
 
 /** Float64 against float32, and logits rounded to 6 digits in the file: 1e-5 was seen. */
@@ -18,19 +15,19 @@ describe.each(['dsv32-f32', 'dsv32-fp8'] as const)('the oracle on the golden %s'
   const oracle = loadOracle(golden.directory);
   const result = oracleForward(oracle, golden.input_ids, { pick: introselect });
 
-  it('gives the golden logits', () => {
+  test('gives the golden logits', () => {
     for (const position of golden.positions) {
       const expected = golden.logits[position] ?? [];
       expect(maxDifference(result.logits[position] ?? [], expected)).toBeLessThan(logitTolerance);
     }
   });
 
-  it('gives the golden argmax at every position and the golden mean_nll', () => {
+  test('gives the golden argmax at every position and the golden mean_nll', () => {
     expect(result.logits.map(argmax)).toEqual(golden.argmax);
     expect(meanNll(result.logits, golden.input_ids)).toBeCloseTo(golden.mean_nll, 5);
   });
 
-  it('selects exactly the golden tokens', () => {
+  test('selects exactly the golden tokens', () => {
     for (const [layer, rows] of Object.entries(golden.selected_tokens)) {
       for (const [position, tokens] of Object.entries(rows)) {
         expect(result.selected[Number(layer)]?.[Number(position)]).toEqual(tokens);
@@ -38,7 +35,7 @@ describe.each(['dsv32-f32', 'dsv32-fp8'] as const)('the oracle on the golden %s'
     }
   });
 
-  it('has hidden states of the golden norms at every stage', () => {
+  test('has hidden states of the golden norms at every stage', () => {
     expect(result.hidden).toHaveLength(golden.hidden_norms.length);
     golden.hidden_norms.forEach((norms, stage) => {
       const found = golden.positions.map((position) => normOf(result, stage, position));
@@ -48,12 +45,12 @@ describe.each(['dsv32-f32', 'dsv32-fp8'] as const)('the oracle on the golden %s'
 
   // The generator computed the whole sequence anew for each token, and its ties depend on the length;
   // without ties one pass over prompt and continuation tells the same.
-  it('continues greedily with exactly the golden tokens', () => {
+  test('continues greedily with exactly the golden tokens', () => {
     const again = name === 'dsv32-f32' ? predictAnew : predictAtOnce;
     expect(again(oracle, golden)).toEqual(golden.greedy);
   });
 
-  it('gives the same logits with absorbed attention', () => {
+  test('gives the same logits with absorbed attention', () => {
     const absorbed = oracleForward(oracle, golden.input_ids, { pick: introselect, absorbed: true });
     absorbed.logits.forEach((logits, position) => {
       expect(maxDifference(logits, result.logits[position] ?? [])).toBeLessThan(1e-10);
@@ -62,7 +59,7 @@ describe.each(['dsv32-f32', 'dsv32-fp8'] as const)('the oracle on the golden %s'
 });
 
 describe('the rule for equal index scores', () => {
-  it('parts from the generator of dsv32-f32 at position 24 and never in dsv32-fp8', () => {
+  test('parts from the generator of dsv32-f32 at position 24 and never in dsv32-fp8', () => {
     expect(firstDifferentPick(readGolden('dsv32-f32'))).toBe(24);
     expect(firstDifferentPick(readGolden('dsv32-fp8'))).toBe(null);
   });

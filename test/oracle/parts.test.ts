@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { OracleConfig } from './config.ts';
 import { route } from './gate.ts';
 import { hadamard } from './hadamard.ts';
@@ -26,7 +26,7 @@ const deepseek = {
 } as OracleConfig; // The functions under test read no other key.
 
 describe('rope of the oracle', () => {
-  it('has the frequencies and the softmax scale that the specification lists', () => {
+  test('has the frequencies and the softmax scale that the specification lists', () => {
     const listed = [
       [0, 1],
       [10, 0.0562341],
@@ -45,7 +45,7 @@ describe('rope of the oracle', () => {
     expect(softmaxScale({ ...deepseek, rope_scaling: null })).toBeCloseTo(0.07216878, 8);
   });
 
-  it('turns (2i, 2i + 1) in one layout and (i, i + 32) in the other', () => {
+  test('turns (2i, 2i + 1) in one layout and (i, i + 32) in the other', () => {
     const x = Float64Array.from({ length: 64 }, (_, i) => i);
     const frequencies = ropeFrequencies(deepseek);
     const angle = 5 * (frequencies[1] ?? 0);
@@ -58,7 +58,7 @@ describe('rope of the oracle', () => {
 });
 
 describe('number formats of the oracle', () => {
-  it('gives every e4m3 code its own value back', () => {
+  test('gives every e4m3 code its own value back', () => {
     for (let code = 0; code < 256; code++) {
       const value = fromE4m3(code);
       expect(toE4m3(value)).toBe(value);
@@ -69,7 +69,7 @@ describe('number formats of the oracle', () => {
     expect(fromE4m3(0xff)).toBeNaN();
   });
 
-  it('rounds halves to the even e4m3 neighbour and clamps beyond 448', () => {
+  test('rounds halves to the even e4m3 neighbour and clamps beyond 448', () => {
     for (let code = 0; code < 0x7e; code++) {
       const [low, high] = [fromE4m3(code), fromE4m3(code + 1)];
       expect(toE4m3((low + high) / 2)).toBe(code % 2 === 0 ? low : high);
@@ -78,21 +78,21 @@ describe('number formats of the oracle', () => {
     expect(toE4m3(-1e6)).toBe(-448);
   });
 
-  it('rounds bfloat16 halves to even and keeps NaN and infinities', () => {
+  test('rounds bfloat16 halves to even and keeps NaN and infinities', () => {
     expect(toBf16(1 + 2 ** -8)).toBe(1);
     expect(toBf16(1 + 3 * 2 ** -8)).toBe(1 + 2 ** -6);
     expect(toBf16(Number.NaN)).toBeNaN();
     expect(toBf16(Number.NEGATIVE_INFINITY)).toBe(Number.NEGATIVE_INFINITY);
   });
 
-  it('rounds scales up to powers of two, exact powers staying', () => {
+  test('rounds scales up to powers of two, exact powers staying', () => {
     expect(groupScale(Float64Array.of(448), 'ue8m0')).toBe(1);
     expect(groupScale(Float64Array.of(-449), 'ue8m0')).toBe(2);
     expect(groupScale(Float64Array.of(-449), 'f32')).toBe(Math.fround(449 / 448));
     expect(groupScale(Float64Array.of(0), 'f32')).toBe(Math.fround(1e-4 / 448));
   });
 
-  it('scales each group, a last partial one too, by its own largest value', () => {
+  test('scales each group, a last partial one too, by its own largest value', () => {
     const x = Float64Array.of(448, 1, 0.001, 0.0005);
     expect([...throughE4m3(x, 2, 'ue8m0')].slice(0, 2)).toEqual([448, 1]);
     // Three mantissa bits: within one part in sixteen, where the first group's scale would leave 0.
@@ -102,12 +102,12 @@ describe('number formats of the oracle', () => {
 });
 
 describe('selection and gate of the oracle', () => {
-  it('takes equal scores by ascending index and never takes -inf', () => {
+  test('takes equal scores by ascending index and never takes -inf', () => {
     expect(topIndices([-1, 0, -0, 2, Number.NEGATIVE_INFINITY], 3)).toEqual([3, 1, 2]);
     expect(topIndices([Number.NEGATIVE_INFINITY, -5], 2)).toEqual([1]);
   });
 
-  it('leaves dropped groups out even when all biased scores of the kept one are negative', () => {
+  test('leaves dropped groups out even when all biased scores of the kept one are negative', () => {
     const bias = Float64Array.of(-2, -2.5, -9, -9);
     const chosen = route(Float64Array.of(0, 0, 3, 3), bias, deepseek);
     // Unbiased scores are equal, so each weighs half of the scaling factor.
@@ -117,7 +117,7 @@ describe('selection and gate of the oracle', () => {
     ]);
   });
 
-  it('is undone by a second Hadamard transform, in Sylvester order', () => {
+  test('is undone by a second Hadamard transform, in Sylvester order', () => {
     expect([...hadamard(Float64Array.of(1, 2, 3, 4))]).toEqual([5, -1, -2, 0]);
     const x = Float64Array.from({ length: 128 }, (_, i) => Math.sin(i));
     hadamard(hadamard(x)).forEach((value, i) => expect(value).toBeCloseTo(x[i] ?? 0, 12));

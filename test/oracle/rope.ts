@@ -1,6 +1,7 @@
 /** Rotary positions with YaRN (docs/engine-spec.md#rope), both layouts. */
 import type { OracleConfig } from './config.ts';
-import { at, type Vector } from './vector.ts';
+import { at } from './vector.ts';
+import type { Vector } from './vector.ts';
 
 /** Angle per position of each pair: dim / 2 values. */
 export function ropeFrequencies(config: OracleConfig): Vector {

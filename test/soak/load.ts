@@ -2,7 +2,8 @@
 import { at } from '../../gpu-worker/at.ts';
 import type { Caller, HostileSystem } from '../hostile/system.ts';
 import type { Random } from '../support/random.ts';
-import { askers, type Asker } from './mix.ts';
+import { askers } from './mix.ts';
+import type { Asker } from './mix.ts';
 
 /** Requests at a time; a system that falls behind by so many is not asked for more. */
 const atOnceMax = 256;

@@ -3,7 +3,8 @@ import { expect } from 'vitest';
 import type { Tenant } from '../../edge/tenant/tenant-contract.ts';
 import { startNode, testFolder } from './edge/runtime-node.ts';
 import { operatorOf } from './edge/seed.ts';
-import { startTinyWorker, type TinyWorker } from './worker/tiny-worker.ts';
+import { startTinyWorker } from './worker/tiny-worker.ts';
+import type { TinyWorker } from './worker/tiny-worker.ts';
 
 export const workerToken = 'worker-token-of-the-tests';
 const adminToken = 'admin-token-of-the-tests';

@@ -1,6 +1,7 @@
 /** Anthropic's protocol, below /anthropic. */
 import type { Dialect, InferenceRoute, TokenCountRoute } from '../dialect.ts';
-import { createAnthropicAnswer, type AnswerOptions } from './answer.ts';
+import { createAnthropicAnswer } from './answer.ts';
+import type { AnswerOptions } from './answer.ts';
 import { errors } from './errors.ts';
 import { createAnthropicEncoder } from './events.ts';
 import { models } from './models.ts';

@@ -5,7 +5,8 @@
 import type { Choice } from '../../engines/chunk.ts';
 import { errorBody } from './errors.ts';
 import type { Usage } from '../../money.ts';
-import { toStopReason, type AnswerOptions } from './answer.ts';
+import { toStopReason } from './answer.ts';
+import type { AnswerOptions } from './answer.ts';
 import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { noUsage } from '../../money.ts';
 import { toAnthropicUsage } from './usage.ts';

@@ -5,12 +5,10 @@ import type { ResponseFormat } from '../../../gpu-worker/protocol/response-forma
 import { ApiError } from '../../errors.ts';
 import { toEffort, toTools } from './conversation-changes.ts';
 import { toMessages } from './conversation.ts';
-import {
-  countTokensRequestSchema,
-  messagesRequestSchema,
-  type MessagesRequest,
-} from './request-schemas.ts';
-import { cacheScope, type InferenceRequest } from '../inference-request.ts';
+import { countTokensRequestSchema, messagesRequestSchema } from './request-schemas.ts';
+import type { MessagesRequest } from './request-schemas.ts';
+import { cacheScope } from '../inference-request.ts';
+import type { InferenceRequest } from '../inference-request.ts';
 import type { AnswerOptions } from './answer.ts';
 import { unsupported } from './unsupported.ts';
 import { chatParts, choiceWithoutTools } from '../openai/requests.ts';

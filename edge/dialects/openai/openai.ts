@@ -7,7 +7,8 @@ import { errors } from './errors.ts';
 import { createOpenAiEncoder } from './events.ts';
 import { models } from './models.ts';
 import { chatRequestSchema, shownTextRequestSchema } from './request-schemas.ts';
-import { parseChatRequest, parseTextRequest, type AnswerOptions } from './requests.ts';
+import { parseChatRequest, parseTextRequest } from './requests.ts';
+import type { AnswerOptions } from './requests.ts';
 import { chatCompletionSchema, completionSchema } from './response-schemas.ts';
 import { createTextAnswer } from './text-answer.ts';
 

@@ -1,14 +1,11 @@
 /** Reads the requests of `/chat/completions` and `/completions`. */
 import { ApiError } from '../../errors.ts';
 import type { PromptPart } from '../../prefix/chain.ts';
-import { cacheScope, type InferenceRequest } from '../inference-request.ts';
+import { cacheScope } from '../inference-request.ts';
+import type { InferenceRequest } from '../inference-request.ts';
 import { parseRequest } from '../../middleware/parse-request.ts';
-import {
-  chatRequestSchema,
-  textRequestSchema,
-  type ChatRequest,
-  type TextRequest,
-} from './request-schemas.ts';
+import { chatRequestSchema, textRequestSchema } from './request-schemas.ts';
+import type { ChatRequest, TextRequest } from './request-schemas.ts';
 import { unsupported } from './unsupported.ts';
 
 /** A request's wishes for the form of its answer. */

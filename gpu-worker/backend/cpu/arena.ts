@@ -2,7 +2,7 @@
  * The one shared WebAssembly memory that weights, activations and caches lie in. It only grows, at
  * start; what is handed out is zero, aligned, and never taken back.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { totalmem } from 'node:os';
 import type { MemoryUse } from '../memory.ts';
 import { heapAt } from './kernels/op-codes.ts';

@@ -1,19 +1,13 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../attention.ts';
 import { blockTokens } from '../batch.ts';
 import { checkExpanded, checkSelectionRows } from '../checks.ts';
 import type { LayerCache, Matrix, Selection, Tensor } from '../shapes.ts';
 import { Scratch } from './arena.ts';
-import {
-  CpuLayerCache,
-  CpuMatrix,
-  CpuSelection,
-  type CpuTensor,
-  asCpu,
-  checkedTensor,
-} from './handles.ts';
+import { CpuLayerCache, CpuMatrix, CpuSelection, asCpu, checkedTensor } from './handles.ts';
+import type { CpuTensor } from './handles.ts';
 import {
   keyBlock,
   opAttend,
@@ -27,7 +21,8 @@ import {
 import type { CpuGemm } from './gemm.ts';
 import type { OpContext } from './op-context.ts';
 import type { PlacedRows } from './step.ts';
-import { type Arguments, f32 } from './thread-pool.ts';
+import { f32 } from './thread-pool.ts';
+import type { Arguments } from './thread-pool.ts';
 
 /** Pages whose keys and values are expanded at a time. */
 const expandedPages = 4;

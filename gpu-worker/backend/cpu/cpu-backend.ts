@@ -6,7 +6,7 @@
  * the number of threads. Every sum has one fixed order, and nothing uses fused multiply-adds, so
  * all machines compute the same bits.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { availableParallelism } from 'node:os';
 import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';

@@ -1,18 +1,15 @@
 /** The handles of the CPU backend: addresses in its arena behind the contract's types. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { checkTensor, checkVector } from '../checks.ts';
-import {
-  type AbsorbedKv,
-  type CachePlace,
-  type CacheShape,
-  type Experts,
-  type Matrix,
-  PlacedCache,
-  PlacedRouting,
-  PlacedSelection,
-  PlacedVector,
-  type Tensor,
-  type Vector,
+import { PlacedCache, PlacedRouting, PlacedSelection, PlacedVector } from '../shapes.ts';
+import type {
+  AbsorbedKv,
+  CachePlace,
+  CacheShape,
+  Experts,
+  Matrix,
+  Tensor,
+  Vector,
 } from '../shapes.ts';
 
 export class CpuTensor implements Tensor {

@@ -1,5 +1,5 @@
 /** The lightning indexer: scores of every visible token, then the exact top of each row. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import { blockTokens } from '../batch.ts';
 import { checkIndexDim, checkSelectionRows, checkSelectionWidth } from '../checks.ts';

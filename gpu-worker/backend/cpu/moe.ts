@@ -1,20 +1,19 @@
 /** Mixture of experts: the gate, and the routed experts as products over grouped rows. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import { checkExperts, checkGroups, checkRoutingRows } from '../checks.ts';
 import type { MoeOps, RouteOptions } from '../moe.ts';
 import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../shapes.ts';
 import { Scratch } from './arena.ts';
 import {
-  type CpuExpertMatrices,
   CpuExperts,
   CpuMatrix,
   CpuRouting,
-  type CpuTensor,
   asCpu,
   checkedTensor,
   checkedVector,
 } from './handles.ts';
+import type { CpuExpertMatrices, CpuTensor } from './handles.ts';
 import { opCombine, opCopyRows, opRoute, opSiluMultiply } from './kernels/op-codes.ts';
 import type { CpuGemm, Rows } from './gemm.ts';
 import type { OpContext } from './op-context.ts';

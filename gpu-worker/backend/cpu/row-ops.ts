@@ -1,5 +1,5 @@
 /** Ops that treat every row on its own: norms, sums, rotations, activations, copies. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import {
   checkGathered,
@@ -23,7 +23,8 @@ import {
   threadScratchBytes,
 } from './kernels/op-codes.ts';
 import type { OpContext } from './op-context.ts';
-import { type Arguments, f32 } from './thread-pool.ts';
+import { f32 } from './thread-pool.ts';
+import type { Arguments } from './thread-pool.ts';
 
 /** The addresses of the cosines and sines, [positions][half] f32. */
 interface RopePlace {

@@ -1,5 +1,6 @@
 /** Draws tokens from rows of logits (draw.ts). */
-import { createDrawScratch, type Draw, type DrawScratch, drawToken } from '../draw.ts';
+import { createDrawScratch, drawToken } from '../draw.ts';
+import type { Draw, DrawScratch } from '../draw.ts';
 import type { SamplingOps } from '../sampling.ts';
 import type { Tensor } from '../shapes.ts';
 import { checkedTensor } from './handles.ts';

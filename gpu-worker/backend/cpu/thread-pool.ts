@@ -2,7 +2,7 @@
  * Runs kernels on the calling thread and on helper threads that share its memory. The caller takes
  * part in every job and blocks until it is done; kernels/index.ts says how tasks are shared out.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';

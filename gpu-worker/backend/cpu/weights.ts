@@ -2,7 +2,8 @@
 import type { HeadShape } from '../shapes.ts';
 import type { HostTensor, WeightOps } from '../weights.ts';
 import type { CpuGemm } from './gemm.ts';
-import { type CpuAbsorbedKv, type CpuMatrix, CpuVector } from './handles.ts';
+import { CpuVector } from './handles.ts';
+import type { CpuAbsorbedKv, CpuMatrix } from './handles.ts';
 import type { OpContext } from './op-context.ts';
 import { packAbsorbed, packMatrix } from './pack-weights.ts';
 

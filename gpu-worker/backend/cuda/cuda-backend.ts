@@ -3,7 +3,7 @@
  * roundings, from kernels that NVRTC compiles at their first use (kernels/). Ops queue launches;
  * reading a result runs them. A row's result never depends on what else is in the call.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';
 import { Mla } from '../mla.ts';

@@ -1,7 +1,8 @@
 /** The batch of the current step, checked and sent to where the kernels read it. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
-import { type Batch, checkColumns, type SequenceRows, sequencesOf } from '../batch.ts';
+import { checkColumns, sequencesOf } from '../batch.ts';
+import type { Batch, SequenceRows } from '../batch.ts';
 import { checkBlock, checkSameBlocks } from '../checks.ts';
 import type { CacheShape } from '../shapes.ts';
 import type { Device } from './runtime/device.ts';

@@ -3,7 +3,7 @@
  * decode steps alike: a batch is rows of any sequences, and everything a row needs of earlier
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import type { Backend } from '../../backend/backend.ts';
 import type { Batch } from '../../backend/batch.ts';

@@ -2,7 +2,7 @@
  * Turns a checkpoint's tensors, in whatever order they arrive, into the backend's weights, and
  * assembles them into the shape that the forward graph reads.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { bf16ToF32 } from '../../backend/bfloat16.ts';
 import type { Backend } from '../../backend/backend.ts';
 import type { KvUp } from '../../backend/mla.ts';

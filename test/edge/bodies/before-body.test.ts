@@ -4,7 +4,8 @@
  */
 import { afterEach, expect, test } from 'vitest';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 const harnesses: Harness[] = [];
 afterEach(async () => {

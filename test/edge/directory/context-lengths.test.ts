@@ -4,7 +4,8 @@ import { expect, test } from 'vitest';
 import { mounts } from '../../../edge/edge.ts';
 import { createContextLog } from '../../../edge/directory/served-contexts.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 const listed = 1_000;
 

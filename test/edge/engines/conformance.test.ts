@@ -7,21 +7,13 @@ import OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { costNanoUsd } from '../../../edge/money.ts';
-import {
-  dataOf,
-  startHarness,
-  testModel,
-  testPrice,
-  type Harness,
-} from '../../support/edge/edge-harness.ts';
+import { dataOf, startHarness, testModel, testPrice } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 import { llamaCpp, llamaCppOlder } from '../../support/engines/llama-cpp.ts';
-import {
-  outputTokens,
-  plainScenario,
-  validationMessage,
-  type Scenario,
-} from '../../support/engines/scenario.ts';
-import { startEngine, startOwnWorker, type ScriptedServer } from '../../support/engines/server.ts';
+import { outputTokens, plainScenario, validationMessage } from '../../support/engines/scenario.ts';
+import type { Scenario } from '../../support/engines/scenario.ts';
+import { startEngine, startOwnWorker } from '../../support/engines/server.ts';
+import type { ScriptedServer } from '../../support/engines/server.ts';
 import { sglang } from '../../support/engines/sglang.ts';
 import { tensorrtLlm } from '../../support/engines/tensorrt-llm.ts';
 import { vllm, vllmOlder } from '../../support/engines/vllm.ts';

@@ -9,7 +9,8 @@ import {
 import { balanceSchema } from '../../../edge/http/balance.ts';
 import { quoteSchema } from '../../../edge/http/quote.ts';
 import { usageReportSchema } from '../../../edge/http/usage.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge?.close());

@@ -1,7 +1,8 @@
 /** Clients of one answer that come, leave and come back at random; fast-check prints the seed. */
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { sleep, startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { sleep, startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 import { plainScript } from '../../support/edge/edge-stub-worker.ts';
 
 let edge: Harness;

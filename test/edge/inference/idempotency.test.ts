@@ -1,5 +1,6 @@
 import { afterEach, expect, test } from 'vitest';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

@@ -1,6 +1,7 @@
 /** Errors about models: what does not exist, and what exists and nobody serves. */
 import { afterEach, expect, test } from 'vitest';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 const opened: Harness[] = [];
 afterEach(async () => {

@@ -1,5 +1,6 @@
 import { afterEach, expect, test, vi } from 'vitest';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 import type { StubFault } from '../../support/edge/edge-stub-worker.ts';
 
 let edge: Harness;

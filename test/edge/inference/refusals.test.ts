@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 beforeAll(async () => {

@@ -2,13 +2,8 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { costNanoUsd } from '../../../edge/money.ts';
-import {
-  startHarness,
-  sleep,
-  testModel,
-  testPrice,
-  type Harness,
-} from '../../support/edge/edge-harness.ts';
+import { startHarness, sleep, testModel, testPrice } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 import type { StubFault, StubScript } from '../../support/edge/edge-stub-worker.ts';
 
 let edge: Harness;

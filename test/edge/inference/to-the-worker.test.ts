@@ -4,7 +4,8 @@ import {
   chatCompletionRequestSchema,
   completionRequestSchema,
 } from '../../../gpu-worker/protocol/requests.ts';
-import { dataOf, startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { dataOf, startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

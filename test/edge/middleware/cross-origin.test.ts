@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { mounts } from '../../../edge/edge.ts';
-import { startHarness, testModel, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

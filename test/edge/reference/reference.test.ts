@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { errorTable } from '../../../edge/errors.ts';
-import { startHarness, type Harness } from '../../support/edge/edge-harness.ts';
+import { startHarness } from '../../support/edge/edge-harness.ts';
+import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

@@ -6,7 +6,8 @@
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { plainScript, type StubWorker } from '../../support/edge/edge-stub-worker.ts';
+import { plainScript } from '../../support/edge/edge-stub-worker.ts';
+import type { StubWorker } from '../../support/edge/edge-stub-worker.ts';
 
 export interface RunningEdge {
   /** Without a slash at the end. */

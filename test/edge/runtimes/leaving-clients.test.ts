@@ -5,7 +5,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { seededRandom, type Random } from '../../support/random.ts';
+import { seededRandom } from '../../support/random.ts';
+import type { Random } from '../../support/random.ts';
 import { startTinySystem, workerToken } from '../../support/tiny-system.ts';
 
 /** Small enough that requests wait for one another. */

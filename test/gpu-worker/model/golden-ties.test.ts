@@ -1,16 +1,13 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { at } from '../../../gpu-worker/at.ts';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
 import { introselect } from '../../oracle/introselect.ts';
 import { argmax, maxDifference, meanNll, readGolden } from '../../support/worker/golden.ts';
-import {
-  type OpenedModel,
-  openForTest,
-  runAlone,
-  type Transcript,
-} from '../../support/worker/model-harness.ts';
-import { type Picks, withPinnedSelection } from '../../support/worker/pinned-selection.ts';
+import { openForTest, runAlone } from '../../support/worker/model-harness.ts';
+import type { OpenedModel, Transcript } from '../../support/worker/model-harness.ts';
+import { withPinnedSelection } from '../../support/worker/pinned-selection.ts';
+import type { Picks } from '../../support/worker/pinned-selection.ts';
 
 describe("the model on the golden dsv32-f32, with the generator's picks among equal scores", () => {
   const golden = readGolden('dsv32-f32');
@@ -29,7 +26,7 @@ describe("the model on the golden dsv32-f32, with the generator's picks among eq
   });
   afterAll(() => opened.close());
 
-  it('gives the golden logits, argmax and mean_nll', () => {
+  test('gives the golden logits, argmax and mean_nll', () => {
     for (const position of golden.positions) {
       expect(maxDifference(at(said.logits, position), golden.logits[position] ?? [])).toBeLessThan(
         2e-4,
@@ -39,14 +36,14 @@ describe("the model on the golden dsv32-f32, with the generator's picks among eq
     expect(Math.abs(meanNll(said.logits, tokens) - golden.mean_nll)).toBeLessThan(1e-5);
   });
 
-  it('has hidden states of the golden norms', () => {
+  test('has hidden states of the golden norms', () => {
     golden.hidden_norms.forEach((norms, stage) => {
       const found = golden.positions.map((p) => Math.hypot(...at(at(said.hidden, stage), p)));
       expect(maxDifference(found, norms)).toBeLessThan(2e-4);
     });
   });
 
-  it('continues greedily with exactly the golden 24 tokens', () => {
+  test('continues greedily with exactly the golden 24 tokens', () => {
     const ids = [...tokens];
     // The generator computed the whole sequence anew for each token; its ties depend on the length.
     for (let i = 0; i < golden.greedy.length; i++) {

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { at } from '../../../gpu-worker/at.ts';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
@@ -7,12 +7,11 @@ import {
   continueGreedily,
   inChunks,
   interleaved,
-  type OpenedModel,
   openForTest,
   runAlone,
   runSchedule,
-  type Transcript,
 } from '../../support/worker/model-harness.ts';
+import type { OpenedModel, Transcript } from '../../support/worker/model-harness.ts';
 import { firstDifference } from '../../support/worker/transcripts.ts';
 
 /**
@@ -38,7 +37,7 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
   });
   afterAll(() => opened.close());
 
-  it('gives the golden logits, selections and norms where ties leave no choice', () => {
+  test('gives the golden logits, selections and norms where ties leave no choice', () => {
     for (const position of untied) {
       const index = golden.positions.indexOf(position);
       const logits = golden.logits[position] ?? [];
@@ -55,7 +54,7 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     }
   });
 
-  it('gives the logits, the argmax and the mean_nll of the oracle at every position', () => {
+  test('gives the logits, the argmax and the mean_nll of the oracle at every position', () => {
     oneShot.logits.forEach((logits, position) => {
       expect(maxDifference(logits, at(expected.logits, position))).toBeLessThan(tolerance);
     });
@@ -68,12 +67,12 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     }
   });
 
-  it('selects exactly the tokens of the oracle in every layer, at every position', () => {
+  test('selects exactly the tokens of the oracle in every layer, at every position', () => {
     const selected = oneShot.selected.map((rows) => rows.map((row) => [...row]));
     expect(selected).toEqual(expected.selected);
   });
 
-  it('has the hidden states of the oracle after every stage', () => {
+  test('has the hidden states of the oracle after every stage', () => {
     oneShot.hidden.forEach((rows, stage) =>
       rows.forEach((row, position) => {
         expect(maxDifference(row, at(at(expected.hidden, stage), position))).toBeLessThan(
@@ -83,7 +82,7 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     );
   });
 
-  it('says the same bits with prefill chunks of every size, and token by token', () => {
+  test('says the same bits with prefill chunks of every size, and token by token', () => {
     for (let chunk = 1; chunk < tokens.length; chunk++) {
       const schedule = inChunks(tokens.length, chunk);
       const chunked = at(runSchedule(opened, [tokens], { schedule, blockSeed: chunk }), 0);
@@ -92,7 +91,7 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     }
   });
 
-  it('says the same bits in a batch with others, some prefilling and some decoding', () => {
+  test('says the same bits in a batch with others, some prefilling and some decoding', () => {
     const others = [tokens.slice(5, 90), tokens.slice(40).toReversed(), tokens.slice(0, 1)];
     const sequences = [at(others, 0), tokens, at(others, 1), at(others, 2)];
     for (const seed of [1, 2, 3]) {
@@ -103,13 +102,13 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     }
   });
 
-  it('says the same bits with two threads', async () => {
+  test('says the same bits with two threads', async () => {
     const threaded = await openForTest(golden.directory, { threads: 2 });
     expect(firstDifference(runAlone(threaded, tokens), oneShot)).toBe(null);
     await threaded.close();
   });
 
-  it('continues greedily with exactly the 24 tokens', () => {
+  test('continues greedily with exactly the 24 tokens', () => {
     const greedy = continueGreedily(opened, tokens, 24);
     // Greedy continuation is right if the oracle, given it, would have gone on in the same way.
     const { logits } = oracleForward(oracle, [...tokens, ...greedy.slice(0, -1)]);
@@ -117,7 +116,7 @@ describe.each(goldens)('the model on the golden $name', ({ name, tolerance, unti
     if (name === 'dsv32-fp8') expect(greedy).toEqual(golden.greedy);
   });
 
-  it('agrees without weight absorption to the same tolerance', async () => {
+  test('agrees without weight absorption to the same tolerance', async () => {
     const expanded = await openForTest(golden.directory, { absorb: 'never' });
     const transcript = runAlone(expanded, tokens);
     expect(transcript.selected).toEqual(oneShot.selected);

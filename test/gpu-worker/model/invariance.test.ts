@@ -1,28 +1,24 @@
 /** Batching, paging and the form of attention must not change what a model says. */
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { at } from '../../../gpu-worker/at.ts';
-import {
-  type Absorption,
-  limitMaskedTokens,
-  maskedTokensMax,
-} from '../../../gpu-worker/backend/attention-plan.ts';
+import { limitMaskedTokens, maskedTokensMax } from '../../../gpu-worker/backend/attention-plan.ts';
+import type { Absorption } from '../../../gpu-worker/backend/attention-plan.ts';
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import { CpuAttention } from '../../../gpu-worker/backend/cpu/attention.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { Mla } from '../../../gpu-worker/backend/mla.ts';
-import { type CheckpointConfig, randomConfig } from '../../support/weights/checkpoint-config.ts';
+import { randomConfig } from '../../support/weights/checkpoint-config.ts';
+import type { CheckpointConfig } from '../../support/weights/checkpoint-config.ts';
 import { maxDifference } from '../../support/worker/golden.ts';
 import {
   inChunks,
   interleaved,
-  type OpenOptions,
   openForTest,
   runAlone,
   runSchedule,
-  type Step,
-  type Transcript,
 } from '../../support/worker/model-harness.ts';
+import type { OpenOptions, Step, Transcript } from '../../support/worker/model-harness.ts';
 import { writeRandomCheckpoint } from '../../support/weights/random-checkpoint.ts';
 import { seededRandom } from '../../support/random.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
@@ -53,7 +49,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
   const path = writeModel(`plain-${numerics}`);
   const tokens = randomTokens(150, seed);
 
-  it('says the same bits wherever its blocks lie and however it is chunked', async () => {
+  test('says the same bits wherever its blocks lie and however it is chunked', async () => {
     const opened = await openForTest(path, { numerics });
     const alone = runAlone(opened, tokens);
     for (const chunk of [1, 7, 63, 64, 65, 128, 149]) {
@@ -64,7 +60,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
     await opened.close();
   });
 
-  it('says the same bits to every sequence of a mixed batch as to the sequence alone', async () => {
+  test('says the same bits to every sequence of a mixed batch as to the sequence alone', async () => {
     const opened = await openForTest(path, { numerics });
     const sequences = [tokens, randomTokens(100, 2), randomTokens(1, 3), randomTokens(65, 4)];
     const alone = sequences.map((sequence) => runAlone(opened, sequence));
@@ -77,7 +73,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
     await opened.close();
   });
 
-  it('attends densely, bit for bit, when its top-k is wider than the context', async () => {
+  test('attends densely, bit for bit, when its top-k is wider than the context', async () => {
     const wide = writeModel(`wide-${numerics}`, { index_topk: 200 });
     const sparse = await say(wide, tokens, { numerics });
     const dense = await say(wide, tokens, { numerics, attention: 'dense' });
@@ -89,7 +85,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
     );
   });
 
-  it('says something else with dense attention when the context is longer than its top-k', async () => {
+  test('says something else with dense attention when the context is longer than its top-k', async () => {
     const sparse = await say(path, tokens, { numerics });
     const dense = await say(path, tokens, { numerics, attention: 'dense' });
     const topK = at(at(sparse.selected, 0), 149).length;
@@ -101,7 +97,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
 
 describe('weight absorption', () => {
   // Sums in another order only: float32 rounding over three layers, on logits of order 1.
-  it('changes nothing but rounding in float32', async () => {
+  test('changes nothing but rounding in float32', async () => {
     const path = writeModel('absorption');
     const tokens = randomTokens(100, 5);
     const absorbed = await say(path, tokens, {});
@@ -148,7 +144,7 @@ describe('weight absorption', () => {
       );
     });
 
-  it('is left out, with `decode`, for the sequences of a batch that have many rows', async () => {
+  test('is left out, with `decode`, for the sequences of a batch that have many rows', async () => {
     const path = writeModel('dense-mixed');
     const absorbed = await runMixed(path, { attention: 'dense' });
     const mixed = await runMixed(path, { attention: 'dense', absorb: 'decode' });
@@ -160,7 +156,7 @@ describe('weight absorption', () => {
     expectAlike(mixed.transcripts, absorbed.transcripts);
   });
 
-  it('is left out, with `decode`, for many rows that leave out some of not too many tokens', async () => {
+  test('is left out, with `decode`, for many rows that leave out some of not too many tokens', async () => {
     const topK = 190;
     const path = writeModel('sparse-mixed', { index_topk: topK });
     const limit = limitMaskedTokens({ rows: 256, topK });
@@ -193,7 +189,7 @@ describe('weight absorption', () => {
 });
 
 describe('the limit of masked attention', () => {
-  it('grows with the rows that share the expansion, up to what backends mask', () => {
+  test('grows with the rows that share the expansion, up to what backends mask', () => {
     const limits = [128, 512, 2048, 4096].map((rows) => limitMaskedTokens({ rows, topK: 2048 }));
     expect(limits).toEqual(limits.toSorted((a, b) => a - b));
     expect(limits[3]).toBeGreaterThan(4096 + 2048);

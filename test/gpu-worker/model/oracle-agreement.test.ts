@@ -1,16 +1,14 @@
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { at } from '../../../gpu-worker/at.ts';
 import { loadOracle } from '../../oracle/checkpoint.ts';
 import { oracleForward } from '../../oracle/forward.ts';
 import { topIndices } from '../../oracle/vector.ts';
-import {
-  modelKinds,
-  type ModelKind,
-  randomConfig,
-} from '../../support/weights/checkpoint-config.ts';
+import { modelKinds, randomConfig } from '../../support/weights/checkpoint-config.ts';
+import type { ModelKind } from '../../support/weights/checkpoint-config.ts';
 import { argmax, calcDiff, maxDifference, readGolden } from '../../support/worker/golden.ts';
-import { openForTest, runAlone, type Transcript } from '../../support/worker/model-harness.ts';
+import { openForTest, runAlone } from '../../support/worker/model-harness.ts';
+import type { Transcript } from '../../support/worker/model-harness.ts';
 import { writeRandomCheckpoint } from '../../support/weights/random-checkpoint.ts';
 import { seededRandom } from '../../support/random.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
@@ -37,7 +35,7 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
   const oracle = loadOracle(path);
 
   // Logits are of order 1 and sums have some hundred terms of float32: 1e-6 was seen.
-  it('agrees with the oracle in float32', async () => {
+  test('agrees with the oracle in float32', async () => {
     const opened = await openForTest(path);
     const said = runAlone(opened, tokens);
     const picks = new AdoptedPicks(said, 1e-5);
@@ -51,7 +49,7 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
     await opened.close();
   });
 
-  it('agrees with the oracle in the deployment numerics', async () => {
+  test('agrees with the oracle in the deployment numerics', async () => {
     const opened = await openForTest(path, { numerics: 'fp8' });
     const said = runAlone(opened, tokens);
     // Another order of summing can move a value to its bfloat16 neighbour, and then to its e4m3
@@ -71,7 +69,7 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
   });
 });
 
-it('agrees with the oracle in the deployment numerics without weight absorption', async () => {
+test('agrees with the oracle in the deployment numerics without weight absorption', async () => {
   const seed = 200;
   const config = randomConfig('V3.2 with everything', seed);
   const path = join(directory, String(seed));
@@ -87,7 +85,7 @@ it('agrees with the oracle in the deployment numerics without weight absorption'
   expect(median(differences)).toBeLessThan(2e-4);
 });
 
-it('keeps latents in bfloat16 if asked to', async () => {
+test('keeps latents in bfloat16 if asked to', async () => {
   const seed = 201;
   const config = randomConfig('V3.2 with everything', seed);
   const path = join(directory, String(seed));
@@ -108,7 +106,7 @@ it('keeps latents in bfloat16 if asked to', async () => {
 
 // dsv32-fp8 names no scale_fmt, so its scales are the exact quotients instead of powers of two. Its
 // later layers magnify every value that rounds the other way; the first one shows the rule itself.
-it('scales activations as the checkpoint asks', async () => {
+test('scales activations as the checkpoint asks', async () => {
   const { directory: path, input_ids: ids } = readGolden('dsv32-fp8');
   const tokens = ids.slice(0, 60);
   const opened = await openForTest(path, { numerics: 'fp8' });

@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { score } from '../../../gpu-worker/model/score.ts';
 import { maxDifference } from '../../support/worker/golden.ts';
-import { type OpenedModel, openForTest } from '../../support/worker/model-harness.ts';
+import { openForTest } from '../../support/worker/model-harness.ts';
+import type { OpenedModel } from '../../support/worker/model-harness.ts';
 
 interface ExpectedAnswer {
   readonly prompt: string;
@@ -27,7 +28,7 @@ describe('the tiny model', () => {
 
   const named = answers.map((answer) => ({ ...answer, end: answer.prompt.slice(-40) }));
 
-  it.each(named)('answers "...$end" as expected', ({ input_ids: ids, ...expected }) => {
+  test.each(named)('answers "...$end" as expected', ({ input_ids: ids, ...expected }) => {
     const last = ids.length - 1;
     const scores = score(opened.model, ids, {
       positions: [last],

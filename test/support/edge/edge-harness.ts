@@ -3,7 +3,8 @@
  * real fleet and stub workers over HTTP. Clock, randomness and the workers are what a test
  * controls.
  */
-import { createApp, type Mount } from '../../../edge/app.ts';
+import { createApp } from '../../../edge/app.ts';
+import type { Mount } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { createDirectory } from '../../../edge/directory/directory.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
@@ -17,7 +18,8 @@ import { createBodyBudget } from '../../../edge/bodies/body-budget.ts';
 import { createRunningAnswers } from '../../../edge/inference/running-answers.ts';
 import { createTenant } from '../../../edge/tenant/tenant.ts';
 import { openDirectoryDb, openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
-import { startStubWorker, type StubScript, type StubWorker } from './edge-stub-worker.ts';
+import { startStubWorker } from './edge-stub-worker.ts';
+import type { StubScript, StubWorker } from './edge-stub-worker.ts';
 
 export const testModel = 'sift-test';
 export const testPrice = {

@@ -2,7 +2,8 @@
  * A worker with a script in place of a model: it speaks the protocol over real HTTP and SSE, keeps
  * a prefix cache per salt and a usage journal, and breaks exactly where its script says.
  */
-import { serve, type HttpBindings } from '@hono/node-server';
+import { serve } from '@hono/node-server';
+import type { HttpBindings } from '@hono/node-server';
 import { Hono } from 'hono';
 import type { Context } from 'hono';
 import type { AddressInfo } from 'node:net';

@@ -3,14 +3,8 @@
  * of cached tokens stands among its timings. The older form counts on the last choice's event, ends
  * without `[DONE]`, and writes errors as a field of their own.
  */
-import {
-  frame,
-  outputTokens,
-  promptTokens,
-  validationMessage,
-  type EngineMake,
-  type Scenario,
-} from './scenario.ts';
+import { frame, outputTokens, promptTokens, validationMessage } from './scenario.ts';
+import type { EngineMake, Scenario } from './scenario.ts';
 
 function make(version: 'older' | 'newer'): EngineMake {
   const isNewer = version === 'newer';

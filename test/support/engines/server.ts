@@ -1,18 +1,14 @@
 /** A scripted engine of any make behind real HTTP; it breaks where its scenario says. */
 import { serve } from '@hono/node-server';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
 import { deepseek, deepseekFiles } from '../../gpu-worker/tokenizer/fixture.ts';
 import { answering, httpWorker } from '../worker/http-worker.ts';
 import type { Script } from '../worker/scripted-engine.ts';
-import {
-  plainScenario,
-  promptTokens,
-  validationMessage,
-  type EngineMake,
-  type Scenario,
-} from './scenario.ts';
+import { plainScenario, promptTokens, validationMessage } from './scenario.ts';
+import type { EngineMake, Scenario } from './scenario.ts';
 
 export interface ScriptedServer {
   readonly url: string;

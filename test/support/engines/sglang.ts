@@ -2,14 +2,8 @@
  * SGLang's form: srt/entrypoints/openai of its public source. Every field of a delta is there and
  * null, the stop that matched is text or, at the end of a turn, a token that nobody asked for.
  */
-import {
-  frame,
-  outputTokens,
-  promptTokens,
-  validationMessage,
-  type EngineMake,
-  type Scenario,
-} from './scenario.ts';
+import { frame, outputTokens, promptTokens, validationMessage } from './scenario.ts';
+import type { EngineMake, Scenario } from './scenario.ts';
 
 const endOfTurnToken = 151_645;
 

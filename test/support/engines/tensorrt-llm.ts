@@ -2,13 +2,8 @@
  * TensorRT-LLM's form: tensorrt_llm/serve of its public source. Deltas hold empty texts, absent fields
  * are left out, a named function's pieces have its name each and no id, events end in a space.
  */
-import {
-  outputTokens,
-  promptTokens,
-  validationMessage,
-  type EngineMake,
-  type Scenario,
-} from './scenario.ts';
+import { outputTokens, promptTokens, validationMessage } from './scenario.ts';
+import type { EngineMake, Scenario } from './scenario.ts';
 
 const frame = (value: unknown) => `data: ${JSON.stringify(value)} \n\n`;
 

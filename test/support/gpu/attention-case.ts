@@ -7,7 +7,8 @@ import type {
   Tensor,
 } from '../../../gpu-worker/backend/shapes.ts';
 import type { Random } from '../random.ts';
-import { batchOf, type Part, randomFloats, randomWeight, type Tested } from './backends.ts';
+import { batchOf, randomFloats, randomWeight } from './backends.ts';
+import type { Part, Tested } from './backends.ts';
 
 export interface AttentionShape {
   readonly heads: number;

@@ -9,19 +9,20 @@ import { asCpu, CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts'
 import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaSelection, asCuda } from '../../../gpu-worker/backend/cuda/handles.ts';
 import { expectSame, test } from '../../gpu/check.ts';
-import { type Random, seededRandom } from '../random.ts';
+import { seededRandom } from '../random.ts';
+import type { Random } from '../random.ts';
 import {
   batchOf,
   bf16Numerics,
   fp8Numerics,
   openTested,
-  type Part,
   randomFloats,
   randomWeight,
   shuffledBlocks,
-  type Tested,
 } from './backends.ts';
-import { type CudaTested, isWanted, openCudaTested, toBf16 } from './tested.ts';
+import type { Part, Tested } from './backends.ts';
+import { isWanted, openCudaTested, toBf16 } from './tested.ts';
+import type { CudaTested } from './tested.ts';
 
 export const seed = Number(process.env['SEED'] ?? 1);
 export const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];

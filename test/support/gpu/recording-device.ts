@@ -3,8 +3,10 @@
  * launch queue does. So the CUDA backend's host side runs without a GPU.
  */
 import type { Device } from '../../../gpu-worker/backend/cuda/runtime/device.ts';
-import { type KernelArgs, packArgs } from '../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';
-import { argsOf, type ProgramName } from '../../../gpu-worker/backend/cuda/runtime/kernels.ts';
+import { packArgs } from '../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';
+import type { KernelArgs } from '../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';
+import { argsOf } from '../../../gpu-worker/backend/cuda/runtime/kernels.ts';
+import type { ProgramName } from '../../../gpu-worker/backend/cuda/runtime/kernels.ts';
 import type { LaunchShape } from '../../../gpu-worker/backend/cuda/runtime/launch-queue.ts';
 
 /** The SMs of an H200. */

@@ -8,7 +8,8 @@ import {
   elementBytes,
   asCuda,
 } from '../../../gpu-worker/backend/cuda/handles.ts';
-import { openTested, type Tested } from './backends.ts';
+import { openTested } from './backends.ts';
+import type { Tested } from './backends.ts';
 
 /** Under compute-sanitizer (test/gpu/run.ts), whose tools take minutes for what takes a second else. */
 export const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;

@@ -5,7 +5,8 @@
 //
 // 512 rows to 4,096 tokens, 8 heads of 32 + 16 and 32: 138 ms, 20 GFLOP/s on one core of an EPYC (Zen 4).
 
-import { CacheView, readLatent } from './caches';
+import type { CacheView} from './caches';
+import { readLatent } from './caches';
 import { pageRowsMax } from './op-codes';
 import { exp, rounded } from './numbers';
 import { tileRows } from './tiles';

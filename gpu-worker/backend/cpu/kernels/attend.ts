@@ -7,7 +7,8 @@
 // 8 heads, 64 + 16 wide, to 256 keys on one core of an EPYC (Zen 4), per row: 25.2 us (23.4 GFLOP/s),
 // with exp's constants loaded 23.1 us (25.5); fp8 entries, decoded per row, 28.1 us (21.0).
 
-import { CacheView, readLatent } from './caches';
+import type { CacheView} from './caches';
+import { readLatent } from './caches';
 import { dtypeF32, keyBlock } from './op-codes';
 import { exp, mulAdd, rounded } from './numbers';
 import { tile4, tileRows } from './tiles';

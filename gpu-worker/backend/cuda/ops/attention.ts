@@ -1,5 +1,5 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../../attention.ts';
 import { blockTokens } from '../../batch.ts';
 import { checkExpanded, checkSelectionRows } from '../../checks.ts';
@@ -9,11 +9,11 @@ import {
   CudaLayerCache,
   CudaMatrix,
   CudaSelection,
-  type CudaTensor,
   f32Tensor,
   inputTensor,
   outputTensor,
 } from '../handles.ts';
+import type { CudaTensor } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import { Scratch } from '../runtime/device.ts';
 import type { PlacedRows } from '../step.ts';

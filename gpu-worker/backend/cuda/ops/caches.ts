@@ -1,5 +1,5 @@
 /** The paged caches: their places, and the ops that write them (caches.cu). */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../batch.ts';
 import { blockBytes, checkCacheShape, entryBytes, pageBytes } from '../../cache-layout.ts';
 import type { CacheOps, KeyNorm, KeyRotation, LatentNorm } from '../../caches.ts';
@@ -7,7 +7,8 @@ import { checkIndexKeys } from '../../checks.ts';
 import type { CacheShape, LayerCache, Tensor } from '../../shapes.ts';
 import { asCuda, checkedVector, CudaLayerCache, dtypeCode, inputTensor } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { type CudaRowOps, perLane, ropeArgs } from './row-ops.ts';
+import { perLane, ropeArgs } from './row-ops.ts';
+import type { CudaRowOps } from './row-ops.ts';
 
 export class CudaCaches implements CacheOps {
   readonly #context: OpContext;

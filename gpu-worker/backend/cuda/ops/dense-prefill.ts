@@ -4,22 +4,19 @@
  * than a pass holds take their softmax state from pass to pass. With a selection the kernel masks all
  * other tokens, by a bit for each that is made once a layer.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { ExpandedAttendOptions } from '../../attention.ts';
 import { maskedTokensMax } from '../../attention-plan.ts';
 import type { HeadShape } from '../../shapes.ts';
-import { type Device, Scratch } from '../runtime/device.ts';
-import {
-  type CudaLayerCache,
-  type CudaMatrix,
-  type CudaSelection,
-  type CudaTensor,
-  dtypeCode,
-} from '../handles.ts';
+import { Scratch } from '../runtime/device.ts';
+import type { Device } from '../runtime/device.ts';
+import { dtypeCode } from '../handles.ts';
+import type { CudaLayerCache, CudaMatrix, CudaSelection, CudaTensor } from '../handles.ts';
 import type { CudaGemm } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
 import { encodeTensorMap } from '../runtime/tensor-maps.ts';
-import { type Pass, planPasses } from './prefill-passes.ts';
+import { planPasses } from './prefill-passes.ts';
+import type { Pass } from './prefill-passes.ts';
 
 /** Queries, two stages of keys and of values, barriers. */
 const sharedBytes = 3 * 49_152 + 2 * 32_768 + 64;

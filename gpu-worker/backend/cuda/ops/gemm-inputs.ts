@@ -1,6 +1,7 @@
 /** Rows in the form that a GEMM reads: activations as they lie, gathered, or quantised to e4m3. */
 import { scaleGroup } from '../../numerics.ts';
-import { type CudaTensor, dtypeCode, type DtypeCode, type Quantized } from '../handles.ts';
+import { dtypeCode } from '../handles.ts';
+import type { CudaTensor, DtypeCode, Quantized } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import { Scratch } from '../runtime/device.ts';
 import { manyTileRows } from './gemm-plan.ts';

@@ -5,19 +5,19 @@ import type { AbsorbedKv, Matrix, Tensor } from '../../shapes.ts';
 import {
   asCuda,
   CudaAbsorbedKv,
-  type CudaExperts,
   CudaMatrix,
   dtypeCode,
-  type DtypeCode,
   elementBytes,
-  type ExpertTable,
   f32Tensor,
   inputTensor,
   outputTensor,
 } from '../handles.ts';
+import type { CudaExperts, DtypeCode, ExpertTable } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { type MappedTensor, TensorMaps, weightBoxRows } from '../runtime/tensor-maps.ts';
-import { type GemmInputs, type Input, type Output, unscaled, type Weight } from './gemm-inputs.ts';
+import { TensorMaps, weightBoxRows } from '../runtime/tensor-maps.ts';
+import type { MappedTensor } from '../runtime/tensor-maps.ts';
+import { unscaled } from './gemm-inputs.ts';
+import type { GemmInputs, Input, Output, Weight } from './gemm-inputs.ts';
 import { fewTileRows, manyTileRows, planGemm, plainTileRows } from './gemm-plan.ts';
 import type { CudaRowOps } from './row-ops.ts';
 

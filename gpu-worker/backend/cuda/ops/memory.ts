@@ -1,12 +1,13 @@
 /** Tensors in device memory, and what is read of them. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { bf16ToF32 } from '../../bfloat16.ts';
 import { checkColumnsOf, checkTensorShape } from '../../checks.ts';
 import type { HostMemory, MemoryOps, MemoryUse } from '../../memory.ts';
 import type { Tensor, TensorPrecision } from '../../shapes.ts';
 import { asCuda, CudaTensor, dtypeCode, elementBytes } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { type GemmInputs, padded } from './gemm-inputs.ts';
+import { padded } from './gemm-inputs.ts';
+import type { GemmInputs } from './gemm-inputs.ts';
 import type { CudaIndexer } from './indexer.ts';
 
 export class CudaMemory implements MemoryOps {

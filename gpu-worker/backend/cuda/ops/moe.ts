@@ -1,5 +1,5 @@
 /** Mixture of experts: the gate, and the routed experts as GEMMs over grouped rows (moe.cu). */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { checkExperts, checkGroups, checkRoutingRows } from '../../checks.ts';
 import type { MoeOps, RouteOptions } from '../../moe.ts';
 import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../../shapes.ts';
@@ -9,16 +9,16 @@ import {
   CudaExperts,
   CudaMatrix,
   CudaRouting,
-  type CudaTensor,
-  type ExpertTable,
   f32Tensor,
   inputTensor,
   outputTensor,
 } from '../handles.ts';
+import type { CudaTensor, ExpertTable } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import { Scratch } from '../runtime/device.ts';
 import type { CudaGemm, Grouping } from './gemm.ts';
-import { type Input, type Output, padded, type Weight } from './gemm-inputs.ts';
+import { padded } from './gemm-inputs.ts';
+import type { Input, Output, Weight } from './gemm-inputs.ts';
 
 /** Threads of a block of the sum over experts; each takes 8 columns. */
 const threads = 128;

@@ -1,5 +1,5 @@
 /** Which tokens of a batch are expanded together, and which rows then attend to them. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { PlacedRows } from '../step.ts';
 
 /** Rows of a tile, and buffer rows of a block, of sm90-dense-mha.cu. */

@@ -2,7 +2,7 @@
  * Ops that treat every row on its own: norms, sums, rotations, activations, copies, quantisation
  * (rows.cu, norms.cu, heads.cu).
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import {
   checkGathered,
   checkHadamard,
@@ -12,14 +12,8 @@ import {
 } from '../../checks.ts';
 import type { NormOptions, RopeLayout, RopeTable, RotateOptions, RowOps } from '../../row-ops.ts';
 import type { Matrix, Tensor, Vector } from '../../shapes.ts';
-import {
-  asCuda,
-  checkedVector,
-  CudaMatrix,
-  inputTensor,
-  outputTensor,
-  type Quantized,
-} from '../handles.ts';
+import { asCuda, checkedVector, CudaMatrix, inputTensor, outputTensor } from '../handles.ts';
+import type { Quantized } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import type { KernelArgs } from '../runtime/kernel-args.ts';
 

@@ -1,7 +1,8 @@
 /** Tokens drawn on the GPU: rows of logits stay there, and only the tokens come back (sample.cu). */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { Tensor } from '../../shapes.ts';
-import { type Draw, weightScale } from '../../draw.ts';
+import { weightScale } from '../../draw.ts';
+import type { Draw } from '../../draw.ts';
 import type { SamplingOps } from '../../sampling.ts';
 import { Scratch } from '../runtime/device.ts';
 import { f32Tensor } from '../handles.ts';

@@ -4,10 +4,11 @@
  * come in one step, its fp8 entries are dequantized to bf16 once, in order, instead of by every row that
  * selects them; both ways give the same bits.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../batch.ts';
 import { Scratch } from '../runtime/device.ts';
-import { type CudaLayerCache, type CudaSelection, type CudaTensor, dtypeCode } from '../handles.ts';
+import { dtypeCode } from '../handles.ts';
+import type { CudaLayerCache, CudaSelection, CudaTensor } from '../handles.ts';
 import type { Kernel } from '../runtime/kernels.ts';
 import type { OpContext } from '../op-context.ts';
 import type { PlacedRows } from '../step.ts';

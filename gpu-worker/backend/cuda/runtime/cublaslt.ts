@@ -3,10 +3,11 @@
  * weight's 128 x 128 scales and the rows' 1 x 128 scales (cuBLASLt of CUDA 12.9 or later). Its matrices
  * are by columns: our rows x inputs are its inputs x rows, and out = x W^T is its D = A^T B with A = W.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { Device } from './device.ts';
 import type { Handle } from './driver.ts';
-import { dtypeCode, type DtypeCode } from '../handles.ts';
+import { dtypeCode } from '../handles.ts';
+import type { DtypeCode } from '../handles.ts';
 import type { LibraryCall } from './launch-queue.ts';
 import { loadLibrary } from './libraries.ts';
 

@@ -1,11 +1,14 @@
 /** One GPU: its context, stream and memory, and the ways in and out. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import koffi from 'koffi';
 import type { HostMemory, MemoryUse } from '../../memory.ts';
-import { Driver, type Handle } from './driver.ts';
-import { type Kernel, Kernels, type ProgramName } from './kernels.ts';
+import { Driver } from './driver.ts';
+import type { Handle } from './driver.ts';
+import { Kernels } from './kernels.ts';
+import type { Kernel, ProgramName } from './kernels.ts';
 import type { KernelArgs } from './kernel-args.ts';
-import { LaunchQueue, type LaunchShape } from './launch-queue.ts';
+import { LaunchQueue } from './launch-queue.ts';
+import type { LaunchShape } from './launch-queue.ts';
 import { CudaMissing } from './libraries.ts';
 
 type Purpose = 'weight' | 'activation' | 'cache';

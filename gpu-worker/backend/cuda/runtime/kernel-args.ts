@@ -2,7 +2,7 @@
  * The arguments of kernels by name. A kernel takes one struct, which its source declares; the struct
  * is parsed once, laid out by C's rules, and filled from an object with a value for every field.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../../at.ts';
 
 /** A value of a field: nothing is a null pointer; words are taken as they are (tensor maps). */

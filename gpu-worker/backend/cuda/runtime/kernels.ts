@@ -1,10 +1,11 @@
 /** The kernels by name: which source files make them, how they are specialised, and their loading. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { readCudaSettings } from '../cuda-settings.ts';
 import { cachedCubin, cubinKey } from './cubin-cache.ts';
 import type { Driver, Handle } from './driver.ts';
-import { parseKernelArgs, type StructLayout } from './kernel-args.ts';
+import { parseKernelArgs } from './kernel-args.ts';
+import type { StructLayout } from './kernel-args.ts';
 import { Compiler } from './nvrtc.ts';
 
 /** Sources that lie beside this file, or beside a bundle of it, in kernels/. */

@@ -3,11 +3,12 @@
  * that has been seen before runs as a graph; step-graphs.ts does so for whole steps.
  */
 import { readCudaSettings } from '../cuda-settings.ts';
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { at } from '../../../at.ts';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
-import { type KernelArgs, packArgs } from './kernel-args.ts';
+import { packArgs } from './kernel-args.ts';
+import type { KernelArgs } from './kernel-args.ts';
 import type { Kernel, Kernels } from './kernels.ts';
 
 /** Graphs of lists that are kept; the oldest goes first. */

@@ -2,10 +2,11 @@
  * Tensor maps: what Hopper's copy engine must know of a matrix to copy boxes of it into shared memory.
  * Kernels take them among their arguments, or by address.
  */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import koffi from 'koffi';
 import type { Driver } from './driver.ts';
-import { dtypeCode, type DtypeCode, elementBytes } from '../handles.ts';
+import { dtypeCode, elementBytes } from '../handles.ts';
+import type { DtypeCode } from '../handles.ts';
 
 /** Bytes of a map, and the alignment that the driver wants of the one it writes. */
 const mapBytes = 128;

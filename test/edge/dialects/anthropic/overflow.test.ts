@@ -1,6 +1,7 @@
 /** A request that exceeds the context is refused in the words and numbers that clients look for. */
 import { afterEach, expect, test } from 'vitest';
-import { startHarness, testModel, type Harness } from '../../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../../support/edge/edge-harness.ts';
+import type { Harness } from '../../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

@@ -1,7 +1,8 @@
 /** What a worker is sent for what Anthropic's clients ask, and what of it has no effect. */
 import { afterEach, expect, test } from 'vitest';
 import { chatCompletionRequestSchema } from '../../../../gpu-worker/protocol/requests.ts';
-import { startHarness, testModel, type Harness } from '../../../support/edge/edge-harness.ts';
+import { startHarness, testModel } from '../../../support/edge/edge-harness.ts';
+import type { Harness } from '../../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());

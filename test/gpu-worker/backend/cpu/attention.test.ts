@@ -1,16 +1,16 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { CpuLayerCache, asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
   AttentionCase,
-  type Attended,
   oddShape,
   oneHeadShape,
   randomSequence,
   rowsOfAttended,
   wideShape,
 } from '../../../support/gpu/attention-case.ts';
+import type { Attended } from '../../../support/gpu/attention-case.ts';
 import {
   allNumerics,
   difference,
@@ -30,7 +30,7 @@ const blocks = 9;
 const tensors = ['sparse', 'lse', 'dense', 'expandedSparse', 'expandedDense'] as const;
 
 describe.each(allNumerics)('attention in $name numerics', ({ numerics }) => {
-  it.each(shapes)('with $name is the twin’s, step after step', async ({ shape, tokens }) => {
+  test.each(shapes)('with $name is the twin’s, step after step', async ({ shape, tokens }) => {
     const seed = shape.latentDim;
     const tested = await openTested(numerics);
     const run = (backend: typeof tested) => {
@@ -70,7 +70,7 @@ describe.each(allNumerics)('attention in $name numerics', ({ numerics }) => {
     await tested.backend.close();
   });
 
-  it('says the same bits alone and in a batch, in any chunks, on any pages, with two threads', async () => {
+  test('says the same bits alone and in a batch, in any chunks, on any pages, with two threads', async () => {
     const shape = oddShape;
     const random = seededRandom(31);
     const long = randomSequence(random, shape, 150);
@@ -106,7 +106,7 @@ describe.each(allNumerics)('attention in $name numerics', ({ numerics }) => {
     expect(row).toBe(150);
   });
 
-  it('to a selection of everything is, bit for bit, attention to everything', async () => {
+  test('to a selection of everything is, bit for bit, attention to everything', async () => {
     const shape = { ...oddShape, topK: 150 };
     const tested = await openTested(numerics);
     const random = seededRandom(33);
@@ -120,7 +120,7 @@ describe.each(allNumerics)('attention in $name numerics', ({ numerics }) => {
 });
 
 describe('attention', () => {
-  it('is the same with and without absorption when kv_b is the identity', async () => {
+  test('is the same with and without absorption when kv_b is the identity', async () => {
     // One head whose nope part is the latent itself and whose value is the latent again.
     const { backend, filled } = await openTested(f32Numerics);
     const dim = 16;
@@ -154,7 +154,7 @@ describe('attention', () => {
     await backend.close();
   });
 
-  it('does not see what lies in pages behind the sequence’s end', async () => {
+  test('does not see what lies in pages behind the sequence’s end', async () => {
     for (const numerics of [f32Numerics, fp8Numerics]) {
       // oxlint-disable-next-line no-await-in-loop
       const tested = await openTested(numerics);

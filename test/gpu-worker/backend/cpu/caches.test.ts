@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Batch } from '../../../../gpu-worker/backend/batch.ts';
 import type { Numerics } from '../../../../gpu-worker/backend/numerics.ts';
 import type { LayerCache } from '../../../../gpu-worker/backend/shapes.ts';
@@ -55,7 +55,7 @@ function isRounded(code: number, value: number, scale: number): boolean {
 }
 
 describe('the caches', () => {
-  it('take 656 and 132 bytes per token in fp8 with the published dimensions', async () => {
+  test('take 656 and 132 bytes per token in fp8 with the published dimensions', async () => {
     const { backend } = await openTested(fp8Numerics);
     expect(backend.caches.blockBytes({ ...v32, layers: 61 })).toBe(61 * 64 * (656 + 132));
     const before = backend.memory.use().cacheBytes;
@@ -66,7 +66,7 @@ describe('the caches', () => {
     await backend.close();
   });
 
-  it('take floats, padded to four, in float32', async () => {
+  test('take floats, padded to four, in float32', async () => {
     const { backend } = await openTested(f32Numerics);
     const shape = { layers: 2, latentDim: 37, ropeDim: 6, indexDim: 10 };
     expect(backend.caches.blockBytes(shape)).toBe(2 * 64 * (44 * 4 + 10 * 4));
@@ -74,7 +74,7 @@ describe('the caches', () => {
     await backend.close();
   });
 
-  it('lay an fp8 entry out as latent codes, a float scale per 128, then the rope part in bf16', async () => {
+  test('lay an fp8 entry out as latent codes, a float scale per 128, then the rope part in bf16', async () => {
     const random = seededRandom(51);
     const entry = randomFloats(random, 576, 3);
     // The second group is all zeros: its scale comes from the floor of amax.
@@ -104,7 +104,7 @@ describe('the caches', () => {
     }
   });
 
-  it('lay a page of index keys out as 64 rows of codes, then 64 float scales', async () => {
+  test('lay a page of index keys out as 64 rows of codes, then 64 float scales', async () => {
     const random = seededRandom(52);
     const key = randomFloats(random, 128, 5);
     const slot = 2 * 64 + 5;
@@ -124,7 +124,7 @@ describe('the caches', () => {
     }
   });
 
-  it('have powers of two as scales whatever the linear ops have', async () => {
+  test('have powers of two as scales whatever the linear ops have', async () => {
     const random = seededRandom(53);
     const key = randomFloats(random, 128);
     const numerics = { ...fp8Numerics, scaleFormat: 'f32' } as const;
@@ -164,7 +164,7 @@ describe('a step refuses', () => {
       /adjacent|does not lie/,
     ],
   ];
-  it.each(refused)('%s', async (_, batch, message) => {
+  test.each(refused)('%s', async (_, batch, message) => {
     const { backend } = await openTested(f32Numerics, { rowsMax: 4 });
     backend.caches.make({ layers: 1, blocks: 3, latentDim: 4, ropeDim: 2, indexDim: 4 });
     expect(() => backend.batch.begin(batch)).toThrow(message);
@@ -173,7 +173,7 @@ describe('a step refuses', () => {
 });
 
 describe('cache ops refuse', () => {
-  it('index keys where there are none, and entries of another width', async () => {
+  test('index keys where there are none, and entries of another width', async () => {
     const { backend } = await openTested(f32Numerics);
     const [cache] = backend.caches.make({
       layers: 1,

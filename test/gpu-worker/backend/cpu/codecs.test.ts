@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import {
   decodeBf16,
   decodeE4m3,
@@ -23,7 +23,7 @@ function next(value: number, steps: number): number {
 }
 
 describe('e4m3', () => {
-  it('has the values that the format defines, for all 256 codes', () => {
+  test('has the values that the format defines, for all 256 codes', () => {
     expect(decodeE4m3(0x00)).toBe(0);
     expect(Object.is(decodeE4m3(0x80), -0)).toBe(true);
     expect(decodeE4m3(0x01)).toBe(2 ** -9);
@@ -39,7 +39,7 @@ describe('e4m3', () => {
     }
   });
 
-  it('encodes every value that it decodes to the same code', () => {
+  test('encodes every value that it decodes to the same code', () => {
     for (const code of finiteCodes) {
       expect(encodeE4m3(decodeE4m3(code))).toBe(code);
       expect(encodeE4m3(decodeE4m3(code | 0x80))).toBe(code | 0x80);
@@ -47,7 +47,7 @@ describe('e4m3', () => {
     expect(encodeE4m3(Number.NaN)).toBe(0x7f);
   });
 
-  it('rounds to the nearest, ties to the even code, one unit around each tie', () => {
+  test('rounds to the nearest, ties to the even code, one unit around each tie', () => {
     for (const code of finiteCodes.slice(0, -1)) {
       const middle = (decodeE4m3(code) + decodeE4m3(code + 1)) / 2;
       expect(encodeE4m3(middle)).toBe(code % 2 === 0 ? code : code + 1);
@@ -56,7 +56,7 @@ describe('e4m3', () => {
     }
   });
 
-  it('saturates to 448', () => {
+  test('saturates to 448', () => {
     for (const value of [448, 463.9, 464, 480, 1e9, Infinity]) {
       expect(encodeE4m3(value)).toBe(0x7e);
       expect(encodeE4m3(-value)).toBe(0xfe);
@@ -65,7 +65,7 @@ describe('e4m3', () => {
 });
 
 describe('bf16', () => {
-  it('keeps every value of the format', () => {
+  test('keeps every value of the format', () => {
     for (let code = 0; code < 0x10000; code++) {
       const value = decodeBf16(code);
       if (Number.isNaN(value)) expect(decodeBf16(encodeBf16(value))).toBeNaN();
@@ -73,7 +73,7 @@ describe('bf16', () => {
     }
   });
 
-  it('rounds to the nearest, ties to even, into the next binade and to infinity', () => {
+  test('rounds to the nearest, ties to even, into the next binade and to infinity', () => {
     expect(roundBf16(1 + 2 ** -8)).toBe(1);
     expect(roundBf16(1 + 3 * 2 ** -8)).toBe(1 + 2 ** -6);
     expect(roundBf16(next(1 + 2 ** -8, 1))).toBe(1 + 2 ** -7);
@@ -84,12 +84,12 @@ describe('bf16', () => {
 });
 
 describe('group scales', () => {
-  it('are amax / 448, floored at amax 1e-4, rounded to float32', () => {
+  test('are amax / 448, floored at amax 1e-4, rounded to float32', () => {
     expect(groupScale(448, 'f32')).toBe(1);
     expect(groupScale(0, 'f32')).toBe(Math.fround(Math.fround(1e-4) / 448));
   });
 
-  it('round up to a power of two, exact powers staying and one unit above doubling', () => {
+  test('round up to a power of two, exact powers staying and one unit above doubling', () => {
     for (let exponent = -18; exponent < 40; exponent++) {
       expect(groupScale(448 * 2 ** exponent, 'ue8m0')).toBe(2 ** exponent);
       expect(groupScale(next(448 * 2 ** exponent, 2), 'ue8m0')).toBe(2 ** (exponent + 1));
@@ -126,7 +126,7 @@ function hardValues(seed: number): Float32Array {
 }
 
 describe('the kernels', () => {
-  it('hold the same codecs bit for bit, and exp within 2 units in the last place', async () => {
+  test('hold the same codecs bit for bit, and exp within 2 units in the last place', async () => {
     const { backend } = await openTested(f32Numerics);
     const { arena, pool } = asCpu(CpuBackend, backend).context;
     const values = hardValues(7);

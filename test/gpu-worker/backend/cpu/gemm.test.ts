@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { HostTensor, WeightDtype } from '../../../../gpu-worker/backend/weights.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -10,8 +10,8 @@ import {
   openTwin,
   randomFloats,
   randomWeight,
-  type Tested,
 } from '../../../support/gpu/backends.ts';
+import type { Tested } from '../../../support/gpu/backends.ts';
 
 const dtypes = ['F32', 'BF16', 'F8_E4M3'] as const;
 
@@ -45,7 +45,7 @@ function product(
 describe.each(allNumerics)('a linear op in $name numerics', ({ numerics }) => {
   const rounding = numerics.activations === 'bf16' ? 2 ** -8 : 4e-6;
 
-  it.each(dtypes)('with an %s weight is the twin’s', async (dtype) => {
+  test.each(dtypes)('with an %s weight is the twin’s', async (dtype) => {
     const tested = await openTested(numerics);
     const twin = openTwin(numerics);
     for (const shape of shapes) {
@@ -58,7 +58,7 @@ describe.each(allNumerics)('a linear op in $name numerics', ({ numerics }) => {
     await tested.backend.close();
   });
 
-  it.each(dtypes)('absorbs an %s kv_b as the twin does', async (dtype) => {
+  test.each(dtypes)('absorbs an %s kv_b as the twin does', async (dtype) => {
     const shape = { heads: 3, nopeDim: 24, valueDim: 56 };
     const [latent, rope, rows] = [130, 6, 9];
     const results = (tested: Tested) => {
@@ -84,7 +84,7 @@ describe.each(allNumerics)('a linear op in $name numerics', ({ numerics }) => {
 });
 
 describe('a linear op', () => {
-  it('reads and writes views, and touches nothing beside them', async () => {
+  test('reads and writes views, and touches nothing beside them', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const random = seededRandom(12);
     const matrix = backend.weights.matrix(
@@ -113,7 +113,7 @@ describe('a linear op', () => {
     await backend.close();
   });
 
-  it.each([f32Numerics, fp8Numerics])(
+  test.each([f32Numerics, fp8Numerics])(
     'gives NaN, not 480, where an e4m3 weight is NaN',
     async (numerics) => {
       const { backend, filled } = await openTested(numerics);
@@ -149,7 +149,7 @@ describe('a linear op', () => {
     },
   );
 
-  it('takes weights that start at an odd byte of a file', async () => {
+  test('takes weights that start at an odd byte of a file', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const bytes = new Uint8Array(9);
     bytes.set(new Uint8Array(Float32Array.of(2, 3).buffer), 1);
@@ -173,7 +173,7 @@ describe('a linear op', () => {
     bytes: new Uint8Array(258),
     scales: new Float32Array(2),
   };
-  it.each<[string, HostTensor, RegExp]>([
+  test.each<[string, HostTensor, RegExp]>([
     ['too few bytes', { ...good, bytes: new Uint8Array(257) }, /w has 257 bytes/],
     ['missing scales', { ...good, scales: null }, /wrong number of scales/],
     ['scales of another shape', { ...good, scales: new Float32Array(1) }, /wrong number of scales/],

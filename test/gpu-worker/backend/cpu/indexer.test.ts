@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { seededRandom } from '../../../support/random.ts';
 import { f32Numerics, openTested } from '../../../support/gpu/backends.ts';
 
@@ -48,13 +48,13 @@ function expectedTop(scores: number[], width: number): Int32Array {
 }
 
 describe('the selection', () => {
-  it.each([1, 15, 16, 17, 64, 65, 1000])('of 16 among %i random keys is exact', async (count) => {
+  test.each([1, 15, 16, 17, 64, 65, 1000])('of 16 among %i random keys is exact', async (count) => {
     const random = seededRandom(count);
     const keys = Array.from({ length: count }, () => Math.fround(random.uniform()));
     expect(await selectAmong(keys, 16)).toEqual(expectedTop(keys, 16));
   });
 
-  it('takes the first among equal scores', async () => {
+  test('takes the first among equal scores', async () => {
     expect([...(await selectAmong(new Float32Array(200).fill(3), 5))]).toEqual([0, 1, 2, 3, 4]);
     const keys = Array.from({ length: 100 }, (_, i) => (i % 10 === 7 ? 2 : 1));
     expect([...(await selectAmong(keys, 12))]).toEqual([
@@ -62,25 +62,25 @@ describe('the selection', () => {
     ]);
   });
 
-  it('treats -0 as 0: relu of a negative key times a negative weight does not lose to +0', async () => {
+  test('treats -0 as 0: relu of a negative key times a negative weight does not lose to +0', async () => {
     // weight * max(0, key) is -0 for every key here but the last two.
     const keys = [-1, -2, -3, -4, -5, 1, 2];
     expect([...(await selectAmong(keys, 3, { weight: -1 }))]).toEqual([0, 1, 2]);
   });
 
-  it('orders negative scores', async () => {
+  test('orders negative scores', async () => {
     const keys = Array.from({ length: 300 }, (_, i) => 1 + ((i * 7) % 300));
     const scores = keys.map((key) => -key);
     expect(await selectAmong(keys, 40, { weight: -1 })).toEqual(expectedTop(scores, 40));
   });
 
-  it('tells scores apart that differ in their last bit only', async () => {
+  test('tells scores apart that differ in their last bit only', async () => {
     const bits = new Uint32Array(300).map((_, i) => 0x3f800000 + ((i * 61) % 300));
     const keys = [...new Float32Array(bits.buffer)];
     expect(await selectAmong(keys, 70)).toEqual(expectedTop(keys, 70));
   });
 
-  it('is the same with two threads, and with the largest floats', async () => {
+  test('is the same with two threads, and with the largest floats', async () => {
     const random = seededRandom(41);
     const keys = Array.from({ length: 3000 }, () => Math.fround(random.normal()));
     keys[17] = Math.fround(3e38);
@@ -92,13 +92,13 @@ describe('the selection', () => {
     }
   });
 
-  it('refuses scores that are not numbers', async () => {
+  test('refuses scores that are not numbers', async () => {
     const keys = new Float32Array(50).fill(1);
     keys[20] = Number.NaN;
     await expect(selectAmong(keys, 10)).rejects.toThrow(/an index score is not a number/);
   });
 
-  it('does not look at scores when everything is selected', async () => {
+  test('does not look at scores when everything is selected', async () => {
     const keys = new Float32Array(10).fill(Number.NaN);
     expect([...(await selectAmong(keys, 10))]).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });

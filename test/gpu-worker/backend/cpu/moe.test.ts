@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { RouteOptions } from '../../../../gpu-worker/backend/moe.ts';
 import { seededRandom } from '../../../support/random.ts';
 import {
@@ -9,8 +9,8 @@ import {
   openTwin,
   randomFloats,
   randomWeight,
-  type Tested,
 } from '../../../support/gpu/backends.ts';
+import type { Tested } from '../../../support/gpu/backends.ts';
 
 const plain: RouteOptions = { groups: 1, groupsKept: 1, normalize: true, scale: 2.5 };
 
@@ -36,7 +36,7 @@ async function routed(
 }
 
 describe('the gate', () => {
-  it('chooses by biased scores and weighs by unbiased ones', async () => {
+  test('chooses by biased scores and weighs by unbiased ones', async () => {
     const { experts, weights } = await routed([0, 2, 1], [5, 0, 0], {
       ...plain,
       perToken: 2,
@@ -48,31 +48,31 @@ describe('the gate', () => {
     expect(weights[1]).toBeCloseTo(1 / (1 + Math.exp(-2)), 6);
   });
 
-  it('takes the lower index among equals', async () => {
+  test('takes the lower index among equals', async () => {
     const options = { ...plain, perToken: 3 };
     expect((await routed([1, 1, 1, 1], [0, 0, 0, 0], options)).experts).toEqual([0, 1, 2]);
   });
 
-  it('drops whole groups even if the biased scores that stay are negative', async () => {
+  test('drops whole groups even if the biased scores that stay are negative', async () => {
     // With dropped groups at 0 instead of -inf, experts 2 and 3 would win.
     const options = { ...plain, groups: 2, groupsKept: 1, perToken: 2 };
     const { experts } = await routed([0, 0, 0, 0], [-2, -3, -4, -5], options);
     expect(experts).toEqual([0, 1]);
   });
 
-  it('scores a group by its two best, and a group of one by that one', async () => {
+  test('scores a group by its two best, and a group of one by that one', async () => {
     const two = { ...plain, groups: 2, groupsKept: 1, perToken: 1 };
     expect((await routed([0, 0, 0, 0], [3, -9, 2, 2], two)).experts).toEqual([2]);
     const one = { ...plain, groups: 4, groupsKept: 2, perToken: 2 };
     expect((await routed([0, 0, 0, 0], [-3, -1, -2, -4], one)).experts).toEqual([1, 2]);
   });
 
-  it('divides the weights by their sum before it scales them', async () => {
+  test('divides the weights by their sum before it scales them', async () => {
     const { weights } = await routed([3, -1, 0.5], [0, 0, 0], { ...plain, perToken: 3 });
     expect(weights.reduce((sum, weight) => sum + weight, 0)).toBeCloseTo(2.5, 6);
   });
 
-  it('is the twin’s for random logits', async () => {
+  test('is the twin’s for random logits', async () => {
     const random = seededRandom(21);
     const tested = await openTested(f32Numerics);
     const twin = openTwin(f32Numerics);
@@ -99,7 +99,7 @@ describe('the gate', () => {
     await tested.backend.close();
   });
 
-  it.each([
+  test.each([
     [{ ...plain, groups: 3 }, /do not form 3 groups/],
     [{ ...plain, groups: 2, groupsKept: 3 }, /of which 3 are kept/],
     [{ ...plain, groups: 4, groupsKept: 1 }, /can't go to 2 of 1/],
@@ -111,7 +111,7 @@ describe('the gate', () => {
 });
 
 describe.each(allNumerics)('the MoE in $name numerics', ({ numerics }) => {
-  it.each(['F32', 'BF16', 'F8_E4M3'] as const)('of %s experts is the twin’s', async (dtype) => {
+  test.each(['F32', 'BF16', 'F8_E4M3'] as const)('of %s experts is the twin’s', async (dtype) => {
     const [rows, hidden, inner, count, perToken] = [67, 140, 36, 5, 2];
     const mixed = ({ backend, filled, poison }: Tested) => {
       const random = seededRandom(22);

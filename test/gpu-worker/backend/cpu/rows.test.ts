@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Backend } from '../../../../gpu-worker/backend/backend.ts';
 import type { Tensor } from '../../../../gpu-worker/backend/shapes.ts';
 import { seededRandom } from '../../../support/random.ts';
@@ -12,8 +12,8 @@ import {
   openTwin,
   randomFloats,
   randomWeight,
-  type Tested,
 } from '../../../support/gpu/backends.ts';
+import type { Tested } from '../../../support/gpu/backends.ts';
 
 /** Runs the same on the kernels and on the twin and returns what both say. */
 async function both(
@@ -34,7 +34,7 @@ function tolerance(numerics: { activations: string }): number {
 const columnCounts = [1, 3, 4, 7, 56, 96, 129, 257];
 
 describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
-  it.each(columnCounts)('norms of %i columns are the twin’s', async (columns) => {
+  test.each(columnCounts)('norms of %i columns are the twin’s', async (columns) => {
     const rows = 5;
     const { actual, expected } = await both(numerics, ({ backend, filled, poison }) => {
       const random = seededRandom(columns);
@@ -60,7 +60,7 @@ describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
     expect(difference(actual, expected)).toBeLessThan(tolerance(numerics) * 2);
   });
 
-  it.each(columnCounts)(
+  test.each(columnCounts)(
     'activations of %i columns are the twin’s, in place too',
     async (columns) => {
       const { actual, expected } = await both(numerics, ({ backend, filled }) => {
@@ -76,7 +76,7 @@ describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
     },
   );
 
-  it.each([
+  test.each([
     { heads: 1, width: 16, start: 0, dim: 16 },
     { heads: 3, width: 11, start: 5, dim: 6 },
     { heads: 5, width: 24, start: 4, dim: 12 },
@@ -97,7 +97,7 @@ describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
     expect(difference(actual, expected)).toBeLessThan(tolerance(numerics) * 2);
   });
 
-  it.each([1, 2, 4, 8, 64, 128])('Hadamard transforms of %i are the twin’s', async (dim) => {
+  test.each([1, 2, 4, 8, 64, 128])('Hadamard transforms of %i are the twin’s', async (dim) => {
     const { actual, expected } = await both(numerics, ({ backend, filled }) => {
       const x = filled(randomFloats(seededRandom(dim), 3 * 5 * dim), 5 * dim);
       backend.rows.hadamard(x, { rows: 3, heads: 5 });
@@ -106,7 +106,7 @@ describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
     expect(difference(actual, expected)).toBeLessThan(tolerance(numerics));
   });
 
-  it.each(['F32', 'BF16', 'F8_E4M3'] as const)('embeds %s rows exactly', async (dtype) => {
+  test.each(['F32', 'BF16', 'F8_E4M3'] as const)('embeds %s rows exactly', async (dtype) => {
     const { actual, expected } = await both(numerics, ({ backend, poison }) => {
       const shape = { outputs: 133, inputs: 131, dtype };
       const table = backend.weights.matrix(randomWeight(seededRandom(3), shape));
@@ -122,7 +122,7 @@ describe.each(allNumerics)('row ops in $name numerics', ({ numerics }) => {
 });
 
 describe('row ops', () => {
-  it('rotate x = 0..63 by hand: pairs (2i, 2i + 1), and pairs (i, i + 32)', async () => {
+  test('rotate x = 0..63 by hand: pairs (2i, 2i + 1), and pairs (i, i + 32)', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const quarter = { cos: new Float32Array(32), sin: new Float32Array(32).fill(1), dim: 64 };
     backend.rows.ropeTable(quarter);
@@ -139,7 +139,7 @@ describe('row ops', () => {
     await backend.close();
   });
 
-  it('transform twice to what was there', async () => {
+  test('transform twice to what was there', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const values = randomFloats(seededRandom(5), 128);
     const x = filled(values, 128);
@@ -149,7 +149,7 @@ describe('row ops', () => {
     await backend.close();
   });
 
-  it('norm the sum before it is rounded, and carry the rounded sum', async () => {
+  test('norm the sum before it is rounded, and carry the rounded sum', async () => {
     const { backend, filled, poison } = await openTested(fp8Numerics);
     const residual = filled(Float32Array.of(1, 2), 2);
     const x = filled(Float32Array.of(2 ** -8, 0), 2);
@@ -162,7 +162,7 @@ describe('row ops', () => {
     await backend.close();
   });
 
-  it('leave rows behind the last alone, and columns beside a view', async () => {
+  test('leave rows behind the last alone, and columns beside a view', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const values = randomFloats(seededRandom(6), 4 * 12);
     const x = filled(values, 12);
@@ -175,7 +175,7 @@ describe('row ops', () => {
     await backend.close();
   });
 
-  it('gather rows in any order', async () => {
+  test('gather rows in any order', async () => {
     const { backend, filled, poison } = await openTested(f32Numerics);
     const x = filled(Float32Array.of(0, 0, 1, 1, 2, 2), 2);
     const out = poison(backend.memory.tensor(4, 2));
@@ -244,13 +244,13 @@ describe('row ops refuse', () => {
       /made by this backend/,
     ],
   ];
-  it.each(refused)('%s', async (_, act, message) => {
+  test.each(refused)('%s', async (_, act, message) => {
     const { backend } = await openTested(f32Numerics);
     expect(() => act({ backend, x: backend.memory.tensor(2, 12) })).toThrow(message);
     await backend.close();
   });
 
-  it('a token outside the vocabulary, and a position behind the rope table', async () => {
+  test('a token outside the vocabulary, and a position behind the rope table', async () => {
     const { backend } = await openTested(f32Numerics);
     const table = backend.weights.matrix(
       randomWeight(seededRandom(1), { outputs: 4, inputs: 12, dtype: 'F32' }),

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CpuBackend, openCpuBackend } from '../../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { asCpu } from '../../../../gpu-worker/backend/cpu/handles.ts';
 import { failedAt, jobAt, wordAt } from '../../../../gpu-worker/backend/cpu/kernels/op-codes.ts';
@@ -21,7 +21,7 @@ const backendUrl = new URL('../../../../gpu-worker/backend/cpu/cpu-backend.ts', 
 const noOp = 99;
 
 describe('threads', () => {
-  it('of any number compute the same bits', async () => {
+  test('of any number compute the same bits', async () => {
     const random = seededRandom(61);
     const source = randomWeight(random, { outputs: 520, inputs: 300, dtype: 'F8_E4M3' });
     const values = randomFloats(random, 130 * 300);
@@ -40,7 +40,7 @@ describe('threads', () => {
     for (const result of results) expect(result).toEqual(results[0]);
   });
 
-  it('run many small jobs one after the other without losing one, asleep in between or not', async () => {
+  test('run many small jobs one after the other without losing one, asleep in between or not', async () => {
     const { backend, filled } = await openTested(f32Numerics, { threads: 3 });
     const random = seededRandom(62);
     const matrix = backend.weights.matrix(
@@ -59,7 +59,7 @@ describe('threads', () => {
     await backend.close();
   });
 
-  it('of which a helper dies surface that as the error of the next op', async () => {
+  test('of which a helper dies surface that as the error of the next op', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 2 });
     const { arena, pool } = asCpu(CpuBackend, backend).context;
     // A job of one task, published without the caller: the helper takes it, and traps.
@@ -77,7 +77,7 @@ describe('threads', () => {
     await backend.close();
   });
 
-  it('that trap end the backend: every later op fails', async () => {
+  test('that trap end the backend: every later op fails', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 2 });
     const { pool } = asCpu(CpuBackend, backend).context;
     const job = { op: noOp, tasks: 64, work: 1e9, arguments: [] };
@@ -87,7 +87,7 @@ describe('threads', () => {
     await backend.close();
   });
 
-  it('end when the backend closes, however often it is closed, and no op runs afterwards', async () => {
+  test('end when the backend closes, however often it is closed, and no op runs afterwards', async () => {
     const { backend } = await openTested(f32Numerics, { threads: 4 });
     const x = backend.memory.tensor(1, 4);
     await Promise.all([backend.close(), backend.close()]);
@@ -95,7 +95,7 @@ describe('threads', () => {
     expect(() => backend.rows.add(x, x, 1)).toThrow(/closed/);
   });
 
-  it('do not keep a process alive that does not close the backend', async () => {
+  test('do not keep a process alive that does not close the backend', async () => {
     const numerics = JSON.stringify(f32Numerics);
     const script = `
       const { openCpuBackend } = await import(${JSON.stringify(fileURLToPath(backendUrl))});
@@ -109,7 +109,7 @@ describe('threads', () => {
 });
 
 describe('memory', () => {
-  it('that does not suffice is an error that says for what and how much', async () => {
+  test('that does not suffice is an error that says for what and how much', async () => {
     const memoryBytesMax = 32 * 2 ** 20;
     const { backend } = await openTested(f32Numerics, { threads: 2, memoryBytesMax });
     const source = randomWeight(seededRandom(1), { outputs: 8, inputs: 8, dtype: 'F32' });
@@ -122,7 +122,7 @@ describe('memory', () => {
     await backend.close();
   });
 
-  it('is accounted by purpose, and ops take none', async () => {
+  test('is accounted by purpose, and ops take none', async () => {
     const { backend, filled } = await openTested(f32Numerics);
     const { weightBytes } = backend.memory.use();
     const matrix = backend.weights.matrix(
@@ -139,7 +139,7 @@ describe('memory', () => {
     await backend.close();
   });
 
-  it.each([{ rowsMax: 0 }, { rowsMax: 1.5 }, { threads: 0 }, { memoryBytesMax: 1000 }])(
+  test.each([{ rowsMax: 0 }, { rowsMax: 1.5 }, { threads: 0 }, { memoryBytesMax: 1000 }])(
     'and rows and threads that make no sense are refused: %o',
     async (options) => {
       const opened = openCpuBackend({ numerics: f32Numerics, rowsMax: 4, ...options });

@@ -15,7 +15,8 @@ import {
   randomWeight,
   shuffledBlocks,
 } from '../../../support/gpu/backends.ts';
-import { type CudaTested, openCudaTested, toBf16 } from '../../../support/gpu/tested.ts';
+import { openCudaTested, toBf16 } from '../../../support/gpu/tested.ts';
+import type { CudaTested } from '../../../support/gpu/tested.ts';
 
 const processes = 5;
 const msEach = 5000;

@@ -5,10 +5,8 @@ import { dtypeCode } from '../../../../gpu-worker/backend/cuda/handles.ts';
 import { CudaStep } from '../../../../gpu-worker/backend/cuda/step.ts';
 import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
 import { prepareModel } from '../../../../gpu-worker/model/deepseek/forward.ts';
-import {
-  chooseNumerics,
-  type NumericsName,
-} from '../../../../gpu-worker/model/deepseek/numerics.ts';
+import { chooseNumerics } from '../../../../gpu-worker/model/deepseek/numerics.ts';
+import type { NumericsName } from '../../../../gpu-worker/model/deepseek/numerics.ts';
 import { WeightBuilder } from '../../../../gpu-worker/model/deepseek/weights.ts';
 import { warmUp } from '../../../../gpu-worker/model/warm-up.ts';
 import type { TensorSpec } from '../../../../gpu-worker/weights/tensor-spec.ts';

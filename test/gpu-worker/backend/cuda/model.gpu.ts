@@ -12,12 +12,11 @@ import {
   continueGreedily,
   inChunks,
   interleaved,
-  type OpenedModel,
   openForTest,
   runAlone,
   runSchedule,
-  type Transcript,
 } from '../../../support/worker/model-harness.ts';
+import type { OpenedModel, Transcript } from '../../../support/worker/model-harness.ts';
 import { firstDifference } from '../../../support/worker/transcripts.ts';
 
 interface Options {

@@ -1,15 +1,12 @@
 import { readFileSync } from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { at } from '../../../../gpu-worker/at.ts';
 import { ConfigError } from '../../../../gpu-worker/model/config-error.ts';
 import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
 import { chooseNumerics } from '../../../../gpu-worker/model/deepseek/numerics.ts';
 import { ropeFrequencies } from '../../../../gpu-worker/model/deepseek/rope.ts';
-import {
-  modelKinds,
-  type ModelKind,
-  randomConfig,
-} from '../../../support/weights/checkpoint-config.ts';
+import { modelKinds, randomConfig } from '../../../support/weights/checkpoint-config.ts';
+import type { ModelKind } from '../../../support/weights/checkpoint-config.ts';
 import { readGolden } from '../../../support/worker/golden.ts';
 
 type Json = Record<string, unknown>;
@@ -87,7 +84,7 @@ function changed(path: string, value: unknown): Json {
 }
 
 describe('a model configuration', () => {
-  it('is read from the published numbers', () => {
+  test('is read from the published numbers', () => {
     const config = parseModelConfig(deepseek);
     expect(config).toMatchObject({
       modelType: 'deepseek_v32',
@@ -102,7 +99,7 @@ describe('a model configuration', () => {
     });
   });
 
-  it('has the softmax scale and the rope frequencies of the specification', () => {
+  test('has the softmax scale and the rope frequencies of the specification', () => {
     const config = parseModelConfig(deepseek);
     expect(config.attention.softmaxScale).toBeCloseTo(0.13523378, 8);
     const plain = parseModelConfig(changed('rope_scaling', null));
@@ -115,29 +112,29 @@ describe('a model configuration', () => {
     }
   });
 
-  it.each(['dsv32-f32', 'dsv32-fp8'] as const)('is read from the golden %s', (name) => {
+  test.each(['dsv32-f32', 'dsv32-fp8'] as const)('is read from the golden %s', (name) => {
     const text = readFileSync(`${readGolden(name).directory}config.json`, 'utf8');
     expect(parseModelConfig(JSON.parse(text)).layers).toBe(3);
   });
 
   // The keys of the table are the kinds, nothing else.
-  it.each(Object.keys(modelKinds) as ModelKind[])('is read for the kind "%s"', (kind) => {
+  test.each(Object.keys(modelKinds) as ModelKind[])('is read for the kind "%s"', (kind) => {
     expect(parseModelConfig(randomConfig(kind, 11)).contextLength).toBe(512);
   });
 
-  it('takes a query rank of 0 for none, in a model without an indexer', () => {
+  test('takes a query rank of 0 for none, in a model without an indexer', () => {
     const config = { ...randomConfig('V3 with a single query projection', 1), q_lora_rank: 0 };
     expect(parseModelConfig(config).attention.queryLatentDim).toBe(null);
   });
 
-  it('loads with a warning where positions go beyond the reach of YaRN', () => {
+  test('loads with a warning where positions go beyond the reach of YaRN', () => {
     expect(parseModelConfig(deepseek).warnings).toEqual([]);
     const beyond = parseModelConfig(changed('max_position_embeddings', 163841));
     expect(beyond.contextLength).toBe(163841);
     expect(beyond.warnings).toEqual([expect.stringMatching(/163841.*163840/)]);
   });
 
-  it('needs no expert keys when every layer is dense', () => {
+  test('needs no expert keys when every layer is dense', () => {
     const expertKeys = /^(moe_intermediate_size|n_routed|n_shared|num_experts_per|n_group|topk_g)/;
     const kept = Object.entries(randomConfig('no experts', 1)).filter(
       ([key]) => !expertKeys.test(key),
@@ -230,21 +227,21 @@ const counts = [
 ];
 
 describe('a broken model configuration', () => {
-  it.each(brokenRelations)('names %s when %s is %j', (key, path, value) => {
+  test.each(brokenRelations)('names %s when %s is %j', (key, path, value) => {
     expect(errorOf(changed(path, value))).toMatch(startsWith(key));
   });
 
-  it.each(unsupported)('is refused, not ignored, when %s is %j', (path, value) => {
+  test.each(unsupported)('is refused, not ignored, when %s is %j', (path, value) => {
     expect(errorOf(changed(path, value))).toMatch(startsWith(path));
   });
 
-  it.each(counts)('names %s when it is 0, negative, fractional, text, huge or missing', (key) => {
+  test.each(counts)('names %s when it is 0, negative, fractional, text, huge or missing', (key) => {
     for (const value of [0, -1, 1.5, '64', 1e300, undefined]) {
       expect(errorOf(changed(key, value))).toMatch(startsWith(key));
     }
   });
 
-  it.each(['rms_norm_eps', 'rope_theta', 'routed_scaling_factor'])(
+  test.each(['rms_norm_eps', 'rope_theta', 'routed_scaling_factor'])(
     'names %s when it is 0',
     (key) => {
       expect(errorOf(changed(key, 0))).toMatch(startsWith(key));
@@ -252,24 +249,24 @@ describe('a broken model configuration', () => {
     },
   );
 
-  it.each(['index_n_heads', 'index_head_dim', 'index_topk'])('names %s in a V3 model', (key) => {
+  test.each(['index_n_heads', 'index_head_dim', 'index_topk'])('names %s in a V3 model', (key) => {
     const v3 = randomConfig('V3, dense attention', 5);
     expect(errorOf({ ...v3, [key]: 32 })).toMatch(startsWith(key));
   });
 
-  it('names index_head_dim when the deployment numerics cannot transform it', () => {
+  test('names index_head_dim when the deployment numerics cannot transform it', () => {
     const config = parseModelConfig(changed('index_head_dim', 96));
     expect(() => chooseNumerics('fp8', config)).toThrow(/^index_head_dim must be a power of two/);
     expect(chooseNumerics('f32', config).hadamard).toBe(false);
   });
 
-  it('refuses a choice of latents that float32 does not leave', () => {
+  test('refuses a choice of latents that float32 does not leave', () => {
     const config = parseModelConfig(randomConfig('V3.2 with everything', 5));
     expect(() => chooseNumerics('f32', config, 'bf16')).toThrow(/^f32 numerics keep latents in/);
     expect(chooseNumerics('fp8', config, 'bf16').latentCache).toBe('bf16');
   });
 
-  it.each([null, [], 'text', 7])('is refused when the file holds %j', (json) => {
+  test.each([null, [], 'text', 7])('is refused when the file holds %j', (json) => {
     expect(errorOf(json)).toMatch(/config\.json/);
   });
 });

@@ -1,10 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { buildRopeTable } from '../../../../gpu-worker/model/deepseek/rope.ts';
 
 const yarn = { factor: 40, originalPositions: 4096, betaFast: 32, betaSlow: 1, mscale: 1 };
 
 describe('the rope table', () => {
-  it('holds cos and sin of position times frequency, unscaled', () => {
+  test('holds cos and sin of position times frequency, unscaled', () => {
     const table = buildRopeTable({ theta: 10000, yarn }, { dim: 64, positions: 20000 });
     const angles = [
       { pair: 0, position: 1, frequency: 1 },
@@ -18,7 +18,7 @@ describe('the rope table', () => {
   });
 
   // Angles reach 65,535 radians, where a float32 has steps of 0.008: they have to be made in float64.
-  it('is exact to float32 at the end of a long context', () => {
+  test('is exact to float32 at the end of a long context', () => {
     const table = buildRopeTable({ theta: 1e6, yarn: null }, { dim: 16, positions: 65536 });
     const angle = 65535 * 1e6 ** (-2 / 16);
     expect(table.cos[65535 * 8 + 1]).toBe(Math.fround(Math.cos(angle)));

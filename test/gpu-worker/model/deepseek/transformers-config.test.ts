@@ -4,13 +4,8 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../../../../gpu-worker/model/config-error.ts';
 import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
-import {
-  fp8Keys,
-  modelKinds,
-  randomConfig,
-  type CheckpointConfig,
-  type ModelKind,
-} from '../../../support/weights/checkpoint-config.ts';
+import { fp8Keys, modelKinds, randomConfig } from '../../../support/weights/checkpoint-config.ts';
+import type { CheckpointConfig, ModelKind } from '../../../support/weights/checkpoint-config.ts';
 import { readGolden } from '../../../support/worker/golden.ts';
 import { openForTest, runAlone } from '../../../support/worker/model-harness.ts';
 import { temporaryDirectory } from '../../../support/temporary-directory.ts';

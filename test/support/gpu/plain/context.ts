@@ -1,6 +1,7 @@
 /** The numerics, the rope table and the current batch, which the groups of the twin share. */
-import assert from 'node:assert/strict';
-import { type Batch, type BatchOps, blockTokens } from '../../../../gpu-worker/backend/batch.ts';
+import { strict as assert } from 'node:assert';
+import { blockTokens } from '../../../../gpu-worker/backend/batch.ts';
+import type { Batch, BatchOps } from '../../../../gpu-worker/backend/batch.ts';
 import { roundBf16 } from '../../../../gpu-worker/backend/cpu/codecs.ts';
 import type { Numerics } from '../../../../gpu-worker/backend/numerics.ts';
 import type { RopeTable } from '../../../../gpu-worker/backend/row-ops.ts';

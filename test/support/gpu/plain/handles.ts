@@ -1,5 +1,5 @@
 /** The handles of the plain twin: values in plain arrays. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../../../gpu-worker/backend/batch.ts';
 import { decodeBf16, decodeE4m3 } from '../../../../gpu-worker/backend/cpu/codecs.ts';
 import { scaleGroup } from '../../../../gpu-worker/backend/numerics.ts';

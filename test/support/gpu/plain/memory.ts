@@ -1,4 +1,4 @@
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { MemoryOps, MemoryUse } from '../../../../gpu-worker/backend/memory.ts';
 import type { Tensor } from '../../../../gpu-worker/backend/shapes.ts';
 import { asPlain, PlainTensor } from './handles.ts';

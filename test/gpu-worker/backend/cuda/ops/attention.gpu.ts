@@ -8,19 +8,23 @@ import {
   tensorCoreTolerance,
   test,
 } from '../../../../gpu/check.ts';
-import { type Random, seededRandom } from '../../../../support/random.ts';
+import { seededRandom } from '../../../../support/random.ts';
+import type { Random } from '../../../../support/random.ts';
 import {
   AttentionCase,
-  type Attended,
-  type AttentionShape,
-  type InputPart,
   oddShape,
   oneHeadShape,
   randomSequence,
   rowsOfAttended,
   wideShape,
 } from '../../../../support/gpu/attention-case.ts';
-import { allNumerics, shuffledBlocks, type Tested } from '../../../../support/gpu/backends.ts';
+import type {
+  Attended,
+  AttentionShape,
+  InputPart,
+} from '../../../../support/gpu/attention-case.ts';
+import { allNumerics, shuffledBlocks } from '../../../../support/gpu/backends.ts';
+import type { Tested } from '../../../../support/gpu/backends.ts';
 import { isWanted, openPair, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);

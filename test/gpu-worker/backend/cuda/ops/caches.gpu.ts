@@ -7,7 +7,8 @@ import type { LayerCache } from '../../../../../gpu-worker/backend/shapes.ts';
 import { exactTolerance, expectClose, test } from '../../../../gpu/check.ts';
 import { seededRandom } from '../../../../support/random.ts';
 import { allNumerics, batchOf, randomFloats } from '../../../../support/gpu/backends.ts';
-import { openPair, type Pair, toBf16 } from '../../../../support/gpu/tested.ts';
+import { openPair, toBf16 } from '../../../../support/gpu/tested.ts';
+import type { Pair } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
 console.log(`seed ${seed}`);

@@ -11,17 +11,11 @@ import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
 import { randomConfig } from '../../../../support/weights/checkpoint-config.ts';
 import { calcDiff } from '../../../../support/worker/golden.ts';
-import {
-  openForTest,
-  runSchedule,
-  type Step,
-  type Transcript,
-} from '../../../../support/worker/model-harness.ts';
+import { openForTest, runSchedule } from '../../../../support/worker/model-harness.ts';
+import type { Step, Transcript } from '../../../../support/worker/model-harness.ts';
 import { seededRandom } from '../../../../support/random.ts';
 import { writeRandomCheckpoint } from '../../../../support/weights/random-checkpoint.ts';
 import {
-  type AttentionCase,
-  type DenseCase,
   latentDim,
   nopeDim,
   onBoth,
@@ -30,6 +24,7 @@ import {
   testLastAlone,
   valueDim,
 } from '../../../../support/gpu/dense-case.ts';
+import type { AttentionCase, DenseCase } from '../../../../support/gpu/dense-case.ts';
 import { isWanted } from '../../../../support/gpu/tested.ts';
 
 console.log(`seed ${seed}`);

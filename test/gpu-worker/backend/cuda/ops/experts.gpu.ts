@@ -13,16 +13,12 @@ import {
   expectClose,
   expectSame,
   test,
-  type Tolerance,
 } from '../../../../gpu/check.ts';
+import type { Tolerance } from '../../../../gpu/check.ts';
 import { calcDiff } from '../../../../support/worker/golden.ts';
 import { seededRandom } from '../../../../support/random.ts';
-import {
-  fp8Numerics,
-  openTested,
-  randomFloats,
-  type Tested,
-} from '../../../../support/gpu/backends.ts';
+import { fp8Numerics, openTested, randomFloats } from '../../../../support/gpu/backends.ts';
+import type { Tested } from '../../../../support/gpu/backends.ts';
 import { openCudaTested, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);

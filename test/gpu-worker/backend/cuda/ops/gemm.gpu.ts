@@ -1,5 +1,5 @@
 /** Matrix products against the cpu backend: every weight dtype, odd and real shapes, per head. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import type { Backend } from '../../../../../gpu-worker/backend/backend.ts';
 import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
 import type { WeightDtype } from '../../../../../gpu-worker/backend/weights.ts';

@@ -16,13 +16,10 @@ import {
 } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { test } from '../../../../gpu/check.ts';
 import { fromE4m3, toE4m3 } from '../../../../oracle/number-formats.ts';
-import { type Random, seededRandom } from '../../../../support/random.ts';
-import {
-  fp8Numerics,
-  randomFloats,
-  shuffledBlocks,
-  type Tested,
-} from '../../../../support/gpu/backends.ts';
+import { seededRandom } from '../../../../support/random.ts';
+import type { Random } from '../../../../support/random.ts';
+import { fp8Numerics, randomFloats, shuffledBlocks } from '../../../../support/gpu/backends.ts';
+import type { Tested } from '../../../../support/gpu/backends.ts';
 import { isSmall, openCudaTested, openPair, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);

@@ -4,16 +4,16 @@
  */
 import { maskedTokensMax } from '../../../../../gpu-worker/backend/attention-plan.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
-import { type Random, seededRandom } from '../../../../support/random.ts';
+import { seededRandom } from '../../../../support/random.ts';
+import type { Random } from '../../../../support/random.ts';
 import {
-  type AttentionCase,
-  type Inputs,
   onBoth,
   seed,
   selectionOf,
   testLastAlone,
   valueDim,
 } from '../../../../support/gpu/dense-case.ts';
+import type { AttentionCase, Inputs } from '../../../../support/gpu/dense-case.ts';
 
 console.log(`seed ${seed}`);
 

@@ -13,8 +13,8 @@ import {
   fp8Numerics,
   randomFloats,
   randomWeight,
-  type Tested,
 } from '../../../../support/gpu/backends.ts';
+import type { Tested } from '../../../../support/gpu/backends.ts';
 import { isWanted, openCudaTested, openPair, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);

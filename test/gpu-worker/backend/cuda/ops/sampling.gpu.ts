@@ -1,7 +1,9 @@
 /** Tokens drawn on the GPU are those of the cpu backend, to the bit, whatever the row and the filters. */
-import { createDrawScratch, type Draw, drawToken } from '../../../../../gpu-worker/backend/draw.ts';
+import { createDrawScratch, drawToken } from '../../../../../gpu-worker/backend/draw.ts';
+import type { Draw } from '../../../../../gpu-worker/backend/draw.ts';
 import { test } from '../../../../gpu/check.ts';
-import { type Random, seededRandom } from '../../../../support/random.ts';
+import { seededRandom } from '../../../../support/random.ts';
+import type { Random } from '../../../../support/random.ts';
 import { f32Numerics } from '../../../../support/gpu/backends.ts';
 import { isSmall, openCudaTested } from '../../../../support/gpu/tested.ts';
 

@@ -14,8 +14,8 @@ import {
   openTested,
   randomFloats,
   shuffledBlocks,
-  type Tested,
 } from '../../../../support/gpu/backends.ts';
+import type { Tested } from '../../../../support/gpu/backends.ts';
 import { isWanted, openCudaTested, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);

@@ -18,8 +18,8 @@ import {
   drawSchedule,
   openForTest,
   runSchedule,
-  type Step,
 } from '../../../../support/worker/model-harness.ts';
+import type { Step } from '../../../../support/worker/model-harness.ts';
 import { writeRandomCheckpoint } from '../../../../support/weights/random-checkpoint.ts';
 import { seededRandom } from '../../../../support/random.ts';
 import { isSmall, isWanted, traced } from '../../../../support/gpu/tested.ts';

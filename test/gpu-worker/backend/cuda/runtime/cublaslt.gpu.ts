@@ -1,5 +1,5 @@
 /** cuBLASLt's products against our own kernels, alone, in graphs, and repeated. */
-import assert from 'node:assert/strict';
+import { strict as assert } from 'node:assert';
 import { CublasLt } from '../../../../../gpu-worker/backend/cuda/runtime/cublaslt.ts';
 import { CudaMatrix, CudaTensor, asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { unscaled } from '../../../../../gpu-worker/backend/cuda/ops/gemm-inputs.ts';

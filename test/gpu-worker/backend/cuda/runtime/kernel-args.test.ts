@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import {
-  type KernelArgs,
   packArgs,
   parseKernelArgs,
 } from '../../../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';
+import type { KernelArgs } from '../../../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';
 import { programs, readSource } from '../../../../../gpu-worker/backend/cuda/runtime/kernels.ts';
 
 const source = `
