@@ -1,9 +1,10 @@
 /** The layout and import rules of ARCHITECTURE.md, checked on the sources as they stand. */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, extname, join, relative } from 'node:path';
+import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { brokenCitations } from './support/page-citations.ts';
+import { banners, oldWordsIn, privateKeywords, wideComments } from './support/source-rules.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const sourceFolders = ['db', 'edge', 'gpu-worker', 'infra', 'test'];
@@ -24,7 +25,9 @@ const sources = sourceFolders.flatMap((folder) => walk(folder)).map(readSource);
 const citingFiles = readCitingFiles();
 const byPath = new Map(sources.map((source) => [source.path, source]));
 
-/** What each folder may import of ours, itself aside. Composition roots may import everything below. */
+/**
+ * What each folder may import of ours, itself aside. Composition roots may import everything below.
+ */
 const layers: Record<string, readonly string[]> = {
   'db/': [],
   'edge/': [
@@ -43,7 +46,8 @@ const layers: Record<string, readonly string[]> = {
   'gpu-worker/tokenizer/': ['gpu-worker/at.ts', 'infra/user-error.ts'],
   'gpu-worker/grammar/': ['gpu-worker/at.ts'],
   'gpu-worker/at.ts': [],
-  // Contracts alone: only the composition roots pick one of the backends below (see the next rules).
+  // Contracts alone: only the composition roots pick one of the backends below (see the next
+  // rules).
   'gpu-worker/backend/': ['gpu-worker/at.ts', 'infra/settings.ts', 'infra/user-error.ts'],
   'gpu-worker/weights/': [
     'gpu-worker/at.ts',
@@ -182,6 +186,36 @@ test('no folder or file has a name that says nothing', () => {
   const empty = /(^|\/)(utils?|helpers?|common|core)(\/|\.ts$)/;
   expect(sources.map((source) => source.path).filter((path) => empty.test(path))).toEqual([]);
   expect(sources.map((source) => source.path).filter((path) => /[A-Z_]/.test(path))).toEqual([]);
+});
+
+test('comments fit a screen, and nothing is said in words of our own that the field has words for', () => {
+  // The changelog tells of what was; the rules and their test hold the words themselves.
+  const read = citingFiles.filter(({ path }) => !/^CHANGELOG|source-rules/.test(path));
+  expect(read.filter(({ path }) => !path.endsWith('.md')).flatMap(wideComments)).toEqual([]);
+  expect(read.flatMap(oldWordsIn)).toEqual([]);
+});
+
+test('no file has headings of its own, and what is private begins with #', () => {
+  expect(sources.flatMap((source) => [...banners(source), ...privateKeywords(source)])).toEqual([]);
+});
+
+test('every file is imported, or named by what runs it', () => {
+  const imported = new Set(sources.flatMap(({ files }) => files));
+  const configs = readdirSync(root)
+    .filter((path) => /\.(json|toml|ts)$/.test(path) && path !== 'package-lock.json')
+    .map((path) => ({ path, text: readFileSync(join(root, path), 'utf8') }));
+  const texts = [...citingFiles, ...configs];
+  const isNamed = ({ path }: Source): boolean => {
+    const name = basename(path, '.ts');
+    // Benchmarks are started by their names.
+    const pattern = new RegExp(`\\b${name}\\.ts\\b|${name}: '|'${name}'`);
+    return texts.some((other) => other.path !== path && pattern.test(other.text));
+  };
+  const runByName = /\.(test|workerd|gpu|swift|d)\.ts$/;
+  const dead = sources.filter(
+    (source) => !imported.has(source.path) && !runByName.test(source.path) && !isNamed(source),
+  );
+  expect(dead.map(({ path }) => path)).toEqual([]);
 });
 
 test('a page or heading that is cited exists', () => {

@@ -13,28 +13,31 @@ import type { Batch } from './batch.ts';
 export type Absorption = 'always' | 'decode' | 'never';
 
 /**
- * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of context
- * it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320) a row.
+ * Rows of a sequence in one batch from which on expanding keys and values pays. Per token of
+ * context it costs 2 * 512 * 32,768 operations at V3.2's widths, and saves 2 * 128 * (1,088 - 320)
+ * a row.
  */
 export const expandedRowsMin = 128;
 
 /**
- * Tokens of a sequence up to which rows attend expanded with a mask: so much memory is set aside for
- * masks.
+ * Tokens of a sequence up to which rows attend expanded with a mask: so much memory is set aside
+ * for masks.
  */
 export const maskedTokensMax = 16_384;
 
 /**
  * The costs of expanding a token and of attending to a selected one absorbed, in tokens that a row
- * attends to expanded: 33.5 MFLOP and 278.5 KFLOP against 81.9 KFLOP at V3.2's widths. The latter is
- * more than 3.4, because the rate is lower and the row's queries and outputs go through kv_b as
+ * attends to expanded: 33.5 MFLOP and 278.5 KFLOP against 81.9 KFLOP at V3.2's widths. The latter
+ * is more than 3.4, because the rate is lower and the row's queries and outputs go through kv_b as
  * well. `npm run bench:gpu -- masked` measures both.
  */
 const expansionCost = 450;
 const absorbedCost = 4.5;
 
 export interface AttentionPlan {
-  /** The batch's first rows, whose attention is absorbed. The others' keys and values are expanded. */
+  /**
+   * The batch's first rows, whose attention is absorbed. The others' keys and values are expanded.
+   */
   readonly absorbedRows: number;
   /** True if some expanded rows select fewer tokens than they see, and so mask the others. */
   readonly masked: boolean;

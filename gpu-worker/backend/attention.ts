@@ -26,8 +26,8 @@ export interface AttentionOps {
   /**
    * Absorbed attention (one shared kv head) of the batch's rows over their selected tokens, or
    * over all that they see when `selection` is null. q [rows, heads * (latent + rope)], out [rows,
-   * heads * latent]; `lse` [rows, heads] in `f32` takes the natural log-sum-exp of the scaled scores
-   * if given.
+   * heads * latent]; `lse` [rows, heads] in `f32` takes the natural log-sum-exp of the scaled
+   * scores if given.
    */
   attend(
     out: Tensor,
@@ -38,8 +38,8 @@ export interface AttentionOps {
     lse?: Tensor,
   ): void;
   /**
-   * The same attention without absorption: keys and values are expanded from the latents by `kvB`, a
-   * `wholeKv`. q [rows, heads * (nope + rope)], out [rows, heads * value].
+   * The same attention without absorption: keys and values are expanded from the latents by `kvB`,
+   * a `wholeKv`. q [rows, heads * (nope + rope)], out [rows, heads * value].
    */
   attendExpanded(
     out: Tensor,

@@ -26,9 +26,9 @@ export interface BatchOps {
   /** Makes `batch` the one that the following ops read positions, slots and block tables from. */
   begin(batch: Batch): void;
   /**
-   * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they call
-   * may depend on the batch alone: a backend may capture the launches of `ops` and replay them, without
-   * calling it, for a batch that is alike in all that the ops read of it.
+   * Runs `ops`, which call this backend's ops for the current batch and read nothing. What they
+   * call may depend on the batch alone: a backend may capture the launches of `ops` and replay
+   * them, without calling it, for a batch that is alike in all that the ops read of it.
    */
   captureOrReplay(ops: () => void): void;
 }

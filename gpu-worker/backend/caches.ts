@@ -25,7 +25,10 @@ export interface CacheOps {
   blockBytes(shape: Omit<CacheShape, 'blocks'>): number;
   /** Makes the caches of all layers; at start, behind everything else. */
   make(shape: CacheShape): readonly LayerCache[];
-  /** Stores latent | rope key ([rows, latentDim + ropeDim], normed and rotated) at the batch's slots. */
+  /**
+   * Stores latent | rope key ([rows, latentDim + ropeDim], normed and rotated) at the batch's
+   * slots.
+   */
   writeLatent(cache: LayerCache, entries: Tensor): void;
   /** Stores index keys ([rows, indexDim], normed, rotated and transformed) at the batch's slots. */
   writeIndexKeys(cache: LayerCache, keys: Tensor): void;

@@ -5,11 +5,12 @@
  * What makes that possible: a token's weight is its probability relative to the most likely one's,
  * rounded to an integer of a scale at which the sum of a whole row is exact in float64. Then no sum
  * depends on its order. At a vocabulary of 129,280 the scale is 2^36: a token less than 7e-12 as
- * likely as the most likely one is never drawn, and all of those together weigh less than 1e-6 of it.
+ * likely as the most likely one is never drawn, and all of those together weigh less than 1e-6 of
+ * it.
  *
  * Order among tokens is everywhere: greater score first, then lower index. Neither top_k nor top_p
- * sorts: they look for the last token of that order that is still kept (a weighted quickselect), and
- * the draw then walks the row in index order past that bound.
+ * sorts: they look for the last token of that order that is still kept (a weighted quickselect),
+ * and the draw then walks the row in index order past that bound.
  */
 import { strict as assert } from 'node:assert';
 import { at, missing } from '../at.ts';
@@ -36,8 +37,8 @@ export function createDrawScratch(vocabSize: number): DrawScratch {
 }
 
 /**
- * The token, or null where the scores are no distribution (NaN, +Infinity, nothing above -Infinity).
- * `scores` [vocabSize] are left as they are.
+ * The token, or null where the scores are no distribution (NaN, +Infinity, nothing above
+ * -Infinity). `scores` [vocabSize] are left as they are.
  */
 export function drawToken(scores: Float32Array, draw: Draw, scratch: DrawScratch): number | null {
   const best = argmax(scores);
@@ -82,8 +83,8 @@ const powersOfHalf = Float64Array.from({ length: 45 }, (_, n) => 0.5 ** n);
 
 /**
  * e^x * scale as an integer, for x <= 0. Of our own, because `Math.exp` may be rounded otherwise on
- * another machine: kernels/sample.cu computes the same operations in the same order. The reduction is
- * Cody and Waite's, with ln 2 in two parts of which the first times n is exact.
+ * another machine: kernels/sample.cu computes the same operations in the same order. The reduction
+ * is Cody and Waite's, with ln 2 in two parts of which the first times n is exact.
  */
 export function scaledExp(x: number, scale: number): number {
   if (!(x > exponentMin)) return 0;

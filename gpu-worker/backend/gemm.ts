@@ -4,7 +4,10 @@ import type { AbsorbedKv, Matrix, Tensor } from './shapes.ts';
 export interface GemmOps {
   /** out[r] = weight x[r]; in fp8 numerics the input of an fp8 weight is quantised first. */
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
-  /** Does as `linear` does, in float32 throughout, into an `f32` tensor: gate, index weights, LM head. */
+  /**
+   * Does as `linear` does, in float32 throughout, into an `f32` tensor: gate, index weights, LM
+   * head.
+   */
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
   /**
    * out[h] = [q_nope[h] W_k[h] | q_rope[h]]; q [rows, heads * (nope + rope)], out [rows, heads *

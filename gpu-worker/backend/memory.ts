@@ -27,9 +27,9 @@ export interface MemoryOps {
   columns(of: Tensor, start: number, count: number): Tensor;
   use(): MemoryUse;
   /**
-   * Ends the start: from here on nothing is allocated, and an attempt to is an error. A backend that
-   * compiles or sizes things when an op is first called has `warmUp` call them all before that, at
-   * their largest.
+   * Ends the start: from here on nothing is allocated, and an attempt to is an error. A backend
+   * that compiles or sizes things when an op is first called has `warmUp` call them all before
+   * that, at their largest.
    */
   freeze(warmUp: () => void): void;
   /** The first `rows` rows as float32 [rows, columns]; valid until the next op. */

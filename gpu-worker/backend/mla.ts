@@ -1,6 +1,6 @@
 /**
- * Multi-head latent attention of a whole batch (docs/engine-spec.md#mla): the plan decides which rows
- * are absorbed and which expanded, and the ops of the backend compute both.
+ * Multi-head latent attention of a whole batch (docs/engine-spec.md#mla): the plan decides which
+ * rows are absorbed and which expanded, and the ops of the backend compute both.
  */
 import { strict as assert } from 'node:assert';
 import type { AttentionOps } from './attention.ts';
@@ -24,8 +24,8 @@ export interface PlannedStep {
   readonly rowsMax: number;
   readonly rows: number;
   /**
-   * A property of the batch. A step whose launches are captured is replayed only for batches of which
-   * it is the same.
+   * A property of the batch. A step whose launches are captured is replayed only for batches of
+   * which it is the same.
    */
   guarded(property: string, read: (batch: Batch) => number): number;
 }

@@ -15,7 +15,9 @@ export interface Numerics {
    * (docs/engine-spec.md#linear-layers).
    */
   readonly quantizedLinear: boolean;
-  /** Latent cache entries: float32, bfloat16, or e4m3 with a scale per 128 and a bfloat16 rope part. */
+  /**
+   * Latent cache entries: float32, bfloat16, or e4m3 with a scale per 128 and a bfloat16 rope part.
+   */
   readonly latentCache: 'f32' | 'bf16' | 'fp8';
   /** Index keys: float32, or e4m3 with one scale per key. Queries are rounded the same way. */
   readonly indexKeys: 'f32' | 'fp8';

@@ -48,7 +48,10 @@ export interface RowOps {
    * `transform`, then does what `hadamard` does.
    */
   rotate(x: Tensor, options: RotateOptions): void;
-  /** Walsh-Hadamard transform / sqrt(dim) of each of `heads` equal parts, in place, in Sylvester order. */
+  /**
+   * Walsh-Hadamard transform / sqrt(dim) of each of `heads` equal parts, in place, in Sylvester
+   * order.
+   */
   hadamard(x: Tensor, options: { rows: number; heads: number }): void;
   /** out = silu(gate) * up. `out` may be `gate`. */
   siluMultiply(out: Tensor, gate: Tensor, up: Tensor, rows: number): void;

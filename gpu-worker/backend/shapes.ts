@@ -1,8 +1,8 @@
 /** Handles of what a backend owns, as the graph sees them: shapes without places. */
 
 /**
- * A matrix of activations that the backend owns, [rows, columns], row-major. `rows` is its capacity;
- * ops are told how many rows are in use. `columns()` gives a view of some of its columns.
+ * A matrix of activations that the backend owns, [rows, columns], row-major. `rows` is its
+ * capacity; ops are told how many rows are in use. `columns()` gives a view of some of its columns.
  */
 export interface Tensor {
   readonly rows: number;
@@ -11,8 +11,9 @@ export interface Tensor {
 
 /**
  * A tensor holds activations, rounded as the numerics say; `input`, the same for those that linear
- * ops read, which a backend may keep in a second form for them; or float32 whatever the numerics say
- * (gate and output logits, index head weights, log-sum-exps). A backend may keep all in float32.
+ * ops read, which a backend may keep in a second form for them; or float32 whatever the numerics
+ * say (gate and output logits, index head weights, log-sum-exps). A backend may keep all in
+ * float32.
  */
 export type TensorPrecision = 'activation' | 'input' | 'f32';
 

@@ -4,7 +4,8 @@ import type { AbsorbedKv, HeadShape, Matrix, Vector } from './shapes.ts';
 export type WeightDtype = 'F32' | 'BF16' | 'F8_E4M3';
 
 /**
- * One tensor as the checkpoint holds it, little-endian, row-major; `bytes` may be reused by the next.
+ * One tensor as the checkpoint holds it, little-endian, row-major; `bytes` may be reused by the
+ * next.
  */
 export interface HostTensor {
   readonly name: string;
@@ -22,6 +23,8 @@ export interface WeightOps {
   vector(name: string, values: Float32Array): Vector;
   /** Splits kv_b_proj [heads * (nope + value), latent] into its two absorbed halves. */
   absorb(source: HostTensor, shape: Omit<HeadShape, 'latentDim' | 'ropeDim'>): AbsorbedKv;
-  /** kv_b_proj [heads * (nope + value), latent] whole, with what `attendExpanded` needs of memory. */
+  /**
+   * kv_b_proj [heads * (nope + value), latent] whole, with what `attendExpanded` needs of memory.
+   */
   wholeKv(source: HostTensor, shape: HeadShape): Matrix;
 }

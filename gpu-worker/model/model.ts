@@ -31,7 +31,9 @@ export interface Model {
 
 /** Sees intermediate values of a forward pass; for `score` and for tests. */
 export interface ForwardObserver {
-  /** Hidden states [rows, hidden]: after the embedding (stage 0), after each layer, the last normed. */
+  /**
+   * Hidden states [rows, hidden]: after the embedding (stage 0), after each layer, the last normed.
+   */
   hidden?(stage: number, states: Float32Array): void;
   /** Positions that each row's indexer selected in this layer, ascending. */
   selection?(layer: number, rows: Int32Array[]): void;

@@ -33,7 +33,10 @@ export function warmUp(model: Model): void {
   }
 }
 
-/** Rows of one sequence. Where the caches are shorter than its context, blocks stand in several places. */
+/**
+ * Rows of one sequence. Where the caches are shorter than its context, blocks stand in several
+ * places.
+ */
 function chunk({ start, rows, blocks }: { start: number; rows: number; blocks: number }): Batch {
   const positions = Int32Array.from({ length: rows }, (_, i) => start + i);
   const table = Int32Array.from(

@@ -1,7 +1,7 @@
 /**
  * The far sides of the edge benchmark: a stub worker that answers at once, and a client that writes
- * one prepared request after another on raw sockets. Both are as light as can be, because they share
- * the cores with what is measured.
+ * one prepared request after another on raw sockets. Both are as light as can be, because they
+ * share the cores with what is measured.
  */
 import { createServer } from 'node:http';
 import { connect } from 'node:net';

@@ -111,8 +111,8 @@ function pairsOf(count: number, context: number, width = context): number {
 }
 
 /**
- * Prefill of rows that attend to a selection, expanded with a mask and absorbed. `expansionCost` and
- * `absorbedCost` are what backend/attention-plan.ts calls so, as measured.
+ * Prefill of rows that attend to a selection, expanded with a mask and absorbed. `expansionCost`
+ * and `absorbedCost` are what backend/attention-plan.ts calls so, as measured.
  */
 export async function maskedAttention(): Promise<void> {
   const backend = await open(rows, deployed);

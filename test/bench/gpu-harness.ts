@@ -1,6 +1,7 @@
 /**
- * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device, batches,
- * medians of repeated runs after a warm-up, and the ceilings of the same run that shares refer to.
+ * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device,
+ * batches, medians of repeated runs after a warm-up, and the ceilings of the same run that shares
+ * refer to.
  */
 import { blockTokens } from '../../gpu-worker/backend/batch.ts';
 import type { Batch } from '../../gpu-worker/backend/batch.ts';

@@ -24,7 +24,9 @@ const headDim = 192;
 const indexWidth = indexHeads * indexDim;
 /** Bytes of a row's second form: a code a column, and a scale for 128 of them. */
 const codeBytes = 1 + 4 / 128;
-/** Launches of a measurement, over so many sets of tensors that they do not fit the cache together. */
+/**
+ * Launches of a measurement, over so many sets of tensors that they do not fit the cache together.
+ */
 const launches = 24;
 const cacheBytes = 2 ** 27;
 

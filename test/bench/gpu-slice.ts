@@ -46,8 +46,9 @@ export async function slice(attention: 'sparse' | 'dense'): Promise<void> {
 }
 
 /**
- * Decode steps alone, at the longest context, of as many streams as fit: 128 of them take some 97 GB.
- * Lines of their own, since they are from another GPU than the whole slice's where that has less.
+ * Decode steps alone, at the longest context, of as many streams as fit: 128 of them take some 97
+ * GB. Lines of their own, since they are from another GPU than the whole slice's where that has
+ * less.
  */
 export async function streams(): Promise<void> {
   for (const attention of ['sparse', 'dense'] as const) {

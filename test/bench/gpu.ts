@@ -1,7 +1,7 @@
 /**
  * `npm run bench:gpu [-- part ...]`: the CUDA backend's hot ops at DeepSeek-V3.2's dimensions, on
- * random data; appended to results.jsonl. The ceilings that shares refer to are measured in the same
- * run; rates of other libraries are in the documents.
+ * random data; appended to results.jsonl. The ceilings that shares refer to are measured in the
+ * same run; rates of other libraries are in the documents.
  */
 import { Argument } from '@commander-js/extra-typings';
 import { createProgram, runProgram } from '../../infra/program.ts';

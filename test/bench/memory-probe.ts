@@ -1,6 +1,6 @@
 /**
- * Loaded before a program that is measured (`--expose-gc --import`): upon SIGUSR2 it collects what is
- * garbage and prints a line of what memory the process takes then.
+ * Loaded before a program that is measured (`--expose-gc --import`): upon SIGUSR2 it collects what
+ * is garbage and prints a line of what memory the process takes then.
  */
 const tries = 3;
 const pauseMs = 100;

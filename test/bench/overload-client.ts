@@ -1,7 +1,7 @@
 /**
- * Clients of the overload benchmark: streamed text completions over kept connections, with the time to
- * the first token and whether the answer came whole. As light as can be, because they share the cores
- * with what is measured.
+ * Clients of the overload benchmark: streamed text completions over kept connections, with the time
+ * to the first token and whether the answer came whole. As light as can be, because they share the
+ * cores with what is measured.
  */
 import { Agent, request } from 'node:http';
 import type { IncomingMessage } from 'node:http';
@@ -120,7 +120,9 @@ export async function spacedLoop(
   return outcomes;
 }
 
-/** Requests at random moments, so many a second on average, whether or not earlier ones have ended. */
+/**
+ * Requests at random moments, so many a second on average, whether or not earlier ones have ended.
+ */
 export async function openLoop(
   of: {
     readonly untilMs: number;

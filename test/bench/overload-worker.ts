@@ -1,4 +1,6 @@
-/** What the worker of the overload benchmark says of itself: its steps, and each request in its log. */
+/**
+ * What the worker of the overload benchmark says of itself: its steps, and each request in its log.
+ */
 import { z } from 'zod';
 import { secrets } from '../hostile/system.ts';
 

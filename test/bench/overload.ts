@@ -1,10 +1,10 @@
 /**
- * Whether a light tenant is served while heavy ones send more than the system can do, and whether that
- * costs throughput: the edge on Node and a worker with the tiny model, each a process of its own. First
- * the light tenant alone, then the capacity (as many requests at a time as there are slots and some),
- * then heavy tenants in an open loop at multiples of it with the light one beside them, at random
- * moments, and at last far more requests than can be served. All of it unless arguments say which:
- * factors, and `burst`.
+ * Whether a light tenant is served while heavy ones send more than the system can do, and whether
+ * that costs throughput: the edge on Node and a worker with the tiny model, each a process of its
+ * own. First the light tenant alone, then the capacity (as many requests at a time as there are
+ * slots and some), then heavy tenants in an open loop at multiples of it with the light one beside
+ * them, at random moments, and at last far more requests than can be served. All of it unless
+ * arguments say which: factors, and `burst`.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';

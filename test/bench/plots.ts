@@ -1,6 +1,6 @@
 /**
- * `npm run bench:plots`: draws the newest figures of results.jsonl into plots/, what a token costs at
- * a position with sparse and with dense attention, as in the DeepSeek-V3.2 paper.
+ * `npm run bench:plots`: draws the newest figures of results.jsonl into plots/, what a token costs
+ * at a position with sparse and with dense attention, as in the DeepSeek-V3.2 paper.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';

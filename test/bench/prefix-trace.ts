@@ -1,8 +1,9 @@
 /**
  * Replays the Mooncake trace through the real tenant (chain, admit, placed, settle) and the real
- * placement rule, against simulated workers with an LRU cache of 3M tokens each. The yardstick is the
- * same rule with exact knowledge of every worker's cache and no index at all: the index is to reach
- * 95% of its hit share. Prefill is the only work simulated; a worker computes its requests in order.
+ * placement rule, against simulated workers with an LRU cache of 3M tokens each. The yardstick is
+ * the same rule with exact knowledge of every worker's cache and no index at all: the index is to
+ * reach 95% of its hit share. Prefill is the only work simulated; a worker computes its requests in
+ * order.
  */
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -44,7 +45,10 @@ interface Ending {
   readonly end: () => Promise<void>;
 }
 
-/** Blocks in order of use, the least recent first; a chain's root is touched last, so leaves go first. */
+/**
+ * Blocks in order of use, the least recent first; a chain's root is touched last, so leaves go
+ * first.
+ */
 class SimulatedWorker {
   readonly blocks = new Map<number, number>();
   tokens = 0;

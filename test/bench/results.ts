@@ -35,7 +35,10 @@ export function median(values: readonly number[]): number {
     : (at(sorted, middle - 1) + at(sorted, middle)) / 2;
 }
 
-/** With a `+` when the tree has changes that are not committed. A copy without git is told by SIFT_COMMIT. */
+/**
+ * With a `+` when the tree has changes that are not committed. A copy without git is told by
+ * SIFT_COMMIT.
+ */
 function currentCommit(): string {
   const told = process.env['SIFT_COMMIT'];
   if (told !== undefined) return told;

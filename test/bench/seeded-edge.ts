@@ -1,4 +1,6 @@
-/** The edge on Node in a process of its own, with a model, its price and a worker, for benchmarks. */
+/**
+ * The edge on Node in a process of its own, with a model, its price and a worker, for benchmarks.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /**
- * For how long one request keeps the edge's event loop, the worker's HTTP thread and the engine: the
- * edge on Node and a worker with the tiny model, each a process of its own, are sent large and costly
- * requests, one at a time and three at once. The bar for the first two is 50 ms. A machine that others
- * load makes times longer and never shorter, so the least of several repeats counts.
+ * For how long one request keeps the edge's event loop, the worker's HTTP thread and the engine:
+ * the edge on Node and a worker with the tiny model, each a process of its own, are sent large and
+ * costly requests, one at a time and three at once. The bar for the first two is 50 ms. A machine
+ * that others load makes times longer and never shorter, so the least of several repeats counts.
  */
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';

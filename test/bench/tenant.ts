@@ -1,7 +1,7 @@
 /**
  * What a request costs inside a tenant's database: admit, place and settle through `createTenant`,
- * alone and with 32 in flight, waiting for the disk at each commit (FULL) or not (NORMAL); looking a
- * prompt up in an index of 200,000 rows; and the chain of a 500 KB prompt.
+ * alone and with 32 in flight, waiting for the disk at each commit (FULL) or not (NORMAL); looking
+ * a prompt up in an index of 200,000 rows; and the chain of a 500 KB prompt.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -97,7 +97,9 @@ async function serve(
   await tenant.settle(settleInput(requestId, { ...holder, confirmedChain: chain }));
 }
 
-/** 200,000 rows on 16 workers; chains of 64 keys (a 500 KB prompt) and of 12, half of them known. */
+/**
+ * 200,000 rows on 16 workers; chains of 64 keys (a 500 KB prompt) and of 12, half of them known.
+ */
 function indexFigures(path: string): Record<string, number> {
   const { db, close } = openTenantDb(path, { synchronous: 'NORMAL' });
   const index = new PrefixIndex(db);

@@ -85,7 +85,10 @@ export function sliceWeights(backend: CudaBackend): ModelWeights {
   return builder.finish();
 }
 
-/** Norms are near 1, biases near 0; matrices have their shape's bytes and get their values on the GPU. */
+/**
+ * Norms are near 1, biases near 0; matrices have their shape's bytes and get their values on the
+ * GPU.
+ */
 function hostTensor({ name, shape, role }: TensorSpec, spare: SpareBytes): HostTensor {
   const count = shape.reduce((product, size) => product * size, 1);
   if (role === 'vector') {

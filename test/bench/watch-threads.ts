@@ -1,8 +1,8 @@
 /**
- * Loaded with `--import` before a program of ours, and so in each of its threads: measures for how long
- * the event loops of its main thread and of its engine's stand still. On SIGUSR2 it prints the longest
- * of each since the last time, by the clock and by the processor time of the thread alone: other
- * programs on the machine lengthen the first, but hardly the second.
+ * Loaded with `--import` before a program of ours, and so in each of its threads: measures for how
+ * long the event loops of its main thread and of its engine's stand still. On SIGUSR2 it prints the
+ * longest of each since the last time, by the clock and by the processor time of the thread alone:
+ * other programs on the machine lengthen the first, but hardly the second.
  */
 import {
   getEnvironmentData,

@@ -1,6 +1,7 @@
 /**
- * One measured piece of work in a process of its own: `node weights-child.ts <kind> <location> <cache
- * directory>`. Prints one JSON object: seconds, seconds of processor time, bytes, peak resident memory and what the backend kept.
+ * One measured piece of work in a process of its own: `node weights-child.ts <kind> <location>
+ * <cache directory>`. Prints one JSON object: seconds, seconds of processor time, bytes, peak
+ * resident memory and what the backend kept.
  */
 import { GetObjectCommand, ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3';
 import { strict as assert } from 'node:assert';

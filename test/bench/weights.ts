@@ -1,7 +1,8 @@
 /**
  * Weights from a store on loopback (the double, in a process of its own) against a plain sequential
- * GetObject of the same files and against the disk; peak memory of a load; and time from the start of
- * a worker to its first token. Client, store and disk share the machine, its processors above all.
+ * GetObject of the same files and against the disk; peak memory of a load; and time from the start
+ * of a worker to its first token. Client, store and disk share the machine, its processors above
+ * all.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';

@@ -1,7 +1,7 @@
 /**
- * The worker with the tiny model as its clients see it, over HTTP on loopback: prefill, decode, time
- * to first token with and without a cached prefix, start time, and memory over many requests. The
- * load generator shares the machine with the worker.
+ * The worker with the tiny model as its clients see it, over HTTP on loopback: prefill, decode,
+ * time to first token with and without a cached prefix, start time, and memory over many requests.
+ * The load generator shares the machine with the worker.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';

@@ -1,7 +1,7 @@
 /**
  * Programs written for the clients that people have, against the whole system as `npm start` starts
- * it, with a model that thinks and calls tools. What each program was told it used is what its tenant
- * was billed, at the listed price.
+ * it, with a model that thinks and calls tools. What each program was told it used is what its
+ * tenant was billed, at the listed price.
  */
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,6 @@
-/** The files of a checkpoint, mutated: each is refused in one line or loads to what its tensors are. */
+/**
+ * The files of a checkpoint, mutated: each is refused in one line or loads to what its tensors are.
+ */
 import { readFileSync } from 'node:fs';
 import { checkTensorCounts } from '../../gpu-worker/model/deepseek/tensor-counts.ts';
 import { ConfigError } from '../../gpu-worker/model/config-error.ts';

@@ -1,4 +1,6 @@
-/** A short run of `npm run fuzz`, with a seed of its own each time, and its own means of telling. */
+/**
+ * A short run of `npm run fuzz`, with a seed of its own each time, and its own means of telling.
+ */
 import { afterAll, describe, expect, test } from 'vitest';
 import { checkpointTargets, checkUnmutated } from './checkpoint-targets.ts';
 import { fuzz, runCase } from './fuzz.ts';

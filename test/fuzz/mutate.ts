@@ -3,7 +3,9 @@ import type { Random } from '../support/random.ts';
 
 const deep = 200;
 
-/** Values that stand where others were expected. Made anew each time, because mutants change them. */
+/**
+ * Values that stand where others were expected. Made anew each time, because mutants change them.
+ */
 const oddValues: readonly (() => unknown)[] = [
   () => null,
   () => true,

@@ -24,7 +24,9 @@ export function verdictOf(...faults: readonly (string | null)[]): Verdict {
   return fault === undefined ? 'held' : { broken: fault };
 }
 
-/** For a bad input: it was refused as the client's own fault, in the error shape of its protocol. */
+/**
+ * For a bad input: it was refused as the client's own fault, in the error shape of its protocol.
+ */
 export async function wasRefused(response: Response): Promise<Verdict> {
   const text = await response.text();
   const shown = text.slice(0, 200);

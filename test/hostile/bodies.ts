@@ -1,4 +1,6 @@
-/** Large bodies: from callers who may not send them, from many at once, and of many small pieces. */
+/**
+ * Large bodies: from callers who may not send them, from many at once, and of many small pieces.
+ */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
@@ -130,7 +132,8 @@ export const bodyAttacks: readonly Attack[] = [
   },
   {
     name: '8 MB of a schema in small pieces',
-    // workerd has no threads: others wait while one isolate reads it, and only those in that isolate.
+    // workerd has no threads: others wait while one isolate reads it, and only those in that
+    // isolate.
     only: 'node',
     secondsMax: 60,
     run: (system) =>

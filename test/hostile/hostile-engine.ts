@@ -1,4 +1,6 @@
-/** A server on loopback that the edge takes for a worker, and that answers as an attack tells it to. */
+/**
+ * A server on loopback that the edge takes for a worker, and that answers as an attack tells it to.
+ */
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
@@ -99,9 +101,6 @@ async function readAll(req: IncomingMessage): Promise<void> {
     if (bytes > bodyBytesMax) throw new Error('the edge sent too much');
   }
 }
-
-// ---- what engines say ----------------------------------------------------------------------------
-
 export const eventStream = { 'content-type': 'text/event-stream' };
 
 export function event(fields: Readonly<Record<string, unknown>>): string {
@@ -128,9 +127,6 @@ export function writeForever(res: ServerResponse, piece: string | Buffer): void 
   res.on('drain', go);
   go();
 }
-
-// ---- what must be true afterwards ----------------------------------------------------------------
-
 const balanceSchema = z.object({
   balance: z.object({ granted_nano_usd: z.int(), held_nano_usd: z.int() }),
 });

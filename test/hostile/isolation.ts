@@ -1,4 +1,6 @@
-/** One tenant's reach for what is another's: cached prefixes, answers, records, the operator's side. */
+/**
+ * One tenant's reach for what is another's: cached prefixes, answers, records, the operator's side.
+ */
 import { z } from 'zod';
 import { verdictOf, wasRefused } from './attack.ts';
 import type { Attack, Verdict } from './attack.ts';

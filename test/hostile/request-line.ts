@@ -21,7 +21,9 @@ const chunkedBody = `${chatBody.length.toString(16)}\r\n${chatBody}\r\n0\r\n\r\n
 const smuggled = 'GET /user/balance HTTP/1.1\r\nhost: smuggled.example\r\n\r\n';
 
 interface Head {
-  /** workerd takes it, always in the one way that RFC 9112 names; nothing of ours stands before it. */
+  /**
+   * workerd takes it, always in the one way that RFC 9112 names; nothing of ours stands before it.
+   */
   readonly only?: 'node';
   readonly line?: string;
   readonly host?: readonly string[];

@@ -1,7 +1,7 @@
 /**
- * The whole system that attacks are run against: the edge on Node or in workerd and a worker with the
- * tiny model, each a process of its own on a free port of loopback, with data in a temporary folder,
- * and three tenants: a victim, an attacker, and one without money.
+ * The whole system that attacks are run against: the edge on Node or in workerd and a worker with
+ * the tiny model, each a process of its own on a free port of loopback, with data in a temporary
+ * folder, and three tenants: a victim, an attacker, and one without money.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -48,7 +48,10 @@ export interface HostileSystem extends AsyncDisposable {
   readonly folder: string;
   /** For an attack that needs one of its own; named after the attack. */
   addTenant(name: string, balanceNanoUsd?: number): Promise<Caller>;
-  /** To the edge; text and bytes go as they are. The model is the worker's unless the body names one. */
+  /**
+   * To the edge; text and bytes go as they are. The model is the worker's unless the body names
+   * one.
+   */
   post(caller: Caller, path: string, body: PostBody, init?: PostInit): Promise<Response>;
   get(caller: Caller, path: string): Promise<Response>;
 }
@@ -60,7 +63,9 @@ interface PostInit {
   readonly signal?: AbortSignal;
 }
 
-/** @param options beside what every system of attacks has; `nodeFlags` are both programs' for Node. */
+/**
+ * @param options beside what every system of attacks has; `nodeFlags` are both programs' for Node.
+ */
 export async function startHostileSystem(
   options: {
     readonly edgeEnv?: Readonly<Record<string, string>>;
@@ -95,8 +100,8 @@ export async function startHostileSystem(
         .slice(0, 60);
       return { tenant, key: await operator.addTenant(tenant, balanceNanoUsd) };
     };
-    // workerd closes a connection after five idle seconds without having said so, which a client that
-    // is about to use it again meets as a failed request.
+    // workerd closes a connection after five idle seconds without having said so, which a client
+    // that is about to use it again meets as a failed request.
     const connection = runtime === 'workerd' ? { connection: 'close' } : {};
     const call = (caller: Caller, path: string, init: RequestInit): Promise<Response> =>
       fetch(edge.url + path, {

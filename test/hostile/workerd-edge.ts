@@ -1,4 +1,7 @@
-/** The edge in workerd as a program of its own: settings from the environment, its log on standard output. */
+/**
+ * The edge in workerd as a program of its own: settings from the environment, its log on standard
+ * output.
+ */
 import { mkdirSync } from 'node:fs';
 import { onStopSignal } from '../../infra/stop-signal.ts';
 import { startWorkerdEdge } from '../../infra/workerd-edge.ts';

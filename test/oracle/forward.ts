@@ -42,7 +42,9 @@ export interface OracleOptions {
   readonly pick?: PickTokens;
 }
 
-/** The `count` best of `scores`, which has one entry per token of the sequence, -inf for the future. */
+/**
+ * The `count` best of `scores`, which has one entry per token of the sequence, -inf for the future.
+ */
 export type PickTokens = (scores: ArrayLike<number>, count: number) => number[];
 
 export interface OracleResult {

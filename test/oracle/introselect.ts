@@ -49,7 +49,10 @@ function moveMedianToFront(items: Scored[], first: number, last: number): void {
   else swap(items, first, better);
 }
 
-/** Items better than the first go left of the cut that is returned, worse ones right, equal ones either. */
+/**
+ * Items better than the first go left of the cut that is returned, worse ones right, equal ones
+ * either.
+ */
 function partition(items: Scored[], first: number, last: number): number {
   let left = first + 1;
   let right = last - 1;

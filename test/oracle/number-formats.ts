@@ -60,7 +60,9 @@ export function groupScale(values: Vector, format: ScaleFormat): number {
   return floor === quotient ? floor : 2 * floor;
 }
 
-/** What is left of `values` after quantising each group of `groupSize` (the last may be shorter). */
+/**
+ * What is left of `values` after quantising each group of `groupSize` (the last may be shorter).
+ */
 export function throughE4m3(values: Vector, groupSize: number, format: ScaleFormat): Vector {
   const out = new Float64Array(values.length);
   for (let start = 0; start < values.length; start += groupSize) {

@@ -43,8 +43,8 @@ describe.each(['dsv32-f32', 'dsv32-fp8'] as const)('the oracle on the golden %s'
     });
   });
 
-  // The generator computed the whole sequence anew for each token, and its ties depend on the length;
-  // without ties one pass over prompt and continuation tells the same.
+  // The generator computed the whole sequence anew for each token, and its ties depend on the
+  // length; without ties one pass over prompt and continuation tells the same.
   test('continues greedily with exactly the golden tokens', () => {
     const again = name === 'dsv32-f32' ? predictAnew : predictAtOnce;
     expect(again(oracle, golden)).toEqual(golden.greedy);

@@ -1,6 +1,6 @@
 /**
- * Finds what cites a page or a heading that does not exist: links between Markdown files, and pages of
- * the docs folder in the comments of sources. Paths are from the root of the repository.
+ * Finds what cites a page or a heading that does not exist: links between Markdown files, and pages
+ * of the docs folder in the comments of sources. Paths are from the root of the repository.
  */
 import { posix } from 'node:path';
 

@@ -1,4 +1,6 @@
-/** A program of ours in a process of its own: where it listens, what it said, and its end by pid. */
+/**
+ * A program of ours in a process of its own: where it listens, what it said, and its end by pid.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';

@@ -10,7 +10,9 @@ import { heapAt } from './kernels/op-codes.ts';
 const pageBytes = 65_536;
 /** A 32-bit address reaches no further. */
 const addressableBytes = 65_536 * pageBytes;
-/** A cache line: no two arrays share one, so threads that write next to each other do not collide. */
+/**
+ * A cache line: no two arrays share one, so threads that write next to each other do not collide.
+ */
 const alignment = 64;
 
 export type Purpose = 'weight' | 'activation' | 'cache';
@@ -102,7 +104,9 @@ export class Arena {
   }
 }
 
-/** A part of an arena that grows by leaving the old place behind; only at start or at a first use. */
+/**
+ * A part of an arena that grows by leaving the old place behind; only at start or at a first use.
+ */
 export class Scratch {
   readonly #arena: Arena;
   readonly #what: string;

@@ -1,4 +1,6 @@
-/** Compiles the kernels to kernels.wasm, the one binary that is committed: `npm run build:kernels`. */
+/**
+ * Compiles the kernels to kernels.wasm, the one binary that is committed: `npm run build:kernels`.
+ */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

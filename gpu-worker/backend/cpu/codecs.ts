@@ -61,7 +61,9 @@ export function decodeE4m3(code: number): number {
   return sign * (1 + mantissa / 8) * 2 ** (exponent - 7);
 }
 
-/** The scale of a group whose largest magnitude is `amax`: amax / 448, exact or rounded up to 2^n. */
+/**
+ * The scale of a group whose largest magnitude is `amax`: amax / 448, exact or rounded up to 2^n.
+ */
 export function groupScale(amax: number, format: Numerics['scaleFormat']): number {
   const quotient = Math.fround(Math.max(Math.fround(amax), Math.fround(amaxFloor)) / e4m3Max);
   if (format === 'f32') return quotient;
@@ -69,7 +71,9 @@ export function groupScale(amax: number, format: Numerics['scaleFormat']): numbe
   return bitsFloat((bits + 0x7fffff) & 0x7f800000);
 }
 
-/** Quantises values[start, end) as one group: codes into `codes` from `start`; returns the scale. */
+/**
+ * Quantises values[start, end) as one group: codes into `codes` from `start`; returns the scale.
+ */
 export function quantizeGroup(
   values: Float32Array,
   codes: Uint8Array,

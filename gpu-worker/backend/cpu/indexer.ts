@@ -41,7 +41,9 @@ export class CpuIndexer implements IndexerOps {
     this.#context = context;
   }
 
-  /** Takes the scratch for scoring, with the first selection: before the caches take what is left. */
+  /**
+   * Takes the scratch for scoring, with the first selection: before the caches take what is left.
+   */
   #reserve(): void {
     if (this.#scores.count > 0) return;
     const { arena, step } = this.#context;
@@ -131,7 +133,9 @@ export class CpuIndexer implements IndexerOps {
     });
   }
 
-  /** Cuts the chunk's rows that see more than `width` tokens into groups, and their pages into runs. */
+  /**
+   * Cuts the chunk's rows that see more than `width` tokens into groups, and their pages into runs.
+   */
   #writeTasks(chunk: Chunk, width: number): { tasks: number; pages: number } {
     const { arena, step } = this.#context;
     const { positions } = step.batch;

@@ -83,7 +83,9 @@ export class CpuMoe implements MoeOps {
     );
   }
 
-  /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
+  /**
+   * Takes the scratch of a step as soon as both the experts and their number per token are known.
+   */
   #reserve(): void {
     const { perToken, hidden, inner, experts } = this.#largest;
     const rows = this.#context.step.rowsMax * perToken;

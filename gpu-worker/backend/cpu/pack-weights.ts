@@ -1,4 +1,6 @@
-/** Brings weights into the form that the kernels read: panels of eight outputs, [inputs][8] each. */
+/**
+ * Brings weights into the form that the kernels read: panels of eight outputs, [inputs][8] each.
+ */
 import { at, missing } from '../../at.ts';
 import { checkKvOutputs, matrixShape } from '../checks.ts';
 import { scaleGroup } from '../numerics.ts';
@@ -43,9 +45,10 @@ export function packMatrix(arena: Arena, source: HostTensor): CpuMatrix {
 }
 
 /**
- * kv_b_proj [heads * (nope + value), latent] as two small matrices per head: its nope rows transposed
- * (nope -> latent) and its value rows (latent -> value). An fp8 source is decoded with its scales,
- * and rounded to bfloat16 where activations are (the published inference code absorbs a bf16 weight).
+ * kv_b_proj [heads * (nope + value), latent] as two small matrices per head: its nope rows
+ * transposed (nope -> latent) and its value rows (latent -> value). An fp8 source is decoded with
+ * its scales, and rounded to bfloat16 where activations are (the published inference code absorbs a
+ * bf16 weight).
  */
 export function packAbsorbed(
   arena: Arena,

@@ -10,7 +10,9 @@ import type { Arena } from './arena.ts';
 import type { HelperStart } from './helper-thread.ts';
 import { argumentsAt, jobAt, stopAt, threadScratchBytes, wordAt } from './kernels/op-codes.ts';
 
-/** Multiply-adds (or bytes touched) below which waking a helper costs more than it saves: ~10 us. */
+/**
+ * Multiply-adds (or bytes touched) below which waking a helper costs more than it saves: ~10 us.
+ */
 const sharedWorkMin = 100_000;
 /** Between wake-ups of helpers that may have gone to sleep just before they were told to stop. */
 const stopRetryMs = 5;

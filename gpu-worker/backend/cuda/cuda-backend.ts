@@ -1,7 +1,7 @@
 /**
- * The CUDA backend for GPUs of compute capability 9.0: the same ops as the CPU backend, with the same
- * roundings, from kernels that NVRTC compiles at their first use (kernels/). Ops queue launches;
- * reading a result runs them. A row's result never depends on what else is in the call.
+ * The CUDA backend for GPUs of compute capability 9.0: the same ops as the CPU backend, with the
+ * same roundings, from kernels that NVRTC compiles at their first use (kernels/). Ops queue
+ * launches; reading a result runs them. A row's result never depends on what else is in the call.
  */
 import { strict as assert } from 'node:assert';
 import type { Absorption } from '../attention-plan.ts';
@@ -41,8 +41,8 @@ export interface CudaBackendOptions {
   readonly useTensorCores?: boolean;
   /**
    * True if cuBLASLt computes GEMMs of many rows, if it is installed; SIFT_CUBLASLT=1 if not told.
-   * No is the default: its sums have another order than those of few rows, so that a row's bits would
-   * depend on what else is in the step.
+   * No is the default: its sums have another order than those of few rows, so that a row's bits
+   * would depend on what else is in the step.
    */
   readonly cublasLt?: boolean;
   /** Rows whose attention is absorbed; by the shape of the heads unless given. */

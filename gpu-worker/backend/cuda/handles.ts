@@ -72,8 +72,8 @@ export class CudaTensor implements Tensor {
 
   /**
    * True if `quantized` holds the first `rows` rows as they are: quantised in this step, and not
-   * written since. Nothing is known of an earlier step, because a step that is replayed writes tensors
-   * without a call of its ops (step-graphs.ts).
+   * written since. Nothing is known of an earlier step, because a step that is replayed writes
+   * tensors without a call of its ops (step-graphs.ts).
    */
   isQuantized(rows: number, step: number): boolean {
     const at = this.#quantizedAt;
@@ -150,7 +150,9 @@ export interface ExpertTable {
   /** [experts] u64 addresses of weights and of scales, the latter 0 without. */
   readonly weights: number;
   readonly scales: number;
-  /** The tensor map of all their weights and where it begins; null if tensor cores cannot read them. */
+  /**
+   * The tensor map of all their weights and where it begins; null if tensor cores cannot read them.
+   */
   readonly map: { readonly map: Uint32Array; readonly base: number } | null;
   readonly dtype: DtypeCode;
   readonly outputs: number;

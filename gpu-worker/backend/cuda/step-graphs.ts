@@ -1,9 +1,9 @@
 /**
- * CUDA graphs of whole steps. A step's launches depend on its batch only through the guards that its
- * ops record (step.ts): a step for which all guards of an earlier one hold has the same launches to
- * the last argument, since all else lies in device memory. The second such step is captured as a
- * CUDA graph; from the third on the ops are not even called, and one call of the driver launches all
- * of the step's kernels.
+ * CUDA graphs of whole steps. A step's launches depend on its batch only through the guards that
+ * its ops record (step.ts): a step for which all guards of an earlier one hold has the same
+ * launches to the last argument, since all else lies in device memory. The second such step is
+ * captured as a CUDA graph; from the third on the ops are not even called, and one call of the
+ * driver launches all of the step's kernels.
  */
 import type { Batch, BatchOps } from '../batch.ts';
 import type { Device } from './runtime/device.ts';

@@ -22,8 +22,8 @@ export interface PlacedRows extends SequenceRows {
 }
 
 /**
- * Properties of the batch that ops read while their launches were recorded. A guard reads its property
- * of the current batch, and holds if the value is still the recorded one.
+ * Properties of the batch that ops read while their launches were recorded. A guard reads its
+ * property of the current batch, and holds if the value is still the recorded one.
  */
 export type Guards = ReadonlyMap<string, Guard>;
 
@@ -35,7 +35,9 @@ interface Guard {
 export class CudaStep {
   readonly rowsMax: number;
   readonly #device: Device;
-  /** The columns of the batch one behind another, so that they take one copy: here and on the GPU. */
+  /**
+   * The columns of the batch one behind another, so that they take one copy: here and on the GPU.
+   */
   readonly #columns: Uint8Array<ArrayBuffer>;
   readonly #columnsAt: number;
   readonly #tables: number;
@@ -182,7 +184,9 @@ export class CudaStep {
     return this.#tables;
   }
 
-  /** Runs `ops` and returns the guards that they recorded, or null if they read the batch itself. */
+  /**
+   * Runs `ops` and returns the guards that they recorded, or null if they read the batch itself.
+   */
   recordGuards(ops: () => void): Guards | null {
     assert(!this.#recording, 'a step is recorded already');
     this.#recording = true;

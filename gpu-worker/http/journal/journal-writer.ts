@@ -34,133 +34,133 @@ const unwrittenMax = 20_000;
 export class JournalWriter {
   errors = 0;
   /** The newest unwritten line of each request. */
-  private readonly unwritten = new Map<string, JournalEntry>();
+  readonly #unwritten = new Map<string, JournalEntry>();
   /** Why the last write failed; null: it did not. */
-  private failure: string | null = null;
-  private readonly options: JournalWriterOptions;
-  private name = '';
+  #failure: string | null = null;
+  readonly #options: JournalWriterOptions;
+  #name = '';
   /** The last write left part of a line, which the next one must end. */
-  private torn = false;
-  private descriptor: number | null = null;
-  private syncing: Promise<void> | null = null;
-  private nextSync: Promise<void> | null = null;
+  #torn = false;
+  #descriptor: number | null = null;
+  #syncing: Promise<void> | null = null;
+  #nextSync: Promise<void> | null = null;
 
   constructor(options: JournalWriterOptions) {
-    this.options = options;
-    this.roll();
+    this.#options = options;
+    this.#roll();
   }
 
   append(entry: JournalEntry): void {
     // Lines of one request stay in order: a younger one says all that an older one did.
-    this.unwritten.delete(entry.id);
-    this.unwritten.set(entry.id, entry);
-    this.writeUnwritten();
-    const [oldest] = this.unwritten.keys();
-    if (this.unwritten.size > unwrittenMax && oldest !== undefined) this.unwritten.delete(oldest);
+    this.#unwritten.delete(entry.id);
+    this.#unwritten.set(entry.id, entry);
+    this.#writeUnwritten();
+    const [oldest] = this.#unwritten.keys();
+    if (this.#unwritten.size > unwrittenMax && oldest !== undefined) this.#unwritten.delete(oldest);
   }
 
   /** Appends a line without which its request may not begin: it is written now, or not at all. */
   appendNow(entry: JournalEntry): boolean {
-    const before = this.unwritten.get(entry.id);
+    const before = this.#unwritten.get(entry.id);
     this.append(entry);
-    if (!this.unwritten.delete(entry.id)) return true;
-    if (before) this.unwritten.set(entry.id, before);
+    if (!this.#unwritten.delete(entry.id)) return true;
+    if (before) this.#unwritten.set(entry.id, before);
     return false;
   }
 
   /** Why lines can't be written, in words for anybody; null if they can. A write is tried. */
   problem(): string | null {
-    if (this.failure === null || this.descriptor === null) return this.failure;
-    this.writeUnwritten();
-    return this.failure;
+    if (this.#failure === null || this.#descriptor === null) return this.#failure;
+    this.#writeUnwritten();
+    return this.#failure;
   }
 
-  private writeUnwritten(): void {
+  #writeUnwritten(): void {
     try {
-      this.roll();
+      this.#roll();
       // Readers skip empty lines. One shows whether a disk that was full has room again.
-      if (this.failure !== null) this.write('\n');
-      for (const [id, entry] of this.unwritten) {
-        this.write(formatLine(entry));
-        this.unwritten.delete(id);
+      if (this.#failure !== null) this.#write('\n');
+      for (const [id, entry] of this.#unwritten) {
+        this.#write(formatLine(entry));
+        this.#unwritten.delete(id);
       }
-      if (this.failure !== null) this.options.logger.info('the usage journal is written again');
-      this.failure = null;
+      if (this.#failure !== null) this.#options.logger.info('the usage journal is written again');
+      this.#failure = null;
     } catch (error) {
-      this.failed(error);
+      this.#failed(error);
     }
   }
 
-  private write(text: string): void {
-    if (this.descriptor === null) throw new Error('the journal is closed');
-    const bytes = Buffer.from((this.torn ? '\n' : '') + text);
+  #write(text: string): void {
+    if (this.#descriptor === null) throw new Error('the journal is closed');
+    const bytes = Buffer.from((this.#torn ? '\n' : '') + text);
     // A disk that fills up takes part of a line, and tells why when it is given the rest.
     for (let done = 0; done < bytes.length;) {
-      const written = writeSync(this.descriptor, bytes, done);
+      const written = writeSync(this.#descriptor, bytes, done);
       if (written === 0) throw new Error('the disk takes no bytes');
       done += written;
-      this.torn = done < bytes.length;
+      this.#torn = done < bytes.length;
     }
   }
 
   /** Resolves once everything appended before the call is on disk. */
   sync(): Promise<void> {
-    if (!this.syncing) {
-      this.syncing = this.syncNow().finally(() => (this.syncing = null));
-      return this.syncing;
+    if (!this.#syncing) {
+      this.#syncing = this.#syncNow().finally(() => (this.#syncing = null));
+      return this.#syncing;
     }
     // The sync under way may have missed our line; all who wait for it share the next one.
-    this.nextSync ??= this.syncing.then(() => {
-      this.nextSync = null;
+    this.#nextSync ??= this.#syncing.then(() => {
+      this.#nextSync = null;
       return this.sync();
     });
-    return this.nextSync;
+    return this.#nextSync;
   }
 
   async close(): Promise<void> {
-    if (this.unwritten.size > 0) this.writeUnwritten();
+    if (this.#unwritten.size > 0) this.#writeUnwritten();
     await this.sync();
-    if (this.descriptor !== null) closeSync(this.descriptor);
-    this.descriptor = null;
-    this.name = 'closed';
+    if (this.#descriptor !== null) closeSync(this.#descriptor);
+    this.#descriptor = null;
+    this.#name = 'closed';
   }
 
-  private async syncNow(): Promise<void> {
-    if (this.descriptor === null) return;
+  async #syncNow(): Promise<void> {
+    if (this.#descriptor === null) return;
     try {
-      await fdatasyncFile(this.descriptor);
+      await fdatasyncFile(this.#descriptor);
     } catch (error) {
-      this.failed(error);
+      this.#failed(error);
     }
   }
 
   /** Opens the hour's file if the hour is a new one, and deletes what is older than a day. */
-  private roll(): void {
-    const { directory, clock, logger } = this.options;
+  #roll(): void {
+    const { directory, clock, logger } = this.#options;
     const name = fileNameAt(clock.wallMs());
-    if (this.name === name || this.name === 'closed') return;
-    const previous = this.descriptor;
-    this.descriptor = openForAppend(join(directory, name));
-    this.name = name;
+    if (this.#name === name || this.#name === 'closed') return;
+    const previous = this.#descriptor;
+    this.#descriptor = openForAppend(join(directory, name));
+    this.#name = name;
     if (previous === null) return;
     // A wait for a sync that begins now is for that of the new file. Once an hour this blocks.
     try {
       fdatasyncSync(previous);
     } finally {
-      void Promise.resolve(this.syncing).finally(() => closeSync(previous));
+      void Promise.resolve(this.#syncing).finally(() => closeSync(previous));
     }
     pruneFiles(directory, clock.wallMs()).catch((error: unknown) =>
       logger.error({ err: error }, 'could not delete old files of the usage journal'),
     );
   }
 
-  private failed(error: unknown): void {
+  #failed(error: unknown): void {
     this.errors++;
     const reason = isDiskFull(error) ? 'its disk is full' : 'its disk fails';
-    if (this.failure !== reason) {
-      this.options.logger.error({ err: error }, 'the usage journal could not be written');
+    if (this.#failure !== reason) {
+      this.#options.logger.error({ err: error }, 'the usage journal could not be written');
     }
-    this.failure = reason;
+    this.#failure = reason;
   }
 }
 

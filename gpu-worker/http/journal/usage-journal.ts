@@ -51,7 +51,8 @@ export interface UsageJournal {
   /** Errors of writing or syncing since start; the counts were served, but may not be on disk. */
   errors(): number;
   /**
-   * Says why no request may begin; null if they may. After a failure it tries again whether they may.
+   * Says why no request may begin; null if they may. After a failure it tries again whether they
+   * may.
    */
   problem(): string | null;
   close(): Promise<void>;
@@ -215,23 +216,23 @@ function toRecord(entry: JournalEntry, status: UsageRecord['status']): UsageReco
 /** The newest entries by id, at most `max`; the one put longest ago is forgotten first. */
 class Remembered {
   forgotten = false;
-  private readonly entries = new Map<string, JournalEntry>();
-  private readonly max: number;
+  readonly #entries = new Map<string, JournalEntry>();
+  readonly #max: number;
 
   constructor(max: number) {
-    this.max = max;
+    this.#max = max;
   }
 
   put(entry: JournalEntry): void {
-    this.entries.delete(entry.id);
-    this.entries.set(entry.id, entry);
-    if (this.entries.size <= this.max) return;
-    const [oldest] = this.entries.keys();
-    if (oldest !== undefined) this.entries.delete(oldest);
+    this.#entries.delete(entry.id);
+    this.#entries.set(entry.id, entry);
+    if (this.#entries.size <= this.#max) return;
+    const [oldest] = this.#entries.keys();
+    if (oldest !== undefined) this.#entries.delete(oldest);
     this.forgotten = true;
   }
 
   get(id: string): JournalEntry | null {
-    return this.entries.get(id) ?? null;
+    return this.#entries.get(id) ?? null;
   }
 }

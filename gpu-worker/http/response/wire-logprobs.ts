@@ -50,14 +50,14 @@ export interface PlacedToken {
 
 /** Counts characters as tokens go by, for `text_offset`; one per choice. */
 export class TextOffset {
-  private characters = 0;
+  #characters = 0;
 
   /** The offset of the token's first character, or of the character that it goes on with. */
   next(token: PlacedToken): number {
-    if (token.hidden) return this.characters;
+    if (token.hidden) return this.#characters;
     const goesOn = token.bytes[0] !== undefined && isContinuation(token.bytes[0]);
-    const offset = goesOn ? Math.max(0, this.characters - 1) : this.characters;
-    this.characters += token.bytes.filter((byte) => !isContinuation(byte)).length;
+    const offset = goesOn ? Math.max(0, this.#characters - 1) : this.#characters;
+    this.#characters += token.bytes.filter((byte) => !isContinuation(byte)).length;
     return offset;
   }
 }

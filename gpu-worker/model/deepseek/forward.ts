@@ -30,7 +30,9 @@ import type {
 const indexNormEpsilon = 1e-6;
 
 export interface ModelOptions {
-  /** `dense` attends to every token and leaves the indexer out: the baseline of every speed claim. */
+  /**
+   * `dense` attends to every token and leaves the indexer out: the baseline of every speed claim.
+   */
   readonly attention: 'sparse' | 'dense';
   readonly limits: ModelLimits;
 }

@@ -1,6 +1,6 @@
 /**
- * Keys that transformers writes although others imply them. Each may be absent; one that is there has
- * to say what the others do.
+ * Keys that transformers writes although others imply them. Each may be absent; one that is there
+ * has to say what the others do.
  */
 import { z } from 'zod';
 import { check } from '../config-error.ts';

@@ -5,7 +5,10 @@ import { ConfigError } from '../config-error.ts';
 
 export type NumericsName = 'f32' | 'fp8';
 
-/** The formats in which `fp8` numerics keep latents: 656 bytes a token of 512 + 64 dimensions, or 1,152. */
+/**
+ * The formats in which `fp8` numerics keep latents: 656 bytes a token of 512 + 64 dimensions, or
+ * 1,152.
+ */
 export type LatentFormat = 'fp8' | 'bf16';
 
 /**

@@ -1,6 +1,7 @@
 /**
- * Holds the counts of config.json against the tensors that there are, before a list as long as those
- * counts is made. The tensors' shapes bound every other size, as they are compared one by one.
+ * Holds the counts of config.json against the tensors that there are, before a list as long as
+ * those counts is made. The tensors' shapes bound every other size, as they are compared one by
+ * one.
  */
 import { check } from '../config-error.ts';
 import type { ModelConfig } from './config.ts';

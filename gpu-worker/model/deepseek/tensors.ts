@@ -12,8 +12,8 @@ interface Dimension {
 }
 
 /**
- * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. There are
- * as many as the configuration says, so check that with `checkTensorCounts` before.
+ * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. There
+ * are as many as the configuration says, so check that with `checkTensorCounts` before.
  */
 export function* tensorSpecs(config: ModelConfig): Generator<TensorSpec, void, void> {
   const { hidden, vocabulary } = dimensionsOf(config);

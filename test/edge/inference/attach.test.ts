@@ -1,4 +1,6 @@
-/** A request with an Idempotency-Key outlives its client; whoever asks again reads along, paid once. */
+/**
+ * A request with an Idempotency-Key outlives its client; whoever asks again reads along, paid once.
+ */
 import { afterEach, describe, expect, test } from 'vitest';
 import { sleep, startHarness, testModel } from '../../support/edge/edge-harness.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';

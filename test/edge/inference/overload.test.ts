@@ -1,4 +1,7 @@
-/** Requests that find all workers busy: they wait without a word, or are refused before anything begins. */
+/**
+ * Requests that find all workers busy: they wait without a word, or are refused before anything
+ * begins.
+ */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';

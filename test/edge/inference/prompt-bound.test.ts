@@ -1,7 +1,7 @@
 /**
- * The hold against what a worker counts, over random requests of every route: the bounds come from the
- * edge's own reading of a request, the counts from the worker's real parsing, chat templates and
- * tokenizer. fast-check prints the seed of a failure.
+ * The hold against what a worker counts, over random requests of every route: the bounds come from
+ * the edge's own reading of a request, the counts from the worker's real parsing, chat templates
+ * and tokenizer. fast-check prints the seed of a failure.
  */
 import fc from 'fast-check';
 import { afterAll, expect, test } from 'vitest';
@@ -34,7 +34,9 @@ const workers = {
 };
 type Kind = keyof typeof workers;
 
-/** What the worker counts, and what the edge holds for it; null if the worker refuses the request. */
+/**
+ * What the worker counts, and what the edge holds for it; null if the worker refuses the request.
+ */
 async function compare(kind: Kind, request: InferenceRequest) {
   const { cacheSecret } = edge.settings;
   const models = await edge.directory.models();

@@ -1,4 +1,6 @@
-/** Whatever happens to an admitted request, it is settled exactly once, and for what it was worth. */
+/**
+ * Whatever happens to an admitted request, it is settled exactly once, and for what it was worth.
+ */
 import { afterEach, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { costNanoUsd } from '../../../edge/money.ts';

@@ -1,4 +1,6 @@
-/** The end-to-end suite's edge, seeded over HTTP alone, so that every runtime starts the same way. */
+/**
+ * The end-to-end suite's edge, seeded over HTTP alone, so that every runtime starts the same way.
+ */
 import { expect, test } from 'vitest';
 import { plainScript, startStubWorker } from '../../support/edge/edge-stub-worker.ts';
 import type { StubScript } from '../../support/edge/edge-stub-worker.ts';
@@ -36,7 +38,9 @@ const uncachedPrompt = { promptTokens: 100, cachedTokens: 0 };
 /** Before the edge next writes to the client. */
 const noticedMsMax = 4_000;
 
-/** A client leaves a stream of which the worker says nothing for a minute; the worker is stopped. */
+/**
+ * A client leaves a stream of which the worker says nothing for a minute; the worker is stopped.
+ */
 export async function leaveSilence(edge: RunningEdge): Promise<void> {
   edge.stub.script = { ...plainScript, ...uncachedPrompt, pauseMs: 60_000 };
   const before = await balanceOf(edge);
@@ -108,7 +112,9 @@ async function leaveWholeAnswer(
   await expectBill(edge, { id, before });
 }
 
-/** The balance has come down by what the worker's journal says of the request, to the nano-dollar. */
+/**
+ * The balance has come down by what the worker's journal says of the request, to the nano-dollar.
+ */
 async function expectBill(
   edge: RunningEdge,
   { id, before }: { readonly id: string; readonly before: number },

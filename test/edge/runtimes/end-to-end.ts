@@ -1,7 +1,7 @@
 /**
  * The promises of the public API, asked of a running edge by the clients that people have: the
- * official `openai` and `@anthropic-ai/sdk` packages. One suite for every runtime; a runtime only says how
- * it starts. Behind it answers a stub worker, whose script a test may change.
+ * official `openai` and `@anthropic-ai/sdk` packages. One suite for every runtime; a runtime only
+ * says how it starts. Behind it answers a stub worker, whose script a test may change.
  */
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';

@@ -1,7 +1,7 @@
 /**
- * Clients that leave at random moments, over a whole edge on Node and a whole worker: each request is
- * billed exactly what the worker's journal says of it, and everything that the worker computed is on
- * some bill.
+ * Clients that leave at random moments, over a whole edge on Node and a whole worker: each request
+ * is billed exactly what the worker's journal says of it, and everything that the worker computed
+ * is on some bill.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';

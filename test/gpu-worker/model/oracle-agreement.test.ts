@@ -59,7 +59,8 @@ describe.each(cases)('$kind in $dtype, seed $seed', ({ kind, seed, dtype }) => {
     expect(picks.wrong).toEqual([]);
     expect(calcDiff(joined(said.logits), joined(expected.logits))).toBeLessThan(1e-3);
     // Values that round the other way are few, so most positions agree far better (5e-5 was seen);
-    // leaving out one rule, say that the latent is quantised, moves every position by 4e-4 and more.
+    // leaving out one rule, say that the latent is quantised, moves every position by 4e-4 and
+    // more.
     const differences = said.logits.map((row, t) => calcDiff(row, at(expected.logits, t)));
     expect(median(differences)).toBeLessThan(2e-4);
     // Layer 0 has had little to round: one row of seventy was seen to pick otherwise, but from 7

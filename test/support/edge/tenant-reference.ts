@@ -31,15 +31,15 @@ export class ReferenceLedger {
   credit(kind: 'granted' | 'topped-up', amount: bigint, source: string): boolean {
     if (this.sources.has(source)) return false;
     this.sources.add(source);
-    if (kind === 'granted') this.move('credit', amount, 0n);
-    else this.move('credit', 0n, amount);
+    if (kind === 'granted') this.#move('credit', amount, 0n);
+    else this.#move('credit', 0n, amount);
     return true;
   }
 
   /** Of an amount that is available. */
   admit(id: string, amount: bigint): void {
     this.open.set(id, { amount });
-    this.move('pending', 0n, 0n);
+    this.#move('pending', 0n, 0n);
   }
 
   /** The cost billed; null voids. The first settlement stands. */
@@ -50,7 +50,7 @@ export class ReferenceLedger {
     this.open.delete(id);
     this.settled.set(id, billed);
     const granted = least(this.granted, billed);
-    this.move(cost === null ? 'voided' : 'posted', -granted, granted - billed);
+    this.#move(cost === null ? 'voided' : 'posted', -granted, granted - billed);
     return billed;
   }
 
@@ -75,12 +75,12 @@ export class ReferenceLedger {
       const fromFirst = least(first, -amount);
       granted = toppedUpFirst ? amount + fromFirst : -fromFirst;
     }
-    this.move('correction', granted, amount - granted);
+    this.#move('correction', granted, amount - granted);
     entry.corrections.push(this.entries.length);
     return true;
   }
 
-  private move(kind: Entry['kind'], granted: bigint, toppedUp: bigint): void {
+  #move(kind: Entry['kind'], granted: bigint, toppedUp: bigint): void {
     this.granted += granted;
     this.toppedUp += toppedUp;
     this.entries.push({ kind, granted, toppedUp, corrections: [] });

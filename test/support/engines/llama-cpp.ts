@@ -1,7 +1,7 @@
 /**
- * llama.cpp's form: tools/server of its public source. It does not tell which stop matched; its count
- * of cached tokens stands among its timings. The older form counts on the last choice's event, ends
- * without `[DONE]`, and writes errors as a field of their own.
+ * llama.cpp's form: tools/server of its public source. It does not tell which stop matched; its
+ * count of cached tokens stands among its timings. The older form counts on the last choice's
+ * event, ends without `[DONE]`, and writes errors as a field of their own.
  */
 import { frame, outputTokens, promptTokens, validationMessage } from './scenario.ts';
 import type { EngineMake, Scenario } from './scenario.ts';

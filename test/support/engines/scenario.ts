@@ -1,4 +1,6 @@
-/** What a scripted engine answers, whichever make it is; and what a make has to say about its form. */
+/**
+ * What a scripted engine answers, whichever make it is; and what a make has to say about its form.
+ */
 
 export interface Scenario {
   /** One event each, one token each. */

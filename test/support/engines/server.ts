@@ -33,7 +33,8 @@ export async function startEngine(make: EngineMake, model: string): Promise<Scri
       const listed = { id: model, object: 'model', created: 1_800_000_000, owned_by: make.name };
       return asJson({ object: 'list', data: [listed] });
     }
-    // Of a whole answer, which the edge asks for to learn of cached tokens, the counts alone matter.
+    // Of a whole answer, which the edge asks for to learn of cached tokens, the counts alone
+    // matter.
     if (JSON.parse(asked).stream !== true) {
       const last = make.text(scenario, model).end.at(-1) ?? '';
       return asJson(JSON.parse(last.replace(/^data: /, '')));

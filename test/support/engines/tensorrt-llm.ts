@@ -1,6 +1,7 @@
 /**
- * TensorRT-LLM's form: tensorrt_llm/serve of its public source. Deltas hold empty texts, absent fields
- * are left out, a named function's pieces have its name each and no id, events end in a space.
+ * TensorRT-LLM's form: tensorrt_llm/serve of its public source. Deltas hold empty texts, absent
+ * fields are left out, a named function's pieces have its name each and no id, events end in a
+ * space.
  */
 import { outputTokens, promptTokens, validationMessage } from './scenario.ts';
 import type { EngineMake, Scenario } from './scenario.ts';

@@ -1,6 +1,6 @@
 /**
- * vLLM's form: entrypoints/openai of its public source, before and after reasoning got its name. The
- * older one makes a new id for each piece of a call and writes errors flat.
+ * vLLM's form: entrypoints/openai of its public source, before and after reasoning got its name.
+ * The older one makes a new id for each piece of a call and writes errors flat.
  */
 import { frame, outputTokens, promptTokens, validationMessage } from './scenario.ts';
 import type { EngineMake, Scenario } from './scenario.ts';

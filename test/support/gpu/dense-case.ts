@@ -1,6 +1,7 @@
 /**
- * Attention at the published models' head dimensions on a backend under test: caches filled with random
- * entries, then prefill with expanded keys and values, or absorbed attention, of the same batch.
+ * Attention at the published models' head dimensions on a backend under test: caches filled with
+ * random entries, then prefill with expanded keys and values, or absorbed attention, of the same
+ * batch.
  */
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import type { Selection } from '../../../gpu-worker/backend/shapes.ts';
@@ -219,7 +220,10 @@ export async function onBoth<C extends AttentionCase>(
   }
 }
 
-/** The last sequence has the bits of `actual` when it is expanded alone, and nothing else is written. */
+/**
+ * The last sequence has the bits of `actual` when it is expanded alone, and nothing else is
+ * written.
+ */
 export async function testLastAlone(
   { label, mine }: Both,
   { sequences, heads }: AttentionCase,

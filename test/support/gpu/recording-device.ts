@@ -1,6 +1,6 @@
 /**
- * A device that computes nothing: it gives addresses, and packs the arguments of every launch as the
- * launch queue does. So the CUDA backend's host side runs without a GPU.
+ * A device that computes nothing: it gives addresses, and packs the arguments of every launch as
+ * the launch queue does. So the CUDA backend's host side runs without a GPU.
  */
 import type { Device } from '../../../gpu-worker/backend/cuda/runtime/device.ts';
 import { packArgs } from '../../../gpu-worker/backend/cuda/runtime/kernel-args.ts';

@@ -11,9 +11,14 @@ import {
 import { openTested } from './backends.ts';
 import type { Tested } from './backends.ts';
 
-/** Under compute-sanitizer (test/gpu/run.ts), whose tools take minutes for what takes a second else. */
+/**
+ * Under compute-sanitizer (test/gpu/run.ts), whose tools take minutes for what takes a second else.
+ */
 export const isSmall = process.env['SIFT_GPU_SMALL'] !== undefined;
-/** Kernels are compiled so that racecheck can follow what orders their accesses (kTraced in sm90.cuh). */
+/**
+ * Kernels are compiled so that racecheck can follow what orders their accesses (kTraced in
+ * sm90.cuh).
+ */
 export const traced = process.env['SIFT_GPU_TRACED'] !== undefined;
 
 /** `CASES=fp8,matrix` runs those cases alone whose label has both words: for slow checkers. */

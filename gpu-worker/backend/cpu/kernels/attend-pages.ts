@@ -1,12 +1,13 @@
 // Attention with keys and values expanded from the latents: some pages of one sequence at a time.
 //
 // expandEntries reads the entries of the pages, a GEMM expands them by kv_b, packKeys lays the keys
-// out, attendPages folds the pages into the state of every (row, head), finishPages writes the result.
+// out, attendPages folds the pages into the state of every (row, head), finishPages writes the
+// result.
 //
-// 512 rows to 4,096 tokens, 8 heads of 32 + 16 and 32: 138 ms, 20 GFLOP/s on one core of an EPYC (Zen 4).
+// 512 rows to 4,096 tokens, 8 heads of 32 + 16 and 32: 138 ms, 20 GFLOP/s on one core of an EPYC
+// (Zen 4).
 
-import type { CacheView} from './caches';
-import { readLatent } from './caches';
+import { CacheView, readLatent } from './caches';
 import { pageRowsMax } from './op-codes';
 import { exp, rounded } from './numbers';
 import { tileRows } from './tiles';

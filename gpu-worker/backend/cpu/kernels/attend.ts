@@ -4,11 +4,11 @@
 // Keys come in blocks of 256 in ascending order; the running maximum and sum of online softmax join
 // the blocks. Scores keep heads in lanes: [head panel][key][8], which the values' pass reads as is.
 //
-// 8 heads, 64 + 16 wide, to 256 keys on one core of an EPYC (Zen 4), per row: 25.2 us (23.4 GFLOP/s),
-// with exp's constants loaded 23.1 us (25.5); fp8 entries, decoded per row, 28.1 us (21.0).
+// 8 heads, 64 + 16 wide, to 256 keys on one core of an EPYC (Zen 4), per row: 25.2 us (23.4
+// GFLOP/s), with exp's constants loaded 23.1 us (25.5); fp8 entries, decoded per row, 28.1 us
+// (21.0).
 
-import type { CacheView} from './caches';
-import { readLatent } from './caches';
+import { CacheView, readLatent } from './caches';
 import { dtypeF32, keyBlock } from './op-codes';
 import { exp, mulAdd, rounded } from './numbers';
 import { tile4, tileRows } from './tiles';
@@ -51,7 +51,9 @@ function packQueries(q: usize, heads: u32, width: u32, padded: u32, out: usize):
   }
 }
 
-/** Addresses of the entries of keys [start, start + count) of the row's list; decoded if need be. */
+/**
+ * Addresses of the entries of keys [start, start + count) of the row's list; decoded if need be.
+ */
 function gather(
   job: AttendArguments,
   r: u32,

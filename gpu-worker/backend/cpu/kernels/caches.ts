@@ -1,9 +1,9 @@
 // The paged caches: how entries are written and read back (docs/engine-spec.md#caches).
 //
-// Latent entries lie one after the other, slot by slot. f32: [latent | rope] padded to a multiple of
-// 4 floats. bf16: the same in 2 bytes each, not padded. fp8: latent in e4m3, then a float scale per
-// 128 of it, then the rope part in bf16; 656 bytes for 512 + 64.
-// Index keys. f32: [slot][dim]. fp8: per page of 64 slots first [64][dim] e4m3, then 64 float scales.
+// Latent entries lie one after the other, slot by slot. f32: [latent | rope] padded to a multiple
+// of 4 floats. bf16: the same in 2 bytes each, not padded. fp8: latent in e4m3, then a float scale
+// per 128 of it, then the rope part in bf16; 656 bytes for 512 + 64. Index keys. f32: [slot][dim].
+// fp8: per page of 64 slots first [64][dim] e4m3, then 64 float scales.
 
 import { dtypeBf16, dtypeE4m3, dtypeF32 } from './op-codes';
 import { encodeE4m3, groupScale, loadE4m3, maxMagnitude, roundBf16, loadOneE4m3 } from './numbers';

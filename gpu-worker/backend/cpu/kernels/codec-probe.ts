@@ -7,7 +7,9 @@ class CodecArguments {
   count: u32;
   /** [count] f32 */
   x: usize;
-  /** [7][count]: bf16 rounding, e4m3 rounding, e4m3 code (i32), scale, scale 2^n, e^x, code decoded. */
+  /**
+   * [7][count]: bf16 rounding, e4m3 rounding, e4m3 code (i32), scale, scale 2^n, e^x, code decoded.
+   */
   out: usize;
 }
 

@@ -1,9 +1,9 @@
 // The lightning indexer's scores: I(t, s) = scale_s * sum_j w_j * max(0, q_j . k_s)
 // (docs/engine-spec.md#indexer).
 //
-// A task takes up to 16 rows of one sequence and a run of its pages. Each page is transposed once to
-// [dim][64 tokens], so that lanes run along tokens: a block of 4 heads x 8 tokens stays in registers
-// while dim is summed, and neither the relu nor the sum over heads crosses lanes.
+// A task takes up to 16 rows of one sequence and a run of its pages. Each page is transposed once
+// to [dim][64 tokens], so that lanes run along tokens: a block of 4 heads x 8 tokens stays in
+// registers while dim is summed, and neither the relu nor the sum over heads crosses lanes.
 //
 // 512 rows, 3,840 keys on average, 4 heads of 32, one core of an EPYC (Zen 4): 13.9 ms, 36 GFLOP/s;
 // a single row, which has each transposed page to itself: 63 us with its top-k, 17 GFLOP/s.
@@ -15,7 +15,10 @@ import { roundGroup } from './rows';
 
 @unmanaged
 class ScoreArguments {
-  /** Rows [rowStart, rowStart + rowCount) over pages [pageStart, pageEnd) of their sequence, u32 each. */
+  /**
+   * Rows [rowStart, rowStart + rowCount) over pages [pageStart, pageEnd) of their sequence, u32
+   * each.
+   */
   tasks: usize;
   cache: usize;
   queries: usize;

@@ -135,7 +135,9 @@ export function runAlone(code: u32, tasks: u32): void {
   for (let task: u32 = 0; task < tasks; task++) runTask(code, task, 0);
 }
 
-/** Runs a job on all threads. 0: done; 1: a helper has died; 2: a helper stopped making progress. */
+/**
+ * Runs a job on all threads. 0: done; 1: a helper has died; 2: a helper stopped making progress.
+ */
 export function runShared(code: u32, tasks: u32): i32 {
   store<u32>(op.jobAt, code);
   store<u32>(op.jobAt, tasks, 4);

@@ -1,10 +1,10 @@
 // bfloat16, e4m3fn and exp, four lanes at a time. The formats are those of
 // docs/engine-spec.md#number-formats, bit for bit; the plain forms are in ../codecs.ts.
 
-// Constants of the loops below are loaded where they are used: the engine builds a literal vector anew
-// each time. 256 -> 768 e4m3 weights for one row, on one core of an EPYC (Zen 4): bits placed in
-// 32-bit lanes 112 us, in 16-bit lanes 80 us, constants loaded 54 us (f32 weights: 21 us). Attention
-// of 8 heads to 256 keys, in which exp is a part: 25.2 us, with constants loaded 23.1 us.
+// Constants of the loops below are loaded where they are used: the engine builds a literal vector
+// anew each time. 256 -> 768 e4m3 weights for one row, on one core of an EPYC (Zen 4): bits placed
+// in 32-bit lanes 112 us, in 16-bit lanes 80 us, constants loaded 54 us (f32 weights: 21 us).
+// Attention of 8 heads to 256 keys, in which exp is a part: 25.2 us, with constants loaded 23.1 us.
 const masks = memory.data<u32>([0x87f087f0, 0x7ff07ff0, 0x07f007f0, 127], 16);
 const signAndFields: usize = 0;
 const fields: usize = 4;
@@ -46,7 +46,8 @@ function number(offset: usize): v128 {
 // @ts-ignore: decorator
 @inline
 export function mulAdd(sum: v128, a: v128, b: v128): v128 {
-  // Two roundings, so that every machine computes the same; a fused multiply-add measured no faster.
+  // Two roundings, so that every machine computes the same; a fused multiply-add measured no
+  // faster.
   return f32x4.add(sum, f32x4.mul(a, b));
 }
 

@@ -7,8 +7,7 @@ import {
 } from './numbers';
 
 const scaleGroup: u32 = 128;
-
-// ---- sums in a fixed order: four lanes along the columns, then the lanes, then the last columns ----
+// ----
 
 // @ts-ignore: decorator
 @inline
@@ -42,9 +41,6 @@ function sumSquares(x: usize, columns: u32, centre: f32): f32 {
   }
   return total;
 }
-
-// ---- norms ----
-
 @unmanaged
 class NormArguments {
   rows: u32;
@@ -123,9 +119,6 @@ export function layerNorm(at: usize, task: u32): void {
     writeNormalized(job, job.out + r * job.outStride, x, mean, scale, job.round != 0);
   }
 }
-
-// ---- element by element ----
-
 function addRow(out: usize, a: usize, b: usize, columns: u32, round: bool): void {
   let i: u32 = 0;
   for (; i + 4 <= columns; i += 4) {
@@ -268,9 +261,6 @@ export function embed(at: usize, task: u32): void {
     }
   }
 }
-
-// ---- quantisation of a linear's input ----
-
 @unmanaged
 class QuantizeArguments {
   rows: u32;

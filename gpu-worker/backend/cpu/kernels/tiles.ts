@@ -1,7 +1,7 @@
 // The micro-kernels: small blocks of outputs kept in registers while one dimension is summed.
 //
-// Each output lane sums in ascending k with one multiply and one add, whatever the number of rows in
-// the tile, so a row's result does not depend on the rows that it is computed with.
+// Each output lane sums in ascending k with one multiply and one add, whatever the number of rows
+// in the tile, so a row's result does not depend on the rows that it is computed with.
 //
 // Rows x outputs in registers, GFLOP/s on one core of an EPYC (Zen 4), 256 deep, operands cached:
 //   1 x 8  20    2 x 8  36    3 x 8  44
@@ -12,7 +12,9 @@
 
 import { mulAdd } from './numbers';
 
-/** c[r][0..8) (+)= sum over k of x_r[k] * w[k][0..8), for four rows; `wStride` in bytes, c dense. */
+/**
+ * c[r][0..8) (+)= sum over k of x_r[k] * w[k][0..8), for four rows; `wStride` in bytes, c dense.
+ */
 export function tile4(
   x0: usize,
   x1: usize,

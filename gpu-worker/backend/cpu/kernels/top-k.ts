@@ -4,8 +4,8 @@
 // k-th largest, the second and third only over the keys that share the digits before; one ascending
 // pass then takes all above it and the first ones equal to it.
 //
-// 256 of 3,840 random scores on one core of an EPYC (Zen 4), per row: three histograms over all keys
-// and branches on each 18 us; two histograms side by side, lists and no branches 14 us.
+// 256 of 3,840 random scores on one core of an EPYC (Zen 4), per row: three histograms over all
+// keys and branches on each 18 us; two histograms side by side, lists and no branches 14 us.
 
 import { notANumberAt } from './op-codes';
 
@@ -48,8 +48,8 @@ function orderPreserving(scores: usize, count: u32): bool {
 }
 
 /**
- * The digit (key >> shift) & (bins - 1) in which the `wanted`-th largest of keys[0, count) lies, low
- * half, and how many of that digit are wanted, high half.
+ * The digit (key >> shift) & (bins - 1) in which the `wanted`-th largest of keys[0, count) lies,
+ * low half, and how many of that digit are wanted, high half.
  */
 function digitOf(keys: usize, count: u32, shift: u32, wanted: u32, histogram: usize): u64 {
   // Neighbouring scores often fall in one bin: two histograms halve the wait for the last count.

@@ -71,9 +71,9 @@ __device__ __forceinline__ float entry_value(const u8* entry, i64 format, int la
 }
 
 /**
- * A block of 128 threads takes one row and some heads: 8, or 2 where there would be fewer blocks than
- * SMs, with the same result. Per 32 keys: entries to shared memory, a score per (head,
- * key), online softmax with a warp for a head or two, then every thread adds to its columns. While 32
+ * A block of 128 threads takes one row and some heads: 8, or 2 where there would be fewer blocks
+ * than SMs, with the same result. Per 32 keys: entries to shared memory, a score per (head, key),
+ * online softmax with a warp for a head or two, then every thread adds to its columns. While 32
  * keys are computed, the places of the next ones are looked up.
  */
 extern "C" __global__ void __launch_bounds__(128) attend(const __grid_constant__ AttendArgs a) {

@@ -2,8 +2,8 @@
 // and transformed on the way, with the roundings that the ops have one after another.
 //
 // Latent entries, one slot after the other. f32: [latent | rope], padded to a multiple of 4 floats.
-// bf16: the same in 2 bytes each. fp8: latent in e4m3, a float scale per 128 of it, the rope part in
-// bf16: 656 bytes for 512 + 64. Index keys. f32: [slot][dim]. fp8: per page of 64 slots first
+// bf16: the same in 2 bytes each. fp8: latent in e4m3, a float scale per 128 of it, the rope part
+// in bf16: 656 bytes for 512 + 64. Index keys. f32: [slot][dim]. fp8: per page of 64 slots first
 // [64][dim] e4m3, then 64 float scales.
 
 struct WriteLatentArgs {

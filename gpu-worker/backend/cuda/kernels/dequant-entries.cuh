@@ -1,12 +1,18 @@
 // Latent entries of 512 + 64 dimensions as bf16, by a warp.
 
-/** A lane's share: latent dimensions [16 lane, 16 lane + 16) and rope dimensions 2 lane and 2 lane + 1. */
+/**
+ * A lane's share: latent dimensions [16 lane, 16 lane + 16) and rope dimensions 2 lane and 2 lane +
+ * 1.
+ */
 struct Bf16Entry {
   uint4 low, high;
   u32 rope;
 };
 
-/** Dequantizes a 656-byte fp8 entry, aligned to 16 bytes. Products with scales that are powers of two are exact. */
+/**
+ * Dequantizes a 656-byte fp8 entry, aligned to 16 bytes. Products with scales that are powers of
+ * two are exact.
+ */
 __device__ __forceinline__ Bf16Entry dequant_entry(const u8* entry) {
   int lane = threadIdx.x & 31;
   // A lane has 16 codes of one group.

@@ -1,7 +1,7 @@
-// out = x W^T in float32, for every weight dtype, with or without scales: the plain product, and the
-// one that float32 numerics use. 64 x 64 outputs a block, 4 x 4 a thread; each output sums in
-// ascending order of the inputs, so a row's result does not depend on the rows beside it.
-// Quantised inputs come as e4m3 codes with their scales (docs/engine-spec.md#linear-layers).
+// out = x W^T in float32, for every weight dtype, with or without scales: the plain product, and
+// the one that float32 numerics use. 64 x 64 outputs a block, 4 x 4 a thread; each output sums in
+// ascending order of the inputs, so a row's result does not depend on the rows beside it. Quantised
+// inputs come as e4m3 codes with their scales (docs/engine-spec.md#linear-layers).
 
 #define kRows 64
 #define kColumns 64

@@ -1,7 +1,7 @@
-// The product of gemm-f32.cu for few rows: the same sums in the same order, so that a row's result is
-// the same to the bit whichever of the two computes it. A decode step of a small model has one row a
-// product and some twenty products a layer, so what counts is not the rate but how soon one is done:
-// 8 outputs a block spread the weight over many SMs, and a block reads 256 inputs of all
+// The product of gemm-f32.cu for few rows: the same sums in the same order, so that a row's result
+// is the same to the bit whichever of the two computes it. A decode step of a small model has one
+// row a product and some twenty products a layer, so what counts is not the rate but how soon one
+// is done: 8 outputs a block spread the weight over many SMs, and a block reads 256 inputs of all
 // of them at once, where 16 at a time would wait for memory 16 times.
 
 /** Rows of a tile: plainTileRows of gemm-plan.ts. */

@@ -1,6 +1,6 @@
-// Which rows and which weight a tile of a matrix product works on. One product has one weight and its
-// rows in order; a batch has weights at equal distances (attention heads); grouped products have a
-// weight per expert and a list of row tiles that the device made.
+// Which rows and which weight a tile of a matrix product works on. One product has one weight and
+// its rows in order; a batch has weights at equal distances (attention heads); grouped products
+// have a weight per expert and a list of row tiles that the device made.
 
 struct GemmArgs {
   const void* x;  // [rows, x_stride]; activations or e4m3 codes
@@ -26,7 +26,10 @@ struct __align__(64) TensorMap {
   u64 words[16];
 };
 
-/** The copy engine needs these beside: maps of [rows, batch, inputs], a batch of experts 256 bytes apart. */
+/**
+ * The copy engine needs these beside: maps of [rows, batch, inputs], a batch of experts 256 bytes
+ * apart.
+ */
 struct MappedGemmArgs : GemmArgs {
   TensorMap x_map, w_map;
 };

@@ -1,5 +1,5 @@
-// A head of `dim` elements in the registers of a warp: lane l holds elements [l * kPerLane, (l + 1) *
-// kPerLane). kPerLane is ceil(dim / 32); dim is a power of two where it is transformed.
+// A head of `dim` elements in the registers of a warp: lane l holds elements [l * kPerLane, (l + 1)
+// * kPerLane). kPerLane is ceil(dim / 32); dim is a power of two where it is transformed.
 
 #ifndef kPerLane
 #define kPerLane 4
@@ -84,8 +84,8 @@ __device__ __forceinline__ void norm_head(float (&v)[kPerLane], int dim, const f
 }
 
 /**
- * Partners lie in one lane, or at an equal distance of lanes, for the widths of published models; for
- * others they meet in `staged`, the warp's own [dim].
+ * Partners lie in one lane, or at an equal distance of lanes, for the widths of published models;
+ * for others they meet in `staged`, the warp's own [dim].
  */
 __device__ __forceinline__ void rotate_head(float (&v)[kPerLane], int dim, const Rope& rope, i64 row,
                                             float* staged) {

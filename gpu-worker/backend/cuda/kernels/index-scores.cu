@@ -21,7 +21,9 @@ struct ScoreArgs {
   int* not_a_number;
 };
 
-/** Tokens of a block: few, since in a decode step of a small model they are all there is to spread. */
+/**
+ * Tokens of a block: few, since in a decode step of a small model they are all there is to spread.
+ */
 #define kPlainSpan 128
 
 /**
@@ -94,10 +96,11 @@ struct IndexQueryArgs {
 };
 
 /**
- * Queries of 128 as the sm90 kernel's second operand: a warp a head, four values a lane. The tile is
- * swizzled; its dimensions are in the order in which that kernel's threads hold a key's: word
- * 16 p + 4 c + 2 u + h of a row (p: half, c: thread of four) is word 16 p + 8 u + 4 h + c of the tile's.
- * Weights of heads 16 n + 8 i + 2 c + j are at 16 n + 4 c + 2 i + j: a thread's lie four by four.
+ * Queries of 128 as the sm90 kernel's second operand: a warp a head, four values a lane. The tile
+ * is swizzled; its dimensions are in the order in which that kernel's threads hold a key's: word 16
+ * p + 4 c + 2 u + h of a row (p: half, c: thread of four) is word 16 p + 8 u + 4 h + c of the
+ * tile's. Weights of heads 16 n + 8 i + 2 c + j are at 16 n + 4 c + 2 i + j: a thread's lie four by
+ * four.
  */
 extern "C" __global__ void index_queries(const __grid_constant__ IndexQueryArgs a) {
   i64 local = blockIdx.y, row = a.first_row + local;

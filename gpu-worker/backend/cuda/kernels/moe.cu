@@ -11,7 +11,9 @@ struct RouteArgs {
   float* weights;  // [rows, per_token]
 };
 
-/** Index of the largest of values[0, count), the lowest among equals, by a warp; it becomes -inf. */
+/**
+ * Index of the largest of values[0, count), the lowest among equals, by a warp; it becomes -inf.
+ */
 __device__ __forceinline__ int take_largest(float* values, int count) {
   int lane = threadIdx.x & 31;
   float best = minus_infinity();
@@ -102,7 +104,9 @@ struct GroupArgs {
   i64 tiles_max, tile_rows, chunks;
 };
 
-/** Sum of the values of the threads before this one in a block of 1,024; `total` takes all of them. */
+/**
+ * Sum of the values of the threads before this one in a block of 1,024; `total` takes all of them.
+ */
 __device__ __forceinline__ int sum_before(int value, int* warp_sums, int* total) {
   int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   int sum = value;
@@ -124,9 +128,9 @@ __device__ __forceinline__ int sum_before(int value, int* warp_sums, int* total)
 }
 
 /**
- * A thread's slot of chunk blockIdx.x: its expert, -1 behind the last slot, and by `rank` how many slots
- * of the same expert come before it in the chunk. `totals` [experts] takes the chunk's counts.
- * Shared: `before` [32][experts].
+ * A thread's slot of chunk blockIdx.x: its expert, -1 behind the last slot, and by `rank` how many
+ * slots of the same expert come before it in the chunk. `totals` [experts] takes the chunk's
+ * counts. Shared: `before` [32][experts].
  */
 __device__ __forceinline__ int rank_slot(const GroupArgs& a, u16* before, int* totals, int& rank) {
   int experts = (int)a.experts, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

@@ -1,7 +1,7 @@
-// RMSNorm and LayerNorm of rows, with the residual added first and the result quantised after, where
-// asked for. A block takes a row and holds it in registers: kPieces pieces of 8 columns a thread, so
-// every operand is read once. The number of threads depends on the width alone, and so does the order
-// of the sums. Sums and figures: rows.md.
+// RMSNorm and LayerNorm of rows, with the residual added first and the result quantised after,
+// where asked for. A block takes a row and holds it in registers: kPieces pieces of 8 columns a
+// thread, so every operand is read once. The number of threads depends on the width alone, and so
+// does the order of the sums. Sums and figures: rows.md.
 
 #ifndef kPieces
 #define kPieces 2

@@ -35,8 +35,8 @@ __device__ __forceinline__ u32 pack_bf16(float low, float high) {
 }
 
 /**
- * Through the form for two: of the form for one, ptxas 13.0 takes the low byte as a conversion of the
- * value to an integer.
+ * Through the form for two: of the form for one, ptxas 13.0 takes the low byte as a conversion of
+ * the value to an integer.
  */
 __device__ __forceinline__ u16 bf16_bits(float x) { return (u16)pack_bf16(x, 0.f); }
 
@@ -58,9 +58,10 @@ __device__ __forceinline__ float e4m3_value(u32 code) {
   return __uint_as_float(__float_as_uint(magnitude) | ((code & 0x80) << 24));
 }
 
-// ---- activations ---------------------------------------------------------------------------------
+// ---- activations ----
 
-// The type that an op's rows are stored as: bfloat16 in bf16 numerics, else float32. A store rounds.
+// The type that an op's rows are stored as: bfloat16 in bf16 numerics, else float32. A store
+// rounds.
 #ifndef kBf16
 #define kBf16 0
 #endif
@@ -150,7 +151,7 @@ __device__ __forceinline__ float exp_reference(float x) {
   return x < -87.33654f ? 0.f : value;
 }
 
-// ---- reductions in a fixed order -------------------------------------------------------------------
+// ---- reductions in a fixed order ----
 
 __device__ __forceinline__ float warp_sum(float x) {
 #pragma unroll
@@ -164,7 +165,9 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-/** Sum over a block of up to 1024 threads, returned to all; `scratch` [33] floats of shared memory. */
+/**
+ * Sum over a block of up to 1024 threads, returned to all; `scratch` [33] floats of shared memory.
+ */
 __device__ __forceinline__ float block_sum(float x, float* scratch) {
   x = warp_sum(x);
   __syncthreads();
@@ -203,8 +206,8 @@ __device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
 }
 
 /**
- * Columns [8 * piece, 8 * piece + 8) of a row, by 16 lanes that hold a group of 128 together. All lanes
- * of the warp must come here; those whose piece is behind the last group write nothing.
+ * Columns [8 * piece, 8 * piece + 8) of a row, by 16 lanes that hold a group of 128 together. All
+ * lanes of the warp must come here; those whose piece is behind the last group write nothing.
  */
 __device__ __forceinline__ void quantize_eight(const QuantizedRows& to, i64 row, int piece, int groups,
                                                const float (&v)[8]) {

@@ -1,5 +1,5 @@
-// Ops on one row at a time: embedding, sums, rotations, activations, copies, quantisation. All are bound
-// by memory: a thread takes 8 columns, 16 bytes of bfloat16. Sums and figures: rows.md.
+// Ops on one row at a time: embedding, sums, rotations, activations, copies, quantisation. All are
+// bound by memory: a thread takes 8 columns, 16 bytes of bfloat16. Sums and figures: rows.md.
 
 struct EmbedArgs {
   activation* out;  // [rows, out_stride]
@@ -74,7 +74,9 @@ struct RotateArgs {
   const int* positions;  // [rows]
 };
 
-/** A thread takes 8 columns that lie together: four pairs; in halves, 8 columns and their partners. */
+/**
+ * A thread takes 8 columns that lie together: four pairs; in halves, 8 columns and their partners.
+ */
 extern "C" __global__ void rotate(const __grid_constant__ RotateArgs a) {
   i64 row = blockIdx.x;
   int half = (int)a.half, width = a.half_split ? half : 2 * half, pieces = (width + 7) / 8;

@@ -1,5 +1,5 @@
-// One token from each row of logits, as draw.ts draws it, to the bit: weights are integers whose sums
-// are exact, so that sums over threads, in whatever order, are the sums of the cpu backend.
+// One token from each row of logits, as draw.ts draws it, to the bit: weights are integers whose
+// sums are exact, so that sums over threads, in whatever order, are the sums of the cpu backend.
 //
 // Sums on paper, vocabulary 129,280: a row is 517 KB, which one SM reads from the L2 cache
 // in about 5 us; a weight takes some 40 operations in float64, of which it does 64 a cycle: 50 us a
@@ -27,7 +27,9 @@ struct SampleArgs {
 #define kCandidates 1024
 #define kExponentMin -30.0
 
-/** e^x * scale as an integer, for x <= 0: scaledExp of draw.ts, the same operations in its order. */
+/**
+ * e^x * scale as an integer, for x <= 0: scaledExp of draw.ts, the same operations in its order.
+ */
 __device__ __forceinline__ u64 scaled_exp(double x, double scale) {
   if (!(x > kExponentMin)) return 0;
   double n = floor(x * 1.4426950408889634 + 0.5);
@@ -140,7 +142,8 @@ struct Row {
 
 /**
  * The place of the last token of the shortest prefix of the order that has `count` tokens or weighs
- * `mass`, over the tokens with a weight; all of them where neither is reached. `kept` gets its weight.
+ * `mass`, over the tokens with a weight; all of them where neither is reached. `kept` gets its
+ * weight.
  */
 __device__ u64 select_prefix(const Row& row, SampleShared& s, double factor, u64 count, double mass) {
   int t = threadIdx.x;

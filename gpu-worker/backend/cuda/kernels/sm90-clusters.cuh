@@ -15,7 +15,9 @@ __device__ __forceinline__ void prefetch_map(const void* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
-/** A box of the tensor [rows, batch, inputs] at (input, batch, row) into swizzled rows of 128 bytes. */
+/**
+ * A box of the tensor [rows, batch, inputs] at (input, batch, row) into swizzled rows of 128 bytes.
+ */
 __device__ __forceinline__ void copy_box(u32 to, const void* map, u32 barrier, int input, int batch,
                                          int row) {
   asm volatile(

@@ -1,15 +1,16 @@
-// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of 192 =
-// 128 + 64 (rope) dimensions, values of 128. The sums and the ladder of versions: sm90-dense-mha.md.
+// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of 192
+// = 128 + 64 (rope) dimensions, values of 128. The sums and the ladder of versions:
+// sm90-dense-mha.md.
 //
-// A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of the
-// buffer on. A thread block takes up to 128 rows of one sequence and one head: a producer thread has
-// the copy engine bring tiles of 128 keys and values, two consumer warpgroups take 64 rows each.
-// The scores of the next tile are started before the values of this one, so that a group's products
-// run while it computes weights. Keys come in ascending order, and the state of a row goes from pass
-// to pass in float32 as it is, so a row's result depends on its own keys alone.
+// A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of
+// the buffer on. A thread block takes up to 128 rows of one sequence and one head: a producer
+// thread has the copy engine bring tiles of 128 keys and values, two consumer warpgroups take 64
+// rows each. The scores of the next tile are started before the values of this one, so that a
+// group's products run while it computes weights. Keys come in ascending order, and the state of a
+// row goes from pass to pass in float32 as it is, so a row's result depends on its own keys alone.
 //
-// With kMasked a row attends to its selection alone, of which `selected` has a bit for every token. Where
-// all that it sees is selected, its result is the one without, to the bit.
+// With kMasked a row attends to its selection alone, of which `selected` has a bit for every token.
+// Where all that it sees is selected, its result is the one without, to the bit.
 //
 // Requires: q and out bf16, aligned to 16 bytes and so are their strides; the scale is positive.
 
@@ -37,7 +38,9 @@ struct DenseMhaArgs {
   i64 selected_rows;
 };
 
-/** Up to 128 rows, and the keys from buffer row `key_row` on, the first of them at position `first`. */
+/**
+ * Up to 128 rows, and the keys from buffer row `key_row` on, the first of them at position `first`.
+ */
 struct MhaTile {
   int row, rows, key_row, first;
   int blocks;  // of 128 keys: those that some row sees
@@ -172,8 +175,8 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     if (group * 64 < tile.rows) {
       seen_by_all = (__ldg(a.positions + tile.row + group * 64) + 1 - tile.first) >> 7;
     }
-    // The bits of this thread's columns in the block whose weights come next, of both rows. Rows behind
-    // the tile's last are read like the others: nothing that comes of them is stored.
+    // The bits of this thread's columns in the block whose weights come next, of both rows. Rows
+    // behind the tile's last are read like the others: nothing that comes of them is stored.
     const u32* selected_at =
         a.selected + ((tile.first >> 7) * a.selected_rows + tile.row + own_row) * 4 + (lane & 3);
     u32 selected[2] = {0, 0};
@@ -346,7 +349,7 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
   }
 }
 
-// ---- the selection as bits ------------------------------------------------------------------------
+// ---- the selection as bits ----
 
 struct SelectionBitsArgs {
   u32* bits;  // [blocks, rows, 4]
@@ -358,9 +361,9 @@ struct SelectionBitsArgs {
 };
 
 /**
- * Eight warps to a block, a warp to a row. A row has four words for 128 tokens: column c of them has bit
- * 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the tensor cores' results holds the columns of
- * one such word (sm90.cuh).
+ * Eight warps to a block, a warp to a row. A row has four words for 128 tokens: column c of them
+ * has bit 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the tensor cores' results holds
+ * the columns of one such word (sm90.cuh).
  */
 extern "C" __global__ void __launch_bounds__(256) selection_bits(const __grid_constant__ SelectionBitsArgs a) {
   extern __shared__ __align__(1024) u8 shared[];

@@ -3,8 +3,9 @@
 // sm90-gemm.cu, and the same order of sums; its sums and ladder are in sm90-gemm.md too.
 //
 // A block has kOutputs outputs: a warpgroup for 64 of them each, and a producer warp that keeps
-// kStages copies of 128 bytes of inputs in flight. kSplit blocks of a cluster share the outputs, each
-// with its run of the inputs; every block then adds the runs, in order, of a part of the outputs.
+// kStages copies of 128 bytes of inputs in flight. kSplit blocks of a cluster share the outputs,
+// each with its run of the inputs; every block then adds the runs, in order, of a part of the
+// outputs.
 
 // gemm-plan.ts gives these, as it does for sm90-gemm.cu.
 #ifndef kFp8
@@ -43,8 +44,8 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
   int rank = kSplit > 1 ? blockIdx.x % kSplit : 0;
   i64 column = (i64)(blockIdx.x / kSplit) * kOutputs;
   int stages_total = (int)((a.inputs + kStageInputs - 1) / kStageInputs);
-  // A block's outputs have one block of scales: 128 outputs at most, and they begin at such a block or
-  // at its middle.
+  // A block's outputs have one block of scales: 128 outputs at most, and they begin at such a block
+  // or at its middle.
   const float* w_scales = tile.w_scales + (column / kScaleGroup) * stages_total;
   int run = (stages_total + kSplit - 1) / kSplit;
   int first = min(rank * run, stages_total), last = min(first + run, stages_total);

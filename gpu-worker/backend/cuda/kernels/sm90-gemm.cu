@@ -1,5 +1,5 @@
-// out = x W^T on the tensor cores for many rows: bf16 (kFp8 = 0), or e4m3 with a scale per 128 inputs
-// of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums
+// out = x W^T on the tensor cores for many rows: bf16 (kFp8 = 0), or e4m3 with a scale per 128
+// inputs of x and per 128 x 128 block of W, each 128 inputs promoted to float32 sums
 // (docs/engine-spec.md#linear-layers). The sums and the ladder of versions: sm90-gemm.md.
 //
 // One block per SM takes tile after tile. A producer thread feeds kStages buffers of 128
@@ -8,9 +8,9 @@
 // unit is another's. A cluster of two blocks works on two neighbouring tiles of outputs: each block
 // copies half of the rows of x into both.
 //
-// Every output sums its inputs in one order whatever the tile: kSplit runs of stages, each from zero,
-// then the runs in order. sm90-gemm-few.cu sums in the same order, so that a row has the same bits in
-// a prefill and in a decode step, whatever rows are beside it.
+// Every output sums its inputs in one order whatever the tile: kSplit runs of stages, each from
+// zero, then the runs in order. sm90-gemm-few.cu sums in the same order, so that a row has the same
+// bits in a prefill and in a decode step, whatever rows are beside it.
 
 // gemm-plan.ts gives these, the number of stages and what they take of shared memory among them.
 #ifndef kFp8
@@ -52,7 +52,9 @@ struct GemmCursor {
   int index, first, batch;  // within the band; the band's first row tile
 };
 
-/** The item `step` behind the cursor's; false behind the last one. Experts are bands of one tile. */
+/**
+ * The item `step` behind the cursor's; false behind the last one. Experts are bands of one tile.
+ */
 __device__ __forceinline__ bool find_item(const GemmArgs& a, int step, GemmCursor& cursor, u32 rank,
                                           GemmItem& item) {
   int pairs = (int)((a.outputs + 2 * kColumns - 1) / (2 * kColumns));
@@ -77,7 +79,9 @@ __device__ __forceinline__ bool find_item(const GemmArgs& a, int step, GemmCurso
   return found;
 }
 
-/** Waits until the warpgroup before this one has given the tensor cores over; gives it to the next. */
+/**
+ * Waits until the warpgroup before this one has given the tensor cores over; gives it to the next.
+ */
 __device__ __forceinline__ void take_turn(int group) {
   asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
 }

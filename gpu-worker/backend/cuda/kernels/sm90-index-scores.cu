@@ -3,13 +3,13 @@
 // time, and the greatest score of every 16 tokens. Sums and the ladder of versions:
 // sm90-index-scores.md.
 //
-// A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales and
-// all, to a ring in shared memory, some ahead; from there a page's keys go to registers as the matrix
-// unit's first operand, and their place is free again. A thread reads 16 bytes of a row at a time, so
-// the dimensions are in another order than in the cache, and index_queries (index-scores.cu) puts the queries
-// in the same one. Queries lie in shared memory as the second operand. While the unit works on one
-// query's products, the block weighs and adds those of the query before; the sums over heads stay in
-// registers. Their order is one for all kQueries.
+// A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales
+// and all, to a ring in shared memory, some ahead; from there a page's keys go to registers as the
+// tensor cores' first operand, and their place is free again. A thread reads 16 bytes of a row at a
+// time, so the dimensions are in another order than in the cache, and index_queries
+// (index-scores.cu) puts the queries in the same one. Queries lie in shared memory as the second
+// operand. While the unit works on one query's products, the block weighs and adds those of the
+// query before; the sums over heads stay in registers. Their order is one for all kQueries.
 
 #ifndef kQueries
 #define kQueries 4
@@ -143,7 +143,9 @@ struct Ring {
   int pages, runs;
 };
 
-/** Rows [from, end) of the chunk belong to one sequence; the block scores `pages` pages for them. */
+/**
+ * Rows [from, end) of the chunk belong to one sequence; the block scores `pages` pages for them.
+ */
 __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64 end, const int* table, int pages,
                                            u8* shared, int* ids, Ring& ring) {
   int t = threadIdx.x, lane = t & 31, warp = t >> 5, quad = lane & 3, rows = (int)(end - from);

@@ -1,6 +1,7 @@
-// The kernel of sm90-sparse-mla.cuh over bf16 entries (kFp8 = 0): four warps copy them from L2 to shared
-// memory without a register between, for 64 heads each time they are asked for. A block table leads
-// to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries) lie in order.
+// The kernel of sm90-sparse-mla.cuh over bf16 entries (kFp8 = 0): four warps copy them from L2 to
+// shared memory without a register between, for 64 heads each time they are asked for. A block
+// table leads to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries)
+// lie in order.
 
 __device__ __forceinline__ void copy_16(u32 to, const u8* from, u32 bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -14,8 +15,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   while (blocks.meta_now >= 0) {
     const u32 buffer = blocks.meta_now & 1;
     if (blocks.meta_now & 2) bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
-    // Where entries come from beyond L2, the blocks of neighbouring heads have half each of the next
-    // block's brought there.
+    // Where entries come from beyond L2, the blocks of neighbouring heads have half each of the
+    // next block's brought there.
     if (a.prefetch && lane < kOwn && (lane >> 3) == (blockIdx.x & 1) && blocks.place_next >= 0) {
       const u8* entry = a.cache + (u64)(u32)blocks.place_next * 16;
       asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(entry), "n"(kEntryBytes) : "memory");

@@ -1,8 +1,9 @@
-// The kernel of sm90-sparse-mla.cuh over 656-byte fp8 entries (kFp8 = 1): eight warps load codes into
-// registers, dequantize them to bf16 and store them.
+// The kernel of sm90-sparse-mla.cuh over 656-byte fp8 entries (kFp8 = 1): eight warps load codes
+// into registers, dequantize them to bf16 and store them.
 //
-// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers and dequantizes half of
-// the tokens and writes them to both shared memories, so that an entry is read once for a row.
+// With kCtas = 2, a cluster takes 128 heads: each of its two thread blocks gathers and dequantizes
+// half of the tokens and writes them to both shared memories, so that an entry is read once for a
+// row.
 //
 // Requires: scales of entries below 256.
 
@@ -26,8 +27,8 @@ __device__ __forceinline__ void dequantize(u32 codes, u32 factor, u32& low, u32&
   asm volatile("mul.rn.bf16x2 %0, %1, %2;" : "=r"(high) : "r"(b), "r"(factor));
 }
 
-// Loads are volatile, so that they stay where they are issued. An entry's place counts 16 bytes from
-// the start of the cache; below 0 there is none.
+// Loads are volatile, so that they stay where they are issued. An entry's place counts 16 bytes
+// from the start of the cache; below 0 there is none.
 __device__ __forceinline__ uint2 load_8(const u8* from, u32 place) {
   uint2 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v2.b32 {%0, %1}, [%2];"
@@ -75,8 +76,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   uint4 rope[kSliceTokens / 4];
   auto load_slice = [&](int held, int places, int sub, u32 half) {
     const u8* from = a.cache + half * 256 + lane * 8;
-    // Lane 2j + g has token j's scale of the half's group g. Where there is no token the scale is 0,
-    // and whatever is read as codes comes to 0 with it.
+    // Lane 2j + g has token j's scale of the half's group g. Where there is no token the scale is
+    // 0, and whatever is read as codes comes to 0 with it.
     int place = __shfl_sync(0xffffffffu, places, sub * 8 + ((lane >> 1) & (kSliceTokens - 1)));
     scale[held] = load_scale(a.cache + kLatent + (half * 2 + (lane & 1)) * 4, place);
 #pragma unroll
@@ -119,8 +120,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
         dequantize(piece[held][j].y, factor, wide[j].z, wide[j].w);
       }
       if (sub == 0) barrier_wait(barriers + kEmpty(buffer, far), ((fills >> buffer) & 1) ^ 1);
-      // A slice's first row is a multiple of its tokens: 128 j and the swizzle of row j's piece flip bits of
-      // the first one's address and carry nothing.
+      // A slice's first row is a multiple of its tokens: 128 j and the swizzle of row j's piece
+      // flip bits of the first one's address and carry nothing.
       const u32 first = row + sub * 8, piece_at = (lane & 7) ^ (first & 7);
       const u32 to = tile + (half * 4 + (lane >> 3)) * kChunkBytes + first * 128 + piece_at * 16;
 #pragma unroll
@@ -142,7 +143,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
         }
       }
       if (sub == kSlices - 1) {
-        // Whoever reads fences, once the barrier is passed. A fence here would wait for loads as well.
+        // Whoever reads fences, once the barrier is passed. A fence here would wait for loads as
+        // well.
         __syncwarp();
         // The other block writes as much as this one.
         if (kTraced || lane == 0) {

@@ -1,21 +1,21 @@
-// Absorbed attention of one row's 64 heads over its selected tokens on the tensor cores, for entries of
-// 512 latent and 64 rope dimensions: what the two kernels share that differ in how entries come to
-// shared memory, bf16 (kFp8 = 0, sm90-sparse-mla-bf16.cu) or the 656-byte fp8 entry (kFp8 = 1,
-// sm90-sparse-mla-fp8.cu). The sums and the ladder of versions: sm90-sparse-mla.md.
+// Absorbed attention of one row's 64 heads over its selected tokens on the tensor cores, for
+// entries of 512 latent and 64 rope dimensions: what the two kernels share that differ in how
+// entries come to shared memory, bf16 (kFp8 = 0, sm90-sparse-mla-bf16.cu) or the 656-byte fp8 entry
+// (kFp8 = 1, sm90-sparse-mla-fp8.cu). The sums and the ladder of versions: sm90-sparse-mla.md.
 //
-// A block's threads stay and go through the rows of the step: two warpgroups consume, the warps behind
-// them produce. 64 tokens at a time belong to one consumer, even ones to the first and odd ones to the
-// second, and both are in flight at once. The owner scores its tokens and turns scores into weights;
-// each consumer sums half of the 512 output columns over both, with its own weights from registers and
-// the other's from shared memory. So one consumer's softmax runs under the other's products. Producers
-// run ahead into the next row.
+// A block's threads stay and go through the rows of the step: two warpgroups consume, the warps
+// behind them produce. 64 tokens at a time belong to one consumer, even ones to the first and odd
+// ones to the second, and both are in flight at once. The owner scores its tokens and turns scores
+// into weights; each consumer sums half of the 512 output columns over both, with its own weights
+// from registers and the other's from shared memory. So one consumer's softmax runs under the
+// other's products. Producers run ahead into the next row.
 //
 // With kSplit = 1, a row's tokens are spread over `splits` works, and combine_splits adds them up.
-// Without, they come in the order of the selection, so that a row has the same bits in any batch, and
-// from entries of either kind that hold the same values.
+// Without, they come in the order of the selection, so that a row has the same bits in any batch,
+// and from entries of either kind that hold the same values.
 //
-// A maximum is the one that was found first, until a score exceeds it by more than kHeadroom: sums so
-// far are then scaled down, which after the first tokens hardly ever happens.
+// A maximum is the one that was found first, until a score exceeds it by more than kHeadroom: sums
+// so far are then scaled down, which after the first tokens hardly ever happens.
 //
 // Requires: heads a multiple of 64 * kCtas; out and q bf16, aligned to 16 bytes and so are their
 // strides; 16 x 2^31 bytes of entries at most.
@@ -74,32 +74,37 @@ static_assert(kSums + 1024 <= kSharedBytes, "the host gives a block too little s
 // A group waits without end for registers that the block does not have.
 #define kProducerRegisters ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
 /**
- * Columns of a product of values. With 128 registers a thread at the launch, the compiler takes no product
- * of 256, whatever a group asks for later.
+ * Columns of a product of values. With 128 registers a thread at the launch, the compiler takes no
+ * product of 256, whatever a group asks for later.
  */
 #define kProductColumns (kFp8 ? 128 : 256)
 #define kProducts (256 / kProductColumns)
 #define kSumsEach (kProductColumns / 2)
 
-// Barriers. A buffer has a near half, the columns that its owner sums (with its own weights, so it is
-// free early), and a far half with the rope part, where the owner leaves the weights for the other.
+// Barriers. A buffer has a near half, the columns that its owner sums (with its own weights, so it
+// is free early), and a far half with the rope part, where the owner leaves the weights for the
+// other.
 #define kQueriesFull 0
 #define kQueriesEmpty 8
 #define kFull(buffer, far) (16 + 16 * (buffer) + 8 * (far))
 #define kEmpty(buffer, far) (48 + 16 * (buffer) + 8 * (far))
-/** Arrivals of a full barrier: a lane of every warp, or every thread once its copies have landed. */
+/**
+ * Arrivals of a full barrier: a lane of every warp, or every thread once its copies have landed.
+ */
 #define kFullArrivals (kFp8 ? kProducerWarps * kWarpArrivals : 32 * kProducerWarps)
-// Named barriers: a block's weights and maxima are written; a group's warps are together; a row ends.
+// Named barriers: a block's weights and maxima are written; a group's warps are together; a row
+// ends.
 #define kWeightsReady 1
 #define kGroupTogether 3
 #define kRowEnds 5
-// The first group's scores are under way: the second's come after them, so that neither waits for both.
+// The first group's scores are under way: the second's come after them, so that neither waits for
+// both.
 #define kScoresStarted 6
 
 /** By how many powers of two a weight may exceed 1 before the sums so far are scaled down. */
 #define kHeadroom 8.f
 
-// ---- instructions ------------------------------------------------------------------------------------
+// ---- instructions ----
 
 __device__ __forceinline__ void store_shared(u32 to, uint4 v) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
@@ -145,7 +150,7 @@ __device__ __forceinline__ void barrier_arrive_there(u32 barrier) {
   asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// ---- what the two roles share ---------------------------------------------------------------------
+// ---- what the two roles share ----
 
 /** A split of a row: blocks [first, end) of 64 tokens out of its `count` tokens. */
 struct Work {
@@ -193,7 +198,7 @@ __device__ __forceinline__ void give_back(u32 barrier, u32 barrier_there) {
 #endif
 }
 
-// ---- what producers share ---------------------------------------------------------------------------
+// ---- what producers share ----
 
 __device__ __forceinline__ int load_int(const int* from) {
   int v;
@@ -205,15 +210,16 @@ __device__ __forceinline__ int load_int(const int* from) {
 #define kOwn (64 / kCtas / kProducerWarps)
 
 /**
- * The blocks of 64 tokens that come one after another through all works. List, block table and entry are
- * loads that wait for one another: a position is read four blocks ahead, its page three, and its entry
- * one. Lane l looks up token l % kOwn of those that its warp gathers.
+ * The blocks of 64 tokens that come one after another through all works. List, block table and
+ * entry are loads that wait for one another: a position is read four blocks ahead, its page three,
+ * and its entry one. Lane l looks up token l % kOwn of those that its warp gathers.
  */
 struct BlockStream {
   const SparseMlaArgs& a;
   const int step, works, own;
   // A block as a number: its work, whether it is the row's first one, and its buffer; or -1.
-  // The place where the lane's token begins counts 16 bytes from the start of the cache; below 0 there is none.
+  // The place where the lane's token begins counts 16 bytes from the start of the cache; below 0
+  // there is none.
   int meta_now, place_now, meta_next, place_next, meta_after = -1, place_after = -1;
 
   __device__ __forceinline__ BlockStream(const SparseMlaArgs& args, int warp)
@@ -313,7 +319,7 @@ __device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, 
   barrier_arrive_after_copies(barriers + kQueriesFull);
 }
 
-// ---- consumers ---------------------------------------------------------------------------------------
+// ---- consumers ----
 
 template <int kGroup>
 __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 base) {
@@ -530,8 +536,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
         give(0, 1);
       }
     }
-    // Each group has summed the weights of its own blocks. Two rows take turns with the place: after a
-    // row of one block, the first group waits for nothing before it ends its next one.
+    // Each group has summed the weights of its own blocks. Two rows take turns with the place:
+    // after a row of one block, the first group waits for nothing before it ends its next one.
     if (pairs > 0) {
       float* total = sums + (rows_begun & 1) * 128;
 #pragma unroll
@@ -565,8 +571,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       if (writes_lse) a.partial_lse[at + 8 * r] = lse;
     }
 #else
-    // Through a kilobyte of shared memory a warp, 32 columns at a time, so that rows leave in runs of
-    // 64 bytes; pieces are swizzled so that neither side meets in a bank.
+    // Through a kilobyte of shared memory a warp, 32 columns at a time, so that rows leave in runs
+    // of 64 bytes; pieces are swizzled so that neither side meets in a bank.
     u32 staging = base + kStaging + (kGroup * 4 + warp) * 1024;
     u16* to = a.out + work.row * a.out_stride + first_head * kLatent + kGroup * 256;
 #pragma unroll
@@ -604,7 +610,7 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
   }
 }
 
-// ---- the kernel's frame --------------------------------------------------------------------------------
+// ---- the kernel's frame ----
 
 __device__ __forceinline__ void init_barriers(u32 base) {
   const u32 barriers = base + kBarriers;

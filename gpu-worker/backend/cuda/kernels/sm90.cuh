@@ -1,11 +1,11 @@
 // Hopper's tensor cores and the barriers around it (PTX ISA 9.0, wgmma and mbarrier).
 //
-// Operand tiles lie in shared memory as rows of 128 bytes in groups of 8 rows, the 16-byte pieces of
-// a row swizzled: piece p of row r lies at p ^ (r & 7). A tile starts at a multiple of 1,024 bytes.
-// A step along a K-major row moves a descriptor by 32 bytes, whatever the element.
+// Operand tiles lie in shared memory as rows of 128 bytes in groups of 8 rows, the 16-byte pieces
+// of a row swizzled: piece p of row r lies at p ^ (r & 7). A tile starts at a multiple of 1,024
+// bytes. A step along a K-major row moves a descriptor by 32 bytes, whatever the element.
 
-// For racecheck (sm90-gemm.md says why): with kTraced = 1, what one lane says for its warp is said by every
-// lane, and threads that meet do so twice. Nothing is ordered that is not ordered without.
+// For racecheck (sm90-gemm.md says why): with kTraced = 1, what one lane says for its warp is said
+// by every lane, and threads that meet do so twice. Nothing is ordered that is not ordered without.
 #ifndef kTraced
 #define kTraced 0
 #endif
@@ -45,8 +45,9 @@ __device__ __forceinline__ void fence_async() {
 }
 
 /**
- * The thread's loads from shared memory have come, so that a copy of the engine may be let in there. An
- * arrival alone does not wait for loads, which can be held up for longer than a copy takes.
+ * The thread's loads from shared memory have come, so that a copy of the engine may be let in
+ * there. An arrival alone does not wait for loads, which can be held up for longer than a copy
+ * takes.
  */
 __device__ __forceinline__ void loads_done() { fence_async(); }
 
@@ -110,11 +111,11 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-// ---- products of 64 rows on the tensor cores: d (+)= a b --------------------------------------------
+// ---- products of 64 rows on the tensor cores: d (+)= a b ----
 //
-// d are the instruction's accumulators: register 4 j + 2 h + i of a lane holds row 16 warp + lane / 4 +
-// 8 h, column 8 j + 2 (lane % 4) + i. Both operands come from shared memory by K-major descriptors
-// unless a name or a parameter says otherwise. `keep` 0 begins a sum.
+// d are the instruction's accumulators: register 4 j + 2 h + i of a lane holds row 16 warp + lane /
+// 4 + 8 h, column 8 j + 2 (lane % 4) + i. Both operands come from shared memory by K-major
+// descriptors unless a name or a parameter says otherwise. `keep` 0 begins a sum.
 
 #define LIST_4 "%0, %1, %2, %3"
 #define LIST_8 LIST_4 ", %4, %5, %6, %7"
@@ -157,7 +158,10 @@ PRODUCTS(64, 32, "32", "33", "34")
 PRODUCTS(128, 64, "64", "65", "66")
 PRODUCTS(256, 128, "128", "129", "130")
 
-/** d += a b, b by rows: the summed dimension is the outer one; a from registers as two rows of four pairs of bf16. */
+/**
+ * d += a b, b by rows: the summed dimension is the outer one; a from registers as two rows of four
+ * pairs of bf16.
+ */
 #define PRODUCTS_BY_ROWS(columns, registers, first, second, third, fourth, fifth)                        \
   __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u64 a, u64 b) {                 \
     asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" LIST_##registers "}, " \

@@ -1,5 +1,5 @@
-// The exact top of each row of scores: score descending, index ascending on ties. Beside the scores lie
-// the greatest ones of every 16 tokens, which tell where to look. Sums and ladder: top-k.md.
+// The exact top of each row of scores: score descending, index ascending on ties. Beside the scores
+// lie the greatest ones of every 16 tokens, which tell where to look. Sums and ladder: top-k.md.
 
 /** Adjacent tokens whose greatest score is kept. */
 #define kGroup 16
@@ -125,12 +125,12 @@ __device__ __forceinline__ void narrow(KeyRange& range, u32 guess, u32* histogra
 /**
  * Exact top-k of one row: score descending, index ascending on ties, stored in ascending order.
  *
- * With more groups of 16 than tokens wanted, the wanted-th greatest of the groups' maxima is a bound:
- * that many tokens are not below it, so none below it is selected, and only groups that reach it are
- * read. What is not below the bound goes to a list in shared memory; if that overflows, a histogram of
- * all tokens makes the range of keys smaller first. The threshold is found within the list, and the
- * selected are set as bits, from which they are written in order. Every step counts in integers, so
- * the result does not depend on how atomics fall.
+ * With more groups of 16 than tokens wanted, the wanted-th greatest of the groups' maxima is a
+ * bound: that many tokens are not below it, so none below it is selected, and only groups that
+ * reach it are read. What is not below the bound goes to a list in shared memory; if that
+ * overflows, a histogram of all tokens makes the range of keys smaller first. The threshold is
+ * found within the list, and the selected are set as bits, from which they are written in order.
+ * Every step counts in integers, so the result does not depend on how atomics fall.
  */
 extern "C" __global__ void __launch_bounds__(kTopThreads) top_k(const __grid_constant__ TopKArgs a) {
   extern __shared__ __align__(16) u32 shared[];
@@ -264,7 +264,8 @@ extern "C" __global__ void __launch_bounds__(kTopThreads) top_k(const __grid_con
   };
   auto mark = [&](u32* bits, u32 token) { atomicOr(&bits[token >> 5], 1u << (token & 31)); };
 
-  // Above the range: selected. Within: to the list, or, if they are all equal or all wanted, marked.
+  // Above the range: selected. Within: to the list, or, if they are all equal or all wanted,
+  // marked.
   u32 guess = least;
   for (;;) {
     while (range.inside > kListMax && range.inside > range.wanted && range.low < range.high) {

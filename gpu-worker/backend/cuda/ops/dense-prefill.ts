@@ -1,8 +1,8 @@
 /**
- * Attention of prefill rows with expanded keys and values on the tensor cores (sm90-dense-mha.cu). The
- * tokens of the batch's sequences go through a bounded buffer in passes; rows that have more tokens
- * than a pass holds take their softmax state from pass to pass. With a selection the kernel masks all
- * other tokens, by a bit for each that is made once a layer.
+ * Attention of prefill rows with expanded keys and values on the tensor cores (sm90-dense-mha.cu).
+ * The tokens of the batch's sequences go through a bounded buffer in passes; rows that have more
+ * tokens than a pass holds take their softmax state from pass to pass. With a selection the kernel
+ * masks all other tokens, by a bit for each that is made once a layer.
  */
 import { strict as assert } from 'node:assert';
 import type { ExpandedAttendOptions } from '../../attention.ts';

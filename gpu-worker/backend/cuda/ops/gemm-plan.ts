@@ -1,7 +1,7 @@
 /**
- * Which kernel on the tensor cores computes a product, and in which tiles: sm90-gemm.cu for many rows,
- * sm90-gemm-few.cu for few. Both sum in an order that the weight's shape alone decides, so a row has
- * the same bits whatever the choice (kernels/sm90-gemm.md).
+ * Which kernel on the tensor cores computes a product, and in which tiles: sm90-gemm.cu for many
+ * rows, sm90-gemm-few.cu for few. Both sum in an order that the weight's shape alone decides, so a
+ * row has the same bits whatever the choice (kernels/sm90-gemm.md).
  */
 
 /** Rows of a tile of experts' products in sm90-gemm.cu, of gemm-f32.cu, and of sm90-gemm-few.cu. */
@@ -23,7 +23,9 @@ const cycles = { product: 1 / 32, row: 128 / 42, tile: 1500 };
 const stageBytes = 128;
 /** Outputs of a warpgroup of sm90-gemm-few.cu. */
 const fewOutputs = 64;
-/** Blocks of sm90-gemm-few.cu that keep enough copies in flight; a weight that has fewer is split. */
+/**
+ * Blocks of sm90-gemm-few.cu that keep enough copies in flight; a weight that has fewer is split.
+ */
 const wholeBlocks = 112;
 const fewBlocks = 192;
 const runsMax = 8;

@@ -1,4 +1,6 @@
-/** The lightning indexer: scores of every visible token, then the exact top of each row (top-k.cu). */
+/**
+ * The lightning indexer: scores of every visible token, then the exact top of each row (top-k.cu).
+ */
 import { strict as assert } from 'node:assert';
 import { missing } from '../../../at.ts';
 import { blockTokens } from '../../batch.ts';
@@ -60,7 +62,9 @@ export class CudaIndexer implements IndexerOps {
     this.#context = context;
   }
 
-  /** Takes the scratch for scoring, with the first selection: before the caches take what is left. */
+  /**
+   * Takes the scratch for scoring, with the first selection: before the caches take what is left.
+   */
   #reserve(): void {
     if (this.#scores > 0) return;
     const { device } = this.#context;
@@ -255,8 +259,8 @@ export class CudaIndexer implements IndexerOps {
   }
 
   /**
-   * Sequences with one row have one kernel, those whose rows share keys another. Each is launched for
-   * rows of the chunk, from the first to the last of its kind, and leaves out the others.
+   * Sequences with one row have one kernel, those whose rows share keys another. Each is launched
+   * for rows of the chunk, from the first to the last of its kind, and leaves out the others.
    */
   #launches(first: number, count: number): { start: number; end: number; kQueries: 1 | 4 }[] {
     const { step } = this.#context;

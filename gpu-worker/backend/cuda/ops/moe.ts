@@ -86,7 +86,9 @@ export class CudaMoe implements MoeOps {
     return new CudaRouting({ rows, perToken }, { experts: column(), weights: column() });
   }
 
-  /** Takes the scratch of a step as soon as both the experts and their number per token are known. */
+  /**
+   * Takes the scratch of a step as soon as both the experts and their number per token are known.
+   */
   #reserve(): void {
     const { perToken, hidden, inner, experts } = this.#largest;
     const slots = this.#context.step.rowsMax * perToken;

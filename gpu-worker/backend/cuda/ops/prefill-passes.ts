@@ -32,8 +32,8 @@ interface Segment {
 }
 
 /**
- * Fills passes of at most `capacity` tokens (whole blocks) with sequences. One that does not fit what
- * is left of a pass begins the next, so that where its passes end depends on itself alone.
+ * Fills passes of at most `capacity` tokens (whole blocks) with sequences. One that does not fit
+ * what is left of a pass begins the next, so that where its passes end depends on itself alone.
  * @param positions [rows] of the batch
  */
 export function planPasses(

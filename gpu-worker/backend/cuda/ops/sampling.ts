@@ -1,4 +1,6 @@
-/** Tokens drawn on the GPU: rows of logits stay there, and only the tokens come back (sample.cu). */
+/**
+ * Tokens drawn on the GPU: rows of logits stay there, and only the tokens come back (sample.cu).
+ */
 import { strict as assert } from 'node:assert';
 import type { Tensor } from '../../shapes.ts';
 import { weightScale } from '../../draw.ts';

@@ -1,8 +1,8 @@
 /**
  * Absorbed attention on the tensor cores over entries of 512 latent and 64 rope dimensions
- * (sm90-sparse-mla.cuh). Few rows have their tokens split over the GPU. Where many rows of a sequence
- * come in one step, its fp8 entries are dequantized to bf16 once, in order, instead of by every row that
- * selects them; both ways give the same bits.
+ * (sm90-sparse-mla.cuh). Few rows have their tokens split over the GPU. Where many rows of a
+ * sequence come in one step, its fp8 entries are dequantized to bf16 once, in order, instead of by
+ * every row that selects them; both ways give the same bits.
  */
 import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../batch.ts';
@@ -52,12 +52,14 @@ export function splitsFor(rows: number, isDense = false): number {
 const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
 
 /**
- * A sequence is dequantized for so many rows and more, if they are at least a 256th of its tokens: to dequantize a
- * token takes 0.6 ns at 3 TB/s, and spares a row of 128 heads 0.3 us.
+ * A sequence is dequantized for so many rows and more, if they are at least a 256th of its tokens:
+ * to dequantize a token takes 0.6 ns at 3 TB/s, and spares a row of 128 heads 0.3 us.
  */
 const dequantizedRowsMin = 64;
 const dequantizedTokensPerRow = 256;
-/** Pages of dequantized entries: more than the published model's longest context of 163,840 tokens. */
+/**
+ * Pages of dequantized entries: more than the published model's longest context of 163,840 tokens.
+ */
 const dequantizedPages = 2720;
 /** Entries in all that are likely not to stay in L2 are brought there ahead. */
 const prefetchedTokensMin = 65_536;
@@ -102,7 +104,10 @@ export class SparseMla {
     return narrow && isShape(heads, shape.latentDim) && shape.ropeDim === dims.rope;
   }
 
-  /** At start, before the caches take what is left: the place of dequantized entries, if there can be any. */
+  /**
+   * At start, before the caches take what is left: the place of dequantized entries, if there can
+   * be any.
+   */
   reserveFor(heads: number, latentDim: number): void {
     const { latentCache } = this.#context.numerics;
     if (this.#isNarrow && latentCache === 'fp8' && isShape(heads, latentDim)) this.#reserve();
@@ -155,7 +160,9 @@ export class SparseMla {
     };
   }
 
-  /** Dequantizes the entries of the last sequences that all have many rows among the first `rows`. */
+  /**
+   * Dequantizes the entries of the last sequences that all have many rows among the first `rows`.
+   */
   #dequantize({ latents, latentFormat }: CudaLayerCache, rows: number): Part | null {
     const { device, step } = this.#context;
     // Steps of few rows are repeated, so they must not look at the batch.
@@ -259,7 +266,10 @@ export class SparseMla {
     });
   }
 
-  /** Addresses where splits leave their values, [rows, splits, heads, 512] f32, and the logs of their sums. */
+  /**
+   * Addresses where splits leave their values, [rows, splits, heads, 512] f32, and the logs of
+   * their sums.
+   */
   #partial({ heads }: SparseMlaCall, splits: number): { values: number; sums: number } {
     if (splits === 1) return { values: 0, sums: 0 };
     const valueBytes = partsMax * heads * dims.latent * 4;

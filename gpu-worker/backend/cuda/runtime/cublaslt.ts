@@ -1,7 +1,8 @@
 /**
- * cuBLASLt, where it is installed: products of one weight with many rows, in bf16, or in e4m3 with the
- * weight's 128 x 128 scales and the rows' 1 x 128 scales (cuBLASLt of CUDA 12.9 or later). Its matrices
- * are by columns: our rows x inputs are its inputs x rows, and out = x W^T is its D = A^T B with A = W.
+ * cuBLASLt, where it is installed: products of one weight with many rows, in bf16, or in e4m3 with
+ * the weight's 128 x 128 scales and the rows' 1 x 128 scales (cuBLASLt of CUDA 12.9 or later). Its
+ * matrices are by columns: our rows x inputs are its inputs x rows, and out = x W^T is its D = A^T
+ * B with A = W.
  */
 import { strict as assert } from 'node:assert';
 import type { Device } from './device.ts';
@@ -68,7 +69,10 @@ export interface MatmulShape {
   readonly outFormat: DtypeCode;
 }
 
-/** A product of a weight's shape: arguments are the addresses of w, x, out, of both scales, and rows. */
+/**
+ * A product of a weight's shape: arguments are the addresses of w, x, out, of both scales, and
+ * rows.
+ */
 type Matmul = LibraryCall;
 
 export class CublasLt {

@@ -133,9 +133,6 @@ export class Device {
   launch(kernel: Kernel, shape: LaunchShape, args: KernelArgs): void {
     this.queue.push(kernel, shape, args);
   }
-
-  // ---- memory ------------------------------------------------------------------------------------
-
   /** From here on nothing is allocated. */
   freezeMemory(): void {
     this.#frozen = true;
@@ -190,14 +187,15 @@ export class Device {
     };
   }
 
-  /** Grows with whatever goes to the stream past the queue, and with every emptying of the queue. */
+  /**
+   * Grows with whatever goes to the stream past the queue, and with every emptying of the queue.
+   */
   get traffic(): number {
     return this.#copies + this.queue.flushes;
   }
-
-  // ---- in and out --------------------------------------------------------------------------------
-
-  /** Copies a weight, through staging memory if it is not in pinned memory; done when it returns. */
+  /**
+   * Copies a weight, through staging memory if it is not in pinned memory; done when it returns.
+   */
   upload(to: number, from: Uint8Array): void {
     this.queue.flush();
     this.#copies++;

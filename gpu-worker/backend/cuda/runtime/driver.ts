@@ -4,7 +4,10 @@ import { CudaMissing, loadLibrary } from './libraries.ts';
 /** A context, stream, event, module, function or graph: an address that only the driver reads. */
 export type Handle = number | bigint;
 
-/** Faults of a kernel, which the call that next meets the device reports: CUDA_ERROR_ILLEGAL_ADDRESS to LAUNCH_FAILED. */
+/**
+ * Faults of a kernel, which the call that next meets the device reports: CUDA_ERROR_ILLEGAL_ADDRESS
+ * to LAUNCH_FAILED.
+ */
 const kernelFaults: readonly number[] = [700, 702, 710, 714, 715, 716, 717, 718, 719];
 const namingHint = '; with SIFT_CUDA_SYNC=1 the error names the kernel';
 

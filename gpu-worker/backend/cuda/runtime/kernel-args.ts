@@ -1,6 +1,7 @@
 /**
- * The arguments of kernels by name. A kernel takes one struct, which its source declares; the struct
- * is parsed once, laid out by C's rules, and filled from an object with a value for every field.
+ * The arguments of kernels by name. A kernel takes one struct, which its source declares; the
+ * struct is parsed once, laid out by C's rules, and filled from an object with a value for every
+ * field.
  */
 import { strict as assert } from 'node:assert';
 import { at } from '../../../at.ts';

@@ -1,4 +1,6 @@
-/** The kernels by name: which source files make them, how they are specialised, and their loading. */
+/**
+ * The kernels by name: which source files make them, how they are specialised, and their loading.
+ */
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { readCudaSettings } from '../cuda-settings.ts';

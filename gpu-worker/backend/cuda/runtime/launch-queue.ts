@@ -1,6 +1,6 @@
 /**
- * Kernel launches, held back until a result is read, and CUDA graphs made of them. A list of launches
- * that has been seen before runs as a graph; step-graphs.ts does so for whole steps.
+ * Kernel launches, held back until a result is read, and CUDA graphs made of them. A list of
+ * launches that has been seen before runs as a graph; step-graphs.ts does so for whole steps.
  */
 import { readCudaSettings } from '../cuda-settings.ts';
 import { strict as assert } from 'node:assert';

@@ -1,6 +1,6 @@
 /**
- * Tensor maps: what Hopper's copy engine must know of a matrix to copy boxes of it into shared memory.
- * Kernels take them among their arguments, or by address.
+ * Tensor maps: what Hopper's copy engine must know of a matrix to copy boxes of it into shared
+ * memory. Kernels take them among their arguments, or by address.
  */
 import { strict as assert } from 'node:assert';
 import koffi from 'koffi';
@@ -52,8 +52,8 @@ export class TensorMaps {
   }
 
   /**
-   * One map for weights [outputs, inputs] that lie anywhere: as a batch whose products overlap, each
-   * `unitBytes` behind the one before. A weight at `at` is product (at - base) / unitBytes.
+   * One map for weights [outputs, inputs] that lie anywhere: as a batch whose products overlap,
+   * each `unitBytes` behind the one before. A weight at `at` is product (at - base) / unitBytes.
    */
   ofAll(weights: readonly MappedTensor[]): { map: Uint32Array; base: number } {
     const [first] = weights;
@@ -88,7 +88,9 @@ export class TensorMaps {
   }
 }
 
-/** A tensor in boxes of 128 bytes along its innermost dimension and `boxRows` along its outermost. */
+/**
+ * A tensor in boxes of 128 bytes along its innermost dimension and `boxRows` along its outermost.
+ */
 interface Boxed {
   readonly at: number;
   readonly format: DtypeCode;

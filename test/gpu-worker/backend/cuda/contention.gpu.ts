@@ -1,6 +1,7 @@
 /**
- * The same bits while other processes use the GPU: a block then starts, and memory answers, at moments
- * that it does not meet alone. What a kernel reads must have come before the copy engine is let in there.
+ * The same bits while other processes use the GPU: a block then starts, and memory answers, at
+ * moments that it does not meet alone. What a kernel reads must have come before the copy engine is
+ * let in there.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

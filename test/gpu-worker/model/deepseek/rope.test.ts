@@ -17,7 +17,8 @@ describe('the rope table', () => {
     }
   });
 
-  // Angles reach 65,535 radians, where a float32 has steps of 0.008: they have to be made in float64.
+  // Angles reach 65,535 radians, where a float32 has steps of 0.008: they have to be made in
+  // float64.
   test('is exact to float32 at the end of a long context', () => {
     const table = buildRopeTable({ theta: 1e6, yarn: null }, { dim: 16, positions: 65536 });
     const angle = 65535 * 1e6 ** (-2 / 16);

@@ -1,4 +1,7 @@
-/** Checkpoints whose config.json transformers 5 has written: the same model, or a refusal that says why. */
+/**
+ * Checkpoints whose config.json transformers 5 has written: the same model, or a refusal that says
+ * why.
+ */
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

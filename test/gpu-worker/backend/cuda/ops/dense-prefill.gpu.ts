@@ -124,8 +124,8 @@ await onBoth('decode', decodeCases, async ({ label, mine, wanted }, { heads, seq
   });
 });
 
-// A decoding sequence beside two with many rows, one of which sees more than it may select, then rows
-// that are few.
+// A decoding sequence beside two with many rows, one of which sees more than it may select, then
+// rows that are few.
 const sequences = [300, 130, 129].map((length, i) => {
   const random = seededRandom(seed + i);
   return Array.from({ length }, () => random.integer(0, 59));

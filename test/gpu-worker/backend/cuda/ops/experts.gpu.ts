@@ -1,6 +1,6 @@
 /**
- * A feed-forward layer at V3.2's widths against the cpu backend: 256 experts of 7,168 by 2,048, 8 a row
- * out of 4 of 8 groups, on top of the shared one, in steps of every tile that grouped rows get.
+ * A feed-forward layer at V3.2's widths against the cpu backend: 256 experts of 7,168 by 2,048, 8 a
+ * row out of 4 of 8 groups, on top of the shared one, in steps of every tile that grouped rows get.
  *
  * The experts' matrices are `distinct` of each kind in 256 combinations, so that all fit the cpu
  * backend's memory while each expert still has outputs of its own.
@@ -31,10 +31,10 @@ const rowsMax = Math.max(...steps);
 
 /**
  * Where a sum of the first products falls on the other side of a rounding, the second gets another
- * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the tensor cores do, that
- * is 1 to 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; 1e-3 is allowed
- * (docs/engine-spec.md#tolerances). A great inner value with another code moves single outputs by some
- * percent of the greatest.
+ * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the tensor cores do,
+ * that is 1 to 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; 1e-3 is allowed
+ * (docs/engine-spec.md#tolerances). A great inner value with another code moves single outputs by
+ * some percent of the greatest.
  */
 const tolerance: Tolerance = { ...chainedTolerance, absolute: 5e-2, calcDiff: 1e-4 };
 const rowDiffMax = 1e-3;
@@ -56,7 +56,9 @@ function randomCodes(bytes: number, start: number): Uint8Array {
 /** The deviation of codes that are all as likely. */
 const codeDeviation = 110;
 
-/** Scales are powers of two, as published, in three sizes; outputs have about the inputs' deviation. */
+/**
+ * Scales are powers of two, as published, in three sizes; outputs have about the inputs' deviation.
+ */
 function weightOf(name: string, shape: readonly [number, number], start: number) {
   const [outputs, inputs] = shape;
   const random = seededRandom(start);

@@ -1,10 +1,10 @@
 /**
- * The indexer at V3.2's width: the top-k of given scores exactly, the scores of the tensor cores within
- * their rounding bound, and selections that do not depend on what else is in the step.
+ * The indexer at V3.2's width: the top-k of given scores exactly, the scores of the tensor cores
+ * within their rounding bound, and selections that do not depend on what else is in the step.
  *
- * The tensor cores add 32 products of fp8 at a time, cut off some bits below the greatest: a score is
- * within `roundingBound` of scale_s sum_j |w_j| sum_d |q_jd k_sd| of the exact one. A token that is
- * selected here and not by the cpu backend has a score within twice that of the threshold.
+ * The tensor cores add 32 products of fp8 at a time, cut off some bits below the greatest: a score
+ * is within `roundingBound` of scale_s sum_j |w_j| sum_d |q_jd k_sd| of the exact one. A token that
+ * is selected here and not by the cpu backend has a score within twice that of the threshold.
  */
 import type { Batch } from '../../../../../gpu-worker/backend/batch.ts';
 import type { LayerCache, Selection } from '../../../../../gpu-worker/backend/shapes.ts';
@@ -27,9 +27,6 @@ const heads = 64;
 const dim = 128;
 const roundingBound = 2 ** -16;
 console.log(`seed ${seed}`);
-
-// ---- the top of given scores -----------------------------------------------------------------------
-
 type Scores = (random: Random, index: number, count: number) => number;
 
 const bits = new DataView(new ArrayBuffer(4));
@@ -150,9 +147,6 @@ async function topOfGiven(): Promise<void> {
   }
   await backend.close();
 }
-
-// ---- scores and selections at full width ------------------------------------------------------------
-
 interface Side {
   readonly tested: Tested;
   readonly cache: LayerCache;

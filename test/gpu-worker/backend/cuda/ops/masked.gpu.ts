@@ -1,6 +1,7 @@
 /**
- * Prefill with expanded keys and values of rows that attend to a selection: what they did not select is
- * masked. Against the cpu backend, and where all is selected against the kernel without a mask.
+ * Prefill with expanded keys and values of rows that attend to a selection: what they did not
+ * select is masked. Against the cpu backend, and where all is selected against the kernel without a
+ * mask.
  */
 import { maskedTokensMax } from '../../../../../gpu-worker/backend/attention-plan.ts';
 import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../gpu/check.ts';
@@ -35,7 +36,10 @@ const choices = {
   /** Nothing of the first blocks, nor of the first passes. */
   last: (_random, seen, width) => from(Math.max(0, seen - width), Math.min(width, seen)),
   one: (random, seen) => [random.integer(0, seen - 1)],
-  /** Whole blocks of 128 tokens, and none of the two behind each; all that is left where there is none. */
+  /**
+   * Whole blocks of 128 tokens, and none of the two behind each; all that is left where there is
+   * none.
+   */
   islands: (_random, seen, width) => {
     const chosen = from(0, seen).filter((token) => Math.floor(token / 128) % 3 === 1);
     return chosen.length > 0 ? chosen.slice(-width) : from(0, seen).slice(-width);

@@ -1,4 +1,6 @@
-/** The quantised form that a tensor keeps for products: made once, and never older than the rows. */
+/**
+ * The quantised form that a tensor keeps for products: made once, and never older than the rows.
+ */
 import type { Backend } from '../../../../../gpu-worker/backend/backend.ts';
 import type { Tensor } from '../../../../../gpu-worker/backend/shapes.ts';
 import { expectSame, test } from '../../../../gpu/check.ts';

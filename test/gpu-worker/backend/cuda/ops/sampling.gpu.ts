@@ -1,4 +1,7 @@
-/** Tokens drawn on the GPU are those of the cpu backend, to the bit, whatever the row and the filters. */
+/**
+ * Tokens drawn on the GPU are those of the cpu backend, to the bit, whatever the row and the
+ * filters.
+ */
 import { createDrawScratch, drawToken } from '../../../../../gpu-worker/backend/draw.ts';
 import type { Draw } from '../../../../../gpu-worker/backend/draw.ts';
 import { test } from '../../../../gpu/check.ts';

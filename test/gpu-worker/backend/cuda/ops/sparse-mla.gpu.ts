@@ -137,7 +137,9 @@ class Deployed {
     });
   }
 
-  /** Makes a step of these rows; what it returns computes their attention, as often as it is called. */
+  /**
+   * Makes a step of these rows; what it returns computes their attention, as often as it is called.
+   */
   step(rows: readonly Row[], tableOrder: 'as rows' | 'reversed' = 'as rows'): () => Attention {
     const { backend, filled, poison } = this.#tested;
     const heads = this.#heads;
@@ -216,7 +218,8 @@ for (const { name, numerics, heads } of [
       }
     });
   }
-  // A sequence of many rows has its fp8 entries dequantized before; a step may end with such sequences.
+  // A sequence of many rows has its fp8 entries dequantized before; a step may end with such
+  // sequences.
   for (const [what, rows] of [
     ['from the start', chunk(0, 0, 100)],
     ['to the end', chunk(0, 2300, 100)],

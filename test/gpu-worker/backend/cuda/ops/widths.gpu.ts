@@ -52,7 +52,10 @@ const config = {
   max_position_embeddings: 512,
 };
 
-/** Instead of V3.2's where kernels are made for no width, for compute-sanitizer pays for every access. */
+/**
+ * Instead of V3.2's where kernels are made for no width, for compute-sanitizer pays for every
+ * access.
+ */
 const narrow = {
   num_attention_heads: 4,
   num_key_value_heads: 4,
@@ -63,8 +66,9 @@ const narrow = {
 };
 
 /**
- * Many rows that select all, many rows that choose and mask the rest, a step of so many absorbed rows
- * that they are not split, one of so many of a sequence that its entries are dequantized, then a token each.
+ * Many rows that select all, many rows that choose and mask the rest, a step of so many absorbed
+ * rows that they are not split, one of so many of a sequence that its entries are dequantized, then
+ * a token each.
  */
 const schedule: readonly Step[] = [
   [{ sequence: 0, count: 128 }],

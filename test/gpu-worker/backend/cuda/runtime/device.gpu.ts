@@ -1,4 +1,7 @@
-/** The device itself: faults and their names, memory that is taken once, steps that run as one graph. */
+/**
+ * The device itself: faults and their names, memory that is taken once, steps that run as one
+ * graph.
+ */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,0 +1,30 @@
+import { expect, test } from 'vitest';
+import {
+  banners,
+  columnsMax,
+  oldWordsIn,
+  privateKeywords,
+  wideComments,
+} from './support/source-rules.ts';
+
+const inFile = (text: string) => ({ path: 'a.ts', text });
+
+test.each([
+  ['a comment that is too wide', wideComments, `// ${'word '.repeat(columnsMax / 4)}`],
+  ['a wide line of a block', wideComments, ` * ${'word '.repeat(columnsMax / 4)}`],
+  ['an old word', oldWordsIn, '/** Runs on the matrix unit. */'],
+  ['an old name', oldWordsIn, 'class Mixture {}'],
+  ['a banner', banners, '  // ---- memory ----'],
+  ['a private field', privateKeywords, '  private readonly size = 1;'],
+])('%s is found', (_, rule, line) => {
+  expect(rule(inFile(`const a = 1;\n${line}`))).toEqual([`a.ts:2 ${line.trim()}`]);
+});
+
+test.each([
+  ['a wide line of code', wideComments, `const a = '${'word '.repeat(columnsMax / 4)}';`],
+  ['an address', wideComments, `// https://a.example/${'a'.repeat(columnsMax)}`],
+  ['mixture of experts', oldWordsIn, '/** Mixture of experts. */'],
+  ['a private constructor', privateKeywords, '  private constructor() {}'],
+])('%s is allowed', (_, rule, line) => {
+  expect(rule(inFile(line))).toEqual([]);
+});

@@ -1,0 +1,52 @@
+/** Rules about the text of sources, each a function that names the lines at fault. */
+
+export interface SourceText {
+  readonly path: string;
+  readonly text: string;
+}
+
+export const columnsMax = 100;
+
+/** Words of our own for what has a name in the field. */
+const oldWords: readonly RegExp[] = [
+  /\bmatrix units?\b/i,
+  /\bmatrixUnit/,
+  /\bmultiprocessors?\b/i,
+  /\bwiden(s|ed|ing)?\b/,
+  /\brehears(e|es|ed|al)\b/i,
+  /\btenantDoor\b/i,
+  /\banswersAlike\b/,
+  /\binOthersTerms\b/,
+  /\b(create|Request)Ending\b/,
+  /\bprepareOrder\b/,
+  /\bHoldKeeper\b/,
+  /\bMixture\b(?! of experts)/,
+];
+
+/** Comments that are wider than a screen; an address cannot be broken. */
+export function wideComments(file: SourceText): string[] {
+  return linesOf(file, (line) => {
+    const isComment = /^\s*(\/\/|\/\*|\*( |\/|$))/.test(line);
+    return isComment && line.length > columnsMax && !line.includes('://');
+  });
+}
+
+export function oldWordsIn(file: SourceText): string[] {
+  return linesOf(file, (line) => oldWords.some((word) => word.test(line)));
+}
+
+/** A file that needs headings is two files. */
+export function banners(file: SourceText): string[] {
+  return linesOf(file, (line) => /^\s*\/\/ ?(-{3,}|={3,})/.test(line));
+}
+
+/** What is private begins with `#`; a constructor has no other way. */
+export function privateKeywords(file: SourceText): string[] {
+  return linesOf(file, (line) => /^\s*private (?!constructor\b)/.test(line));
+}
+
+function linesOf({ path, text }: SourceText, isAtFault: (line: string) => boolean): string[] {
+  return text
+    .split('\n')
+    .flatMap((line, index) => (isAtFault(line) ? [`${path}:${index + 1} ${line.trim()}`] : []));
+}
