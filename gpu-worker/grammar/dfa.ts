@@ -2,7 +2,7 @@
  * Deterministic automata over bytes, the terminals of a grammar. Every state can still reach an
  * accepting one, so a text that has not fallen off the automaton can always be completed.
  */
-import { at, missing } from '../at.ts';
+import { missing } from '../at.ts';
 
 export interface Dfa {
   /** [256] the class of each byte: bytes of a class lead to the same states everywhere. */
@@ -74,7 +74,7 @@ export function exploreDfa<State>(exploration: Exploration<State>, work: Work): 
   for (let id = 0; id < states.length; id++) {
     work.spend(classes);
     for (let byteClass = 0; byteClass < classes; byteClass++) {
-      const reached = exploration.step(at(states, id), byteClass);
+      const reached = exploration.step(states[id] ?? missing(), byteClass);
       if (reached === null) {
         next.push(-1);
         continue;
@@ -108,7 +108,10 @@ export function combineDfa(
   const classOf = new Uint8Array(256);
   const members: [number, number][] = [];
   for (let byte = 0; byte < 256; byte++) {
-    const both: [number, number] = [at(first.classOf, byte), at(second.classOf, byte)];
+    const both: [number, number] = [
+      first.classOf[byte] ?? missing(),
+      second.classOf[byte] ?? missing(),
+    ];
     const pair = both[0] * 256 + both[1];
     let byteClass = pairs.get(pair);
     if (byteClass === undefined) {
@@ -142,7 +145,7 @@ export function combineDfa(
 /** Tells whether the second accepts all that the first does. @throws GrammarLimitError */
 export function isIncluded(first: Dfa, second: Dfa, work: Work): boolean {
   const inBoth = Array.from(first.classOf, (inFirst, byte) => {
-    return inFirst * 256 + at(second.classOf, byte);
+    return inFirst * 256 + (second.classOf[byte] ?? missing());
   });
   const pairs = [...new Set(inBoth)];
   const seen = new Set([0]);
@@ -169,11 +172,11 @@ export function literalsDfa(texts: readonly string[], work: Work): Dfa | null {
   for (const text of texts) {
     let node = 0;
     for (const byte of Buffer.from(text)) {
-      let child = at(children, node).get(byte);
+      let child = (children[node] ?? missing()).get(byte);
       if (child === undefined) {
         work.spend(64);
         child = children.push(new Map()) - 1;
-        at(children, node).set(byte, child);
+        (children[node] ?? missing()).set(byte, child);
       }
       node = child;
     }
@@ -190,7 +193,8 @@ export function literalsDfa(texts: readonly string[], work: Work): Dfa | null {
       classOf,
       classes: byteOf.length,
       key: String,
-      step: (node, byteClass) => at(children, node).get(at(byteOf, byteClass)) ?? null,
+      step: (node, byteClass) =>
+        (children[node] ?? missing()).get(byteOf[byteClass] ?? missing()) ?? null,
       accepts: (node) => ends.has(node),
     },
     work,
@@ -218,7 +222,9 @@ export function withoutTextDfa(text: string, work: Work): Dfa | null {
       key: String,
       step(length, byteClass) {
         const next =
-          byteClass === 0 ? 0 : matched([...wanted.slice(0, length), at(used, byteClass - 1)]);
+          byteClass === 0
+            ? 0
+            : matched([...wanted.slice(0, length), used[byteClass - 1] ?? missing()]);
         return next === wanted.length ? null : next;
       },
       accepts: () => true,
@@ -253,12 +259,12 @@ function trim(dfa: Dfa): Dfa | null {
   const states = accepts.length;
   const sources: number[][] = Array.from({ length: states }, () => []);
   next.forEach((to, index) => {
-    if (to >= 0) at(sources, to).push(Math.floor(index / classes));
+    if (to >= 0) (sources[to] ?? missing()).push(Math.floor(index / classes));
   });
   const alive = new Uint8Array(accepts);
   const queue = [...accepts.keys()].filter((state) => accepts[state] === 1);
   for (let state = queue.pop(); state !== undefined; state = queue.pop()) {
-    for (const source of at(sources, state)) {
+    for (const source of sources[state] ?? missing()) {
       if (alive[source] === 1) continue;
       alive[source] = 1;
       queue.push(source);
@@ -272,8 +278,12 @@ function trim(dfa: Dfa): Dfa | null {
   kept.forEach((state, id) => {
     for (let byteClass = 0; byteClass < classes; byteClass++) {
       const to = nextState(dfa, state, byteClass);
-      trimmed[id * classes + byteClass] = to < 0 ? -1 : at(ids, to);
+      trimmed[id * classes + byteClass] = to < 0 ? -1 : (ids[to] ?? missing());
     }
   });
-  return { ...dfa, next: trimmed, accepts: Uint8Array.from(kept, (state) => at(accepts, state)) };
+  return {
+    ...dfa,
+    next: trimmed,
+    accepts: Uint8Array.from(kept, (state) => accepts[state] ?? missing()),
+  };
 }

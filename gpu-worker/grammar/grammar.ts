@@ -4,7 +4,7 @@
  * structured clone: HTTP builds it, where a request can still be refused, and the engine runs it.
  */
 import { createHash } from 'node:crypto';
-import { at } from '../at.ts';
+import { missing } from '../at.ts';
 import { GrammarLimitError } from './dfa.ts';
 import type { Dfa } from './dfa.ts';
 
@@ -109,19 +109,19 @@ export class GrammarBuilder {
       id = this.#terminals.push(terminal) - 1;
       this.#terminalIds.set(terminal.key, id);
     }
-    at(this.#nodes, from).edges.push({ kind: 'terminal', terminal: id, to });
+    (this.#nodes[from] ?? missing()).edges.push({ kind: 'terminal', terminal: id, to });
   }
 
   token(from: number, token: number, to: number): void {
-    at(this.#nodes, from).edges.push({ kind: 'token', token, to });
+    (this.#nodes[from] ?? missing()).edges.push({ kind: 'token', token, to });
   }
 
   call(from: number, start: number, to: number): void {
-    at(this.#nodes, from).edges.push({ kind: 'call', start, to });
+    (this.#nodes[from] ?? missing()).edges.push({ kind: 'call', start, to });
   }
 
   skip(from: number, to: number): void {
-    at(this.#nodes, from).edges.push({ kind: 'skip', to });
+    (this.#nodes[from] ?? missing()).edges.push({ kind: 'skip', to });
   }
 
   /**
@@ -150,9 +150,9 @@ export class GrammarBuilder {
       queue.push(node);
     };
     const look = (from: number, edge: GrammarEdge): void => {
-      if (isAlive[edge.to] === 0) at(waiting, edge.to).push({ from, edge });
+      if (isAlive[edge.to] === 0) (waiting[edge.to] ?? missing()).push({ from, edge });
       else if (edge.kind === 'call' && isAlive[edge.start] === 0) {
-        at(waiting, edge.start).push({ from, edge });
+        (waiting[edge.start] ?? missing()).push({ from, edge });
       } else mark(from);
     };
     this.#nodes.forEach((node, index) => {
@@ -160,7 +160,7 @@ export class GrammarBuilder {
       for (const edge of node.edges) look(index, edge);
     });
     for (let node = queue.pop(); node !== undefined; node = queue.pop()) {
-      for (const { from, edge } of at(waiting, node).splice(0)) look(from, edge);
+      for (const { from, edge } of (waiting[node] ?? missing()).splice(0)) look(from, edge);
     }
     this.#nodes.forEach((node, index) => {
       node.isFinal &&= isAlive[index] === 1;
@@ -171,7 +171,7 @@ export class GrammarBuilder {
   }
 
   #isDead(start: number): boolean {
-    const { edges, isFinal } = at(this.#nodes, start);
+    const { edges, isFinal } = this.#nodes[start] ?? missing();
     return edges.length === 0 && !isFinal;
   }
 
@@ -192,7 +192,7 @@ export class GrammarBuilder {
       if (enter(first)) return true;
       for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
         if (top.at < top.next.length) {
-          if (enter(at(top.next, top.at++))) return true;
+          if (enter(top.next[top.at++] ?? missing())) return true;
         } else {
           open.delete(top.node);
           done.add(top.node);
@@ -204,11 +204,12 @@ export class GrammarBuilder {
   }
 
   #withoutReading(node: number): readonly number[] {
-    return at(this.#nodes, node).edges.flatMap((edge) => {
+    return (this.#nodes[node] ?? missing()).edges.flatMap((edge) => {
       if (edge.kind === 'skip') return [edge.to];
       if (edge.kind === 'call') return [edge.start];
       const isEmpty =
-        edge.kind === 'terminal' && at(this.#terminals, edge.terminal).dfa.accepts[0] === 1;
+        edge.kind === 'terminal' &&
+        (this.#terminals[edge.terminal] ?? missing()).dfa.accepts[0] === 1;
       return isEmpty ? [edge.to] : [];
     });
   }
@@ -216,7 +217,7 @@ export class GrammarBuilder {
   #reachable(start: number): Iterable<number> {
     const reached = new Set([start]);
     for (const node of reached) {
-      for (const edge of at(this.#nodes, node).edges) {
+      for (const edge of (this.#nodes[node] ?? missing()).edges) {
         reached.add(edge.to);
         if (edge.kind === 'call') reached.add(edge.start);
       }

@@ -9,7 +9,7 @@
  * for each state, and most fall off at once.
  */
 import { strict as assert } from 'node:assert';
-import { at, missing } from '../at.ts';
+import { missing } from '../at.ts';
 import { afterByte } from './dfa.ts';
 import { RecentGrammars } from './grammar.ts';
 import type { Grammar } from './grammar.ts';
@@ -179,7 +179,10 @@ export class GrammarRun {
     if (known !== undefined) return known;
     const mask = new Uint32Array(vocabulary.words);
     for (const { terminal, place, frames } of state.scans) {
-      const { list, bits, exits } = terminals.at(at(this.#grammar.terminals, terminal), place);
+      const { list, bits, exits } = terminals.at(
+        this.#grammar.terminals[terminal] ?? missing(),
+        place,
+      );
       if (list !== null) for (const token of list) setBit(mask, token);
       if (bits !== null) addBits(mask, bits);
       if (exits.length === 0) continue;
@@ -206,8 +209,8 @@ export class GrammarRun {
   #walkFrom(exit: number, state: State, mask: Uint32Array): void {
     const { bytes, depths, ends, tokens, sameText } = this.#services.vocabulary;
     const walk = this.#walk;
-    walk[at(depths, exit)] = state;
-    const end = at(ends, exit);
+    walk[depths[exit] ?? missing()] = state;
+    const end = ends[exit] ?? missing();
     for (let node = exit + 1; node < end;) {
       const depth = depths[node] ?? missing();
       const before = walk[depth - 1];

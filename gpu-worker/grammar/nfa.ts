@@ -53,12 +53,12 @@ export class Nfa {
   }
 
   skip(from: number, to: number): void {
-    at(this.#skips, from).push(to);
+    (this.#skips[from] ?? missing()).push(to);
   }
 
   /** Any one byte of [low, high]. Returns `to`, a new node unless it is given. */
   bytes(from: number, [low, high]: readonly [number, number], to = this.node()): number {
-    at(this.#edges, from).push({ low, high, to });
+    (this.#edges[from] ?? missing()).push({ low, high, to });
     return to;
   }
 
@@ -130,7 +130,7 @@ export class Nfa {
         classes: representatives.length,
         key: (nodes) => nodes.join(),
         step: (nodes, byteClass) => {
-          const byte = at(representatives, byteClass);
+          const byte = representatives[byteClass] ?? missing();
           const reached = new Set<number>();
           for (const node of nodes) {
             const edges = this.#edges[node] ?? missing();
@@ -156,14 +156,14 @@ export class Nfa {
     const to = this.node();
     if (dfa === null) return to;
     const nodes = Array.from(dfa.accepts, () => this.node());
-    this.skip(from, at(nodes, 0));
+    this.skip(from, nodes[0] ?? missing());
     nodes.forEach((node, state) => {
       if (dfa.accepts[state] === 1) this.skip(node, to);
       for (let low = 0; low < 256; low++) {
         const reached = afterByte(dfa, state, low);
         const first = low;
         while (low < 255 && afterByte(dfa, state, low + 1) === reached) low++;
-        if (reached >= 0) this.bytes(node, [first, low], at(nodes, reached));
+        if (reached >= 0) this.bytes(node, [first, low], nodes[reached] ?? missing());
       }
     });
     this.#work.spend(8 * nodes.length);
@@ -176,7 +176,7 @@ export class Nfa {
    */
   #closures(): (from: Iterable<number>) => number[] {
     const isKept = this.#edges.map(
-      (edges, node) => edges.length > 0 || at(this.#skips, node).length === 0,
+      (edges, node) => edges.length > 0 || (this.#skips[node] ?? missing()).length === 0,
     );
     const seenIn = new Uint32Array(this.#edges.length);
     let search = 0;
@@ -255,11 +255,11 @@ export class Nfa {
   utf8(from: number, ranges: readonly CodePointRange[], to: number): void {
     const endings = new Map<string, number>();
     const append = (node: number, sequences: readonly ByteRanges[]): void => {
-      const groups = Map.groupBy(sequences, (sequence) => at(sequence, 0).join());
+      const groups = Map.groupBy(sequences, (sequence) => (sequence[0] ?? missing()).join());
       for (const group of groups.values()) {
-        const first = at(at(group, 0), 0);
+        const first = at(group[0] ?? missing(), 0);
         const rests = group.map(([, ...rest]) => rest);
-        if (at(rests, 0).length === 0) {
+        if ((rests[0] ?? missing()).length === 0) {
           this.bytes(node, first, to);
           continue;
         }
@@ -367,5 +367,5 @@ function* utf8Sequences([low, high]: CodePointRange): Generator<(readonly [numbe
   }
   const first = Buffer.from(String.fromCodePoint(low));
   const last = Buffer.from(String.fromCodePoint(high));
-  yield Array.from(first, (byte, index) => [byte, at(last, index)] as const);
+  yield Array.from(first, (byte, index) => [byte, last[index] ?? missing()] as const);
 }

@@ -1,5 +1,5 @@
 /** Automata of JSON strings, quotes included. */
-import { at } from '../at.ts';
+import { missing } from '../at.ts';
 import { combineDfa, exploreDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 import { anyCodePoint, anyText, contentDfa, Nfa, writtenAsThemselves } from './nfa.ts';
@@ -62,7 +62,7 @@ export function quotedDfa(inside: Dfa, work: Work): Dfa | null {
   const states = inside.accepts.length;
   const quote = inside.classes;
   const classOf = Uint8Array.from(inside.classOf);
-  const quoteInside = at(classOf, 0x22);
+  const quoteInside = classOf[0x22] ?? missing();
   classOf[0x22] = quote;
   // State -1 is before the first quote, `states` behind the last.
   return exploreDfa<number>(
@@ -75,7 +75,7 @@ export function quotedDfa(inside: Dfa, work: Work): Dfa | null {
         if (state === states) return null;
         if (state < 0) return byteClass === quote ? 0 : null;
         const isQuote = byteClass === quote;
-        const to = at(inside.next, state * quote + (isQuote ? quoteInside : byteClass));
+        const to = inside.next[state * quote + (isQuote ? quoteInside : byteClass)] ?? missing();
         if (to >= 0) return to;
         return isQuote && inside.accepts[state] === 1 ? states : null;
       },
