@@ -4,7 +4,8 @@
  * own. First the light tenant alone, then the capacity (as many requests at a time as there are
  * slots and some), then heavy tenants in an open loop at multiples of it with the light one beside
  * them, at random moments, and at last far more requests than can be served. All of it unless
- * arguments say which: factors, and `burst`.
+ * arguments say which: factors, and `burst`. With BENCH_SYSTEM_CPUS=0,1 the edge and the worker run
+ * on these two, and this process, which sends the load, on the others.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -37,7 +38,8 @@ const random = seededRandom(1);
 /** How late this process is, which sends the load and shares the cores with what it measures. */
 const ownDelay = monitorEventLoopDelay({ resolution: 5 });
 ownDelay.enable();
-const system = await startHostileSystem();
+const systemCpus = process.env['BENCH_SYSTEM_CPUS'];
+const system = await startHostileSystem({ cpus: systemCpus });
 try {
   const heavies: { readonly key: string }[] = [];
   for (let each = 0; each < heavyTenants; each++) {
@@ -156,7 +158,7 @@ async function measureBeside(of: {
   };
   console.log(`${factor} times capacity`);
   console.table(figures);
-  const shapes = { factor, heavyTenants, heavy, light, model: 'tiny', backend: 'cpu' };
+  const shapes = { factor, heavyTenants, heavy, light, model: 'tiny', backend: 'cpu', systemCpus };
   recordResult({ benchmark: 'overload', shapes, figures });
 }
 
@@ -191,7 +193,7 @@ async function runBurst(askOne: (index: number) => Promise<Outcome>): Promise<vo
   };
   console.log(`${burst.requests} requests within ${burst.seconds} s`);
   console.table(figures);
-  const shapes = { burst, heavy, model: 'tiny', backend: 'cpu' };
+  const shapes = { burst, heavy, model: 'tiny', backend: 'cpu', systemCpus };
   recordResult({ benchmark: 'overload-burst', shapes, figures });
 }
 

@@ -63,18 +63,19 @@ interface PostInit {
   readonly signal?: AbortSignal;
 }
 
-/**
- * @param options beside what every system of attacks has; `nodeFlags` are both programs' for Node.
- */
-export async function startHostileSystem(
-  options: {
-    readonly edgeEnv?: Readonly<Record<string, string>>;
-    readonly workerFlags?: readonly string[];
-    readonly nodeFlags?: readonly string[];
-    readonly runtime?: Runtime;
-  } = {},
-): Promise<HostileSystem> {
-  const { nodeFlags = [], workerFlags = [], runtime = 'node' } = options;
+/** What a system of attacks may have beside what each has. */
+interface HostileOptions {
+  readonly edgeEnv?: Readonly<Record<string, string>>;
+  readonly workerFlags?: readonly string[];
+  /** Flags for Node, of both programs. */
+  readonly nodeFlags?: readonly string[];
+  readonly runtime?: Runtime;
+  /** The CPUs that both programs may run on, as taskset(1) lists them; all unless given. */
+  readonly cpus?: string | undefined;
+}
+
+export async function startHostileSystem(options: HostileOptions = {}): Promise<HostileSystem> {
+  const { nodeFlags = [], workerFlags = [], runtime = 'node', cpus } = options;
   const closers = new AsyncDisposableStack();
   try {
     const folder = mkdtempSync(join(tmpdir(), 'sift-hostile-'));
@@ -82,11 +83,13 @@ export async function startHostileSystem(
     const edge = await startProgram({
       args: [...nodeFlags, ...edgeArgs[runtime]],
       env: { ...edgeEnv(folder), ...options.edgeEnv },
+      cpus,
     });
     closers.defer(edge.stop);
     const worker = await startProgram({
       args: [...nodeFlags, ...workerArgs(folder, edge.url), ...workerFlags],
       env: { WORKER_TOKEN: secrets.workerToken },
+      cpus,
     });
     closers.defer(worker.stop);
     const operator = operatorOf(edge.url, secrets.adminToken);

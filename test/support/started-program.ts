@@ -31,8 +31,11 @@ export interface StartedProgram {
 export async function startProgram(options: {
   readonly args: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The CPUs that it may run on, as taskset(1) lists them; all unless given. */
+  readonly cpus?: string | undefined;
 }): Promise<StartedProgram> {
-  const child = spawn(process.execPath, [...options.args], {
+  const { file, args } = commandOf(options.args, options.cpus);
+  const child = spawn(file, args, {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },
@@ -79,4 +82,10 @@ export async function startProgram(options: {
   } finally {
     clearTimeout(late);
   }
+}
+
+function commandOf(args: readonly string[], cpus: string | undefined) {
+  if (cpus === undefined) return { file: process.execPath, args: [...args] };
+  // taskset becomes the program that it starts, so the process id stays.
+  return { file: 'taskset', args: ['--cpu-list', cpus, process.execPath, ...args] };
 }
