@@ -35,7 +35,7 @@ import type { TextPool } from './http/text/text-pool.ts';
 import { openUsageJournal } from './http/journal/usage-journal.ts';
 import type { UsageJournal } from './http/journal/usage-journal.ts';
 import { loadModel } from './open-model.ts';
-import type { LoadedModel } from './open-model.ts';
+import type { LoadedModel, PlannedModel } from './open-model.ts';
 import { openDecoder } from './open-text.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { bytesText, createProgress } from './progress.ts';
@@ -268,6 +268,7 @@ async function openEngineModel(
     compute: settings,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
     openBackend: (numerics, { rowsMax }) => openBackend(settings, { numerics, rowsMax }),
+    beforeWeights: (planned) => void planCache(settings, planned),
     onProgress: (done, total) => onProgress({ label: 'weights', done, total }),
   });
   try {
@@ -316,7 +317,7 @@ function servedModel(
 /** The cpu backend gets a smaller cache and smaller steps unless the settings say otherwise. */
 function planCache(
   settings: WorkerSettings,
-  { backend, config, memory, blockBytes }: LoadedModel,
+  { backend, config, memory, blockBytes }: PlannedModel,
 ): MemoryPlan {
   const isCpu = backend.name === 'cpu';
   return planMemory({

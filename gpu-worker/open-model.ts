@@ -4,7 +4,6 @@
  * decides that the caches get.
  */
 import type { Backend } from './backend/backend.ts';
-import type { MemoryUse } from './backend/memory.ts';
 import type { Numerics } from './backend/numerics.ts';
 import { parseModelConfig } from './model/deepseek/config.ts';
 import type { ModelConfig } from './model/deepseek/config.ts';
@@ -16,12 +15,14 @@ import { tensorSpecs } from './model/deepseek/tensors.ts';
 import { WeightBuilder } from './model/deepseek/weights.ts';
 import type { Model, ModelLimits } from './model/model.ts';
 import { warmUp } from './model/warm-up.ts';
+import { modelMemory } from './plan/model-memory.ts';
+import type { ModelMemory } from './plan/model-memory.ts';
 import { checkTensors } from './weights/check-tensors.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';
 import { openSource } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
-import { readTensors } from './weights/read-tensors.ts';
+import { neededTensors, readTensors } from './weights/read-tensors.ts';
 import type { WeightSource } from './weights/source.ts';
 
 /** The arithmetic of a model. */
@@ -40,19 +41,24 @@ export interface LoadOptions {
   readonly compute: ComputeOptions;
   readonly limits: ModelLimits;
   openBackend(numerics: Numerics, limits: ModelLimits): Promise<Backend>;
+  /**
+   * Called before any weight is read, on a backend that can plan ahead, with what the model will
+   * take; it throws if that does not fit.
+   */
+  beforeWeights?(planned: PlannedModel): void;
   onProgress?(bytesDone: number, bytesTotal: number): void;
 }
 
-export interface LoadedModel {
+/** What a model takes of its backend's memory, before or after it took it. */
+export interface PlannedModel extends ModelMemory {
   readonly backend: Backend;
   readonly config: ModelConfig;
+}
+
+export interface LoadedModel extends PlannedModel {
   readonly revision: string;
   /** Weights that are loaded; norms and biases included. */
   readonly parameters: number;
-  /** The memory in use after weights and activations are allocated, and before the caches are. */
-  readonly memory: MemoryUse;
-  /** Bytes of one block in the caches of all layers. */
-  readonly blockBytes: number;
   /** Allocates the caches and warms up; nothing is allocated afterwards. Called once. */
   withCache(blocks: number): Model;
 }
@@ -94,16 +100,22 @@ async function loadFrom(source: WeightSource, options: LoadOptions): Promise<Loa
   // Before a backend takes a machine's memory for a model that can't be loaded.
   checkTensors(checkpoint, [...tensorSpecs(config)]);
   const numerics = chooseNumerics(compute.numerics, config, compute.latents);
+  const { attention } = compute;
   const backend = await options.openBackend(numerics, limits);
   try {
+    const planned = backend.planned?.();
     const builder = new WeightBuilder(config, backend);
+    if (planned !== undefined && options.beforeWeights !== undefined) {
+      const tensors = neededTensors(checkpoint, builder.specs);
+      const memory = modelMemory({ config, tensors, backend: planned, attention, limits });
+      options.beforeWeights({ backend, config, ...memory });
+    }
     let parameters = 0;
     const reading = { onProgress: options.onProgress, memory: backend.memory.host };
     for await (const tensor of readTensors(checkpoint, builder.specs, reading)) {
       builder.accept(tensor);
       parameters += tensor.shape.reduce((product, size) => product * size, 1);
     }
-    const { attention } = compute;
     const prepared = prepareModel(config, builder.finish(), backend, { attention, limits });
     return {
       backend,

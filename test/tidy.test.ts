@@ -61,6 +61,15 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/weights/tensor-spec.ts',
     'infra/user-error.ts',
   ],
+  'gpu-worker/plan/': [
+    'gpu-worker/at.ts',
+    'gpu-worker/backend/',
+    'gpu-worker/engine/block-manager.ts',
+    'gpu-worker/engine/memory-plan.ts',
+    'gpu-worker/model/',
+    'gpu-worker/weights/',
+    'infra/user-error.ts',
+  ],
   'gpu-worker/engine/': [
     'gpu-worker/at.ts',
     'gpu-worker/backend/',

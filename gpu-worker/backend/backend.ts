@@ -32,6 +32,11 @@ export interface Backend {
   readonly mla: Pick<Mla, 'kvUp' | 'attend'>;
   readonly moe: MoeOps;
   readonly sampling: SamplingOps;
+  /**
+   * A backend that takes the same memory for the same calls and computes nothing: it tells what a
+   * model will take before its weights are read. Backends without it are not asked ahead.
+   */
+  planned?(): Backend;
   /** Ends threads and frees device memory. The backend can't be used afterwards. */
   close(): Promise<void>;
 }

@@ -47,9 +47,13 @@ export function planMemory(options: PlanOptions): MemoryPlan {
         ? `the cache is limited to ${options.cacheTokensMax} tokens`
         : `of ${gib(memory.limitBytes)} the weights take ${gib(memory.weightBytes)} and the ` +
           `activations ${gib(memory.activationBytes)}, which leaves ${blocksAffordable} blocks`;
+    const rows = memoryRows({ ...memory, cacheBytes: blocksMin * blockBytes }, [
+      `${count(stepTokensMax)} tokens a step`,
+      `the least, ${count(blocksMin * blockTokens)} tokens`,
+    ]);
     throw new Error(
       `the model does not fit: its cache needs at least ${blocksMin} blocks of ${blockTokens} ` +
-        `tokens (${gib(blocksMin * blockBytes)}), but ${limits}`,
+        `tokens (${gib(blocksMin * blockBytes)}), but ${limits}\n${alignedRows(rows)}`,
     );
   }
   return {
@@ -71,21 +75,33 @@ export function planMemory(options: PlanOptions): MemoryPlan {
 /** The plan as a few aligned lines. */
 export function formatMemoryPlan(plan: MemoryPlan): string {
   const cacheTokens = plan.blocks * plan.blockTokens;
-  const rows: readonly (readonly [string, string, string])[] = [
-    ['weights', gib(plan.weightBytes), ''],
-    ['activations', gib(plan.activationBytes), `${count(plan.stepTokensMax)} tokens a step`],
-    [
-      'cache',
-      gib(plan.cacheBytes),
+  return alignedRows([
+    ...memoryRows(plan, [
+      `${count(plan.stepTokensMax)} tokens a step`,
       `${count(cacheTokens)} tokens, ${count(plan.blocks)} blocks, ` +
         `${count(plan.bytesPerToken)} bytes a token`,
-    ],
-    ['limit', gib(plan.limitBytes), ''],
-    ...(plan.reservedBytes === 0
-      ? []
-      : [['reserved', gib(plan.reservedBytes), reservedNote] as const]),
+    ]),
     ['sequences', count(plan.sequencesMax), `${count(plan.waitingMax)} more may wait`],
+  ]);
+}
+
+type Row = readonly [name: string, size: string, note: string];
+
+function memoryRows(
+  memory: MemoryUse,
+  notes: readonly [activations: string, cache: string],
+): Row[] {
+  const rows: Row[] = [
+    ['weights', gib(memory.weightBytes), ''],
+    ['activations', gib(memory.activationBytes), notes[0]],
+    ['cache', gib(memory.cacheBytes), notes[1]],
+    ['limit', gib(memory.limitBytes), ''],
   ];
+  if (memory.reservedBytes > 0) rows.push(['reserved', gib(memory.reservedBytes), reservedNote]);
+  return rows;
+}
+
+function alignedRows(rows: readonly Row[]): string {
   return rows
     .map(([name, size, note]) => `${name.padEnd(12)}${size.padStart(11)}   ${note}`.trimEnd())
     .join('\n');

@@ -136,6 +136,17 @@ export function toFloat32(tensor: Pick<HostTensor, 'name' | 'dtype' | 'bytes'>):
   return bf16ToF32(new Uint16Array(copy.buffer));
 }
 
+/** The needed tensors without their scales, in the order in which they are read. */
+export function neededTensors(
+  checkpoint: Checkpoint,
+  specs: readonly TensorSpec[],
+): Pick<HostTensor, 'name' | 'dtype' | 'shape'>[] {
+  const { order, scalesOf } = plan(checkpoint, specs);
+  return order
+    .filter(({ name }) => !scalesOf.has(name))
+    .map((tensor) => ({ name: tensor.name, dtype: weightDtype(tensor), shape: tensor.shape }));
+}
+
 /** The needed tensors and their scales in the order of their bytes, file by file. */
 function plan(
   checkpoint: Checkpoint,

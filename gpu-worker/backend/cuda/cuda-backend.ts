@@ -11,6 +11,7 @@ import type { Numerics } from '../numerics.ts';
 import { readCudaSettings } from './cuda-settings.ts';
 import { dtypeCode } from './handles.ts';
 import type { OpContext } from './op-context.ts';
+import type { OpDevice } from './op-device.ts';
 import { CudaAttention } from './ops/attention.ts';
 import { CudaCaches } from './ops/caches.ts';
 import { CudaGemm } from './ops/gemm.ts';
@@ -21,8 +22,10 @@ import { CudaMoe } from './ops/moe.ts';
 import { CudaRowOps } from './ops/row-ops.ts';
 import { CudaSampling } from './ops/sampling.ts';
 import { CudaWeights } from './ops/weights.ts';
-import { CublasLt } from './runtime/cublaslt.ts';
+import { createPlannedDevice } from './planned-device.ts';
+import { CublasLt, takeWorkspace } from './runtime/cublaslt.ts';
 import { Device } from './runtime/device.ts';
+import { usableBytes } from './runtime/device-memory.ts';
 import { CudaMissing } from './runtime/libraries.ts';
 import { CudaStep } from './step.ts';
 import { StepGraphs } from './step-graphs.ts';
@@ -60,23 +63,54 @@ export async function openCudaBackend(options: CudaBackendOptions): Promise<Cuda
     ...(graphs === undefined ? {} : { graphs }),
     ...(traced === undefined ? {} : { traced }),
   });
-  const bf16 = numerics.activations === 'bf16';
-  const defines = { kBf16: bf16 ? 1 : 0 } as const;
   // A missing compiler is told now, not at the first op.
-  device.kernel('rows', 'embed', defines);
-  const context: OpContext = {
+  device.kernel('rows', 'embed', definesOf(numerics));
+  const wantsLibrary = options.cublasLt ?? readCudaSettings().cublasLt;
+  return makeBackend(device, options, () => (wantsLibrary ? openLibrary(device) : null));
+}
+
+export interface PlannedBackendOptions extends CudaBackendOptions {
+  /** Bytes that the GPU has free; no bound unless given. */
+  readonly freeBytes?: number;
+}
+
+/**
+ * A backend without a GPU: it takes memory as `openCudaBackend`'s does, and computes nothing. It
+ * never refuses an allocation; `memory.use()` tells the limit beside what was taken.
+ */
+export function planCudaBackend(options: PlannedBackendOptions): CudaBackend<OpDevice> {
+  const usable = usableBytes(options.freeBytes ?? Infinity);
+  const device = createPlannedDevice(Math.min(options.memoryBytesMax ?? usable, usable));
+  const wantsLibrary = options.cublasLt ?? readCudaSettings().cublasLt;
+  return makeBackend(device, options, () => {
+    if (wantsLibrary) takeWorkspace(device);
+    return null;
+  });
+}
+
+function makeBackend<D extends OpDevice>(
+  device: D,
+  options: CudaBackendOptions,
+  openLibraryFor: () => CublasLt | null,
+): CudaBackend<D> {
+  const { numerics, rowsMax, expandedTokens = null, absorb } = options;
+  const bf16 = numerics.activations === 'bf16';
+  const context: OpContext<D> = {
     device,
     numerics,
     step: new CudaStep(device, rowsMax),
     activation: bf16 ? dtypeCode.BF16 : dtypeCode.F32,
     activationBytes: bf16 ? 2 : 4,
-    defines,
+    defines: definesOf(numerics),
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
-    library: (options.cublasLt ?? readCudaSettings().cublasLt) ? openLibrary(device) : null,
+    library: openLibraryFor(),
     useTensorCores: options.useTensorCores ?? true,
   };
-  const { expandedTokens = null, absorb } = options;
   return new CudaBackend(context, { expandedTokens, absorb });
+}
+
+function definesOf({ activations }: Numerics): OpContext['defines'] {
+  return { kBf16: activations === 'bf16' ? 1 : 0 };
 }
 
 /** Our own kernels stand in for a library that is not there. */
@@ -90,10 +124,10 @@ function openLibrary(device: Device): CublasLt | null {
   }
 }
 
-export class CudaBackend implements Backend {
+export class CudaBackend<D extends OpDevice = Device> implements Backend {
   readonly name = 'cuda' as const;
   readonly numerics: Numerics;
-  readonly context: OpContext;
+  readonly context: OpContext<D>;
   readonly memory: CudaMemory;
   readonly weights: CudaWeights;
   readonly batch: StepGraphs;
@@ -106,11 +140,14 @@ export class CudaBackend implements Backend {
   readonly moe: CudaMoe;
   readonly sampling: CudaSampling;
 
+  readonly #options: { expandedTokens: number | null; absorb?: Absorption | undefined };
+
   constructor(
-    context: OpContext,
+    context: OpContext<D>,
     options: { expandedTokens: number | null; absorb?: Absorption | undefined },
   ) {
     this.context = context;
+    this.#options = options;
     this.numerics = context.numerics;
     this.batch = new StepGraphs(context.device, context.step);
     this.rows = new CudaRowOps(context);
@@ -124,6 +161,20 @@ export class CudaBackend implements Backend {
     this.mla = new Mla({ ...this, step: context.step }, options.absorb);
     this.moe = new CudaMoe(context, this.gemm);
     this.sampling = new CudaSampling(context, this.indexer);
+  }
+
+  planned(): CudaBackend<OpDevice> {
+    const { device, numerics, step, library, useTensorCores } = this.context;
+    const { expandedTokens, absorb } = this.#options;
+    return planCudaBackend({
+      numerics,
+      rowsMax: step.rowsMax,
+      memoryBytesMax: device.limitBytes,
+      cublasLt: library !== null,
+      useTensorCores,
+      absorb,
+      ...(expandedTokens === null ? {} : { expandedTokens }),
+    });
   }
 
   close(): Promise<void> {

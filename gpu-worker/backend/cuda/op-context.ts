@@ -1,12 +1,12 @@
 /** The parts of the CUDA backend that its ops share. */
 import type { Numerics } from '../numerics.ts';
 import type { CublasLt } from './runtime/cublaslt.ts';
-import type { Device } from './runtime/device.ts';
 import type { DtypeCode } from './handles.ts';
+import type { OpDevice } from './op-device.ts';
 import type { CudaStep } from './step.ts';
 
-export interface OpContext {
-  readonly device: Device;
+export interface OpContext<D extends OpDevice = OpDevice> {
+  readonly device: D;
   readonly numerics: Numerics;
   readonly step: CudaStep;
   /** The dtype in which activations are stored, and bytes of one. */

@@ -6,7 +6,7 @@
  * driver launches all of the step's kernels.
  */
 import type { Batch, BatchOps } from '../batch.ts';
-import type { Device } from './runtime/device.ts';
+import type { OpDevice } from './op-device.ts';
 import type { Graph } from './runtime/launch-queue.ts';
 import type { CudaStep, Guards } from './step.ts';
 
@@ -22,13 +22,13 @@ interface Known {
 }
 
 export class StepGraphs implements BatchOps {
-  readonly #device: Device;
+  readonly #device: OpDevice;
   readonly #step: CudaStep;
   readonly #byRows = new Map<number, Known[]>();
   /** In the order of their last launch. */
   readonly #withGraph = new Set<Known>();
 
-  constructor(device: Device, step: CudaStep) {
+  constructor(device: OpDevice, step: CudaStep) {
     this.#device = device;
     this.#step = step;
   }

@@ -5,7 +5,7 @@ import { checkColumns, sequencesOf } from '../batch.ts';
 import type { Batch, SequenceRows } from '../batch.ts';
 import { checkBlock, checkSameBlocks } from '../checks.ts';
 import type { CacheShape } from '../shapes.ts';
-import type { Device } from './runtime/device.ts';
+import type { OpDevice } from './op-device.ts';
 
 /** Block table entries of a step, all its sequences together; 16 MiB of them. */
 const tableEntriesMax = 4_194_304;
@@ -34,7 +34,7 @@ interface Guard {
 
 export class CudaStep {
   readonly rowsMax: number;
-  readonly #device: Device;
+  readonly #device: OpDevice;
   /**
    * The columns of the batch one behind another, so that they take one copy: here and on the GPU.
    */
@@ -52,7 +52,7 @@ export class CudaStep {
   #guards: Map<string, Guard> | null = null;
   #recording = false;
 
-  constructor(device: Device, rowsMax: number) {
+  constructor(device: OpDevice, rowsMax: number) {
     this.#device = device;
     this.rowsMax = rowsMax;
     this.#columns = new Uint8Array(paddedRows(rowsMax) * rowBytes);

@@ -9,11 +9,11 @@ import type { ExpandedAttendOptions } from '../../attention.ts';
 import { maskedTokensMax } from '../../attention-plan.ts';
 import type { HeadShape } from '../../shapes.ts';
 import { Scratch } from '../runtime/device.ts';
-import type { Device } from '../runtime/device.ts';
 import { dtypeCode } from '../handles.ts';
 import type { CudaLayerCache, CudaMatrix, CudaSelection, CudaTensor } from '../handles.ts';
 import type { CudaGemm } from './gemm.ts';
 import type { OpContext } from '../op-context.ts';
+import type { OpDevice } from '../op-device.ts';
 import { encodeTensorMap } from '../runtime/tensor-maps.ts';
 import { planPasses } from './prefill-passes.ts';
 import type { Pass } from './prefill-passes.ts';
@@ -247,7 +247,7 @@ export class DensePrefill {
 }
 
 /** Address of the map of a bf16 matrix whose rows follow one another; made at start. */
-function mapOf(device: Device, matrix: { at: number; rows: number; columns: number }): number {
+function mapOf(device: OpDevice, matrix: { at: number; rows: number; columns: number }): number {
   const { at, rows, columns } = matrix;
   const what = 'expanded keys and values';
   const boxed = {

@@ -75,6 +75,11 @@ export interface MatmulShape {
  */
 type Matmul = LibraryCall;
 
+/** The memory that the library works in. */
+export function takeWorkspace(device: Pick<Device, 'allocate'>): number {
+  return device.allocate(workspaceBytes, 'activation', 'the workspace of cuBLASLt');
+}
+
 export class CublasLt {
   readonly version: number;
   readonly #device: Device;
@@ -100,7 +105,7 @@ export class CublasLt {
     this.#prefer(preferenceAttribute.workspaceBytes, BigUint64Array.of(BigInt(workspaceBytes)));
     // No sum is split: its order would depend on the algorithm's choice for a number of rows.
     this.#prefer(preferenceAttribute.reductionSchemes, Uint32Array.of(0));
-    this.#workspace = device.allocate(workspaceBytes, 'activation', 'the workspace of cuBLASLt');
+    this.#workspace = takeWorkspace(device);
   }
 
   /** The product as a call for the launch queue, or null if the library does not compute it. */

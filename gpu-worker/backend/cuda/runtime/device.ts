@@ -2,6 +2,8 @@
 import { strict as assert } from 'node:assert';
 import koffi from 'koffi';
 import type { HostMemory, MemoryUse } from '../../memory.ts';
+import { DeviceMemory, slabBytesMin, usableBytes } from './device-memory.ts';
+import type { Purpose } from './device-memory.ts';
 import { Driver } from './driver.ts';
 import type { Handle } from './driver.ts';
 import { Kernels } from './kernels.ts';
@@ -11,33 +13,9 @@ import { LaunchQueue } from './launch-queue.ts';
 import type { LaunchShape } from './launch-queue.ts';
 import { CudaMissing } from './libraries.ts';
 
-type Purpose = 'weight' | 'activation' | 'cache';
-
-/**
- * Allocations below a quarter of a slab share slabs: a 128th of the memory, within these bounds, so
- * that what is lost at the ends of slabs stays near a percent even with weights of 15 MB.
- */
-const slabBytesMin = 64 * 2 ** 20;
-const slabBytesMax = 1024 * 2 ** 20;
-const alignment = 256;
-/** The driver hands out memory in pages of this size. */
-const driverPageBytes = 2 * 2 ** 20;
-/** Bytes left to the driver, to CUDA graphs and to other processes. */
-const reserveBytes = 1024 * 2 ** 20;
-/** Bytes that ops may still take at their first use, once the caches have taken the rest. */
-const lateBytes = 256 * 2 ** 20;
 /** Bytes of a weight that are in flight at a time. */
 const stagingBytes = 32 * 2 ** 20;
 const attribute = { smCount: 16, major: 75, minor: 76 } as const;
-
-/** The plan of the start is kept: an op that would need more memory than it took then is a bug. */
-export class AllocationAfterStart extends Error {
-  override readonly name = 'AllocationAfterStart';
-
-  constructor(what: string, bytes: number) {
-    super(`the GPU gives no more memory after the start: ${what} asks for ${bytes} bytes`);
-  }
-}
 
 export interface DeviceOptions {
   readonly memoryBytesMax?: number;
@@ -62,17 +40,12 @@ export class Device {
   };
   readonly #kernels: Kernels;
   readonly #ordinal: number;
-  readonly #limitBytes: number;
-  readonly #slabBytes: number;
-  readonly #used: Record<Purpose, number> = { weight: 0, activation: 0, cache: 0 };
-  #takenBytes = 0;
+  readonly #memory: DeviceMemory;
   readonly #allocations = new Set<number>();
   readonly #staging: Uint8Array<ArrayBuffer>;
   /** The driver's name of each pinned buffer. */
   readonly #pinned = new Map<ArrayBufferLike, unknown>();
-  #slab = { next: 0, end: 0 };
   #copies = 0;
-  #frozen = false;
 
   /** @throws CudaMissing without a driver or a GPU of compute capability 9.0. */
   constructor(options: DeviceOptions = {}) {
@@ -98,16 +71,17 @@ export class Device {
     this.queue = new LaunchQueue(driver, this.#kernels, this.stream, options.graphs ?? true);
     const [free, total]: [[Handle], [Handle]] = [[0], [0]];
     driver.call('MemGetInfo_v2', [free, total]);
-    const usable = Number(free[0]) - reserveBytes;
+    const usable = usableBytes(Number(free[0]));
     if (usable < slabBytesMin) {
       const [left, all] = [free[0], total[0]].map(
         (bytes) => `${(Number(bytes) / 2 ** 30).toFixed(2)} GiB`,
       );
       throw new CudaMissing(`${this.name} has only ${left} of ${all} free: others hold the rest`);
     }
-    this.#limitBytes = Math.min(options.memoryBytesMax ?? usable, usable);
-    const slab = Math.min(slabBytesMax, Math.max(slabBytesMin, this.#limitBytes / 128));
-    this.#slabBytes = roundUp(slab, driverPageBytes);
+    this.#memory = new DeviceMemory({
+      limitBytes: Math.min(options.memoryBytesMax ?? usable, usable),
+      take: (bytes, what, takenBytes) => this.#take(bytes, what, takenBytes),
+    });
     this.#staging = this.#pin(stagingBytes);
   }
 
@@ -133,58 +107,37 @@ export class Device {
   launch(kernel: Kernel, shape: LaunchShape, args: KernelArgs): void {
     this.queue.push(kernel, shape, args);
   }
+
   /** From here on nothing is allocated. */
   freezeMemory(): void {
-    this.#frozen = true;
+    this.#memory.freeze();
   }
 
   /** The address of `bytes` bytes; `what` names them in the error when they do not fit. */
   allocate(bytes: number, purpose: Purpose, what: string): number {
-    if (this.#frozen) throw new AllocationAfterStart(what, bytes);
-    const size = roundUp(Math.max(bytes, 1), alignment);
-    if (size > this.#slabBytes / 4) {
-      const whole = roundUp(size, driverPageBytes);
-      const alone = this.#take(whole, what);
-      this.#used[purpose] += whole;
-      return alone;
-    }
-    if (this.#slab.next + size > this.#slab.end) {
-      const start = this.#take(this.#slabBytes, what);
-      this.#slab = { next: start, end: start + this.#slabBytes };
-    }
-    const at = this.#slab.next;
-    this.#slab.next += size;
-    this.#used[purpose] += size;
-    return at;
+    return this.#memory.allocate(bytes, purpose, what);
   }
 
   /** Memory of the driver's. */
-  #take(bytes: number, what: string): number {
-    if (this.#takenBytes + bytes > this.#limitBytes) {
+  #take(bytes: number, what: string, takenBytes: number): number {
+    const { limitBytes } = this.#memory;
+    if (takenBytes + bytes > limitBytes) {
       throw new Error(
-        `the GPU's memory does not hold ${what}: it needs ${bytes} bytes more than the ${this.#takenBytes} of ${this.#limitBytes} in use`,
+        `the GPU's memory does not hold ${what}: it needs ${bytes} bytes more than the ${takenBytes} of ${limitBytes} in use`,
       );
     }
     const at = Number(this.driver.make('MemAlloc_v2', [bytes], `for ${what}`));
-    this.#takenBytes += bytes;
     this.#allocations.add(at);
     return at;
   }
 
-  get #lateBytes(): number {
-    return Math.min(lateBytes, Math.floor(this.#limitBytes / 8));
+  /** Bytes of weights, activations and caches together. */
+  get limitBytes(): number {
+    return this.#memory.limitBytes;
   }
 
   memory(): MemoryUse {
-    const { weight, activation, cache } = this.#used;
-    return {
-      weightBytes: weight,
-      // Whatever is left of slabs may still be taken by any op.
-      activationBytes: activation + this.#takenBytes - weight - activation - cache,
-      cacheBytes: cache,
-      limitBytes: this.#limitBytes - this.#lateBytes,
-      reservedBytes: this.#lateBytes + reserveBytes,
-    };
+    return this.#memory.use();
   }
 
   /**
@@ -302,12 +255,12 @@ export class Device {
 
 /** Device memory that grows by leaving the old place behind; only at start or at a first use. */
 export class Scratch {
-  readonly #device: Device;
+  readonly #device: Pick<Device, 'allocate'>;
   readonly #what: string;
   #bytes = 0;
   #start = 0;
 
-  constructor(device: Device, what: string) {
+  constructor(device: Pick<Device, 'allocate'>, what: string) {
     this.#device = device;
     this.#what = what;
   }
@@ -330,8 +283,4 @@ export class Scratch {
 
 function wordOf(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
-}
-
-function roundUp(bytes: number, unit: number): number {
-  return Math.ceil(bytes / unit) * unit;
 }

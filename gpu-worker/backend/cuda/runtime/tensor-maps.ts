@@ -32,10 +32,10 @@ export interface MappedTensor {
 }
 
 export class TensorMaps {
-  readonly #driver: Driver;
+  readonly #driver: Pick<Driver, 'call'>;
   readonly #made = new Map<string, Uint32Array>();
 
-  constructor(driver: Driver) {
+  constructor(driver: Pick<Driver, 'call'>) {
     this.#driver = driver;
   }
 
@@ -102,7 +102,11 @@ interface Boxed {
 }
 
 /** The driver's description, `mapBytes` long, of boxes swizzled as in kernels/sm90.cuh. */
-export function encodeTensorMap(driver: Driver, tensor: Boxed, what: string): Uint8Array {
+export function encodeTensorMap(
+  driver: Pick<Driver, 'call'>,
+  tensor: Boxed,
+  what: string,
+): Uint8Array {
   const { at, format, sizes, strideBytes, boxRows } = tensor;
   assert(format !== dtypeCode.F32, 'tensor cores read no float32');
   assert(

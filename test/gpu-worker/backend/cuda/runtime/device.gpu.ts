@@ -12,7 +12,7 @@ import {
   CudaBackend,
   openCudaBackend,
 } from '../../../../../gpu-worker/backend/cuda/cuda-backend.ts';
-import { AllocationAfterStart } from '../../../../../gpu-worker/backend/cuda/runtime/device.ts';
+import { AllocationAfterStart } from '../../../../../gpu-worker/backend/cuda/runtime/device-memory.ts';
 import { asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { test } from '../../../../gpu/check.ts';
