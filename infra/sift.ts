@@ -5,27 +5,34 @@
  */
 import { createProgram, runProgram } from './program.ts';
 import type { CommandModule } from './program.ts';
+import { restartWithSemiSpace } from './semi-space.ts';
 
 interface SiftCommand {
   readonly summary: string;
+  /** It runs for days, so that how V8 grows its heap matters. */
+  readonly isServer?: true;
   load(): Promise<CommandModule>;
 }
 
 const commands: Readonly<Record<string, SiftCommand>> = {
   start: {
     summary: 'the whole system on this machine, with a demo tenant',
+    isServer: true,
     load: () => import('./start.ts'),
   },
   'start-workerd': {
     summary: 'the whole system, with its edge in workerd',
+    isServer: true,
     load: () => import('./start-workerd.ts'),
   },
   edge: {
     summary: 'the edge on Node: the public API and its operator',
+    isServer: true,
     load: () => import('../edge/cli/serve.ts'),
   },
   worker: {
     summary: 'one worker: serves a checkpoint',
+    isServer: true,
     load: () => import('../gpu-worker/commands/worker.ts'),
   },
   admin: {
@@ -74,6 +81,7 @@ async function run(args: readonly string[]): Promise<number> {
   const [name = '', ...rest] = args;
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
   if (command === undefined) return runProgram(overview(), args);
+  if (command.isServer) restartWithSemiSpace();
   const program = createProgram(`sift ${name}`, command.summary);
   const { configure } = await command.load();
   configure(program);

@@ -36,6 +36,13 @@ const commands = [
   'soak',
 ];
 const sift = 'infra/sift.ts';
+/** Run before a program begins. */
+const showHeap = `
+  import { getHeapSpaceStatistics } from 'node:v8';
+  const { space_size } = getHeapSpaceStatistics().find((each) => each.space_name === 'new_space');
+  const { pid, execArgv: flags } = process;
+  console.error(JSON.stringify({ pid, flags, newSpaceMiB: space_size / 2 ** 20 }));
+`;
 
 test.each([...commands.map((name) => [sift, name]), [sift], ['test/bench/gpu.ts']])(
   '%s %s explains itself and starts nothing',
@@ -52,6 +59,34 @@ test.each([...commands.map((name) => [sift, name]), [sift], ['test/bench/gpu.ts'
     );
   },
 );
+
+test.each(['start', 'start-workerd', 'edge', 'worker'])(
+  'sift %s runs with one size of young generations, and keeps the flags that Node was given',
+  (name) => {
+    const probe = `data:text/javascript,${encodeURIComponent(showHeap)}`;
+    const flags = ['--import', probe, '--stack-trace-limit=20'];
+    const { status, stderr } = run([...flags, sift, name, '--help']);
+    expect(status).toBe(0);
+    const [before, after, ...others] = stderr
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(others).toEqual([]);
+    expect(after.newSpaceMiB).toBe(8);
+    expect(after.pid).toBe(before.pid);
+    expect(after.flags).toEqual(expect.arrayContaining(before.flags));
+
+    const own = run(['--import', probe, '--max-semi-space-size=4', sift, name, '--help']);
+    expect(own.stderr).toContain('--max-semi-space-size=4');
+    expect(own.stderr).not.toContain('--max-semi-space-size=8');
+  },
+);
+
+test('commands that end soon do not start twice', () => {
+  const probe = `data:text/javascript,${encodeURIComponent(showHeap)}`;
+  const { stderr } = run(['--import', probe, sift, 'admin', '--help']);
+  expect(stderr.trim().split('\n')).toHaveLength(1);
+});
 
 test.each([[sift], [sift, 'worker'], [sift, 'admin']])('%s %s tells its version', (...program) => {
   expect(run([...program, '--version'])).toMatchObject({ status: 0, stdout: `${version}\n` });
