@@ -1,6 +1,8 @@
 /** The keys of config.json that the oracle computes with; it believes them as they stand. */
+import { at } from './vector.ts';
 
 export interface OracleConfig {
+  readonly model_type: 'deepseek_v3' | 'deepseek_v32' | 'glm_moe_dsa';
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly num_hidden_layers: number;
@@ -12,9 +14,13 @@ export interface OracleConfig {
   readonly qk_rope_head_dim: number;
   readonly v_head_dim: number;
   readonly rms_norm_eps: number;
-  readonly rope_theta: number;
-  readonly rope_scaling: YarnConfig | null;
+  readonly rope_theta?: number;
+  readonly rope_scaling?: RopeKeys | null;
+  /** Where transformers 5 writes both of the above. */
+  readonly rope_parameters?: RopeKeys;
   readonly first_k_dense_replace: number;
+  /** Says for each layer what first_k_dense_replace says of the first ones; wins over it. */
+  readonly mlp_layer_types?: readonly ('dense' | 'sparse')[] | null;
   readonly n_routed_experts: number;
   readonly num_experts_per_tok: number;
   readonly n_group: number;
@@ -25,7 +31,15 @@ export interface OracleConfig {
   readonly index_n_heads?: number;
   readonly index_head_dim?: number;
   readonly index_topk?: number;
+  readonly indexer_rope_interleave?: boolean;
+  readonly indexer_types?: readonly IndexerType[] | null;
+  readonly index_topk_pattern?: string | null;
+  readonly index_topk_freq?: number;
+  readonly index_skip_topk_offset?: number;
 }
+
+/** `shared`: a layer attends to what the last `full` layer before it has selected. */
+export type IndexerType = 'full' | 'shared';
 
 export interface YarnConfig {
   readonly factor: number;
@@ -35,15 +49,48 @@ export interface YarnConfig {
   readonly mscale_all_dim: number;
 }
 
+export interface RopeKeys extends Partial<YarnConfig> {
+  readonly type?: string;
+  readonly rope_type?: string;
+  readonly rope_theta?: number;
+}
+
 export interface IndexerConfig {
   readonly heads: number;
   readonly dim: number;
   readonly topK: number;
+  readonly ropeLayout: 'interleaved' | 'half';
 }
 
 /** null for a model that attends to everything. */
 export function indexerConfig(config: OracleConfig): IndexerConfig | null {
   const { index_n_heads: heads, index_head_dim: dim, index_topk: topK } = config;
   if (heads === undefined || dim === undefined || topK === undefined) return null;
-  return { heads, dim, topK };
+  const interleaved = config.indexer_rope_interleave ?? config.model_type === 'glm_moe_dsa';
+  return { heads, dim, topK, ropeLayout: interleaved ? 'interleaved' : 'half' };
+}
+
+export function indexerType(config: OracleConfig, layer: number): IndexerType {
+  if (config.indexer_types) return at(config.indexer_types, layer);
+  if (config.index_topk_pattern) {
+    return at(config.index_topk_pattern, layer) === 'F' ? 'full' : 'shared';
+  }
+  // Without the keys every layer is full. The offset of 2 is the published code's default.
+  const { index_topk_freq: frequency = 1, index_skip_topk_offset: offset = 2 } = config;
+  return Math.max(layer - offset + 1, 0) % frequency === 0 ? 'full' : 'shared';
+}
+
+export function hasExperts(config: OracleConfig, layer: number): boolean {
+  if (config.mlp_layer_types) return at(config.mlp_layer_types, layer) === 'sparse';
+  return layer >= config.first_k_dense_replace;
+}
+
+/** The base of the rope's frequencies, and YaRN's keys where the model has YaRN. */
+export function ropeConfig(config: OracleConfig): { theta: number; yarn: YarnConfig | null } {
+  const keys = config.rope_parameters ?? config.rope_scaling ?? {};
+  const theta = config.rope_theta ?? keys.rope_theta;
+  if (theta === undefined) throw new Error('config.json has no rope_theta');
+  const isYarn = (keys.rope_type ?? keys.type) === 'yarn';
+  // A published YaRN has all of its keys.
+  return { theta, yarn: isYarn ? (keys as YarnConfig) : null };
 }

@@ -1,10 +1,11 @@
 /**
- * The whole DeepSeek-V3.2 model in float64, one sequence at once, written from the formulas of
- * docs/engine-spec.md and from nothing else: no caches, no batches, no tricks. It is here to be
- * believed, so every step stands in the order in which that page names it.
+ * The whole of a DeepSeek-V3, DeepSeek-V3.2 or GLM-5 model in float64, one sequence at once,
+ * written from the formulas of docs/engine-spec.md and from nothing else: no caches, no batches, no
+ * tricks. It is here to be believed, so every step stands in the order in which that page names it.
  */
 import type { Oracle } from './checkpoint.ts';
-import { indexerConfig } from './config.ts';
+import { hasExperts, indexerConfig, indexerType } from './config.ts';
+import type { IndexerConfig } from './config.ts';
 import { route } from './gate.ts';
 import { hadamard } from './hadamard.ts';
 import { throughE4m3, toBf16 } from './number-formats.ts';
@@ -50,7 +51,10 @@ export type PickTokens = (scores: ArrayLike<number>, count: number) => number[];
 export interface OracleResult {
   /** [position][vocabulary] */
   readonly logits: Vector[];
-  /** [layer][position] positions the indexer picked, ascending; no layers without an indexer. */
+  /**
+   * [layer][position] positions the layer's own indexer picked, ascending: none for a layer that
+   * shares another's selection, and no layers without an indexer.
+   */
   readonly selected: number[][][];
   /** [stage][position][hidden]: after the embedding, after each layer, the last after the norm. */
   readonly hidden: Vector[][];
@@ -63,8 +67,12 @@ interface Pass {
   readonly selected: number[][][];
 }
 
-/** Epsilon of the indexer's LayerNorm, which config.json does not name. */
+/**
+ * Epsilons that config.json does not name: of the indexer's LayerNorm, and of the RMSNorms of the
+ * query and key-value latents, which GLM-5's rms_norm_eps of 1e-5 does not reach.
+ */
 const layerNormEpsilon = 1e-6;
+const latentNormEpsilon = 1e-6;
 
 export function oracleForward(
   oracle: Oracle,
@@ -93,10 +101,9 @@ export function oracleForward(
     const prefix = `model.layers.${layer}`;
     let normed = addNorm(pass, states, update, `${prefix}.input_layernorm.weight`);
     if (layer > 0) hidden.push(normed.states);
-    update = attention(pass, `${prefix}.self_attn`, normed.out);
+    update = attention(pass, layer, normed.out);
     normed = addNorm(pass, normed.states, update, `${prefix}.post_attention_layernorm.weight`);
-    const isDense = layer < oracle.config.first_k_dense_replace;
-    const feedForward = isDense ? denseFeedForward : mixtureOfExperts;
+    const feedForward = hasExperts(oracle.config, layer) ? mixtureOfExperts : denseFeedForward;
     update = normed.out.map((x) => feedForward(pass, `${prefix}.mlp`, x));
     states = normed.states;
   }
@@ -130,9 +137,8 @@ function addNorm(pass: Pass, states: Vector[], update: Vector[], weightName: str
   };
 }
 
-function norm(pass: Pass, weightName: string, x: Vector): Vector {
-  const { oracle } = pass;
-  return round(pass, rmsNorm(x, oracle.vector(weightName), oracle.config.rms_norm_eps));
+function latentNorm(pass: Pass, weightName: string, x: Vector): Vector {
+  return round(pass, rmsNorm(x, pass.oracle.vector(weightName), latentNormEpsilon));
 }
 
 /** Only weights that are fp8 themselves have their input quantised. */
@@ -148,7 +154,8 @@ interface Keys {
   readonly rope: Vector;
 }
 
-function attention(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
+function attention(pass: Pass, layer: number, xs: Vector[]): Vector[] {
+  const prefix = `model.layers.${layer}.self_attn`;
   const { oracle, frequencies } = pass;
   const { config } = oracle;
   const { num_attention_heads: heads, qk_nope_head_dim: nope, kv_lora_rank: rank } = config;
@@ -167,12 +174,12 @@ function attention(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
   const keyWeight = oracle.matrix(`${prefix}.kv_a_proj_with_mqa.weight`);
   const keys = xs.map((x, t): Keys => {
     const both = linear(pass, keyWeight, x);
-    const latent = norm(pass, `${prefix}.kv_a_layernorm.weight`, both.subarray(0, rank));
+    const latent = latentNorm(pass, `${prefix}.kv_a_layernorm.weight`, both.subarray(0, rank));
     // Everybody reads the cached latent, this step included; the rope part stays as it is.
     const cached = pass.options.latents === 'fp8' ? quantize(pass, latent, 128) : latent;
     return { latent: cached, rope: turn(both.subarray(rank), t) };
   });
-  const selected = select(pass, prefix, xs, inputs);
+  const selected = tokensOf(pass, layer, { xs, queryInput: inputs });
   const attend = pass.options.absorbed ? attendAbsorbed : attendExpanded;
   const outputs = attend(pass, prefix, { queries, keys, selected });
   const outputWeight = oracle.matrix(`${prefix}.o_proj.weight`);
@@ -183,7 +190,7 @@ function attention(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
 function queryInputs(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
   if (!pass.oracle.config.q_lora_rank) return xs;
   const weight = pass.oracle.matrix(`${prefix}.q_a_proj.weight`);
-  return xs.map((x) => norm(pass, `${prefix}.q_a_layernorm.weight`, linear(pass, weight, x)));
+  return xs.map((x) => latentNorm(pass, `${prefix}.q_a_layernorm.weight`, linear(pass, weight, x)));
 }
 
 interface Attention {
@@ -251,18 +258,36 @@ function weightedSum(weights: Vector, vectors: readonly Vector[], size?: number)
   return sum;
 }
 
-/**
- * The lightning indexer (docs/engine-spec.md#indexer): the positions that each position attends to.
- */
-function select(pass: Pass, prefix: string, xs: Vector[], queryInput: Vector[]): number[][] {
-  const { oracle, frequencies, options } = pass;
-  const indexer = indexerConfig(oracle.config);
-  const all = xs.map((_, t) => Array.from({ length: t + 1 }, (__, s) => s));
+/** The positions that each position attends to (docs/engine-spec.md#selection). */
+function tokensOf(
+  pass: Pass,
+  layer: number,
+  inputs: { xs: Vector[]; queryInput: Vector[] },
+): number[][] {
+  const { config } = pass.oracle;
+  const indexer = indexerConfig(config);
+  const all = inputs.xs.map((_, t) => Array.from({ length: t + 1 }, (__, s) => s));
   if (indexer === null) return all;
-  const { heads, dim, topK } = indexer;
+  const isFull = indexerType(config, layer) === 'full';
+  pass.selected.push(isFull ? select(pass, layer, indexer, inputs) : []);
+  if (pass.options.attention === 'dense') return all;
+  const last = pass.selected.findLast((rows) => rows.length > 0);
+  if (last === undefined) throw new Error(`layer ${layer} has no selection to share`);
+  return last;
+}
+
+/** The lightning indexer of a layer (docs/engine-spec.md#indexer). */
+function select(
+  pass: Pass,
+  layer: number,
+  { heads, dim, topK, ropeLayout: layout }: IndexerConfig,
+  { xs, queryInput }: { xs: Vector[]; queryInput: Vector[] },
+): number[][] {
+  const { oracle, frequencies, options } = pass;
+  const prefix = `model.layers.${layer}.self_attn`;
   const ropeDim = oracle.config.qk_rope_head_dim;
   const turn = (x: Vector, position: number) => {
-    const rope = rotate(x.subarray(0, ropeDim), { position, frequencies, layout: 'half' });
+    const rope = rotate(x.subarray(0, ropeDim), { position, frequencies, layout });
     return round(pass, concat([rope, x.subarray(ropeDim)]));
   };
   // Orthonormal on both sides, so exact numerics can leave it out.
@@ -282,7 +307,7 @@ function select(pass: Pass, prefix: string, xs: Vector[], queryInput: Vector[]):
     return quantize(pass, spread(turn(round(pass, key), t)), dim);
   });
   const headWeight = oracle.matrix(`${prefix}.indexer.weights_proj.weight`);
-  const picked = xs.map((x, t) => {
+  return xs.map((x, t) => {
     const weights = multiply(headWeight, x).map((w) => w * heads ** -0.5 * dim ** -0.5);
     const scoreOf = (key: Vector) =>
       at(queries, t).reduce((sum, q, j) => sum + at(weights, j) * Math.max(0, dot(q, key)), 0);
@@ -292,8 +317,6 @@ function select(pass: Pass, prefix: string, xs: Vector[], queryInput: Vector[]):
       .filter((s) => s <= t)
       .toSorted((a, b) => a - b);
   });
-  pass.selected.push(picked);
-  return options.attention === 'dense' ? all : picked;
 }
 
 function denseFeedForward(pass: Pass, prefix: string, x: Vector): Vector {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { hasExperts, indexerConfig, indexerType } from './config.ts';
 import type { OracleConfig } from './config.ts';
 import { route } from './gate.ts';
 import { hadamard } from './hadamard.ts';
@@ -12,6 +13,7 @@ const deepseek = {
   qk_rope_head_dim: 64,
   rope_theta: 10000,
   rope_scaling: {
+    type: 'yarn',
     factor: 40,
     original_max_position_embeddings: 4096,
     beta_fast: 32,
@@ -54,6 +56,50 @@ describe('rope of the oracle', () => {
     expect([interleaved[2], interleaved[3]]).toEqual([2 * cos - 3 * sin, 2 * sin + 3 * cos]);
     const half = rotate(x, { position: 5, frequencies, layout: 'half' });
     expect([half[1], half[33]]).toEqual([cos - 33 * sin, sin + 33 * cos]);
+  });
+});
+
+describe('layers of GLM in the oracle', () => {
+  const typesOf = (keys: Partial<OracleConfig>, layers: number) =>
+    Array.from({ length: layers }, (_, layer) => indexerType({ ...deepseek, ...keys }, layer));
+
+  test('have an indexer by their types, a pattern, or a frequency and an offset', () => {
+    // GLM-5.2: layers 0, 1, 2 and every fourth after, 21 of 78.
+    const published = typesOf({ index_topk_freq: 4, index_skip_topk_offset: 3 }, 78);
+    const full = published.flatMap((type, layer) => (type === 'full' ? [layer] : []));
+    expect(full).toEqual([0, 1, ...Array.from({ length: 19 }, (_, i) => 2 + 4 * i)]);
+    expect(typesOf({}, 3)).toEqual(['full', 'full', 'full']);
+    const pattern = { index_topk_pattern: 'FSF', index_topk_freq: 4, index_skip_topk_offset: 3 };
+    expect(typesOf(pattern, 3)).toEqual(['full', 'shared', 'full']);
+    expect(typesOf({ indexer_types: ['full', 'shared'] }, 2)).toEqual(['full', 'shared']);
+  });
+
+  test('have experts by mlp_layer_types, else after the first dense ones', () => {
+    const types = { mlp_layer_types: ['sparse', 'dense'] } as const;
+    expect([0, 1].map((layer) => hasExperts({ ...deepseek, ...types }, layer))).toEqual([
+      true,
+      false,
+    ]);
+    const counted = { ...deepseek, first_k_dense_replace: 1 };
+    expect([0, 1].map((layer) => hasExperts(counted, layer))).toEqual([false, true]);
+  });
+
+  test('rotate neighbours in the indexer, where DeepSeek rotates halves', () => {
+    const sizes = { index_n_heads: 1, index_head_dim: 2, index_topk: 3 };
+    const layoutOf = (keys: Partial<OracleConfig>) =>
+      indexerConfig({ ...deepseek, ...sizes, ...keys })?.ropeLayout;
+    expect(layoutOf({ model_type: 'glm_moe_dsa' })).toBe('interleaved');
+    expect(layoutOf({ model_type: 'deepseek_v32' })).toBe('half');
+    expect(layoutOf({ model_type: 'deepseek_v32', indexer_rope_interleave: true })).toBe(
+      'interleaved',
+    );
+  });
+
+  test('have a plain rope whose theta stands in rope_parameters', () => {
+    const { rope_theta: _, rope_scaling: __, ...others } = deepseek;
+    const nested = { ...others, rope_parameters: { rope_theta: 100, rope_type: 'default' } };
+    expect(ropeFrequencies(nested)[16]).toBeCloseTo(100 ** -0.5, 12);
+    expect(softmaxScale({ ...nested, qk_nope_head_dim: 192 })).toBe(1 / 16);
   });
 });
 

@@ -1,4 +1,5 @@
 /** Rotary positions with YaRN (docs/engine-spec.md#rope), both layouts. */
+import { ropeConfig } from './config.ts';
 import type { OracleConfig } from './config.ts';
 import { at } from './vector.ts';
 import type { Vector } from './vector.ts';
@@ -6,9 +7,8 @@ import type { Vector } from './vector.ts';
 /** Angle per position of each pair: dim / 2 values. */
 export function ropeFrequencies(config: OracleConfig): Vector {
   const dim = config.qk_rope_head_dim;
-  const theta = config.rope_theta;
+  const { theta, yarn } = ropeConfig(config);
   const plain = Float64Array.from({ length: dim / 2 }, (_, i) => theta ** ((-2 * i) / dim));
-  const yarn = config.rope_scaling;
   if (yarn === null) return plain;
 
   // The pair that turns `rotations` times over the original context.
@@ -27,7 +27,7 @@ export function ropeFrequencies(config: OracleConfig): Vector {
 /** Scale of the main attention's scores: YaRN's factor counts here and nowhere else. */
 export function softmaxScale(config: OracleConfig): number {
   const plain = (config.qk_nope_head_dim + config.qk_rope_head_dim) ** -0.5;
-  const yarn = config.rope_scaling;
+  const { yarn } = ropeConfig(config);
   if (yarn === null || yarn.factor <= 1) return plain;
   const m = 0.1 * yarn.mscale_all_dim * Math.log(yarn.factor) + 1;
   return plain * m * m;

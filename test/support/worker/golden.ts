@@ -11,14 +11,17 @@ export interface Golden {
   readonly logits: Record<string, number[]>;
   readonly argmax: number[];
   readonly mean_nll: number;
-  /** [layer][position] */
+  /** [layer][position], of the layers that have an indexer of their own. */
   readonly selected_tokens: Record<string, Record<string, number[]>>;
   /** [stage][index in positions] */
   readonly hidden_norms: number[][];
   readonly greedy: number[];
 }
 
-export function readGolden(name: 'dsv32-f32' | 'dsv32-fp8'): Golden {
+export const goldenNames = ['dsv32-f32', 'dsv32-fp8', 'glm-dsa-f32'] as const;
+export type GoldenName = (typeof goldenNames)[number];
+
+export function readGolden(name: GoldenName): Golden {
   const directory = fileURLToPath(new URL(`../../goldens/${name}/`, import.meta.url));
   // The file is ours and its README fixes the fields.
   const expected = JSON.parse(readFileSync(`${directory}expected.json`, 'utf8')) as Omit<
