@@ -1,5 +1,5 @@
 /**
- * When a transaction's caller is answered: after the commit, always. On Node a commit in
+ * Answers the caller of a transaction after the commit, always. On Node a commit in
  * synchronous=FULL waits for the disk, so the transactions that arrive in a few turns of the event
  * loop share one, and a group that owes nobody anything does not wait. In a Durable Object the
  * output gate does the same, and each runs at once.
@@ -39,12 +39,12 @@ interface Job {
   readonly attempt: () => () => void;
   readonly fail: (error: unknown) => void;
   readonly synced: boolean;
-  /** How often it met a lock. */
+  /** Counts the locks that the job met. */
   tries: number;
 }
 
 export interface GroupOptions {
-  /** Whether the commits from now on wait for the disk; without it all do. */
+  /** Sets if the commits from now on wait for the disk; without this function all of them do. */
   readonly waitForDisk?: (wait: boolean) => void;
   /** Calls back later, to try again what met another process's lock. */
   readonly retryLater?: (flush: () => void) => void;

@@ -1,4 +1,4 @@
-/** Whose a tenant's database is, written in it. */
+/** The name of the tenant that a database belongs to, written in the database. */
 import { identity } from './schema/tenant.ts';
 import type { SyncDb } from './types.ts';
 

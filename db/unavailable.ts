@@ -1,6 +1,7 @@
 /**
- * Why a database cannot be used now. Drivers and the committer turn SQLite's codes into these, so
- * that whoever answers a request can tell a fault of the database from a fault of the code.
+ * Reasons why a database cannot be used now. Drivers and the committer turn SQLite's codes into
+ * these, so that whoever answers a request can tell a fault of the database from a fault of the
+ * code.
  */
 
 /**
@@ -19,13 +20,15 @@ export class DatabaseUnavailable extends Error {
     this.reason = reason;
   }
 
-  /** It passes by itself, and nothing was written: the same call may be made again. */
+  /**
+   * true when the fault passes by itself and nothing was written: the same call may be made again.
+   */
   get passes(): boolean {
     return this.reason === 'locked' || this.reason === 'full';
   }
 }
 
-/** By the beginning of SQLite's code. */
+/** SQLite's codes, told by how they begin. */
 const reasons: readonly (readonly [code: string, reason: UnavailableReason])[] = [
   ['SQLITE_BUSY', 'locked'],
   ['SQLITE_LOCKED', 'locked'],
@@ -50,14 +53,15 @@ export function unavailable(error: unknown): DatabaseUnavailable | null {
   return null;
 }
 
-/** A lock is tried again after so long; nothing waits for it on the event loop. */
+/** A lock is tried again after this long; nothing waits for it on the event loop. */
 export const lockRetryMs = 25;
 /**
- * So often, hence for about two seconds, longer than a checkpoint or a short transaction holds one.
+ * A lock is tried this often, hence for about two seconds, longer than a checkpoint or a short
+ * transaction holds one.
  */
 export const lockTriesMax = 80;
 
-/** Repeats what met a lock, which is safe: SQLite refused it before it did anything. */
+/** Repeats a call that met a lock, which is safe: SQLite refused it before it did anything. */
 export async function whenUnlocked<Result>(attempt: () => Promise<Result>): Promise<Result> {
   for (let tries = 1; ; tries++) {
     try {

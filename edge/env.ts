@@ -134,13 +134,16 @@ function withinHosts(
   return workers;
 }
 
-/** @throws UserError for what is said of a worker that there is not. */
+/**
+ * Joins what the settings say of each static worker.
+ * @throws UserError for a setting of a worker that is not listed.
+ */
 function described(read: Shared): StaticWorker[] {
   const workers = withinHosts(read.staticWorkers, read.workerHosts);
   const tokens = read.staticWorkerTokens ?? new Map<string, string>();
   const slotsById = read.staticWorkerSlots ?? new Map<string, number>();
-  const said = { EDGE_STATIC_WORKER_TOKENS: tokens, EDGE_STATIC_WORKER_SLOTS: slotsById };
-  for (const [name, named] of Object.entries(said)) {
+  const byVariable = { EDGE_STATIC_WORKER_TOKENS: tokens, EDGE_STATIC_WORKER_SLOTS: slotsById };
+  for (const [name, named] of Object.entries(byVariable)) {
     const stray = [...named.keys()].find((id) => !workers.some((worker) => worker.id === id));
     if (stray === undefined) continue;
     throw new UserError(`${name}: '${stray}' is none of EDGE_STATIC_WORKERS`);

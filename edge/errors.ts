@@ -91,7 +91,7 @@ export interface ErrorDetails {
   readonly overflow?: Overflow | null;
   /** A code that clients act on, for dialects whose errors have a place for it. */
   readonly details?: { readonly error_code: string };
-  /** Is for the log alone. */
+  /** The cause is for the log alone. */
   readonly cause?: unknown;
 }
 

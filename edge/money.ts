@@ -42,7 +42,7 @@ export function usedOrNull(usage: Usage | null): Usage | null {
 }
 
 /**
- * What the usage costs at that price, in nano-USD, rounded up once. Throws on anything but counts.
+ * The cost of the usage at that price, in nano-USD, rounded up once. Throws on anything but counts.
  */
 export function costNanoUsd(usage: Usage, price: Price): number {
   const sum =
@@ -54,7 +54,7 @@ export function costNanoUsd(usage: Usage, price: Price): number {
 }
 
 /**
- * What usage is billed at: its cost, but never more than the hold. The hold is an upper bound, so
+ * The bill of usage: its cost, but never more than the hold. The hold is an upper bound, so
  * an excess means a worker that counts wrongly: it is not billed, and is there to be seen.
  */
 export function billed(

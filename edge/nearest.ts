@@ -4,8 +4,9 @@
 const lengthMax = 256;
 
 /**
- * Of names that hold the one asked for, or are held by it, the nearest; else the nearest of all.
- * Nearest is the least number of letters to insert, remove, replace or swap, whatever their case.
+ * Returns the nearest of the names that hold the one asked for, or are held by it; else the nearest
+ * of all. Nearest is the least number of letters to insert, remove, replace or swap, whatever their
+ * case.
  * @returns null if there are no names, or the one asked for is too long to be one.
  */
 export function nearestName(asked: string, names: readonly string[]): string | null {
@@ -23,7 +24,7 @@ export function nearestName(asked: string, names: readonly string[]): string | n
   return nearest?.name ?? null;
 }
 
-/** Of Damerau and Levenshtein, each pair of neighbours swapped at most once. */
+/** The distance of Damerau and Levenshtein, each pair of neighbours swapped at most once. */
 export function editDistance(a: string, b: string): number {
   // Rows of the table of distances between beginnings: the one before the last, the last, this one.
   let before: number[] = [];

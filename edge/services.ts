@@ -1,6 +1,6 @@
 /**
- * What the routes stand on. The two runtimes (`cloudflare/`, `node/`) build a `Services` each, and
- * `edge/inference` alone knows the order in which a request meets its parts.
+ * The services that the routes stand on. The two runtimes (`cloudflare/`, `node/`) build a
+ * `Services` each, and `edge/inference` alone knows the order in which a request meets its parts.
  */
 import type { Log } from '../infra/log.ts';
 import type { BodyBudget } from './bodies/body-budget.ts';

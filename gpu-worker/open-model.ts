@@ -49,7 +49,7 @@ export interface LoadOptions {
   onProgress?(bytesDone: number, bytesTotal: number): void;
 }
 
-/** What a model takes of its backend's memory, before or after it took it. */
+/** The part of its backend's memory that a model takes, before or after it took it. */
 export interface PlannedModel extends ModelMemory {
   readonly backend: Backend;
   readonly config: ModelConfig;

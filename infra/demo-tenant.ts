@@ -23,7 +23,7 @@ export interface DemoOptions {
 }
 
 export const demoTenant = 'demo';
-/** Nano-USD. */
+/** The credit of the demo tenant, in nano-USD. */
 const demoCredit = 5_000_000_000;
 /** DeepSeek-V3.2's prices, in nano-USD per million tokens. */
 const prices = { input_cached: 28_000_000, input: 280_000_000, output: 420_000_000 };

@@ -3,7 +3,7 @@ import { statfsSync } from 'node:fs';
 import type { Log } from './log.ts';
 
 export interface DiskWatch {
-  /** Looks now; says so in the log when the disk has become too full, or is so no more. */
+  /** Looks now; logs when the disk has become too full, and when it has room again. */
   look(): Promise<void>;
   /** Sentences for whoever watches over the program; none when there is room. */
   warnings(): readonly string[];

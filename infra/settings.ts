@@ -26,7 +26,7 @@ export type SettingsOf<Table extends Settings> = {
   readonly [Name in keyof Table]: z.output<Table[Name]['schema']>;
 };
 
-/** Values that are no text (a worker's other bindings) are no settings. */
+/** A value that is no text (one of a worker's other bindings) is no setting. */
 export type Env = Readonly<Record<string, unknown>>;
 
 /** The environment of this process, which nothing else reads for its settings. */

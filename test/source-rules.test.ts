@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   banners,
   columnsMax,
+  fragments,
   oldWordsIn,
   privateKeywords,
   wideComments,
@@ -21,9 +22,22 @@ test.each([
 });
 
 test.each([
+  ['/** Of one body. */', 'Of one body. */'],
+  [
+    '/**\n * Where a file lies, in a sentence that is\n * longer.\n */',
+    'Where a file lies, in a sentence that is',
+  ],
+  ['// Whether it is there.\n// It may be.', 'Whether it is there.'],
+])('a comment that begins as a fragment is found: %s', (comment, words) => {
+  expect(fragments(inFile(`const a = 1;\n${comment}\n`))).toEqual([`a.ts:2 ${words}`]);
+});
+
+test.each([
   ['a wide line of code', wideComments, `const a = '${'word '.repeat(columnsMax / 4)}';`],
   ['an address', wideComments, `// https://a.example/${'a'.repeat(columnsMax)}`],
   ['mixture of experts', oldWordsIn, '/** Mixture of experts. */'],
+  ['a comment whose second line begins with "of"', fragments, '// The bytes\n// Of the body.'],
+  ['code after which a comment stands', fragments, 'f(); // What it does'],
   ['a private constructor', privateKeywords, '  private constructor() {}'],
 ])('%s is allowed', (_, rule, line) => {
   expect(rule(inFile(line))).toEqual([]);

@@ -4,7 +4,13 @@ import { basename, dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { brokenCitations } from './support/page-citations.ts';
-import { banners, oldWordsIn, privateKeywords, wideComments } from './support/source-rules.ts';
+import {
+  banners,
+  fragments,
+  oldWordsIn,
+  privateKeywords,
+  wideComments,
+} from './support/source-rules.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
 const sourceFolders = ['db', 'edge', 'gpu-worker', 'infra', 'test'];
@@ -202,6 +208,11 @@ test('comments fit a screen, and nothing is said in words of our own that the fi
   const read = citingFiles.filter(({ path }) => !/^CHANGELOG|source-rules/.test(path));
   expect(read.filter(({ path }) => !path.endsWith('.md')).flatMap(wideComments)).toEqual([]);
   expect(read.flatMap(oldWordsIn)).toEqual([]);
+});
+
+test('comments begin with what they are about', () => {
+  const read = citingFiles.filter(({ path }) => /^(?!test).+\.(ts|cu|cuh)$/.test(path));
+  expect(read.flatMap(fragments)).toEqual([]);
 });
 
 test('no file has headings of its own, and what is private begins with #', () => {

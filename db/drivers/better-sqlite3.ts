@@ -9,14 +9,15 @@ import * as tenantSchema from '../schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../types.ts';
 
 /**
- * Of the log, 16 MiB. Requests write the same few pages again and again; the longer the log, the
- * more often one was written before it goes to its place once.
+ * The log grows to this many pages, 16 MiB, before they go to their places. Requests write the same
+ * few pages again and again, so a longer log saves most of those writes.
  */
 const checkpointPages = 4_000;
 
 /**
- * Of pages that a connection keeps. better-sqlite3 is built with 16 MiB, for each tenant that is
- * open; what is not here comes from the system's cache of files, in microseconds.
+ * Each connection keeps this much of its pages. better-sqlite3 is built with 16 MiB, for each
+ * tenant that is open; a page that is not here comes from the system's cache of files, in
+ * microseconds.
  */
 const cacheKiB = 1_024;
 
@@ -41,7 +42,7 @@ export interface TenantOpenOptions extends OpenOptions {
 }
 
 export interface OpenedTenantDb extends Opened<SyncDb> {
-  /** Whether the commits from now on wait for the disk: FULL, or NORMAL. */
+  /** Sets if the commits from now on wait for the disk (FULL) or not (NORMAL). */
   waitForDisk(wait: boolean): void;
 }
 

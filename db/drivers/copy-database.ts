@@ -2,9 +2,12 @@
 import { createRequire } from 'node:module';
 import Database from 'better-sqlite3';
 
-/** This process waits for locks: it serves nobody. */
+/** This process can wait this long for a lock, since it serves nobody. */
 const lockMsMax = 10_000;
-/** All of a database in one step is one moment of it; writers beside a log do not wait for that. */
+/**
+ * Copying all pages in one step makes the copy one moment of the database; writers beside a log do
+ * not wait for that.
+ */
 const allPages = 2 ** 31 - 1;
 
 /** The copy is one file, of one moment, that needs no log beside it. It must not be there yet. */
@@ -52,7 +55,7 @@ export function createdTenants(directoryPath: string): string[] {
   }
 }
 
-/** How many migrations a database has had. */
+/** Counts the migrations that a database has had. */
 export function migrationsIn(path: string): number {
   const client = new Database(path, { fileMustExist: true });
   try {
@@ -63,7 +66,10 @@ export function migrationsIn(path: string): number {
   }
 }
 
-/** How many this program knows; a database that has had more was written by a newer one. */
+/**
+ * Counts the migrations that this program knows; a database that has had more was written by a
+ * newer one.
+ */
 export function migrationsKnown(schema: 'tenant' | 'directory'): number {
   const journal = createRequire(import.meta.url)(`../migrations/${schema}/meta/_journal.json`);
   // drizzle-kit writes it.

@@ -70,7 +70,7 @@ export async function copyTenantFile(from: string, to: string, tenant: string): 
   }
 }
 
-/** Before anything is written: that it is a tenant's database, and whose. */
+/** Checks before anything is written that the file is a database of this tenant. */
 function check(client: Database.Database, tenant: string): void {
   const tables = client
     .prepare(`SELECT name FROM sqlite_schema WHERE type = 'table'`)
@@ -111,7 +111,7 @@ function freeBytes(path: string): number {
   return bavail * bsize;
 }
 
-/** What a file holds, or which names a folder has, outlives the power from then on. */
+/** Makes a file's content, or the names in a folder, survive a loss of power from then on. */
 export function syncPath(path: string): void {
   const opened = openSync(path, 'r');
   try {

@@ -1,5 +1,5 @@
 /**
- * What all tenants share: models, prices, tenants and the payment events seen. It holds no
+ * The data that all tenants share: models, prices, tenants and the payment events seen. It holds no
  * balances. All times are Unix milliseconds, all prices nano-USD per 1,000,000 tokens.
  */
 import { sql } from 'drizzle-orm';
@@ -49,7 +49,7 @@ export const tenant = sqliteTable('tenant', {
   /** `creating`: its database is not known to exist yet. */
   status: text({ enum: ['creating', 'active', 'suspended'] }).notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
-  /** Its share of the workers beside other tenants that wait too. */
+  /** The tenant's share of the workers beside other tenants that wait too. */
   weight: integer().notNull().default(1),
 });
 

@@ -55,7 +55,7 @@ export const entry = sqliteTable(
     kind: text({ enum: ['credit', 'pending', 'posted', 'voided', 'correction'] }).notNull(),
     requestId: text('request_id'),
     refersTo: integer('refers_to'),
-    /** Of a credit: the payment or grant that it stands for. */
+    /** Names the payment or grant that a credit stands for. */
     source: text(),
     amountNanoUsd: integer('amount_nano_usd').notNull(),
     grantedNanoUsd: integer('granted_nano_usd').notNull(),
@@ -145,7 +145,7 @@ export const apiKey = sqliteTable('api_key', {
   status: text({ enum: ['active', 'revoked'] }).notNull(),
   scopes: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
   createdAtMs: integer('created_at_ms').notNull(),
-  /** Among the tenant's own keys, when its requests wait. */
+  /** Orders the tenant's own keys when its requests wait. */
   priority: text({ enum: ['low', 'normal', 'high'] })
     .notNull()
     .default('normal'),
@@ -166,13 +166,13 @@ export const quota = sqliteTable(
     requestsLevel: integer('requests_level'),
     tokensLevel: integer('tokens_level'),
     inFlight: integer('in_flight').notNull(),
-    /** Of the last admission: when the levels were right, and the key's last use. */
+    /** The time of the last admission: the levels were right then, and the key was last used. */
     usedAtMs: integer('used_at_ms'),
   },
   (t) => [check('quota_in_flight', sql`${t.inFlight} >= 0`)],
 );
 
-/** What was asked under an idempotency key, and what was answered once it has been. */
+/** The requests under idempotency keys, each with its answer once there is one. */
 export const idempotency = sqliteTable(
   'idempotency',
   {
@@ -185,7 +185,7 @@ export const idempotency = sqliteTable(
     contentType: text('content_type'),
     headers: text({ mode: 'json' }).$type<Readonly<Record<string, string>>>(),
     body: text(),
-    /** Of the body, UTF-8; 0 while there is none. */
+    /** Bytes of the answer's body in UTF-8; 0 while there is none. */
     bodyBytes: integer('body_bytes').notNull(),
     createdAtMs: integer('created_at_ms').notNull(),
   },
@@ -221,7 +221,8 @@ export const prefixWorker = sqliteTable('prefix_worker', {
 });
 
 /**
- * Which worker probably holds the KV of which prefix (docs/design.md#prefix-chain). WITHOUT ROWID.
+ * The workers that probably hold the KV of each prefix (docs/design.md#prefix-chain). WITHOUT
+ * ROWID.
  */
 export const prefixChunk = sqliteTable(
   'prefix_chunk',
@@ -229,7 +230,7 @@ export const prefixChunk = sqliteTable(
     key: blob({ mode: 'buffer' }).notNull(),
     /** prefix_worker.id: a worker in one epoch. */
     worker: integer().notNull(),
-    /** Of the prompt up to and with this chunk. */
+    /** Bytes of the prompt up to and with this chunk. */
     bytes: integer().notNull(),
     expiresAtMs: integer('expires_at_ms').notNull(),
   },
@@ -268,7 +269,7 @@ export const usageDaily = sqliteTable(
      * Complete answers whose prompt the prefix index expected to be cached where they were placed.
      */
     prefixPromised: integer('prefix_promised').notNull().default(0),
-    /** Of those, the ones of which the worker had nothing. */
+    /** The promised answers for which the worker had nothing cached. */
     prefixBroken: integer('prefix_broken').notNull().default(0),
   },
   (t) => [primaryKey({ columns: [t.day, t.model, t.keyId] })],

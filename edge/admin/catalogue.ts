@@ -19,7 +19,7 @@ import {
 
 const modelId = z.string().min(1).max(256);
 const word = z.string().min(1).max(128);
-/** 1,000 USD per million tokens. */
+/** The highest price is 1,000 USD per million tokens. */
 const priceMax = 1_000_000_000_000;
 const amount = z.int().min(0).max(priceMax).describe('nano-USD per 1,000,000 tokens');
 
@@ -152,7 +152,8 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       if (known.some(({ id }) => id === price.id)) {
         throw new ApiError('conflict', `There is a price ${price.id} already.`, { param: 'id' });
       }
-      // The later of two is in force; of two that begin together neither would be.
+      // The later of two prices that overlap is in force; of two that begin together neither
+      // would be.
       const rival = known.find(
         (each) =>
           each.model === price.model &&
@@ -170,5 +171,5 @@ export const catalogueEndpoints: readonly Endpoint[] = [
   ),
 ];
 
-/** Clocks differ, and the operator's request takes its time. */
+/** A price may begin this long ago: clocks differ, and the operator's request takes its time. */
 const pastMsMax = 60_000;

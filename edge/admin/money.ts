@@ -138,7 +138,7 @@ async function correct(
       note: body.note,
     });
   } catch (cause) {
-    // The ledger's guards say no: the kind of the entry, what it moved, or the balance left.
+    // The ledger's guards refused: the kind of the entry, what it moved, or the balance left.
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new ApiError('conflict', `The entry cannot be corrected so: ${reason}.`, { cause });
   }

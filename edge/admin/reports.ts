@@ -204,7 +204,7 @@ async function* usageOf(
   }
 }
 
-/** A row of its own: what crosses to a Durable Object is what it needs. */
+/** Makes a row of its own, because all of an object's fields are sent to a Durable Object. */
 function cursorOf({ day, model, keyId }: UsageRow): UsageCursor {
   return { day, model, keyId };
 }

@@ -7,7 +7,7 @@ export type Row = Readonly<Record<string, string | number | null>>;
 const mediaTypes = { jsonl: 'application/x-ndjson', csv: 'text/csv; charset=utf-8' };
 export const rowMediaTypes: readonly string[] = Object.values(mediaTypes);
 
-/** Rows travel in pieces of about this size. */
+/** Rows are sent in pieces of about this size. */
 const pieceCharacters = 16 * 1024;
 
 export function streamRows(

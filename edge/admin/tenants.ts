@@ -32,7 +32,7 @@ const label = z.string().max(200);
 const weightMax = 1_000;
 const unlimited = { requestsPerMinute: null, tokensPerMinute: null, concurrentRequests: null };
 
-/** A tenant's door, once the directory knows the tenant: nothing is created for a mistyped name. */
+/** Gives the stub of a tenant that the directory knows: nothing is created for a mistyped name. */
 export async function knownTenant(
   services: Services,
   id: string,

@@ -11,7 +11,7 @@ export const unavailableSchema = z.object({
 
 export type Unavailable = z.infer<typeof unavailableSchema>;
 
-/** Says of an error at one tenant what matters to who asked for all; the log has its own words. */
+/** Describes one tenant's error for who asked about all of them; the log has its own words. */
 export function unavailableOf(
   { log }: Pick<Services, 'log'>,
   tenant: string,

@@ -1,5 +1,5 @@
 /**
- * The operator's API in its own words: snake case, integers in nano-USD, times in Unix
+ * The wire format of the operator's API: snake case, integers in nano-USD, times in Unix
  * milliseconds.
  */
 import { z } from 'zod';
@@ -297,7 +297,7 @@ function wireCounts(usage: UsageRow['usage']) {
   };
 }
 
-/** 2026-02-30 is none: it would be read as the second of March. */
+/** Refuses 2026-02-30, which would be read as the second of March. */
 function isDay(text: string): boolean {
   const ms = Date.parse(`${text}T00:00:00Z`);
   return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text);

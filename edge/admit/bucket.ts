@@ -5,7 +5,7 @@
  */
 
 export const partsPerUnit = 60_000;
-/** Of a limit per minute: a level stays a safe integer with as much debt again. */
+/** The highest limit per minute: a level stays a safe integer with as much debt again. */
 export const limitMax = 1_000_000_000;
 
 export interface Bucket {
@@ -44,7 +44,7 @@ export function remaining(bucket: Bucket): number {
   return Math.max(0, Math.floor(bucket.level / partsPerUnit));
 }
 
-/** Until the bucket is full. */
+/** Milliseconds until the bucket is full. */
 export function resetMs(bucket: Bucket): number {
   const missing = bucket.limitPerMinute * partsPerUnit - bucket.level;
   if (bucket.limitPerMinute === 0) return missing <= 0 ? 0 : 60_000;

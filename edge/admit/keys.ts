@@ -23,8 +23,8 @@ export class Keys {
   }
 
   /**
-   * null when the key may. Unknown, wrong and revoked keys are one answer. Comparing the hashes
-   * needs no constant time: who chooses the secret cannot choose a prefix of its SHA-256.
+   * Returns null when the key may. Unknown, wrong and revoked keys get one answer. Comparing the
+   * hashes needs no constant time: who chooses the secret cannot choose a prefix of its SHA-256.
    */
   refusal(key: VerifiedKey, scope: Scope): Refusal | null {
     const row = this.#statements.find.get({ keyId: key.keyId });
@@ -34,7 +34,7 @@ export class Keys {
     return row.scopes.includes(scope) ? null : { kind: 'no-scope', scope };
   }
 
-  /** Of a key that is there. */
+  /** The priority of a key that exists. */
   priorityOf(keyId: string): Priority {
     return this.#statements.find.get({ keyId })?.priority ?? 'normal';
   }

@@ -1,4 +1,6 @@
-/** Where a key and its tenant stand against their limits, and what follows from it; no database. */
+/**
+ * Compares a key and its tenant with their limits, and decides what follows; without a database.
+ */
 import { strict as assert } from 'node:assert';
 import type { quota } from '../../db/schema/tenant.ts';
 import type { RateLimits, Refusal } from '../tenant/admission-contract.ts';
@@ -7,7 +9,7 @@ import type { Bucket } from './bucket.ts';
 import { limitMax, refill, remaining, resetMs, take, waitMs } from './bucket.ts';
 
 /**
- * In force where a tenant has no limit of its own: about what one tenant's database can sustain.
+ * A tenant that has no limit of its own has these: about what one tenant's database can sustain.
  */
 export const tenantCeilings = {
   requestsPerMinute: 600_000,
@@ -15,10 +17,10 @@ export const tenantCeilings = {
   concurrentRequests: 20_000,
 } as const satisfies KeyLimits;
 
-/** Nobody can say when a running request ends. */
+/** The wait stated for a limit on concurrency: nobody can say when a running request ends. */
 const concurrencyRetryMs = 1_000;
 
-/** Of a key or of the tenant, as of now. null: no limit. */
+/** The limits of a key or of the tenant as of now. null: no limit. */
 export interface LimitStatus {
   readonly of: 'key' | 'tenant';
   readonly owner: string;
@@ -37,7 +39,8 @@ export interface LimitStatuses {
 export type QuotaRow = typeof quota.$inferSelect;
 
 /**
- * Why the request must wait, by the limit that needs the longest wait; null when it need not.
+ * Refuses a request that must wait, by the limit that needs the longest wait; null when it need
+ * not.
  * @param tokens null of a request that generates nothing: only the requests per minute bind it.
  */
 export function limitRefusal(statuses: LimitStatuses, tokens: number | null): Refusal | null {
@@ -62,7 +65,7 @@ export function limitRefusal(statuses: LimitStatuses, tokens: number | null): Re
   return longest.retryAfterMs > 0 ? { kind: 'limit', ...longest } : null;
 }
 
-/** What the x-ratelimit headers say, of the bucket with less left. */
+/** The values of the x-ratelimit headers: those of the bucket with less left. */
 export function rateLimits(statuses: Pick<LimitStatuses, 'key' | 'tenant'>): RateLimits {
   const requests = tighter(statuses.key.requests, statuses.tenant.requests);
   const tokens = tighter(statuses.key.tokens, statuses.tenant.tokens);
@@ -76,7 +79,7 @@ export function rateLimits(statuses: Pick<LimitStatuses, 'key' | 'tenant'>): Rat
   };
 }
 
-/** What to reserve for a request, in tokens. */
+/** Estimates the tokens to reserve for a request. */
 export function estimateTokens(request: {
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;

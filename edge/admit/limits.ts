@@ -36,7 +36,8 @@ export class Limits {
   }
 
   /**
-   * Where key and tenant stand now; writes only when the clock has gone back, to refill from there.
+   * The limits of key and tenant as of now; writes only when the clock has gone back, to refill
+   * from there.
    */
   look(keyId: string, nowMs: number): LimitStatuses {
     const rows = this.#statements.readBoth.all({ keyId });
@@ -70,14 +71,16 @@ export class Limits {
     return rateLimits(after);
   }
 
-  /** Takes one request that is over as soon as it is admitted. */
+  /** Takes a request that is over as soon as it is admitted. */
   takeRequest(statuses: LimitStatuses): RateLimits {
     const state = this.takeFor(statuses, 0);
     this.giveBack({ keyId: statuses.key.owner, reserved: 0, used: 0 });
     return state;
   }
 
-  /** Ends a request in flight; what was reserved too much goes back, too little is taken. */
+  /**
+   * Ends a request in flight; tokens reserved beyond its usage go back, and missing ones are taken.
+   */
   giveBack(request: { keyId: string; reserved: number; used: number }): void {
     const difference = (request.reserved - request.used) * partsPerUnit;
     assert(Number.isSafeInteger(difference), 'token counts are safe integers');
@@ -100,7 +103,7 @@ export class Limits {
       .run();
   }
 
-  /** The tenant's own; its row is there from the first migration on. */
+  /** The tenant's own limits; their row is there from the first migration on. */
   tenantLimits(): KeyLimits {
     const row = this.#db.select().from(quota).where(eq(quota.owner, tenantOwner)).get();
     assert(row !== undefined, 'the tenant has a quota row');

@@ -10,7 +10,7 @@ const prefix = 'sk-sift-';
 const secretBytes = 24;
 const keyIdBytes = 6;
 const macBytes = 16;
-/** Longer texts are no keys; they are not even hashed. */
+/** A longer text is no key and is not even hashed. */
 const keyCharactersMax = 256;
 
 /** Tenant ids are names of files and of Durable Objects. */

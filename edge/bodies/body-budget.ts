@@ -1,19 +1,19 @@
 /**
- * How many bytes of request bodies are in memory at a time. A body reserves its bytes before the
- * first of them is read. What finds no room waits: in turn with other owners, and behind what its
- * own owner asked for before. Small bodies have a budget of their own, so they never wait for large
- * ones.
+ * Bounds the bytes of request bodies that are in memory at a time. A body reserves its bytes before
+ * the first of them is read. A body that finds no room waits: in turn with other owners, and behind
+ * what its own owner asked for before. Small bodies have a budget of their own, so they never wait
+ * for large ones.
  */
 import { strict as assert } from 'node:assert';
 import { ApiError } from '../errors.ts';
 
-/** What a connection holds of a body that nobody reads, in its buffers: larger ones are large. */
+/** A small body is no longer than what a connection's buffers hold of a body that nobody reads. */
 export const smallBodyBytesMax = 64 * 1024;
-/** One part of so many is for small bodies. */
+/** The budget's share of small bodies is one part in this many. */
 const smallPart = 4;
-/** An owner has at most one part of so many, which leaves the others something. */
+/** An owner may use one part in this many, which leaves the others something. */
 const ownerPart = 2;
-/** Each holds a connection with full buffers meanwhile. */
+/** Bodies that may wait at a time; each holds a connection with full buffers meanwhile. */
 const waitersMax = 128;
 const waitMsMax = 10_000;
 
@@ -23,12 +23,12 @@ export interface BodyBudget {
    * @throws ApiError 429 when there is no room for too long, 499 once the signal is aborted.
    */
   reserve(owner: string, bytes: number, signal: AbortSignal): Promise<Reservation>;
-  /** Those that are reserved now. */
+  /** The bytes that are reserved now. */
   bytes(): number;
 }
 
 export interface Reservation {
-  /** Keeps only so many, because the body turned out to be shorter. */
+  /** Keeps only this many bytes, because the body turned out to be shorter. */
   shrink(bytes: number): void;
   /** Gives all back; a second call does nothing. */
   release(): void;
@@ -36,7 +36,7 @@ export interface Reservation {
 
 export function createBodyBudget(options: {
   readonly bytesMax: number;
-  /** Of one body. */
+  /** The length of the longest body. */
   readonly bodyBytesMax: number;
 }): BodyBudget {
   const { bytesMax, bodyBytesMax } = options;
@@ -55,12 +55,12 @@ interface Waiter {
   readonly proceed: (reservation: Reservation) => void;
 }
 
-/** @param bodyBytesMax for which there is always room, once the others are gone. */
+/** @param bodyBytesMax the longest body: there is always room for one, once the others are gone. */
 function createPool(poolBytes: number, bodyBytesMax: number): BodyBudget {
   const bytesMax = Math.max(poolBytes, bodyBytesMax);
   const ownerBytesMax = Math.max(Math.floor(bytesMax / ownerPart), bodyBytesMax);
   const held = new Map<string, number>();
-  /** In the order of their turns. */
+  /** Owners stand in the order of their turns. */
   const waiting = new Map<string, Waiter[]>();
   let bytesHeld = 0;
   let waiters = 0;
@@ -100,10 +100,10 @@ function createPool(poolBytes: number, bodyBytesMax: number): BodyBudget {
   const serve = (): void => {
     for (const [owner, [first]] of waiting) {
       if (first === undefined || !ownerHasRoom(owner, first.bytes)) continue;
-      // Nobody overtakes it, or a large body would wait for ever.
+      // Nobody overtakes this waiter, or a large body would wait for ever.
       if (bytesHeld + first.bytes > bytesMax) return;
       leave(owner, first);
-      // The owner's next turn comes after the others'; the loop meets it there again.
+      // The owner's next turn comes after the others'; the loop meets the owner there again.
       const rest = waiting.get(owner);
       waiting.delete(owner);
       if (rest) waiting.set(owner, rest);

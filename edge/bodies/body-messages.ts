@@ -1,4 +1,4 @@
-/** What the edge and a thread that works on bodies say to each other. */
+/** The messages between the edge and a thread that works on bodies. */
 import { ApiError } from '../errors.ts';
 import type { ErrorCode, ErrorDetails } from '../errors.ts';
 import type { PrepareInput, Prepared } from '../inference/prepare.ts';

@@ -9,7 +9,7 @@ import type { AppContext, AppEnv } from '../middleware/app-env.ts';
 export interface BodyPieces {
   /** null: the end. Rejects when the client breaks off, and once it was stopped. */
   next(): Promise<Uint8Array | null>;
-  /** Reads no more, and leaves what is still to come where it is. */
+  /** Reads no more; the rest of the body stays unread. */
   stop(reason: Error): void;
 }
 

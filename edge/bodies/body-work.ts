@@ -1,6 +1,6 @@
 /**
- * The work on bodies that takes time by their length: of large ones on threads, where the runtime
- * has them.
+ * Work on bodies that takes time by their length; large bodies go to threads, where the runtime has
+ * them.
  */
 import { strict as assert } from 'node:assert';
 import type { Services } from '../services.ts';
@@ -25,7 +25,7 @@ export interface BodyClient {
 type WithThreads = Pick<Services, 'threads'>;
 
 /**
- * The bytes may be gone afterwards.
+ * Prepares a body, whose bytes may be gone afterwards.
  * @throws ApiError as `prepare` does; 413 if it takes too long or too much memory.
  */
 export async function prepareBody(

@@ -10,15 +10,17 @@ import { askForBody, bodyPieces } from './body-pieces.ts';
 import type { BodyPieces } from './body-pieces.ts';
 import { smallBodyBytesMax } from './body-budget.ts';
 
-/** Unless the settings say otherwise. */
+/** The window of a client that sends slowly, unless the settings say otherwise. */
 const windowMsDefault = 10_000;
-/** A client that sends less of a body in that time keeps its bytes from others. */
+/**
+ * A client that sends less of its body within a window is refused: its bytes are kept from others.
+ */
 const windowBytesMin = 64 * 1024;
 /** Room for the beginning of a body of unknown size. */
 const firstBytes = 64 * 1024;
 
 export interface Body {
-  /** As received: what an idempotency key stands for. */
+  /** The bytes as received, which an idempotency key stands for. */
   readonly bytes: Uint8Array;
   /** To be called once nothing of the body is needed any more. */
   release(): void;
@@ -37,7 +39,7 @@ export interface BodyLimits {
 }
 
 /**
- * Whether the body is, or for all that is known may be, longer than what arrives beside the
+ * Tells if the body is, or for all that is known may be, longer than what arrives beside the
  * headers.
  */
 export function mayBeLarge(c: AppContext): boolean {
@@ -77,7 +79,10 @@ export async function readBody(
   }
 }
 
-/** @throws ApiError as `readBody` does, and 400 if the body is not JSON. */
+/**
+ * Reads a body that is JSON.
+ * @throws ApiError as `readBody` does, and 400 if the body is not JSON.
+ */
 export async function readJson(
   c: AppContext,
   services: Services,
@@ -96,16 +101,16 @@ export async function readJson(
   }
 }
 
-/** null: only its end will tell. */
+/** Returns null where only the body's end will tell its length. */
 function statedBytes(c: AppContext): number | null {
   const text = c.req.header('content-length') ?? '';
   return /^\d{1,15}$/.test(text) ? Number(text) : null;
 }
 
-/** In most cases all of it is here already. */
+/** Reads a small body, all of which is mostly here already. */
 async function readSmall(c: AppContext, windowMs: number): Promise<Uint8Array> {
   const reading = c.req.arrayBuffer();
-  // One that comes too slowly is nobody's any more.
+  // A body that comes too slowly is given up.
   reading.catch(() => {});
   if (!(await settledWithin(reading, windowMs))) throw tooSlow();
   return new Uint8Array(await reading);
@@ -142,7 +147,9 @@ async function readLarge(
   }
 }
 
-/** Pieces may be single bytes, each an object if it were kept: they are copied to their places. */
+/**
+ * Pieces may be single bytes, each an object if it were kept, so they are copied into one buffer.
+ */
 function grown(bytes: Uint8Array<ArrayBuffer>, lengthMin: number): Uint8Array<ArrayBuffer> {
   const larger = new Uint8Array(Math.max(lengthMin, 2 * bytes.length));
   larger.set(bytes);

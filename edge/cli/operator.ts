@@ -33,7 +33,7 @@ export function queryOf(values: Readonly<Record<string, string | number | undefi
   return pairs.length === 0 ? '' : `?${new URLSearchParams(pairs)}`;
 }
 
-/** Refuses what is no number: it would be sent as null, which for a limit means none. */
+/** Refuses text that is no number: it would be sent as null, which for a limit means none. */
 export function integer(text: string): number {
   if (/^\d{1,15}$/.test(text)) return Number(text);
   throw new InvalidArgumentError('Expected an integer from 0.');
@@ -70,7 +70,7 @@ export function day(text: string): string {
   throw new InvalidArgumentError('Expected a day, such as 2026-12-01.');
 }
 
-/** 2026-02-30 is none: it would be read as the second of March. */
+/** Refuses 2026-02-30, which would be read as the second of March. */
 function isDay(text: string): boolean {
   const ms = Date.parse(`${text}T00:00:00Z`);
   return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text);

@@ -48,7 +48,7 @@ function fieldsOf(row: Fields, prefix = ''): string[] {
     if (name === 'limits' && value === null) return [`${label}: its database cannot be read`];
     if (name === 'price' && value === null) return [`${label}: none`];
     if (prefix === 'limits.' && value === null) return [`${label}: no limit`];
-    // Said below the rows, once for all workers.
+    // The advice is printed below the rows, once for all workers.
     if (value === null || name === 'unsold') return [];
     const window = windowSchema.safeParse(value);
     if (window.success) return [`${label}: ${windowText(window.data)}`];

@@ -8,7 +8,7 @@ import type { WorkerEnv } from './worker-env.ts';
 import { oneApp } from './worker-services.ts';
 
 /**
- * Objects that share an isolate share the app; each finds in it the answers that it made itself.
+ * Objects that share an isolate share the app; each finds there the answers that it made itself.
  */
 const appOf = oneApp(() => ({ keepAlive: waitUntil, forwardKeyed: null }));
 

@@ -1,4 +1,6 @@
-/** What the edge uses of workerd. Cloudflare's own globals would clash with Node's. */
+/**
+ * The part of workerd's API that the edge uses. Cloudflare's own globals would clash with Node's.
+ */
 declare module 'cloudflare:workers' {
   import type { DurableObjectState } from '@cloudflare/workers-types';
 
@@ -7,6 +9,6 @@ declare module 'cloudflare:workers' {
     protected readonly env: Env;
     constructor(ctx: DurableObjectState, env: Env);
   }
-  /** Of the request that is being handled. */
+  /** Keeps the request that is being handled alive until the work is done. */
   export function waitUntil(work: Promise<unknown>): void;
 }

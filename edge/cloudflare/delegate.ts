@@ -1,6 +1,6 @@
 /** Methods of a Durable Object that only call the same method of what it holds. */
 
-/** What a method of an object looks like from outside: callers see the contract's own types. */
+/** A method of an object as its callers declare it: the contract has the exact types. */
 type Method = (...args: never[]) => Promise<unknown>;
 
 /**

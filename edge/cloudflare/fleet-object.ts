@@ -55,7 +55,7 @@ export class FleetObject extends DurableObject<WorkerEnv> {
       configured,
       hosts,
       ...(snapshot && { snapshot }),
-      // What an object writes in one turn is one write.
+      // Writes of an object in one turn are one write.
       save: (changed) => ctx.storage.kv.put(snapshotKey, changed()),
       onAnnounced: (worker, served) => {
         ctx.waitUntil(logUnsold(worker, served));

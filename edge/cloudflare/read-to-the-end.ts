@@ -1,15 +1,14 @@
 /**
- * A client that is refused while it is still sending. workerd closes its connection once the answer
- * is written, and what the client then sends resets it: the answer would be lost with it.
+ * Reads the body of a client that is refused while it is still sending. workerd closes the
+ * connection once the answer is written, and what the client then sends resets it: the answer would
+ * be lost with it.
  */
 
-/** Clients that send more, or more slowly, may lose it. */
+/** A client that sends more than this, or more slowly, may lose its answer. */
 const bytesMax = 16 * 1024 * 1024;
 const msMax = 5_000;
 
-/**
- * Reads a body that nobody has begun to read, within bounds; what comes is forgotten. Never throws.
- */
+/** Reads a body that nobody has begun to read, within bounds, and forgets it. Never throws. */
 export async function readToTheEnd(request: Request): Promise<void> {
   if (request.body === null || request.bodyUsed) return;
   const reader = request.body.getReader();

@@ -27,7 +27,7 @@ export class TenantObject extends DurableObject<WorkerEnv> {
   }
 
   #tenant: Tenant | null = null;
-  /** Whether an alarm is set, so that admission need not ask. */
+  /** true while an alarm is set, so that admission need not ask. */
   #armed = false;
 
   constructor(ctx: DurableObjectState, env: WorkerEnv) {

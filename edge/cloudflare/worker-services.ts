@@ -1,5 +1,5 @@
 /**
- * What the edge stands on in workerd: in the worker itself, and in the objects that answer for it.
+ * The services of the edge in workerd: of the worker itself, and of the objects that answer for it.
  */
 import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { createDirectory } from '../directory/directory.ts';
@@ -23,10 +23,10 @@ import type { WorkerEnv } from './worker-env.ts';
 const directoryTtlMs = 5_000;
 /** An isolate has 128 MB for everything. */
 const answerCharactersMax = 24 * 1024 * 1024;
-/** Of bodies, each of which is in memory several times while it is read. */
+/** The budget of bodies, each of which is in memory several times while it is read. */
 const bodiesBytesMax = 16 * 1024 * 1024;
 
-/** What differs between the worker and the objects that answer for it. */
+/** The services in which the worker differs from the objects that answer for it. */
 type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
 
 type App = ReturnType<typeof createEdge>;

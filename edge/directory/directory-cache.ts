@@ -14,7 +14,7 @@ export function cacheDirectory(
   options: {
     readonly clock: { nowMs(): number };
     readonly ttlMs: number;
-    /** Where the clock may be set back; prices go by the clock alone without. */
+    /** Needed where the clock may be set back; without it prices go by the clock alone. */
     readonly knownTime?: KnownTime;
   },
 ): Directory {
@@ -27,7 +27,7 @@ export function cacheDirectory(
     models: () => models.read('', () => directory.models()),
     async priceAt(model, atMs) {
       const rows = await prices.read('', () => directory.prices(null));
-      // The directory lists prices from the earliest on; in force is the latest.
+      // The directory lists prices from the earliest on; the latest is in force.
       const ofModel = rows.filter((row) => row.model === model).toReversed();
       const inForce = (ms: number) =>
         priceInForce(
@@ -84,7 +84,7 @@ function createCache<Value>(
   return {
     async read(key, load) {
       const known = cached.get(key);
-      // Below 0 the clock was set back, and the age is unknown.
+      // An age below 0 means that the clock was set back, and the age is unknown.
       const ageMs = known === undefined ? -1 : clock.nowMs() - known.readAtMs;
       const isFresh = ttlMs === Infinity || (ageMs >= 0 && ageMs < ttlMs);
       if (known !== undefined && isFresh) return known.value;

@@ -23,7 +23,7 @@ export interface PriceRecord extends Price {
 }
 
 export interface TenantRecord {
-  /** Its share of the workers beside other tenants that wait too: an integer from 1. */
+  /** The tenant's share of the workers beside other tenants that wait too: an integer from 1. */
   readonly weight: number;
   readonly id: string;
   readonly name: string;

@@ -130,8 +130,9 @@ export function createDirectory(db: DirectoryDb): Directory {
 }
 
 /**
- * Of rows that have begun, latest first: the latest whose daily window covers the instant, else the
- * latest without a window. So a window ends only by a later row for it.
+ * Picks the price in force. Among rows that have begun, latest first, it is the latest whose daily
+ * window covers the instant, else the latest without a window. So a window ends only by a later row
+ * for it.
  */
 export function priceInForce(rows: readonly PriceRecord[], atMs: number): Price | null {
   const base = rows.find(({ window }) => window === null);
@@ -143,7 +144,8 @@ export function priceInForce(rows: readonly PriceRecord[], atMs: number): Price 
 }
 
 /**
- * From its start minute until before its end minute; over midnight when it starts after it ends.
+ * A window lasts from its start minute until before its end minute, over midnight when it starts
+ * after it ends.
  */
 function covers(window: { startMinute: number; endMinute: number }, atMs: number): boolean {
   const minute = Math.floor(atMs / 60_000) % 1_440;
@@ -154,7 +156,7 @@ function covers(window: { startMinute: number; endMinute: number }, atMs: number
 
 type Window = NonNullable<PriceRecord['window']>;
 
-/** Whether there is a minute in both; no window is all day, but goes after any window. */
+/** Tells if two windows share a minute; no window is all day, but goes after any window. */
 export function contend(a: Window | null, b: Window | null): boolean {
   if (a === null || b === null) return a === b;
   const begins = ({ startMinute }: Window): number => startMinute * 60_000;

@@ -10,16 +10,16 @@ const trustedBehindMs = 32 * 86_400_000;
 const unremarkableMs = 60_000;
 
 export interface KnownTime {
-  /** `nowMs`, or the latest time known where that is later and can be believed. */
+  /** Returns `nowMs`, or the latest time known where that is later and can be believed. */
   of(nowMs: number): number;
-  /** For whoever watches over the edge; [] while the clock is not remarkably behind. */
+  /** Sentences for the operator; [] while the clock is not remarkably behind. */
   warnings(nowMs: number): readonly string[];
   /** Null before any time was seen. */
   latestMs(): number | null;
 }
 
 export function createKnownTime(options: {
-  /** Of an earlier process; null: there was none. */
+  /** The latest time of an earlier process; null: there was none. */
   readonly latestMs: number | null;
   readonly log: Log;
 }): KnownTime {
@@ -59,7 +59,7 @@ export function createKnownTime(options: {
   };
 }
 
-/** What `latest-time` of a data folder holds; null for what no edge wrote. */
+/** Reads the file `latest-time` of a data folder; null for text that no edge wrote. */
 export function parseLatestTime(text: string): number | null {
   return /^\d{1,15}\n$/.test(text) ? Number(text) : null;
 }

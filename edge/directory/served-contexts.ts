@@ -1,17 +1,17 @@
 /**
- * How long a context the workers of a model take, beside what the directory says of it. The smaller
- * of the two bounds a request, its hold and its quote: a worker refuses what is longer than its
- * own, and what is longer than the directory's would be held for too little.
+ * The length of context that the workers of a model take, beside what the directory says of it. The
+ * smaller of the two bounds a request, its hold and its quote: a worker refuses what is longer than
+ * its own, and what is longer than the directory's would be held for too little.
  */
 import type { Directory, ModelRecord } from './directory-contract.ts';
 import type { Fleet } from '../fleet/fleet-contract.ts';
 import type { ServedModel } from '../fleet/worker-contract.ts';
 import type { Log } from '../../infra/log.ts';
 
-/** What the live workers of a model say of its context; null where none says anything. */
+/** The context that the live workers of a model state; null where none states any. */
 export interface ServedContext {
   readonly longest: number | null;
-  /** The longest of foreign engines, which do not know the directory's. */
+  /** The longest context of foreign engines, which do not know the directory's. */
   readonly longestOfForeignEngines: number | null;
 }
 
@@ -62,12 +62,12 @@ export function soldContext(model: ModelRecord, served: ServedContext): number {
   return Math.min(model.contextLength, served.longest ?? Infinity);
 }
 
-/** What the hold covers: a foreign engine takes what its own context has room for. */
+/** The context that the hold covers: a foreign engine takes what its own has room for. */
 export function heldContext(model: ModelRecord, served: ServedContext): number {
   return Math.max(soldContext(model, served), served.longestOfForeignEngines ?? 0);
 }
 
-/** Pairs of worker and model that were told; beyond it none is. */
+/** Pairs of worker and model that are remembered as logged; beyond it none is logged. */
 const toldMax = 1_000;
 
 /**

@@ -3,10 +3,10 @@
  * looked at for nesting, so that no recursion over it meets the end of the stack.
  */
 
-/** Far deeper than a body of any client or engine. */
+/** Levels of nesting that are read: far more than a body of any client or engine has. */
 export const nestingMax = 256;
 
-/** undefined if it is not JSON, or longer than that. */
+/** Returns undefined if the body is not JSON, or longer than that. */
 export async function readBoundedJson({ body }: Response, bytesMax: number): Promise<unknown> {
   const decoder = new TextDecoder();
   let bytes = 0;
@@ -14,7 +14,7 @@ export async function readBoundedJson({ body }: Response, bytesMax: number): Pro
   try {
     for await (const piece of body ?? []) {
       bytes += piece.length;
-      // Leaving the loop lets go of what is still to come.
+      // Leaving the loop cancels the rest of the body.
       if (bytes > bytesMax) return undefined;
       text += decoder.decode(piece, { stream: true });
     }
@@ -24,7 +24,7 @@ export async function readBoundedJson({ body }: Response, bytesMax: number): Pro
   return parseJson(text);
 }
 
-/** undefined for what is no JSON, or nested deeper than `nestingMax` levels. */
+/** Returns undefined for text that is no JSON, or nested deeper than `nestingMax` levels. */
 export function parseJson(text: string): unknown {
   try {
     const json: unknown = JSON.parse(text);

@@ -33,25 +33,25 @@ const choiceSchema = z.looseObject({
   matched_stop: z.unknown().optional(),
   stopping_word: z.unknown().optional(),
 });
-type Said = z.infer<typeof choiceSchema>;
+type EngineChoice = z.infer<typeof choiceSchema>;
 
-/** null for what is no piece of an answer. */
+/** Returns null for JSON that is no piece of an answer. */
 export function parseChoice(json: unknown, position: number) {
-  const said = choiceSchema.safeParse(json).data;
-  return said ? { index: said.index ?? position, said } : null;
+  const choice = choiceSchema.safeParse(json).data;
+  return choice ? { index: choice.index ?? position, choice } : null;
 }
 
-/** Of a chat completion or of a completion. */
+/** A chat completion or a completion. */
 export type AnswerKind = 'chat' | 'text';
 
 export type ChoiceEvent =
   | { readonly kind: 'piece'; readonly piece: Choice }
   | { readonly kind: 'nothing' }
   /** The engine gave the answer up. */
-  | { readonly kind: 'broken'; readonly said: string };
+  | { readonly kind: 'broken'; readonly reason: string };
 
 export interface ChoiceReader {
-  read(said: Said): ChoiceEvent;
+  read(choice: EngineChoice): ChoiceEvent;
   finished(): boolean;
 }
 
@@ -67,12 +67,12 @@ export function createChoiceReader(
   let begun = false;
   let finished = false;
 
-  const readDelta = (said: NonNullable<Said['delta']>, ends: boolean): Delta => {
+  const readDelta = (delta: NonNullable<EngineChoice['delta']>, ends: boolean): Delta => {
     const pieces =
-      said.tool_calls ?? (said.function_call ? [{ function: said.function_call }] : []);
+      delta.tool_calls ?? (delta.function_call ? [{ function: delta.function_call }] : []);
     const toolCalls = [...calls.add(pieces), ...(ends ? calls.flush() : [])];
-    const reasoning = said.reasoning_content || said.reasoning;
-    const content = said.content ?? '';
+    const reasoning = delta.reasoning_content || delta.reasoning;
+    const content = delta.content ?? '';
     return {
       ...(!begun && { role: 'assistant' as const }),
       ...((content !== '' || (!begun && !reasoning)) && { content }),
@@ -82,17 +82,17 @@ export function createChoiceReader(
   };
 
   return {
-    read(said) {
-      const ends = Boolean(said.finish_reason);
-      const delta = options.kind === 'text' ? null : readDelta(said.delta ?? {}, ends);
-      const matched = matchedStop(withStops(said), options.stops);
+    read(choice) {
+      const ends = Boolean(choice.finish_reason);
+      const delta = options.kind === 'text' ? null : readDelta(choice.delta ?? {}, ends);
+      const matched = matchedStop(withStops(choice), options.stops);
       // A stop of the request's own that matched within a call leaves the call unfinished.
-      const finish = readFinish(said.finish_reason, calls.any() && matched === undefined);
+      const finish = readFinish(choice.finish_reason, calls.any() && matched === undefined);
       if (finish.kind === 'broken') return finish;
       const reason = finish.kind === 'finished' && !finished ? finish.reason : null;
-      const logprobs = readLogprobs(said.logprobs, delta);
-      const promptLogprobs = said.prompt_logprobs ?? null;
-      const holds = delta ? Object.keys(delta).length > 0 : Boolean(said.text);
+      const logprobs = readLogprobs(choice.logprobs, delta);
+      const promptLogprobs = choice.prompt_logprobs ?? null;
+      const holds = delta ? Object.keys(delta).length > 0 : Boolean(choice.text);
       if (!holds && reason === null && logprobs === null && promptLogprobs === null) {
         return { kind: 'nothing' };
       }
@@ -103,7 +103,7 @@ export function createChoiceReader(
         kind: 'piece',
         piece: {
           index,
-          ...(delta ? { delta } : { text: said.text ?? '' }),
+          ...(delta ? { delta } : { text: choice.text ?? '' }),
           logprobs,
           finish_reason: reason,
           ...(stop !== undefined && { stop_reason: stop }),
@@ -115,15 +115,15 @@ export function createChoiceReader(
   };
 }
 
-function withStops({ stop_reason, matched_stop, stopping_word }: Said) {
+function withStops({ stop_reason, matched_stop, stopping_word }: EngineChoice) {
   return { stop_reason, matched_stop, stopping_word };
 }
 
 /** Most engines list the logprobs of reasoning as if it were content. */
-function readLogprobs(said: Said['logprobs'], delta: Delta | null): Logprobs | null {
-  if (!said) return null;
+function readLogprobs(logprobs: EngineChoice['logprobs'], delta: Delta | null): Logprobs | null {
+  if (!logprobs) return null;
   const arrays: Record<string, readonly unknown[] | null> = {};
-  for (const [field, value] of Object.entries(said)) {
+  for (const [field, value] of Object.entries(logprobs)) {
     if (Array.isArray(value) || value === null) arrays[field] = value;
   }
   const { reasoning, ...others } = arrays;

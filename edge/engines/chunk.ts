@@ -16,9 +16,9 @@ export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter';
 /** A piece of one answer; only those pieces come that hold something. */
 export interface Choice {
   readonly index: number;
-  /** Of a chat completion. */
+  /** The text of a chat completion. */
   readonly delta?: Delta;
-  /** Of a completion. */
+  /** The text of a completion. */
   readonly text?: string;
   readonly logprobs: Logprobs | null;
   readonly finish_reason: FinishReason | null;
@@ -28,7 +28,7 @@ export interface Choice {
 }
 
 export interface Delta {
-  /** In the first piece of each answer. */
+  /** The role is stated in the first piece of each answer. */
   readonly role?: 'assistant';
   readonly content?: string;
   readonly reasoning_content?: string;
@@ -43,5 +43,5 @@ export interface ToolCallPiece {
   readonly function: { readonly name?: string; readonly arguments: string };
 }
 
-/** By field: entries of tokens, or the parallel arrays of a completion. */
+/** Log-probabilities by field: entries of tokens, or the parallel arrays of a completion. */
 export type Logprobs = Readonly<Record<string, readonly unknown[] | null>>;

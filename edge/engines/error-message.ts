@@ -1,9 +1,12 @@
-/** What of an engine's message a client may see: no address, path or secret of the operator's. */
+/**
+ * Takes out of an engine's message what no client may see: addresses, paths and secrets of the
+ * operator's.
+ */
 
 /** Values that no message may repeat. */
 export type Secrets = readonly string[];
 
-/** Where a worker is, and what the edge shows to it. */
+/** The secrets of a worker: its address, and the token that the edge shows to it. */
 export function secretsOf(url: string, token: string | null): Secrets {
   const { host, hostname } = new URL(url);
   // A name without dots may be an ordinary word, such as the engine's.
@@ -30,8 +33,8 @@ const patterns: readonly RegExp[] = [
 
 /** One line of at most a thousand characters. */
 export function cleanMessage(message: string, secrets: Secrets = []): string {
-  const [said = ''] = message.split(/traceback \(most recent call last\)/i);
-  let text = said;
+  const [beforeTraceback = ''] = message.split(/traceback \(most recent call last\)/i);
+  let text = beforeTraceback;
   for (const secret of secrets) if (secret.length >= 4) text = text.replaceAll(secret, removed);
   for (const pattern of patterns) text = text.replaceAll(pattern, removed);
   // oxlint-disable-next-line no-control-regex -- terminals and logs must not see them

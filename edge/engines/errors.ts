@@ -14,15 +14,15 @@ const fieldsSchema = z.looseObject({
   message: z.string(),
   type: z.string().nullish().catch(null),
   param: z.string().nullish().catch(null),
-  /** Ours, or an HTTP status. */
+  /** The code is one of ours, or an HTTP status. */
   code: z.union([z.string(), z.number()]).nullish().catch(null),
-  /** llama.cpp's, of an overflow. */
+  /** llama.cpp's name for the prompt's length, in an overflow. */
   n_prompt_tokens: z.int().nullish().catch(null),
   n_ctx: z.int().nullish().catch(null),
 });
 type Fields = z.infer<typeof fieldsSchema>;
 
-/** What FastAPI says of a request that does not fit a schema. */
+/** FastAPI's error for a request that does not fit a schema. */
 const faultSchema = z.looseObject({
   loc: z.array(z.union([z.string(), z.number()])).default([]),
   msg: z.string(),
@@ -33,7 +33,7 @@ const bodySchema = z.union([
   z
     .looseObject({ error: z.string().min(1) })
     .transform(({ error, ...others }): Fields => ({ ...codeOf(others), message: error })),
-  // And what it says of its own accord.
+  // FastAPI's own errors have this form.
   z.looseObject({ detail: z.string().min(1) }).transform(({ detail }): Fields => ({
     message: detail,
   })),
@@ -54,14 +54,14 @@ export type EngineError =
   | { readonly kind: 'lacking'; readonly error: ApiError; readonly reason: string }
   | { readonly kind: 'failed'; readonly reason: string };
 
-/** null for what is no error. */
+/** Returns null for JSON that is no error. */
 export function readError(json: unknown, context: ErrorContext): EngineError | null {
   const fields = bodySchema.safeParse(json).data;
   return fields ? toEngineError(fields, context) : null;
 }
 
 interface ErrorContext {
-  /** Of the HTTP answer; null in a stream, which began with 200. */
+  /** The status of the HTTP answer; null in a stream, which began with 200. */
   readonly status: number | null;
   readonly secrets: Secrets;
 }
@@ -81,15 +81,15 @@ function toEngineError(fields: Fields, { status: httpStatus, secrets }: ErrorCon
 
 /** An engine's own code is more exact than the status of the answer that carries it. */
 function statusOf({ code }: Fields, httpStatus: number | null): number | null {
-  const said = Number(code);
-  return Number.isInteger(said) && said >= 400 && said <= 599 ? said : httpStatus;
+  const status = Number(code);
+  return Number.isInteger(status) && status >= 400 && status <= 599 ? status : httpStatus;
 }
 
-/** Words for a fault of the request, where no status is said. */
+/** Words of messages that blame the request, where the error states no status. */
 const requestFaults =
   /^(badrequesterror|bad_request|invalid_request_error|validationerror|unprocessable)/i;
 
-/** null if the request is not at fault. */
+/** Returns null if the request is not at fault. */
 function errorCode(fields: Fields, status: number | null): ErrorCode | null {
   const { code, type, message } = fields;
   const mayOverflow = status === null || status === 500 || (status >= 400 && status < 429);

@@ -35,13 +35,13 @@ export interface DialectOptions {
   /** Answers asked for: a stream without `[DONE]` is whole once all of them have ended. */
   readonly answers: number;
   readonly reportsCachedTokens: boolean;
-  /** What no error may repeat to the client. */
+  /** Texts that no error may repeat to the client. */
   readonly secrets: Secrets;
 }
 
 export interface EventReader {
   read(event: { readonly name?: string | undefined; readonly data: string }): EngineEvent;
-  /** Whether nothing is missing, should the stream end now. */
+  /** true if nothing is missing, should the stream end now. */
   isWhole(): boolean;
 }
 
@@ -52,7 +52,7 @@ const eventSchema = z.looseObject({
   system_fingerprint: z.string().optional().catch(undefined),
   prompt_logprobs: z.unknown().optional(),
 });
-type Said = z.infer<typeof eventSchema>;
+type EngineStreamEvent = z.infer<typeof eventSchema>;
 
 export function createEventReader(options: DialectOptions): EventReader {
   const readers = new Map<number, ChoiceReader>();
@@ -80,16 +80,16 @@ export function createEventReader(options: DialectOptions): EventReader {
     return fromWorkerUsage(stated, options);
   };
 
-  const readChunk = (said: Said, usage: Usage | null): EngineEvent => {
+  const readChunk = (event: EngineStreamEvent, usage: Usage | null): EngineEvent => {
     const choices: Choice[] = [];
-    for (const [position, each] of (said.choices ?? []).entries()) {
+    for (const [position, each] of (event.choices ?? []).entries()) {
       const parsed = parseChoice(each, position);
       if (!parsed) continue;
-      const event = readerOf(parsed.index).read(parsed.said);
-      if (event.kind === 'broken') return failed(`it ended an answer with "${event.said}"`);
+      const event = readerOf(parsed.index).read(parsed.choice);
+      if (event.kind === 'broken') return failed(`it ended an answer with "${event.reason}"`);
       if (event.kind === 'piece') choices.push(event.piece);
     }
-    return { kind: 'chunk', chunk: { ...headOf(said), choices }, usage };
+    return { kind: 'chunk', chunk: { ...headOf(event), choices }, usage };
   };
 
   return {
@@ -103,10 +103,10 @@ export function createEventReader(options: DialectOptions): EventReader {
       if (error?.kind === 'failed') return error;
       if (error) return { kind: 'rejected', error: error.error };
       if (json === undefined) return failed('it sent an event that is not JSON');
-      const said = eventSchema.safeParse(json).data;
-      if (!said) return failed('it sent an event that is no part of an answer');
+      const event = eventSchema.safeParse(json).data;
+      if (!event) return failed('it sent an event that is no part of an answer');
       try {
-        return readChunk(said, readUsage(json));
+        return readChunk(event, readUsage(json));
       } catch (cause) {
         if (cause instanceof z.ZodError) return failed('it sent counts of tokens that are none');
         throw cause;
@@ -123,7 +123,7 @@ function failed(reason: string): EngineEvent {
   return { kind: 'failed', reason };
 }
 
-function headOf({ object, created, system_fingerprint, prompt_logprobs }: Said) {
+function headOf({ object, created, system_fingerprint, prompt_logprobs }: EngineStreamEvent) {
   return {
     ...(object !== undefined && { object }),
     ...(created !== undefined && { created }),
@@ -132,9 +132,9 @@ function headOf({ object, created, system_fingerprint, prompt_logprobs }: Said) 
   };
 }
 
-/** An event by the name of "error" is one, in whatever form it says so. */
-function asError(said: unknown): unknown {
-  if (typeof said === 'string') return { error: said };
-  const isKnown = readError(said, { status: null, secrets: [] }) !== null;
-  return isKnown ? said : { error: 'an error without a message' };
+/** An event by the name of "error" is one, in whatever form it is written. */
+function asError(json: unknown): unknown {
+  if (typeof json === 'string') return { error: json };
+  const isKnown = readError(json, { status: null, secrets: [] }) !== null;
+  return isKnown ? json : { error: 'an error without a message' };
 }

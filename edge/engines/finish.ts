@@ -29,18 +29,18 @@ const broken: ReadonlySet<string> = new Set(['abort', 'aborted', 'cancelled', 'e
 export type Finish =
   | { readonly kind: 'running' }
   | { readonly kind: 'finished'; readonly reason: FinishReason }
-  | { readonly kind: 'broken'; readonly said: string };
+  | { readonly kind: 'broken'; readonly reason: string };
 
-export function readFinish(said: string | null | undefined, hasCalls: boolean): Finish {
-  const word = said?.trim().toLowerCase() ?? '';
+export function readFinish(stated: string | null | undefined, hasCalls: boolean): Finish {
+  const word = stated?.trim().toLowerCase() ?? '';
   if (word === '' || word === 'not_finished') return { kind: 'running' };
-  if (broken.has(word)) return { kind: 'broken', said: word };
+  if (broken.has(word)) return { kind: 'broken', reason: word };
   const reason = reasons[word] ?? 'stop';
   // Some engines end an answer that calls a function they were told to call with "stop".
   return { kind: 'finished', reason: reason === 'stop' && hasCalls ? 'tool_calls' : reason };
 }
 
-/** What a request asked to be stopped at. */
+/** The strings and tokens that a request asked to be stopped at. */
 export interface Stops {
   readonly strings: readonly string[];
   readonly tokens: readonly number[];
@@ -62,10 +62,10 @@ export function stopsOf(workerBody: Readonly<Record<string, unknown>>): Stops {
  * count.
  */
 export function matchedStop(
-  said: Readonly<Record<'stop_reason' | 'matched_stop' | 'stopping_word', unknown>>,
+  choice: Readonly<Record<'stop_reason' | 'matched_stop' | 'stopping_word', unknown>>,
   stops: Stops,
 ): string | number | undefined {
-  return [said.stop_reason, said.matched_stop, said.stopping_word]
+  return [choice.stop_reason, choice.matched_stop, choice.stopping_word]
     .flat()
     .find((each): each is string | number =>
       typeof each === 'string'

@@ -1,4 +1,6 @@
-/** What foreign engines, vLLM and SGLang, are asked in place of what ours are. */
+/**
+ * Turns a request for our workers into the one that foreign engines, vLLM and SGLang, understand.
+ */
 import { z } from 'zod';
 import { responseFormatSchema, schemaOfFormat } from '../../gpu-worker/protocol/response-format.ts';
 import type { ResponseFormat } from '../../gpu-worker/protocol/response-format.ts';

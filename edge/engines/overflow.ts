@@ -3,25 +3,26 @@ import { z } from 'zod';
 import { overflowSchema } from '../../gpu-worker/protocol/errors.ts';
 import type { Overflow } from '../errors.ts';
 
-/** Ours, llama.cpp's, and what gateways in front of engines say. */
+/** The codes of an overflow: ours, llama.cpp's, and those of gateways in front of engines. */
 const names = /^(context_length_exceeded|context_window_exceeded|exceed_context_size)/;
 
-/** What a request does not fit, by the names that engines have for it. */
+/** Names that engines have for the context, in a sentence about an overflow. */
 const contextWords =
   /context[ _](length|window|size)|n_ctx|max_model_len|max_num_tokens|max(imum)?[ _](model|seq|sequence|input|allowed)[ _]?(len|length|tokens)/i;
-/** That it does not fit. */
+/** Words that say that something does not fit. */
 const excessWords =
   /exceed|longer than|larger than|greater than|too (long|large)|should not|reduce|is only|maximum context length is/i;
 /**
- * vLLM and TensorRT-LLM where the prompt leaves no room; Anthropic's words, which some have too.
+ * Sentences of vLLM and TensorRT-LLM where the prompt leaves no room; Anthropic's words, which some
+ * have too.
  */
 const sentences =
   /max_tokens must be at least \d+, got -|default_max_tokens.*(greater than 0|\(-)|prompt is too long/i;
 
-export function isOverflow(said: { message: string; names: readonly unknown[] }): boolean {
-  const { message } = said;
+export function isOverflow(error: { message: string; names: readonly unknown[] }): boolean {
+  const { message } = error;
   return (
-    said.names.some((name) => typeof name === 'string' && names.test(name)) ||
+    error.names.some((name) => typeof name === 'string' && names.test(name)) ||
     sentences.test(message) ||
     (contextWords.test(message) && excessWords.test(message))
   );
@@ -36,12 +37,12 @@ const contextPattern =
 
 const fieldsSchema = z.looseObject({
   overflow: overflowSchema.optional().catch(undefined),
-  /** llama.cpp's. */
+  /** llama.cpp's name for the length of the prompt. */
   n_prompt_tokens: z.int().min(0).optional().catch(undefined),
   n_ctx: z.int().min(0).optional().catch(undefined),
 });
 
-/** null as far as the engine does not tell the numbers. */
+/** The numbers are null as far as the engine does not tell them. */
 export function readOverflow(error: unknown, message: string): Overflow | null {
   const fields = fieldsSchema.safeParse(error).data ?? {};
   if (fields.overflow) {

@@ -25,19 +25,19 @@ const pieceSchema = z.looseObject({
 
 interface Call {
   readonly index: number;
-  /** The engine's index of it. */
-  readonly said: number | null;
+  /** The engine's own index of the call. */
+  readonly engineIndex: number | null;
   id: string;
   name: string;
   arguments: string;
-  /** Whether its first piece went out. */
+  /** true once the call's first piece went out. */
   sent: boolean;
 }
 
 export interface ToolCalls {
-  /** The calls of one event. What is no call is passed over. */
+  /** Returns the calls of one event; pieces that are no calls are passed over. */
   add(pieces: readonly unknown[]): ToolCallPiece[];
-  /** What waits for a name that never came. */
+  /** Returns the calls that still wait for a name, which never came. */
   flush(): ToolCallPiece[];
   any(): boolean;
 }
@@ -46,20 +46,20 @@ export interface ToolCalls {
 export function createToolCalls(makeId: (index: number) => string): ToolCalls {
   const calls: Call[] = [];
 
-  const begin = (said: number | null): Call => {
-    const call = { index: calls.length, said, id: '', name: '', arguments: '', sent: false };
+  const begin = (engineIndex: number | null): Call => {
+    const call = { index: calls.length, engineIndex, id: '', name: '', arguments: '', sent: false };
     calls.push(call);
     return call;
   };
 
-  /** The call that a piece continues; undefined if it begins one. */
+  /** Finds the call that a piece continues; undefined if it begins one. */
   const find = (
     piece: { index: number | null; id: string; name: string; json: string },
     touched: ReadonlySet<Call>,
   ): Call | undefined => {
     const { index, id, name } = piece;
     if (index !== null) {
-      const call = calls.findLast((each) => each.said === index);
+      const call = calls.findLast((each) => each.engineIndex === index);
       return call && isAnother(call, piece) ? undefined : call;
     }
     const known = id === '' ? undefined : calls.find((each) => each.id === id);
@@ -86,12 +86,12 @@ export function createToolCalls(makeId: (index: number) => string): ToolCalls {
       return pieces.flatMap((each) => {
         const parsed = pieceSchema.safeParse(each).data;
         if (!parsed) return [];
-        const { arguments: said, name } = parsed.function ?? {};
+        const { arguments: stated, name } = parsed.function ?? {};
         const piece = {
           index: parsed.index ?? null,
           id: parsed.id ?? '',
           name: name ?? '',
-          json: typeof said === 'string' ? said : said ? JSON.stringify(said) : '',
+          json: typeof stated === 'string' ? stated : stated ? JSON.stringify(stated) : '',
         };
         const found = find(piece, touched);
         if (!found && calls.length >= callsMax) return [];
@@ -110,7 +110,7 @@ export function createToolCalls(makeId: (index: number) => string): ToolCalls {
 }
 
 /**
- * Whether a piece under a call's index is of another call. A new id alone does not say so, since
+ * Tells if a piece under a call's index is of another call. A new id alone does not show it, since
  * some engines make one up for every piece.
  */
 function isAnother(call: Call, piece: { id: string; name: string; json: string }): boolean {

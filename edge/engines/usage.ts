@@ -6,15 +6,15 @@ import type { Usage } from '../money.ts';
 
 const count = z.int().min(0).max(tokenCountMax);
 
-/** As any engine writes it: an absent detail is unknown, not 0. */
+/** Counts as any engine writes them: an absent detail is unknown, not 0. */
 const usageSchema = z.looseObject({
   prompt_tokens: count,
   completion_tokens: count.nullish(),
   prompt_tokens_details: z.looseObject({ cached_tokens: count.nullish() }).nullish(),
   completion_tokens_details: z.looseObject({ reasoning_tokens: count.nullish() }).nullish(),
-  /** SGLang's place for it. */
+  /** SGLang's place for the tokens of reasoning. */
   reasoning_tokens: count.nullish(),
-  /** DeepSeek's. */
+  /** DeepSeek's name for the cached tokens of the prompt. */
   prompt_cache_hit_tokens: count.nullish(),
 });
 export type EngineUsage = z.infer<typeof usageSchema>;
@@ -33,15 +33,15 @@ const uncountedSchema = z.looseObject({ prompt_tokens: z.null().optional() }).nu
  * @throws ZodError for counts that are none.
  */
 export function readCounts(json: unknown): EngineUsage | null {
-  const { usage: said, timings } = countsSchema.parse(json);
-  if (uncountedSchema.safeParse(said).success) return null;
-  const usage = usageSchema.parse(said);
+  const { usage: stated, timings } = countsSchema.parse(json);
+  if (uncountedSchema.safeParse(stated).success) return null;
+  const usage = usageSchema.parse(stated);
   const cached = timings?.cache_n ?? null;
   const isStated = cachedTokens(usage) !== null || cached === null;
   return isStated ? usage : { ...usage, prompt_cache_hit_tokens: cached };
 }
 
-/** null if the engine does not say. */
+/** Returns null if the engine does not state cached tokens. */
 export function cachedTokens(usage: EngineUsage): number | null {
   return usage.prompt_tokens_details?.cached_tokens ?? usage.prompt_cache_hit_tokens ?? null;
 }
@@ -60,8 +60,9 @@ export function fromWorkerUsage(
   const stated = worker.reportsCachedTokens ? cachedTokens(wire) : null;
   const found = Math.min(stated ?? 0, wire.prompt_tokens);
   const cached = found - (found % billedBlockTokens);
-  const said = wire.completion_tokens_details?.reasoning_tokens ?? wire.reasoning_tokens ?? 0;
-  const reasoning = Math.min(said, completion);
+  const reasoningStated =
+    wire.completion_tokens_details?.reasoning_tokens ?? wire.reasoning_tokens ?? 0;
+  const reasoning = Math.min(reasoningStated, completion);
   return {
     inputUncached: wire.prompt_tokens - cached,
     inputCached: stated === null ? null : cached,

@@ -1,7 +1,7 @@
 /**
- * Who goes next of those that wait for one model: deficit round robin over tenants. A tenant earns
- * a quantum of tokens times its weight each round and pays what its requests cost when they start,
- * so over time tenants that always have something waiting get tokens in proportion to their
+ * Picks which waiting request of a model goes next: deficit round robin over tenants. A tenant
+ * earns a quantum of tokens times its weight each round and pays what its requests cost when they
+ * start, so over time tenants that always have something waiting get tokens in proportion to their
  * weights, whatever the size and number of their requests. A tenant that comes new goes first,
  * once.
  */
@@ -14,8 +14,8 @@ export const quantumTokens = 512;
 const idleFlowsMax = 10_000;
 
 /**
- * Of the tokens that one tenant gets, its keys of each priority have shares in this proportion
- * while all wait: even low priority is served after bounded time.
+ * While requests of all priorities wait, a tenant's tokens are shared among them in this
+ * proportion: even low priority is served after bounded time.
  */
 export const priorityShares: Readonly<Record<Priority, number>> = { high: 16, normal: 4, low: 1 };
 const priorities: readonly Priority[] = ['high', 'normal', 'low'];
@@ -24,7 +24,7 @@ export interface Queued {
   readonly tenant: string;
   readonly weight: number;
   readonly priority: Priority;
-  /** In tokens, from 1. */
+  /** The cost of the request in tokens, from 1. */
   readonly cost: number;
   /** It had its turn and lost its worker: it goes before what its tenant has waiting. */
   readonly goesFirst: boolean;
@@ -36,7 +36,7 @@ interface Class<Item> {
   served: number;
 }
 
-/** What one tenant has waiting, and what it may use before others have their turn. */
+/** A tenant's waiting requests, and the tokens that it may use before others have their turn. */
 interface Flow<Item> {
   readonly tenant: string;
   weight: number;
@@ -50,7 +50,7 @@ interface Flow<Item> {
 export class FairQueue<Item extends Queued> {
   /** Tenants that have not used up their first quantum; they go before the others. */
   readonly #fresh = new Map<string, Flow<Item>>();
-  /** The others, in the order of the round. */
+  /** The other tenants, in the order of the round. */
   readonly #round = new Map<string, Flow<Item>>();
   #size = 0;
   #tokens = 0;
@@ -59,7 +59,7 @@ export class FairQueue<Item extends Queued> {
     return this.#size;
   }
 
-  /** What all that wait will cost. */
+  /** The cost of all that wait. */
   get tokens(): number {
     return this.#tokens;
   }
@@ -78,7 +78,9 @@ export class FairQueue<Item extends Queued> {
     return weight / weights;
   }
 
-  /** In the order in which each tenant's were added; tenants in no order. */
+  /**
+   * Lists each tenant's requests in the order in which they were added; tenants come in no order.
+   */
   items(): Item[] {
     return [...this.#flows()].flatMap(({ first, classes }) => [
       ...first,
@@ -95,7 +97,7 @@ export class FairQueue<Item extends Queued> {
     this.#count(flow, item, 1);
   }
 
-  /** False if it does not wait here. */
+  /** Returns false if the item does not wait here. */
   remove(item: Item): boolean {
     const flow = this.#flowOf(item.tenant);
     if (flow === undefined) return false;
@@ -116,7 +118,7 @@ export class FairQueue<Item extends Queued> {
   next(fits: (item: Item, inCredit: boolean) => boolean): Item | null {
     const ready = this.#find((flow, head) => flow.credit > 0 && fits(head, true));
     if (ready !== null) return this.#take(ready);
-    // Rounds go by until one of those that fit has earned its turn.
+    // Rounds go by until one of the requests that fit has earned its turn.
     let rounds = Infinity;
     for (const flow of this.#flows()) {
       const head = flow.credit > 0 ? null : headOf(flow);
@@ -130,7 +132,9 @@ export class FairQueue<Item extends Queued> {
     return this.#take(earned);
   }
 
-  /** Gives back, or below 0 takes, what an answer cost less or more than it was thought to. */
+  /**
+   * Gives back tokens of an answer that cost less than it was charged; below 0, takes more of them.
+   */
   correct(tenant: string, tokens: number): void {
     const flow = this.#flowOf(tenant);
     if (flow !== undefined) flow.credit = Math.min(quantumOf(flow), flow.credit + tokens);
@@ -181,7 +185,7 @@ export class FairQueue<Item extends Queued> {
   }
 
   /**
-   * Credit that is not used does not grow beyond a round's, and one who waits for nothing is
+   * Credit that is not used does not grow beyond a round's; a tenant without waiting requests is
    * forgotten.
    */
   #earn(rounds: number): void {
@@ -216,7 +220,7 @@ function quantumOf({ weight }: { readonly weight: number }): number {
   return quantumTokens * weight;
 }
 
-/** A class that comes back after a pause has no claim to what it did not ask for meanwhile. */
+/** A class that comes back after a pause is not owed the tokens that were served meanwhile. */
 function join<Item extends Queued>(flow: Flow<Item>, item: Item): void {
   const lane = flow.classes[item.priority];
   if (lane.items.length === 0) {

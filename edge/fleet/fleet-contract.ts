@@ -18,18 +18,21 @@ export interface Fleet {
   /** Resolves when the request has its turn and a worker a slot for it, or at once with why not. */
   place(input: PlaceInput): Promise<PlaceResult>;
   /**
-   * What `place` would refuse for its wait, before anything has been written for the request; null
-   * if it would not, or if asking is as dear as placing.
+   * Returns what `place` would refuse for its wait, before anything has been written for the
+   * request; null if it would not, or if asking is as dear as placing.
    */
   expectedRefusal(input: {
     readonly model: string;
     readonly turn: Turn;
   }): Promise<NotPlaced | null>;
-  /** The request's client left while it waited. */
+  /** Takes a request out of the queue because its client left while it waited. */
   withdraw(requestId: string): Promise<void>;
   /** The first token was seen: the request's prompt tokens no longer wait. */
   started(requestId: string, worker: string): Promise<void>;
-  /** Its slots are free; null: the worker did not take it, or nobody knows what it computed. */
+  /**
+   * Frees the request's slots. `computed` is null if the worker did not take it, or nobody knows
+   * what it computed.
+   */
   finished(requestId: string, worker: string, computed: Computed | null): Promise<void>;
   heartbeat(body: unknown): Promise<Accepted>;
   status(): Promise<WorkerStatus[]>;

@@ -1,4 +1,4 @@
-/** What a fleet keeps over a restart of its process or the eviction of its object. */
+/** The state that a fleet keeps over a restart of its process or the eviction of its object. */
 import type { Announcement, WorkerEntry } from './worker-entry.ts';
 import type { StaticWorker } from './worker-contract.ts';
 
@@ -6,9 +6,9 @@ import type { StaticWorker } from './worker-contract.ts';
 const snapshotCharactersMax = 400_000;
 
 /**
- * What outlives the process: who was there and who is drained. After a restart the last known
- * workers serve at once instead of after their next heartbeat; one that is gone refuses the
- * connection, and the next is tried.
+ * The workers that were there and those that are drained. After a restart the last known workers
+ * serve at once instead of after their next heartbeat; one that is gone refuses the connection, and
+ * the next is tried.
  */
 export interface FleetSnapshot {
   readonly workers: readonly Announcement[];

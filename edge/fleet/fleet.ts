@@ -33,12 +33,12 @@ import {
 import type { Announcement, WorkerEntry } from './worker-entry.ts';
 import { refuseWorkerUrl } from './worker-url.ts';
 
-/** Ids that a fleet remembers, live or lost; the lost ones are forgotten first. */
+/** Ids of workers that a fleet remembers, live or lost; the lost ones are forgotten first. */
 const workersMax = 1_000;
 const forgetLostAfterMs = 60 * 60_000;
-/** Each is probed every few seconds. */
+/** Workers that the operator may add; each is probed every few seconds. */
 const addedMax = 100;
-/** While requests wait, those whose time is over are looked for this often. */
+/** While requests wait, those that have waited too long are looked for this often. */
 const tickMs = 250;
 
 export interface FleetOptions {
@@ -99,7 +99,7 @@ export class LocalFleet implements Fleet {
     return this.#options.hosts ?? [];
   }
 
-  /** A configured worker may be configured no longer; its probe brings it back if it is. */
+  /** A worker of the settings may be configured no longer; its probe brings it back if it is. */
   #restore(announcements: readonly Announcement[]): void {
     for (const announcement of announcements) {
       const { id, url } = announcement;
@@ -118,8 +118,8 @@ export class LocalFleet implements Fleet {
     const nowMs = this.#clock.nowMs();
     const { id } = announcement;
     const known = this.#workers.get(id);
-    // A start that seems older may be of a worker whose clock was set back: the younger one counts
-    // only as long as it is heard of.
+    // A start that seems older may be of a worker whose clock was set back: the younger one
+    // counts only as long as it is heard of.
     const isAlive = known !== undefined && stateAt(known, nowMs) !== 'lost';
     if (isAlive && !announcement.static && isOlderStart(announcement, known.announcement)) {
       return refused(`a younger worker ${id} has announced itself`);
@@ -182,7 +182,7 @@ export class LocalFleet implements Fleet {
     this.#waiting.withdraw(requestId);
   }
 
-  /** Sees to what time alone changes; the fleet does so by itself while requests wait. */
+  /** Acts on the passing of time; the fleet calls it by itself while requests wait. */
   tick(): void {
     this.#waiting.tick();
   }

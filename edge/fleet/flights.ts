@@ -9,18 +9,18 @@
  */
 export const runningTokens = 64;
 
-/** A request whose end nobody reported is forgotten: longer than any answer takes. */
+/** A request whose end nobody reported is forgotten after this long: no answer takes longer. */
 export const flightMsMax = 30 * 60_000;
 
 /** A request placed this recently may be missing from a heartbeat that is on its way. */
 const settledMs = 2_000;
 
-/** What a request takes of its worker. */
+/** The room on a worker that a request takes. */
 export interface Taken {
   readonly model: string;
   /** Prompt tokens that the worker is expected to compute. */
   readonly promptTokens: number;
-  /** null for what takes no slot. */
+  /** The tenant whose slots the request takes; null if it takes none. */
   readonly tenant: string | null;
   readonly slots: number;
   /** Tokens that its tenant was charged for its turn. */
@@ -37,7 +37,7 @@ export interface Flight extends Taken {
   started: boolean;
 }
 
-/** What the first token of a request says about the worker's speed. */
+/** The time to the first token of a request, from which the worker's speed is learned. */
 export interface SpeedSample {
   readonly tokens: number;
   readonly elapsedMs: number;
@@ -46,7 +46,7 @@ export interface SpeedSample {
 /** A worker's own counts. */
 export interface WorkerLoad {
   readonly tokens: number;
-  /** That run or wait. */
+  /** Requests that run or wait. */
   readonly requests: number;
   readonly waiting: number;
 }
@@ -54,10 +54,12 @@ export interface WorkerLoad {
 export class Flights {
   readonly #flights = new Map<string, Flight>();
   #tokens = 0;
-  /** What the worker's own count said beyond ours at its last heartbeat; below 0 if less. */
+  /**
+   * Tokens that the worker counted beyond ours at its last heartbeat; below 0 if it counted fewer.
+   */
   #drift = 0;
   #slots = 0;
-  /** The same of slots. */
+  /** Slots that the worker counted beyond ours at its last heartbeat. */
   #slotDrift = 0;
   /** Slots that we counted and the worker did not, at its last heartbeat. */
   #unseenSlots = 0;
@@ -71,7 +73,7 @@ export class Flights {
     return Math.max(0, this.#tokens + this.#drift);
   }
 
-  /** Taken on the worker, by us and by others. */
+  /** Slots taken on the worker, by us and by others. */
   get slots(): number {
     return Math.max(0, this.#slots + this.#slotDrift);
   }
@@ -88,7 +90,7 @@ export class Flights {
     this.#countSlots(taken, 1);
   }
 
-  /** The first token was seen; null if the request is unknown or had started before. */
+  /** Notes the first token of a request; null if the request is unknown or had started before. */
   start(requestId: string, nowMs: number): SpeedSample | null {
     const flight = this.#flights.get(requestId);
     if (flight === undefined || flight.started) return null;
@@ -97,7 +99,10 @@ export class Flights {
     return { tokens: flight.queuedTokens, elapsedMs: nowMs - flight.placedAtMs };
   }
 
-  /** @returns what has ended; null if it had before. */
+  /**
+   * Ends a flight.
+   * @returns the flight; null if it had ended before.
+   */
   finish(requestId: string): Flight | null {
     const flight = this.#flights.get(requestId);
     if (flight === undefined) return null;

@@ -19,7 +19,7 @@ export interface PlaceInput {
   readonly turn: Turn | null;
 }
 
-/** What a request asks of the queue in front of the workers. */
+/** A request's place in the queue in front of the workers. */
 export interface Turn {
   readonly tenant: string;
   /** Its tenant's share beside others that wait too. */
@@ -44,7 +44,8 @@ export type PlaceResult =
       readonly reportsCachedTokens: boolean;
       readonly hasJournal: boolean;
       /**
-       * What the edge shows it in place of WORKER_TOKEN; null: nothing of its own. Never logged.
+       * The token that the edge shows the worker in place of WORKER_TOKEN; null: none of its own.
+       * Never logged.
        */
       readonly ownToken: OwnToken | null;
     }
@@ -64,13 +65,13 @@ export type NotPlaced =
   | {
       readonly kind: 'overloaded';
       readonly reason: 'wait' | 'queue' | 'closing';
-      /** When it would have its turn, as far as can be known. */
+      /** Seconds until the request would have its turn, as far as can be known. */
       readonly retryAfterSeconds: number;
     }
   /** `withdraw` took the request out of the queue. */
   | { readonly kind: 'withdrawn' };
 
-/** What was computed for a request: a worker's speed is learned from it. */
+/** The tokens that were computed for a request: a worker's speed is learned from them. */
 export interface Computed {
   /** Prompt tokens without those that were cached. */
   readonly promptTokens: number;

@@ -1,6 +1,6 @@
 /**
- * Which worker takes a request: the one that will have computed its prompt first. The rule weighs a
- * cached prefix against the queue in front of it; the longest prefix alone would send everything
+ * Picks the worker for a request: the one that will have computed its prompt first. The rule weighs
+ * a cached prefix against the queue in front of it; the longest prefix alone would send everything
  * that shares a system prompt to one worker.
  */
 import { createHash } from 'node:crypto';
@@ -9,7 +9,7 @@ export interface Candidate {
   readonly worker: string;
   /** Tokens placed there that are still to be computed. */
   readonly tokensInFlight: number;
-  /** Of this request's prompt. */
+  /** Tokens of this request's prompt that the worker has cached. */
   readonly cachedTokens: number;
   readonly tokensPerSecond: number;
 }
@@ -21,8 +21,9 @@ export function placementCost(candidate: Candidate, promptTokens: number): numbe
 }
 
 /**
- * The candidate of least cost. Of equal ones the rendezvous hash of `tieKey` decides, so that two
- * requests that begin alike meet on one worker although nobody has seen their prefix yet.
+ * Returns the candidate of least cost. The rendezvous hash of `tieKey` decides between equal ones,
+ * so that two requests that begin alike meet on one worker although nobody has seen their prefix
+ * yet.
  */
 export function chooseWorker<C extends Candidate>(
   candidates: readonly C[],

@@ -1,4 +1,4 @@
-/** Which worker takes a request now, whether any has a slot for it, and how soon one will. */
+/** Picks the worker for a request now, and tells if any has a slot for it and how soon one will. */
 import { strict as assert } from 'node:assert';
 import type { PlaceInput, PlaceResult } from './placement-contract.ts';
 import type { StaticWorker } from './worker-contract.ts';
@@ -8,11 +8,11 @@ import type { Service, TurnInput, Workers } from './waiting-requests.ts';
 import { backoffMs, hasRoom, heartbeatMs, slotsOf, stateAt } from './worker-entry.ts';
 import type { WorkerEntry } from './worker-entry.ts';
 
-/** Of an answer, until the first have shown what is usual. */
+/** The output of an answer, until the first answers have shown what is usual. */
 const outputTokensDefault = 256;
 
 export interface Places extends Workers {
-  /** Without a turn: any worker that is ready will do. */
+  /** Places a request that waits for no turn: any worker that is ready will do. */
   placeNow(input: PlaceInput): PlaceResult;
 }
 
@@ -34,7 +34,7 @@ export function createPlaces(options: {
     );
   };
 
-  /** One that failed is passed over for a while, unless nobody else is there. */
+  /** A worker that failed is passed over for a while, unless nobody else is there. */
   const rested = (ready: WorkerEntry[]): WorkerEntry[] => {
     const others = ready.filter((entry) => entry.backoffUntilMs <= clock.nowMs());
     return others.length > 0 ? others : ready;
@@ -46,7 +46,7 @@ export function createPlaces(options: {
     const isOwed = inCredit && all.every((entry) => entry.flights.slotsOf(tenant) === 0);
     const ready = rested(readyFor(input));
     const able = ready.filter(({ announcement }) => slots <= (announcement.waiting ?? Infinity));
-    // One that can never hold as many answers says so by itself.
+    // A worker that can never hold this many answers refuses them itself.
     if (able.length === 0) return ready;
     return able.filter(
       (entry) => entry.fullUntilMs <= clock.nowMs() && hasRoom(entry, { slots, isOwed }),
@@ -119,7 +119,7 @@ function serviceOf(serving: readonly WorkerEntry[], nowMs: number): Service {
     slotsPerMs += slotsOf(entry) / (entry.rate.answerMs ?? Infinity);
   }
   if (tokensPerMs === 0) return { slots, tokensPerMs: null, nextSlotMs: 0 };
-  // Those that have not answered yet are taken to be as fast as the others.
+  // Workers that have not answered yet are taken to be as fast as the others.
   const scale = slots / knownSlots;
   return { slots, tokensPerMs: tokensPerMs * scale, nextSlotMs: 1 / (slotsPerMs * scale) };
 }
@@ -129,7 +129,7 @@ function whyNone(serving: readonly WorkerEntry[], input: PlaceInput, nowMs: numb
   return serving.some((entry) => stateAt(entry, nowMs) !== 'lost') ? 'none-ready' : 'none-serves';
 }
 
-/** What was cached under another start is gone. */
+/** Tokens cached by an earlier start of the worker are gone. */
 function cachedTokens(entry: WorkerEntry, input: PlaceInput): number {
   const hit = input.prefixHits.find((each) => each.worker === entry.announcement.id);
   return hit?.epoch === cacheEpochOf(entry.announcement)

@@ -8,7 +8,10 @@ import { readBoundedJson } from '../engines/bounded-json.ts';
 import { cachedTokens, readCounts } from '../engines/usage.ts';
 import type { ServedModel } from './worker-contract.ts';
 
-/** Each of two questions: one that hangs holds up the announcements of the others for so long. */
+/**
+ * The wait for each of two questions: one that hangs holds up the announcements of the others for
+ * so long.
+ */
 const healthMsMax = 2_500;
 /** A cold engine may compile at its first request. */
 const completionMsMax = 60_000;
@@ -33,7 +36,7 @@ export type CacheReport =
   /** Nothing is known; ask again later. */
   | { readonly kind: 'failed'; readonly reason: string };
 
-/** Never throws: what goes wrong is the reason why the worker is failing. */
+/** Asks a worker how it is. Never throws: an error is the reason why the worker is failing. */
 export async function probeHealth(target: ProbeTarget): Promise<Health> {
   try {
     const health = await ask(target, '/health', null, healthMsMax);
@@ -71,10 +74,10 @@ export async function probeCachedTokens(target: ProbeTarget, model: string): Pro
   }
 }
 
-/** What an engine without the route answers. */
+/** Statuses of an engine that lacks the route. */
 const unknownRoute = [404, 405, 501];
 
-/** null if the engine does not say. Not every engine has both routes. */
+/** Returns null if the engine does not state cached tokens. Not every engine has both routes. */
 async function cachedOfProbe(target: ProbeTarget, model: string): Promise<number | null> {
   const prompt = Array.from({ length: probeWords }, (_, index) => `w${index}`).join(' ');
   const common = { model, max_tokens: 1, temperature: 0, stream: false };
@@ -94,13 +97,13 @@ async function cachedOfProbe(target: ProbeTarget, model: string): Promise<number
 interface Answer {
   readonly ok: boolean;
   readonly status: number;
-  /** undefined for what is no JSON, or more of it than any list of models. */
+  /** undefined for a body that is no JSON, or longer than any list of models. */
   readonly json: unknown;
 }
 
 /**
- * The whole answer within that time, and no timer left behind: it would keep a Durable Object
- * awake.
+ * Reads the whole answer within that time, and leaves no timer behind: it would keep a Durable
+ * Object awake.
  */
 async function ask(
   target: ProbeTarget,

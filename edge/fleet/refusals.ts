@@ -2,23 +2,23 @@
 import { z } from 'zod';
 import type { RefusedAnnouncement } from './worker-contract.ts';
 
-/** Beyond it the one that was refused longest ago is forgotten. */
+/** Refusals that are kept; beyond it the oldest one is forgotten. */
 const refusalsMax = 50;
 const reasonCharactersMax = 300;
 
-const saidSchema = z.looseObject({
+const identitySchema = z.looseObject({
   id: z.string().max(128).nullable().catch(null),
   url: z.string().max(2_000).nullable().catch(null),
 });
 
 export class Refusals {
-  /** By worker and reason, the newest last. */
+  /** Refusals by worker and reason, the newest last. */
   readonly #refused = new Map<string, RefusedAnnouncement>();
 
   note(body: unknown, refusal: { readonly reason: string; readonly nowMs: number }): void {
-    const said = saidSchema.safeParse(body).data;
-    const id = said?.id ?? null;
-    const url = shownUrl(said?.url ?? null);
+    const identity = identitySchema.safeParse(body).data;
+    const id = identity?.id ?? null;
+    const url = shownUrl(identity?.url ?? null);
     const reason = refusal.reason.slice(0, reasonCharactersMax);
     const key = JSON.stringify([id, url, reason]);
     const times = (this.#refused.get(key)?.times ?? 0) + 1;
@@ -28,7 +28,7 @@ export class Refusals {
     if (this.#refused.size > refusalsMax && oldest !== undefined) this.#refused.delete(oldest);
   }
 
-  /** A worker that is taken now has no trouble any more. */
+  /** Forgets the refusals of a worker that is accepted now. */
   forget(worker: { readonly id: string; readonly url: string }): void {
     const url = shownUrl(worker.url);
     for (const [key, refused] of this.#refused) {
@@ -41,7 +41,7 @@ export class Refusals {
   }
 }
 
-/** Host and path; a user name, a password or a query may be secret. */
+/** Shows host and path; a user name, a password or a query may be secret. */
 function shownUrl(text: string | null): string | null {
   if (text === null || !URL.canParse(text)) return null;
   const { protocol, host, pathname } = new URL(text);

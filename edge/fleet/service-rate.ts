@@ -1,10 +1,10 @@
 /**
- * How fast a worker serves, learned from the answers that ended: tokens a slot serves in a time,
- * over all that was in its way (other answers in the batch, prompts computed between). So it falls
- * as the worker fills, and an estimate of a wait made from it is of the load as it is.
+ * A worker's rate of service, learned from the answers that ended: tokens that a slot serves in a
+ * time, over all that was in its way (other answers in the batch, prompts computed between). So it
+ * falls as the worker fills, and an estimate of a wait made from it is of the load as it is.
  */
 
-/** About so many answers count; older ones fade. */
+/** About this many answers count; older ones fade. */
 const answersRemembered = 32;
 
 export class ServiceRate {
@@ -14,7 +14,7 @@ export class ServiceRate {
   #answers = 0;
 
   add(answer: {
-    /** Computed for it: its prompt without what was cached, and its output. */
+    /** Tokens computed for the answer: its prompt without what was cached, and its output. */
     readonly tokens: number;
     readonly outputTokens: number;
     readonly slots: number;
@@ -27,17 +27,17 @@ export class ServiceRate {
     this.#answers = this.#answers * fade + answer.slots;
   }
 
-  /** Of one slot; null before the first answer. */
+  /** Tokens that one slot serves in a millisecond; null before the first answer. */
   get tokensPerMs(): number | null {
     return this.#answers === 0 ? null : this.#tokens / this.#slotMs;
   }
 
-  /** How long an answer keeps its slot; null before the first. */
+  /** The time that an answer keeps its slot; null before the first. */
   get answerMs(): number | null {
     return this.#answers === 0 ? null : this.#slotMs / this.#answers;
   }
 
-  /** Of one answer; null before the first. */
+  /** Output tokens of one answer; null before the first. */
   get outputTokens(): number | null {
     return this.#answers === 0 ? null : this.#outputTokens / this.#answers;
   }

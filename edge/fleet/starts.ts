@@ -11,7 +11,7 @@ export function isSameStart(a: Started, b: Started): boolean {
   return a.epoch === b.epoch && idOf(a) === idOf(b);
 }
 
-/** Of two starts with one epoch the ids decide, so that every edge decides alike. */
+/** The ids decide between two starts with one epoch, so that every edge decides alike. */
 export function isOlderStart(a: Started, b: Started): boolean {
   return a.epoch < b.epoch || (a.epoch === b.epoch && idOf(a) < idOf(b));
 }

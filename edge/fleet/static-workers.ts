@@ -11,22 +11,22 @@ import type { Log } from '../../infra/log.ts';
 /** Must stay below the time after which a silent worker counts as lost. */
 export const probeEveryMs = 5_000;
 
-/** A report of cached tokens that could not be had is asked for again after so long. */
+/** A worker whose report of cached tokens could not be had is asked again after this long. */
 const askAgainMs = 60_000;
 
 export interface StaticWorkers {
   /**
-   * Asks each worker once how it is and announces it. What takes long, whether a new one reports
-   * cached tokens, is found out beside it, and announced then: nobody else waits for it. Does not
-   * throw.
+   * Asks each worker once how it is and announces it. Finding out if a new one reports cached
+   * tokens takes long, so that is done beside it and announced then: nobody else waits for it. Does
+   * not throw.
    */
   probe(): Promise<void>;
 }
 
 export function createStaticWorkers(options: {
-  /** Those of now: the operator may add and remove some. */
+  /** Lists the workers of now: the operator may add and remove some. */
   readonly workers: () => readonly StaticWorker[];
-  /** For those without a token of their own. */
+  /** Shown to workers without a token of their own. */
   readonly workerToken: string;
   readonly clock: { nowMs(): number };
   readonly fetch: typeof fetch;
@@ -93,7 +93,7 @@ export function createStaticWorkers(options: {
       sameNames(before.models, models) &&
       isDeepStrictEqual(before.served, health.served);
     const isKnown = same && (before.state === 'ready' || before.noDiscountReason === beingAsked);
-    // It is new, or it comes back: whatever it had cached before is not to be relied upon.
+    // The worker is new, or it comes back: earlier cached tokens are not to be relied upon.
     const announcement: Announcement = isKnown
       ? withSlots(before, slots)
       : {
@@ -118,7 +118,7 @@ export function createStaticWorkers(options: {
   };
 }
 
-/** Itself where the operator has not changed them. */
+/** Returns the announcement itself where the operator has not changed its slots. */
 function withSlots(announcement: Announcement, slots: number | undefined): Announcement {
   if (announcement.slots === slots) return announcement;
   const { slots: _before, ...others } = announcement;

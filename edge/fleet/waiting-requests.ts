@@ -1,36 +1,36 @@
 /**
  * The requests that wait for a worker: each has its turn by fair shares among tenants, goes as soon
- * as a worker has a slot for it, and is refused at once when its turn would come too late. Where a
- * slot is, and how fast it serves, is the fleet's to say.
+ * as a worker has a slot for it, and is refused at once when its turn would come too late. The
+ * fleet says where a slot is, and how fast it serves.
  */
 import type { PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import { FairQueue } from './fair-queue.ts';
 import type { Queued } from './fair-queue.ts';
 
-/** For all models; each waiting request keeps its body in memory. */
+/** Waiting requests of all models; each keeps its body in memory. */
 export const waitingMax = 4_096;
 
 export type TurnInput = PlaceInput & { readonly turn: Turn };
 
-/** What the workers of a model do at present. */
+/** The service that the workers of a model give at present. */
 export interface Service {
-  /** Of the workers that take requests. */
+  /** Slots of the workers that take requests. */
   readonly slots: number;
-  /** What all slots serve together; null: nothing has been served yet. */
+  /** Tokens that all slots serve together in a millisecond; null: nothing has been served yet. */
   readonly tokensPerMs: number | null;
-  /** Until a slot will be free, were all taken. */
+  /** Milliseconds until a slot will be free, were all taken. */
   readonly nextSlotMs: number;
 }
 
 export interface Workers {
   /** `inCredit`: its tenant has used less than its share lately. */
   hasRoom(input: TurnInput, inCredit: boolean): boolean;
-  /** To be called for what has room. */
+  /** Places a request that `hasRoom` has found room for. */
   place(input: TurnInput, of: { readonly cost: number; readonly inCredit: boolean }): PlaceResult;
-  /** Why no worker will ever take it as things are; null if one may. */
+  /** Tells why no worker will ever take it as things are; null if one may. */
   noneFor(input: TurnInput): PlaceResult | null;
   serviceOf(model: string): Service;
-  /** What its turn is charged, in tokens: to be computed of its prompt, and its likely output. */
+  /** The cost of a turn in tokens: those to compute of its prompt, and its likely output. */
   costOf(input: TurnInput): number;
 }
 
@@ -83,10 +83,10 @@ export class WaitingRequests {
     return await result.promise;
   }
 
-  /** Of a request that came now, if it would be refused. */
+  /** Refuses a request that came now, if it would be refused after waiting; null if not. */
   expectedRefusal({ model, turn }: Pick<TurnInput, 'model' | 'turn'>): Overloaded | null {
     const queue = this.#queues.get(model);
-    // Where nobody waits there may be a slot.
+    // There may be a slot while nobody waits.
     if (queue === undefined) return null;
     const own = queue.waitingOf(turn.tenant);
     // A tenant without any waiting may be owed a slot.
@@ -108,12 +108,14 @@ export class WaitingRequests {
     this.#resolve(requestId, { kind: 'withdrawn' });
   }
 
-  /** A slot may be free: whoever's turn it is goes. */
+  /** Places those whose turn it is: a slot may have become free. */
   goOn(): void {
     for (const [model, queue] of this.#queues) this.#goOn(model, queue);
   }
 
-  /** What time alone changes: who has waited for too long, and which workers are there no more. */
+  /**
+   * Acts on what time alone changes: requests that have waited too long, and workers that are lost.
+   */
   tick(): void {
     const nowMs = this.#nowMs();
     for (const waiting of this.#byId.values()) {
@@ -125,7 +127,7 @@ export class WaitingRequests {
     for (const [model, queue] of this.#queues) this.#refuseAfterLoss(model, queue);
   }
 
-  /** Nobody waits any longer. */
+  /** Refuses all that wait. */
   refuseAll(): void {
     for (const waiting of this.#byId.values()) this.#refuse(waiting, 'closing');
   }
@@ -162,7 +164,7 @@ export class WaitingRequests {
     else if (isFull) this.#refuse(waiting, 'queue', waitMs);
   }
 
-  /** Workers were lost or drained: whose turn would come too late now need not wait for it. */
+  /** Refuses requests whose turn would come too late now that workers were lost or drained. */
   #refuseAfterLoss(model: string, queue: FairQueue<Waiting>): void {
     const service = this.#workers.serviceOf(model);
     const slotsBefore = this.#slots.get(model) ?? 0;
@@ -215,7 +217,7 @@ function waitUntil(of: {
   readonly turn: Turn;
   readonly queue: FairQueue<Waiting>;
   readonly service: Service;
-  /** What its tenant, and all tenants, have before it. */
+  /** Tokens that its tenant, and all tenants, have before it. */
   readonly ownTokens: number;
   readonly allTokens: number;
 }): number {

@@ -46,7 +46,7 @@ export interface WorkerStatus {
   readonly noDiscountReason: string | null;
 }
 
-/** What a worker says of a model; null where it says nothing. */
+/** The statements of a worker about a model; null where it makes none. */
 export interface ServedModel {
   readonly id: string;
   readonly contextLength: number | null;

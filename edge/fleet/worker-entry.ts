@@ -1,4 +1,4 @@
-/** What the fleet knows of one worker, and what follows from it at a given moment. */
+/** One worker as the fleet knows it, and what follows from that at a given moment. */
 import type { ServedModel, WorkerStatus } from './worker-contract.ts';
 import { Flights } from './flights.ts';
 import type { SpeedSample } from './flights.ts';
@@ -14,43 +14,41 @@ export const lostAfterMs = 3 * heartbeatMs;
  */
 export const backoffMs = 1_000;
 
-/** Prompt tokens per second, until the first answers have shown what the worker does. */
+/** Prompt tokens per second, until the first answers have shown the worker's own rate. */
 export const tokensPerSecondDefault = 8_000;
 const tokensPerSecondMin = 10;
 const tokensPerSecondMax = 10_000_000;
 
-/** Answers that an engine is given at a time which does not say how many it runs. */
+/** Answers at a time of an engine that does not say how many it runs. */
 export const slotsDefault = 128;
 /**
- * For so many slots a worker of ours is given one answer more, so that none is empty between two.
+ * A worker of ours is given one answer more for each so many slots, so that none is empty between
+ * two answers.
  */
 const slotsPerReady = 4;
-/** For so many slots one more is there for tenants that have no answer under way. */
+/** One slot more in so many is kept for tenants that have no answer under way. */
 const slotsPerSpare = 8;
-/**
- * Of its slots a worker loses and wins back so many at a time: it refused, or has not refused
- * lately.
- */
+/** A worker loses this part of its slots when it refuses, and wins it back while it does not. */
 const slotsStep = 0.1;
 
-/** What a worker says of itself, by heartbeat or when it is probed. */
+/** The statements of a worker about itself, by heartbeat or when it is probed. */
 export interface Announcement {
   readonly id: string;
   readonly url: string;
   /** Orders the starts of a worker, as far as its clock can be trusted. */
   readonly epoch: number;
-  /** Random, of this start; workers of before have none. */
+  /** A random id of this start; older workers have none. */
   readonly start?: string;
   readonly state: 'ready' | 'draining' | 'failing';
   readonly models: readonly string[];
-  /** What it says of them, if anything. */
+  /** The worker's statements about each model, if it makes any. */
   readonly served?: readonly ServedModel[];
   readonly static: boolean;
   /** Answers that it runs at a time; absent if it does not say. */
   readonly slots?: number;
   /** Further ones that it takes and lets wait; absent if it does not say. */
   readonly waiting?: number;
-  /** Whether it keeps the final usage of a request for those who ask later. */
+  /** true if it keeps the final usage of a request for those who ask later. */
   readonly hasJournal: boolean;
   /** null when it reports cached tokens. */
   readonly noDiscountReason: string | null;
@@ -59,13 +57,16 @@ export interface Announcement {
 export interface WorkerEntry {
   announcement: Announcement;
   seenAtMs: number;
-  /** By the operator: it finishes what it has and gets nothing new. */
+  /** true if the operator drained it: it finishes what it has and gets nothing new. */
   drained: boolean;
   backoffUntilMs: number;
-  /** It answered that it has no slot; until then it gets nothing, even if nobody else is there. */
+  /**
+   * The worker answered that it has no slot; until then it gets nothing, even if nobody else is
+   * there.
+   */
   fullUntilMs: number;
   tokensPerSecond: number;
-  /** Below what it says after it refused for want of room; null otherwise. */
+  /** Slots after refusals, fewer than the worker states; null if it has not refused. */
   slotsLearned: number | null;
   readonly flights: Flights;
   readonly rate: ServiceRate;
@@ -85,16 +86,16 @@ export function newEntry(announcement: Announcement, drained: boolean, nowMs: nu
   };
 }
 
-/** Answers that the edge gives it at a time. */
+/** Answers that the edge gives the worker at a time. */
 export function slotsOf({ announcement, slotsLearned }: WorkerEntry): number {
   return slotsLearned ?? Math.max(1, announcement.slots ?? slotsDefault);
 }
 
 /**
- * Whether it may be given so many answers more: while it has a slot for one, or few wait there to
- * take the next. A tenant that is `owed` a slot, having none here and having used little lately,
- * finds some beyond: our workers interrupt another's answer for it. One free slot will do for a
- * request of many answers: the worker lets the others wait, as far as it can.
+ * Tells if the worker may be given so many answers more: while it has a slot for one, or few wait
+ * there to take the next. A tenant that is `owed` a slot, having none here and having used little
+ * lately, finds some beyond: our workers interrupt another's answer for it. One free slot will do
+ * for a request of many answers: the worker lets the others wait, as far as it can.
  */
 export function hasRoom(
   entry: WorkerEntry,
@@ -112,19 +113,19 @@ export function hasRoom(
   return used + wanted.slots <= slots + waiting - (wanted.isOwed ? 0 : spare);
 }
 
-/** It refused although we counted a free slot. */
+/** Takes slots from a worker that refused although we counted a free one. */
 export function learnRefusal(entry: WorkerEntry): void {
   const { slots } = entry.flights;
   entry.slotsLearned = Math.max(1, Math.floor(Math.min(slotsOf(entry), slots) * (1 - slotsStep)));
 }
 
-/** To be called at each of its announcements. */
+/** Gives slots back; to be called at each of the worker's announcements. */
 export function regainSlots(entry: WorkerEntry): void {
   const { slotsLearned, announcement } = entry;
   if (slotsLearned === null) return;
-  const slotsSaid = announcement.slots ?? slotsDefault;
+  const slotsStated = announcement.slots ?? slotsDefault;
   const more = slotsLearned + Math.ceil(slotsLearned * slotsStep);
-  entry.slotsLearned = more >= slotsSaid ? null : more;
+  entry.slotsLearned = more >= slotsStated ? null : more;
 }
 
 export function stateAt(entry: WorkerEntry, nowMs: number): WorkerStatus['state'] {

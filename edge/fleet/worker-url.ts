@@ -1,6 +1,6 @@
 /**
- * Which addresses the edge sends requests, prompts and its token to. An announcement with another
- * address is refused: a worker of it would take placements that can only fail.
+ * Decides which addresses the edge sends requests, prompts and its token to. An announcement with
+ * another address is refused: a worker of it would take placements that can only fail.
  */
 
 /** `host`, `host:port`, `*.domain` or `*.domain:port`, in lower case; IPv6 in brackets. */

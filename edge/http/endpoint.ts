@@ -1,6 +1,6 @@
 /**
- * One route as data: where it is, what it takes, what it answers and what does it. The same value
- * is mounted, checked and documented, so that the three cannot differ.
+ * One route as data: its path, what it takes, what it answers and what does it. The same value is
+ * mounted, checked and documented, so that the three cannot differ.
  */
 import type { z } from 'zod';
 import type { AppContext } from '../middleware/app-env.ts';

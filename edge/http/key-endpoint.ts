@@ -1,4 +1,4 @@
-/** Routes that answer JSON to who has an API key, and cost nothing. */
+/** Routes that answer JSON to any caller with an API key, and cost nothing. */
 import type { z } from 'zod';
 import { authorize } from '../inference/authenticate.ts';
 import type { AppContext } from '../middleware/app-env.ts';

@@ -45,7 +45,7 @@ export function mountPublicApi(app: App, services: Services): void {
     }
   }
   const open = {
-    // It is for what watches over the process, and says nothing of the workers.
+    // Programs that watch over the process ask this route; it says nothing of the workers.
     '/health': async (c: AppContext) => {
       const warnings = services.warnings();
       return c.json({ status: 'ok', ...(warnings.length > 0 && { warnings }) });

@@ -1,4 +1,4 @@
-/** The admission of a request, and where its answer is found by those who send it again. */
+/** Admits a request, and finds the answer for those who send it again. */
 import { reconcileLost } from '../reconcile/reconcile-holds.ts';
 import type { ReconcileContext } from '../reconcile/reconcile-holds.ts';
 import type { RunningAnswer } from './running-answers-contract.ts';

@@ -21,17 +21,17 @@ const wholeAnswerQuietMsDefault = 15_000;
 /** A client that reads nothing for this long keeps a worker from others; it is taken for gone. */
 const clientStallMsMax = 120_000;
 
-/** Who gets the answer. */
+/** The client that gets the answer. */
 export interface Client {
   readonly services: Services;
   /** The request as this client sent it. */
   readonly prepared: PreparedRequest;
   readonly format: AnswerFormat;
-  /** It has the events up to this one. */
+  /** The client has the events up to this one. */
   readonly afterEvent: number;
-  /** Aborted when it leaves. */
+  /** Aborted when the client leaves. */
   readonly signal: AbortSignal;
-  /** Nothing of an answer is sent before. */
+  /** Nothing of an answer is sent before this resolves. */
   readonly accepted: Promise<void>;
   /** Headers of this answer alone, beside those of its kind. */
   readonly headers: Readonly<Record<string, string>>;
@@ -75,7 +75,7 @@ export function replay(answer: StoredAnswer, { afterEvent, headers }: Client): R
 
 const replayed = { 'idempotent-replayed': 'true' };
 
-/** Goes on until the answer is settled, whoever is there. */
+/** Makes the answer until it is settled, whoever is there. */
 async function makeFor(running: RunningAnswer, making: Making): Promise<void> {
   const { whole, log } = running;
   try {

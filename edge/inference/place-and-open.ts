@@ -190,7 +190,7 @@ function refuseLongerPrompt(
   );
 }
 
-/** A worker that refuses knows better than the edge when it is worth to ask again. */
+/** A worker that refuses knows better than the edge when it is worth asking again. */
 function atLeast<Result extends Exclude<PlaceResult, { kind: 'placed' }>>(
   result: Result,
   seconds: number,

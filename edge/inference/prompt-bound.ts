@@ -14,15 +14,17 @@ const formatTokensMax = 1_024;
 const turnTokensMax = 32;
 /** The sentences of a chat format about tools in general. */
 const toolFormatTokensMax = 8_192;
-/** Around a tool: its heading, and an empty description and parameters where it has none. */
+/**
+ * Characters around a tool: its heading, and an empty description and parameters where it has none.
+ */
 const toolTokensMax = 256;
-/** Around a call. */
+/** Marks around a call. */
 const callTokensMax = 128;
 /** DeepSeek-V3.2's format writes each argument of a call as an element with its name and type. */
 const argumentTokensMax = 96;
 /** The widest that templates indent JSON by. */
 const indentBytes = 4;
-/** Nothing nested deeper has a bound of its own: the context is its bound. */
+/** A value nested deeper has no bound of its own: the context is its bound. */
 const nestingMax = 256;
 
 /** @param canonicalBytes of all parts, once. */

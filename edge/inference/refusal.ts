@@ -50,7 +50,7 @@ function mayCost(neededNanoUsd: number | null): string {
     : `the request may cost up to ${formatUsd(neededNanoUsd)} USD, `;
 }
 
-/** It was admitted, and whoever made its answer is gone or on the way. */
+/** The request was admitted, and whoever made its answer is gone or on the way. */
 export function keyInUseError(): ApiError {
   return new ApiError(
     'idempotency_key_in_use',

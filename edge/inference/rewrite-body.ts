@@ -8,7 +8,7 @@ export type Rewriting = 'answer-elsewhere' | 'count' | 'count-elsewhere';
 
 /** @param body the JSON object of a chat or text completion, as it was prepared. */
 export function rewriteBody(body: string, to: Rewriting): string {
-  // Our own writing of a request that was checked.
+  // The body is our own writing of a request that was checked.
   const asked = JSON.parse(body) as Readonly<Record<string, unknown>>;
   if (to === 'answer-elsewhere') return JSON.stringify(toForeignRequest(asked));
   const { model, messages, tools, tool_choice, thinking, reasoning_effort } = asked;

@@ -9,7 +9,10 @@ export interface WholeAnswer {
 
 /** The answers under an idempotency key that are being made here, by request id. */
 export interface RunningAnswers {
-  /** Before admission, so that whoever finds the request's key in use finds its answer too. */
+  /**
+   * Enters an answer before admission, so that a request that finds its key in use finds the answer
+   * too.
+   */
   claim(requestId: string): RunningAnswer;
   find(requestId: string): RunningAnswer | null;
   /** true when the answer was stopped and is found no longer, while its bill is on the way. */
@@ -23,7 +26,7 @@ export interface RunningAnswers {
 export interface RunningAnswer {
   /** The answer of a request that does not stream. */
   readonly whole: PromiseWithResolvers<WholeAnswer>;
-  /** The events of one that does. */
+  /** The events of an answer that streams. */
   readonly log: EventLog;
   /**
    * Resolved once a worker has taken the request: from then on clients may be told of an answer.
@@ -34,8 +37,8 @@ export interface RunningAnswer {
    * @throws ApiError when too many wait.
    */
   join(): () => void;
-  /** The answer is being made; `stop` ends that. */
+  /** Tells that the answer is being made; `stop` ends that. */
   runs(stop: () => void): void;
-  /** The answer is settled, or was never admitted: it is found no longer. */
+  /** Removes the answer, which is settled or was never admitted. */
   over(): void;
 }

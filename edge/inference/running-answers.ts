@@ -9,7 +9,7 @@ import { unknownMsMax } from '../reconcile/reconcile-holds.ts';
 import type { RunningAnswer, RunningAnswers, WholeAnswer } from './running-answers-contract.ts';
 import { createEventLog } from '../relay/event-log.ts';
 
-/** So much of a running stream is kept for clients that begin at its beginning. */
+/** This much of a running stream is kept for clients that begin at its beginning. */
 const logCharactersMax = 4 * 1024 * 1024;
 const clientsMax = 64;
 /** An answer that nobody waits for ends before its hold could be voided. */

@@ -18,7 +18,7 @@ import type { PreparedRequest } from './prepared-request.ts';
 
 export type Placed = Extract<PlaceResult, { kind: 'placed' }>;
 
-/** What the edge shows to that worker. */
+/** The token that the edge shows to that worker. */
 export function tokenFor(placed: Placed, services: Services): string | null {
   return placed.ownToken === null ? services.settings.workerToken : placed.ownToken.bearer;
 }
@@ -26,7 +26,7 @@ export function tokenFor(placed: Placed, services: Services): string | null {
 const settleTriesMax = 3;
 const settleRetryMs = 100;
 /**
- * A database that is locked, or whose disk is full, is tried so often, a second apart. The client
+ * A database that is locked, or whose disk is full, is tried this often, a second apart. The client
  * waits for it; after that the hold waits for the journal.
  */
 const settleTriesMaxUnavailable = 30;
@@ -41,12 +41,15 @@ export interface RequestSettlement {
   recordPlacement(worker: Placed | null): void;
   /** The worker counted this, and the events that it counted go to the client now. */
   recordUsage(usage: Usage): void;
-  /** What this usage costs; never more than the hold. */
+  /** The cost of this usage; never more than the hold. */
   cost(usage: Usage): number;
   complete(end: { chain: readonly PrefixKey[]; answer: StoredAnswer | null }): Promise<Settlement>;
-  /** A worker failed for good: what was delivered is billed. */
+  /** Bills what was delivered: a worker failed for good. */
   fail(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
-  /** The client left: the worker is stopped, and what it has generated is billed. */
+  /**
+   * Ends the request of a client that left: the worker is stopped, and what it has generated is
+   * billed.
+   */
   clientLeft(): Promise<Settlement>;
 }
 
@@ -75,7 +78,7 @@ export function createRequestSettlement(
       requestId: prepared.requestId,
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
-      // What a worker that reports nothing had cached is never known.
+      // A worker that reports no cached tokens may have had some; nobody ever knows.
       predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
     });
@@ -180,7 +183,10 @@ async function settleFirmly(
   }
 }
 
-/** A bound that was none, or a worker that counts wrongly: the entry says so too. */
+/**
+ * Logs usage beyond the hold: a bound that was none, or a worker that counts wrongly. The entry
+ * states it too.
+ */
 function reportExcess(
   { log }: Pick<Services, 'log'>,
   { settlement, ...request }: { requestId: string; model: string; settlement: Settlement },
@@ -192,7 +198,7 @@ function reportExcess(
 }
 
 /**
- * Nobody waits for the fleet to hear of it; a flight that nobody reports ended is forgotten later.
+ * Tells the fleet without waiting for it; a flight that nobody reports ended is forgotten later.
  */
 export function finishFlight(
   services: Services,

@@ -7,7 +7,7 @@ import { formatUsd } from '../money-text.ts';
 import type { LedgerEntry } from '../tenant/report-contract.ts';
 import { toLedgerEntry } from './reports.ts';
 
-/** What an entry took from, or put into, each of the two balances. */
+/** The amounts that an entry took from, or put into, each of the two balances. */
 interface Split {
   readonly grantedNanoUsd: number;
   readonly toppedUpNanoUsd: number;

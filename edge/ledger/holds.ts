@@ -112,7 +112,7 @@ export class Holds {
     return { ...bill, usage, first: true };
   }
 
-  /** Granted credit first; what the hold reserved beyond the cost is available again. */
+  /** Spends granted credit first; the part of the hold beyond the cost is available again. */
   #spend(open: HoldRow, cost: number) {
     const balance = this.#statements.account.get();
     assert(balance !== undefined, 'a tenant has an account');
@@ -122,7 +122,7 @@ export class Holds {
     return { amountNanoUsd: 0 - cost, grantedNanoUsd: 0 - granted, toppedUpNanoUsd: 0 - toppedUp };
   }
 
-  /** How the request was settled before; null when it never was. */
+  /** The earlier settlement of the request; null when it was never settled. */
   earlier(requestId: string): Settlement | null {
     const row = this.#statements.resolution.get({ requestId });
     if (row === undefined) return null;

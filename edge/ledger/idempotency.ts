@@ -47,7 +47,7 @@ export class Idempotency {
     this.#bounds = bounds;
   }
 
-  /** What to say instead of running the request; null when it is to run. */
+  /** Decides what to say instead of running the request; null when it is to run. */
   seen(
     request: Named & {
       readonly requestHash: string;
@@ -74,7 +74,7 @@ export class Idempotency {
     return { kind: 'replay', answer };
   }
 
-  /** Whether the request that has the key is under way, or was billed. */
+  /** true when the request that has the key is under way, or was billed. */
   knows(request: Named, nowMs: number): boolean {
     const row = this.#statements.find.get({
       keyId: request.keyId,

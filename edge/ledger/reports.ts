@@ -7,7 +7,7 @@ import type { Balance, LedgerEntry, UsageCursor, UsageRow } from '../tenant/repo
 import type { Settlement } from '../tenant/settlement-contract.ts';
 
 export const entriesPageMax = 1_000;
-/** Of one usage report; a year of a hundred pairs of model and key. */
+/** Rows of one usage report at most: a year of a hundred pairs of model and key. */
 export const usageRowsMax = 40_000;
 
 /** Call everything inside a transaction. */
@@ -52,7 +52,7 @@ export class Reports {
     };
   }
 
-  /** Both days included, YYYY-MM-DD. */
+  /** Sums usage from day to day, both included, YYYY-MM-DD. */
   usage(page: {
     readonly fromDay: string;
     readonly toDay: string;
@@ -90,7 +90,10 @@ export class Reports {
     }));
   }
 
-  /** In the order they were written, from after that id; fewer than the limit means the end. */
+  /**
+   * Lists entries in the order they were written, from after that id; fewer than the limit means
+   * the end.
+   */
   entries(page: { readonly afterId: number; readonly limit: number }): LedgerEntry[] {
     const limit = Math.min(Math.max(page.limit, 1), entriesPageMax);
     return this.#db
@@ -137,7 +140,7 @@ function prepareReportsStatements(db: SyncDb) {
   return { rollUp };
 }
 
-/** Of an upsert: what the row has and what it would have been. */
+/** The SQL of an upsert that adds to what the row has. */
 const added = (column: string) => sql.raw(`"${column}" + excluded."${column}"`);
 
 /** The UTC day of an instant, YYYY-MM-DD. */

@@ -1,6 +1,6 @@
 /**
- * What a backup holds, as its `backup.json` says. It is written last, so a folder without it is a
- * backup that something stopped.
+ * The content of a backup, as its `backup.json` lists it. It is written last, so a folder without
+ * it is a backup that something stopped.
  */
 import { UserError } from '../../infra/user-error.ts';
 import { createHash } from 'node:crypto';

@@ -10,7 +10,7 @@ import { ApiError } from '../errors.ts';
 import type { FromThread, ToThread } from '../bodies/body-messages.ts';
 import type { BodyClient } from '../bodies/body-work.ts';
 
-/** One core is the event loop's. */
+/** One core is left to the event loop. */
 const threadsMax = Math.max(1, Math.min(2, availableParallelism() - 1));
 const jobMsMax = 20_000;
 const idleMsMax = 30_000;
@@ -39,7 +39,7 @@ export interface BodyThreads {
 }
 
 export function createBodyThreads(): BodyThreads {
-  /** In the order of their turns. */
+  /** Owners stand in the order of their turns. */
   const waiting = new Map<string, Job[]>();
   const threads = new Set<Thread>();
 
@@ -77,8 +77,8 @@ export function createBodyThreads(): BodyThreads {
     thread.job = job;
     thread.timer = setTimeout(() => end(thread, tooMuchError()), jobMsMax);
     const { message } = job;
-    // What is rewritten is still needed for other workers; what is prepared is read once.
-    // The bytes were read into a buffer of their own, which is no shared one.
+    // The bytes of a body to rewrite are still needed for other workers; those to prepare are
+    // read once, in a buffer of their own, which is no shared one.
     const transfer = message.kind === 'prepare' ? [message.input.bytes.buffer as ArrayBuffer] : [];
     thread.worker.postMessage(message, transfer);
   };

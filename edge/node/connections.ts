@@ -1,12 +1,12 @@
 /**
- * What one connection may cost the edge on Node: how many there are, what of a body waits in them
- * unread, and what becomes of a body whose answer was given before its end.
+ * Bounds what one connection may cost the edge on Node: how many there are, how much of a body
+ * waits in them unread, and what becomes of a body whose answer was given before its end.
  */
 import type { IncomingMessage, Server, ServerOptions, ServerResponse } from 'node:http';
 
 const connectionsMax = 16_384;
 
-/** A body that nobody reads yet waits at its sender, all but about so much. */
+/** A body that nobody reads yet waits at its sender, but for this much of it. */
 export const serverOptions: ServerOptions = { highWaterMark: 16 * 1024 };
 
 /**
@@ -36,7 +36,10 @@ export function boundConnections(server: Server, bounds: Lingering): void {
   });
 }
 
-/** When the body ends in time, the connection goes on with the client's next request. */
+/**
+ * Reads the rest of a body; if it ends in time, the connection goes on with the client's next
+ * request.
+ */
 function linger(req: IncomingMessage, { bytesMax, msMax, quietMs }: Lingering): void {
   const { socket } = req;
   let bytes = 0;

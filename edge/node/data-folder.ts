@@ -47,7 +47,7 @@ export function openDataFolder(path: string): DataFolder {
 
 function holdFolder(folder: string): () => void {
   const held = holdFile(join(folder, 'edge.lock'));
-  // A file of its own: to read or write the locked one would release the lock.
+  // The name stands in another file: to read or write the locked one would release the lock.
   const ownerFile = join(folder, 'edge.owner.json');
   if (held === null) {
     throw new UserError(
@@ -63,7 +63,7 @@ function holdFolder(folder: string): () => void {
   };
 }
 
-/** Which edge holds the folder; null if none does. */
+/** Names the edge that holds the folder; null if none does. */
 export function holderOf(folder: string): string | null {
   const path = join(folder, 'edge.lock');
   if (!existsSync(path)) return null;
@@ -77,13 +77,13 @@ function ownerText(ownerFile: string): string {
     const { pid, host, since } = ownerSchema.parse(JSON.parse(readFileSync(ownerFile, 'utf8')));
     return `another edge, process ${pid} on ${host} since ${since}`;
   } catch {
-    // It is written just after the lock is taken.
+    // The name is written just after the lock is taken.
     return 'another edge, which has just started';
   }
 }
 
 /**
- * Makes an empty one that only its user can read, unless it is there. One that is there is not
+ * Makes an empty file that only its user can read, unless it is there. One that is there is not
  * opened: a process that closes a file loses all of its locks on it.
  */
 export function makeFile(path: string): void {
@@ -98,7 +98,7 @@ function isThere(error: unknown): boolean {
   return error instanceof Error && 'code' in error && error.code === 'EEXIST';
 }
 
-/** A reader sees the old text or the new one, whenever the process dies. */
+/** Replaces a file so that a reader sees the old text or the new one, whenever the process dies. */
 export function replaceFile(path: string, text: string): void {
   writeFileSync(`${path}.new`, text, { mode: 0o600, flush: true });
   renameSync(`${path}.new`, path);

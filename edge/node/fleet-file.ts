@@ -9,7 +9,10 @@ export interface FleetFile {
   /** The fleet as it was written last; null when it never was. */
   readonly snapshot: FleetSnapshot | null;
   readonly save: (snapshot: () => FleetSnapshot, urgency: 'now' | 'soon') => void;
-  /** Writes what is not written yet: what was not urgent, or what the disk had no room for. */
+  /**
+   * Writes the changes that are not written yet: those without urgency, or without room on the
+   * disk.
+   */
   saveAgain(): Promise<void>;
 }
 

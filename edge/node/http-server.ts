@@ -8,7 +8,8 @@ import { boundConnections, lingering, serverOptions } from './connections.ts';
 
 const idleCheckMs = 50;
 /**
- * That the system has and the process has not taken yet; Node's 511 are fewer than come in a rush.
+ * Connections that the system has and the process has not taken yet; Node's 511 are fewer than come
+ * in a rush.
  */
 const connectionsWaitingMax = 4_096;
 
@@ -36,7 +37,7 @@ export async function listen(
   });
 }
 
-/** Why a server does not listen there, and what to do. */
+/** Explains why a server does not listen there, and what to do. */
 export function listenError(
   error: NodeJS.ErrnoException,
   at: { readonly host: string; readonly port: number },
@@ -52,8 +53,9 @@ export function listenError(
 }
 
 /**
- * Which connections have no request under way. Node's own `closeIdleConnections` passes over those
- * that clients opened ahead of their first request, and would wait for them.
+ * Follows which connections have no request under way, and closes those. Node's own
+ * `closeIdleConnections` passes over those that clients opened ahead of their first request, and
+ * would wait for them.
  */
 export function closesUnused(server: Server): () => void {
   const unused = new Set<Socket>();
@@ -70,7 +72,7 @@ export function closesUnused(server: Server): () => void {
   return () => unused.forEach((socket) => socket.destroy());
 }
 
-/** Takes nobody new, and waits for the requests under way. */
+/** Takes no new clients, and waits for the requests under way. */
 export async function stopServing(server: Server, closeUnused: () => void): Promise<void> {
   const stopped = new Promise((resolveStopped) => server.close(resolveStopped));
   // A client keeps the connection of its last answer, which would keep the server.
@@ -79,7 +81,7 @@ export async function stopServing(server: Server, closeUnused: () => void): Prom
   clearInterval(idle);
 }
 
-/** Where it listens. */
+/** The address on which the server listens. */
 export function urlOf(server: Server, host: string): string {
   const address = server.address();
   const port = typeof address === 'object' && address !== null ? address.port : 0;

@@ -11,7 +11,7 @@ import type { Socket } from 'node:net';
 
 /** Connections to one worker that are kept for later requests. */
 const idleSocketsMax = 256;
-/** As Node's fetch has them. */
+/** Node's fetch waits for a connection as long. */
 const connectMsMax = 10_000;
 const answerMsMax = 300_000;
 
@@ -31,7 +31,7 @@ export function createNodeFetch(): typeof fetch {
   };
 }
 
-/** null for what needs more of fetch: redirects to follow, bodies of other kinds. */
+/** Returns null for a call that needs more of fetch: redirects to follow, bodies of other kinds. */
 function simplyPosted(input: string | URL | Request, init: RequestInit = {}): Posted | null {
   const { method, headers = {}, body, redirect, signal = null } = init;
   const fits = input instanceof URL && method === 'POST' && redirect === 'manual';
@@ -67,7 +67,7 @@ async function post(
     request.once('close', () => {
       clearTimeout(late);
       signal?.removeEventListener('abort', abort);
-      // Settled before, unless it answered with what is no answer, such as another protocol.
+      // The promise is settled before, unless the answer is none, such as another protocol.
       reject(new Error('its connection closed'));
     });
     request.end(body);
@@ -90,7 +90,7 @@ function toResponse(incoming: IncomingMessage): Response {
     throw new Error(`status ${status}`);
   }
   const { 'set-cookie': _, ...others } = incoming.headers;
-  // Of all headers only set-cookie comes as a list.
+  // Only set-cookie comes as a list.
   const headers = others as Record<string, string>;
   if (!withoutBody.has(status)) return new Response(bodyOf(incoming), { status, headers });
   incoming.resume();

@@ -1,4 +1,4 @@
-/** What the edge stands on in one Node process, over a data folder that it holds. */
+/** The services of the edge in one Node process, over a data folder that it holds. */
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { createDiskWatch, diskOf } from '../../infra/disk-watch.ts';
@@ -23,9 +23,9 @@ import type { LatestTime } from './latest-time.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { makeSecrets } from './secrets.ts';
 
-/** Kept of answers that are being made under idempotency keys. */
+/** Characters that are kept of answers being made under idempotency keys. */
 const answerCharactersMax = 256 * 1024 * 1024;
-/** What workers say of their contexts is read out of the same process this often. */
+/** The contexts that workers state are read out of the same process this often. */
 const contextsTtlMs = 250;
 
 export interface NodeServices {

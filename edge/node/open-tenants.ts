@@ -18,7 +18,7 @@ export interface OpenTenants {
   /** Opens nothing yet: the first call does. The tenant stays valid when its database is closed. */
   tenant(id: string): Tenant;
   openCount(): number;
-  /** The same for the process's own upkeep, which does not count as use. */
+  /** Gives the tenant to the process's own upkeep, which does not count as use. */
   tenantForUpkeep(id: string): Tenant;
   /** Tenants used since this was last asked. */
   takeUsedIds(): string[];
@@ -32,7 +32,7 @@ interface Entry {
   checkedAtMs: number;
 }
 
-/** A file that was removed or replaced is noticed after so long; to look costs microseconds. */
+/** A file that was removed or replaced is noticed after this long; to look costs microseconds. */
 const checkEveryMs = 250;
 
 export function createOpenTenants(options: {
@@ -48,7 +48,9 @@ export function createOpenTenants(options: {
   let closed = false;
   let whenIdle: (() => void) | null = null;
 
-  /** All who ask for a tenant that is not open yet wait for the one who opens it. */
+  /**
+   * Opens a tenant; all who ask for one that is not open yet wait for the one call that opens it.
+   */
   const open = (id: string): Promise<Entry> => {
     const begun =
       opening.get(id) ??
@@ -61,7 +63,10 @@ export function createOpenTenants(options: {
     return begun;
   };
 
-  /** What is written to a file that has no name any more would be lost without a word. */
+  /**
+   * Finds an open tenant whose file is still there. Writes to a file that has no name any more
+   * would be lost without a word.
+   */
   const findCurrent = (id: string): Entry | undefined => {
     const entry = entries.get(id);
     if (entry === undefined || performance.now() - entry.checkedAtMs < checkEveryMs) return entry;

@@ -34,7 +34,7 @@ export interface Restored {
   readonly tenants: number;
   /** Tenants that the backup lacks: they stay unavailable. */
   readonly unavailable: BackupManifest['unavailable'];
-  /** What the audit said; with any, nothing is put back unless that was asked for. */
+  /** The findings of the audit; with any, nothing is put back unless that was asked for. */
   readonly findings: readonly string[];
 }
 
@@ -92,7 +92,11 @@ async function copyFiles(
   }
 }
 
-/** @throws what makes the backup useless; returns what the audit of its books says. */
+/**
+ * Checks the databases.
+ * @throws what makes the backup useless.
+ * @returns the findings of the audit of its books.
+ */
 async function checkDatabases(manifest: BackupManifest, staging: string): Promise<string[]> {
   const directoryPath = join(staging, 'directory.db');
   refuseNewer('directory', directoryPath);

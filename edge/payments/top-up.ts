@@ -1,6 +1,6 @@
 /**
- * What a Stripe event is worth: the one place where a payment becomes an amount. Only a checkout
- * session that this edge created, paid in full and in dollars, is worth something.
+ * Tells what a Stripe event is worth: the one place where a payment becomes an amount. Only a
+ * checkout session that this edge created, paid in full and in dollars, is worth something.
  */
 import { z } from 'zod';
 
@@ -36,7 +36,7 @@ export type TopUp =
       readonly kind: 'top-up';
       readonly tenant: string;
       readonly amountNanoUsd: number;
-      /** One per session, whichever of its events comes first. */
+      /** The source of a session, whichever of its events comes first. */
       readonly source: string;
     }
   | { readonly kind: 'none'; readonly reason: string };

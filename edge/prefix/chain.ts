@@ -23,7 +23,7 @@ export interface PrefixRoot {
   readonly tokenizer: string;
 }
 
-/** What the model reads, in the order of its prompt. Values are parsed JSON. */
+/** A part of what the model reads, in the order of its prompt. Values are parsed JSON. */
 export type PromptPart =
   | { readonly kind: 'tools'; readonly value: unknown }
   | { readonly kind: 'message'; readonly value: unknown }
@@ -41,7 +41,7 @@ export function prefixRoot(cacheSecret: string, root: PrefixRoot): Buffer {
   return hmac.digest();
 }
 
-/** What the worker keeps its blocks apart by. */
+/** The salt by which the worker keeps its blocks apart. */
 export function cacheSalt(root: Buffer): string {
   return root.toString('hex');
 }

@@ -1,7 +1,8 @@
 /**
- * Who probably holds the KV of which prefix. A hint for placement and for the price quoted, never
- * for the bill. Rows live 600 s after a placement that nothing confirmed and 3,600 s after the
- * worker confirmed; a row is written again only when less than half of its life remains.
+ * Remembers which worker probably holds the KV of which prefix. It is a hint for placement and for
+ * the price quoted, never for the bill. Rows live 600 s after a placement that nothing confirmed
+ * and 3,600 s after the worker confirmed; a row is written again only when less than half of its
+ * life remains.
  */
 import { strict as assert } from 'node:assert';
 import type { SyncDb } from '../../db/types.ts';
@@ -32,7 +33,7 @@ export class PrefixIndex {
     this.#rowsMax = rowsMax;
   }
 
-  /** The deepest chunk on each worker, by one query. */
+  /** Finds the deepest chunk on each worker, by one query. */
   lookup(chain: readonly PrefixKey[], nowMs: number): PrefixHit[] {
     if (chain.length === 0) return [];
     const keys = keyList(chain);

@@ -8,7 +8,7 @@ import type { SyncDb } from '../../db/types.ts';
 export function preparePrefixStatements(db: SyncDb) {
   const { key, worker, bytes, expiresAtMs } = prefixChunk;
   const placeholder = sql.placeholder;
-  // One that expires later than any can be written was written under a clock that ran ahead.
+  // A row that expires later than any can be written was written under a clock that ran ahead.
   const expired = sql`(${expiresAtMs} <= ${placeholder('nowMs')} OR ${expiresAtMs} > ${placeholder('latestMs')})`;
   return {
     size: db.select({ rows: prefixSize.rows }).from(prefixSize).prepare(),

@@ -1,7 +1,7 @@
 /**
- * Which tenants may have holds that nobody resolves: all of them when the process starts, since it
- * may have died in mid-request, then those that were used since or still had an open hold last
- * time.
+ * Finds the tenants that may have holds that nobody resolves: all of them when the process starts,
+ * since it may have died in mid-request, then those that were used since or still had an open hold
+ * last time.
  */
 import type { Services } from '../services.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
@@ -14,7 +14,7 @@ export interface HoldSweeper {
 
 export function createHoldSweeper(options: {
   readonly services: Services;
-  /** A door whose use does not count in `usedIds`. */
+  /** The stub of a tenant, whose use does not count in `usedIds`. */
   readonly tenant: (id: string) => Tenant;
   /** Holds older than this are resolved. */
   readonly holdMs: number;

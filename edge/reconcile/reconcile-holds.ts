@@ -1,7 +1,8 @@
 /**
- * Holds that nobody resolved: the edge died in mid-request, or could not reach the tenant to
- * settle. The worker's journal says what was generated; what it cannot say is not billed. Safe to
- * repeat and to run beside the request itself, because the first settlement of a request stands.
+ * Resolves holds that nobody resolved: the edge died in mid-request, or could not reach the tenant
+ * to settle. The worker's journal says what was generated; usage that it cannot state is not
+ * billed. It is safe to repeat and to run beside the request itself, because the first settlement
+ * of a request stands.
  */
 import type { UsageRecord } from '../../gpu-worker/protocol/usage.ts';
 import type { OpenHold, SettleInput } from '../tenant/settlement-contract.ts';
@@ -28,7 +29,7 @@ export interface ReconcileContext {
 export interface Reconciled {
   readonly settled: number;
   readonly voided: number;
-  /** Still open: they run, or their worker does not answer. */
+  /** Holds that are still open: their requests run, or their workers do not answer. */
   readonly left: number;
 }
 
@@ -85,7 +86,7 @@ type Found =
   | { readonly kind: 'unknown-to-worker' }
   | { readonly kind: 'unreachable' };
 
-/** null leaves the hold open for now. */
+/** Returns null to leave the hold open for now. */
 function resolve(
   found: Found,
   { ageMs, lost }: { readonly ageMs: number; readonly lost: boolean },

@@ -7,7 +7,7 @@ import type { WorkerCall } from './open-worker.ts';
 
 export type PromptCount =
   | { readonly kind: 'counted'; readonly tokens: number }
-  /** It serves the model and does not count for others. */
+  /** The worker serves the model and does not count for others. */
   | { readonly kind: 'cannot-count' }
   /** Another worker may count. */
   | { readonly kind: 'refused'; readonly reason: string }
@@ -15,9 +15,9 @@ export type PromptCount =
   | { readonly kind: 'rejected'; readonly error: ApiError };
 
 const countPath = '/tokenize';
-/** It lists every token of the prompt: a million of them, of eight characters each. */
+/** The answer lists every token of the prompt: a million of them, of eight characters each. */
 const countBytesMax = 8 * 2 ** 20;
-/** What foreign engines answer who lack the route, or know it for plain text alone. */
+/** Statuses of foreign engines that lack the route, or know it for plain text alone. */
 const unknownRoute = [400, 404, 405, 422, 501];
 
 /** @throws the signal's reason if it is aborted; nothing else. */
@@ -36,8 +36,8 @@ export async function countPrompt(
       ? { kind: 'cannot-count' }
       : { kind: 'counted', tokens: counted.count };
   }
-  const said = await readRefusal(response, call);
-  if (call.isSift && said?.kind === 'rejected') return said;
+  const refusal = await readRefusal(response, call);
+  if (call.isSift && refusal?.kind === 'rejected') return refusal;
   return !call.isSift && unknownRoute.includes(status)
     ? { kind: 'cannot-count' }
     : { kind: 'refused', reason: `status ${status}` };

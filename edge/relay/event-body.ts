@@ -82,7 +82,10 @@ function watchReader(stallMsMax: number, onStall: () => void) {
   };
 }
 
-/** Whether the promise resolved within that time. @throws its error if it failed in that time. */
+/**
+ * Tells if the promise resolved within that time.
+ * @throws its error if it failed in that time.
+ */
 export async function settledWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const timeout = new Promise<false>((resolve) => {

@@ -11,10 +11,10 @@ export interface EventLog {
   append(events: readonly string[]): Promise<void>;
   /** No more events come. */
   end(): void;
-  /** No more events come; readers are told why once they have read what there is. */
+  /** Ends the log with an error, which readers get once they have read the events before it. */
   fail(error: unknown): void;
   /**
-   * The events after that one, as many at a time as there are.
+   * Reads the events after that one, as many at a time as there are.
    * @throws ApiError when they are no longer kept, or there is no such event; the signal's reason.
    */
   read(afterEvent: number, signal: AbortSignal): AsyncGenerator<string, void>;
@@ -24,7 +24,10 @@ type End =
   | { readonly kind: 'open' | 'done' }
   | { readonly kind: 'failed'; readonly error: unknown };
 
-/** @param charactersMax asked anew each time, because logs may share a bound. */
+/**
+ * Makes a log.
+ * @param charactersMax asked anew each time, because logs may share a bound.
+ */
 export function createEventLog(charactersMax: () => number): EventLog {
   const events: string[] = [];
   const readers = new Set<{ next: number }>();

@@ -41,10 +41,10 @@ export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
   if (response instanceof Error) return refused(`connection failed: ${response.message}`);
   const { status, body } = response;
   if (status === 200 && body && isEventStream(response)) return { kind: 'open', body };
-  const said = await readRefusal(response, call);
-  if (said?.kind === 'rejected') return said;
-  if (said?.kind === 'lacking') return refused(said.reason, { error: said.error });
-  const reason = said ? `status ${status}: ${said.reason}` : `status ${status}`;
+  const refusal = await readRefusal(response, call);
+  if (refusal?.kind === 'rejected') return refusal;
+  if (refusal?.kind === 'lacking') return refused(refusal.reason, { error: refusal.error });
+  const reason = refusal ? `status ${status}: ${refusal.reason}` : `status ${status}`;
   const retryAfterSeconds = secondsOf(response.headers.get('retry-after'));
   return refused(reason, { retryAfterSeconds, isFull: status === 429 });
 }
@@ -90,7 +90,9 @@ function refused(
  */
 const toldStatuses = [200, 400, 404, 413, 422, 500];
 
-/** What a worker says that does not answer with events; null if that does not matter. */
+/**
+ * Reads a refusal in a worker's answer that is no event stream; null if it holds none that matters.
+ */
 export async function readRefusal(
   response: Response,
   call: Pick<WorkerCall, 'url' | 'token'>,
@@ -102,9 +104,9 @@ export async function readRefusal(
   }
   const json = await readBoundedJson(response, errorBytesMax);
   const secrets = secretsOf(call.url, call.token);
-  const said = readError(json, { status: status === 200 ? null : status, secrets });
+  const error = readError(json, { status: status === 200 ? null : status, secrets });
   const isAtFault = status === 400 || status === 413 || status === 422;
-  if (said !== null || !isAtFault) return said;
+  if (error !== null || !isAtFault) return error;
   const message = 'The model cannot take this request.';
   const code = status === 422 ? 'invalid_value' : 'invalid_request';
   return { kind: 'rejected', error: new ApiError(code, message) };
@@ -114,7 +116,7 @@ function isEventStream(response: Response): boolean {
   return (response.headers.get('content-type') ?? '').startsWith('text/event-stream');
 }
 
-/** Of a Retry-After in seconds; a date, which no worker sends, is left out. */
+/** Reads the seconds of a Retry-After; a date, which no worker sends, is left out. */
 function secondsOf(retryAfter: string | null): number | null {
   const seconds = retryAfter === null ? Number.NaN : Number(retryAfter);
   if (!Number.isFinite(seconds) || seconds < 0) return null;

@@ -21,7 +21,7 @@ export type FoundUsageRecord =
   /** The worker is gone or answers nonsense. */
   | { readonly kind: 'unreachable' };
 
-/** Never throws. */
+/** Asks for a usage record. Never throws. */
 export async function fetchUsageRecord(call: UsageRecordCall): Promise<FoundUsageRecord> {
   // Not as a method: some runtimes refuse a fetch that has a `this`.
   const { fetch, route } = call;

@@ -1,4 +1,4 @@
-/** What a worker's journal says a request used, once the worker has stopped it. */
+/** Stops a request at its worker and reads from the worker's journal what it used. */
 import type { Usage } from '../money.ts';
 import { fromWorkerUsage } from '../engines/usage.ts';
 import { fetchUsageRecord } from './usage-record.ts';
@@ -15,10 +15,10 @@ export interface JournalCall {
 }
 
 export type JournalAnswer =
-  /** It has ended. */
+  /** The request has ended. */
   | { readonly kind: 'counted'; readonly usage: Usage }
   | { readonly kind: 'never-seen' }
-  /** It has not stopped after some seconds. */
+  /** The request has not stopped after some seconds. */
   | { readonly kind: 'running' }
   /** The worker cannot be asked. */
   | { readonly kind: 'unreachable' };

@@ -10,7 +10,7 @@ import type { DialectOptions } from '../engines/events.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
 
-/** Of one event, in characters; logprobs of 20 alternatives over many tokens stay far below it. */
+/** Characters of one event; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;
 
 /**
@@ -42,7 +42,7 @@ export async function* readWorkerStream(
   body: ReadableStream<Uint8Array>,
   options: DialectOptions & {
     readonly silenceMsMax: number;
-    /** Of the whole answer: more shows that the worker does not end it. */
+    /** Bytes of the whole answer: more shows that the worker does not end it. */
     readonly bytesMax: number;
     /** Lets go of the worker at once, even while nobody takes the events. */
     readonly signal: AbortSignal;
@@ -114,7 +114,7 @@ export async function* readWorkerStream(
   }
 }
 
-/** Each in a turn of the event loop of its own. */
+/** Gives each slice a turn of the event loop of its own. */
 async function* slicesOf(read: Uint8Array | null): AsyncGenerator<Uint8Array | null, void> {
   if (read === null) yield null;
   else {

@@ -42,7 +42,7 @@ export interface StoredAnswer {
 }
 
 export interface PrefixKey {
-  /** 16 bytes, hex. */
+  /** The key's 16 bytes, hex. */
   readonly key: string;
   /** Bytes of the prompt up to and with this chunk. */
   readonly bytes: number;

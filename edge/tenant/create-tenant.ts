@@ -1,7 +1,7 @@
 /**
- * How a tenant comes to be: its row in the directory says that it is being created, then its
- * database is made, then the row says that it is there. From then on a database that is missing is
- * a fault. Whatever stops this in between, to do it again finishes it.
+ * Creates a tenant: its row in the directory says that it is being created, then its database is
+ * made, then the row says that it is there. From then on a database that is missing is a fault.
+ * Whatever stops this in between, to do it again finishes it.
  */
 import { ApiError } from '../errors.ts';
 import type { TenantRecord } from '../directory/directory-contract.ts';
@@ -24,7 +24,9 @@ export async function createTenant(
   return { ...record, status: 'active', weight: 1 };
 }
 
-/** Of tenants whose creation a crash stopped. One that cannot be made now is left as it is. */
+/**
+ * Finishes tenants whose creation a crash stopped. One that cannot be made now is left as it is.
+ */
 export async function finishCreations(services: Services): Promise<void> {
   for (const { id, status } of await services.directory.tenants()) {
     if (status !== 'creating') continue;

@@ -2,7 +2,7 @@
 import type { Usage } from '../money.ts';
 import type { PrefixKey, StoredAnswer } from './admission-contract.ts';
 
-/** Where an admitted request went: kept for reconciliation and for the prefix index. */
+/** The place of an admitted request: kept for reconciliation and for the prefix index. */
 export interface Placement {
   readonly requestId: string;
   readonly worker: string;
@@ -23,7 +23,7 @@ export interface SettleInput {
   readonly usage: Usage | null;
   readonly worker: string | null;
   readonly epoch: number | null;
-  /** What the prefix index promised, in bytes of the prompt; stored beside the worker's count. */
+  /** Bytes of the prompt that the prefix index promised; stored beside the worker's count. */
   readonly predictedCachedBytes: number;
   /** The chain of the whole conversation that the worker now holds; [] confirms nothing. */
   readonly confirmedChain: readonly PrefixKey[];
@@ -35,7 +35,7 @@ export interface Settlement {
   readonly usage: Usage;
   /** false when the request had been settled before: the first settlement stands. */
   readonly first: boolean;
-  /** What the usage would have cost beyond the hold: never billed; more than 0 is an alarm. */
+  /** The cost of the usage beyond the hold: never billed; more than 0 is an alarm. */
   readonly excessNanoUsd: number;
 }
 

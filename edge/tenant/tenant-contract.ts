@@ -24,7 +24,7 @@ import type {
 import type { Balance, LedgerEntry, UsagePage, UsageRow } from './report-contract.ts';
 import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
 
-/** What a request asks of its tenant. */
+/** The calls that a request makes on its tenant. */
 export interface TenantRequests {
   admit(input: AdmitInput): Promise<AdmitResult>;
   /**
@@ -45,7 +45,7 @@ export interface TenantRequests {
   admitFree(key: VerifiedKey, scope: Scope): Promise<LimitCheck>;
 }
 
-/** What the operator, payments and reconciliation change and watch. */
+/** The calls of the operator, of payments and of reconciliation. */
 export interface TenantOperations {
   createKey(input: NewKey): Promise<KeyRecord>;
   updateKey(keyId: string, change: KeyChange): Promise<KeyRecord | null>;

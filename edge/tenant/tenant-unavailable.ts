@@ -8,7 +8,7 @@ import { ApiError, unavailableAnswers } from '../errors.ts';
 export class TenantUnavailable extends ApiError {
   readonly tenant: string;
   readonly reason: UnavailableReason;
-  /** For the operator alone. */
+  /** The advice is for the operator alone. */
   readonly advice: string;
 
   constructor(tenant: string, found: DatabaseUnavailable) {
@@ -23,7 +23,10 @@ export class TenantUnavailable extends ApiError {
     this.advice = `The database of the tenant ${tenant} ${advice[found.reason]}.`;
   }
 
-  /** It passes by itself, and the call that met it did nothing: it may be made again. */
+  /**
+   * true when the fault passes by itself and the call that met it did nothing: it may be made
+   * again.
+   */
   get passes(): boolean {
     return this.reason === 'locked' || this.reason === 'full';
   }

@@ -1,6 +1,6 @@
 /**
- * One tenant: what happens inside its database, each method in one synchronous transaction. The
- * stages (admit, ledger, prefix) know nothing of one another; here they are put in order.
+ * One tenant: the work inside its database, each method in one synchronous transaction. The stages
+ * (admit, ledger, prefix) know nothing of one another; here they are put in order.
  */
 import { strict as assert } from 'node:assert';
 import type { Committer } from '../../db/group-commit.ts';
@@ -31,7 +31,7 @@ import type { Tenant } from './tenant-contract.ts';
 
 export interface TenantOptions {
   readonly clock: { nowMs(): number };
-  /** Default: a commit per call, as in a Durable Object. */
+  /** The default is a commit per call, as in a Durable Object. */
   readonly committer?: Committer;
   readonly prefixRowsMax?: number;
   readonly idempotency?: IdempotencyBounds;
@@ -197,7 +197,7 @@ function tokensToLimit(open: HoldRow, usage: Usage | null, { excessNanoUsd }: Se
   return excessNanoUsd > 0 ? open.tokensReserved : limitedTokens(usage);
 }
 
-/** What was not billed may be asked again under its key. */
+/** Frees the key of a request that was not billed: it may be asked again. */
 function keepAnswer({ idempotency }: Stages, open: HoldRow, input: SettleInput): void {
   const { keyId, idempotencyKey } = open;
   if (idempotencyKey === null) return;

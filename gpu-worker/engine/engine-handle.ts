@@ -226,7 +226,7 @@ class EngineHandle implements Engine {
   }
 
   fail(message: string): void {
-    // What the thread has said before it failed, or ended, still counts.
+    // Events that the thread sent before it failed, or ended, still count.
     while (this.#takeStep());
     this.#failure ??= message;
     for (const stream of new Set(this.#streams.values())) stream.wake();

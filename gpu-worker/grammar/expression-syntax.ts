@@ -119,7 +119,7 @@ class Parser {
   #quantified(part: Expression): Expression {
     const range = this.#quantifier();
     if (range === null) return part;
-    // Whether it is lazy changes what a group holds, not what is matched.
+    // A lazy group holds something else; the same text is matched.
     this.#takes('?');
     const [min, max] = range;
     if (min > repeatMax || (max !== Infinity && max > repeatMax)) {

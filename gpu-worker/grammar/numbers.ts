@@ -97,7 +97,7 @@ export function integerDfa(range: NumberRange, work: Work): Dfa | null {
   );
 }
 
-/** Who sets a bound beyond the safe integers reads them exactly. */
+/** Reads a bound exactly, also one beyond the safe integers. */
 function greatestInteger({ min, max, multipleOf: multiple }: NumberRange): bigint {
   if (multiple !== null) return BigInt(numberMax);
   const isBeyond = [min, max].some(
@@ -253,7 +253,7 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
     if (ranges.fractions === 'none' || ranges.decimalsMax === 0) return null;
     if (phase !== 'whole' && phase !== 'zero') return null;
     const order = { low: wholeOrder(state, 'low', low), high: wholeOrder(state, 'high', high) };
-    // Where decimals are few, room for them was left, and how many digits came before is over with.
+    // Room was left for decimals that are few, so the digits before them need no count any more.
     const whole = ranges.decimalsMax === Infinity ? state.whole : 0;
     return { ...state, ...order, whole, phase: 'point' };
   }
@@ -281,7 +281,7 @@ function readCharacter(state: NumberState, character: string, ranges: Ranges): N
     low: compare(state.low, low),
     high: compare(state.high, high),
     remainder: (state.remainder * 10 + Number(character)) % ranges.modulus,
-    // What only numbers with a fraction ask is told apart for them alone.
+    // Only numbers that must have a fraction need to know if they have one.
     hasFraction:
       state.hasFraction || (ranges.fractions === 'only' && isFraction && character !== '0'),
   };

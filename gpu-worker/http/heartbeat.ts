@@ -66,10 +66,12 @@ export function startHeartbeat(options: HeartbeatOptions): HeartbeatSender {
         body: JSON.stringify(heartbeat(options, lifecycle)),
         signal: AbortSignal.timeout(timeoutMs),
       });
-      const said = await readReason(response);
+      const reason = await readReason(response);
       if (response.status === 401) return "status 401: WORKER_TOKEN must be the edge's";
       if (response.status === 404) return 'status 404: --edge names something else than an edge';
-      return response.ok ? null : `status ${response.status}${said === null ? '' : `: ${said}`}`;
+      return response.ok
+        ? null
+        : `status ${response.status}${reason === null ? '' : `: ${reason}`}`;
     } catch (error) {
       // fetch says "fetch failed" and keeps what happened in the cause.
       const { message, cause } = error instanceof Error ? error : new Error(String(error));

@@ -18,7 +18,7 @@ export type Load = z.infer<typeof loadSchema>;
 /** Answered with 200 when ready and 503 otherwise. */
 export const healthSchema = z.object({
   status: z.enum(['starting', 'ready', 'draining', 'failed']),
-  /** Why it is not ready; null when it is. */
+  /** The reason why it is not ready; null when it is. */
   reason: z.string().nullable(),
   models: z.array(z.string()),
   load: loadSchema.nullable(),

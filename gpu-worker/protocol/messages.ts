@@ -25,9 +25,9 @@ const toolCallFieldsSchema = z.strictObject({
       /** OpenAI's client adds it to the answers that it parses; the model is shown the text. */
       parsed_arguments: z.unknown().optional(),
     })
-    .transform(({ parsed_arguments: _parsed, name, arguments: said }) => ({
+    .transform(({ parsed_arguments: _parsed, name, arguments: stated }) => ({
       name,
-      arguments: typeof said === 'string' ? said : JSON.stringify(said),
+      arguments: typeof stated === 'string' ? stated : JSON.stringify(stated),
     })),
 });
 

@@ -1,5 +1,5 @@
 /**
- * Where a checkpoint's files come from. A source only lists files and reads byte ranges; what the
+ * The origin of a checkpoint's files. A source only lists files and reads byte ranges; what the
  * bytes mean is decided above it, so that a directory and an object store look alike.
  */
 import { UserError } from '../../infra/user-error.ts';
@@ -16,7 +16,7 @@ export interface WeightSource extends AsyncDisposable {
   readonly files: readonly SourceFile[];
   /** Reads are best made of this many bytes, and of at most twice as many. */
   readonly partBytes: number;
-  /** How many parts it reads side by side; more reads wait for their turn. */
+  /** Parts that it reads side by side; more reads wait for their turn. */
   readonly parallelParts: number;
   /**
    * Fills all of `into` with the file's bytes from `start` on. Rejects with a CheckpointError that
@@ -40,7 +40,7 @@ export function fileBytes(source: WeightSource, name: string): number | null {
   return source.files.find((file) => file.name === name)?.bytes ?? null;
 }
 
-/** What went wrong below, for a message that says where. */
+/** Describes what went wrong below, for a message that says where. */
 export function reasonOf(cause: unknown): string {
   return cause instanceof Error ? cause.message : String(cause);
 }

@@ -35,6 +35,23 @@ export function oldWordsIn(file: SourceText): string[] {
   return linesOf(file, (line) => oldWords.some((word) => word.test(line)));
 }
 
+/**
+ * A comment that begins with one of these has mostly no verb, or leaves out what it is about:
+ * "Of the last request." It is found at the beginning of a comment alone.
+ */
+const fragmentWords = /^(Of|What|Whether|Where|How|Which|When|That|Who|Whose|Why)\b/;
+
+export function fragments({ path, text }: SourceText): string[] {
+  const lines = text.split('\n').map((line) => line.trim());
+  return lines.flatMap((line, index) => {
+    const before = lines[index - 1] ?? '';
+    const begins = line.startsWith('//') ? !before.startsWith('//') : /^\/\*/.test(line);
+    const first = line.replace(/^(\/\/|\/\*+)\s*/, '');
+    const words = begins && first === '' ? (lines[index + 1] ?? '').replace(/^\*\s*/, '') : first;
+    return begins && fragmentWords.test(words) ? [`${path}:${index + 1} ${words}`] : [];
+  });
+}
+
 /** A file that needs headings is two files. */
 export function banners(file: SourceText): string[] {
   return linesOf(file, (line) => /^\s*\/\/ ?(-{3,}|={3,})/.test(line));

@@ -1,4 +1,4 @@
-/** What drizzle-kit writes into migrations.js; bundlers need a Text rule for .sql files. */
+/** drizzle-kit writes migrations.js, which this types; bundlers need a Text rule for .sql files. */
 declare const migrations: {
   readonly journal: {
     readonly entries: { idx: number; when: number; tag: string; breakpoints: boolean }[];

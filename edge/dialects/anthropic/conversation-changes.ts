@@ -1,4 +1,4 @@
-/** What system messages in the middle of a conversation change: its tools and its effort. */
+/** System messages in the middle of a conversation may change its tools and its effort. */
 import type { Tool } from '../../../gpu-worker/protocol/messages.ts';
 import type { AnthropicMessage } from './message-schemas.ts';
 import type { MessagesRequest } from './request-schemas.ts';
@@ -39,8 +39,8 @@ function toTool(tool: AnthropicTool): Tool {
 
 /** The last effort that the conversation states counts. */
 export function toEffort({ messages, output_config: config }: MessagesRequest) {
-  const said = messages.map((each) =>
+  const efforts = messages.map((each) =>
     each.role === 'system' ? each.output_config?.effort : undefined,
   );
-  return said.findLast((effort) => effort != null) ?? config?.effort ?? null;
+  return efforts.findLast((effort) => effort != null) ?? config?.effort ?? null;
 }

@@ -75,17 +75,17 @@ type AssistantBlock = Exclude<AssistantMessage['content'], string>[number];
 function fromAssistant({ content }: AssistantMessage): Message[] {
   if (typeof content === 'string') return [{ role: 'assistant', content }];
   const messages: Message[] = [];
-  let said: AssistantBlock[] = [];
+  let blocks: AssistantBlock[] = [];
   for (const block of content) {
     if (block.type !== 'web_search_tool_result') {
-      said.push(block);
+      blocks.push(block);
       continue;
     }
-    if (said.length > 0) messages.push(fromBlocks(said));
-    said = [];
+    if (blocks.length > 0) messages.push(fromBlocks(blocks));
+    blocks = [];
     messages.push({ role: 'tool', tool_call_id: block.tool_use_id, content: foundText(block) });
   }
-  return said.length > 0 ? [...messages, fromBlocks(said)] : messages;
+  return blocks.length > 0 ? [...messages, fromBlocks(blocks)] : messages;
 }
 
 function foundText({

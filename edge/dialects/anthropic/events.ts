@@ -11,9 +11,7 @@ import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { noUsage } from '../../money.ts';
 import { toAnthropicUsage } from './usage.ts';
 
-/**
- * Before any count is known; clients keep what stands here where the end of the stream says null.
- */
+/** The usage before any count is known; clients keep it where the end of the stream says null. */
 const uncounted = { ...noUsage, inputCached: null };
 
 export function createAnthropicEncoder(

@@ -42,7 +42,7 @@ export const anthropicMessageSchema = z.discriminatedUnion('role', [
     content: z.union([z.string(), z.array(systemBlockSchema).max(1024)]).nullish(),
     /** `next_user_message`: it is shown until the user speaks again. */
     clear_at: z.enum(['next_user_message', 'never']).nullish(),
-    /** It replaces the request's own from here on. */
+    /** The stated effort replaces the request's own from here on. */
     output_config: z.strictObject({ effort: z.enum(efforts).nullish() }).nullish(),
   }),
 ]);

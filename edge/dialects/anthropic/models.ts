@@ -56,7 +56,10 @@ function toPage(all: readonly ModelRecord[], query: Query): z.infer<typeof model
   };
 }
 
-/** Every model here is active; a list of others alone is empty. @throws ApiError 422 */
+/**
+ * Tells if active models are asked for: every model here is one.
+ * @throws ApiError 422
+ */
 function isAsked(query: Query, lifecycle: (typeof lifecycles)[number]): boolean {
   const asked = [...(query['lifecycle'] ?? []), ...(query['lifecycle[]'] ?? [])];
   const schema = z.looseObject({ lifecycle: z.array(z.enum(lifecycles)) });
@@ -68,7 +71,10 @@ function newestFirst(all: readonly ModelRecord[]): ModelRecord[] {
   return all.toSorted((a, b) => b.createdAtMs - a.createdAtMs || (a.id < b.id ? -1 : 1));
 }
 
-/** @throws ApiError 422 */
+/**
+ * Finds the place of an id in the list.
+ * @throws ApiError 422
+ */
 function indexOf(all: readonly ModelRecord[], id: string, param: string): number {
   const index = all.findIndex((each) => each.id === id);
   if (index !== -1) return index;
@@ -83,7 +89,7 @@ function toWire(model: ModelRecord): z.infer<typeof modelSchema> {
     created_at: new Date(model.createdAtMs).toISOString(),
     max_input_tokens: model.contextLength,
     max_tokens: model.contextLength,
-    // They are the workers' to know: a model's chat format decides on thinking and tools.
+    // Only the workers know these: a model's chat format decides on thinking and tools.
     capabilities: null,
     lifecycle: 'active',
     line: null,

@@ -48,7 +48,7 @@ const toolChoiceSchema = z.discriminatedUnion('type', [
 ]);
 
 const outputConfigSchema = z.strictObject({
-  /** Turns thinking on unless `thinking` says; the models know one depth of it. */
+  /** An effort turns thinking on unless `thinking` says; the models know one depth of it. */
   effort: z.enum(efforts).nullish(),
   /** The answer is held to the schema token by token. */
   format: formatSchema,
@@ -56,7 +56,7 @@ const outputConfigSchema = z.strictObject({
   task_budget: z.looseObject({}).nullish(),
 });
 
-/** The answer is as right without them. */
+/** Fields without effect: the answer is as right without them. */
 const ignoredFields = {
   cache_control: cacheControlSchema,
   /** The conversation is what the client sends; nothing is cleared from it. */

@@ -14,7 +14,10 @@ import { unsupported } from './unsupported.ts';
 import { chatParts, choiceWithoutTools } from '../openai/requests.ts';
 import { parseRequest } from '../../middleware/parse-request.ts';
 
-/** @throws ApiError naming the parameter at fault. */
+/**
+ * Reads a request of messages.
+ * @throws ApiError naming the parameter at fault.
+ */
 export function parseMessagesRequest(json: unknown): InferenceRequest<AnswerOptions> {
   refuseThread(json);
   return toInference(parseRequest(messagesRequestSchema, json, unsupported));
@@ -89,7 +92,10 @@ function hidesThinking(thinking: MessagesRequest['thinking']): boolean {
   return thinking != null && 'display' in thinking && thinking.display === 'omitted';
 }
 
-/** @throws ApiError 422 */
+/**
+ * Turns the output format into the worker's.
+ * @throws ApiError 422
+ */
 function toResponseFormat(request: MessagesRequest): ResponseFormat | null {
   const { output_config: config, output_format: older } = request;
   if (config?.format && older) {

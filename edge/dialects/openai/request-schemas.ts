@@ -9,7 +9,7 @@ import {
   completionRequestSchema,
 } from '../../../gpu-worker/protocol/requests.ts';
 
-/** DeepSeek's: keeps users of one account apart in caches and in scheduling. */
+/** DeepSeek's `user_id` keeps users of one account apart in caches and in scheduling. */
 const userIdSchema = z
   .string()
   .regex(/^[A-Za-z0-9_-]{1,512}$/, 'expected 1 to 512 of A-Z, a-z, 0-9, _ and -');
@@ -21,14 +21,14 @@ const edgeFields = {
   service_tier: z.enum(['auto', 'default', 'flex', 'priority', 'scale']).nullish(),
 };
 
-/** It describes what is stored, and nothing is; it is checked as OpenAI does. */
+/** Metadata describes what is stored, and nothing is; it is checked as OpenAI does. */
 const metadataSchema = z
   .record(z.string().max(64), z.string().max(512))
   .refine((pairs) => Object.keys(pairs).length <= 16, 'expected at most 16 pairs');
 
 const streamOptions = chatCompletionRequestSchema.shape.stream_options.unwrap().unwrap();
 
-/** Between the edge and its workers alone. */
+/** Fields between the edge and its workers alone. */
 const notPublic = { context_length: true, fair_scope: true } as const;
 
 const openAiChatSchema = chatCompletionRequestSchema.omit(notPublic).extend({
@@ -48,7 +48,7 @@ const openAiChatSchema = chatCompletionRequestSchema.omit(notPublic).extend({
   verbosity: z.literal('medium', 'the model has no levels of verbosity').nullish(),
 });
 
-/** OpenAI's; workers take the longer names of Anthropic's tools too. */
+/** OpenAI's bound; workers take the longer names of Anthropic's tools too. */
 const openAiToolNameCharactersMax = 64;
 
 export const chatRequestSchema = openAiChatSchema.superRefine((request, context) => {

@@ -125,7 +125,7 @@ function wantedUsage({ stream_options: options }: ChatRequest | TextRequest) {
   };
 }
 
-/** Takes away what the edge decides or has dealt with. */
+/** Takes away the fields that the edge decides or has dealt with. */
 function forWorker<Request extends Partial<ChatRequest> | Partial<TextRequest>>(request: Request) {
   const {
     stream: _stream,

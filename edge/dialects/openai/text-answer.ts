@@ -7,7 +7,7 @@ import { toOpenAiUsage } from './usage.ts';
 interface TextChoice {
   text: string;
   logprobs: Record<string, WrittenItems | null> | null;
-  /** The last one that was said stands. */
+  /** The last reason and stop that were stated stand. */
   rest: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
 }
 
@@ -19,7 +19,7 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
     add(chunk) {
       const { choices: pieces, ...others } = chunk;
       rest = { ...rest, ...others };
-      for (const { index, text = '', logprobs, delta: _delta, ...said } of pieces) {
+      for (const { index, text = '', logprobs, delta: _delta, ...rest } of pieces) {
         const choice = (choices[index] ??= {
           text: '',
           logprobs: null,
@@ -27,8 +27,8 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
         });
         choice.text += text;
         if (logprobs) append((choice.logprobs ??= {}), logprobs);
-        const finish_reason = said.finish_reason ?? choice.rest.finish_reason;
-        choice.rest = { ...choice.rest, ...said, finish_reason };
+        const finish_reason = rest.finish_reason ?? choice.rest.finish_reason;
+        choice.rest = { ...choice.rest, ...rest, finish_reason };
       }
     },
 
@@ -40,11 +40,11 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
         created,
         model: head.model,
         ...others,
-        choices: choices.flatMap(({ text, logprobs, rest: said }, index) => ({
+        choices: choices.flatMap(({ text, logprobs, rest }, index) => ({
           text,
           index,
           logprobs,
-          ...said,
+          ...rest,
         })),
         usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
       };

@@ -35,7 +35,7 @@ export class JournalWriter {
   errors = 0;
   /** The newest unwritten line of each request. */
   readonly #unwritten = new Map<string, JournalEntry>();
-  /** Why the last write failed; null: it did not. */
+  /** The reason why the last write failed; null: it did not. */
   #failure: string | null = null;
   readonly #options: JournalWriterOptions;
   #name = '';
@@ -68,7 +68,7 @@ export class JournalWriter {
     return false;
   }
 
-  /** Why lines can't be written, in words for anybody; null if they can. A write is tried. */
+  /** Tells why lines can't be written, in words for anybody; null if they can. A write is tried. */
   problem(): string | null {
     if (this.#failure === null || this.#descriptor === null) return this.#failure;
     this.#writeUnwritten();

@@ -29,11 +29,11 @@ export function readTokenize(model: TextModel, json: unknown): Uint8Array<ArrayB
 function checkEnding(body: TokenizeRequest): void {
   const last = body.messages.at(-1);
   const goesOn = last?.role === 'assistant' && last.prefix === true;
-  const said = [
+  const options = [
     { param: 'add_generation_prompt', asked: body.add_generation_prompt, right: !goesOn },
     { param: 'continue_final_message', asked: body.continue_final_message, right: goesOn },
   ];
-  for (const { param, asked, right } of said) {
+  for (const { param, asked, right } of options) {
     if (asked === undefined || asked === null || asked === right) continue;
     const message = `'${param}' contradicts the last message: with 'prefix' it is continued.`;
     throw new ApiError('invalid_value', message, { param });

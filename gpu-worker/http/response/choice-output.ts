@@ -14,7 +14,9 @@ export interface ChoicePiece extends ToolOutput {
   readonly reasoning: string;
 }
 
-/** Why a choice ended, and the request's own stop string or token that matched, if one did. */
+/**
+ * The reason why a choice ended, and the request's own stop string or token that matched, if any.
+ */
 export type ChoiceFinish = Pick<ChatChoice, 'finish_reason' | 'stop_reason'>;
 
 export const cutShort: ChoiceFinish = { finish_reason: 'length', stop_reason: null };

@@ -253,7 +253,7 @@ export class S3Store {
 
 /** The SDK's request, as it would go out. */
 function toRangeRequest(request: unknown): RangeRequest {
-  // What the SDK's serializer of every S3 command makes.
+  // The SDK's serializer of every S3 command makes one of these.
   const { protocol, hostname, port, path, query, headers } = request as HttpRequest;
   const secure = protocol === 'https:';
   const pairs = Object.entries(query).map(

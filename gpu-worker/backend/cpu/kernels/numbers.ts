@@ -95,7 +95,7 @@ export function e4m3Halves(codes: v128): v128 {
   return v128.or(placed, nan);
 }
 
-/** What the floats of `e4m3Halves` lack: 2^(127 - 7). */
+/** The factor that the floats of `e4m3Halves` lack: 2^(127 - 7). */
 // @ts-ignore: decorator
 @inline
 export function e4m3Scaled(x: v128): v128 {

@@ -1,4 +1,4 @@
-// Which rows and which weight a tile of a matrix product works on. One product has one weight and
+// A tile of a matrix product works on these rows and this weight. One product has one weight and
 // its rows in order; a batch has weights at equal distances (attention heads); grouped products
 // have a weight per expert and a list of row tiles that the device made.
 

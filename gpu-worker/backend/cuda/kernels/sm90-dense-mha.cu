@@ -10,7 +10,7 @@
 // row goes from pass to pass in float32 as it is, so a row's result depends on its own keys alone.
 //
 // With kMasked a row attends to its selection alone, of which `selected` has a bit for every token.
-// Where all that it sees is selected, its result is the one without, to the bit.
+// If all that it sees is selected, its result is the one without, to the bit.
 //
 // Requires: q and out bf16, aligned to 16 bytes and so are their strides; the scale is positive.
 

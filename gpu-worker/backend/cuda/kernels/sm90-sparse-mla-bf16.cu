@@ -15,7 +15,7 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   while (blocks.meta_now >= 0) {
     const u32 buffer = blocks.meta_now & 1;
     if (blocks.meta_now & 2) bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
-    // Where entries come from beyond L2, the blocks of neighbouring heads have half each of the
+    // If entries come from beyond L2, the blocks of neighbouring heads have half each of the
     // next block's brought there.
     if (a.prefetch && lane < kOwn && (lane >> 3) == (blockIdx.x & 1) && blocks.place_next >= 0) {
       const u8* entry = a.cache + (u64)(u32)blocks.place_next * 16;

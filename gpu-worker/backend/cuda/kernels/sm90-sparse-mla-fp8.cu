@@ -152,7 +152,7 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
           else barrier_arrive(full);
         }
       }
-      // What waits for earlier loads stands before later ones: the few scoreboards are shared.
+      // Uses of earlier loads stand before later loads: the few scoreboards are shared.
       if (s == 2 * kSlices - 1) blocks.look_up();
       load_slice(held, same ? blocks.place_now : blocks.place_next, later % kSlices, later_half);
       if (far) load_rope(sub + 1 < kSlices ? blocks.place_now : blocks.place_next, (sub + 1) % kSlices);

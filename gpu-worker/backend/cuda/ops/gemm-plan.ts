@@ -1,7 +1,7 @@
 /**
- * Which kernel on the tensor cores computes a product, and in which tiles: sm90-gemm.cu for many
- * rows, sm90-gemm-few.cu for few. Both sum in an order that the weight's shape alone decides, so a
- * row has the same bits whatever the choice (kernels/sm90-gemm.md).
+ * Chooses the kernel on the tensor cores that computes a product, and its tiles: sm90-gemm.cu for
+ * many rows, sm90-gemm-few.cu for few. Both sum in an order that the weight's shape alone decides,
+ * so a row has the same bits whatever the choice (kernels/sm90-gemm.md).
  */
 
 /** Rows of a tile of experts' products in sm90-gemm.cu, of gemm-f32.cu, and of sm90-gemm-few.cu. */

@@ -1,4 +1,4 @@
-/** Which tokens of a batch are expanded together, and which rows then attend to them. */
+/** Plans which tokens of a batch are expanded together, and which rows then attend to them. */
 import { strict as assert } from 'node:assert';
 import type { PlacedRows } from '../step.ts';
 

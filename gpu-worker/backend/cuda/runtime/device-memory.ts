@@ -1,5 +1,5 @@
 /**
- * Where the memory of one GPU goes: slabs of the driver's memory, cut for weights, activations and
+ * The use of one GPU's memory: slabs of the driver's memory, cut for weights, activations and
  * caches. It asks for memory through a function, so that the same bytes are counted where there is
  * no GPU (planned-device.ts).
  */
