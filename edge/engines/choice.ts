@@ -67,12 +67,12 @@ export function createChoiceReader(
   let begun = false;
   let finished = false;
 
-  const readDelta = (delta: NonNullable<EngineChoice['delta']>, ends: boolean): Delta => {
+  const readDelta = (stated: NonNullable<EngineChoice['delta']>, ends: boolean): Delta => {
     const pieces =
-      delta.tool_calls ?? (delta.function_call ? [{ function: delta.function_call }] : []);
+      stated.tool_calls ?? (stated.function_call ? [{ function: stated.function_call }] : []);
     const toolCalls = [...calls.add(pieces), ...(ends ? calls.flush() : [])];
-    const reasoning = delta.reasoning_content || delta.reasoning;
-    const content = delta.content ?? '';
+    const reasoning = stated.reasoning_content || stated.reasoning;
+    const content = stated.content ?? '';
     return {
       ...(!begun && { role: 'assistant' as const }),
       ...((content !== '' || (!begun && !reasoning)) && { content }),

@@ -85,9 +85,9 @@ export function createEventReader(options: DialectOptions): EventReader {
     for (const [position, each] of (event.choices ?? []).entries()) {
       const parsed = parseChoice(each, position);
       if (!parsed) continue;
-      const event = readerOf(parsed.index).read(parsed.choice);
-      if (event.kind === 'broken') return failed(`it ended an answer with "${event.reason}"`);
-      if (event.kind === 'piece') choices.push(event.piece);
+      const read = readerOf(parsed.index).read(parsed.choice);
+      if (read.kind === 'broken') return failed(`it ended an answer with "${read.reason}"`);
+      if (read.kind === 'piece') choices.push(read.piece);
     }
     return { kind: 'chunk', chunk: { ...headOf(event), choices }, usage };
   };

@@ -45,7 +45,7 @@ export function fragments({ path, text }: SourceText): string[] {
   const lines = text.split('\n').map((line) => line.trim());
   return lines.flatMap((line, index) => {
     const before = lines[index - 1] ?? '';
-    const begins = line.startsWith('//') ? !before.startsWith('//') : /^\/\*/.test(line);
+    const begins = line.startsWith('//') ? !before.startsWith('//') : line.startsWith('/*');
     const first = line.replace(/^(\/\/|\/\*+)\s*/, '');
     const words = begins && first === '' ? (lines[index + 1] ?? '').replace(/^\*\s*/, '') : first;
     return begins && fragmentWords.test(words) ? [`${path}:${index + 1} ${words}`] : [];

@@ -8,7 +8,7 @@ interface TextChoice {
   text: string;
   logprobs: Record<string, WrittenItems | null> | null;
   /** The last reason and stop that were stated stand. */
-  rest: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
+  last: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
 }
 
 export function createTextAnswer(head: AnswerHead): AnswerBuilder {
@@ -19,16 +19,16 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
     add(chunk) {
       const { choices: pieces, ...others } = chunk;
       rest = { ...rest, ...others };
-      for (const { index, text = '', logprobs, delta: _delta, ...rest } of pieces) {
+      for (const { index, text = '', logprobs, delta: _delta, ...stated } of pieces) {
         const choice = (choices[index] ??= {
           text: '',
           logprobs: null,
-          rest: { finish_reason: null },
+          last: { finish_reason: null },
         });
         choice.text += text;
         if (logprobs) append((choice.logprobs ??= {}), logprobs);
-        const finish_reason = rest.finish_reason ?? choice.rest.finish_reason;
-        choice.rest = { ...choice.rest, ...rest, finish_reason };
+        const finish_reason = stated.finish_reason ?? choice.last.finish_reason;
+        choice.last = { ...choice.last, ...stated, finish_reason };
       }
     },
 
@@ -40,11 +40,11 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
         created,
         model: head.model,
         ...others,
-        choices: choices.flatMap(({ text, logprobs, rest }, index) => ({
+        choices: choices.flatMap(({ text, logprobs, last }, index) => ({
           text,
           index,
           logprobs,
-          ...rest,
+          ...last,
         })),
         usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
       };
