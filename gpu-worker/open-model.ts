@@ -5,14 +5,10 @@
  */
 import type { Backend } from './backend/backend.ts';
 import type { Numerics } from './backend/numerics.ts';
-import { parseModelConfig } from './model/deepseek/config.ts';
-import type { ModelConfig } from './model/deepseek/config.ts';
-import { prepareModel } from './model/deepseek/forward.ts';
-import { chooseNumerics } from './model/deepseek/numerics.ts';
-import type { LatentFormat, NumericsName } from './model/deepseek/numerics.ts';
-import { checkTensorCounts } from './model/deepseek/tensor-counts.ts';
-import { tensorSpecs } from './model/deepseek/tensors.ts';
-import { WeightBuilder } from './model/deepseek/weights.ts';
+import { familyOf, parseModelConfig } from './model/families.ts';
+import type { ModelConfig } from './model/mla-moe/config.ts';
+import { chooseNumerics } from './model/mla-moe/numerics.ts';
+import type { LatentFormat, NumericsName } from './model/mla-moe/numerics.ts';
 import type { Model, ModelLimits } from './model/model.ts';
 import { warmUp } from './model/warm-up.ts';
 import { modelMemory } from './plan/model-memory.ts';
@@ -95,16 +91,17 @@ export async function openModel(
 async function loadFrom(source: WeightSource, options: LoadOptions): Promise<LoadedModel> {
   const { compute, limits } = options;
   const config = parseModelConfig(await readJson(source, 'config.json'));
+  const family = familyOf(config.modelType);
   const checkpoint = await openCheckpoint(source);
-  checkTensorCounts(config, checkpoint.tensors.keys());
+  family.checkTensorNames(config, checkpoint.tensors.keys());
   // Before a backend takes a machine's memory for a model that can't be loaded.
-  checkTensors(checkpoint, [...tensorSpecs(config)]);
+  checkTensors(checkpoint, [...family.tensorSpecs(config)]);
   const numerics = chooseNumerics(compute.numerics, config, compute.latents);
   const { attention } = compute;
   const backend = await options.openBackend(numerics, limits);
   try {
     const planned = backend.planned?.();
-    const builder = new WeightBuilder(config, backend);
+    const builder = family.buildModel(config, backend);
     if (planned !== undefined && options.beforeWeights !== undefined) {
       const tensors = neededTensors(checkpoint, builder.specs);
       const memory = modelMemory({ config, tensors, backend: planned, attention, limits });
@@ -116,7 +113,7 @@ async function loadFrom(source: WeightSource, options: LoadOptions): Promise<Loa
       builder.accept(tensor);
       parameters += tensor.shape.reduce((product, size) => product * size, 1);
     }
-    const prepared = prepareModel(config, builder.finish(), backend, { attention, limits });
+    const prepared = builder.finish({ attention, limits });
     return {
       backend,
       config,

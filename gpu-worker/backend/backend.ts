@@ -1,5 +1,5 @@
 /**
- * The contract between the forward graph (`model/deepseek/forward.ts`) and what computes it
+ * The contract between the forward graph (`model/mla-moe/forward.ts`) and what computes it
  * (`backend/cpu`, `backend/cuda`), by groups of ops: each group has a file here, with shapes in its
  * comments, and one of the same name in each backend. Every op is synchronous for its caller; a
  * backend that queues work waits in `read*` and `sample`. `mla` is made of other ops, alike in

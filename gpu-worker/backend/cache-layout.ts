@@ -26,9 +26,16 @@ export function pageBytes(shape: LayerShape, numerics: Numerics): number {
   return blockTokens * (numerics.indexKeys === 'fp8' ? shape.indexDim + 4 : shape.indexDim * 4);
 }
 
+/** The shape of one layer's caches: without index keys where the layer has none. */
+export function layerShape<T extends Omit<CacheShape, 'blocks'>>(shape: T, layer: number): T {
+  return shape.keylessLayers?.has(layer) ? { ...shape, indexDim: 0 } : shape;
+}
+
 /** Bytes of one block of 64 tokens in the caches of all layers. */
 export function blockBytes(shape: Omit<CacheShape, 'blocks'>, numerics: Numerics): number {
-  return shape.layers * (blockTokens * entryBytes(shape, numerics) + pageBytes(shape, numerics));
+  const keyedLayers = shape.layers - (shape.keylessLayers?.size ?? 0);
+  const entries = shape.layers * blockTokens * entryBytes(shape, numerics);
+  return entries + keyedLayers * pageBytes(shape, numerics);
 }
 
 export function checkCacheShape(shape: CacheShape): void {

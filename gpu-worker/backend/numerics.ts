@@ -3,7 +3,7 @@
 /** Elements of a row that share one scale where activations are quantised. */
 export const scaleGroup = 128;
 
-/** Formats and roundings of a backend; `model/deepseek/numerics.ts` holds the presets. */
+/** Formats and roundings of a backend; `model/mla-moe/numerics.ts` holds the presets. */
 export interface Numerics {
   /**
    * Rounding of every activation that an op writes: none, or to bfloat16

@@ -70,6 +70,8 @@ export interface CacheShape {
   readonly ropeDim: number;
   /** index_head_dim, or 0 for a model without an indexer: then there are no index keys. */
   readonly indexDim: number;
+  /** Layers without index keys where the others have them; none unless given. */
+  readonly keylessLayers?: ReadonlySet<number>;
 }
 
 /** For each row the positions of its selected tokens in its own sequence, [rows, width]. */

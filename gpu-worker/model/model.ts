@@ -1,4 +1,4 @@
-/** The engine's view of a model; `deepseek/forward.ts` is the one implementation. */
+/** The engine's view of a model; `mla-moe/forward.ts` is the one implementation. */
 import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
 

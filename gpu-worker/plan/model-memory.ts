@@ -7,10 +7,9 @@ import { strict as assert } from 'node:assert';
 import type { Backend } from '../backend/backend.ts';
 import type { MemoryUse } from '../backend/memory.ts';
 import type { HostTensor } from '../backend/weights.ts';
-import type { ModelConfig } from '../model/deepseek/config.ts';
-import { prepareModel } from '../model/deepseek/forward.ts';
-import type { ModelOptions } from '../model/deepseek/forward.ts';
-import { WeightBuilder } from '../model/deepseek/weights.ts';
+import { familyOf } from '../model/families.ts';
+import type { ModelOptions } from '../model/family.ts';
+import type { ModelConfig } from '../model/mla-moe/config.ts';
 
 /** A weight of which only the shape is known. */
 export type WeightShape = Pick<HostTensor, 'name' | 'dtype' | 'shape'>;
@@ -34,11 +33,11 @@ export interface ModelMemoryOptions extends ModelOptions {
 
 export function modelMemory(options: ModelMemoryOptions): ModelMemory {
   const { config, tensors, backend, others = [], attention, limits } = options;
-  const builder = new WeightBuilder(config, backend);
+  const builder = familyOf(config.modelType).buildModel(config, backend);
   const empty = createEmptyTensors();
   for (const tensor of tensors) builder.accept(empty(tensor));
   for (const tensor of others) keep(backend, empty(tensor));
-  const { blockBytes } = prepareModel(config, builder.finish(), backend, { attention, limits });
+  const { blockBytes } = builder.finish({ attention, limits });
   return { memory: backend.memory.use(), blockBytes };
 }
 

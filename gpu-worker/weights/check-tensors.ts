@@ -9,6 +9,7 @@ const scaleBlock = 128;
 
 const dtypesOfRole: Record<TensorSpec['role'], readonly string[]> = {
   matrix: ['F32', 'BF16', 'F8_E4M3'],
+  'kv-up': ['F32', 'BF16', 'F8_E4M3'],
   'f32-matrix': ['F32', 'BF16'],
   vector: ['F32', 'BF16'],
 };

@@ -6,9 +6,9 @@ import type { HostTensor } from '../../gpu-worker/backend/weights.ts';
 import type { TensorSpec } from '../../gpu-worker/weights/tensor-spec.ts';
 import type { CudaBackend } from '../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaMatrix, asCuda } from '../../gpu-worker/backend/cuda/handles.ts';
-import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
-import { WeightBuilder } from '../../gpu-worker/model/deepseek/weights.ts';
-import type { ModelWeights, WeightMaker } from '../../gpu-worker/model/deepseek/weights.ts';
+import { parseModelConfig } from '../../gpu-worker/model/families.ts';
+import { WeightBuilder } from '../../gpu-worker/model/mla-moe/weights.ts';
+import type { ModelWeights, WeightMaker } from '../../gpu-worker/model/mla-moe/weights.ts';
 import { randomize } from './gpu-harness.ts';
 
 /** The published config.json, with four layers instead of 61 and no MTP module. */

@@ -2,12 +2,12 @@
  * The files of a checkpoint, mutated: each is refused in one line or loads to what its tensors are.
  */
 import { readFileSync } from 'node:fs';
-import { checkTensorCounts } from '../../gpu-worker/model/deepseek/tensor-counts.ts';
+import { checkTensorNames } from '../../gpu-worker/model/mla-moe/tensor-names.ts';
 import { ConfigError } from '../../gpu-worker/model/config-error.ts';
-import { parseModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
-import type { ModelConfig } from '../../gpu-worker/model/deepseek/config.ts';
-import { ropeFrequencies } from '../../gpu-worker/model/deepseek/rope.ts';
-import { tensorSpecs } from '../../gpu-worker/model/deepseek/tensors.ts';
+import { parseModelConfig } from '../../gpu-worker/model/families.ts';
+import type { ModelConfig } from '../../gpu-worker/model/mla-moe/config.ts';
+import { ropeFrequencies } from '../../gpu-worker/model/mla-moe/rope.ts';
+import { tensorSpecs } from '../../gpu-worker/model/mla-moe/tensors.ts';
 import { readSamplingDefaults } from '../../gpu-worker/http/request/sampling-defaults.ts';
 import { TokenizerError } from '../../gpu-worker/tokenizer/tokenizer-files.ts';
 import { createChatTemplate } from '../../gpu-worker/tokenizer/chat-template.ts';
@@ -89,7 +89,7 @@ async function refusing(open: () => Promise<void>): Promise<void> {
 async function openConfig(source: WeightSource): Promise<ModelConfig> {
   const parsed = parseModelConfig(await readJson(source, 'config.json'));
   const checkpoint = await openCheckpoint(source);
-  checkTensorCounts(parsed, checkpoint.tensors.keys());
+  checkTensorNames(parsed, checkpoint.tensors.keys());
   checkTensors(checkpoint, [...tensorSpecs(parsed)]);
   return parsed;
 }

@@ -1,6 +1,6 @@
 /** The paged caches: their places, and the ops that write them (kernels/caches.ts). */
 import { blockTokens } from '../batch.ts';
-import { blockBytes, checkCacheShape, entryBytes, pageBytes } from '../cache-layout.ts';
+import { blockBytes, checkCacheShape, entryBytes, layerShape, pageBytes } from '../cache-layout.ts';
 import type { CacheOps, KeyNorm, KeyRotation, LatentNorm } from '../caches.ts';
 import { checkIndexKeys } from '../checks.ts';
 import { storeIndexKeys, storeLatent } from '../fused-ops.ts';
@@ -33,7 +33,9 @@ export class CpuCaches implements CacheOps {
 
   make(shape: CacheShape): readonly CpuLayerCache[] {
     checkCacheShape(shape);
-    const caches = Array.from({ length: shape.layers }, (_, layer) => this.#layer(shape, layer));
+    const caches = Array.from({ length: shape.layers }, (_, layer) =>
+      this.#layer(layerShape(shape, layer), layer),
+    );
     this.#context.step.useCaches(shape);
     return caches;
   }

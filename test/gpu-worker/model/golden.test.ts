@@ -17,6 +17,7 @@ import { firstDifference } from '../../support/worker/transcripts.ts';
 const goldens = [
   { name: 'dsv32-f32', tolerance: 2e-4 },
   { name: 'dsv32-fp8', tolerance: 2e-3 },
+  { name: 'glm-dsa-f32', tolerance: 2e-4 },
 ] as const;
 
 describe.each(goldens)('the model on the golden $name', ({ name, tolerance }) => {

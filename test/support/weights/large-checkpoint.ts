@@ -6,8 +6,8 @@ import { randomFillSync } from 'node:crypto';
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { at } from '../../../gpu-worker/at.ts';
-import { parseModelConfig } from '../../../gpu-worker/model/deepseek/config.ts';
-import { tensorSpecs } from '../../../gpu-worker/model/deepseek/tensors.ts';
+import { parseModelConfig } from '../../../gpu-worker/model/families.ts';
+import { tensorSpecs } from '../../../gpu-worker/model/mla-moe/tensors.ts';
 import type { CheckpointConfig } from './checkpoint-config.ts';
 import { headerOf } from './safetensors-writer.ts';
 

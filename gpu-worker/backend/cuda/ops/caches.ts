@@ -1,7 +1,13 @@
 /** The paged caches: their places, and the ops that write them (caches.cu). */
 import { strict as assert } from 'node:assert';
 import { blockTokens } from '../../batch.ts';
-import { blockBytes, checkCacheShape, entryBytes, pageBytes } from '../../cache-layout.ts';
+import {
+  blockBytes,
+  checkCacheShape,
+  entryBytes,
+  layerShape,
+  pageBytes,
+} from '../../cache-layout.ts';
 import type { CacheOps, KeyNorm, KeyRotation, LatentNorm } from '../../caches.ts';
 import { checkIndexKeys } from '../../checks.ts';
 import type { CacheShape, LayerCache, Tensor } from '../../shapes.ts';
@@ -27,7 +33,6 @@ export class CudaCaches implements CacheOps {
     checkCacheShape(shape);
     const { device, numerics, step } = this.#context;
     const entry = entryBytes(shape, numerics);
-    const page = pageBytes(shape, numerics);
     const latentFormat = {
       f32: dtypeCode.F32,
       bf16: dtypeCode.BF16,
@@ -35,17 +40,21 @@ export class CudaCaches implements CacheOps {
     }[numerics.latentCache];
     const keyFormat = numerics.indexKeys === 'fp8' ? dtypeCode.F8_E4M3 : dtypeCode.F32;
     const latentBytes = roundUp(shape.blocks * blockTokens * entry);
-    const layerBytes = latentBytes + roundUp(shape.blocks * page);
+    const shapes = Array.from({ length: shape.layers }, (_, layer) => layerShape(shape, layer));
+    const keyBytesOf = (one: CacheShape) => roundUp(shape.blocks * pageBytes(one, numerics));
+    const bytes = shapes.reduce((sum, one) => sum + latentBytes + keyBytesOf(one), 0);
     // One piece, since the driver rounds each of them up.
     const what = `the caches of ${shape.layers} layers (${shape.blocks} blocks)`;
-    const start = device.allocate(shape.layers * layerBytes, 'cache', what);
+    const start = device.allocate(bytes, 'cache', what);
     // Nothing that was left in this memory may be taken for a number, not even while warming up.
-    device.fill(start, shape.layers * layerBytes, 0);
+    device.fill(start, bytes, 0);
     step.useCaches(shape);
-    return Array.from({ length: shape.layers }, (_, layer) => {
-      const latents = start + layer * layerBytes;
-      const place = { latents, entryBytes: entry, keys: latents + latentBytes, pageBytes: page };
-      return new CudaLayerCache(layer, shape, { ...place, latentFormat, keyFormat });
+    let latents = start;
+    return shapes.map((one, layer) => {
+      const keys = latents + latentBytes;
+      const place = { latents, entryBytes: entry, keys, pageBytes: pageBytes(one, numerics) };
+      latents = keys + keyBytesOf(one);
+      return new CudaLayerCache(layer, one, { ...place, latentFormat, keyFormat });
     });
   }
 

@@ -3,11 +3,11 @@ import { describe, expect, test } from 'vitest';
 import { CudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { dtypeCode } from '../../../../gpu-worker/backend/cuda/handles.ts';
 import { CudaStep } from '../../../../gpu-worker/backend/cuda/step.ts';
-import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
-import { prepareModel } from '../../../../gpu-worker/model/deepseek/forward.ts';
-import { chooseNumerics } from '../../../../gpu-worker/model/deepseek/numerics.ts';
-import type { NumericsName } from '../../../../gpu-worker/model/deepseek/numerics.ts';
-import { WeightBuilder } from '../../../../gpu-worker/model/deepseek/weights.ts';
+import { parseModelConfig } from '../../../../gpu-worker/model/families.ts';
+import { prepareModel } from '../../../../gpu-worker/model/mla-moe/forward.ts';
+import { chooseNumerics } from '../../../../gpu-worker/model/mla-moe/numerics.ts';
+import type { NumericsName } from '../../../../gpu-worker/model/mla-moe/numerics.ts';
+import { WeightBuilder } from '../../../../gpu-worker/model/mla-moe/weights.ts';
 import { warmUp } from '../../../../gpu-worker/model/warm-up.ts';
 import type { TensorSpec } from '../../../../gpu-worker/weights/tensor-spec.ts';
 import { createRecordingDevice } from '../../../support/gpu/recording-device.ts';
@@ -74,7 +74,7 @@ function launchedBy(
 
 function zerosOf({ name, shape, role }: TensorSpec, isQuantized: boolean) {
   const count = shape.reduce((product, size) => product * size, 1);
-  if (role === 'matrix' && isQuantized) {
+  if ((role === 'matrix' || role === 'kv-up') && isQuantized) {
     const blocks = shape.reduce((product, size) => product * Math.ceil(size / 128), 1);
     const scales = new Float32Array(blocks);
     return { name, shape, dtype: 'F8_E4M3', bytes: new Uint8Array(count), scales } as const;

@@ -1,7 +1,7 @@
 /** Whole models: the goldens and the tiny model say on the GPU what they say on the cpu backend. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { NumericsName } from '../../../../gpu-worker/model/deepseek/numerics.ts';
+import type { NumericsName } from '../../../../gpu-worker/model/mla-moe/numerics.ts';
 import type { Absorption } from '../../../../gpu-worker/backend/attention-plan.ts';
 import { openCudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { score } from '../../../../gpu-worker/model/score.ts';

@@ -2,9 +2,9 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { at } from '../../../../gpu-worker/at.ts';
 import { ConfigError } from '../../../../gpu-worker/model/config-error.ts';
-import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
-import { chooseNumerics } from '../../../../gpu-worker/model/deepseek/numerics.ts';
-import { ropeFrequencies } from '../../../../gpu-worker/model/deepseek/rope.ts';
+import { parseModelConfig } from '../../../../gpu-worker/model/families.ts';
+import { chooseNumerics } from '../../../../gpu-worker/model/mla-moe/numerics.ts';
+import { ropeFrequencies } from '../../../../gpu-worker/model/mla-moe/rope.ts';
 import { modelKinds, randomConfig } from '../../../support/weights/checkpoint-config.ts';
 import type { ModelKind } from '../../../support/weights/checkpoint-config.ts';
 import { readGolden } from '../../../support/worker/golden.ts';
@@ -86,10 +86,12 @@ function changed(path: string, value: unknown): Json {
 describe('a model configuration', () => {
   test('is read from the published numbers', () => {
     const config = parseModelConfig(deepseek);
+    const dense = config.layerKinds.filter(({ feedForward }) => feedForward === 'dense');
+    expect([config.layerKinds.length, dense.length]).toEqual([61, 3]);
+    expect(config.layerKinds.every(({ indexer }) => indexer === 'full')).toBe(true);
     expect(config).toMatchObject({
       modelType: 'deepseek_v32',
       layers: 61,
-      denseLayers: 3,
       mtpLayers: 1,
       contextLength: 163840,
       endTokens: [1],

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { buildRopeTable } from '../../../../gpu-worker/model/deepseek/rope.ts';
+import { buildRopeTable } from '../../../../gpu-worker/model/mla-moe/rope.ts';
 
 const yarn = { factor: 40, originalPositions: 4096, betaFast: 32, betaSlow: 1, mscale: 1 };
 

@@ -6,7 +6,7 @@ import { readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ConfigError } from '../../../../gpu-worker/model/config-error.ts';
-import { parseModelConfig } from '../../../../gpu-worker/model/deepseek/config.ts';
+import { parseModelConfig } from '../../../../gpu-worker/model/families.ts';
 import { fp8Keys, modelKinds, randomConfig } from '../../../support/weights/checkpoint-config.ts';
 import type { CheckpointConfig, ModelKind } from '../../../support/weights/checkpoint-config.ts';
 import { readGolden } from '../../../support/worker/golden.ts';
@@ -115,7 +115,7 @@ describe('a key that contradicts what implies it is refused, with both named:', 
     [
       'a shared indexer',
       { indexer_types: Array.from({ length: layers }, () => 'shared') },
-      /^indexer_types\.0 is "shared", but this engine runs the indexer in every layer$/,
+      /^indexer_types\.0 is "shared", but every layer of deepseek_v32 has an indexer of its own$/,
     ],
   ])('%s', (_, changes, message) => {
     expect(() => parseModelConfig({ ...right, ...changes })).toThrow(message);

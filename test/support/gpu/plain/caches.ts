@@ -6,6 +6,7 @@ import type {
   LatentNorm,
 } from '../../../../gpu-worker/backend/caches.ts';
 import { decodeE4m3, quantizeGroup, roundBf16 } from '../../../../gpu-worker/backend/cpu/codecs.ts';
+import { layerShape } from '../../../../gpu-worker/backend/cache-layout.ts';
 import { storeIndexKeys, storeLatent } from '../../../../gpu-worker/backend/fused-ops.ts';
 import { scaleGroup } from '../../../../gpu-worker/backend/numerics.ts';
 import type { CacheShape, LayerCache, Tensor } from '../../../../gpu-worker/backend/shapes.ts';
@@ -33,11 +34,15 @@ export class PlainCaches implements CacheOps {
       fp8: latentDim + groups * 4 + ropeDim * 2,
     }[this.#context.numerics.latentCache];
     const keyBytes = this.#context.numerics.indexKeys === 'fp8' ? indexDim + 4 : indexDim * 4;
-    return shape.layers * blockTokens * (latent + (indexDim === 0 ? 0 : keyBytes));
+    const keyed = indexDim === 0 ? 0 : shape.layers - (shape.keylessLayers?.size ?? 0);
+    return blockTokens * (shape.layers * latent + keyed * keyBytes);
   }
 
   make(shape: CacheShape): readonly LayerCache[] {
-    return Array.from({ length: shape.layers }, (_, layer) => new PlainCache(layer, shape));
+    return Array.from(
+      { length: shape.layers },
+      (_, layer) => new PlainCache(layer, layerShape(shape, layer)),
+    );
   }
 
   writeLatent(cache: LayerCache, entries: Tensor): void {

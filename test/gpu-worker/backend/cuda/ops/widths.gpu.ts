@@ -9,7 +9,7 @@ import { openCudaBackend } from '../../../../../gpu-worker/backend/cuda/cuda-bac
 import type {
   LatentFormat,
   NumericsName,
-} from '../../../../../gpu-worker/model/deepseek/numerics.ts';
+} from '../../../../../gpu-worker/model/mla-moe/numerics.ts';
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { test } from '../../../../gpu/check.ts';
 import { randomConfig } from '../../../../support/weights/checkpoint-config.ts';

@@ -1,6 +1,6 @@
 /**
- * The forward pass of DeepSeek-V3 and V3.2 over a `Backend`, written once for prefill chunks and
- * decode steps alike: a batch is rows of any sequences, and everything a row needs of earlier
+ * The forward pass of DeepSeek-V3, V3.2 and GLM-5 over a `Backend`, written once for prefill chunks
+ * and decode steps alike: a batch is rows of any sequences, and everything a row needs of earlier
  * tokens it reads from the paged caches. Names follow the papers: latent, rope, indexer, gate.
  */
 import { strict as assert } from 'node:assert';
@@ -16,6 +16,7 @@ import type {
 } from '../../backend/shapes.ts';
 import type { Draw } from '../../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
+import type { CachelessModel, ModelOptions } from '../family.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
 import { buildRopeTable } from './rope.ts';
 import type {
@@ -26,23 +27,9 @@ import type {
   ModelWeights,
 } from './weights.ts';
 
-/** LayerNorm of the index keys has an epsilon of its own (docs/engine-spec.md#norms). */
+/** These norms have epsilons of their own (docs/engine-spec.md#norms). */
 const indexNormEpsilon = 1e-6;
-
-export interface ModelOptions {
-  /**
-   * `dense` attends to every token and leaves the indexer out: the baseline of every speed claim.
-   */
-  readonly attention: 'sparse' | 'dense';
-  readonly limits: ModelLimits;
-}
-
-/** A model whose weights and activations are allocated, before its caches take what is left. */
-export interface CachelessModel {
-  /** Bytes of a block of 64 tokens in the caches of all layers. */
-  readonly blockBytes: number;
-  withCache(blocks: number): Model;
-}
+const latentNormEpsilon = 1e-6;
 
 /** Allocates the activations of a model; `withCache` then allocates its caches. */
 export function prepareModel(
@@ -58,7 +45,11 @@ export function prepareModel(
   backend.rows.ropeTable(buildRopeTable(config.rope, { dim: ropeDim, positions }));
   const buffers = allocateBuffers(config, backend, limits);
   const indexDim = isSparse ? (config.indexer?.dim ?? 0) : 0;
-  const shape = { layers: config.layers, latentDim, ropeDim, indexDim };
+  const sharing = config.layerKinds.flatMap(({ indexer }, layer) =>
+    indexer === 'shared' ? [layer] : [],
+  );
+  const keylessLayers = new Set(sharing);
+  const shape = { layers: config.layers, latentDim, ropeDim, indexDim, keylessLayers };
   return {
     blockBytes: backend.caches.blockBytes(shape),
     withCache(blocks) {
@@ -164,7 +155,7 @@ class ForwardModel implements Model {
     const cache = at(this.#caches, index);
     const { heads, nopeDim, softmaxScale: scale } = this.#config.attention;
     const { normed, queryLatent, q, kv, attended, delta } = this.#buffers;
-    const norm = { rows, epsilon: this.#config.normEpsilon };
+    const norm = { rows, epsilon: latentNormEpsilon };
 
     if (layer.query.kind === 'direct') {
       gemm.linear(q, normed, layer.query.q, rows);
@@ -179,7 +170,7 @@ class ForwardModel implements Model {
     caches.storeLatent(cache, kv, { weight: layer.kvNorm, epsilon: norm.epsilon });
 
     const selection = this.#select(layer.indexer, cache);
-    if (selection !== null && observer.selection) {
+    if (selection !== null && layer.indexer !== null && observer.selection) {
       observer.selection(index, indexer.readSelection(selection, rows));
     }
 
@@ -189,12 +180,14 @@ class ForwardModel implements Model {
 
   /**
    * The tokens that each row attends to, or null when it attends to all
-   * (docs/engine-spec.md#selection).
+   * (docs/engine-spec.md#selection). A layer without an indexer of its own attends to what the last
+   * one has selected, which stands in the buffer until the next does.
    */
   #select(weights: IndexerWeights | null, cache: LayerCache): Selection | null {
     const { index } = this.#buffers;
     const config = this.#config.indexer;
-    if (!this.#sparse || weights === null || config === null || index === null) return null;
+    if (!this.#sparse || config === null || index === null) return null;
+    if (weights === null) return index.selection;
     const { gemm, rows: rowOps, caches, indexer, numerics } = this.#backend;
     const rows = this.#rows;
     const { heads, dim, ropeLayout } = config;

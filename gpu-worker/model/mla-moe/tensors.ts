@@ -3,7 +3,7 @@
  * their published names.
  */
 import type { TensorSpec } from '../../weights/tensor-spec.ts';
-import type { ModelConfig } from './config.ts';
+import type { LayerKind, ModelConfig } from './config.ts';
 
 /** One dimension of a tensor: its size, and the keys of config.json that it was computed from. */
 interface Dimension {
@@ -13,14 +13,14 @@ interface Dimension {
 
 /**
  * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. There
- * are as many as the configuration says, so check that with `checkTensorCounts` before.
+ * are as many as the configuration says, so check that with `checkTensorNames` before.
  */
 export function* tensorSpecs(config: ModelConfig): Generator<TensorSpec, void, void> {
   const { hidden, vocabulary } = dimensionsOf(config);
   yield f32Matrix('model.embed_tokens.weight', vocabulary, hidden);
   yield vector('model.norm.weight', hidden);
   yield f32Matrix('lm_head.weight', vocabulary, hidden);
-  for (let layer = 0; layer < config.layers; layer++) yield* layerSpecs(config, layer);
+  for (const [layer, kind] of config.layerKinds.entries()) yield* layerSpecs(config, layer, kind);
   for (let module = 0; module < config.mtpLayers; module++) {
     yield* mtpSpecs(config, config.layers + module);
   }
@@ -33,14 +33,18 @@ function dimensionsOf({ hiddenSize, vocabSize }: ModelConfig) {
   };
 }
 
-function* layerSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, void, void> {
+function* layerSpecs(
+  config: ModelConfig,
+  layer: number,
+  kind: LayerKind,
+): Generator<TensorSpec, void, void> {
   const prefix = `model.layers.${layer}.`;
   const { hidden } = dimensionsOf(config);
   yield vector(`${prefix}input_layernorm.weight`, hidden);
   yield vector(`${prefix}post_attention_layernorm.weight`, hidden);
   yield* attentionSpecs(config, `${prefix}self_attn.`);
-  yield* indexerSpecs(config, `${prefix}self_attn.indexer.`);
-  if (layer < config.denseLayers) {
+  if (kind.indexer === 'full') yield* indexerSpecs(config, `${prefix}self_attn.indexer.`);
+  if (kind.feedForward === 'dense') {
     const intermediate = { size: config.intermediateSize, keys: 'intermediate_size' };
     yield* mlpSpecs(`${prefix}mlp.`, hidden, intermediate);
   } else {
@@ -71,7 +75,7 @@ function* attentionSpecs(config: ModelConfig, prefix: string): Generator<TensorS
     size: heads * (nopeDim + valueDim),
     keys: 'num_attention_heads * (qk_nope_head_dim + v_head_dim)',
   };
-  yield matrix(`${prefix}kv_b_proj.weight`, keysAndValues, latent);
+  yield spec(`${prefix}kv_b_proj.weight`, 'kv-up', [keysAndValues, latent]);
   const values = { size: heads * valueDim, keys: 'num_attention_heads * v_head_dim' };
   yield matrix(`${prefix}o_proj.weight`, hidden, values);
 }
@@ -123,7 +127,8 @@ function* mtpSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, vo
   const { hidden, vocabulary } = dimensionsOf(config);
   const prefix = `model.layers.${layer}.`;
   const pair = { size: 2 * hidden.size, keys: '2 * hidden_size' };
-  for (const needed of layerSpecs(config, layer)) yield skipped(needed);
+  const kind = { feedForward: 'experts', indexer: config.indexer && 'full' } as const;
+  for (const needed of layerSpecs(config, layer, kind)) yield skipped(needed);
   yield skipped(vector(`${prefix}enorm.weight`, hidden));
   yield skipped(vector(`${prefix}hnorm.weight`, hidden));
   yield skipped(matrix(`${prefix}eh_proj.weight`, hidden, pair));

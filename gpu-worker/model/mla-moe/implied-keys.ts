@@ -23,24 +23,15 @@ export const impliedKeys = {
 type RawImplied = z.infer<z.ZodObject<typeof impliedKeys>>;
 
 interface Implying {
-  readonly model_type: 'deepseek_v3' | 'deepseek_v32';
   readonly num_hidden_layers: number;
-  readonly first_k_dense_replace: number;
   readonly qk_nope_head_dim: number;
   readonly qk_rope_head_dim: number;
   readonly n_routed_experts?: number | null | undefined;
 }
 
-/** Attention of every layer, as transformers calls it. */
-const layerTypeOf = {
-  deepseek_v3: ['full_attention'],
-  deepseek_v32: ['deepseek_sparse_attention', 'full_attention'],
-};
-
 /** @throws ConfigError that names the key and what contradicts it. */
-export function checkImplied(raw: RawImplied & Implying): void {
+export function checkImplied(raw: RawImplied & Implying, modelType: string): void {
   const { qk_nope_head_dim: nope, qk_rope_head_dim: rope } = raw;
-  checkNumber('head_dim', raw.head_dim, { value: rope, of: 'qk_rope_head_dim' });
   checkNumber('qk_head_dim', raw.qk_head_dim, {
     value: nope + rope,
     of: 'qk_nope_head_dim + qk_rope_head_dim',
@@ -52,21 +43,20 @@ export function checkImplied(raw: RawImplied & Implying): void {
   check(
     'rope_interleave',
     raw.rope_interleave !== false,
-    `is false, but model_type ${raw.model_type} rotates pairs of neighbours`,
+    `is false, but model_type ${modelType} rotates pairs of neighbours`,
   );
-  const dense = raw.first_k_dense_replace;
-  checkLayers(raw, 'mlp_layer_types', {
-    expected: (layer) => [layer < dense ? 'dense' : 'sparse'],
-    of: `first_k_dense_replace is ${dense}`,
-  });
-  checkLayers(raw, 'layer_types', {
-    expected: () => layerTypeOf[raw.model_type],
-    of: `model_type is ${raw.model_type}`,
-  });
-  checkLayers(raw, 'indexer_types', {
-    expected: () => ['full'],
-    of: 'this engine runs the indexer in every layer',
-  });
+}
+
+/** No head has a width of `head_dim` alone; a family's checkpoints repeat one of these in it. */
+export function checkHeadDim(
+  raw: RawImplied & Implying,
+  keys: readonly ('qk_rope_head_dim' | 'qk_nope_head_dim')[],
+): void {
+  const { head_dim: found } = raw;
+  const isAbsent = found === null || found === undefined;
+  const implied = keys.map((key) => `${key} is ${raw[key]}`).join(' and ');
+  const holds = isAbsent || keys.some((key) => raw[key] === found);
+  check('head_dim', holds, `is ${found}, but ${implied}`);
 }
 
 function checkNumber(
@@ -78,18 +68,23 @@ function checkNumber(
   check(key, holds, `is ${found}, but ${implied.of} is ${implied.value}`);
 }
 
-function checkLayers(
+/** A list of a type for each layer, where there is one, has those that `implied` allows. */
+export function checkLayers(
   raw: RawImplied & Implying,
   key: 'mlp_layer_types' | 'layer_types' | 'indexer_types',
   implied: { readonly expected: (layer: number) => readonly string[]; readonly of: string },
 ): void {
   const types = raw[key];
   if (!types) return;
-  const layers = raw.num_hidden_layers;
-  const isWhole = types.length === layers;
-  check(key, isWhole, `has ${types.length} entries, but num_hidden_layers is ${layers}`);
+  checkLength(key, types, raw.num_hidden_layers);
   for (const [layer, type] of types.entries()) {
     const holds = implied.expected(layer).includes(type);
     check(`${key}.${layer}`, holds, `is "${type}", but ${implied.of}`);
   }
+}
+
+/** A list or a text of the kind has an entry for each layer. */
+export function checkLength(key: string, entries: ArrayLike<unknown>, layers: number): void {
+  const isWhole = entries.length === layers;
+  check(key, isWhole, `has ${entries.length} entries, but num_hidden_layers is ${layers}`);
 }

@@ -9,7 +9,7 @@ import type { KvUp } from '../../backend/mla.ts';
 import type { Experts, Matrix, Vector } from '../../backend/shapes.ts';
 import type { HostTensor } from '../../backend/weights.ts';
 import type { TensorSpec } from '../../weights/tensor-spec.ts';
-import type { ModelConfig } from './config.ts';
+import type { LayerKind, ModelConfig } from './config.ts';
 import { tensorSpecs } from './tensors.ts';
 
 export interface ModelWeights {
@@ -27,6 +27,7 @@ export interface LayerWeights {
   readonly kvNorm: Vector;
   readonly kvB: KvUp;
   readonly output: Matrix;
+  /** null in a layer that shares another's selection, and in models without an indexer. */
   readonly indexer: IndexerWeights | null;
   readonly postNorm: Vector;
   readonly feedForward: FeedForwardWeights;
@@ -89,7 +90,7 @@ export class WeightBuilder {
     assert(role !== undefined, `the model has no tensor ${name}`);
     if (role === 'vector') {
       this.#vectors.set(name, this.#backend.weights.vector(name, vectorValues(tensor)));
-    } else if (name.endsWith('.kv_b_proj.weight')) {
+    } else if (role === 'kv-up') {
       this.#kvUp.set(name, this.#backend.mla.kvUp(tensor, this.#config.attention));
     } else {
       this.#matrices.set(name, this.#backend.weights.matrix(tensor));
@@ -97,8 +98,7 @@ export class WeightBuilder {
   }
 
   finish(): ModelWeights {
-    const layers: LayerWeights[] = [];
-    for (let layer = 0; layer < this.#config.layers; layer++) layers.push(this.#layer(layer));
+    const layers = this.#config.layerKinds.map((kind, layer) => this.#layer(layer, kind));
     return {
       embedding: this.#matrix('model.embed_tokens.weight'),
       layers,
@@ -107,7 +107,7 @@ export class WeightBuilder {
     };
   }
 
-  #layer(layer: number): LayerWeights {
+  #layer(layer: number, kind: LayerKind): LayerWeights {
     const prefix = `model.layers.${layer}.`;
     const attention = `${prefix}self_attn.`;
     return {
@@ -117,10 +117,10 @@ export class WeightBuilder {
       kvNorm: this.#vector(`${attention}kv_a_layernorm.weight`),
       kvB: found(this.#kvUp, `${attention}kv_b_proj.weight`),
       output: this.#matrix(`${attention}o_proj.weight`),
-      indexer: this.#config.indexer === null ? null : this.#indexer(`${attention}indexer.`),
+      indexer: kind.indexer === 'full' ? this.#indexer(`${attention}indexer.`) : null,
       postNorm: this.#vector(`${prefix}post_attention_layernorm.weight`),
       feedForward:
-        layer < this.#config.denseLayers
+        kind.feedForward === 'dense'
           ? { kind: 'dense', mlp: this.#mlp(`${prefix}mlp.`) }
           : this.#experts(`${prefix}mlp.`),
     };
