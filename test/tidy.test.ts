@@ -32,7 +32,8 @@ const citingFiles = readCitingFiles();
 const byPath = new Map(sources.map((source) => [source.path, source]));
 
 /**
- * What each folder may import of ours, itself aside. Composition roots may import everything below.
+ * The folders of ours that each folder may import, itself aside. Composition roots may import
+ * everything below.
  */
 const layers: Record<string, readonly string[]> = {
   'db/': [],
@@ -211,7 +212,7 @@ test('comments fit a screen, and nothing is said in words of our own that the fi
 });
 
 test('comments begin with what they are about', () => {
-  const read = citingFiles.filter(({ path }) => /^(?!test).+\.(ts|cu|cuh)$/.test(path));
+  const read = citingFiles.filter(({ path }) => /\.(ts|cu|cuh)$/.test(path));
   expect(read.flatMap(fragments)).toEqual([]);
 });
 

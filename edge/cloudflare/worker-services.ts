@@ -27,12 +27,12 @@ const answerCharactersMax = 24 * 1024 * 1024;
 const bodiesBytesMax = 16 * 1024 * 1024;
 
 /** The services in which the worker differs from the objects that answer for it. */
-type Here = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
+type RuntimeServices = Pick<Services, 'keepAlive' | 'forwardKeyed'>;
 
 type App = ReturnType<typeof createEdge>;
 
 /** The app of an isolate: making one takes longer than many a request. */
-export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App {
+export function oneApp(here: (env: WorkerEnv) => RuntimeServices): (env: WorkerEnv) => App {
   // The bindings are one object for as long as the isolate lives, and the app with them.
   const apps = new WeakMap<WorkerEnv, App>();
   return (env) => {
@@ -45,7 +45,7 @@ export function oneApp(here: (env: WorkerEnv) => Here): (env: WorkerEnv) => App 
 /** Each isolate asks the fleet's object what its workers say of their contexts this often. */
 const contextsTtlMs = 5_000;
 
-function openServices(env: WorkerEnv, here: Here): Services {
+function openServices(env: WorkerEnv, here: RuntimeServices): Services {
   const clock = { nowMs: () => Date.now() };
   const settings = readWorkerSettings(env);
   const tenant = (id: string): Tenant => {

@@ -32,7 +32,7 @@ const fp8Numerics: Numerics = {
   scaleFormat: 'ue8m0',
 };
 
-/** What the ops of one layer look like. */
+/** The dimensions of one layer's ops. */
 interface Shape {
   readonly name: string;
   readonly hidden: number;

@@ -1,4 +1,4 @@
-/** What Hono on Node does alone: it passes a request on and its answer back. For edge.ts. */
+/** Hono on Node alone: it passes a request on and its answer back. edge.ts compares with it. */
 import { serve } from '@hono/node-server';
 import { Hono } from 'hono';
 

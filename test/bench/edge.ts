@@ -1,7 +1,7 @@
 /**
- * What the governed path costs: auth, limits, hold, prefix, placement and settlement on Node,
- * beside a bare Hono pass-through and the stub worker asked directly. The edge is a process of its
- * own; load and stub share another. Every settlement waits for the disk (synchronous=FULL).
+ * Measures the cost of the governed path: auth, limits, hold, prefix, placement and settlement on
+ * Node, beside a bare Hono pass-through and the stub worker asked directly. The edge is a process
+ * of its own; load and stub share another. Every settlement waits for the disk (synchronous=FULL).
  */
 import { seedModel } from '../support/edge/seed.ts';
 import { runLoad, startInstantWorker } from './edge-load.ts';
@@ -12,7 +12,7 @@ import { startProgram, startSeededEdge } from './seeded-edge.ts';
 const rounds = 3;
 const secondsPerRun = 2;
 const streamEvents = 32;
-/** Of the edge process; such as --cpu-prof. */
+/** Flags of Node for the edge's process, such as --cpu-prof. */
 const nodeFlags = process.argv.slice(2);
 
 const worker = await startInstantWorker();
@@ -60,7 +60,7 @@ try {
   worker.close();
 }
 
-/** After one run to warm up. */
+/** Measures a load after one run to warm up. */
 async function measure(load: Load): Promise<{ perSecond: number; p50Ms: number; p99Ms: number }> {
   await runLoad({ ...load, seconds: 1 });
   const runs = [];

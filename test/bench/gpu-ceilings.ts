@@ -4,7 +4,10 @@ import { librarySquare } from './gpu-products.ts';
 
 const side = 8192;
 
-/** What shares refer to: a copy on the device, and a library's products of 8,192^3. */
+/**
+ * Measures the ceilings that shares refer to: a copy on the device, and a library's products of
+ * 8,192^3.
+ */
 export async function measureCeilings(): Promise<void> {
   await copyRate();
   for (const dtype of ['BF16', 'F8_E4M3'] as const) await matrixRate(dtype);

@@ -1,5 +1,5 @@
 /**
- * What the GPU benchmarks share: DeepSeek-V3.2's dimensions, random data made on the device,
+ * The GPU benchmarks share this: DeepSeek-V3.2's dimensions, random data made on the device,
  * batches, medians of repeated runs after a warm-up, and the ceilings of the same run that shares
  * refer to.
  */
@@ -15,7 +15,7 @@ export const heads = 128;
 export const latentDim = 512;
 export const ropeDim = 64;
 export const topK = 2048;
-/** Of a head's keys without their rope part, and of its values. */
+/** The width of a head's keys without their rope part, and of its values. */
 export const headDim = 128;
 export const indexHeads = 64;
 export const indexDim = 128;

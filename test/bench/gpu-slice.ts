@@ -1,7 +1,7 @@
 /**
- * What a token costs at a position, sparse and dense, over a slice of V3.2 (v32-slice.ts): prefill
- * chunks that end at each context, and decode steps of batches whose sequences have that context.
- * The caches hold what the slice itself computed for a whole prefill.
+ * Measures the cost of a token at a position, sparse and dense, over a slice of V3.2
+ * (v32-slice.ts): prefill chunks that end at each context, and decode steps of batches whose
+ * sequences have that context. The caches hold what the slice itself computed for a whole prefill.
  */
 import type { Backend } from '../../gpu-worker/backend/backend.ts';
 import { blockTokens } from '../../gpu-worker/backend/batch.ts';

@@ -1,6 +1,7 @@
 /**
- * What holding an answer to a schema costs the engine, at the vocabulary of DeepSeek-V3: compiling,
- * the first masks (a walk over the vocabulary per kind of terminal, once), and masks after that.
+ * Measures what holding an answer to a schema costs the engine, at the vocabulary of DeepSeek-V3:
+ * compiling, the first masks (a walk over the vocabulary per kind of terminal, once), and masks
+ * after that.
  */
 import { createSamplerScratch, sampleToken } from '../../gpu-worker/engine/sampler.ts';
 import { plainSampling } from '../support/worker/engine-driver.ts';

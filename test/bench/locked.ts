@@ -1,7 +1,7 @@
 /**
- * What the other tenants feel while another process holds the lock of one tenant's database, as a
- * backup or a report does, and that tenant's clients ask on. The bar is 100 ms at the 99th
- * percentile.
+ * Measures the other tenants' latency while another process holds the lock of one tenant's
+ * database, as a backup or a report does, and that tenant's clients ask on. The bar is 100 ms at
+ * the 99th percentile.
  */
 import { loadavg } from 'node:os';
 import { join } from 'node:path';

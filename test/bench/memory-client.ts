@@ -6,11 +6,11 @@ import { Agent, request } from 'node:http';
 import { seedModel } from '../support/edge/seed.ts';
 
 export interface Keys {
-  /** Of tenants that have money and no limits. */
+  /** Keys of tenants that have money and no limits. */
   readonly rich: readonly string[];
-  /** Of a tenant without money. */
+  /** The key of a tenant without money. */
   readonly poor: string;
-  /** Of a tenant that may ask once a minute. */
+  /** The key of a tenant that may ask once a minute. */
   readonly limited: string;
 }
 
@@ -54,7 +54,7 @@ const kinds: readonly Kind[] = [
     body: bodyOf(index, { stream: true }),
     status: [200],
   }),
-  // Of those before, most of which are settled by now.
+  // The ids of earlier requests, most of which are settled by now.
   ({ index, keys }) => {
     const before = Math.max(0, index - kinds.length * keys.rich.length);
     const at = before - (before % kinds.length) + 3;

@@ -8,7 +8,7 @@ const pauseMs = 100;
 process.on('SIGUSR2', () => void collect());
 
 async function collect(): Promise<void> {
-  // What finalizers let go is garbage only at the next collection.
+  // Objects that finalizers let go are garbage only at the next collection.
   for (let each = 0; each < tries; each++) {
     globalThis.gc?.();
     await new Promise((resolve) => setTimeout(resolve, pauseMs));

@@ -1,5 +1,5 @@
 /**
- * Whether the edge's memory grows with the requests that it has answered: 50,000 of a mix (whole,
+ * Shows if the edge's memory grows with the requests that it has answered: 50,000 of a mix (whole,
  * streamed, refused, under idempotency keys, with known prefixes, of clients that leave) by several
  * tenants, on a worker that answers at once. Memory is looked at after a forced collection each ten
  * thousand requests; what the first of them fill, caches and heaps, counts for nothing.
@@ -24,7 +24,7 @@ const requestsPerLook = Number(process.argv[2] ?? 10_000);
 const looks = 5;
 const connections = 16;
 const richTenants = 5;
-/** Of the last look beyond the first. */
+/** The bound on growth from the first look to the last. */
 const growthMBMax = 10;
 const probeMsMax = 30_000;
 const unlimited = 1_000_000_000;

@@ -26,7 +26,7 @@ export interface Outcome {
   readonly firstTokenMs: number;
   readonly beganMs: number;
   readonly endedMs: number;
-  /** Of a whole answer, what it asked for. */
+  /** Output tokens that a whole answer has. */
   readonly tokens: number;
 }
 
@@ -142,7 +142,7 @@ export async function openLoop(
   return Promise.all(asked);
 }
 
-/** Of mean 1: what is between events at random moments. */
+/** A random value of mean 1, as the times between events at random moments are distributed. */
 function exponential(uniform: () => number): number {
   return -Math.log(1 - uniform());
 }

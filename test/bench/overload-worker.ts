@@ -1,6 +1,4 @@
-/**
- * What the worker of the overload benchmark says of itself: its steps, and each request in its log.
- */
+/** The worker's own view of the overload benchmark: its steps, and each request in its log. */
 import { z } from 'zod';
 import { secrets } from '../hostile/system.ts';
 
@@ -17,7 +15,7 @@ export async function readWorkerSteps(url: string): Promise<WorkerSteps> {
   return { atMs: performance.now(), steps: Number(steps) };
 }
 
-/** How long a step took, of a worker that was never without work between the two. */
+/** The length of a step, of a worker that was never without work between the two. */
 export function stepMsOf(before: WorkerSteps, after: WorkerSteps): number {
   return (after.atMs - before.atMs) / (after.steps - before.steps);
 }

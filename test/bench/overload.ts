@@ -1,5 +1,5 @@
 /**
- * Whether a light tenant is served while heavy ones send more than the system can do, and whether
+ * Shows if a light tenant is served while heavy ones send more than the system can do, and if
  * that costs throughput: the edge on Node and a worker with the tiny model, each a process of its
  * own. First the light tenant alone, then the capacity (as many requests at a time as there are
  * slots and some), then heavy tenants in an open loop at multiples of it with the light one beside
@@ -18,24 +18,29 @@ import { readWorkerSteps, readWorkerTimes, stepMsOf } from './overload-worker.ts
 import { recordResult } from './results.ts';
 
 const given = process.argv.slice(2);
-/** Of the capacity. */
+/** Heavy tenants send at these multiples of the capacity. */
 const factors = given.length > 0 ? given.filter((each) => each !== 'burst').map(Number) : [2, 4, 8];
 const hasBurst = given.length === 0 || given.includes('burst');
 const heavyTenants = 4;
 const capacitySeconds = 20;
 const lightRequests = 150;
-/** Between the end of an answer and the light one's next request, on average. */
+/** The pause between the end of an answer and the light one's next request, on average. */
 const lightPauseMs = 250;
 const heavy = { promptTokens: 64, maxTokens: 48, waitMsMax: 5_000 };
 const light = { promptTokens: 32, maxTokens: 8, waitMsMax: 30_000 };
-/** All of them within 6 s, each on a connection of its own unless an earlier one is free again. */
+/**
+ * All of the burst comes within 6 s, each on a connection of its own unless an earlier one is free
+ * again.
+ */
 const burst = { requests: 10_000, seconds: 6 };
 /** Requests at a time in the run that measures capacity: more than the worker's 32 slots. */
 const capacityConnections = 40;
 const bars = { goodputOfCapacityMin: 0.95, burstMiBMax: 1_024 };
 
 const random = seededRandom(1);
-/** How late this process is, which sends the load and shares the cores with what it measures. */
+/**
+ * The lateness of this process, which sends the load and shares the cores with what it measures.
+ */
 const ownDelay = monitorEventLoopDelay({ resolution: 5 });
 ownDelay.enable();
 const systemCpus = process.env['BENCH_SYSTEM_CPUS'];
@@ -78,7 +83,7 @@ try {
 }
 process.exit();
 
-/** What all slots do together, and how long a step takes then. */
+/** Measures what all slots do together, and the length of a step then. */
 async function measureCapacity(askOne: (index: number) => Promise<Outcome>) {
   const before = await readWorkerSteps(system.worker.url);
   const startMs = performance.now();

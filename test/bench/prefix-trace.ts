@@ -24,13 +24,13 @@ const cacheTokens = 3_000_000;
 const tokensPerSecond = 10_000;
 const blockTokens = 512;
 const bytesPerToken = 4;
-/** What a worker bills by: hits are whole blocks of the engine. */
+/** A worker bills by whole blocks of the engine. */
 const engineBlockTokens = 64;
 
 interface TraceRequest {
   readonly atMs: number;
   readonly tokens: number;
-  /** Of blocks of 512 tokens: equal ids, equal prompt up to and with that block. */
+  /** Ids of blocks of 512 tokens: equal ids mean an equal prompt up to and with that block. */
   readonly blocks: readonly number[];
 }
 
@@ -40,7 +40,7 @@ interface Placed {
   readonly promisedTokens: number;
 }
 
-interface Ending {
+interface AnswerEnd {
   readonly atMs: number;
   readonly end: () => Promise<void>;
 }
@@ -81,7 +81,7 @@ class SimulatedWorker {
   }
 }
 
-/** What a run knows of the caches when it places a request, and what it learns from its end. */
+/** The knowledge of the caches that a run has when it places a request, and learns from its end. */
 interface Knowledge {
   readonly know: (
     request: TraceRequest,
@@ -131,13 +131,13 @@ if (figures.ofExact < 0.95) throw new Error('the index reaches less than 95% of 
 
 async function replay(knowledge: Knowledge): Promise<Placed[]> {
   const workers = Array.from({ length: workerCount }, () => new SimulatedWorker());
-  const endings: Ending[] = [];
+  const answerEnds: AnswerEnd[] = [];
   const results: Placed[] = [];
   for (const request of trace) {
-    while ((endings[0]?.atMs ?? Infinity) <= request.atMs) {
-      const ending = endings.shift();
-      clock.now = ending?.atMs ?? clock.now;
-      await ending?.end();
+    while ((answerEnds[0]?.atMs ?? Infinity) <= request.atMs) {
+      const next = answerEnds.shift();
+      clock.now = next?.atMs ?? clock.now;
+      await next?.end();
     }
     clock.now = request.atMs;
     const { cached, tieKey, state } = await knowledge.know(request, workers);
@@ -160,7 +160,7 @@ async function replay(knowledge: Knowledge): Promise<Placed[]> {
     worker.busyUntilMs = endMs;
     const counted = request.tokens - chosen.cachedTokens;
     worker.tokensInFlight += counted;
-    insertByTime(endings, {
+    insertByTime(answerEnds, {
       atMs: endMs,
       end: async () => {
         worker.tokensInFlight -= counted;
@@ -253,9 +253,9 @@ async function readTrace(): Promise<TraceRequest[]> {
   return requests;
 }
 
-function insertByTime(endings: Ending[], ending: Ending): void {
-  const at = endings.findLastIndex(({ atMs }) => atMs <= ending.atMs);
-  endings.splice(at + 1, 0, ending);
+function insertByTime(answerEnds: AnswerEnd[], end: AnswerEnd): void {
+  const at = answerEnds.findLastIndex(({ atMs }) => atMs <= end.atMs);
+  answerEnds.splice(at + 1, 0, end);
 }
 
 function share(results: readonly Placed[], tokensOf: (placed: Placed) => number): number {

@@ -8,7 +8,7 @@ import { at } from '../../gpu-worker/at.ts';
 const file = fileURLToPath(new URL('./results.jsonl', import.meta.url));
 
 export interface Measurement {
-  /** What was measured, such as `worker`. */
+  /** The measurement's name, such as `worker`. */
   readonly benchmark: string;
   /** Shapes and counts that the figures depend on. */
   readonly shapes: Readonly<Record<string, unknown>>;
@@ -36,8 +36,8 @@ export function median(values: readonly number[]): number {
 }
 
 /**
- * With a `+` when the tree has changes that are not committed. A copy without git is told by
- * SIFT_COMMIT.
+ * The commit, with a `+` when the tree has changes that are not committed. A copy without git is
+ * told by SIFT_COMMIT.
  */
 function currentCommit(): string {
   const told = process.env['SIFT_COMMIT'];

@@ -1,7 +1,7 @@
 /**
- * How much of the schemas that clients send is kept: suites of JSON Schema itself, of zod, TypeBox
- * and pydantic. Prints the table of docs/structured-output.md, and what was refused by which
- * keyword.
+ * Counts how much of the schemas that clients send is kept: suites of JSON Schema itself, of zod,
+ * TypeBox and pydantic. Prints the table of docs/structured-output.md, and what was refused by
+ * which keyword.
  */
 import { at } from '../../gpu-worker/at.ts';
 import { officialSuite, outcomeOf } from '../support/schemas/schema-suite.ts';

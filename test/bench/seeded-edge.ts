@@ -28,7 +28,7 @@ export interface SeededEdge {
 
 export async function startSeededEdge(options: {
   readonly workerUrl: string;
-  /** Of the edge process. */
+  /** Flags of Node for the edge's process. */
   readonly nodeFlags?: readonly string[];
 }): Promise<SeededEdge> {
   const { workerUrl, nodeFlags = [] } = options;

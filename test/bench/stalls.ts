@@ -1,8 +1,9 @@
 /**
- * For how long one request keeps the edge's event loop, the worker's HTTP thread and the engine:
- * the edge on Node and a worker with the tiny model, each a process of its own, are sent large and
- * costly requests, one at a time and three at once. The bar for the first two is 50 ms. A machine
- * that others load makes times longer and never shorter, so the least of several repeats counts.
+ * Measures how long one request keeps the edge's event loop, the worker's HTTP thread and the
+ * engine: the edge on Node and a worker with the tiny model, each a process of its own, are sent
+ * large and costly requests, one at a time and three at once. The bar for the first two is 50 ms. A
+ * machine that others load makes times longer and never shorter, so the least of several repeats
+ * counts.
  */
 import { loadavg } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +20,7 @@ const atOnce = 3;
 const barMs = 50;
 /** A program whose event loop stands still answers the signal once it goes on. */
 const answerMsMax = 60_000;
-/** What a request leaves behind, such as its settlement, is counted with it. */
+/** The work that a request leaves behind, such as its settlement, is counted with it. */
 const restMs = 200;
 /** Requests whose name fits the first pattern, or all; each so many times. */
 const [wanted = '', given = '3'] = process.argv.slice(2);

@@ -1,7 +1,7 @@
 /**
- * What a request costs inside a tenant's database: admit, place and settle through `createTenant`,
- * alone and with 32 in flight, waiting for the disk at each commit (FULL) or not (NORMAL); looking
- * a prompt up in an index of 200,000 rows; and the chain of a 500 KB prompt.
+ * Measures the cost of a request inside a tenant's database: admit, place and settle through
+ * `createTenant`, alone and with 32 in flight, waiting for the disk at each commit (FULL) or not
+ * (NORMAL); looking a prompt up in an index of 200,000 rows; and the chain of a 500 KB prompt.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,7 @@
 /**
- * How long texts of one kind take to encode with DeepSeek-V3's tokenizer, for four lengths, each
- * twice the one before it. Whatever the text, the time per byte has to stay about the same.
+ * Measures how long texts of one kind take to encode with DeepSeek-V3's tokenizer, for four
+ * lengths, each twice the one before it. Whatever the text, the time per byte has to stay about the
+ * same.
  */
 import { loadavg } from 'node:os';
 import { deepseek } from '../gpu-worker/tokenizer/fixture.ts';

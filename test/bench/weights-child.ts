@@ -42,7 +42,10 @@ const { user, system } = process.cpuUsage();
 console.log(JSON.stringify({ seconds, cpuSeconds: (user + system) / 1e6, peakBytes, ...work }));
 process.exit(0);
 
-/** As plainly as the SDK can be used: one object after another, nothing kept, nothing verified. */
+/**
+ * Reads as plainly as the SDK can be used: one object after another, nothing kept, nothing
+ * verified.
+ */
 async function getObjects(): Promise<{ bytes: number }> {
   const { bucket: Bucket, prefix: Prefix } = parseS3Url(location);
   const client = new S3Client({ forcePathStyle: true });
@@ -70,7 +73,7 @@ async function readFiles(): Promise<{ bytes: number }> {
   return { bytes };
 }
 
-/** What the disk takes: 1 GB, flushed. */
+/** Measures the disk: 1 GB, flushed. */
 async function writeFileDurably(): Promise<{ bytes: number }> {
   const buffer = new Uint8Array(8 * 2 ** 20).fill(1);
   await using file = await open(location, 'w');

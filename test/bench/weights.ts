@@ -22,7 +22,7 @@ import { median, recordResult } from './results.ts';
 
 const runs = 3;
 const layers = 6;
-/** What one connection to S3 usually brings; loopback brings far more. */
+/** One connection to S3 usually brings this much; loopback brings far more. */
 const bytesPerSecond = 90e6;
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'sift-bench-weights-'));
@@ -30,7 +30,7 @@ const tiny = join(root, 'gpu-worker/models/tiny');
 
 interface Work {
   readonly seconds: number;
-  /** Of the client alone, its start included. */
+  /** CPU time of the client alone, its start included. */
   readonly cpuSeconds: number;
   readonly bytes: number;
   readonly peakBytes: number;

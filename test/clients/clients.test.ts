@@ -128,7 +128,7 @@ test.concurrent.for(programs)(
     }
     if (program.file === 'openai.ts') {
       expect(said['limits']).toMatchObject({ choices: [0, 1, 2], repeats: true });
-      // Of every token, as many as were asked for.
+      // The logprobs are of every token, as many as were asked for.
       const counts = z.array(z.int()).min(5).parse(said['limits']?.['logprobs']);
       expect(new Set(counts)).toEqual(new Set([2]));
     }
@@ -175,14 +175,14 @@ async function openTenant(id: string): Promise<string> {
   return z.object({ key: z.string() }).parse(made).key;
 }
 
-/** What each of its scenarios printed. */
+/** Runs a program and reads what each of its scenarios printed. */
 async function runProgram({ file, provider }: Program, key: string): Promise<Scenarios> {
   const said = await runNode(join('test/clients', file), provider ? [provider] : [], key);
   const lines = said.trim().split('\n');
   return scenariosSchema.parse(Object.assign({}, ...lines.map((line) => JSON.parse(line))));
 }
 
-/** What a program of this repository prints; it reaches nothing beyond this machine. */
+/** Returns what a program of this repository prints; it reaches nothing beyond this machine. */
 async function runNode(file: string, args: readonly string[], key: string): Promise<string> {
   const loopbackOnly = new URL('loopback-only.ts', import.meta.url).href;
   const { stdout, stderr } = await promisify(execFile)(
@@ -214,7 +214,7 @@ const entriesSchema = z.object({
 
 type Billed = { readonly [Count in keyof ClientUsage]: number } & { readonly requestId: string };
 
-/** What the tenant was billed, oldest first. */
+/** The tenant's bills, oldest first. */
 async function billed(tenant: string): Promise<Billed[]> {
   const path = `/tenants/${tenant}/entries`;
   const { entries } = entriesSchema.parse(await callAdmin({ url, adminToken }, 'GET', path));
@@ -244,7 +244,9 @@ function journaled(requestId: string) {
   return said.findLast(({ id }) => id === requestId);
 }
 
-/** What the client was told of each request; JSON leaves out what clients do not say. */
+/**
+ * The usage that the client was told of each request; JSON leaves out what clients do not report.
+ */
 function toldBy(said: Scenarios): Partial<ClientUsage>[] {
   const usages = Object.values(said).flatMap((scenario) =>
     z.array(clientUsageSchema).default([]).parse(scenario['usages']),

@@ -5,7 +5,7 @@ export interface Program {
   readonly name: string;
   readonly file: string;
   readonly provider?: string;
-  /** What the client calls the ends of an answer; agents do not say. */
+  /** The client's words for the ends of an answer; agents do not report them. */
   readonly finish: typeof openAiFinish | null;
   readonly errors: Readonly<Record<string, unknown>>;
   readonly showsReasoning: boolean;

@@ -1,7 +1,7 @@
 /**
- * What every database driver must do, as cases that any runtime can run: this file imports nothing
- * that only Node has. A runtime's test registers them: `for (const c of tenantCases) test(c.name,
- * ...)`.
+ * The demands on every database driver, as cases that any runtime can run: this file imports
+ * nothing that only Node has. A runtime's test registers them: `for (const c of tenantCases)
+ * test(c.name, ...)`.
  */
 import { strict as assert } from 'node:assert';
 import { eq, sql } from 'drizzle-orm';

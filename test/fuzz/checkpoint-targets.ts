@@ -72,7 +72,7 @@ function sourceOf(files: Files): WeightSource {
   };
 }
 
-/** What is wrong with a file of a checkpoint is one line of one of these. */
+/** Checks that a faulty file of a checkpoint is refused in one line, by one of these errors. */
 async function refusing(open: () => Promise<void>): Promise<void> {
   try {
     await open();

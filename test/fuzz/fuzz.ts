@@ -3,10 +3,10 @@ import { inspect } from 'node:util';
 import { seededRandom } from '../support/random.ts';
 import type { Random } from '../support/random.ts';
 
-/** What is fed with mutants. */
+/** A parser or a route that is fed with mutants. */
 export interface Target {
   readonly name: string;
-  /** Of a hundred cases of a run. */
+  /** Its share of a run, in cases of a hundred. */
   readonly share: number;
   /** Makes the mutant of these random numbers. */
   make(random: Random): unknown;
@@ -50,7 +50,7 @@ export async function runCase(
   }
 }
 
-/** As many cases as `count`, shared among the targets, until the time is over. */
+/** Runs as many cases as `count`, shared among the targets, until the time is over. */
 export async function fuzz(options: {
   readonly targets: readonly Target[];
   readonly seed: number;

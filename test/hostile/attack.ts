@@ -1,6 +1,6 @@
 /**
- * What an attack is: a few hostile requests against the whole system, bounded in count, bytes and
- * time, on loopback alone. It says whether the system held, or in a sentence what broke.
+ * An attack is a few hostile requests against the whole system, bounded in count, bytes and time,
+ * on loopback alone. It says whether the system held, or in a sentence what broke.
  */
 import type { HostileSystem, Runtime } from './system.ts';
 
@@ -10,22 +10,23 @@ export interface Attack {
   readonly name: string;
   /** An attack that throws counts as broken, and so does a system that is not sound afterwards. */
   run(system: HostileSystem): Promise<Verdict>;
-  /** Of the log's lines that tell of a fault, those that belong to the attack. */
+  /** Lines of the log that tell of a fault and belong to the attack. */
   readonly mayLog?: string;
   /** Default: 30 s. */
   readonly secondsMax?: number;
-  /** Of the edge; absent where it is made for either. */
+  /** The runtime of the edge; absent where the attack is made for either. */
   readonly only?: Runtime;
 }
 
-/** What is wrong, if anything: the first sentence that is not null. */
+/** Returns the first fault that is not null. */
 export function verdictOf(...faults: readonly (string | null)[]): Verdict {
   const fault = faults.find((each) => each !== null);
   return fault === undefined ? 'held' : { broken: fault };
 }
 
 /**
- * For a bad input: it was refused as the client's own fault, in the error shape of its protocol.
+ * Checks that a bad input was refused as the client's own fault, in the error shape of its
+ * protocol.
  */
 export async function wasRefused(response: Response): Promise<Verdict> {
   const text = await response.text();
@@ -35,7 +36,7 @@ export async function wasRefused(response: Response): Promise<Verdict> {
   return verdictOf(isErrorBody(text) ? null : `its error has no known shape: ${shown}`);
 }
 
-/** For an odd input that may be taken or not: no fault of the server came of it. */
+/** Checks that an odd input, which may be taken or not, caused no fault of the server. */
 export async function hadNoFault(response: Response): Promise<Verdict> {
   const text = await response.text();
   if (response.status >= 500) {

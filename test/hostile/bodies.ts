@@ -79,7 +79,7 @@ function edgeMiB({ edge }: HostileSystem): number {
   return processMiB(edge.pid);
 }
 
-/** With its children, one of which is workerd. */
+/** The memory of a process with its children, one of which is workerd. */
 function processMiB(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, 'utf8');
   const own = Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? Number.NaN) / 1024;

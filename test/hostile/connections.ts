@@ -19,7 +19,7 @@ const headOf = (system: HostileSystem, length: number): string =>
   `POST /v1/chat/completions HTTP/1.1\r\nhost: a.example\r\n` +
   `authorization: Bearer ${system.attacker.key}\r\ncontent-length: ${length}\r\n`;
 
-/** What each connection sends, piece by piece; it reads nothing. */
+/** The bytes that each connection sends, piece by piece; it reads nothing. */
 const slow: Readonly<Record<string, (system: HostileSystem) => readonly string[]>> = {
   'say nothing': () => [],
   'send a head a byte at a time': (system) => headOf(system, 10).slice(0, 40).split(''),

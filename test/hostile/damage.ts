@@ -11,7 +11,7 @@ const short = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 };
 /** A file that changed is noticed within this time; after it the attack has its answer. */
 const noticedMsMax = 10_000;
 
-/** Of files that only the edge on Node has; a Durable Object's are its platform's. */
+/** Attacks on files that only the edge on Node has; a Durable Object's are its platform's. */
 const onNode: readonly Omit<Attack, 'only'>[] = [
   {
     name: "another process locks a tenant's database",

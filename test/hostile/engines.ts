@@ -19,7 +19,7 @@ import { secrets, servedModel } from './system.ts';
 import type { HostileSystem } from './system.ts';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 
-/** What an attack may make the edge grow by while it lasts. */
+/** The memory that an attack may make the edge grow by while it lasts. */
 const growthMiBMax = 400;
 
 /** Counts as an engine may state them, as JSON. */
@@ -144,7 +144,7 @@ const oddities: Readonly<Record<string, EngineScript>> = {
   'a connection that closes at once': { answer: (res) => void res.destroy() },
 };
 
-/** How an answer tells that it has ended. */
+/** The marks of an answer that has ended. */
 const told = /"object":"chat\.completion"|\[DONE\]|"code":"\w+"/;
 
 export const engineAttacks: readonly Attack[] = [

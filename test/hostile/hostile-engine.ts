@@ -16,17 +16,17 @@ import type { Caller, HostileSystem } from './system.ts';
 type Answer = (res: ServerResponse, req: IncomingMessage) => void | Promise<void>;
 
 export interface EngineScript {
-  /** Of the routes that generate. */
+  /** The answer of the routes that generate. */
   readonly answer: Answer;
-  /** Of all others; without it they are unknown. */
+  /** The answer of all others; without it they are unknown. */
   readonly others?: Answer;
 }
 
 export interface HostileEngine {
   readonly url: string;
-  /** Which it alone serves, at the usual price. */
+  /** The model that it alone serves, at the usual price. */
   readonly model: string;
-  /** Of a tenant of its own. */
+  /** Asks with the key of a tenant of its own. */
   ask(fields?: Readonly<Record<string, unknown>>, signal?: AbortSignal): Promise<Response>;
   readonly caller: Caller;
 }
@@ -113,7 +113,7 @@ export function content(text: string, more: Readonly<Record<string, unknown>> = 
 
 export const finished = event({ choices: [{ index: 0, delta: {}, finish_reason: 'stop' }] });
 
-/** Of what a harmless answer ends with. */
+/** The events that a harmless answer ends with. */
 export const ended = (usage: unknown = { prompt_tokens: 9, completion_tokens: 2 }): string =>
   `${finished}${event({ choices: [], usage })}data: [DONE]\n\n`;
 
@@ -149,7 +149,7 @@ export async function isSettled(system: HostileSystem, caller: Caller): Promise<
   }
 }
 
-/** By how much the edge's memory grew while the work went on, looked at often. */
+/** The edge's growth in memory while the work went on, looked at often. */
 export async function peakGrowthMiB(
   system: HostileSystem,
   work: () => Promise<unknown>,

@@ -14,7 +14,7 @@ const usageSchema = z.object({
   }),
 });
 
-/** Of several whole blocks, and of this attack alone. */
+/** A prompt of several whole blocks, and of this attack alone. */
 const secretPrompt = (name: string): string =>
   `The plan of ${name}: ` + 'sell the red house, buy the blue one. '.repeat(20);
 

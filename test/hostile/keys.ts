@@ -10,7 +10,8 @@ type Parts = readonly [tenant: string, id: string, secret: string, mac: string];
 const joined = (parts: Parts): string => `sk-sift-${parts.join('.')}`;
 
 /**
- * What an attacker who has a key of its own makes of it, and of what it has heard of the victim's.
+ * Forgeries that an attacker makes of its own key, and of the parts of the victim's that it has
+ * heard.
  */
 const forgeries: Readonly<Record<string, (own: Parts, victim: Parts) => string>> = {
   "the victim's name before the attacker's own key": ([, ...rest], [tenant]) =>

@@ -39,7 +39,9 @@ async function postedOf(system: HostileSystem, { tenant }: Caller): Promise<numb
   return entries.flatMap((entry) => (entry.kind === 'posted' ? [entry.amount_nano_usd] : []));
 }
 
-/** What was granted less what was posted is what is left, and none of it is below 0. */
+/**
+ * Checks that the amount granted less the amount posted is left, and that no part of it is below 0.
+ */
 async function addsUp(system: HostileSystem, caller: Caller, granted: number): Promise<Verdict> {
   const left = await balanceInTheEnd(system, caller);
   const posted = await postedOf(system, caller);

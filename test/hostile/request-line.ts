@@ -6,7 +6,7 @@ import type { HostileSystem } from './system.ts';
 import { sendRaw } from './wire.ts';
 import type { RawAnswer } from './wire.ts';
 
-/** Of workerd's log, what it says of a request that it has no URL or method for. */
+/** workerd logs this of a request whose URL or method it cannot read. */
 const workerdRefuses = 'Uncaught exception: ';
 
 const chatPath = '/v1/chat/completions';
@@ -85,7 +85,7 @@ const ambiguous: Readonly<Record<string, Head>> = {
   'two hosts': { host: ['a.example', 'b.example'], lines: [length], body: chatBody },
 };
 
-/** What must not reach the operator's or the workers' routes without their tokens. */
+/** Paths that must not reach the operator's or the workers' routes without their tokens. */
 const paths = [
   '//admin/tenants',
   '/admin//tenants',

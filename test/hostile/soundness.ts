@@ -1,4 +1,4 @@
-/** What must be true of the system after every attack, whatever it was. */
+/** Statements that must be true of the system after every attack, whatever it was. */
 import { z } from 'zod';
 import type { Verdict } from './attack.ts';
 import type { HostileSystem } from './system.ts';
@@ -13,7 +13,7 @@ const answerSchema = z.object({ usage: z.object({ completion_tokens: z.int().min
 export async function isSound(
   system: HostileSystem,
   before: {
-    /** Of what the programs had said. */
+    /** The length of each program's log so far. */
     readonly marks: { readonly edge: number; readonly worker: number };
     readonly mayLog: string | null;
   },

@@ -14,7 +14,7 @@ import { scriptArgs } from '../support/npm-script.ts';
 import { startProgram } from '../support/started-program.ts';
 import type { StartedProgram } from '../support/started-program.ts';
 
-/** What the edge runs in. */
+/** The runtimes that the edge runs in. */
 export const runtimes = ['node', 'workerd'] as const;
 export type Runtime = (typeof runtimes)[number];
 
@@ -36,7 +36,7 @@ export interface Caller {
 }
 
 export interface HostileSystem extends AsyncDisposable {
-  /** Of the edge. */
+  /** The runtime of the edge. */
   readonly runtime: Runtime;
   readonly edge: StartedProgram;
   readonly worker: StartedProgram;
@@ -44,9 +44,9 @@ export interface HostileSystem extends AsyncDisposable {
   readonly victim: Caller;
   readonly attacker: Caller;
   readonly poor: Caller;
-  /** Where the edge and the worker keep their data. */
+  /** The edge and the worker keep their data there. */
   readonly folder: string;
-  /** For an attack that needs one of its own; named after the attack. */
+  /** Adds a tenant for an attack that needs one of its own; named after the attack. */
   addTenant(name: string, balanceNanoUsd?: number): Promise<Caller>;
   /**
    * To the edge; text and bytes go as they are. The model is the worker's unless the body names
@@ -63,7 +63,7 @@ interface PostInit {
   readonly signal?: AbortSignal;
 }
 
-/** What a system of attacks may have beside what each has. */
+/** The parts of a system of attacks that not every one has. */
 interface HostileOptions {
   readonly edgeEnv?: Readonly<Record<string, string>>;
   readonly workerFlags?: readonly string[];

@@ -5,7 +5,7 @@ const answerMsMax = 10_000;
 const answerBytesMax = 2 ** 20;
 
 export interface RawAnswer {
-  /** Of every response on the connection, in order. */
+  /** The statuses of every response on the connection, in order. */
   readonly statuses: readonly number[];
   readonly text: string;
   /** The server closed the connection; otherwise it was left open until the time was up. */

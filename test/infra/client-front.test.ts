@@ -9,7 +9,7 @@ afterEach(async () => {
   for (const close of closers.splice(0).toReversed()) await close();
 });
 
-/** What stands behind the front: takes half-closed connections for open ones, as workerd does. */
+/** Stands behind the front: takes half-closed connections for open ones, as workerd does. */
 async function start() {
   const sockets: Socket[] = [];
   const ends: string[] = [];

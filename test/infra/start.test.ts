@@ -111,7 +111,7 @@ function startSystem(env: Readonly<Record<string, string>>) {
   return {
     text: () => said,
     exitCode: () => exited,
-    /** Until the lines that say how to call it are out. */
+    /** Waits until the lines that say how to call it are out. */
     async saidLast(): Promise<void> {
       while (!said.includes('answer.usage')) {
         if (system.exitCode !== null) throw new Error(`it ended: ${said}`);

@@ -16,7 +16,7 @@ export interface OracleConfig {
   readonly rms_norm_eps: number;
   readonly rope_theta?: number;
   readonly rope_scaling?: RopeKeys | null;
-  /** Where transformers 5 writes both of the above. */
+  /** transformers 5 writes both of the above here. */
   readonly rope_parameters?: RopeKeys;
   readonly first_k_dense_replace: number;
   /** Says for each layer what first_k_dense_replace says of the first ones; wins over it. */

@@ -35,11 +35,11 @@ export interface OracleOptions {
   readonly quantized?: boolean;
   /** Scales of quantised activations; only with `quantized`. */
   readonly scaleFormat?: ScaleFormat;
-  /** What `quantized` leaves of cached latents; fp8 unless told. */
+  /** The format of cached latents under `quantized`; fp8 unless told. */
   readonly latents?: 'fp8' | 'bf16';
   /** Attention in latent space. Equal to the expanded form but for rounding. */
   readonly absorbed?: boolean;
-  /** How the best tokens are picked; by default score descending, then index ascending. */
+  /** Picks the best tokens; by default score descending, then index ascending. */
   readonly pick?: PickTokens;
 }
 
@@ -186,7 +186,7 @@ function attention(pass: Pass, layer: number, xs: Vector[]): Vector[] {
   return outputs.map((output) => linear(pass, outputWeight, output));
 }
 
-/** What the query projections read: the normed low-rank query, or the hidden state itself. */
+/** The input of the query projections: the normed low-rank query, or the hidden state itself. */
 function queryInputs(pass: Pass, prefix: string, xs: Vector[]): Vector[] {
   if (!pass.oracle.config.q_lora_rank) return xs;
   const weight = pass.oracle.matrix(`${prefix}.q_a_proj.weight`);

@@ -1,4 +1,4 @@
-/** Which experts a token goes to, and with which weights (docs/engine-spec.md#moe). */
+/** Routes a token to experts, with their weights (docs/engine-spec.md#moe). */
 import type { OracleConfig } from './config.ts';
 import { at, sigmoid, split, topIndices } from './vector.ts';
 import type { Vector } from './vector.ts';

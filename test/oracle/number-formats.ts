@@ -47,7 +47,7 @@ export function e4m3Code(value: number): number {
   return mantissa < 8 ? sign | mantissa : sign | ((exponent + 7) << 3) | (mantissa - 8);
 }
 
-/** Whether the scales of activations are the exact quotient or rounded up to a power of two. */
+/** The scales of activations: the exact quotient, or rounded up to a power of two. */
 export type ScaleFormat = 'f32' | 'ue8m0';
 
 /** Scale of a group (docs/engine-spec.md#number-formats): amax / 448 with amax at least 1e-4. */
@@ -61,7 +61,7 @@ export function groupScale(values: Vector, format: ScaleFormat): number {
 }
 
 /**
- * What is left of `values` after quantising each group of `groupSize` (the last may be shorter).
+ * Quantises each group of `groupSize` values (the last may be shorter) and returns what is left.
  */
 export function throughE4m3(values: Vector, groupSize: number, format: ScaleFormat): Vector {
   const out = new Float64Array(values.length);

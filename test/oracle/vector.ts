@@ -85,7 +85,7 @@ export function rmsNorm(x: Vector, weight: Vector, epsilon: number): Vector {
   return x.map((value, i) => value * factor * at(weight, i));
 }
 
-/** With bias, and the variance over n rather than n - 1. */
+/** The norm has a bias, and the variance is over n rather than n - 1. */
 export function layerNorm(x: Vector, weight: Vector, bias: Vector, epsilon: number): Vector {
   const mean = x.reduce((sum, value) => sum + value, 0) / x.length;
   const centred = x.map((value) => value - mean);

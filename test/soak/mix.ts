@@ -1,4 +1,4 @@
-/** What clients ask in a soak: each a request, or a few, as programs send them all day. */
+/** The requests of a soak: each one, or a few, as programs send them all day. */
 import { z } from 'zod';
 import type { Caller, HostileSystem } from '../hostile/system.ts';
 
@@ -7,7 +7,7 @@ export type Outcome = 'answered' | 'refused' | { readonly failed: string };
 
 export interface Asker {
   readonly name: string;
-  /** How often it comes, beside the others. */
+  /** The part of the mix that it has, beside the others. */
   readonly weight: number;
   ask(system: HostileSystem, caller: Caller, id: number): Promise<Outcome>;
 }

@@ -57,7 +57,7 @@ async function soak(flags: { minutes: string; share: string }): Promise<boolean>
     ['a', 'b', 'c'].map((name) => system.addTenant(`soak-${name}`)),
   );
   const options = { system, callers, random: seededRandom(seed) };
-  // What is made at the first requests counts for nothing.
+  // Memory that the first requests take counts for nothing.
   await measureCapacity(options, { ...capacityRun, seconds: 5 });
   const capacity = await measureCapacity(options, capacityRun);
   const perSecond = capacity * share;
@@ -119,8 +119,8 @@ function growth(samples: readonly Sample[]) {
 }
 
 /**
- * By the lows of the second half: memory rises between two large garbage collections, some minutes
- * apart, and in the first half caches and heaps find their size.
+ * Compares the lows of the second half: memory rises between two large garbage collections, some
+ * minutes apart, and in the first half caches and heaps find their size.
  */
 function slopes(samples: readonly Sample[]) {
   const late = samples.slice(Math.floor(samples.length / 2));

@@ -1,4 +1,7 @@
-/** What `npm run <name>` gives to Node, so that a program is tested and measured as it is run. */
+/**
+ * The arguments that `npm run <name>` gives to Node, so that a program is tested and measured as it
+ * is run.
+ */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 

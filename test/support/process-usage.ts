@@ -1,4 +1,4 @@
-/** What Linux says a process takes, by its pid: also of one that would not tell by itself. */
+/** The CPU time and memory of a process as Linux counts them, by its pid. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 export interface ProcessUsage {

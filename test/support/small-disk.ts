@@ -33,7 +33,7 @@ function fill(path: string): void {
   try {
     for (const bytes of [65_536, 1]) {
       const piece = Buffer.alloc(bytes);
-      // Until the disk says that it has no space.
+      // The loop ends when the disk says that it has no space.
       for (;;) {
         try {
           if (writeSync(file, piece) < bytes) break;

@@ -57,7 +57,7 @@ export function banners(file: SourceText): string[] {
   return linesOf(file, (line) => /^\s*\/\/ ?(-{3,}|={3,})/.test(line));
 }
 
-/** What is private begins with `#`; a constructor has no other way. */
+/** Private members begin with `#`; a constructor has no other way. */
 export function privateKeywords(file: SourceText): string[] {
   return linesOf(file, (line) => /^\s*private (?!constructor\b)/.test(line));
 }

@@ -18,7 +18,7 @@ export interface StartedProgram {
   isRunning(): boolean;
   /** All that it has printed since the mark, both outputs together. */
   said(mark?: number): string;
-  /** For `said`: how much it has printed so far. */
+  /** The length of its output so far, for `said`. */
   mark(): number;
   stop(): Promise<void>;
 }

@@ -11,7 +11,7 @@ const adminToken = 'admin-token-of-the-tests';
 
 export interface TinySystem extends AsyncDisposable {
   readonly worker: TinyWorker;
-  /** Of the one whose key `ask` sends. */
+  /** The tenant whose key `ask` sends. */
   readonly tenant: Tenant;
   ask(path: string, body: object, signal?: AbortSignal): Promise<Response>;
 }

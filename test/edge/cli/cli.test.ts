@@ -24,7 +24,7 @@ async function tryRun(line: string, env: Record<string, string> = {}) {
   return { code, printed: printed.join('\n'), errors: errors.join('\n') };
 }
 
-/** Of a command that works. */
+/** Runs a command that works and returns what it printed. */
 async function run(line: string, env: Record<string, string> = {}): Promise<string> {
   const { code, printed, errors } = await tryRun(line, env);
   expect({ line, code, errors }).toEqual({ line, code: 0, errors: '' });

@@ -200,7 +200,7 @@ test('tool arguments that are no object become an empty one', () => {
   expect(answer.finish(bill)).toMatchObject({ content: [{ type: 'tool_use', input: {} }] });
 });
 
-/** As the client reads it. */
+/** The answer as the client reads it. */
 function written(answer: object): unknown {
   return JSON.parse(JSON.stringify(answer));
 }

@@ -22,7 +22,7 @@ interface Subject {
   readonly name: string;
   readonly isOwn: boolean;
   readonly tellsStop: boolean;
-  /** Of reasoning; our own counts the token that ends it. */
+  /** The count of reasoning; our own counts the token that ends it. */
   readonly reasoningTokens: (scenario: Scenario) => number;
   readonly start: () => Promise<ScriptedServer>;
 }

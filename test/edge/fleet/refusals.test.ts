@@ -1,4 +1,6 @@
-/** Whose heartbeats were refused, and why, as an operator is told; and how little it costs. */
+/**
+ * An operator is told which workers' heartbeats were refused and why; keeping that costs little.
+ */
 import { expect, test } from 'vitest';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import type { FleetSnapshot } from '../../../edge/fleet/fleet-snapshot.ts';

@@ -12,7 +12,7 @@ function engine(state: {
   cached: number | null;
   reportsZero?: boolean;
   completions?: 'fail' | 'hang';
-  /** What each entry of its list of models has beside the name. */
+  /** Fields of each entry of its list of models beside the name. */
   listed?: object;
 }) {
   const requests: { path: string; token: string | null }[] = [];
@@ -31,7 +31,7 @@ function engine(state: {
     if (state.completions === 'hang') await new Promise(() => {});
     const body: { prompt: string; max_tokens: number } = JSON.parse(String(init?.body));
     expect(body.max_tokens).toBe(1);
-    // As vLLM does: the detail is left out while nothing is cached.
+    // vLLM, too, leaves the detail out while nothing is cached.
     const cached = prompts++ > 0 || state.reportsZero ? state.cached : null;
     const usage = {
       prompt_tokens: body.prompt.split(' ').length,

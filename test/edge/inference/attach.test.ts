@@ -50,7 +50,7 @@ async function askAndLeave(route: Route, stream: boolean): Promise<void> {
 const output = () => [...edge.worker.records.values()][0]?.output ?? 0;
 const status = () => [...edge.worker.records.values()][0]?.status;
 
-/** What was asked of the worker and settled: one answer, however many asked for it. */
+/** Checks that the worker was asked and paid for one answer, however many clients asked for it. */
 async function expectPaidOnce(outcome: 'done' | 'aborted' | 'failed' = 'done'): Promise<void> {
   await edge.idle();
   expect(edge.worker.requests).toHaveLength(1);
@@ -282,7 +282,7 @@ test('only so many clients attach to one answer', async () => {
 });
 
 describe('an answer that was lost with its process', () => {
-  /** As after a crash: the hold is open, and nobody makes the answer. */
+  /** Leaves what a crash leaves: the hold is open, and nobody makes the answer. */
   const lose = async (stage: 'before placement' | 'after it'): Promise<void> => {
     const { settle } = edge.tenant;
     const { place } = edge.services.fleet;
@@ -350,7 +350,7 @@ test('an answer that is being stopped is not taken for lost', async () => {
     },
   });
   const reader = (await ask('chat', true)).body?.getReader();
-  // What a client has had is paid, also where no journal can be asked.
+  // A client pays for what it has had, also where no journal can be asked.
   await reader?.read();
   await reader?.cancel();
   await expect.poll(() => status()).toBe('aborted');

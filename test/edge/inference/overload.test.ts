@@ -37,7 +37,7 @@ async function fillSlot(): Promise<() => void> {
   return () => client.abort();
 }
 
-/** How many wait in the fleet cannot be seen from outside; that their holds are open can. */
+/** The number that waits in the fleet cannot be seen from outside; their open holds can. */
 async function untilHeld(requestsHeld: number): Promise<void> {
   await expect.poll(async () => (await edge.tenant.openHolds(0)).length).toBe(requestsHeld);
 }

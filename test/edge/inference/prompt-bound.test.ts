@@ -35,7 +35,8 @@ const workers = {
 type Kind = keyof typeof workers;
 
 /**
- * What the worker counts, and what the edge holds for it; null if the worker refuses the request.
+ * Compares the worker's count with what the edge holds for it; null if the worker refuses the
+ * request.
  */
 async function compare(kind: Kind, request: InferenceRequest) {
   const { cacheSecret } = edge.settings;
@@ -263,7 +264,7 @@ test.each(cases)(
   async ({ body, parse, kind }) => {
     let answered = 0;
     const property = fc.asyncProperty(fc.oneof(body), async (value) => {
-      // As it comes over the wire.
+      // The body as it comes over the wire.
       const request = parse(JSON.parse(JSON.stringify(value)));
       if (await expectBounded(kind, request)) answered++;
     });

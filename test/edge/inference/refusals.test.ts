@@ -1,4 +1,4 @@
-/** What is refused before it costs anything: by status, code and the parameter at fault. */
+/** Refusals that cost nothing: by status, code and the parameter at fault. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
@@ -192,7 +192,7 @@ describe('a chat completion', () => {
       pull: (controller) => controller.error(new Error('connection reset')),
     });
     const headers = { authorization: `Bearer ${edge.apiKey}` };
-    // As the types of Node's fetch have it, and not those of the web.
+    // The types are those of Node's fetch, and not those of the web.
     const init = { method: 'POST', headers, body, duplex: 'half' } as RequestInit;
     const answer = await edge.app.request('/v1/chat/completions', init);
     expect(answer.status).toBe(499);

@@ -1,4 +1,4 @@
-/** What a worker is sent for what a client asked. */
+/** The body that a worker is sent for a client's request. */
 import { afterEach, expect, test } from 'vitest';
 import {
   chatCompletionRequestSchema,
@@ -584,7 +584,7 @@ test('a conversation that grows is sent where its prefix is, and the index learn
   expect(served.size).toBe(1);
 });
 
-/** As each engine's answers hold it, whole or collected from a stream. */
+/** A call as each engine's answers hold it, whole or collected from a stream. */
 const emitted = {
   vllm: {
     role: 'assistant',
@@ -650,7 +650,7 @@ test.each(Object.entries(emitted))('a history of %s is taken', async (_, said) =
     if (hasJournal) expect(chatCompletionRequestSchema.safeParse(body).success).toBe(true);
     await edge.close();
   }
-  // What a client sends to a worker itself is taken as well.
+  // Fields that a client may send to a worker itself are taken as well.
   const direct = chatCompletionRequestSchema.parse({ model: testModel, messages });
   expect(direct.messages[1]).toMatchObject(taken);
   expect(direct.messages[1]).not.toHaveProperty('reasoning');

@@ -103,7 +103,7 @@ test('a backup made under load holds books that agree, and its keys work again',
   expect(put).toMatchObject({ code: 0 });
   await system.stop();
   const operator = await startOn(data);
-  // As the audit route documents it.
+  // The audit route documents this form.
   const books = (await operator.call('GET', '/audit')) as HomeAudit;
   expect(books).toMatchObject({ ok: true, findings: [] });
   expect(books.total.granted_nano_usd).toBeLessThan(2 * dollar);
@@ -262,7 +262,7 @@ function edit(backup: string, change: (text: string) => string): void {
 }
 
 function fileOf(backup: string, path: string): { bytes: number; sha256: string } {
-  // As the manifest's schema says.
+  // The manifest's schema has this form.
   const { files } = JSON.parse(readFileSync(join(backup, 'backup.json'), 'utf8')) as {
     files: { path: string; bytes: number; sha256: string }[];
   };

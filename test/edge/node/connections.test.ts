@@ -29,7 +29,7 @@ const head = (fields: Readonly<Record<string, string>>, target = path) =>
 
 interface Client {
   readonly socket: Socket;
-  /** What has come so far. */
+  /** The text that has come so far. */
   readonly text: () => string;
   readonly closed: () => boolean;
   readonly failed: () => boolean;

@@ -20,7 +20,7 @@ test.skipIf(disk === null)(
     let paid = costOf(first);
 
     disk?.fill();
-    // What SQLite has reserved of its log takes a few more.
+    // The pages that SQLite has reserved of its log take a few more.
     let full: Response | null = null;
     await expect
       .poll(async () => {

@@ -75,7 +75,7 @@ test('a change of the directory that meets a lock is refused with the same answe
   const held = await lock(join(system.folder, 'directory.db'));
   const suspend = () => system.operator().call('PATCH', '/tenants/acme', { status: 'suspended' });
   await expect(suspend()).rejects.toThrow(/503 .*tenant_unavailable/);
-  // What is known of models, prices and tenants is at hand.
+  // Known models, prices and tenants are at hand.
   expect((await system.ask('acme')).status).toBe(200);
   await held.release();
   await suspend();

@@ -66,7 +66,7 @@ function ask(
 }
 
 async function booksOf(operator: ReturnType<typeof operatorOf>) {
-  // As the audit route documents it.
+  // The audit route documents this form.
   return (await operator.call('GET', '/audit')) as {
     ok: boolean;
     findings: unknown[];

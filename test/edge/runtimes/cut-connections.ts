@@ -1,6 +1,6 @@
 /**
- * What a client sees whose connection is cut in the middle of an answer under an Idempotency-Key,
- * asked of a running edge through a TCP relay that a test cuts.
+ * The client's view of a connection that is cut in the middle of an answer under an
+ * Idempotency-Key, asked of a running edge through a TCP relay that a test cuts.
  */
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';

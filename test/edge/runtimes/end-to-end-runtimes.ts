@@ -35,7 +35,7 @@ export async function seededEdge(runtime: {
 }
 
 const uncachedPrompt = { promptTokens: 100, cachedTokens: 0 };
-/** Before the edge next writes to the client. */
+/** The time until the edge next writes to the client. */
 const noticedMsMax = 4_000;
 
 /**
@@ -64,7 +64,10 @@ export async function leaveSilence(edge: RunningEdge): Promise<void> {
   await expectBill(edge, { id, before });
 }
 
-/** Where a whole answer, which is silent until it is complete, may be when its client leaves. */
+/**
+ * The states in which a whole answer, which is silent until it is complete, may be when its client
+ * leaves.
+ */
 const phases: Readonly<Record<string, Partial<StubScript>>> = {
   'before the worker answers': { queuedMs: 60_000 },
   'before the first token': { pauseMs: 60_000 },

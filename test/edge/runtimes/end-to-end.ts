@@ -16,7 +16,7 @@ export interface RunningEdge {
   readonly apiKey: string;
   /** The same of another tenant. */
   readonly otherApiKey: string;
-  /** Of a tenant without balance. */
+  /** The key of a tenant without balance. */
   readonly poorApiKey: string;
   readonly model: string;
   /** In nano-USD per 1,000,000 tokens. */

@@ -13,7 +13,7 @@ import { startTinySystem, workerToken } from '../../support/tiny-system.ts';
 const flags = ['--step-tokens', '128', '--sequences', '4', '--waiting', '64'];
 const requests = 120;
 const lanes = 8;
-/** Until the last of them have had some of their answer. */
+/** The time until the last of the clients have had some of their answer. */
 const leaveMsMax = 2_000;
 
 /** Short and long prompts of few kinds, so that some of them are cached. */
@@ -87,7 +87,7 @@ test('each client that leaves is billed what the journal says, and all that was 
   expect(kinds.get('posted')).toBeGreaterThanOrEqual(stayed);
 });
 
-/** What the engine says that it computed, of all requests together. */
+/** The engine's own counts of what it computed, of all requests together. */
 async function countersOf(url: string) {
   const response = await fetch(`${url}/metrics`, {
     headers: { authorization: `Bearer ${workerToken}` },

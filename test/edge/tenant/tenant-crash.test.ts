@@ -1,6 +1,5 @@
 /**
- * What was acknowledged survives a SIGKILL at any moment. 10 times here; SIFT_KILLS=1000 for
- * longer.
+ * Acknowledged changes survive a SIGKILL at any moment. 10 times here; SIFT_KILLS=1000 for longer.
  */
 import type { ChildProcessWithoutNullStreams } from 'node:child_process';
 import { spawn } from 'node:child_process';

@@ -112,7 +112,7 @@ const usageFor = (size: number) =>
   usageOf({ inputUncached: 90 * size, inputCached: 7 * size, outputText: 5 * size });
 const costFor = (size: number) => BigInt(90 * size * 280 + 7 * size * 28 + 5 * size * 420);
 
-/** What the call answered, and what the reference says that it had to. */
+/** Returns the call's answer, and the one that the reference demands. */
 async function perform(
   tenant: Tenant,
   model: ReferenceLedger,

@@ -109,7 +109,7 @@ test('top_p keeps the shortest prefix of the order that weighs at least p', () =
 
 test('top_p weighs what top_k left, and min_p what both left', () => {
   const logits = logs([0.1, 0.4, 0.3, 0.2]);
-  // Of the two that are left 4/7 = 0.571 belong to the first.
+  // The first of the two that are left has 4/7 = 0.571.
   expect(reachable(logits, { topK: 2, topP: 0.57 })).toEqual([1]);
   expect(reachable(logits, { topK: 2, topP: 0.58 })).toEqual([1, 2]);
   expect(reachable(logits, { minP: 0.49 })).toEqual([1, 2, 3]);

@@ -158,7 +158,7 @@ test('every request ends once, with the output that it has alone, and no block s
   expect(preemptions, 'the caches are small enough to preempt').toBeGreaterThan(10);
 });
 
-/** What an aborted request did yield is the beginning of what it yields alone. */
+/** Checks that an aborted request's tokens are the beginning of what it yields alone. */
 function checkAborted(events: readonly EngineEvent[], request: EngineRequest): void {
   const alone = tokensOf(runAlone(request), request.id);
   for (const [choice, tokens] of tokensOf(events, request.id).entries()) {

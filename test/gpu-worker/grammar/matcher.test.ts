@@ -25,7 +25,7 @@ const vocabSize = 4096;
 const matcher = matcherOf(tiny, vocabSize);
 const [endToken] = tiny.endTokens;
 
-/** How many of the tokens the grammar lets through, and whether it may end there. */
+/** Counts the tokens that the grammar lets through, and tells if it may end there. */
 function follow(
   grammar: Grammar,
   tokens: Iterable<number>,

@@ -15,7 +15,7 @@ import { tiny } from '../tokenizer/fixture.ts';
 
 const matcher = matcherOf(tiny, 4096);
 
-/** What is wrong with what a schema lets through. */
+/** Lists the claims about a schema's case that do not hold. */
 function wrongClaims(each: SuiteCase, options: { readonly impliesTypes?: boolean } = {}): string[] {
   const outcome = outcomeOf(each.schema, options);
   if (outcome.kind === 'refused') return [];

@@ -261,7 +261,7 @@ test.each([...shorterFormats])(
   },
 );
 
-/** Of an automaton without circles, whose texts are ASCII. */
+/** The length of the longest text of an automaton without circles, whose texts are ASCII. */
 function longest({ next, classes }: Dfa): number {
   const known = new Map<number, number>();
   const from = (state: number): number => {

@@ -66,7 +66,7 @@ test.skipIf(disk === null)(
     const running = app.request(...call(question, 'running'));
     await expect.poll(() => worker.engine.steps.get('running') ?? 0).toBeGreaterThan(3);
     disk?.fill();
-    // What is left of the file's last page takes a few more lines.
+    // The rest of the file's last page takes a few more lines.
     await expect
       .poll(async () => (await app.request(...call(question, `probe-${Math.random()}`))).status)
       .toBe(503);

@@ -115,7 +115,7 @@ test('n answers of one seed differ from one another and come again the same', as
 test.each(['9223372036854775807', '-9223372036854775808', '9007199254740991', '-1'])(
   'the seed %s is taken, and gives the same answers each time',
   async (seed) => {
-    // As text: a JavaScript number can't hold all of them.
+    // The number is compared as text: a JavaScript number can't hold all of them.
     const body = JSON.stringify({ ...greedy, temperature: 1.5, top_p: 1, n: 3 }).replace(
       '{',
       `{"seed":${seed},`,

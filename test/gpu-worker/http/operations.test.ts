@@ -1,4 +1,4 @@
-/** What an operator sees: health, models, metrics, the token, the log. */
+/** The operator's view of a worker: health, models, metrics, the token, the log. */
 import { describe, expect, test } from 'vitest';
 import { createLifecycle } from '../../../gpu-worker/http/lifecycle.ts';
 import { createApp } from '../../../gpu-worker/http/app.ts';
@@ -85,7 +85,7 @@ test('the model is listed with its context length, and found by its id alone', a
   ]);
   const found = await worker.app.request('/v1/models/org/tiny');
   expect(await found.json()).toEqual(list.data[0]);
-  // As clients write it that escape the id.
+  // Clients that escape the id write it so.
   expect((await worker.app.request('/v1/models/org%2Ftiny')).status).toBe(200);
   expect((await worker.app.request('/v1/models/other')).status).toBe(404);
 });

@@ -35,7 +35,7 @@ test.each(Object.entries(conversations))(
     });
     const body = { model: 'tiny', ...conversation };
     const goesOn = conversation.messages.some((message) => 'prefix' in message);
-    // As vLLM is asked.
+    // vLLM is asked in this form.
     const ending = { add_generation_prompt: !goesOn, continue_final_message: goesOn };
     const answer = await post(worker, '/tokenize', { ...body, ...ending });
     expect(answer.status).toBe(200);

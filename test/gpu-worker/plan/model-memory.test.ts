@@ -1,4 +1,4 @@
-/** What a plan says a model takes, against what the CUDA backend asks of the driver. */
+/** Compares the plan of a model's memory with what the CUDA backend asks of the driver. */
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { openCudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';

@@ -1,4 +1,4 @@
-/** What the edge relies on when it reads other workers' answers, and the bounds of requests. */
+/** The edge relies on this when it reads other workers' answers; and the bounds of requests. */
 import { expect, test } from 'vitest';
 import {
   chatCompletionRequestSchema,

@@ -43,7 +43,7 @@ beforeEach(async () => {
   writeFileSync(join(directory, manifestName), JSON.stringify(manifest));
 });
 
-/** What came of loading it: the tensors' bytes, or the error. */
+/** Loads a checkpoint: returns the tensors' bytes, or the error. */
 async function load(): Promise<string> {
   try {
     await using source = await openSource(directory);

@@ -1,4 +1,4 @@
-/** What the tests inside workerd use of the test runner's module there. */
+/** The part of the test runner's module that the tests inside workerd use. */
 declare module 'cloudflare:test' {
   import type { D1Database, DurableObjectId, DurableObjectState } from '@cloudflare/workers-types';
 
@@ -22,7 +22,7 @@ declare module 'cloudflare:test' {
     stub: Contract,
     use: (instance: Contract, state: DurableObjectState) => Promise<Result>,
   ): Promise<Result>;
-  /** Whether there was an alarm to run. */
+  /** Returns true if there was an alarm to run. */
   export function runDurableObjectAlarm(stub: unknown): Promise<boolean>;
   export function evictDurableObject(stub: unknown): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** As much of a completion, or of a streamed part of one, as tests read. */
+/** The part of a completion, or of a streamed part of one, that tests read. */
 import { z } from 'zod';
 
 export const completionSchema = z.object({

@@ -36,7 +36,7 @@ export interface HarnessOptions {
   readonly limits?: Partial<KeyLimits>;
   readonly hasJournal?: boolean;
   readonly reportsCachedTokens?: boolean;
-  /** Of each worker. */
+  /** Slots of each worker. */
   readonly slots?: number;
   readonly mounts?: readonly Mount[];
   readonly runOnMs?: number;

@@ -14,18 +14,18 @@ export interface StubScript {
   readonly words: readonly string[];
   readonly toolCall: { readonly name: string; readonly arguments: string } | null;
   readonly finishReason: string;
-  /** Of the request's own stop strings, the one that matched. */
+  /** The one of the request's own stop strings that matched. */
   readonly stopReason: string | null;
   /** null: a quarter of the prompt's characters. */
   readonly promptTokens: number | null;
   /** null: what the stub's own cache has, in blocks of 64. */
   readonly cachedTokens: number | null;
   readonly pauseMs: number;
-  /** Before the answer's head. */
+  /** The wait before the answer's head. */
   readonly queuedMs: number;
-  /** Until it has read the request, and its journal knows of it. */
+  /** The wait until it has read the request, and its journal knows of it. */
   readonly readingMs: number;
-  /** How events are cut into network writes. */
+  /** The cut of events into network writes. */
   readonly writes: 'per-event' | 'all-at-once' | { readonly bytes: number };
   readonly usage: 'running' | 'final-only' | 'omitted' | 'twice' | 'explicit-zero';
   readonly fault: StubFault | null;
@@ -75,11 +75,11 @@ export interface StubRequest {
 
 export interface StubWorker {
   readonly url: string;
-  /** For the requests from now on. */
+  /** The script of the requests from now on. */
   script: StubScript;
   readonly requests: StubRequest[];
   readonly records: Map<string, StubRecord>;
-  /** Whether it answers GET /v1/requests/{id}/usage. */
+  /** true if it answers GET /v1/requests/{id}/usage. */
   journal: boolean;
   close(): Promise<void>;
 }

@@ -14,15 +14,15 @@ import { parseEvents } from '../worker/http-worker.ts';
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 export interface FaultSeen {
-  /** Of the answer that was cut. */
+  /** The events of the answer that was cut. */
   readonly events: readonly unknown[];
   readonly health: { readonly status: number; readonly body: unknown };
-  /** Of a request made after the fault. */
+  /** The status of a request made after the fault. */
   readonly nextStatus: number;
-  /** What the worker's journal says of the answer that was cut. */
+  /** The usage of the answer that was cut, as the worker's journal has it. */
   readonly usage: unknown;
   readonly exitCode: number | null;
-  /** What each heartbeat said. */
+  /** The state in each heartbeat. */
   readonly states: readonly string[];
 }
 

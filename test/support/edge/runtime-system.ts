@@ -65,7 +65,7 @@ export async function startRuntimeSystem(options: StartOptions = {}) {
           ...body,
         }),
       }),
-    /** As the audit route documents it. */
+    /** // The audit route documents this form. */
     audit: async () => (await operator().call('GET', '/audit')) as HomeAudit,
   };
 }

@@ -1,6 +1,4 @@
-/**
- * What a runtime needs before it can answer, set up as an operator would: over its own HTTP API.
- */
+/** Sets a runtime up so that it can answer, as an operator would: over its own HTTP API. */
 import type { StubWorker } from './edge-stub-worker.ts';
 import { heartbeatOf } from './fleet-of-runtime.ts';
 

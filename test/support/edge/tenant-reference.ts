@@ -36,7 +36,7 @@ export class ReferenceLedger {
     return true;
   }
 
-  /** Of an amount that is available. */
+  /** Admits a request for an amount that is available. */
   admit(id: string, amount: bigint): void {
     this.open.set(id, { amount });
     this.#move('pending', 0n, 0n);

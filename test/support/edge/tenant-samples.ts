@@ -46,7 +46,7 @@ export function admitInput(requestId: string, change: Partial<AdmitInput> = {}):
   };
 }
 
-/** What `admitInput` holds: 1,000 x 280 + 100 x 420 nano-USD. */
+/** The hold of `admitInput`: 1,000 x 280 + 100 x 420 nano-USD. */
 export const sampleHold = 322_000;
 
 export function usageOf(change: Partial<Usage> = {}): Usage {
@@ -67,7 +67,7 @@ export function settleInput(requestId: string, change: Partial<SettleInput> = {}
   };
 }
 
-/** What `settleInput` costs: 200 x 280 + 50 x 420 nano-USD. */
+/** The cost of `settleInput`: 200 x 280 + 50 x 420 nano-USD. */
 export const sampleCost = 77_000;
 
 /** A clock that a test moves, both ways. */

@@ -1,6 +1,4 @@
-/**
- * What a scripted engine answers, whichever make it is; and what a make has to say about its form.
- */
+/** The answers of a scripted engine, whichever make it is, and the forms in which makes differ. */
 
 export interface Scenario {
   /** One event each, one token each. */
@@ -9,11 +7,11 @@ export interface Scenario {
   readonly calls: readonly {
     readonly id: string;
     readonly name: string;
-    /** Of the arguments. */
+    /** The arguments in pieces. */
     readonly pieces: readonly string[];
   }[];
   readonly finish: 'stop' | 'length';
-  /** Of the request's stop strings. */
+  /** The one of the request's stop strings that matched. */
   readonly matchedStop: string | null;
   /** null: the engine does not say. */
   readonly cachedTokens: number | null;
@@ -21,7 +19,7 @@ export interface Scenario {
   readonly fault:
     | 'validation'
     | 'overflow'
-    /** After the words: an error event, a broken connection, or nothing more. */
+    /** The end after the words: an error event, a broken connection, or nothing more. */
     | 'error-event'
     | 'death'
     | 'silence'
@@ -53,9 +51,9 @@ export interface HttpError {
 /** The form that one make, in one of its versions, gives to its answers. */
 export interface EngineMake {
   readonly name: string;
-  /** Whether it tells which stop string matched. */
+  /** true if it tells which stop string matched. */
   readonly tellsStop: boolean;
-  /** Whether it counts reasoning apart. */
+  /** true if it counts reasoning apart. */
   readonly countsReasoning: boolean;
   /** The stream up to its faults and its end, as it is written, `data: ` and all. */
   chat(scenario: Scenario, model: string): { readonly pieces: string[]; readonly end: string[] };

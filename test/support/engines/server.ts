@@ -12,9 +12,9 @@ import type { EngineMake, Scenario } from './scenario.ts';
 
 export interface ScriptedServer {
   readonly url: string;
-  /** For the requests from now on. */
+  /** The scenario of the requests from now on. */
   scenario: Scenario;
-  /** Of the last request. */
+  /** The prompt tokens of the last request. */
   promptTokens(): number;
   /** Requests that came so far, and those of them whose client left before their end. */
   readonly seen: { requests: number; left: number };
@@ -33,8 +33,7 @@ export async function startEngine(make: EngineMake, model: string): Promise<Scri
       const listed = { id: model, object: 'model', created: 1_800_000_000, owned_by: make.name };
       return asJson({ object: 'list', data: [listed] });
     }
-    // Of a whole answer, which the edge asks for to learn of cached tokens, the counts alone
-    // matter.
+    // The edge asks for a whole answer to learn of cached tokens: its counts alone matter.
     if (JSON.parse(asked).stream !== true) {
       const last = make.text(scenario, model).end.at(-1) ?? '';
       return asJson(JSON.parse(last.replace(/^data: /, '')));
@@ -109,7 +108,7 @@ export async function startOwnWorker(model: string): Promise<ScriptedServer> {
   server.on('connection', (socket: Socket) => {
     socket.once('close', () => hung.forEach((resume) => resume()));
   });
-  /** Until a connection ends: an engine that hangs still hears of a client that left. */
+  /** Hangs until the connection ends: an engine that hangs still hears of a client that left. */
   const hang = () => new Promise<void>((resolve) => void hung.add(resolve));
   // A TCP server that listens has an address of this kind.
   const { port } = server.address() as AddressInfo;

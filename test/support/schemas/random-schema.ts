@@ -90,14 +90,17 @@ const numberSchema = fc.oneof(
     .map((multipleOf): Schema => ({ type: 'number', multipleOf, maximum: 1000 })),
 );
 
-/** By entries: an object written with a `then` looks like a promise. */
+/** Builds a condition from entries: an object written with a `then` looks like a promise. */
 export function conditional(condition: Schema, then: Schema, otherwise: Schema): object {
   return Object.fromEntries(
     Object.entries({ if: condition, else: otherwise }).concat([['then', then]]),
   );
 }
 
-/** Where no text fits both of a string, the pattern stands and the format, a note, does not. */
+/**
+ * Tells if a string has pattern and format: where no text fits both, the pattern stands and the
+ * format, a note, does not.
+ */
 function saysFormatAndPattern(schema: Schema): boolean {
   const text = JSON.stringify(schema);
   return text.includes('"format":') && text.includes('"pattern":');

@@ -1,6 +1,6 @@
 /**
- * What becomes of suites of JSON schemas: which of them answers are held to, which are refused, and
- * whether texts of known values are let through as they should be.
+ * Counts, over suites of JSON schemas, those that answers are held to and those that are refused,
+ * and checks that texts of known values are let through as they should be.
  */
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
@@ -51,7 +51,10 @@ export function outcomeOf(schema: unknown, { impliesTypes = true } = {}): Outcom
   }
 }
 
-/** What is accepted and has no effect: formats that are not known, and what contents are. */
+/**
+ * Lists the parts that are accepted and have no effect: unknown formats, and descriptions of
+ * contents.
+ */
 function ignoredIn(schema: unknown): readonly string[] {
   if (typeof schema !== 'object' || schema === null) return [];
   const own = Array.isArray(schema)
@@ -69,7 +72,7 @@ const bytesOnly = new Matcher(
   [],
 );
 
-/** Whether the grammar lets the value through in one of the orders of its properties. */
+/** Tells if the grammar lets the value through in one of the orders of its properties. */
 export function letsThrough(grammar: Grammar, value: unknown): boolean {
   for (const text of texts(value)) {
     const cursor = bytesOnly.start(grammar);

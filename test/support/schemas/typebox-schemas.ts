@@ -12,7 +12,7 @@ function typeBox(
     ...good.map((value) => [value, true] as const),
     ...bad.map((value) => [value, false] as const),
   ];
-  // As it is sent: without what only the library's own symbols say.
+  // Schemas are sent without what only the library's own symbols say.
   return { name, schema: JSON.parse(JSON.stringify(schema)), tests };
 }
 

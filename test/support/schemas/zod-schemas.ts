@@ -20,7 +20,7 @@ const tree = z.object({
   },
 });
 
-/** By the name of the type. */
+/** Cases by the name of the type. */
 export const zodCases: Readonly<Record<string, ZodCase>> = {
   string: { type: z.string(), good: ['', 'a "b" \n é 🙂'], bad: [1, null] },
   number: { type: z.number(), good: [0, -1.5, 1e-7], bad: ['1', null] },

@@ -71,7 +71,10 @@ export const fp8Keys: QuantizationKeys = {
   scale_fmt: 'ue8m0',
 };
 
-/** What sets a kind apart from the plain V3.2 model with groups, YaRN and one shared expert. */
+/**
+ * The settings that set a kind apart from the plain V3.2 model with groups, YaRN and one shared
+ * expert.
+ */
 export const modelKinds = {
   'V3.2 with everything': () => ({}),
   'no YaRN': () => ({ rope_scaling: null }),

@@ -21,7 +21,7 @@ export const expiredToken = 'expired-session-token';
 
 export interface DoubleObject {
   readonly bytes: number;
-  /** With quotes. */
+  /** The tag with its quotes. */
   readonly etag: string;
   /** Further headers of HEAD, such as x-amz-checksum-crc64nvme. */
   readonly headers: Readonly<Record<string, string>>;
@@ -35,7 +35,7 @@ export interface DoubleRequest {
   readonly key: string;
   /** First byte and the one after the last; null without a Range header. */
   readonly range: readonly [number, number] | null;
-  /** How many requests of the same method, key and range came before. */
+  /** Requests of the same method, key and range that came before. */
   readonly earlier: number;
 }
 
@@ -50,7 +50,7 @@ export type Fault =
   /** One bit of the body is wrong. */
   | { readonly kind: 'flip' }
   | { readonly kind: 'etag'; readonly etag: string }
-  /** As stores do that know no ranges. */
+  /** Answers as stores do that know no ranges. */
   | { readonly kind: 'whole' };
 
 export interface S3Double extends AsyncDisposable {
@@ -60,7 +60,7 @@ export interface S3Double extends AsyncDisposable {
   readonly requests: DoubleRequest[];
   /** Asked before each answer. */
   fault: (request: DoubleRequest) => Fault | null;
-  /** What a connection brings of objects that are files, as stores bound it; null for no bound. */
+  /** The rate of a connection for objects that are files, as stores bound it; null for no bound. */
   connectionBytesPerSecond: number | null;
   put(key: string, content: Buffer, headers?: Record<string, string>): void;
 }
@@ -108,7 +108,7 @@ export async function startS3Double(
     return { method, bucket: c.req.param('bucket') ?? '', key, range, earlier };
   }
 
-  // By hand and not by the adaptor, which would not let bodies be cut and damaged.
+  // Answers are written by hand, because the adaptor would not let bodies be cut and damaged.
   const server = createServer(async (incoming, outgoing) => {
     const headers = new Headers(incoming.headers as Record<string, string>); // Requests of one value each.
     const url = `http://${incoming.headers.host}${incoming.url}`;

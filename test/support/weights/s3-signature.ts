@@ -5,7 +5,7 @@ import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 
 export interface SignedRequest {
   readonly method: string;
-  /** As it came, escapes and all. */
+  /** The URL as it came, escapes and all. */
   readonly url: URL;
   readonly headers: Headers;
 }

@@ -8,9 +8,9 @@ import { createHashModel } from './hash-model.ts';
 
 export interface HashEngineOptions {
   readonly waitingMax: number;
-  /** How long each step is made to take. */
+  /** The time that each step is made to take. */
   readonly stepMs: number;
-  /** Where the thread is to fail, if anywhere. */
+  /** The moment at which the thread is to fail, if any. */
   readonly failsAt: 'never' | 'open' | 'crash-open' | 'step' | 'tenth-step' | 'exit-in-step';
 }
 

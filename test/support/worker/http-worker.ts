@@ -38,12 +38,12 @@ export async function httpWorker(options: {
   settings?: Partial<HttpSettings>;
   contextLength?: number;
   vocabSize?: number;
-  /** Of the engine's plan. */
+  /** Waiting requests in the engine's plan. */
   waitingMax?: number;
   /** In place of the tiny model's own. */
   template?: string;
   model?: Partial<ServedModel & TextModel>;
-  /** Where the journal's directory is made. */
+  /** The journal's directory is made there. */
   folder?: string;
 }): Promise<HttpWorker> {
   const tokenizerConfig = {

@@ -61,7 +61,7 @@ export async function openForTest(
 /** One step of a schedule: how many tokens each of some sequences goes forward, in this order. */
 export type Step = readonly { readonly sequence: number; readonly count: number }[];
 
-/** What a model said about one sequence. */
+/** A model's output for one sequence. */
 export interface Transcript {
   /** [position][vocabulary] */
   readonly logits: Float32Array[];
@@ -73,7 +73,7 @@ export interface Transcript {
 
 export interface RunOptions {
   readonly schedule: readonly Step[];
-  /** Which physical blocks the sequences get. */
+  /** Seeds the choice of the sequences' physical blocks. */
   readonly blockSeed?: number;
 }
 

@@ -32,14 +32,14 @@ export interface Script {
   /** Runs before each step; a test holds the engine here, or throws to fail it. */
   beforeStep?(request: EngineRequest, step: number): Promise<void> | void;
   readonly cachedTokens?: number;
-  /** Of the request's own stops, the one that ends an answer which ends by itself. */
+  /** The one of the request's own stops that ends an answer which ends by itself. */
   readonly stopMatch?: string | number;
   /** Pause per step. */
   readonly stepMs?: number;
 }
 
 export interface ScriptedEngine extends Engine {
-  /** What was submitted, in order. */
+  /** The submitted requests, in order. */
   readonly requests: EngineRequest[];
   /** Steps that each request took, by id. */
   readonly steps: Map<string, number>;

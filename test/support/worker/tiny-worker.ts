@@ -15,7 +15,7 @@ const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.met
 export interface TinyWorker extends AsyncDisposable {
   readonly worker: RunningWorker;
   post(path: string, body: object, init?: { id?: string; signal?: AbortSignal }): Promise<Response>;
-  /** What the journal says of the request; null if it was never seen. */
+  /** The journal's record of the request; null if it was never seen. */
   journal(id: string): Promise<UsageRecord | null>;
 }
 

@@ -1,4 +1,4 @@
-/** What a worker is sent for what Anthropic's clients ask, and what of it has no effect. */
+/** Turning the requests of Anthropic's clients into a worker's, and the fields without effect. */
 import { afterEach, expect, test } from 'vitest';
 import { chatCompletionRequestSchema } from '../../../../gpu-worker/protocol/requests.ts';
 import { startHarness, testModel } from '../../../support/edge/edge-harness.ts';

@@ -42,7 +42,8 @@ describe.each(allNumerics)('attention in $name numerics', ({ numerics }) => {
         blockTable: order.slice(0, 6),
       };
       const second = { inputs: randomSequence(random, shape, 66), blockTable: order.slice(6) };
-      // With odd sizes, the last rows of the first sequence see more than one block of 256 keys.
+      // The sizes are odd, so the last rows of the first sequence see more than one block of 256
+      // keys.
       const [cut, end] = [Math.floor(tokens * 0.45), tokens - 34];
       return [
         layer.run([{ ...first, start: 0, rows: cut }]),

@@ -54,7 +54,7 @@ describe('the gate', () => {
   });
 
   test('drops whole groups even if the biased scores that stay are negative', async () => {
-    // With dropped groups at 0 instead of -inf, experts 2 and 3 would win.
+    // Experts 2 and 3 would win if dropped groups stood at 0 instead of -inf.
     const options = { ...plain, groups: 2, groupsKept: 1, perToken: 2 };
     const { experts } = await routed([0, 0, 0, 0], [-2, -3, -4, -5], options);
     expect(experts).toEqual([0, 1]);

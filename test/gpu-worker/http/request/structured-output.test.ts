@@ -1,5 +1,5 @@
 /**
- * What the official client asks of structured output, of a worker whose model talks noise: only the
+ * The official client asks for structured output, of a worker whose model talks noise: only the
  * grammar can be why its answers fit.
  */
 import OpenAI from 'openai';

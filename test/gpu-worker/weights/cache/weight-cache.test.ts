@@ -32,13 +32,13 @@ async function holds(cache: WeightCache, fill: number): Promise<boolean> {
   return found;
 }
 
-/** Which of these the cache holds. */
+/** Lists which of these the cache holds. */
 async function held(cache: WeightCache, fills: number[]): Promise<number[]> {
   const found = await Promise.all(fills.map((fill) => holds(cache, fill)));
   return fills.filter((_, i) => found[i]);
 }
 
-/** What the parts' last use was, `ageMs` ago. */
+/** Sets the parts' last use to `ageMs` ago. */
 function setAge(directory: string, fill: number, ageMs: number): void {
   const hash = hashOf(part(fill));
   const used = (Date.now() - ageMs) / 1000;
@@ -130,7 +130,7 @@ describe('the cache of weights', () => {
     const dead = await openWeightCache({ directory, hasher, warn, bytesMax: 300 });
     await putAll(dead, 1, 2, 3);
     for (const fill of [1, 2, 3]) setAge(directory, fill, 90_000);
-    // As kill -9 leaves it: the file stays and nobody touches it.
+    // kill -9 leaves this: the file stays and nobody touches it.
     for (const name of readdirSync(join(directory, 'users'))) {
       const longAgo = Date.now() / 1000 - 120;
       utimesSync(join(directory, 'users', name), longAgo, longAgo);

@@ -116,7 +116,10 @@ class Lane {
     return fetched.length;
   }
 
-  /** By file and range, as the journals have them; with a manifest, as the cached hashes have. */
+  /**
+   * Lists parts by file and range, as the journals have them; with a manifest, as the cached hashes
+   * have.
+   */
   #verifiedParts(): Set<string> {
     return this.kind === 'listed' ? this.#cachedParts() : this.#journalledParts();
   }

@@ -245,7 +245,7 @@ describe('wrong bytes', () => {
 describe("a store's checksum", () => {
   const key = 'plain/model-00001-of-00002.safetensors';
 
-  /** As a store keeps an object that was uploaded in parts. */
+  /** Puts an object as a store keeps one that was uploaded in parts. */
   function putWithChecksum(headers: Record<string, string>): void {
     const object = double.objects.get(key);
     if (object === undefined) throw new Error('the object was put before');

@@ -113,7 +113,7 @@ await onBoth('decode', decodeCases, async ({ label, mine, wanted }, { heads, seq
     }
   });
   await test(`${label}: the same bits without the row behind`, () => {
-    // As many parts a row as before: they depend on the number of rows.
+    // The rows have as many parts as before: they depend on the number of rows.
     const rows = Math.max(1, sequences.length - 1);
     const { out, lse } = mine.absorbed(rows);
     const columns = heads * latentDim;

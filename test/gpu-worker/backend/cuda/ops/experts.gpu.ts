@@ -30,7 +30,7 @@ const steps = [1, 8, 64, 128, 200, 512, 700, 1100];
 const rowsMax = Math.max(...steps);
 
 /**
- * Where a sum of the first products falls on the other side of a rounding, the second gets another
+ * If a sum of the first products falls on the other side of a rounding, the second gets another
  * e4m3 code. With sums cut off 12 to 14 bits below their greatest term, as the tensor cores do,
  * that is 1 to 4% of the codes and a calc_diff of 5e-6 to 8e-6 an expert; 1e-3 is allowed
  * (docs/engine-spec.md#tolerances). A great inner value with another code moves single outputs by
@@ -138,7 +138,7 @@ const cuda = await openCudaTested(fp8Numerics, { rowsMax });
 const cpu = await openTested(fp8Numerics, { rowsMax, threads: 16 });
 const { device } = cuda.backend.context;
 const expertBytes = 3 * hidden * inner;
-// As far apart as the matrices of 256 experts.
+// The matrices lie as far apart as those of 256 experts.
 const layer = layerOf(cuda, () => {
   device.allocate(expertBytes * (count / distinct - 1), 'weight', 'what other experts would take');
 });
