@@ -6,15 +6,24 @@
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
 import type { AddressInfo, Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-/** Streams as many events as the request's `max_tokens`, all in one write. */
+/**
+ * Streams as many events as the request's `max_tokens`, all in one write; to who asks for no stream
+ * it answers at once.
+ */
 export async function startInstantWorker(): Promise<{ url: string; close(): void }> {
   const answers = new Map<number, Buffer>();
   const server = createServer((req, res) => {
     const pieces: Buffer[] = [];
     req.on('data', (piece: Buffer) => pieces.push(piece));
     req.on('end', () => {
-      const [, tokens = '1'] = /"max_tokens":(\d+)/.exec(Buffer.concat(pieces).toString()) ?? [];
+      const body = Buffer.concat(pieces).toString();
+      if (!body.includes('"stream":true')) {
+        res.writeHead(200, { 'content-type': 'application/json' }).end(wholeAnswer);
+        return;
+      }
+      const [, tokens = '1'] = /"max_tokens":(\d+)/.exec(body) ?? [];
       const count = Number(tokens);
       const answer = answers.get(count) ?? streamOf(count);
       answers.set(count, answer);
@@ -31,17 +40,34 @@ export async function startInstantWorker(): Promise<{ url: string; close(): void
   return { url: `http://127.0.0.1:${port}`, close };
 }
 
+const usageAt = (output: number) => ({
+  prompt_tokens: 100,
+  completion_tokens: output,
+  total_tokens: 100 + output,
+  prompt_tokens_details: { cached_tokens: 64 },
+  completion_tokens_details: { reasoning_tokens: 0 },
+  prompt_cache_hit_tokens: 64,
+  prompt_cache_miss_tokens: 36,
+});
+
+const wholeAnswer = JSON.stringify({
+  id: 'x',
+  object: 'chat.completion',
+  created: 1,
+  model: 'sift-test',
+  choices: [
+    {
+      index: 0,
+      message: { role: 'assistant', content: ' word' },
+      logprobs: null,
+      finish_reason: 'length',
+    },
+  ],
+  usage: usageAt(1),
+});
+
 function streamOf(tokens: number): Buffer {
   const head = { id: 'x', object: 'chat.completion.chunk', created: 1, model: 'sift-test' };
-  const usageAt = (output: number) => ({
-    prompt_tokens: 100,
-    completion_tokens: output,
-    total_tokens: 100 + output,
-    prompt_tokens_details: { cached_tokens: 64 },
-    completion_tokens_details: { reasoning_tokens: 0 },
-    prompt_cache_hit_tokens: 64,
-    prompt_cache_miss_tokens: 36,
-  });
   const events: object[] = Array.from({ length: tokens }, (_, index) => ({
     ...head,
     choices: [
@@ -66,38 +92,92 @@ export interface Load {
   readonly body: string;
   readonly connections: number;
   readonly seconds: number;
+  /** An even pace; without it each connection asks as soon as it is answered. */
+  readonly perSecond?: number;
 }
 
-/** Answers per second, and the median time of one. Throws at the first answer that is not a 200. */
-export async function runLoad(
-  load: Load,
-): Promise<{ perSecond: number; p50Ms: number; p99Ms: number }> {
+export interface LoadTimes {
+  readonly answers: number;
+  readonly perSecond: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+/**
+ * Answers per second and the times of one; at an even pace from when it was due. Throws at the
+ * first answer that is not a 200.
+ */
+export async function runLoad(load: Load): Promise<LoadTimes> {
+  const { seconds, connections, perSecond = Infinity } = load;
+  const everyMs = (connections * 1_000) / perSecond;
+  const startedMs = performance.now();
+  const untilMs = startedMs + seconds * 1_000;
+  const times: number[] = [];
+  const runOne = async (_: unknown, index: number): Promise<void> => {
+    const ask = openConnection(load);
+    let dueMs = startedMs + (index / connections) * everyMs;
+    while (performance.now() < untilMs) {
+      const waitMs = dueMs - performance.now();
+      if (waitMs > 0) await sleep(waitMs);
+      const beganMs = everyMs === 0 ? performance.now() : dueMs;
+      await ask.send();
+      times.push(performance.now() - beganMs);
+      dueMs += everyMs;
+    }
+    ask.close();
+  };
+  await Promise.all(Array.from({ length: connections }, runOne));
+  const sorted = times.toSorted((a, b) => a - b);
+  const at = (share: number): number => sorted[Math.floor(sorted.length * share)] ?? NaN;
+  const tookSeconds = (performance.now() - startedMs) / 1_000;
+  const answers = times.length;
+  return { answers, perSecond: answers / tookSeconds, p50Ms: at(0.5), p99Ms: at(0.99) };
+}
+
+/** The longest that a short request took while another connection got one long stream. */
+export async function longestWaitBeside(
+  load: Pick<Load, 'url' | 'path' | 'headers' | 'seconds'> & {
+    readonly long: string;
+    readonly short: string;
+  },
+): Promise<number> {
+  const long = openConnection({ ...load, body: load.long });
+  const short = openConnection({ ...load, body: load.short });
+  const untilMs = performance.now() + load.seconds * 1_000;
+  let isOver = false;
+  const longs = (async () => {
+    while (performance.now() < untilMs) await long.send();
+    isOver = true;
+  })();
+  let longestMs = 0;
+  while (!isOver) {
+    const beganMs = performance.now();
+    await short.send();
+    longestMs = Math.max(longestMs, performance.now() - beganMs);
+  }
+  await longs;
+  long.close();
+  short.close();
+  return longestMs;
+}
+
+function openConnection(load: Pick<Load, 'url' | 'path' | 'headers' | 'body'>) {
   const { hostname, port } = new URL(load.url);
   const lines = Object.entries(load.headers).map(([name, value]) => `${name}: ${value}\r\n`);
   const request = Buffer.from(
     `POST ${load.path} HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\n` +
       `${lines.join('')}content-length: ${Buffer.byteLength(load.body)}\r\n\r\n${load.body}`,
   );
-  const startedMs = performance.now();
-  const untilMs = startedMs + load.seconds * 1_000;
-  const times: number[] = [];
-  const runOne = async (): Promise<void> => {
-    const socket = connect(Number(port), hostname).setNoDelay();
-    const read = answerReader(socket);
-    while (performance.now() < untilMs) {
-      const beganMs = performance.now();
+  const socket = connect(Number(port), hostname).setNoDelay();
+  const read = answerReader(socket);
+  return {
+    async send(): Promise<void> {
       socket.write(request);
       const answer = await read();
       if (!answer.startsWith('HTTP/1.1 200')) throw new Error(answer.slice(0, 1_000));
-      times.push(performance.now() - beganMs);
-    }
-    socket.destroy();
+    },
+    close: () => void socket.destroy(),
   };
-  await Promise.all(Array.from({ length: load.connections }, runOne));
-  const sorted = times.toSorted((a, b) => a - b);
-  const at = (share: number): number => sorted[Math.floor(sorted.length * share)] ?? NaN;
-  const seconds = (performance.now() - startedMs) / 1_000;
-  return { perSecond: times.length / seconds, p50Ms: at(0.5), p99Ms: at(0.99) };
 }
 
 /** Resolves with each whole answer: of a stated length, or in chunks up to the empty one. */
@@ -107,7 +187,7 @@ function answerReader(socket: Socket): () => Promise<string> {
   socket.setEncoding('latin1');
   socket.on('data', (piece: string) => {
     text += piece;
-    if (!isWhole(text)) return;
+    if (!isWhole(text, piece)) return;
     const answer = text;
     text = '';
     waiting?.resolve(answer);
@@ -117,7 +197,11 @@ function answerReader(socket: Socket): () => Promise<string> {
   return () => new Promise((resolve, reject) => (waiting = { resolve, reject }));
 }
 
-function isWhole(text: string): boolean {
+const headCharactersMax = 4 * 1024;
+
+/** To look at the head and the last piece alone keeps a long text in pieces. */
+function isWhole(text: string, piece: string): boolean {
+  if (text.length > headCharactersMax) return piece.endsWith('0\r\n\r\n');
   const head = text.indexOf('\r\n\r\n');
   if (head < 0) return false;
   const [, length] = /content-length: (\d+)/i.exec(text.slice(0, head)) ?? [];

@@ -1,75 +1,161 @@
 /**
  * Measures the cost of the governed path: auth, limits, hold, prefix, placement and settlement on
- * Node, beside a bare Hono pass-through and the stub worker asked directly. The edge is a process
- * of its own; load and stub share another. Every settlement waits for the disk (synchronous=FULL).
+ * Node, beside a bare Hono pass-through, Portkey's gateway where BENCH_PORTKEY names the folder of its
+ * package, and the stub worker asked directly. They take turns in each round. Each is a process of
+ * its own; load and stub share another. With BENCH_SYSTEM_CPUS=0,1 what is measured runs on these
+ * two alone. Flags for Node, such as --cpu-prof, go to the edge.
  */
+import { at } from '../../gpu-worker/at.ts';
 import { seedModel } from '../support/edge/seed.ts';
-import { runLoad, startInstantWorker } from './edge-load.ts';
-import type { Load } from './edge-load.ts';
+import { startProgram } from '../support/started-program.ts';
+import { longestWaitBeside, runLoad, startInstantWorker } from './edge-load.ts';
+import type { LoadTimes } from './edge-load.ts';
+import { cpuUsOf } from './process-cpu.ts';
+import { startPortkey } from './portkey.ts';
 import { median, recordResult } from './results.ts';
-import { startProgram, startSeededEdge } from './seeded-edge.ts';
+import { startSeededEdge } from './seeded-edge.ts';
 
-const rounds = 3;
-const secondsPerRun = 2;
+const rounds = 5;
+const secondsPerRun = Number(process.env['BENCH_SECONDS'] ?? 2);
 const streamEvents = 32;
-/** Flags of Node for the edge's process, such as --cpu-prof. */
+const connections = 32;
+const longStreamEvents = 10_000;
+/** A round in which the pass-through was so far off its median tells of the machine. */
+const noisyShare = 0.25;
+const path = '/v1/chat/completions';
 const nodeFlags = process.argv.slice(2);
+const cpus = process.env['BENCH_SYSTEM_CPUS'];
+
+interface Target {
+  readonly name: string;
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  /** null: it shares the process with the load. */
+  readonly pid: number | null;
+}
+
+interface Run extends LoadTimes {
+  readonly cpuUs: number;
+}
+
+const loads = {
+  one: { connections: 1, body: bodyOf({ max_tokens: 1 }) },
+  whole: { connections, body: bodyOf({ max_tokens: 1 }) },
+  streams: { connections, body: bodyOf({ max_tokens: streamEvents, stream: true }) },
+} as const;
+type Kind = keyof typeof loads;
+const kinds: readonly Kind[] = ['one', 'whole', 'streams'];
 
 const worker = await startInstantWorker();
-const edge = await startSeededEdge({ workerUrl: worker.url, nodeFlags });
-const bare = await startProgram(['test/bench/edge-pass-through.ts', worker.url], {});
+const edge = await startSeededEdge({ workerUrl: worker.url, nodeFlags, cpus });
+const bare = await startProgram({ args: ['test/bench/edge-pass-through.ts', worker.url], cpus });
+const portkey = await startPortkey({ workerUrl: worker.url, cpus });
 try {
-  const apiKey = await edge.addTenant('bench');
-  const headers = { authorization: `Bearer ${apiKey}` };
-  const targets = {
-    direct: { url: worker.url, headers: {} },
-    bare: { url: bare.url, headers: {} },
-    edge: { url: edge.url, headers },
-  };
-  const whole = { path: '/v1/chat/completions', body: bodyOf({ max_tokens: 1 }) };
-  const streams = {
-    path: '/v1/chat/completions',
-    body: bodyOf({ max_tokens: streamEvents, stream: true }),
-  };
-  const figures: Record<string, number> = {};
-  for (const [name, target] of Object.entries(targets)) {
-    const one = await measure({ ...target, ...whole, connections: 1, seconds: secondsPerRun });
-    figures[`${name}P50Ms`] = one.p50Ms;
-    figures[`${name}P99Ms`] = one.p99Ms;
-    const many = await measure({ ...target, ...whole, connections: 32, seconds: secondsPerRun });
-    figures[`${name}RequestsPerSecond`] = many.perSecond;
-    const stream = await measure({
-      ...target,
-      ...streams,
-      connections: 32,
-      seconds: secondsPerRun,
-    });
-    figures[`${name}StreamsPerSecond`] = stream.perSecond;
+  const headers = { authorization: `Bearer ${await edge.addTenant('bench')}` };
+  const direct: Target = { name: 'direct', url: worker.url, headers: {}, pid: null };
+  const governed: Target = { name: 'edge', url: edge.url, headers, pid: edge.pid };
+  const others: readonly Target[] = [
+    { name: 'bare', url: bare.url, headers: {}, pid: bare.pid },
+    ...(portkey === null ? [] : [{ name: 'portkey', ...portkey }]),
+  ];
+  const targets = [direct, ...others, governed];
+  if (portkey === null) console.log('BENCH_PORTKEY names no folder: Portkey is left out');
+  for (const target of targets) for (const kind of kinds) await measure(target, kind);
+  const runs = new Map<string, Run[]>();
+  for (let round = 0; round < rounds; round++) {
+    for (const kind of kinds) {
+      for (const target of targets) {
+        const key = `${target.name} ${kind}`;
+        runs.set(key, [...(runs.get(key) ?? []), await measure(target, kind)]);
+      }
+    }
   }
-  const of = (name: string): number => figures[name] ?? NaN;
-  figures['addedP50Ms'] = of('edgeP50Ms') - of('directP50Ms');
-  figures['addedOverBareP50Ms'] = of('edgeP50Ms') - of('bareP50Ms');
-  figures['requestsOfBare'] = of('edgeRequestsPerSecond') / of('bareRequestsPerSecond');
-  figures['streamsOfBare'] = of('edgeStreamsPerSecond') / of('bareStreamsPerSecond');
-  for (const [name, value] of Object.entries(figures)) figures[name] = Number(value.toFixed(3));
+  const of = (name: string, kind: Kind): readonly Run[] => runs.get(`${name} ${kind}`) ?? [];
+  const figures = figuresOf(targets, of);
+  figures['noisyRounds'] = noisyRounds(of).join(' ') || 'none';
+  const half = {
+    ...loads.whole,
+    path,
+    seconds: 2 * secondsPerRun,
+    perSecond: median(of('edge', 'whole').map((run) => run.perSecond)) / 2,
+  };
+  const edgeAtHalf = await runLoad({ ...governed, ...half });
+  const directAtHalf = await runLoad({ ...direct, ...half });
+  figures['addedP99AtHalfRateMs'] = rounded(edgeAtHalf.p99Ms - directAtHalf.p99Ms);
+  figures['longestWaitBesideLongStreamMs'] = rounded(
+    await longestWaitBeside({
+      ...governed,
+      path,
+      long: bodyOf({ max_tokens: longStreamEvents, stream: true }),
+      short: bodyOf({ max_tokens: 1, stream: true }),
+      seconds: secondsPerRun,
+    }),
+  );
   console.table(figures);
-  recordResult({ benchmark: 'edge', shapes: { rounds, secondsPerRun, streamEvents }, figures });
+  const shapes = { rounds, secondsPerRun, streamEvents, connections, longStreamEvents, cpus };
+  recordResult({ benchmark: 'edge', shapes, figures });
 } finally {
+  await portkey?.stop();
   await bare.stop();
   await edge.stop();
   worker.close();
 }
 
-/** Measures a load after one run to warm up. */
-async function measure(load: Load): Promise<{ perSecond: number; p50Ms: number; p99Ms: number }> {
-  await runLoad({ ...load, seconds: 1 });
-  const runs = [];
-  for (let round = 0; round < rounds; round++) runs.push(await runLoad(load));
-  return {
-    perSecond: median(runs.map((run) => run.perSecond)),
-    p50Ms: median(runs.map((run) => run.p50Ms)),
-    p99Ms: median(runs.map((run) => run.p99Ms)),
-  };
+async function measure({ pid, ...target }: Target, kind: Kind): Promise<Run> {
+  const before = pid === null ? Number.NaN : cpuUsOf(pid);
+  const run = await runLoad({ ...target, ...loads[kind], path, seconds: secondsPerRun });
+  const used = pid === null ? Number.NaN : cpuUsOf(pid) - before;
+  return { ...run, cpuUs: used / run.answers };
+}
+
+function figuresOf(
+  targets: readonly Target[],
+  of: (name: string, kind: Kind) => readonly Run[],
+): Record<string, number | string> {
+  const figures: Record<string, number | string> = {};
+  const middle = (name: string, kind: Kind, field: keyof Run): number =>
+    rounded(median(of(name, kind).map((run) => run[field])));
+  for (const { name, pid } of targets) {
+    figures[`${name}P50Ms`] = middle(name, 'one', 'p50Ms');
+    figures[`${name}P99Ms`] = middle(name, 'one', 'p99Ms');
+    figures[`${name}RequestsPerSecond`] = middle(name, 'whole', 'perSecond');
+    figures[`${name}StreamsPerSecond`] = middle(name, 'streams', 'perSecond');
+    if (pid === null) continue;
+    figures[`${name}CpuUsPerRequest`] = middle(name, 'whole', 'cpuUs');
+    figures[`${name}CpuUsPerStream`] = middle(name, 'streams', 'cpuUs');
+    figures[`${name}AddedP50Ms`] = rounded(
+      middle(name, 'one', 'p50Ms') - middle('direct', 'one', 'p50Ms'),
+    );
+  }
+  for (const { name } of targets.slice(1, -1)) {
+    for (const kind of ['whole', 'streams'] as const) {
+      const others = of(name, kind);
+      // Each round beside itself: what else the machine did then slowed both down.
+      const ratios = of('edge', kind).map((run, index) => ({
+        rate: run.perSecond / at(others, index).perSecond,
+        cpu: run.cpuUs / at(others, index).cpuUs,
+      }));
+      figures[`${kind}Of_${name}`] = rounded(median(ratios.map(({ rate }) => rate)));
+      figures[`${kind}CpuOf_${name}`] = rounded(median(ratios.map(({ cpu }) => cpu)));
+    }
+  }
+  return figures;
+}
+
+/** Counted from 1. */
+function noisyRounds(of: (name: string, kind: Kind) => readonly Run[]): number[] {
+  const isNoisy = (round: number): boolean =>
+    kinds.some((kind) => {
+      const rates = of('bare', kind).map((run) => run.perSecond);
+      return Math.abs(at(rates, round) / median(rates) - 1) > noisyShare;
+    });
+  return Array.from({ length: rounds }, (_, round) => round)
+    .filter(isNoisy)
+    .map((round) => round + 1);
+}
+
+function rounded(value: number): number {
+  return Number(value.toFixed(3));
 }
 
 function bodyOf(more: object): string {

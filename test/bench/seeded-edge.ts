@@ -1,14 +1,13 @@
 /**
  * The edge on Node in a process of its own, with a model, its price and a worker, for benchmarks.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
 import { scriptArgs } from '../support/npm-script.ts';
+import { startProgram } from '../support/started-program.ts';
 
 const balanceNanoUsd = 1e15;
 const unlimited = 1_000_000_000;
@@ -19,6 +18,7 @@ const secrets = {
 
 export interface SeededEdge {
   readonly url: string;
+  readonly pid: number;
   /** Its data. */
   readonly folder: string;
   /** Without limits; resolves with its key. */
@@ -30,11 +30,14 @@ export async function startSeededEdge(options: {
   readonly workerUrl: string;
   /** Flags of Node for the edge's process. */
   readonly nodeFlags?: readonly string[];
+  /** The CPUs that it may run on, as taskset(1) lists them; all unless given. */
+  readonly cpus?: string | undefined;
 }): Promise<SeededEdge> {
   const { workerUrl, nodeFlags = [] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));
   const program = [...nodeFlags, ...scriptArgs('edge')];
-  const { url, stop } = await startProgram(program, { ...secrets, PORT: '0', EDGE_DATA: folder });
+  const env = { ...secrets, PORT: '0', EDGE_DATA: folder };
+  const { url, pid, stop } = await startProgram({ args: program, env, cpus: options.cpus });
   const operator = operatorOf(url, secrets.EDGE_ADMIN_TOKEN);
   await operator.call('POST', '/models', {
     id: seedModel,
@@ -55,6 +58,7 @@ export async function startSeededEdge(options: {
   const beats = setInterval(() => void beat().catch(() => {}), 4_000);
   return {
     url,
+    pid,
     folder,
     async addTenant(id) {
       const apiKey = await operator.addTenant(id, balanceNanoUsd);
@@ -70,31 +74,6 @@ export async function startSeededEdge(options: {
       clearInterval(beats);
       await stop();
       rmSync(folder, { recursive: true });
-    },
-  };
-}
-
-/** Starts a program of ours that prints where it listens. */
-export async function startProgram(
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<{ readonly url: string; stop(): Promise<void> }> {
-  const child = spawn(process.execPath, [...args], {
-    env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const url = await new Promise<string>((resolve, reject) => {
-    child.once('exit', () => reject(new Error(`${args.join(' ')} ended`)));
-    child.stdout.on('data', (chunk) => {
-      const [found] = /http:\/\/127\.0\.0\.1:\d+/.exec(String(chunk)) ?? [];
-      if (found !== undefined) resolve(found);
-    });
-  });
-  return {
-    url,
-    async stop() {
-      child.kill('SIGINT');
-      if (child.exitCode === null) await once(child, 'exit');
     },
   };
 }
