@@ -7,6 +7,8 @@ import type { Usage } from '../money.ts';
 export interface AnswerFormat {
   encoder(): StreamEncoder;
   builder(): AnswerBuilder;
+  /** Each event of a stream states the count so far. */
+  readonly statesEachCount: boolean;
 }
 
 /** The fields of an answer that the edge fills in itself. */

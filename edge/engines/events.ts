@@ -13,6 +13,8 @@ import type { Choice, Chunk } from './chunk.ts';
 import type { Secrets } from './error-message.ts';
 import { readError } from './errors.ts';
 import type { Stops } from './finish.ts';
+import { TextEvents } from './text-events.ts';
+import type { TextRun } from './text-events.ts';
 import { cachedTokens, fromWorkerUsage, readCounts } from './usage.ts';
 
 export type EngineEvent =
@@ -37,10 +39,26 @@ export interface DialectOptions {
   readonly reportsCachedTokens: boolean;
   /** Texts that no error may repeat to the client. */
   readonly secrets: Secrets;
+  /** Nobody reads the count of each event: those that only add text may come as runs. */
+  readonly joinsTexts?: boolean;
+}
+
+/** Events that only add text, one after another; the count is that of the last. */
+export interface CountedRun extends TextRun {
+  readonly usage: Usage | null;
+}
+
+export interface SentEvent {
+  readonly name?: string | undefined;
+  readonly data: string;
 }
 
 export interface EventReader {
-  read(event: { readonly name?: string | undefined; readonly data: string }): EngineEvent;
+  /** true if the event only adds text: it is then part of a run, and need not be read. */
+  takeText(event: SentEvent): boolean;
+  /** The run so far, to be asked for before another event is read; null if there is none. */
+  endRun(): CountedRun | null;
+  read(event: SentEvent): EngineEvent;
   /** true if nothing is missing, should the stream end now. */
   isWhole(): boolean;
 }
@@ -55,11 +73,69 @@ const eventSchema = z.looseObject({
 type EngineStreamEvent = z.infer<typeof eventSchema>;
 
 export function createEventReader(options: DialectOptions): EventReader {
-  const readers = new Map<number, ChoiceReader>();
-  const { kind, stops, requestId } = options;
+  const choices = createChoices(options);
   /** Engines that state cached tokens in some events leave them out of others. */
   let cached: number | null = null;
   let counted = false;
+  const texts = options.joinsTexts === true ? new TextEvents() : null;
+
+  const readUsage = (json: unknown): Usage | null => {
+    const counts = readCounts(json);
+    if (counts === null) return null;
+    counted = true;
+    cached = cachedTokens(counts) ?? cached;
+    const stated = { ...counts, prompt_tokens_details: { cached_tokens: cached } };
+    return fromWorkerUsage(stated, options);
+  };
+
+  const parse = ({ name, data }: SentEvent): EngineEvent => {
+    const json = parseJson(data);
+    const error = readError(name === 'error' ? asError(json ?? data) : json, {
+      status: null,
+      secrets: options.secrets,
+    });
+    if (error?.kind === 'failed') return error;
+    if (error) return { kind: 'rejected', error: error.error };
+    if (json === undefined) return failed('it sent an event that is not JSON');
+    const event = eventSchema.safeParse(json).data;
+    if (!event) return failed('it sent an event that is no part of an answer');
+    try {
+      return choices.read(event, readUsage(json));
+    } catch (cause) {
+      if (cause instanceof z.ZodError) return failed('it sent counts of tokens that are none');
+      throw cause;
+    }
+  };
+
+  const parseAgain = (data: string): Chunk | null => {
+    const event = parse({ data });
+    return event.kind === 'chunk' ? event.chunk : null;
+  };
+
+  return {
+    takeText: ({ name, data }) => name === undefined && texts !== null && texts.take(data),
+    endRun() {
+      const run = texts?.endRun() ?? null;
+      if (run === null) return null;
+      const { usage, ...others } = run;
+      return {
+        ...others,
+        usage: usage === null ? null : readUsage({ usage: JSON.parse(usage) }),
+      };
+    },
+    read(event) {
+      if (event.data.trim() === '[DONE]') return { kind: 'done' };
+      const read = parse(event);
+      if (read.kind === 'chunk') texts?.learn(event.data, read.chunk, parseAgain);
+      return read;
+    },
+    isWhole: () => counted && choices.haveEnded(),
+  };
+}
+
+/** The answers of a stream, each of which has a reader of its own. */
+function createChoices({ kind, stops, requestId, answers }: DialectOptions) {
+  const readers = new Map<number, ChoiceReader>();
 
   const readerOf = (index: number): ChoiceReader => {
     const known = readers.get(index);
@@ -71,50 +147,22 @@ export function createEventReader(options: DialectOptions): EventReader {
     return reader;
   };
 
-  const readUsage = (json: unknown): Usage | null => {
-    const counts = readCounts(json);
-    if (counts === null) return null;
-    counted = true;
-    cached = cachedTokens(counts) ?? cached;
-    const stated = { ...counts, prompt_tokens_details: { cached_tokens: cached } };
-    return fromWorkerUsage(stated, options);
-  };
-
-  const readChunk = (event: EngineStreamEvent, usage: Usage | null): EngineEvent => {
-    const choices: Choice[] = [];
-    for (const [position, each] of (event.choices ?? []).entries()) {
-      const parsed = parseChoice(each, position);
-      if (!parsed) continue;
-      const read = readerOf(parsed.index).read(parsed.choice);
-      if (read.kind === 'broken') return failed(`it ended an answer with "${read.reason}"`);
-      if (read.kind === 'piece') choices.push(read.piece);
-    }
-    return { kind: 'chunk', chunk: { ...headOf(event), choices }, usage };
-  };
-
   return {
-    read({ name, data }) {
-      if (data.trim() === '[DONE]') return { kind: 'done' };
-      const json = parseJson(data);
-      const error = readError(name === 'error' ? asError(json ?? data) : json, {
-        status: null,
-        secrets: options.secrets,
-      });
-      if (error?.kind === 'failed') return error;
-      if (error) return { kind: 'rejected', error: error.error };
-      if (json === undefined) return failed('it sent an event that is not JSON');
-      const event = eventSchema.safeParse(json).data;
-      if (!event) return failed('it sent an event that is no part of an answer');
-      try {
-        return readChunk(event, readUsage(json));
-      } catch (cause) {
-        if (cause instanceof z.ZodError) return failed('it sent counts of tokens that are none');
-        throw cause;
+    read(event: EngineStreamEvent, usage: Usage | null): EngineEvent {
+      const choices: Choice[] = [];
+      for (const [position, each] of (event.choices ?? []).entries()) {
+        const parsed = parseChoice(each, position);
+        if (!parsed) continue;
+        const read = readerOf(parsed.index).read(parsed.choice);
+        if (read.kind === 'broken') return failed(`it ended an answer with "${read.reason}"`);
+        if (read.kind === 'piece') choices.push(read.piece);
       }
+      return { kind: 'chunk', chunk: { ...headOf(event), choices }, usage };
     },
-    isWhole() {
+    /** true if all that were asked for, and all that began, have ended. */
+    haveEnded(): boolean {
       const finished = [...readers.values()].filter((reader) => reader.finished());
-      return counted && finished.length === readers.size && finished.length >= options.answers;
+      return finished.length === readers.size && finished.length >= answers;
     },
   };
 }

@@ -118,6 +118,7 @@ async function answerBody(
     prefixHits,
     turn,
     settlement,
+    statesEachCount: stream && format.statesEachCount,
     accept,
   });
   return await writeAnswer(

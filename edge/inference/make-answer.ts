@@ -13,6 +13,7 @@ import { numberEvents, splitEvents } from '../relay/event-log.ts';
 import { noUsage } from '../money.ts';
 import { WorkerFailure } from '../relay/worker-stream.ts';
 import type { WorkerEvent } from '../relay/worker-stream.ts';
+import { eventEncoder, wholeChunk } from './encode-events.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { confirmedChain } from './prepared-request.ts';
 import type { PreparedRequest } from './prepared-request.ts';
@@ -44,9 +45,9 @@ export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
   const builder = format.builder();
   try {
     for await (const batch of events) {
-      for (const { chunk, usage } of batch) {
-        if (usage) settlement.recordUsage(usage);
-        builder.add(chunk);
+      for (const event of batch) {
+        if (event.usage) settlement.recordUsage(event.usage);
+        builder.add(wholeChunk(event));
       }
     }
     const bill = billOf(services, prepared, settlement);
@@ -84,16 +85,17 @@ export async function* encodeFrames({
   keep,
 }: Making): AsyncGenerator<string, void> {
   const encoder = format.encoder();
+  const encode = eventEncoder(encoder);
   const builder = format.builder();
   const record = recordEvents(keep);
   let delivered = false;
   try {
     for await (const batch of events) {
       let text = '';
-      for (const { chunk, usage } of batch) {
-        if (usage) settlement.recordUsage(usage);
-        builder.add(chunk);
-        text += encoder.chunk(chunk, usage);
+      for (const event of batch) {
+        if (event.usage) settlement.recordUsage(event.usage);
+        builder.add(wholeChunk(event));
+        text += encode(event);
       }
       if (text === '') continue;
       delivered = true;

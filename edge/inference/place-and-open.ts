@@ -31,6 +31,8 @@ export interface AdmittedRequest {
   readonly prefixHits: PrefixHits;
   readonly turn: Turn;
   readonly settlement: RequestSettlement;
+  /** The answer states the count of each event. */
+  readonly statesEachCount: boolean;
   /** Is called once a worker has taken the request. */
   readonly accept: () => void;
 }
@@ -135,7 +137,7 @@ async function send(
 /** @throws ApiError if the request is at fault, or the reason of a client that left. */
 async function readFirst(
   services: Services,
-  { prepared, settlement }: AdmittedRequest,
+  { prepared, settlement, statesEachCount }: AdmittedRequest,
   { place, body }: { readonly place: Placed; readonly body: ReadableStream<Uint8Array> },
 ): Promise<Opened> {
   const { requestId, request } = prepared;
@@ -145,6 +147,7 @@ async function readFirst(
     requestId,
     stops: request.stops,
     answers: request.prompts * request.answersEach,
+    joinsTexts: !statesEachCount,
     reportsCachedTokens: place.reportsCachedTokens,
     secrets: secretsOf(place.url, tokenFor(place, services)),
     signal: settlement.stop,

@@ -26,6 +26,11 @@ export interface WorkerEvent {
   readonly chunk: Chunk;
   /** The count so far; null if this event carries none. */
   readonly usage: Usage | null;
+  /**
+   * null for the chunk itself. Else it stands for several like it, each with one of these texts in
+   * place of its own, as JSON writes them between quotes.
+   */
+  readonly texts: readonly string[] | null;
 }
 
 /** The worker's fault: it died, fell silent or sent what is no answer. */
@@ -65,13 +70,18 @@ export async function* readWorkerStream(
     failure: null,
   };
   const dialect = createEventReader(options);
+  const endRun = (): void => {
+    const run = dialect.endRun();
+    if (run !== null) batch.push({ chunk: run.like, usage: run.usage, texts: run.texts });
+  };
   const take = (event: { readonly name?: string | undefined; readonly data: string }): void => {
-    if (end.done || end.failure) return;
+    if (end.done || end.failure || dialect.takeText(event)) return;
+    endRun();
     const read = dialect.read(event);
     if (read.kind === 'done') end.done = true;
     else if (read.kind === 'rejected') end.failure = read.error;
     else if (read.kind === 'failed') end.failure = new WorkerFailure(read.reason);
-    else batch.push(read);
+    else batch.push({ chunk: read.chunk, usage: read.usage, texts: null });
   };
   const parser = createParser({
     maxBufferSize: eventCharactersMax,
@@ -93,10 +103,14 @@ export async function* readWorkerStream(
       silence.heard();
       bytes += read?.length ?? 0;
       if (bytes > options.bytesMax) throw new WorkerFailure('its answer does not end');
-      for await (const slice of slicesOf(read)) {
+      const length = read?.length ?? 0;
+      for (let start = 0; start === 0 || start < length; start += sliceBytes) {
+        if (start > 0) await nextTurn();
         options.signal.throwIfAborted();
+        const slice = read?.subarray(start, start + sliceBytes);
         // The last event of a stream that just ends may lack the empty line after it.
-        parser.feed(slice === null ? '\n\n' : decoder.decode(slice, { stream: true }));
+        parser.feed(slice === undefined ? '\n\n' : decoder.decode(slice, { stream: true }));
+        endRun();
         if (batch.length > 0) yield batch;
         batch = [];
         if (end.done || end.failure) break;
@@ -114,15 +128,9 @@ export async function* readWorkerStream(
   }
 }
 
-/** Gives each slice a turn of the event loop of its own. */
-async function* slicesOf(read: Uint8Array | null): AsyncGenerator<Uint8Array | null, void> {
-  if (read === null) yield null;
-  else {
-    for (let start = 0; start < read.length; start += sliceBytes) {
-      if (start > 0) await new Promise((resolve) => setTimeout(resolve, 0));
-      yield read.subarray(start, start + sliceBytes);
-    }
-  }
+/** Gives all else its turn of the event loop. */
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, 0));
 }
 
 /**

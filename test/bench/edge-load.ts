@@ -144,13 +144,11 @@ export async function longestWaitBeside(
   const long = openConnection({ ...load, body: load.long });
   const short = openConnection({ ...load, body: load.short });
   const untilMs = performance.now() + load.seconds * 1_000;
-  let isOver = false;
   const longs = (async () => {
     while (performance.now() < untilMs) await long.send();
-    isOver = true;
   })();
   let longestMs = 0;
-  while (!isOver) {
+  while (performance.now() < untilMs) {
     const beganMs = performance.now();
     await short.send();
     longestMs = Math.max(longestMs, performance.now() - beganMs);

@@ -1,9 +1,9 @@
 /**
  * Measures the cost of the governed path: auth, limits, hold, prefix, placement and settlement on
- * Node, beside a bare Hono pass-through, Portkey's gateway where BENCH_PORTKEY names the folder of its
- * package, and the stub worker asked directly. They take turns in each round. Each is a process of
- * its own; load and stub share another. With BENCH_SYSTEM_CPUS=0,1 what is measured runs on these
- * two alone. Flags for Node, such as --cpu-prof, go to the edge.
+ * Node, beside a bare Hono pass-through, Portkey's gateway where BENCH_PORTKEY names the folder of
+ * its package, and the stub worker asked directly. They take turns in each round. Each is a process
+ * of its own; load and stub share another. With BENCH_SYSTEM_CPUS=0,1 the measured ones run on
+ * these two alone. Flags for Node, such as --cpu-prof, go to the edge.
  */
 import { at } from '../../gpu-worker/at.ts';
 import { seedModel } from '../support/edge/seed.ts';

@@ -30,6 +30,7 @@ const messages: InferenceRoute<AnswerOptions> = {
     return {
       encoder: () => createAnthropicEncoder(head, requestId, options),
       builder: () => createAnthropicAnswer(head, options),
+      statesEachCount: false,
     };
   },
 };

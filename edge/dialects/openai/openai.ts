@@ -37,6 +37,7 @@ const chatCompletions: InferenceRoute<AnswerOptions> = {
     return {
       encoder: () => createOpenAiEncoder(head, options),
       builder: () => createChatAnswer(head),
+      statesEachCount: options.runningUsage,
     };
   },
 };
@@ -55,6 +56,7 @@ const completions: InferenceRoute<AnswerOptions> = {
     return {
       encoder: () => createOpenAiEncoder(head, options),
       builder: () => createTextAnswer(head),
+      statesEachCount: options.runningUsage,
     };
   },
 };
