@@ -1,39 +1,57 @@
-/** Opens a checkpoint's tokenizer, its chat template and its sampling. */
+/** Opens a checkpoint's tokenizer, its chat format and its sampling. */
 import { createHash } from 'node:crypto';
+import type { ChatFormat, ChatFormatName } from './chat-formats/chat-format.ts';
+import { openChatFormat } from './chat-formats/chat-formats.ts';
 import { readSamplingDefaults } from './http/request/sampling-defaults.ts';
 import type { SamplingDefaults } from './http/request/sampling-defaults.ts';
-import { createChatTemplate } from './tokenizer/chat-template.ts';
-import type { ChatTemplate } from './tokenizer/chat-template.ts';
 import { openTokenizer } from './tokenizer/tokenizer.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
-import { readTokenizerFiles } from './weights/json-files.ts';
+import { readConfig, readTokenizerFiles } from './weights/json-files.ts';
 import { openSource } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
 
 export interface ModelText {
   readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatTemplate;
+  readonly chatFormat: ChatFormat;
   /** SHA-256 of the tokenizer's files, hex: equal texts have equal tokens where this is equal. */
   readonly tokenizerId: string;
   readonly samplingDefaults: SamplingDefaults;
 }
 
-/** @throws CheckpointError or TokenizerError with one clear line. */
-export async function openText(
-  location: string,
-  weights?: SourceSettings,
+export interface TextOptions {
+  readonly weights?: SourceSettings;
+  /** In place of the one that the checkpoint has. */
+  readonly chatFormat?: ChatFormatName | undefined;
   /** Called often while a text is encoded. */
-  pause: () => void = () => {},
-): Promise<ModelText> {
-  await using source = await openSource(location, weights);
+  readonly pause?: () => void;
+}
+
+/** @throws CheckpointError or TokenizerError with one clear line. */
+export async function openText(location: string, options: TextOptions = {}): Promise<ModelText> {
+  await using source = await openSource(location, options.weights);
   const files = await readTokenizerFiles(source);
-  const tokenizer = openTokenizer(files, pause);
-  const chatTemplate = createChatTemplate(files.tokenizerConfig, tokenizer);
+  const { tokenizerConfig } = files;
+  const tokenizer = openTokenizer(files, options.pause);
+  const chatFormat = openChatFormat({
+    tokenizerConfig,
+    tokenizer,
+    family: familyFormat(await readConfig(source)),
+    forced: options.chatFormat ?? null,
+  });
   const hash = createHash('sha256');
-  for (const file of [files.tokenizerJson, files.tokenizerConfig])
-    hash.update(JSON.stringify(file));
+  for (const file of [files.tokenizerJson, tokenizerConfig]) hash.update(JSON.stringify(file));
   const samplingDefaults = readSamplingDefaults(files.generationConfig);
-  return { tokenizer, chatTemplate, tokenizerId: hash.digest('hex'), samplingDefaults };
+  return { tokenizer, chatFormat, tokenizerId: hash.digest('hex'), samplingDefaults };
+}
+
+/** The chat formats of the families whose templates do not say all of it. */
+const familyFormats = new Map<unknown, ChatFormatName>([
+  ['deepseek_v32', 'deepseek-v32'],
+  ['glm_moe_dsa', 'glm'],
+]);
+
+function familyFormat(config: object): ChatFormatName | null {
+  return familyFormats.get('model_type' in config ? config.model_type : null) ?? null;
 }
 
 /** The tokenizer alone, for a thread that only decodes. @throws as `openText` does */

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { readSettings } from '../infra/settings.ts';
 import type { Env, Settings, SettingsOf } from '../infra/settings.ts';
+import { chatFormatNames } from './chat-formats/chat-format.ts';
 import { defaultSourceSettings } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
 
@@ -23,6 +24,13 @@ export const workerSettings = {
     help: 'name that requests use',
     defaultText: 'sift-<directory>',
     schema: z.string().min(1).max(256).optional(),
+  },
+  chatFormat: {
+    env: 'SIFT_CHAT_FORMAT',
+    flag: 'chat-format',
+    help: `how conversations are written: ${chatFormatNames.join(', ')}`,
+    defaultText: "the checkpoint's own",
+    schema: z.enum(chatFormatNames).optional(),
   },
   verify: {
     env: 'SIFT_VERIFY',

@@ -1,5 +1,5 @@
 /**
- * The entry of a worker's text threads: each opens the tokenizer, the chat template and the rest.
+ * The entry of a worker's text threads: each opens the tokenizer, the chat format and the rest.
  */
 import { strict as assert } from 'node:assert';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -16,7 +16,11 @@ await runTextThread({
   port: parentPort,
   jobMs: settings.textSeconds * 1000,
   async open(pause) {
-    const text = await openText(settings.model, sourceSettings(settings), pause);
+    const text = await openText(settings.model, {
+      weights: sourceSettings(settings),
+      chatFormat: settings.chatFormat,
+      pause,
+    });
     return { ...text, id: settings.modelId, outputGrammars: createOutputGrammars(text, pause) };
   },
 });

@@ -84,8 +84,15 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/model/',
     'gpu-worker/tokenizer/',
   ],
+  'gpu-worker/chat-formats/': [
+    'gpu-worker/at.ts',
+    'gpu-worker/grammar/',
+    'gpu-worker/protocol/',
+    'gpu-worker/tokenizer/',
+  ],
   'gpu-worker/http/': [
     'gpu-worker/at.ts',
+    'gpu-worker/chat-formats/',
     'gpu-worker/engine/',
     'gpu-worker/grammar/',
     'gpu-worker/json-pieces.ts',

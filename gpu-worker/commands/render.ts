@@ -1,62 +1,77 @@
 /** `sift render`: the exact prompt that a chat request has, as a worker would compute it. */
 import type { CommandModule } from '../../infra/program.ts';
 import { UsageError, UserError } from '../../infra/user-error.ts';
+import { chatFormats, textOfParts } from '../chat-formats/chat-formats.ts';
+import { callSyntaxes } from '../chat-formats/call-syntaxes.ts';
+import { encodeV32 } from '../chat-formats/deepseek-v32.ts';
 import { ApiError } from '../http/api-error.ts';
-import { renderChat } from '../http/request/chat-prompt.ts';
+import { readConversation, renderChat } from '../http/request/chat-prompt.ts';
 import { parseRequest } from '../http/request/parse-request.ts';
 import { openText } from '../open-text.ts';
 import { chatCompletionRequestSchema } from '../protocol/requests.ts';
-import { readTextFile } from './read-text-file.ts';
+import type { ChatCompletionRequest } from '../protocol/requests.ts';
+import { InvalidPromptError } from '../tokenizer/content-marks.ts';
+import { addFormatFlags, readFormat } from './format-flags.ts';
+import type { FormatFlags } from './format-flags.ts';
+import { readJsonObject } from './read-text-file.ts';
 
-interface Flags {
-  readonly model?: string;
+interface Flags extends FormatFlags {
   readonly request?: string;
   readonly thinking?: true;
   readonly ids?: true;
 }
 
 export const configure: CommandModule['configure'] = (program) => {
+  addFormatFlags(program);
   program
-    .option('--model <directory>', 'checkpoint; only its tokenizer and chat template are read')
-    .option('--request <file>', 'JSON body of a chat completion')
+    .option('--request <file>', 'JSON body of a chat completion; - reads the standard input')
     .option('--thinking', 'ask for reasoning, whatever the request says')
     .option('--ids', 'print the token ids, as a JSON array, in place of the text')
     .action(printPrompt);
 };
 
-async function printPrompt({ model, request, thinking, ids }: Flags): Promise<void> {
-  if (!model) throw new UsageError('--model is missing');
+async function printPrompt(flags: Flags): Promise<void> {
+  const { model, request, thinking, ids } = flags;
+  const format = readFormat(flags);
   if (!request) throw new UsageError('--request is missing');
-  const body = readJsonObject(request);
-  const text = await openText(model);
-  const prompt = renderOrExplain(text, {
+  if (ids && !model) throw new UsageError('--ids needs the tokenizer of a --model');
+  const body = {
     model: 'the model',
-    ...body,
+    ...readJsonObject('--request', request),
     ...(thinking && { thinking: { type: 'enabled' } }),
-  });
+  };
+  if (!model) {
+    process.stdout.write(textWithoutModel(format ?? 'jinja', body));
+    return;
+  }
+  const text = await openText(model, { chatFormat: format ?? undefined });
+  // The context bounds what a worker computes, not what can be rendered.
+  const unbounded = { ...text, description: { contextLength: Infinity } };
+  const prompt = explained(() => renderChat(unbounded, parseBody(body)));
   // Nothing is added to the text: it may be compared byte by byte.
   process.stdout.write(ids ? `${JSON.stringify([...prompt.tokens])}\n` : prompt.text);
 }
 
-function readJsonObject(file: string): object {
-  const text = readTextFile('--request', file);
-  try {
-    const json: unknown = JSON.parse(text);
-    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new UsageError(`--request: ${file} is not JSON: ${reason}`, { cause });
+/** The prompt of a format that a program writes, which takes no checkpoint. */
+function textWithoutModel(format: keyof typeof chatFormats, body: object): string {
+  const { isProgram } = chatFormats[format];
+  if (!isProgram || format === 'jinja') {
+    throw new UsageError(`--model is missing: ${format} is written by a checkpoint's template`);
   }
-  throw new UsageError(`--request: ${file} holds no JSON object`);
+  const rules = { thinksByDefault: false, efforts: [], showsAsSent: true };
+  const own = { ...rules, calls: callSyntaxes[format] };
+  return explained(() => textOfParts(encodeV32(readConversation(own, parseBody(body)).chat).parts));
 }
 
-function renderOrExplain(text: Awaited<ReturnType<typeof openText>>, body: object) {
+function parseBody(body: object): ChatCompletionRequest {
+  return parseRequest(chatCompletionRequestSchema, body);
+}
+
+function explained<Result>(render: () => Result): Result {
   try {
-    // The context bounds what a worker computes, not what can be rendered.
-    const model = { ...text, description: { contextLength: Infinity } };
-    return renderChat(model, parseRequest(chatCompletionRequestSchema, body));
+    return render();
   } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
+    if (!(error instanceof ApiError || error instanceof InvalidPromptError)) throw error;
     throw new UserError(error.message, { cause: error });
   }
 }

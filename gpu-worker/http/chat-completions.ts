@@ -1,5 +1,7 @@
 /** `POST /v1/chat/completions`: a conversation, answered; streamed or at once. */
 import type { Context } from 'hono';
+import type { CallParser } from '../chat-formats/call-parser.ts';
+import { createCallParsers } from '../chat-formats/call-syntaxes.ts';
 import { chatChunks, gatherChat } from './response/chat-response.ts';
 import { readBody } from './request/read-body.ts';
 import { responseHead, streamedUsage } from './response/response-head.ts';
@@ -7,8 +9,6 @@ import { runRequest } from './run.ts';
 import type { AppEnv, WorkerServices } from './worker-services.ts';
 import { streamEvents } from './response/sse.ts';
 import type { ReadChat } from './text/text-model.ts';
-import { createToolCallParsers } from './response/tool-calls.ts';
-import type { ToolCallParser } from './response/tool-calls.ts';
 import { answerWhole } from './response/whole-answer.ts';
 
 /** @throws ApiError */
@@ -42,7 +42,7 @@ export async function answerChatCompletion(
 }
 
 /** One per choice if the model was offered tools. */
-function toolParsers({ callForm, requests: [request] }: ReadChat): ToolCallParser[] | null {
+function toolParsers({ callForm, requests: [request] }: ReadChat): CallParser[] | null {
   if (callForm === null) return null;
-  return createToolCallParsers(request.id, { choices: request.choices, form: callForm });
+  return createCallParsers(request.id, { choices: request.choices, form: callForm });
 }

@@ -100,6 +100,17 @@ const generationFields = {
   response_format: responseFormatSchema.nullish(),
 };
 
+/** Variables of chat templates, by the names that the families have for them. */
+const chatTemplateKwargsSchema = z.strictObject({
+  /** DeepSeek's. */
+  thinking: z.boolean().nullish(),
+  /** GLM's, for the same. */
+  enable_thinking: z.boolean().nullish(),
+  /** GLM's: `false` shows the model the reasoning of all turns. */
+  clear_thinking: z.boolean().nullish(),
+  reasoning_effort: z.enum(reasoningEfforts).nullish(),
+});
+
 export const chatCompletionRequestSchema = z.strictObject({
   ...generationFields,
   messages: boundedArray(messageSchema, { min: 1, max: messagesMax }),
@@ -108,14 +119,14 @@ export const chatCompletionRequestSchema = z.strictObject({
   max_completion_tokens: z.int().min(1).nullish(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(logprobsMax).nullish(),
-  /** Off unless asked for; `adaptive`: on where the model has a thinking mode. */
+  /** `adaptive`: on where the model has a thinking mode. Without it the model's family decides. */
   thinking: z.strictObject({ type: z.enum(['enabled', 'adaptive', 'disabled']) }).nullish(),
   /**
-   * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; the models
-   * know one depth of it.
+   * Turns thinking on, and `none` off, unless `thinking` or `chat_template_kwargs` says; of the
+   * depths that the model knows the nearest is taken.
    */
   reasoning_effort: z.enum(reasoningEfforts).nullish(),
-  chat_template_kwargs: z.strictObject({ thinking: z.boolean().nullish() }).nullish(),
+  chat_template_kwargs: chatTemplateKwargsSchema.nullish(),
   /** An empty list is none. */
   tools: boundedArray(toolSchema, { max: 128 }).nullish(),
   /** A function that has to be called is called after any reasoning. */
@@ -137,6 +148,7 @@ export const tokenizeRequestSchema = chatCompletionRequestSchema
     reasoning_effort: true,
     tools: true,
     tool_choice: true,
+    response_format: true,
   })
   .extend({
     /** vLLM's; they say what the last message's `prefix` says. */

@@ -26,6 +26,10 @@ export interface ChatRequest {
   readonly tools?: readonly unknown[];
   /** True if the answer shall begin with reasoning, in models that know both; off unless told. */
   readonly thinking?: boolean;
+  /** The schema that the answer is held to, for formats that tell the model of it. */
+  readonly answerSchema?: unknown;
+  /** Further variables of the template. */
+  readonly variables?: Readonly<Record<string, unknown>>;
   /**
    * The end of the prompt: the head of a new answer (unless told), nothing, or the last message, an
    * assistant's, left open so that the answer goes on from its content.
@@ -47,8 +51,6 @@ export interface ChatTemplate {
   render(request: ChatRequest, options?: Pick<EncodeOptions, 'tokensMax'>): RenderedChat;
   /** The token that ends reasoning, or null for a tokenizer without one. */
   readonly reasoningEndToken: number | null;
-  /** True if calls of tools are written as V3 does, with their arguments in a fenced block. */
-  readonly fencesToolArguments: boolean;
 }
 
 const configSchema = z.object({
@@ -83,7 +85,6 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
 
   return {
     reasoningEndToken: tokenizer.controlToken(reasoningEnd),
-    fencesToolArguments: JSON.stringify(config.chat_template ?? '').includes('```json'),
     render(request, options) {
       const withTools = request.tools !== undefined && request.tools.length > 0;
       const template =
@@ -97,6 +98,7 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       if (request.ending === 'continue-final') openFinal(given, messages, marks);
       const thinking = request.thinking ?? false;
       const variables = {
+        ...request.variables,
         ...specialTokens(config),
         messages,
         ...(withTools ? { tools: marker.mark(request.tools, marks) } : {}),
@@ -115,6 +117,18 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       };
     },
   };
+}
+
+/** All of the checkpoint's templates, one after the other; empty where it has none. */
+export function templateText(tokenizerConfig: unknown): string {
+  const { chat_template: template } = parseFile(
+    'tokenizer_config.json',
+    configSchema,
+    tokenizerConfig,
+  );
+  if (template === null || template === undefined) return '';
+  if (typeof template === 'string') return template;
+  return template.map((named) => named.template).join('\n');
 }
 
 /**

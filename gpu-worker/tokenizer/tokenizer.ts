@@ -7,6 +7,7 @@ import { strict as assert } from 'node:assert';
 import { Tokenizer as PublishedTokenizer } from '@huggingface/tokenizers';
 import { bytesOfToken } from './byte-alphabet.ts';
 import { createBpe } from './bpe.ts';
+import { callMarks } from './call-marks.ts';
 import { createDetokenizer } from './detokenizer.ts';
 import type { Detokenizer } from './detokenizer.ts';
 import { eachWords } from './word-windows.ts';
@@ -155,7 +156,11 @@ function readVocabulary(files: TokenizerFiles): Vocabulary {
     size,
     tokenBytesMax,
     controlTokens,
-    special: new Set(files.addedTokens.filter(({ special }) => special).map(({ id }) => id)),
+    special: new Set(
+      files.addedTokens
+        .filter(({ special, content }) => special && !callMarks.has(content))
+        .map(({ id }) => id),
+    ),
     tokenBytes(token) {
       assert(Number.isInteger(token) && token >= 0, `${token} is not a token id`);
       const content = controlContents.get(token);

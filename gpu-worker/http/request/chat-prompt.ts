@@ -1,12 +1,15 @@
-/** A conversation as prompt tokens, through the model's own chat template. */
-import type { ChatMessage } from '../../tokenizer/chat-template.ts';
+/** A conversation as prompt tokens, in the model's own chat format. */
+import type { ChatFormat } from '../../chat-formats/chat-format.ts';
+import { schemaOfFormat } from '../../protocol/response-format.ts';
+import type { ChatMessage, ChatRequest } from '../../tokenizer/chat-template.ts';
 import { InvalidPromptError } from '../../tokenizer/content-marks.ts';
 import type { Message, Tool } from '../../protocol/messages.ts';
 import type { TokenizeRequest } from '../../protocol/requests.ts';
 import { ApiError } from '../api-error.ts';
 import { promptTokensMax, refuseTooLong } from './engine-request.ts';
 import type { PromptModel } from '../text/text-model.ts';
-import { toolTokens } from '../response/tool-calls.ts';
+import { readThinking } from './thinking.ts';
+import type { Thinking } from './thinking.ts';
 
 export interface ChatPrompt {
   /** The prompt as the template wrote it. */
@@ -18,25 +21,47 @@ export interface ChatPrompt {
   readonly tools: readonly Tool[];
 }
 
+/** The part of a chat format that says how requests are read. */
+export type FormatRules = Pick<ChatFormat, 'thinksByDefault' | 'efforts' | 'showsAsSent' | 'calls'>;
+
+/** The facts that a conversation is written by, whatever tokenizer there is. */
+export interface Conversation {
+  readonly chat: ChatRequest;
+  readonly thinking: Thinking;
+  /** The functions that the output may call, as they were sent. */
+  readonly tools: readonly Tool[];
+}
+
+/** @throws ApiError 400 naming the parameter. */
+export function readConversation(format: FormatRules, body: TokenizeRequest): Conversation {
+  const thinking = readThinking(format, body);
+  const goesOn = continuesLast(body.messages);
+  const tools = offeredTools(format, body);
+  const stated = body.response_format ? schemaOfFormat(body.response_format) : null;
+  const toMessage = (message: Message, index: number): ChatMessage =>
+    toTemplateMessage(message, { index, isShown: format.showsAsSent });
+  const chat: ChatRequest = {
+    messages: body.messages.map(toMessage),
+    tools: tools.map((tool) => (format.showsAsSent ? tool : toTemplateTool(tool))),
+    thinking: thinking.wanted,
+    variables: thinking.variables,
+    ...(stated !== null && { answerSchema: stated.schema }),
+    ending: goesOn ? 'continue-final' : 'generation-prompt',
+  };
+  return { chat, thinking, tools };
+}
+
 /** @throws ApiError 400 naming the parameter. */
 export function renderChat(model: PromptModel, body: TokenizeRequest): ChatPrompt {
-  const thinking = wantsThinking(body);
-  const goesOn = continuesLast(body.messages);
-  const tools = offeredTools(model, body);
-  const messages = body.messages.map(toTemplateMessage);
-  const rendered = render(model, {
-    messages,
-    tools: tools.map(toTemplateTool),
-    thinking: thinking.wanted,
-    ending: goesOn ? ('continue-final' as const) : ('generation-prompt' as const),
-  });
+  const { chat, thinking, tools } = readConversation(model.chatFormat, body);
+  const rendered = render(model, chat);
   // A thinking model may go on without reasoning after a tool's result or in a continued message.
   const lastTurn = body.messages.findLast(({ role }) => role !== 'system' && role !== 'developer');
   const isAnswer = lastTurn?.role === 'user';
-  if (thinking.wanted && isAnswer && !rendered.insideReasoning && !thinking.adapts) {
+  if (thinking.param !== null && isAnswer && thinking.wanted && !rendered.insideReasoning) {
     throw unsupported(thinking.param, 'the model has no thinking mode');
   }
-  const { reasoningEndToken } = model.chatTemplate;
+  const { reasoningEndToken } = model.chatFormat;
   return {
     text: rendered.text,
     tokens: rendered.tokens,
@@ -46,7 +71,7 @@ export function renderChat(model: PromptModel, body: TokenizeRequest): ChatPromp
 }
 
 /** The tools that the model is told of. @throws ApiError 400 for what can't be kept. */
-function offeredTools(model: PromptModel, body: TokenizeRequest): readonly Tool[] {
+function offeredTools(format: FormatRules, body: TokenizeRequest): readonly Tool[] {
   const { tools, tool_choice: choice } = body;
   if (!tools || tools.length === 0) {
     if (choice && choice !== 'none' && choice !== 'auto') {
@@ -56,9 +81,7 @@ function offeredTools(model: PromptModel, body: TokenizeRequest): readonly Tool[
     }
     return [];
   }
-  if (toolTokens.some((text) => model.tokenizer.controlToken(text) === null)) {
-    throw unsupported('tools', 'the model calls no tools');
-  }
+  if (format.calls === null) throw unsupported('tools', 'the model calls no tools');
   if (choice === 'none') return [];
   const name = typeof choice === 'object' ? choice?.function.name : undefined;
   if (name !== undefined && !tools.some((tool) => tool.function.name === name)) {
@@ -73,26 +96,6 @@ function unsupported(param: string, reason: string): ApiError {
   return new ApiError('unsupported_parameter', `'${param}' is not supported: ${reason}.`, {
     param,
   });
-}
-
-/**
- * DeepSeek's way to say it and vLLM's; off unless asked for. An effort asks for it where neither
- * decides: the models reason or do not, at one depth.
- * @throws ApiError 400
- */
-function wantsThinking(body: TokenizeRequest) {
-  const byType = body.thinking ? body.thinking.type !== 'disabled' : null;
-  const adapts = body.thinking?.type === 'adaptive';
-  const byTemplate = body.chat_template_kwargs?.thinking ?? null;
-  if (byType !== null && byTemplate !== null && byType !== byTemplate) {
-    throw new ApiError('invalid_value', "'thinking' contradicts 'chat_template_kwargs'.", {
-      param: 'thinking',
-    });
-  }
-  if (byType !== null) return { wanted: byType, adapts, param: 'thinking' };
-  const param = byTemplate === null ? 'reasoning_effort' : 'chat_template_kwargs.thinking';
-  const byEffort = (body.reasoning_effort ?? 'none') !== 'none';
-  return { wanted: byTemplate ?? byEffort, adapts, param };
 }
 
 /** Tells whether the last message is the beginning of the answer. @throws ApiError 400 */
@@ -120,12 +123,16 @@ function continuesLast(messages: readonly Message[]): boolean {
 }
 
 /** @throws ApiError 400 */
-function toTemplateMessage(message: Message, index: number): ChatMessage {
+function toTemplateMessage(
+  message: Message,
+  { index, isShown }: { index: number; isShown: boolean },
+): ChatMessage {
   const text = messageText(message.content);
   switch (message.role) {
     case 'system':
-    case 'developer':
       return { role: 'system', content: text };
+    case 'developer':
+      return { role: isShown ? 'developer' : 'system', content: text };
     case 'user':
       return { role: 'user', content: text };
     case 'tool':
@@ -166,10 +173,10 @@ function messageText(content: Message['content']): string | null {
   return typeof content === 'string' ? content : content.map((part) => part.text).join('\n');
 }
 
-function render(model: PromptModel, chat: Parameters<PromptModel['chatTemplate']['render']>[0]) {
+function render(model: PromptModel, chat: ChatRequest) {
   try {
     return refuseTooLong(model, 'messages', () =>
-      model.chatTemplate.render(chat, { tokensMax: promptTokensMax(model) }),
+      model.chatFormat.render(chat, { tokensMax: promptTokensMax(model) }),
     );
   } catch (error) {
     // Tools nested a hundred thousand deep exhaust the stack; that is the request's fault too.

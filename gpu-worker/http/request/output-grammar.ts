@@ -14,17 +14,13 @@ import { SchemaError } from '../../grammar/schema-keywords.ts';
 import { schemaOfFormat } from '../../protocol/response-format.ts';
 import type { ResponseFormat } from '../../protocol/response-format.ts';
 import type { Tool } from '../../protocol/messages.ts';
-import type { ChatTemplate } from '../../tokenizer/chat-template.ts';
+import type { ChatFormat } from '../../chat-formats/chat-format.ts';
+import { markCharacter } from '../../chat-formats/deepseek-v31-calls.ts';
+import { deepseekV31Marks } from '../../tokenizer/call-marks.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { ApiError } from '../api-error.ts';
-import {
-  callBegin,
-  callEnd,
-  callsBegin,
-  callsEnd,
-  markCharacter,
-  separator,
-} from '../response/tool-calls.ts';
+
+const { callsBegin, callsEnd, callBegin, callEnd, separator } = deepseekV31Marks;
 
 /** Grammars that are kept; the least recently used are forgotten. */
 const keptGrammars = { countMax: 64, bytesMax: 64 * 2 ** 20 };
@@ -44,7 +40,7 @@ export interface OutputGrammars {
 }
 
 export function createOutputGrammars(
-  text: { readonly tokenizer: Tokenizer; readonly chatTemplate: ChatTemplate },
+  text: { readonly tokenizer: Tokenizer; readonly chatFormat: ChatFormat },
   /** Called often while a schema is compiled. */
   pause: () => void = () => {},
 ): OutputGrammars {
@@ -55,6 +51,12 @@ export function createOutputGrammars(
       if (!isConstrained(rules)) return null;
       if (model.tokenizer.endTokens.length === 0) {
         throw new ApiError('unsupported_parameter', 'The model has no token that ends an answer.');
+      }
+      if (
+        rules.tools.length > 0 &&
+        !['deepseek-v31', 'deepseek-v3'].includes(model.chatFormat.name)
+      ) {
+        throw new ApiError('unsupported_parameter', "Calls of 'tools' can't be held to a form.");
       }
       return kept.get(JSON.stringify(rules), () => {
         const grammar = buildGrammar(model, rules);
@@ -71,7 +73,7 @@ function isConstrained({ format, tools, choice, parallelCalls }: OutputRules): b
 }
 
 function buildGrammar(
-  model: { tokenizer: Tokenizer; chatTemplate: ChatTemplate; pause: () => void },
+  model: { tokenizer: Tokenizer; chatFormat: ChatFormat; pause: () => void },
   rules: OutputRules,
 ): Grammar {
   const { format, tools, choice } = rules;
@@ -132,7 +134,7 @@ function writeFormat(
 }
 
 interface CallPlan {
-  readonly model: { readonly tokenizer: Tokenizer; readonly chatTemplate: ChatTemplate };
+  readonly model: { readonly tokenizer: Tokenizer; readonly chatFormat: ChatFormat };
   readonly rules: OutputRules;
   readonly check: Check;
   readonly from: number;
@@ -152,7 +154,7 @@ function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): 
     json.text(before, written, after);
     return after;
   };
-  const isFenced = model.chatTemplate.fencesToolArguments;
+  const isFenced = model.chatFormat.name === 'deepseek-v3';
   const [next, name, called, done] = [
     builder.node(),
     builder.node(),

@@ -1,4 +1,6 @@
 /** Reads a chat completion's request out of its parsed body. */
+import { argumentTypes } from '../../chat-formats/argument-types.ts';
+import type { CallForm } from '../../chat-formats/chat-format.ts';
 import { chatCompletionRequestSchema } from '../../protocol/requests.ts';
 import type { ChatCompletionRequest } from '../../protocol/requests.ts';
 import { renderChat } from './chat-prompt.ts';
@@ -17,7 +19,6 @@ import {
 import { requireModel } from '../models.ts';
 import { parseRequest } from './parse-request.ts';
 import type { ReadChat, TextModel } from '../text/text-model.ts';
-import type { CallForm } from '../response/tool-calls.ts';
 
 /** @throws ApiError 400, 404 */
 export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
@@ -54,10 +55,16 @@ export function readChat(own: TextModel, json: unknown, id: string): ReadChat {
   };
 }
 
-function callForm({ chatTemplate }: TextModel, { tools }: ChatPrompt): CallForm | null {
-  if (tools.length === 0) return null;
-  const toolNames = tools.map((tool) => tool.function.name);
-  return { toolNames, isFenced: chatTemplate.fencesToolArguments };
+function callForm({ chatFormat }: TextModel, { tools }: ChatPrompt): CallForm | null {
+  const { calls } = chatFormat;
+  if (tools.length === 0 || calls === null) return null;
+  return {
+    syntax: calls.name,
+    tools: tools.map(({ function: { name, parameters } }) => ({
+      name,
+      types: calls.needsTypes ? argumentTypes(parameters) : null,
+    })),
+  };
 }
 
 function checkChatCombinations(body: ChatCompletionRequest): void {

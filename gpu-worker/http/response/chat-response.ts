@@ -1,6 +1,8 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import { nothingComputed } from '../../engine/request.ts';
 import { WrittenItems } from '../../json-pieces.ts';
+import { addToCalls } from '../../chat-formats/call-parser.ts';
+import type { CallParser } from '../../chat-formats/call-parser.ts';
 import type { ToolCall } from '../../protocol/messages.ts';
 import type {
   ChatChoice,
@@ -14,8 +16,6 @@ import type { ChoiceFinish, ChoicePiece } from './choice-output.ts';
 import { toPromptLogprobs } from './wire-logprobs.ts';
 import type { ResponseHead, StreamedUsage } from './response-head.ts';
 import type { RunEvent } from '../run.ts';
-import { addToCalls } from './tool-calls.ts';
-import type { ToolCallParser } from './tool-calls.ts';
 import { toWireUsage } from './wire-usage.ts';
 
 /** Chunks of a stream; each `next` waits for the engine. */
@@ -26,7 +26,7 @@ export async function* chatChunks(
     readonly choices: number;
     readonly usage: StreamedUsage;
     /** One per choice if the model was offered tools. */
-    readonly toolParsers: readonly ToolCallParser[] | null;
+    readonly toolParsers: readonly CallParser[] | null;
   },
 ): AsyncGenerator<ChatCompletionChunk, void> {
   const { usage } = options;
@@ -115,7 +115,7 @@ export async function gatherChat(
     /** Alternatives per prompt token, if prompt logprobs were asked for. */
     readonly promptLogprobs: number | null;
     /** One per choice if the model was offered tools. */
-    readonly toolParsers: readonly ToolCallParser[] | null;
+    readonly toolParsers: readonly CallParser[] | null;
   },
 ): Promise<WrittenAnswer> {
   const outputs = createChoiceOutputs(options.choices, options.toolParsers);

@@ -2,10 +2,10 @@
  * Collects what one choice of a chat says: its reasoning, its text and its calls of tools, event by
  * event, and the log-probabilities of their tokens.
  */
+import type { CallParser, OutputEnd, ToolOutput } from '../../chat-formats/call-parser.ts';
 import type { ChatChoice, ChatLogprobs, ChatTokenLogprob } from '../../protocol/responses.ts';
 import { toChatLogprobs } from './wire-logprobs.ts';
 import type { RunEvent } from '../run.ts';
-import type { ToolCallParser, ToolOutput } from './tool-calls.ts';
 
 type Output = Extract<RunEvent, { kind: 'output' }>;
 type Finished = Extract<RunEvent, { kind: 'finished' }>;
@@ -24,7 +24,7 @@ export const cutShort: ChoiceFinish = { finish_reason: 'length', stop_reason: nu
 /** @param parsers one per choice if the model was offered tools. */
 export function createChoiceOutputs(
   choices: number,
-  parsers: readonly ToolCallParser[] | null,
+  parsers: readonly CallParser[] | null,
 ): ChoiceOutput[] {
   return Array.from({ length: choices }, (_, choice) => new ChoiceOutput(parsers?.[choice]));
 }
@@ -34,13 +34,13 @@ export function isEmpty({ reasoning, text, calls }: ChoicePiece): boolean {
 }
 
 export class ChoiceOutput {
-  readonly #parser: ToolCallParser | undefined;
+  readonly #parser: CallParser | undefined;
   #channel: Output['channel'] | null = null;
   #content: ChatTokenLogprob[] = [];
   #reasoning: ChatTokenLogprob[] = [];
   #hasLogprobs = false;
 
-  constructor(parser: ToolCallParser | undefined) {
+  constructor(parser: CallParser | undefined) {
     this.#parser = parser;
   }
 
@@ -51,7 +51,8 @@ export class ChoiceOutput {
       entries.push(...toChatLogprobs(logprobs));
     }
     // Nothing that is held back in the reasoning goes on in the text.
-    const rest = this.#channel === 'reasoning' && channel === 'text' ? this.#flush(false) : null;
+    const rest =
+      this.#channel === 'reasoning' && channel === 'text' ? this.#flush('complete') : null;
     this.#channel = channel;
     const piece = this.#inChannel(this.#parser?.push(text) ?? { text, calls: [] });
     if (rest === null) return piece;
@@ -63,7 +64,7 @@ export class ChoiceOutput {
    * `length`.
    */
   finish({ reason, stopMatch }: Finished): { rest: ChoicePiece; finish: ChoiceFinish } {
-    const rest = this.#flush(reason !== 'stop' || stopMatch !== null);
+    const rest = this.#flush(endOf(reason, stopMatch));
     if (reason !== 'stop') return { rest, finish: cutShort };
     const called = this.#parser !== undefined && this.#parser.count > 0 && !this.#parser.isCut;
     const finish_reason = called ? 'tool_calls' : 'stop';
@@ -83,12 +84,17 @@ export class ChoiceOutput {
     };
   }
 
-  #flush(isCut: boolean): ChoicePiece {
-    return this.#inChannel(this.#parser?.flush({ isCut }) ?? { text: '', calls: [] });
+  #flush(end: OutputEnd): ChoicePiece {
+    return this.#inChannel(this.#parser?.flush(end) ?? { text: '', calls: [] });
   }
 
   #inChannel({ text, calls }: ToolOutput): ChoicePiece {
     const isReasoning = this.#channel === 'reasoning';
     return { reasoning: isReasoning ? text : '', text: isReasoning ? '' : text, calls };
   }
+}
+
+function endOf(reason: Finished['reason'], stopMatch: Finished['stopMatch']): OutputEnd {
+  if (reason !== 'stop') return 'cut';
+  return stopMatch === null ? 'complete' : 'stopped';
 }

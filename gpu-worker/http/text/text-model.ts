@@ -3,17 +3,16 @@
  * happens on threads of its own (text-pool.ts): only what HTTP needs comes back, never the text.
  */
 import type { EngineDescription, EngineRequest } from '../../engine/request.ts';
-import type { ChatTemplate } from '../../tokenizer/chat-template.ts';
+import type { CallForm, ChatFormat } from '../../chat-formats/chat-format.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { OutputGrammars } from '../request/output-grammar.ts';
 import type { SamplingDefaults } from '../request/sampling-defaults.ts';
-import type { CallForm } from '../response/tool-calls.ts';
 
 /** The model as far as conversations are rendered by it. */
 export interface PromptModel {
   readonly description: Pick<EngineDescription, 'contextLength'>;
   readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatTemplate;
+  readonly chatFormat: ChatFormat;
 }
 
 /** The model as far as requests are read by it. */

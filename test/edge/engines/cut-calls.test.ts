@@ -8,7 +8,7 @@ import { createAnthropicEncoder } from '../../../edge/dialects/anthropic/events.
 import { createChatAnswer } from '../../../edge/dialects/openai/chat-answer.ts';
 import { createOpenAiEncoder } from '../../../edge/dialects/openai/events.ts';
 import { noUsage } from '../../../edge/money.ts';
-import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
 import { answering, httpWorker } from '../../support/worker/http-worker.ts';
 import { deepseek, deepseekFiles } from '../../gpu-worker/tokenizer/fixture.ts';
 
@@ -19,11 +19,14 @@ const ends = ['<｜tool▁call▁end｜>', '<｜tool▁calls▁end｜>'];
 
 /** The worker's events, as the edge asks for them, up to so many tokens. */
 async function events(max_tokens: number) {
-  const chatTemplate = createChatTemplate(deepseekFiles.tokenizerConfig, deepseek);
+  const chatFormat = openChatFormat({
+    tokenizerConfig: deepseekFiles.tokenizerConfig,
+    tokenizer: deepseek,
+  });
   await using worker = await httpWorker({
     script: answering('Hm. ', ...marks, '{"text":', '"a ', 'b"}', ...ends),
     vocabSize: 129_280,
-    model: { tokenizer: deepseek, chatTemplate },
+    model: { tokenizer: deepseek, chatFormat },
   });
   const response = await worker.app.request('/v1/chat/completions', {
     method: 'POST',

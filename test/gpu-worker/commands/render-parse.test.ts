@@ -1,7 +1,8 @@
 /** `sift render` and `sift parse`, over the tiny model that thinks and calls tools. */
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { z } from 'zod';
 import { configure as configureParse } from '../../../gpu-worker/commands/parse.ts';
 import { configure as configureRender } from '../../../gpu-worker/commands/render.ts';
 import { createProgram, runProgram } from '../../../infra/program.ts';
@@ -78,11 +79,14 @@ test('the message of a completion is what the API would answer', async () => {
   expect(await parse('In the harbor.<|end|> and on')).toEqual({
     role: 'assistant',
     content: 'In the harbor.',
+    reasoning_content: '',
+    tool_calls: [],
   });
   expect(await parse('Where?</think>In the harbor.', '--thinking')).toEqual({
     role: 'assistant',
     content: 'In the harbor.',
     reasoning_content: 'Where?',
+    tool_calls: [],
   });
   expect(await parse('Where', '--thinking')).toMatchObject({
     content: '',
@@ -95,7 +99,7 @@ test('a call that was rendered is parsed to the same call', async () => {
   const prompt = (await render({ messages: [user, answer, user] })).stdout;
   const written = prompt.split('<|assistant|>')[1] ?? '';
   expect(await parse(written)).toMatchObject({
-    content: null,
+    content: '',
     tool_calls: [{ type: 'function', function: call.function }],
   });
 });
@@ -111,3 +115,104 @@ test.each([
   expect([status, stderr]).toEqual([code, expect.stringContaining(message)]);
   expect(stderr).not.toContain('    at ');
 });
+
+/** Runs a command with a file of this text as the value of a flag, or as the standard input. */
+async function runOn(
+  command: 'render' | 'parse',
+  { text, args }: { text: string; args: readonly string[] },
+) {
+  const file = join(folder, 'input.txt');
+  writeFileSync(file, text);
+  const flag = command === 'render' ? '--request' : '--completion';
+  return run(command === 'render' ? configureRender : configureParse, flag, file, ...args);
+}
+
+describe('a format that a program writes needs no checkpoint', () => {
+  const { encode, parse: answers } = readCases();
+
+  test('to render', async () => {
+    for (const { request, thinking, prompt } of encode) {
+      const args = ['--format', 'deepseek-v32', ...(thinking ? ['--thinking'] : [])];
+      const { stdout } = await runOn('render', { text: JSON.stringify(request), args });
+      expect(stdout).toBe(prompt);
+    }
+  });
+
+  test('to parse', async () => {
+    for (const { completion, thinking, message } of answers) {
+      const args = ['--format', 'deepseek-v32', ...(thinking ? ['--thinking'] : [])];
+      const { stdout } = await runOn('parse', { text: completion, args });
+      const read = messageSchema.parse(JSON.parse(stdout));
+      expect({ ...read, tool_calls: read.tool_calls.map(callOf) }).toEqual(message);
+    }
+  });
+});
+
+test("the types of GLM's arguments are those of the request's tools", async () => {
+  const request = join(folder, 'tools.json');
+  const parameters = { type: 'object', properties: { zip: { type: 'string' } } };
+  const body = {
+    messages: [user],
+    tools: [{ type: 'function', function: { name: 'f', parameters } }],
+  };
+  writeFileSync(request, JSON.stringify(body));
+  const text =
+    'Zip?<tool_call>f<arg_key>zip</arg_key><arg_value>01</arg_value></tool_call><|observation|>';
+  const args = ['--format', 'glm', '--thinking', '--request', request];
+  const { stdout } = await runOn('parse', { text, args });
+  expect(messageSchema.parse(JSON.parse(stdout))).toEqual({
+    content: '',
+    reasoning_content: 'Zip?',
+    tool_calls: [{ function: { name: 'f', arguments: '{"zip": "01"}' } }],
+  });
+});
+
+test.each([
+  [
+    'render',
+    ['--format', 'deepseek-v4'],
+    2,
+    '--format: deepseek-v4 is none of jinja, deepseek-v32',
+  ],
+  [
+    'render',
+    ['--format', 'glm'],
+    2,
+    "--model is missing: glm is written by a checkpoint's template",
+  ],
+  ['render', ['--format', 'deepseek-v32', '--ids'], 2, '--ids needs the tokenizer of a --model'],
+  ['render', [], 2, '--model or --format is missing'],
+  ['parse', [], 2, '--model or --format is missing'],
+  ['parse', ['--format', 'dsml'], 2, '--format: dsml is none of'],
+  ['parse', ['--model', model, '--format', 'glm'], 1, 'tokenizer.json has no token <tool_call>'],
+] as const)('sift %s %j is refused in one line', async (command, args, code, message) => {
+  const { status, stderr } = await runOn(command, { text: '{"messages":[]}', args });
+  expect([status, stderr]).toEqual([code, expect.stringContaining(message)]);
+  expect(stderr).not.toContain('    at ');
+});
+
+const functionSchema = z.object({ name: z.string(), arguments: z.string() });
+const messageSchema = z.object({
+  content: z.string(),
+  reasoning_content: z.string(),
+  tool_calls: z.array(z.object({ function: functionSchema })),
+});
+
+function callOf({ function: called }: { function: z.infer<typeof functionSchema> }): object {
+  const read: unknown = JSON.parse(called.arguments);
+  return { name: called.name, arguments: read };
+}
+
+function readCases() {
+  const path = new URL('../../goldens/dsv32-encoding/cases.json', import.meta.url);
+  return z
+    .object({
+      encode: z.array(
+        z.object({ request: z.looseObject({}), thinking: z.boolean(), prompt: z.string() }),
+      ),
+      parse: z.array(
+        z.object({ completion: z.string(), thinking: z.boolean(), message: z.looseObject({}) }),
+      ),
+    })
+    .parse(JSON.parse(readFileSync(path, 'utf8')));
+}

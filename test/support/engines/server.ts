@@ -3,7 +3,7 @@ import { serve } from '@hono/node-server';
 import { createServer } from 'node:http';
 import type { ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
 import { deepseek, deepseekFiles } from '../../gpu-worker/tokenizer/fixture.ts';
 import { answering, httpWorker } from '../worker/http-worker.ts';
 import type { Script } from '../worker/scripted-engine.ts';
@@ -93,7 +93,10 @@ export async function startOwnWorker(model: string): Promise<ScriptedServer> {
     model: {
       id: model,
       tokenizer: deepseek,
-      chatTemplate: createChatTemplate(deepseekFiles.tokenizerConfig, deepseek),
+      chatFormat: openChatFormat({
+        tokenizerConfig: deepseekFiles.tokenizerConfig,
+        tokenizer: deepseek,
+      }),
     },
   });
   const server = await new Promise<ReturnType<typeof serve>>((resolve) => {

@@ -14,7 +14,7 @@ import { defaultHttpSettings } from '../../../gpu-worker/http/worker-services.ts
 import type { HttpSettings, WorkerServices } from '../../../gpu-worker/http/worker-services.ts';
 import type { TextModel } from '../../../gpu-worker/http/text/text-model.ts';
 import { openUsageJournal } from '../../../gpu-worker/http/journal/usage-journal.ts';
-import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import { scriptedEngine, tinyDescription } from './scripted-engine.ts';
 import type { Script, ScriptedEngine } from './scripted-engine.ts';
@@ -67,7 +67,7 @@ export async function httpWorker(options: {
   );
   const opened = {
     tokenizer,
-    chatTemplate: createChatTemplate(tokenizerConfig, tokenizer),
+    chatFormat: openChatFormat({ tokenizerConfig, tokenizer }),
     ...options.model,
   };
   const text = {

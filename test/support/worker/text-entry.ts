@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { createOutputGrammars } from '../../../gpu-worker/http/request/output-grammar.ts';
 import { runTextThread } from '../../../gpu-worker/http/text/text-thread.ts';
 import { openText } from '../../../gpu-worker/open-text.ts';
-import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
 
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.meta.url));
 
@@ -28,13 +28,16 @@ await runTextThread({
   jobMs: options.jobMs,
   async open(pause) {
     if (options.opens === false) throw new Error('the tokenizer is broken');
-    const text = await openText(tiny, undefined, pause);
+    const text = await openText(tiny, { pause });
     const template = options.template ?? null;
-    const chatTemplate =
+    const chatFormat =
       template === null
-        ? text.chatTemplate
-        : createChatTemplate({ chat_template: template }, text.tokenizer);
+        ? text.chatFormat
+        : openChatFormat({
+            tokenizerConfig: { chat_template: template },
+            tokenizer: text.tokenizer,
+          });
     const outputGrammars = createOutputGrammars(text, pause);
-    return { ...text, id: 'tiny', chatTemplate, outputGrammars };
+    return { ...text, id: 'tiny', chatFormat, outputGrammars };
   },
 });

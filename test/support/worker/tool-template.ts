@@ -3,8 +3,8 @@
  * chat template that writes everything out at length: tools as indented JSON in ASCII, calls with
  * their arguments, reasoning, and a system prompt of its own.
  */
-import { createChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
-import type { ChatTemplate } from '../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
+import type { ChatFormat } from '../../../gpu-worker/chat-formats/chat-format.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import type { Tokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import { deepseekFiles, tinyFiles } from '../../gpu-worker/tokenizer/fixture.ts';
@@ -43,7 +43,7 @@ For each call, write its name and its arguments as JSON.
 
 export interface TextModel {
   readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatTemplate;
+  readonly chatFormat: ChatFormat;
 }
 
 /** `wordy`: the template above; `deepseek`: V3.1's. */
@@ -56,5 +56,5 @@ export function openToolModel(kind: 'wordy' | 'deepseek'): TextModel {
   };
   const tokenizerJson = { ...tinyFiles.tokenizerJson, added_tokens: [...added, ...tokens] };
   const tokenizer = openTokenizer({ tokenizerJson, tokenizerConfig });
-  return { tokenizer, chatTemplate: createChatTemplate(tokenizerConfig, tokenizer) };
+  return { tokenizer, chatFormat: openChatFormat({ tokenizerConfig, tokenizer }) };
 }

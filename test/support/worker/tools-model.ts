@@ -8,7 +8,10 @@
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { callsEnd, toolTokens } from '../../../gpu-worker/http/response/tool-calls.ts';
+import { deepseekV31Marks } from '../../../gpu-worker/tokenizer/call-marks.ts';
+
+const { callsBegin, callsEnd, callBegin, callEnd, separator } = deepseekV31Marks;
+const toolTokens = [callsBegin, callsEnd, callBegin, callEnd, separator];
 
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny/', import.meta.url));
 const firstShard = 'model-00001-of-00002.safetensors';

@@ -88,7 +88,9 @@ test('it is read from a directory, a file:// URL and a store', async () => {
   putDirectory(double, directory, 'tiny');
   const cacheDirectory = join(folder, 'cache');
   for (const location of [directory, pathToFileURL(directory).href, 's3://models/tiny']) {
-    const text = await openText(location, { ...defaultSourceSettings, cacheDirectory });
+    const text = await openText(location, {
+      weights: { ...defaultSourceSettings, cacheDirectory },
+    });
     expect(text.samplingDefaults).toEqual(defaults);
     expect(text.tokenizer.endTokens).toEqual([1, 2]);
   }

@@ -6,7 +6,7 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { createOutputGrammars } from '../../../../gpu-worker/http/request/output-grammar.ts';
-import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../../gpu-worker/chat-formats/chat-formats.ts';
 import type { TokenizerFixture } from '../../tokenizer/fixture.ts';
 import { deepseek, deepseekFiles, deepseekV3Files } from '../../tokenizer/fixture.ts';
 import { httpWorker } from '../../../support/worker/http-worker.ts';
@@ -63,7 +63,7 @@ const format = {
 async function workerOf(files: TokenizerFixture): Promise<HttpWorker> {
   const text = {
     tokenizer: deepseek,
-    chatTemplate: createChatTemplate(files.tokenizerConfig, deepseek),
+    chatFormat: openChatFormat({ tokenizerConfig: files.tokenizerConfig, tokenizer: deepseek }),
   };
   return httpWorker({ script: { answer: () => [] }, model: { engine, ...text } });
 }
@@ -479,8 +479,8 @@ describe('tool calls', () => {
 });
 
 test('a grammar that is asked for again is not built again', () => {
-  const { chatTemplate, tokenizer } = worker.text;
-  const grammars = createOutputGrammars({ chatTemplate, tokenizer });
+  const { chatFormat, tokenizer } = worker.text;
+  const grammars = createOutputGrammars({ chatFormat, tokenizer });
   const rules = { format, tools: [], choice: 'auto', parallelCalls: true } as const;
   expect(grammars.of(rules)).toBe(grammars.of({ ...rules }));
   expect(grammars.of({ ...rules, format: null })).toBe(null);

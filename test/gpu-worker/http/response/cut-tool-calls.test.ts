@@ -7,9 +7,10 @@ import type {
   ChatCompletion,
   ChatCompletionChunk,
 } from '../../../../gpu-worker/protocol/responses.ts';
-import { addToCalls, markCharacter } from '../../../../gpu-worker/http/response/tool-calls.ts';
+import { addToCalls } from '../../../../gpu-worker/chat-formats/call-parser.ts';
+import { markCharacter } from '../../../../gpu-worker/chat-formats/deepseek-v31-calls.ts';
 import type { ToolCall } from '../../../../gpu-worker/protocol/messages.ts';
-import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../../gpu-worker/chat-formats/chat-formats.ts';
 import { answering, httpWorker, parseEvents } from '../../../support/worker/http-worker.ts';
 import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { noiseEngine } from '../../../support/worker/noise-engine.ts';
@@ -40,13 +41,16 @@ function workerOf(
   files: TokenizerFixture,
   options: { script?: Script; noise?: boolean },
 ): Promise<HttpWorker> {
-  const chatTemplate = createChatTemplate(files.tokenizerConfig, deepseek);
+  const chatFormat = openChatFormat({
+    tokenizerConfig: files.tokenizerConfig,
+    tokenizer: deepseek,
+  });
   return httpWorker({
     script: options.script ?? { answer: () => [] },
     vocabSize,
     model: {
       tokenizer: deepseek,
-      chatTemplate,
+      chatFormat,
       ...(options.noise && { engine: noiseEngine(deepseek, vocabSize) }),
     },
   });
@@ -193,11 +197,14 @@ test('a stop string within the arguments ends the call where it matched', async 
   const tokens = [begin, callBegin, 'look', separator, ...words].flatMap((text) => [
     ...deepseek.encode(text),
   ]);
-  const chatTemplate = createChatTemplate(deepseekFiles.tokenizerConfig, deepseek);
+  const chatFormat = openChatFormat({
+    tokenizerConfig: deepseekFiles.tokenizerConfig,
+    tokenizer: deepseek,
+  });
   await using worker = await httpWorker({
     vocabSize,
     script: stoppedAt(tokens, 'two'),
-    model: { tokenizer: deepseek, chatTemplate },
+    model: { tokenizer: deepseek, chatFormat },
   });
   const { message, finish_reason: finish } = await whole(worker, { ...question, stop: 'two' });
   expect(message.tool_calls?.map((call) => call.function)).toEqual([

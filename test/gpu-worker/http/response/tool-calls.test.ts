@@ -3,14 +3,15 @@
  */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { addToCalls, ToolCallParser } from '../../../../gpu-worker/http/response/tool-calls.ts';
-import type { ToolOutput } from '../../../../gpu-worker/http/response/tool-calls.ts';
+import { addToCalls } from '../../../../gpu-worker/chat-formats/call-parser.ts';
+import type { ToolOutput } from '../../../../gpu-worker/chat-formats/call-parser.ts';
+import { DeepseekV31Parser } from '../../../../gpu-worker/chat-formats/deepseek-v31-calls.ts';
 import type { ToolCall } from '../../../../gpu-worker/protocol/messages.ts';
 import type {
   ChatCompletion,
   ChatCompletionChunk,
 } from '../../../../gpu-worker/protocol/responses.ts';
-import { createChatTemplate } from '../../../../gpu-worker/tokenizer/chat-template.ts';
+import { openChatFormat } from '../../../../gpu-worker/chat-formats/chat-formats.ts';
 import { answering, httpWorker, parseEvents } from '../../../support/worker/http-worker.ts';
 import type { HttpWorker } from '../../../support/worker/http-worker.ts';
 import { deepseek, deepseekFiles } from '../../tokenizer/fixture.ts';
@@ -24,7 +25,7 @@ function parsePieces(
   pieces: readonly string[],
   { isCut = false, toolNames = ['look', 'f'], isFenced = false } = {},
 ): { text: string; calls: ToolCall[] } {
-  const parser = new ToolCallParser('call-x', { toolNames, isFenced });
+  const parser = new DeepseekV31Parser('call-x', { toolNames, isFenced });
   let text = '';
   const calls: ToolCall[] = [];
   const take = (output: ToolOutput): void => {
@@ -32,7 +33,7 @@ function parsePieces(
     addToCalls(calls, output.calls);
   };
   for (const piece of pieces) take(parser.push(piece));
-  take(parser.flush({ isCut }));
+  take(parser.flush(isCut ? 'cut' : 'complete'));
   return { text, calls };
 }
 
@@ -105,7 +106,7 @@ describe('the parser', () => {
       call('look', ` ${json}\n`),
       call('function', `look\n\`\`\`json\n${json}\n\`\`\``),
     ]) {
-      const parser = new ToolCallParser('call-x', { toolNames: [], isFenced: false });
+      const parser = new DeepseekV31Parser('call-x', { toolNames: [], isFenced: false });
       parser.push(begin);
       const deltas = [...written].flatMap((piece) => parser.push(piece).calls);
       expect(deltas[0]).toEqual({
@@ -249,8 +250,11 @@ const question = {
 const script = answering('One moment.', begin, call('look', '{"city":"Bergen"}'), end);
 
 function deepseekWorker(): Promise<HttpWorker> {
-  const chatTemplate = createChatTemplate(deepseekFiles.tokenizerConfig, deepseek);
-  const model = { tokenizer: deepseek, chatTemplate };
+  const chatFormat = openChatFormat({
+    tokenizerConfig: deepseekFiles.tokenizerConfig,
+    tokenizer: deepseek,
+  });
+  const model = { tokenizer: deepseek, chatFormat };
   return httpWorker({ script, model, vocabSize: 129_280 });
 }
 
