@@ -61,55 +61,38 @@ export function commitInGroups(
   schedule: (flush: () => void) => void,
   options: GroupOptions = {},
 ): Committer {
-  const { waitForDisk = () => {}, retryLater = (again) => void setTimeout(again, lockRetryMs) } =
-    options;
-  let waiting: Job[] = [];
-  let waits = true;
+  return new GroupCommitter(db, schedule, options);
+}
 
-  function setWaits(wait: boolean): void {
-    if (wait !== waits) waitForDisk(wait);
-    waits = wait;
+class GroupCommitter implements Committer {
+  readonly #db: SyncDb;
+  readonly #schedule: (flush: () => void) => void;
+  readonly #waitForDisk: (wait: boolean) => void;
+  readonly #retryLater: (flush: () => void) => void;
+  readonly #flush = (): void => this.#commitFirst();
+  #waiting: Job[] = [];
+  #waits = true;
+
+  constructor(db: SyncDb, schedule: (flush: () => void) => void, options: GroupOptions) {
+    this.#db = db;
+    this.#schedule = schedule;
+    this.#waitForDisk = options.waitForDisk ?? (() => {});
+    this.#retryLater = options.retryLater ?? ((flush) => void setTimeout(flush, lockRetryMs));
   }
 
-  function flush(): void {
-    const jobs = waiting.slice(0, groupSizeMax);
-    let answers: (() => void)[];
-    try {
-      setWaits(jobs.some(({ synced }) => synced));
-      answers = db.transaction(() => jobs.map(({ attempt }) => attempt()), {
-        behavior: 'immediate',
-      });
-    } catch (error) {
-      const reason = unavailable(error) ?? error;
-      if (unavailable(error)?.reason === 'locked') waitForLock(reason);
-      else leaveQueue(jobs.length, schedule).forEach(({ fail }) => fail(reason));
-      return;
-    }
-    leaveQueue(jobs.length, schedule);
-    answers.forEach((answer) => answer());
+  run<Result>(work: () => Result): Promise<Result> {
+    return this.#enqueue(work, true);
   }
 
-  /** The first of those that wait are done; the others get a turn. */
-  function leaveQueue(count: number, again: (flush: () => void) => void): Job[] {
-    const gone = waiting.slice(0, count);
-    waiting = waiting.slice(count);
-    if (waiting.length > 0) again(flush);
-    return gone;
+  runUnsynced<Result>(work: () => Result): Promise<Result> {
+    return this.#enqueue(work, false);
   }
 
-  function waitForLock(reason: unknown): void {
-    for (const job of waiting) job.tries++;
-    // They stand in the order in which they came, so the first has tried the most often.
-    const kept = waiting.findIndex(({ tries }) => tries < lockTriesMax);
-    const late = leaveQueue(kept === -1 ? waiting.length : kept, retryLater);
-    late.forEach(({ fail }) => fail(reason));
-  }
-
-  function enqueue<Result>(work: () => Result, synced: boolean): Promise<Result> {
+  #enqueue<Result>(work: () => Result, synced: boolean): Promise<Result> {
     return new Promise((resolve, reject) => {
       const attempt = (): (() => void) => {
         try {
-          const result = db.transaction(() => work());
+          const result = this.#db.transaction(() => work());
           return () => resolve(result);
         } catch (error) {
           // SQLite may have rolled back the whole group, and the works after it would stand alone.
@@ -117,17 +100,51 @@ export function commitInGroups(
           return () => reject(error);
         }
       };
-      if (waiting.length >= waitingMax) {
+      if (this.#waiting.length >= waitingMax) {
         reject(new DatabaseUnavailable('locked', `${waitingMax} transactions wait for the lock`));
         return;
       }
-      waiting.push({ attempt, fail: reject, synced, tries: 0 });
-      if (waiting.length === 1) schedule(flush);
+      this.#waiting.push({ attempt, fail: reject, synced, tries: 0 });
+      if (this.#waiting.length === 1) this.#schedule(this.#flush);
     });
   }
 
-  return {
-    run: (work) => enqueue(work, true),
-    runUnsynced: (work) => enqueue(work, false),
-  };
+  #commitFirst(): void {
+    const jobs = this.#waiting.slice(0, groupSizeMax);
+    let answers: (() => void)[];
+    try {
+      this.#setWaits(jobs.some(({ synced }) => synced));
+      answers = this.#db.transaction(() => jobs.map(({ attempt }) => attempt()), {
+        behavior: 'immediate',
+      });
+    } catch (error) {
+      const reason = unavailable(error) ?? error;
+      if (unavailable(error)?.reason === 'locked') this.#waitForLock(reason);
+      else this.#leaveQueue(jobs.length, this.#schedule).forEach(({ fail }) => fail(reason));
+      return;
+    }
+    this.#leaveQueue(jobs.length, this.#schedule);
+    answers.forEach((answer) => answer());
+  }
+
+  #setWaits(wait: boolean): void {
+    if (wait !== this.#waits) this.#waitForDisk(wait);
+    this.#waits = wait;
+  }
+
+  /** The first of those that wait are done; the others get a turn. */
+  #leaveQueue(count: number, again: (flush: () => void) => void): Job[] {
+    const gone = this.#waiting.slice(0, count);
+    this.#waiting = this.#waiting.slice(count);
+    if (this.#waiting.length > 0) again(this.#flush);
+    return gone;
+  }
+
+  #waitForLock(reason: unknown): void {
+    for (const job of this.#waiting) job.tries++;
+    // Jobs stand in the order in which they came, so the first has tried the most often.
+    const kept = this.#waiting.findIndex(({ tries }) => tries < lockTriesMax);
+    const late = this.#leaveQueue(kept === -1 ? this.#waiting.length : kept, this.#retryLater);
+    late.forEach(({ fail }) => fail(reason));
+  }
 }

@@ -41,8 +41,8 @@ export function createBodyBudget(options: {
 }): BodyBudget {
   const { bytesMax, bodyBytesMax } = options;
   const smallBytesMax = Math.ceil(bytesMax / smallPart);
-  const small = createPool(smallBytesMax, smallBodyBytesMax);
-  const large = createPool(bytesMax - smallBytesMax, bodyBytesMax);
+  const small = new Pool(smallBytesMax, smallBodyBytesMax);
+  const large = new Pool(bytesMax - smallBytesMax, bodyBytesMax);
   return {
     reserve: (owner, bytes, signal) =>
       (bytes <= smallBodyBytesMax ? small : large).reserve(owner, bytes, signal),
@@ -55,92 +55,104 @@ interface Waiter {
   readonly proceed: (reservation: Reservation) => void;
 }
 
-/** @param bodyBytesMax the longest body: there is always room for one, once the others are gone. */
-function createPool(poolBytes: number, bodyBytesMax: number): BodyBudget {
-  const bytesMax = Math.max(poolBytes, bodyBytesMax);
-  const ownerBytesMax = Math.max(Math.floor(bytesMax / ownerPart), bodyBytesMax);
-  const held = new Map<string, number>();
+class Pool implements BodyBudget {
+  readonly #bytesMax: number;
+  readonly #bodyBytesMax: number;
+  readonly #ownerBytesMax: number;
+  readonly #held = new Map<string, number>();
   /** Owners stand in the order of their turns. */
-  const waiting = new Map<string, Waiter[]>();
-  let bytesHeld = 0;
-  let waiters = 0;
+  readonly #waiting = new Map<string, Waiter[]>();
+  #bytesHeld = 0;
+  #waiters = 0;
 
-  const count = (owner: string, change: number): void => {
-    const bytes = (held.get(owner) ?? 0) + change;
-    if (bytes === 0) held.delete(owner);
-    else held.set(owner, bytes);
-    bytesHeld += change;
-    assert(bytes >= 0 && bytesHeld <= bytesMax, 'bodies stay within their budget');
-  };
+  /** @param bodyBytesMax the longest body: there is room for one, once the others are gone. */
+  constructor(poolBytes: number, bodyBytesMax: number) {
+    this.#bytesMax = Math.max(poolBytes, bodyBytesMax);
+    this.#bodyBytesMax = bodyBytesMax;
+    this.#ownerBytesMax = Math.max(Math.floor(this.#bytesMax / ownerPart), bodyBytesMax);
+  }
 
-  const ownerHasRoom = (owner: string, bytes: number): boolean =>
-    (held.get(owner) ?? 0) + bytes <= ownerBytesMax;
+  async reserve(owner: string, bytes: number, signal: AbortSignal): Promise<Reservation> {
+    assert(bytes <= this.#bodyBytesMax, 'a body that may be read has room in the budget');
+    const fits = this.#ownerHasRoom(owner, bytes) && this.#bytesHeld + bytes <= this.#bytesMax;
+    return fits && this.#waiters === 0
+      ? this.#take(owner, bytes)
+      : await this.#wait(owner, bytes, signal);
+  }
 
-  const take = (owner: string, bytes: number): Reservation => {
+  bytes(): number {
+    return this.#bytesHeld;
+  }
+
+  #ownerHasRoom(owner: string, bytes: number): boolean {
+    return (this.#held.get(owner) ?? 0) + bytes <= this.#ownerBytesMax;
+  }
+
+  #take(owner: string, bytes: number): Reservation {
     let left = bytes;
-    count(owner, bytes);
+    this.#count(owner, bytes);
     const shrink = (to: number): void => {
       if (to >= left) return;
-      count(owner, to - left);
+      this.#count(owner, to - left);
       left = to;
-      serve();
+      this.#serve();
     };
     return { shrink, release: () => shrink(0) };
-  };
+  }
 
-  const leave = (owner: string, waiter: Waiter): void => {
-    const queue = waiting.get(owner) ?? [];
-    const rest = queue.filter((each) => each !== waiter);
-    if (rest.length === queue.length) return;
-    waiters--;
-    if (rest.length === 0) waiting.delete(owner);
-    else waiting.set(owner, rest);
-  };
+  #count(owner: string, change: number): void {
+    const bytes = (this.#held.get(owner) ?? 0) + change;
+    if (bytes === 0) this.#held.delete(owner);
+    else this.#held.set(owner, bytes);
+    this.#bytesHeld += change;
+    const isWithin = bytes >= 0 && this.#bytesHeld <= this.#bytesMax;
+    assert(isWithin, 'bodies stay within their budget');
+  }
 
-  const serve = (): void => {
-    for (const [owner, [first]] of waiting) {
-      if (first === undefined || !ownerHasRoom(owner, first.bytes)) continue;
-      // Nobody overtakes this waiter, or a large body would wait for ever.
-      if (bytesHeld + first.bytes > bytesMax) return;
-      leave(owner, first);
-      // The owner's next turn comes after the others'; the loop meets the owner there again.
-      const rest = waiting.get(owner);
-      waiting.delete(owner);
-      if (rest) waiting.set(owner, rest);
-      first.proceed(take(owner, first.bytes));
-    }
-  };
-
-  const wait = (owner: string, bytes: number, signal: AbortSignal): Promise<Reservation> => {
-    if (waiters === waitersMax) throw noRoomError();
+  #wait(owner: string, bytes: number, signal: AbortSignal): Promise<Reservation> {
+    if (this.#waiters === waitersMax) throw noRoomError();
     const { promise, resolve, reject } = Promise.withResolvers<Reservation>();
     const waiter = { bytes, proceed: resolve };
-    waiters++;
-    waiting.set(owner, [...(waiting.get(owner) ?? []), waiter]);
+    this.#waiters++;
+    this.#waiting.set(owner, [...(this.#waiting.get(owner) ?? []), waiter]);
     const giveUp = (error: ApiError): void => {
-      leave(owner, waiter);
+      this.#leave(owner, waiter);
       reject(error);
-      serve();
+      this.#serve();
     };
     const onAbort = () => giveUp(new ApiError('client_left', 'The client closed the request.'));
     if (signal.aborted) onAbort();
     const late = setTimeout(() => giveUp(noRoomError()), waitMsMax);
     signal.addEventListener('abort', onAbort, { once: true });
-    serve();
+    this.#serve();
     return promise.finally(() => {
       clearTimeout(late);
       signal.removeEventListener('abort', onAbort);
     });
-  };
+  }
 
-  return {
-    async reserve(owner, bytes, signal) {
-      assert(bytes <= bodyBytesMax, 'a body that may be read has room in the budget');
-      const fits = ownerHasRoom(owner, bytes) && bytesHeld + bytes <= bytesMax;
-      return fits && waiters === 0 ? take(owner, bytes) : await wait(owner, bytes, signal);
-    },
-    bytes: () => bytesHeld,
-  };
+  #leave(owner: string, waiter: Waiter): void {
+    const queue = this.#waiting.get(owner) ?? [];
+    const rest = queue.filter((each) => each !== waiter);
+    if (rest.length === queue.length) return;
+    this.#waiters--;
+    if (rest.length === 0) this.#waiting.delete(owner);
+    else this.#waiting.set(owner, rest);
+  }
+
+  #serve(): void {
+    for (const [owner, [first]] of this.#waiting) {
+      if (first === undefined || !this.#ownerHasRoom(owner, first.bytes)) continue;
+      // Nobody overtakes this waiter, or a large body would wait for ever.
+      if (this.#bytesHeld + first.bytes > this.#bytesMax) return;
+      this.#leave(owner, first);
+      // The owner's next turn comes after the others'; the loop meets the owner there again.
+      const rest = this.#waiting.get(owner);
+      this.#waiting.delete(owner);
+      if (rest) this.#waiting.set(owner, rest);
+      first.proceed(this.#take(owner, first.bytes));
+    }
+  }
 }
 
 function noRoomError(): ApiError {

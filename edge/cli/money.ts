@@ -11,7 +11,14 @@ function cents(text: string): number {
   throw new InvalidArgumentError('Expected whole cents.');
 }
 
-export function addMoneyCommands(program: Program, { call, show }: Operator): void {
+export function addMoneyCommands(program: Program, operator: Operator): void {
+  addCredits(program, operator);
+  addCorrections(program, operator);
+  addEntries(program, operator);
+  addCheckout(program, operator);
+}
+
+function addCredits(program: Program, { call, show }: Operator): void {
   program
     .command('credits')
     .description('credit of a tenant')
@@ -34,6 +41,9 @@ export function addMoneyCommands(program: Program, { call, show }: Operator): vo
         }),
       ),
     );
+}
+
+function addCorrections(program: Program, { call, show }: Operator): void {
   program
     .command('corrections')
     .description('corrections of the ledger')
@@ -52,6 +62,9 @@ export function addMoneyCommands(program: Program, { call, show }: Operator): vo
         }),
       ),
     );
+}
+
+function addEntries(program: Program, { call, show }: Operator): void {
   program
     .command('entries')
     .description("a tenant's ledger")
@@ -63,6 +76,9 @@ export function addMoneyCommands(program: Program, { call, show }: Operator): vo
     .action((tenant, { after, limit }) =>
       show(call('GET', pathOf`/tenants/${tenant}/entries` + queryOf({ after_id: after, limit }))),
     );
+}
+
+function addCheckout(program: Program, { call, show }: Operator): void {
   program
     .command('checkout')
     .description('payments by Stripe')

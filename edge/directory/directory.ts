@@ -15,6 +15,12 @@ const listMax = 100_000;
 
 /** The database is migrated. */
 export function createDirectory(db: DirectoryDb): Directory {
+  return { ...catalogueIn(db), ...tenantsIn(db), ...paymentsIn(db) };
+}
+
+type Catalogue = Pick<Directory, 'models' | 'putModel' | 'priceAt' | 'prices' | 'addPrice'>;
+
+function catalogueIn(db: DirectoryDb): Catalogue {
   return {
     async models() {
       return await db.select().from(model).orderBy(asc(model.id)).limit(listMax);
@@ -55,6 +61,16 @@ export function createDirectory(db: DirectoryDb): Directory {
         windowEndMinute: window?.endMinute ?? null,
       });
     },
+  };
+}
+
+type Tenants = Pick<
+  Directory,
+  'tenant' | 'tenants' | 'createTenant' | 'setTenantStatus' | 'setTenantWeight'
+>;
+
+function tenantsIn(db: DirectoryDb): Tenants {
+  return {
     async tenant(id) {
       const rows = await db.select().from(tenant).where(eq(tenant.id, id));
       return rows[0] ?? null;
@@ -87,6 +103,13 @@ export function createDirectory(db: DirectoryDb): Directory {
         .returning({ id: tenant.id });
       return changed.length === 1;
     },
+  };
+}
+
+type Payments = Omit<Directory, keyof Catalogue | keyof Tenants>;
+
+function paymentsIn(db: DirectoryDb): Payments {
+  return {
     async noteEvent(event) {
       const added = await db
         .insert(webhookEvent)

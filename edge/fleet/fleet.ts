@@ -9,7 +9,7 @@ import type { Accepted, Fleet } from './fleet-contract.ts';
 import { newestThatFit } from './fleet-snapshot.ts';
 import type { FleetSnapshot } from './fleet-snapshot.ts';
 import type { Computed, NotPlaced, PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
-import { createPlaces } from './places.ts';
+import { Places } from './places.ts';
 import { Refusals } from './refusals.ts';
 import { isOlderStart, isSameStart } from './starts.ts';
 import { steadyClock } from './steady-clock.ts';
@@ -66,7 +66,7 @@ export class LocalFleet implements Fleet {
   /** Static workers that the operator added; what the settings say of one goes before. */
   #added: readonly StaticWorker[];
   readonly #refusals = new Refusals();
-  readonly #places: ReturnType<typeof createPlaces>;
+  readonly #places: Places;
   readonly #waiting: WaitingRequests;
   readonly #ticks: { start(): void };
   #closed = false;
@@ -78,7 +78,7 @@ export class LocalFleet implements Fleet {
     this.#drained = new Set(snapshot?.drained);
     this.#added = (snapshot?.added ?? []).filter(({ id }) => !isIn(this.#configured, id));
     this.#restore(snapshot?.workers ?? []);
-    this.#places = createPlaces({
+    this.#places = new Places({
       workers: this.#workers,
       clock: this.#clock,
       staticWorkers: () => this.staticWorkers(),

@@ -11,56 +11,88 @@ import type { WorkerEntry } from './worker-entry.ts';
 /** The output of an answer, until the first answers have shown what is usual. */
 const outputTokensDefault = 256;
 
-export interface Places extends Workers {
+export class Places implements Workers {
+  readonly #workers: ReadonlyMap<string, WorkerEntry>;
+  readonly #clock: { nowMs(): number };
+  readonly #staticWorkers: () => readonly StaticWorker[];
+
+  constructor(options: {
+    readonly workers: ReadonlyMap<string, WorkerEntry>;
+    readonly clock: { nowMs(): number };
+    readonly staticWorkers: () => readonly StaticWorker[];
+  }) {
+    this.#workers = options.workers;
+    this.#clock = options.clock;
+    this.#staticWorkers = options.staticWorkers;
+  }
+
   /** Places a request that waits for no turn: any worker that is ready will do. */
-  placeNow(input: PlaceInput): PlaceResult;
-}
+  placeNow(input: PlaceInput): PlaceResult {
+    return this.noneFor(input) ?? this.#placeOn(this.#rested(this.#readyFor(input)), input, 0);
+  }
 
-export function createPlaces(options: {
-  readonly workers: ReadonlyMap<string, WorkerEntry>;
-  readonly clock: { nowMs(): number };
-  readonly staticWorkers: () => readonly StaticWorker[];
-}): Places {
-  const { workers, clock, staticWorkers } = options;
+  place(
+    input: TurnInput,
+    { cost, inCredit }: { readonly cost: number; readonly inCredit: boolean },
+  ): PlaceResult {
+    return this.#placeOn(this.#withRoom(input, inCredit), input, cost);
+  }
 
-  const serving = (model: string): WorkerEntry[] =>
-    [...workers.values()].filter((entry) => entry.announcement.models.includes(model));
+  hasRoom(input: TurnInput, inCredit: boolean): boolean {
+    return this.#withRoom(input, inCredit).length > 0;
+  }
 
-  const readyFor = (input: PlaceInput): WorkerEntry[] => {
-    const nowMs = clock.nowMs();
-    return serving(input.model).filter(
+  noneFor(input: PlaceInput): PlaceResult | null {
+    if (this.#readyFor(input).length > 0) return null;
+    const reason = whyNone(this.#serving(input.model), input, this.#clock.nowMs());
+    const waitMs = reason === 'all-refused' ? backoffMs : heartbeatMs;
+    return { kind: 'no-worker', reason, retryAfterSeconds: Math.ceil(waitMs / 1_000) };
+  }
+
+  serviceOf(model: string): Service {
+    return serviceOf(this.#serving(model), this.#clock.nowMs());
+  }
+
+  costOf(input: TurnInput): number {
+    const all = this.#serving(input.model);
+    const cached = Math.max(0, ...all.map((entry) => cachedTokens(entry, input)));
+    const usual = all.find(({ rate }) => rate.outputTokens !== null)?.rate.outputTokens;
+    const output = (usual ?? outputTokensDefault) * input.turn.slots;
+    return Math.ceil(input.promptTokens - cached + Math.min(input.outputTokensMax, output));
+  }
+
+  #serving(model: string): WorkerEntry[] {
+    return [...this.#workers.values()].filter((entry) => entry.announcement.models.includes(model));
+  }
+
+  #readyFor(input: PlaceInput): WorkerEntry[] {
+    const nowMs = this.#clock.nowMs();
+    return this.#serving(input.model).filter(
       (entry) =>
         stateAt(entry, nowMs) === 'ready' && !input.exclude.includes(entry.announcement.id),
     );
-  };
+  }
 
   /** A worker that failed is passed over for a while, unless nobody else is there. */
-  const rested = (ready: WorkerEntry[]): WorkerEntry[] => {
-    const others = ready.filter((entry) => entry.backoffUntilMs <= clock.nowMs());
+  #rested(ready: WorkerEntry[]): WorkerEntry[] {
+    const others = ready.filter((entry) => entry.backoffUntilMs <= this.#clock.nowMs());
     return others.length > 0 ? others : ready;
-  };
+  }
 
-  const withRoom = (input: TurnInput, inCredit: boolean): WorkerEntry[] => {
+  #withRoom(input: TurnInput, inCredit: boolean): WorkerEntry[] {
     const { tenant, slots } = input.turn;
-    const all = serving(input.model);
+    const all = this.#serving(input.model);
     const isOwed = inCredit && all.every((entry) => entry.flights.slotsOf(tenant) === 0);
-    const ready = rested(readyFor(input));
+    const ready = this.#rested(this.#readyFor(input));
     const able = ready.filter(({ announcement }) => slots <= (announcement.waiting ?? Infinity));
     // A worker that can never hold this many answers refuses them itself.
     if (able.length === 0) return ready;
     return able.filter(
-      (entry) => entry.fullUntilMs <= clock.nowMs() && hasRoom(entry, { slots, isOwed }),
+      (entry) => entry.fullUntilMs <= this.#clock.nowMs() && hasRoom(entry, { slots, isOwed }),
     );
-  };
+  }
 
-  const noneFor = (input: PlaceInput): PlaceResult | null => {
-    if (readyFor(input).length > 0) return null;
-    const reason = whyNone(serving(input.model), input, clock.nowMs());
-    const waitMs = reason === 'all-refused' ? backoffMs : heartbeatMs;
-    return { kind: 'no-worker', reason, retryAfterSeconds: Math.ceil(waitMs / 1_000) };
-  };
-
-  const placeOn = (among: readonly WorkerEntry[], input: PlaceInput, cost: number): PlaceResult => {
+  #placeOn(among: readonly WorkerEntry[], input: PlaceInput, cost: number): PlaceResult {
     const { promptTokens, requestId, turn, model } = input;
     const candidates = among.map((entry) => ({
       entry,
@@ -75,34 +107,21 @@ export function createPlaces(options: {
     const { announcement, flights } = chosen.entry;
     const uncached = Math.max(0, promptTokens - chosen.cachedTokens);
     const { tenant = null, slots = 0 } = turn ?? {};
-    flights.place(requestId, { model, promptTokens: uncached, tenant, slots, cost }, clock.nowMs());
+    const taken = { model, promptTokens: uncached, tenant, slots, cost };
+    flights.place(requestId, taken, this.#clock.nowMs());
+    const served = announcement.served?.find(({ id }) => id === model);
+    const configured = this.#staticWorkers().find(({ id }) => id === announcement.id);
     return {
       kind: 'placed',
       worker: announcement.id,
       url: announcement.url,
       epoch: cacheEpochOf(announcement),
-      contextLength:
-        announcement.served?.find(({ id }) => id === input.model)?.contextLength ?? null,
+      contextLength: served?.contextLength ?? null,
       reportsCachedTokens: announcement.noDiscountReason === null,
       hasJournal: announcement.hasJournal,
-      ownToken: staticWorkers().find(({ id }) => id === announcement.id)?.ownToken ?? null,
+      ownToken: configured?.ownToken ?? null,
     };
-  };
-
-  return {
-    noneFor,
-    placeNow: (input) => noneFor(input) ?? placeOn(rested(readyFor(input)), input, 0),
-    hasRoom: (input, inCredit) => withRoom(input, inCredit).length > 0,
-    place: (input, { cost, inCredit }) => placeOn(withRoom(input, inCredit), input, cost),
-    serviceOf: (model) => serviceOf(serving(model), clock.nowMs()),
-    costOf(input) {
-      const all = serving(input.model);
-      const cached = Math.max(0, ...all.map((entry) => cachedTokens(entry, input)));
-      const usual = all.find(({ rate }) => rate.outputTokens !== null)?.rate.outputTokens;
-      const output = (usual ?? outputTokensDefault) * input.turn.slots;
-      return Math.ceil(input.promptTokens - cached + Math.min(input.outputTokensMax, output));
-    },
-  };
+  }
 }
 
 function serviceOf(serving: readonly WorkerEntry[], nowMs: number): Service {

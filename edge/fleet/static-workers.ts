@@ -23,7 +23,7 @@ export interface StaticWorkers {
   probe(): Promise<void>;
 }
 
-export function createStaticWorkers(options: {
+export interface StaticWorkersOptions {
   /** Lists the workers of now: the operator may add and remove some. */
   readonly workers: () => readonly StaticWorker[];
   /** Shown to workers without a token of their own. */
@@ -32,59 +32,46 @@ export function createStaticWorkers(options: {
   readonly fetch: typeof fetch;
   readonly announce: (announcement: Announcement) => void;
   readonly log: Log;
-}): StaticWorkers {
-  const clock = steadyClock(options.clock);
-  const last = new Map<string, Announcement>();
-  const learning = new Set<string>();
-  const askAgainAtMs = new Map<string, number>();
+}
 
-  const say = (announcement: Announcement): void => {
-    const before = last.get(announcement.id);
-    last.set(announcement.id, announcement);
-    options.announce(announcement);
-    if (
-      before?.state === announcement.state &&
-      before.noDiscountReason === announcement.noDiscountReason
-    )
-      return;
-    const { id, state, models, noDiscountReason } = announcement;
-    options.log('info', 'static-worker', { id, state, models, noDiscountReason });
-  };
+export function createStaticWorkers(options: StaticWorkersOptions): StaticWorkers {
+  return new ProbedWorkers(options);
+}
 
-  /**
-   * Finds out whether the worker reports cached tokens, and announces it if it is still what it
-   * was.
-   */
-  const learn = async (worker: StaticWorker, asked: Announcement): Promise<void> => {
-    const { id } = worker;
-    if (learning.has(id)) return;
-    learning.add(id);
-    const [model] = asked.models;
-    const report: CacheReport =
-      model === undefined
-        ? { kind: 'unreported', reason: 'it serves no model' }
-        : await probeCachedTokens(targetOf(worker, options), model);
-    learning.delete(id);
-    if (!options.workers().includes(worker) || last.get(id) !== asked) return;
-    askAgainAtMs.delete(id);
-    if (report.kind === 'failed') askAgainAtMs.set(id, clock.nowMs() + askAgainMs);
-    const noDiscountReason = report.kind === 'reported' ? null : report.reason;
-    say({ ...asked, state: 'ready', noDiscountReason });
-  };
+class ProbedWorkers implements StaticWorkers {
+  readonly #options: StaticWorkersOptions;
+  readonly #clock: { nowMs(): number };
+  readonly #last = new Map<string, Announcement>();
+  /** Ids of workers that are being asked for cached tokens. */
+  readonly #learning = new Set<string>();
+  readonly #askAgainAtMs = new Map<string, number>();
 
-  const probeOne = async (worker: StaticWorker): Promise<void> => {
+  constructor(options: StaticWorkersOptions) {
+    this.#options = options;
+    this.#clock = steadyClock(options.clock);
+  }
+
+  async probe(): Promise<void> {
+    const workers = this.#options.workers();
+    for (const id of this.#last.keys()) {
+      if (!workers.some((each) => each.id === id)) this.#last.delete(id);
+    }
+    await Promise.all(workers.map((worker) => this.#probeOne(worker)));
+  }
+
+  async #probeOne(worker: StaticWorker): Promise<void> {
     const { id, url, slots } = worker;
-    const health = await probeHealth(targetOf(worker, options));
+    const health = await probeHealth(targetOf(worker, this.#options));
     // It may have been removed or changed while it was asked.
-    if (!options.workers().includes(worker)) return;
-    const nowMs = clock.nowMs();
-    const known = last.get(id);
+    if (!this.#options.workers().includes(worker)) return;
+    const nowMs = this.#clock.nowMs();
+    const known = this.#last.get(id);
     const before = known?.url === url ? known : undefined;
     const own = { id, url, static: true, hasJournal: false, ...(slots !== undefined && { slots }) };
     const base = { ...own, state: 'failing' as const };
     if (health.kind === 'failing') {
       const { epoch = nowMs, start = randomUUID(), models = [], served = [] } = before ?? {};
-      say({ ...base, epoch, start, models, served, noDiscountReason: health.reason });
+      this.#say({ ...base, epoch, start, models, served, noDiscountReason: health.reason });
       return;
     }
     const models = health.served.map((model) => model.id);
@@ -104,18 +91,40 @@ export function createStaticWorkers(options: {
           served: health.served,
           noDiscountReason: beingAsked,
         };
-    say(announcement);
-    const due = nowMs >= (askAgainAtMs.get(id) ?? Infinity);
-    if (announcement.state === 'failing' || due) void learn(worker, announcement);
-  };
+    this.#say(announcement);
+    const due = nowMs >= (this.#askAgainAtMs.get(id) ?? Infinity);
+    if (announcement.state === 'failing' || due) void this.#learn(worker, announcement);
+  }
 
-  return {
-    async probe() {
-      const workers = options.workers();
-      for (const id of last.keys()) if (!workers.some((each) => each.id === id)) last.delete(id);
-      await Promise.all(workers.map((worker) => probeOne(worker)));
-    },
-  };
+  /**
+   * Finds out whether the worker reports cached tokens, and announces it if it is still what it
+   * was.
+   */
+  async #learn(worker: StaticWorker, asked: Announcement): Promise<void> {
+    const { id } = worker;
+    if (this.#learning.has(id)) return;
+    this.#learning.add(id);
+    const [model] = asked.models;
+    const report: CacheReport =
+      model === undefined
+        ? { kind: 'unreported', reason: 'it serves no model' }
+        : await probeCachedTokens(targetOf(worker, this.#options), model);
+    this.#learning.delete(id);
+    if (!this.#options.workers().includes(worker) || this.#last.get(id) !== asked) return;
+    this.#askAgainAtMs.delete(id);
+    if (report.kind === 'failed') this.#askAgainAtMs.set(id, this.#clock.nowMs() + askAgainMs);
+    const noDiscountReason = report.kind === 'reported' ? null : report.reason;
+    this.#say({ ...asked, state: 'ready', noDiscountReason });
+  }
+
+  #say(announcement: Announcement): void {
+    const { id, state, models, noDiscountReason } = announcement;
+    const before = this.#last.get(id);
+    this.#last.set(id, announcement);
+    this.#options.announce(announcement);
+    if (before?.state === state && before.noDiscountReason === noDiscountReason) return;
+    this.#options.log('info', 'static-worker', { id, state, models, noDiscountReason });
+  }
 }
 
 /** Returns the announcement itself where the operator has not changed its slots. */

@@ -8,6 +8,7 @@ import { ApiError } from '../errors.ts';
 import { unknownMsMax } from '../reconcile/reconcile-holds.ts';
 import type { RunningAnswer, RunningAnswers, WholeAnswer } from './running-answers-contract.ts';
 import { createEventLog } from '../relay/event-log.ts';
+import type { EventLog } from '../relay/event-log.ts';
 
 /** This much of a running stream is kept for clients that begin at its beginning. */
 const logCharactersMax = 4 * 1024 * 1024;
@@ -15,92 +16,122 @@ const clientsMax = 64;
 /** An answer that nobody waits for ends before its hold could be voided. */
 const abandonedAgeMsMax = unknownMsMax - 60_000;
 
-/** One of the answers, as the registry itself needs it. */
-interface Entry {
-  readonly answer: RunningAnswer;
-  readonly stopped: () => boolean;
-  stopWhenAbandoned(): void;
-}
-
-export function createRunningAnswers(options: {
+export interface RunningAnswersOptions {
   readonly clock: { nowMs(): number };
   /** An answer that nobody waits for runs on for this long. */
   readonly runOnMs: number;
   /** The characters kept of all answers together: each has an even share. */
   readonly charactersMax: number;
-}): RunningAnswers {
-  const { clock, charactersMax } = options;
-  const running = new Map<string, Entry>();
-  let runOnMs = options.runOnMs;
+}
 
-  const open = (requestId: string): Entry => {
-    const openedAtMs = clock.nowMs();
-    const whole = Promise.withResolvers<WholeAnswer>();
+export function createRunningAnswers(options: RunningAnswersOptions): RunningAnswers {
+  return new AnswerRegistry(options);
+}
+
+class AnswerRegistry implements RunningAnswers {
+  readonly #clock: { nowMs(): number };
+  readonly #charactersMax: number;
+  readonly #running = new Map<string, AnswerUnderWay>();
+  #runOnMs: number;
+
+  constructor({ clock, charactersMax, runOnMs }: RunningAnswersOptions) {
+    this.#clock = clock;
+    this.#charactersMax = charactersMax;
+    this.#runOnMs = runOnMs;
+  }
+
+  claim(requestId: string): RunningAnswer {
+    assert(!this.#running.has(requestId), 'a request has one answer');
+    const answer = new AnswerUnderWay({
+      clock: this.#clock,
+      runOnMs: () => this.#runOnMs,
+      charactersMax: () => Math.min(logCharactersMax, this.#charactersMax / this.#running.size),
+      forget: () => this.#running.delete(requestId),
+    });
+    this.#running.set(requestId, answer);
+    return answer;
+  }
+
+  find(requestId: string): RunningAnswer | null {
+    const answer = this.#running.get(requestId);
+    return answer === undefined || answer.isStopped ? null : answer;
+  }
+
+  isSettling(requestId: string): boolean {
+    return this.#running.get(requestId)?.isStopped ?? false;
+  }
+
+  stopAbandoned(): void {
+    this.#runOnMs = 0;
+    for (const answer of this.#running.values()) answer.stopWhenAbandoned();
+  }
+}
+
+interface AnswerOptions {
+  readonly clock: { nowMs(): number };
+  readonly runOnMs: () => number;
+  readonly charactersMax: () => number;
+  readonly forget: () => void;
+}
+
+class AnswerUnderWay implements RunningAnswer {
+  readonly whole = Promise.withResolvers<WholeAnswer>();
+  readonly accepted = Promise.withResolvers<void>();
+  readonly log: EventLog;
+  readonly #options: AnswerOptions;
+  readonly #openedAtMs: number;
+  #clients = 0;
+  #stopped = false;
+  #stop: (() => void) | null = null;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(options: AnswerOptions) {
+    this.#options = options;
+    this.#openedAtMs = options.clock.nowMs();
+    this.log = createEventLog(options.charactersMax);
     // Those who wait for it see it fail; there may be nobody.
-    whole.promise.catch(() => {});
-    let clients = 0;
-    let stopped = false;
-    let stop: (() => void) | null = null;
-    let timer: ReturnType<typeof setTimeout> | undefined;
+    this.whole.promise.catch(() => {});
+  }
 
-    const stopWhenAbandoned = (): void => {
-      clearTimeout(timer);
-      if (stop === null || stopped || clients > 0) return;
-      const ageLeftMs = openedAtMs + abandonedAgeMsMax - clock.nowMs();
-      // A clock that was set back makes no answer younger than new.
-      const leftMs = Math.min(runOnMs, ageLeftMs, abandonedAgeMsMax);
-      if (leftMs <= 0) stop();
-      else timer = setTimeout(stop, leftMs);
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  join(): () => void {
+    if (this.#clients === clientsMax) throw tooManyClients();
+    this.#clients++;
+    clearTimeout(this.#timer);
+    let here = true;
+    return () => {
+      if (here) this.#clients--;
+      here = false;
+      this.stopWhenAbandoned();
     };
+  }
 
-    const answer: RunningAnswer = {
-      whole,
-      accepted: Promise.withResolvers<void>(),
-      log: createEventLog(() => Math.min(logCharactersMax, charactersMax / running.size)),
-      join() {
-        if (clients === clientsMax) throw tooManyClients();
-        clients++;
-        clearTimeout(timer);
-        let here = true;
-        return () => {
-          if (here) clients--;
-          here = false;
-          stopWhenAbandoned();
-        };
-      },
-      runs(stopIt) {
-        stop = () => {
-          stopped = true;
-          stopIt();
-        };
-        stopWhenAbandoned();
-      },
-      over() {
-        stop = null;
-        clearTimeout(timer);
-        running.delete(requestId);
-      },
+  runs(stop: () => void): void {
+    this.#stop = () => {
+      this.#stopped = true;
+      stop();
     };
-    return { answer, stopped: () => stopped, stopWhenAbandoned };
-  };
+    this.stopWhenAbandoned();
+  }
 
-  return {
-    claim(requestId) {
-      assert(!running.has(requestId), 'a request has one answer');
-      const entry = open(requestId);
-      running.set(requestId, entry);
-      return entry.answer;
-    },
-    find(requestId) {
-      const entry = running.get(requestId);
-      return entry === undefined || entry.stopped() ? null : entry.answer;
-    },
-    isSettling: (requestId) => running.get(requestId)?.stopped() ?? false,
-    stopAbandoned() {
-      runOnMs = 0;
-      for (const entry of running.values()) entry.stopWhenAbandoned();
-    },
-  };
+  over(): void {
+    this.#stop = null;
+    clearTimeout(this.#timer);
+    this.#options.forget();
+  }
+
+  stopWhenAbandoned(): void {
+    clearTimeout(this.#timer);
+    if (this.#stop === null || this.#stopped || this.#clients > 0) return;
+    const ageLeftMs = this.#openedAtMs + abandonedAgeMsMax - this.#options.clock.nowMs();
+    // A clock that was set back makes no answer younger than new.
+    const leftMs = Math.min(this.#options.runOnMs(), ageLeftMs, abandonedAgeMsMax);
+    if (leftMs <= 0) this.#stop();
+    else this.#timer = setTimeout(this.#stop, leftMs);
+  }
 }
 
 function tooManyClients(): ApiError {

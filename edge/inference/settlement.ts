@@ -53,28 +53,109 @@ export interface RequestSettlement {
   clientLeft(): Promise<Settlement>;
 }
 
+interface SettlementInput {
+  readonly prepared: PreparedRequest;
+  readonly tenant: Tenant;
+  readonly holdNanoUsd: number;
+  readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
+}
+
 export function createRequestSettlement(
   services: Services,
-  input: {
-    readonly prepared: PreparedRequest;
-    readonly tenant: Tenant;
-    readonly holdNanoUsd: number;
-    readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
-  },
+  input: SettlementInput,
 ): RequestSettlement {
-  const { prepared } = input;
-  const stop = new AbortController();
-  let worker: Placed | null = null;
-  let usage: Usage | null = null;
-  let settling: Promise<Settlement> | null = null;
+  return new OnceSettled(services, input);
+}
 
-  type End = Pick<SettleInput, 'outcome' | 'usage' | 'confirmedChain' | 'answer'>;
+type End = Pick<SettleInput, 'outcome' | 'usage' | 'confirmedChain' | 'answer'>;
 
-  const settle = async (end: End): Promise<Settlement> => {
-    const hit = input.prefixHits.find(
+class OnceSettled implements RequestSettlement {
+  readonly stop: AbortSignal;
+  readonly #services: Services;
+  readonly #input: SettlementInput;
+  readonly #stop = new AbortController();
+  #worker: Placed | null = null;
+  #usage: Usage | null = null;
+  #settling: Promise<Settlement> | null = null;
+
+  constructor(services: Services, input: SettlementInput) {
+    this.#services = services;
+    this.#input = input;
+    this.stop = this.#stop.signal;
+  }
+
+  usage(): Usage | null {
+    return this.#usage;
+  }
+
+  recordPlacement(worker: Placed | null): void {
+    this.#worker = worker;
+  }
+
+  recordUsage(usage: Usage): void {
+    this.#usage = usage;
+  }
+
+  cost(usage: Usage): number {
+    const { prepared, holdNanoUsd } = this.#input;
+    return billed(usage, prepared.price, holdNanoUsd).costNanoUsd;
+  }
+
+  complete({ chain, answer }: Parameters<RequestSettlement['complete']>[0]): Promise<Settlement> {
+    return this.#once(() => ({
+      outcome: 'done',
+      usage: this.#usage,
+      confirmedChain: chain,
+      answer,
+    }));
+  }
+
+  fail({ delivered, answer }: Parameters<RequestSettlement['fail']>[0]): Promise<Settlement> {
+    return this.#once(() => {
+      this.#stop.abort();
+      return {
+        outcome: 'failed',
+        usage: delivered ? this.#usage : null,
+        confirmedChain: [],
+        answer: delivered ? answer : null,
+      };
+    });
+  }
+
+  clientLeft(): Promise<Settlement> {
+    const { prepared } = this.#input;
+    return this.#once(async () => {
+      this.#stop.abort();
+      const seen = { worker: this.#worker, seen: this.#usage };
+      const computed = usedOrNull(await countOfLeft(this.#services, prepared, seen));
+      // The worker holds the prompt once it has answered: it has computed all of it then.
+      const isAnswered = computed !== null && computed.outputText + computed.outputReasoning > 0;
+      return {
+        outcome: 'aborted',
+        usage: computed,
+        confirmedChain: isAnswered ? chainOf(prepared) : [],
+        answer: null,
+      };
+    });
+  }
+
+  #once(end: () => Promise<End> | End): Promise<Settlement> {
+    if (this.#settling === null) {
+      this.#input.prepared.body.release();
+      this.#settling = (async () => this.#settle(await end()))();
+      // Whoever asked for it sees its failure; the runtime waits for it even if nobody does.
+      this.#services.keepAlive(this.#settling.catch(() => {}));
+    }
+    return this.#settling;
+  }
+
+  async #settle(end: End): Promise<Settlement> {
+    const { prepared, tenant, prefixHits } = this.#input;
+    const worker = this.#worker;
+    const hit = prefixHits.find(
       (each) => each.worker === worker?.worker && each.epoch === worker.epoch,
     );
-    const settlement = await settleFirmly(services, input.tenant, {
+    const settlement = await settleFirmly(this.#services, tenant, {
       requestId: prepared.requestId,
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
@@ -82,56 +163,13 @@ export function createRequestSettlement(
       predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
     });
-    reportExcess(services, { requestId: prepared.requestId, model: prepared.model.id, settlement });
-    if (worker) finishFlight(services, { requestId: prepared.requestId, worker: worker.worker });
+    const { requestId, model } = prepared;
+    reportExcess(this.#services, { requestId, model: model.id, settlement });
+    // A worker may have taken the request while it was settled.
+    const placed = this.#worker;
+    if (placed) finishFlight(this.#services, { requestId, worker: placed.worker });
     return settlement;
-  };
-
-  const once = (end: () => Promise<End> | End): Promise<Settlement> => {
-    if (settling === null) {
-      prepared.body.release();
-      settling = (async () => settle(await end()))();
-      // Whoever asked for it sees its failure; the runtime waits for it even if nobody does.
-      services.keepAlive(settling.catch(() => {}));
-    }
-    return settling;
-  };
-
-  return {
-    stop: stop.signal,
-    usage: () => usage,
-    recordPlacement: (to) => void (worker = to),
-    recordUsage: (count) => void (usage = count),
-    cost: (of) => billed(of, prepared.price, input.holdNanoUsd).costNanoUsd,
-
-    complete: ({ chain, answer }) =>
-      once(() => ({ outcome: 'done', usage, confirmedChain: chain, answer })),
-
-    fail: ({ delivered, answer }) =>
-      once(() => {
-        stop.abort();
-        return {
-          outcome: 'failed',
-          usage: delivered ? usage : null,
-          confirmedChain: [],
-          answer: delivered ? answer : null,
-        };
-      }),
-
-    clientLeft: () =>
-      once(async () => {
-        stop.abort();
-        const computed = usedOrNull(await countOfLeft(services, prepared, { worker, seen: usage }));
-        // The worker holds the prompt once it has answered: it has computed all of it then.
-        const isAnswered = computed !== null && computed.outputText + computed.outputReasoning > 0;
-        return {
-          outcome: 'aborted',
-          usage: computed,
-          confirmedChain: isAnswered ? chainOf(prepared) : [],
-          answer: null,
-        };
-      }),
-  };
+  }
 }
 
 /**

@@ -5,8 +5,12 @@ import type { SyncDb } from '../../db/types.ts';
 
 const value = (name: string) => sql`${sql.placeholder(name)}`;
 
-/** Placeholders named as their columns, so that a row is written by passing it. */
+/** Placeholders are named as their columns, so that a row is written by passing it. */
 export function prepareHoldStatements(db: SyncDb) {
+  return { ...accountStatements(db), ...entryStatements(db), ...holdStatements(db) };
+}
+
+function accountStatements(db: SyncDb) {
   const available = sql`${account.grantedNanoUsd} + ${account.toppedUpNanoUsd} - ${account.heldNanoUsd}`;
   return {
     account: db.select().from(account).prepare(),
@@ -24,6 +28,11 @@ export function prepareHoldStatements(db: SyncDb) {
         heldNanoUsd: sql`${account.heldNanoUsd} - ${sql.placeholder('held')}`,
       })
       .prepare(),
+  };
+}
+
+function entryStatements(db: SyncDb) {
+  return {
     insertPending: db
       .insert(entry)
       .values({
@@ -66,6 +75,21 @@ export function prepareHoldStatements(db: SyncDb) {
         createdAtMs: value('nowMs'),
       })
       .prepare(),
+    resolution: db
+      .select()
+      .from(entry)
+      .where(
+        and(
+          eq(entry.requestId, sql.placeholder('requestId')),
+          inArray(entry.kind, ['posted', 'voided']),
+        ),
+      )
+      .prepare(),
+  };
+}
+
+function holdStatements(db: SyncDb) {
+  return {
     insertHold: db
       .insert(hold)
       .values({
@@ -97,16 +121,6 @@ export function prepareHoldStatements(db: SyncDb) {
     remove: db
       .delete(hold)
       .where(eq(hold.requestId, sql.placeholder('requestId')))
-      .prepare(),
-    resolution: db
-      .select()
-      .from(entry)
-      .where(
-        and(
-          eq(entry.requestId, sql.placeholder('requestId')),
-          inArray(entry.kind, ['posted', 'voided']),
-        ),
-      )
       .prepare(),
   };
 }

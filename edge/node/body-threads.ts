@@ -39,95 +39,95 @@ export interface BodyThreads {
 }
 
 export function createBodyThreads(): BodyThreads {
-  /** Owners stand in the order of their turns. */
-  const waiting = new Map<string, Job[]>();
-  const threads = new Set<Thread>();
+  return new ThreadPool();
+}
 
-  const start = (): Thread => {
+class ThreadPool implements BodyThreads {
+  /** Owners stand in the order of their turns. */
+  readonly #waiting = new Map<string, Job[]>();
+  readonly #threads = new Set<Thread>();
+
+  async run(message: ToThread, { tenant, signal }: BodyClient): Promise<FromThread> {
+    if (signal.aborted) throw leftError();
+    const { promise, resolve, reject } = Promise.withResolvers<FromThread>();
+    const job = { message, tenant, resolve, reject };
+    const onAbort = () => this.#withdraw(job);
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#waiting.set(tenant, [...(this.#waiting.get(tenant) ?? []), job]);
+    this.#dispatch();
+    return promise.finally(() => signal.removeEventListener('abort', onAbort));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#threads].map(({ worker }) => worker.terminate()));
+  }
+
+  #dispatch(): void {
+    while (this.#waiting.size > 0) {
+      const idle = [...this.#threads].find(({ job }) => job === null);
+      if (idle === undefined && this.#threads.size === threadsMax) return;
+      this.#give(idle ?? this.#start(), this.#takeNext());
+    }
+  }
+
+  #takeNext(): Job {
+    for (const [tenant, [job, ...rest]] of this.#waiting) {
+      this.#waiting.delete(tenant);
+      if (rest.length > 0) this.#waiting.set(tenant, rest);
+      if (job !== undefined) return job;
+    }
+    throw new Error('somebody waits');
+  }
+
+  #start(): Thread {
     const worker = new Worker(new URL('./body-thread.ts', import.meta.url), {
       resourceLimits: { maxOldGenerationSizeMb: heapMiBMax },
     });
     const thread: Thread = { worker, job: null, timer: undefined };
-    threads.add(thread);
-    worker.on('message', (answer: FromThread) => finish(thread, answer));
-    worker.on('error', (error) => end(thread, reasonOf(error)));
-    worker.on('exit', () => end(thread, new Error('a thread for bodies ended')));
+    this.#threads.add(thread);
+    worker.on('message', (answer: FromThread) => this.#finish(thread, answer));
+    worker.on('error', (error) => this.#end(thread, reasonOf(error)));
+    worker.on('exit', () => this.#end(thread, new Error('a thread for bodies ended')));
     return thread;
-  };
+  }
 
-  const dispatch = (): void => {
-    while (waiting.size > 0) {
-      const idle = [...threads].find(({ job }) => job === null);
-      if (idle === undefined && threads.size === threadsMax) return;
-      give(idle ?? start(), takeNext());
-    }
-  };
-
-  const takeNext = (): Job => {
-    for (const [tenant, [job, ...rest]] of waiting) {
-      waiting.delete(tenant);
-      if (rest.length > 0) waiting.set(tenant, rest);
-      if (job !== undefined) return job;
-    }
-    throw new Error('somebody waits');
-  };
-
-  const give = (thread: Thread, job: Job): void => {
+  #give(thread: Thread, job: Job): void {
     clearTimeout(thread.timer);
     thread.job = job;
-    thread.timer = setTimeout(() => end(thread, tooMuchError()), jobMsMax);
+    thread.timer = setTimeout(() => this.#end(thread, tooMuchError()), jobMsMax);
     const { message } = job;
     // The bytes of a body to rewrite are still needed for other workers; those to prepare are
     // read once, in a buffer of their own, which is no shared one.
     const transfer = message.kind === 'prepare' ? [message.input.bytes.buffer as ArrayBuffer] : [];
     thread.worker.postMessage(message, transfer);
-  };
+  }
 
-  const finish = (thread: Thread, answer: FromThread): void => {
+  #finish(thread: Thread, answer: FromThread): void {
     const { job } = thread;
     thread.job = null;
     clearTimeout(thread.timer);
-    thread.timer = setTimeout(() => end(thread, null), idleMsMax);
+    thread.timer = setTimeout(() => this.#end(thread, null), idleMsMax);
     thread.timer.unref();
     job?.resolve(answer);
-    dispatch();
-  };
+    this.#dispatch();
+  }
 
-  const end = (thread: Thread, reason: unknown): void => {
-    if (!threads.delete(thread)) return;
+  #end(thread: Thread, reason: unknown): void {
+    if (!this.#threads.delete(thread)) return;
     clearTimeout(thread.timer);
     void thread.worker.terminate();
     thread.job?.reject(reason);
-    dispatch();
-  };
+    this.#dispatch();
+  }
 
-  const withdraw = (job: Job): void => {
+  #withdraw(job: Job): void {
     const left = leftError();
-    const rest = waiting.get(job.tenant)?.filter((each) => each !== job) ?? [];
-    if (rest.length > 0) waiting.set(job.tenant, rest);
-    else waiting.delete(job.tenant);
+    const rest = this.#waiting.get(job.tenant)?.filter((each) => each !== job) ?? [];
+    if (rest.length > 0) this.#waiting.set(job.tenant, rest);
+    else this.#waiting.delete(job.tenant);
     job.reject(left);
-    for (const thread of threads) if (thread.job === job) end(thread, left);
-  };
-
-  const run = async (message: ToThread, { tenant, signal }: BodyClient): Promise<FromThread> => {
-    if (signal.aborted) throw leftError();
-    const { promise, resolve, reject } = Promise.withResolvers<FromThread>();
-    const job = { message, tenant, resolve, reject };
-    const onAbort = () => withdraw(job);
-    signal.addEventListener('abort', onAbort, { once: true });
-    waiting.set(tenant, [...(waiting.get(tenant) ?? []), job]);
-    dispatch();
-    return promise.finally(() => signal.removeEventListener('abort', onAbort));
-  };
-
-  return {
-    run,
-    async close() {
-      const ending = [...threads].map(({ worker }) => worker.terminate());
-      await Promise.all(ending);
-    },
-  };
+    for (const thread of this.#threads) if (thread.job === job) this.#end(thread, left);
+  }
 }
 
 function reasonOf(error: unknown): unknown {

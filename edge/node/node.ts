@@ -108,14 +108,14 @@ function startTimers(opened: NodeServices, settings: NodeSettings): Timer[] {
   });
   const holds = createHoldSweeper({
     services,
-    tenant: databases.openTenants.tenantForUpkeep,
+    tenant: (id) => databases.openTenants.tenantForUpkeep(id),
     holdMs: settings.holdMs,
-    usedIds: databases.openTenants.takeUsedIds,
+    usedIds: () => databases.openTenants.takeUsedIds(),
   });
   return [
     repeat(holds.sweep, { everyMs: reconcileEveryMs, log }),
     repeat(latestTime.save, { everyMs: latestTimeEveryMs, log }),
-    repeat(staticWorkers.probe, { everyMs: probeEveryMs, log }),
+    repeat(() => staticWorkers.probe(), { everyMs: probeEveryMs, log }),
     repeat(disk.look, { everyMs: diskEveryMs, log }),
     repeat(fleetFile.saveAgain, { everyMs: fleetEveryMs, log }),
   ];

@@ -35,113 +35,134 @@ interface Entry {
 /** A file that was removed or replaced is noticed after this long; to look costs microseconds. */
 const checkEveryMs = 250;
 
-export function createOpenTenants(options: {
+export interface OpenTenantsOptions {
   /** Throws when the database cannot be opened; what is locked is tried again. */
   readonly open: (id: string) => OpenTenant;
   readonly openMax: number;
-}): OpenTenants {
-  // A Map remembers the order of insertion, and an entry that is used is inserted anew.
-  const entries = new Map<string, Entry>();
-  const opening = new Map<string, Promise<Entry>>();
-  const used = new Set<string>();
-  let callsUnderWay = 0;
-  let closed = false;
-  let whenIdle: (() => void) | null = null;
+}
+
+export function createOpenTenants(options: OpenTenantsOptions): OpenTenants {
+  return new OpenFiles(options);
+}
+
+type Work<Result> = (tenant: Tenant) => Promise<Result>;
+
+class OpenFiles implements OpenTenants {
+  readonly #options: OpenTenantsOptions;
+  /** A Map remembers the order of insertion, and an entry that is used is inserted anew. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #opening = new Map<string, Promise<Entry>>();
+  readonly #used = new Set<string>();
+  #callsUnderWay = 0;
+  #closed = false;
+  #whenIdle: (() => void) | null = null;
+
+  constructor(options: OpenTenantsOptions) {
+    this.#options = options;
+  }
+
+  tenant(id: string): Tenant {
+    return tenantStub((work) => {
+      this.#used.add(id);
+      return this.#call(id, work);
+    });
+  }
+
+  tenantForUpkeep(id: string): Tenant {
+    return tenantStub((work) => this.#call(id, work));
+  }
+
+  openCount(): number {
+    return this.#entries.size;
+  }
+
+  takeUsedIds(): string[] {
+    const ids = [...this.#used];
+    this.#used.clear();
+    return ids;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    if (this.#callsUnderWay > 0) await new Promise<void>((resolve) => (this.#whenIdle = resolve));
+    this.#closeUnused(this.#entries.size);
+  }
+
+  async #call<Result>(id: string, work: Work<Result>): Promise<Result> {
+    if (this.#closed) throw new Error('the edge is stopping');
+    this.#callsUnderWay++;
+    try {
+      return await this.#use(id, work);
+    } catch (error) {
+      const found = unavailable(error);
+      throw found === null ? error : new TenantUnavailable(id, found);
+    } finally {
+      this.#callsUnderWay--;
+      if (this.#whenIdle !== null && this.#callsUnderWay === 0) this.#whenIdle();
+    }
+  }
+
+  async #use<Result>(id: string, work: Work<Result>): Promise<Result> {
+    // A database may be closed again, for others, before all who waited for it have had their turn.
+    let entry = this.#findCurrent(id);
+    while (entry === undefined) {
+      await this.#open(id);
+      entry = this.#findCurrent(id);
+    }
+    this.#entries.delete(id);
+    this.#entries.set(id, entry);
+    entry.calls++;
+    try {
+      return await work(entry.opened.tenant);
+    } finally {
+      this.#release(id, entry);
+    }
+  }
 
   /**
    * Opens a tenant; all who ask for one that is not open yet wait for the one call that opens it.
    */
-  const open = (id: string): Promise<Entry> => {
+  #open(id: string): Promise<Entry> {
     const begun =
-      opening.get(id) ??
+      this.#opening.get(id) ??
       whenUnlocked(async () => {
-        const entry = { opened: options.open(id), calls: 0, checkedAtMs: performance.now() };
-        entries.set(id, entry);
+        const entry = { opened: this.#options.open(id), calls: 0, checkedAtMs: performance.now() };
+        this.#entries.set(id, entry);
         return entry;
-      }).finally(() => opening.delete(id));
-    opening.set(id, begun);
+      }).finally(() => this.#opening.delete(id));
+    this.#opening.set(id, begun);
     return begun;
-  };
+  }
 
   /**
    * Finds an open tenant whose file is still there. Writes to a file that has no name any more
    * would be lost without a word.
    */
-  const findCurrent = (id: string): Entry | undefined => {
-    const entry = entries.get(id);
+  #findCurrent(id: string): Entry | undefined {
+    const entry = this.#entries.get(id);
     if (entry === undefined || performance.now() - entry.checkedAtMs < checkEveryMs) return entry;
     entry.checkedAtMs = performance.now();
     if (entry.opened.isCurrent()) return entry;
-    entries.delete(id);
+    this.#entries.delete(id);
     if (entry.calls === 0) entry.opened.close();
     return undefined;
-  };
+  }
 
-  const release = (id: string, entry: Entry): void => {
+  #release(id: string, entry: Entry): void {
     entry.calls--;
-    if (entries.get(id) !== entry && entry.calls === 0) entry.opened.close();
-    if (entries.size > options.openMax) closeUnused(entries.size - options.openMax);
-  };
+    if (this.#entries.get(id) !== entry && entry.calls === 0) entry.opened.close();
+    const tooMany = this.#entries.size - this.#options.openMax;
+    if (tooMany > 0) this.#closeUnused(tooMany);
+  }
 
-  const closeUnused = (count: number): void => {
+  #closeUnused(count: number): void {
     let left = count;
-    for (const [id, entry] of entries) {
+    for (const [id, entry] of this.#entries) {
       if (left === 0) return;
       if (entry.calls > 0) continue;
-      entries.delete(id);
+      this.#entries.delete(id);
       entry.opened.close();
       left--;
     }
-  };
-
-  const use = async <Result>(id: string, work: (tenant: Tenant) => Promise<Result>) => {
-    // A database may be closed again, for others, before all who waited for it have had their turn.
-    let entry = findCurrent(id);
-    while (entry === undefined) {
-      await open(id);
-      entry = findCurrent(id);
-    }
-    entries.delete(id);
-    entries.set(id, entry);
-    entry.calls++;
-    try {
-      return await work(entry.opened.tenant);
-    } finally {
-      release(id, entry);
-    }
-  };
-
-  const call = async <Result>(id: string, work: (tenant: Tenant) => Promise<Result>) => {
-    if (closed) throw new Error('the edge is stopping');
-    callsUnderWay++;
-    try {
-      return await use(id, work);
-    } catch (error) {
-      const found = unavailable(error);
-      throw found === null ? error : new TenantUnavailable(id, found);
-    } finally {
-      callsUnderWay--;
-      if (whenIdle !== null && callsUnderWay === 0) whenIdle();
-    }
-  };
-
-  return {
-    tenant: (id) =>
-      tenantStub((work) => {
-        used.add(id);
-        return call(id, work);
-      }),
-    tenantForUpkeep: (id) => tenantStub((work) => call(id, work)),
-    openCount: () => entries.size,
-    takeUsedIds() {
-      const ids = [...used];
-      used.clear();
-      return ids;
-    },
-    async close() {
-      closed = true;
-      if (callsUnderWay > 0) await new Promise<void>((resolve) => (whenIdle = resolve));
-      closeUnused(entries.size);
-    },
-  };
+  }
 }

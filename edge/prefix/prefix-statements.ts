@@ -5,17 +5,15 @@ import { and, eq, gt, lte, sql } from 'drizzle-orm';
 import { prefixChunk, prefixSize, prefixWorker } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 
+const { key, worker, bytes, expiresAtMs } = prefixChunk;
+const placeholder = sql.placeholder;
+
 export function preparePrefixStatements(db: SyncDb) {
-  const { key, worker, bytes, expiresAtMs } = prefixChunk;
-  const placeholder = sql.placeholder;
-  // A row that expires later than any can be written was written under a clock that ran ahead.
-  const expired = sql`(${expiresAtMs} <= ${placeholder('nowMs')} OR ${expiresAtMs} > ${placeholder('latestMs')})`;
+  return { ...workerStatements(db), ...readStatements(db), ...writeStatements(db) };
+}
+
+function workerStatements(db: SyncDb) {
   return {
-    size: db.select({ rows: prefixSize.rows }).from(prefixSize).prepare(),
-    resize: db
-      .update(prefixSize)
-      .set({ rows: sql`${prefixSize.rows} + ${placeholder('change')}` })
-      .prepare(),
     worker: db
       .select()
       .from(prefixWorker)
@@ -43,6 +41,12 @@ export function preparePrefixStatements(db: SyncDb) {
       })
       .returning({ id: prefixWorker.id })
       .prepare(),
+  };
+}
+
+function readStatements(db: SyncDb) {
+  return {
+    size: db.select({ rows: prefixSize.rows }).from(prefixSize).prepare(),
     // CROSS JOIN keeps the short list of keys outermost: one search of the b-tree per key.
     lookup: db
       .select({
@@ -67,6 +71,17 @@ export function preparePrefixStatements(db: SyncDb) {
       .from(sql`json_each(${placeholder('keys')}) AS wanted`)
       .crossJoin(prefixChunk)
       .where(and(sql`${key} = unhex(wanted.value)`, eq(worker, placeholder('id'))))
+      .prepare(),
+  };
+}
+
+function writeStatements(db: SyncDb) {
+  // A row that expires later than any can be written was written under a clock that ran ahead.
+  const expired = sql`(${expiresAtMs} <= ${placeholder('nowMs')} OR ${expiresAtMs} > ${placeholder('latestMs')})`;
+  return {
+    resize: db
+      .update(prefixSize)
+      .set({ rows: sql`${prefixSize.rows} + ${placeholder('change')}` })
       .prepare(),
     write: db
       .insert(prefixChunk)

@@ -29,76 +29,93 @@ type End =
  * @param charactersMax asked anew each time, because logs may share a bound.
  */
 export function createEventLog(charactersMax: () => number): EventLog {
-  const events: string[] = [];
-  const readers = new Set<{ next: number }>();
+  return new MemoryEventLog(charactersMax);
+}
+
+class MemoryEventLog implements EventLog {
+  readonly #charactersMax: () => number;
+  readonly #events: string[] = [];
+  readonly #readers = new Set<{ next: number }>();
+  readonly #wake = (): void => this.#tellAll();
   /** The number of the oldest event that is kept. */
-  let oldest = 1;
-  let characters = 0;
-  let end: End = { kind: 'open' };
-  let changed = Promise.withResolvers<void>();
+  #oldest = 1;
+  #characters = 0;
+  #end: End = { kind: 'open' };
+  #changed = Promise.withResolvers<void>();
 
-  const wake = (): void => {
-    changed.resolve();
-    changed = Promise.withResolvers();
-  };
+  constructor(charactersMax: () => number) {
+    this.#charactersMax = charactersMax;
+  }
 
-  const hasRoom = (): boolean => {
-    const slowest = Math.min(...[...readers].map(({ next }) => next));
-    while (characters > charactersMax() && events.length > 0 && oldest < slowest) {
-      characters -= events.shift()?.length ?? 0;
-      oldest++;
+  async append(events: readonly string[]): Promise<void> {
+    for (const event of events) {
+      this.#events.push(event);
+      this.#characters += event.length;
     }
-    return characters <= charactersMax();
-  };
+    this.#tellAll();
+    while (!this.#makeRoom() && this.#readers.size > 0) await this.#changed.promise;
+  }
 
-  const close = (how: End): void => {
-    assert(end.kind === 'open', 'a log ends once');
-    end = how;
-    wake();
-  };
+  end(): void {
+    this.#close({ kind: 'done' });
+  }
 
-  return {
-    async append(more) {
-      for (const event of more) {
-        events.push(event);
-        characters += event.length;
-      }
-      wake();
-      while (!hasRoom() && readers.size > 0) await changed.promise;
-    },
+  fail(error: unknown): void {
+    this.#close({ kind: 'failed', error });
+  }
 
-    end: () => close({ kind: 'done' }),
-    fail: (error) => close({ kind: 'failed', error }),
-
-    async *read(afterEvent, signal) {
-      const reader = { next: afterEvent + 1 };
-      if (reader.next < oldest) throw new ApiError('idempotency_no_answer', beginningIsGone);
-      readers.add(reader);
-      signal.addEventListener('abort', wake);
-      try {
-        for (;;) {
-          signal.throwIfAborted();
-          const here = reader.next - oldest;
-          if (here < events.length) {
-            const after = oldest + events.length;
-            yield events.slice(here).join('');
-            reader.next = after;
-            wake();
-          } else if (end.kind === 'open') {
-            await changed.promise;
-          } else {
-            if (end.kind === 'failed') throw end.error;
-            if (here > events.length) throw noSuchEvent(afterEvent);
-            return;
-          }
+  async *read(afterEvent: number, signal: AbortSignal): AsyncGenerator<string, void> {
+    const reader = { next: afterEvent + 1 };
+    if (reader.next < this.#oldest) throw new ApiError('idempotency_no_answer', beginningIsGone);
+    this.#readers.add(reader);
+    signal.addEventListener('abort', this.#wake);
+    try {
+      for (;;) {
+        signal.throwIfAborted();
+        const here = reader.next - this.#oldest;
+        if (here < this.#events.length) {
+          const after = this.#oldest + this.#events.length;
+          yield this.#events.slice(here).join('');
+          reader.next = after;
+          this.#tellAll();
+        } else if (this.#end.kind === 'open') {
+          await this.#changed.promise;
+        } else {
+          if (this.#end.kind === 'failed') throw this.#end.error;
+          if (here > this.#events.length) throw noSuchEvent(afterEvent);
+          return;
         }
-      } finally {
-        signal.removeEventListener('abort', wake);
-        readers.delete(reader);
-        wake();
       }
-    },
-  };
+    } finally {
+      signal.removeEventListener('abort', this.#wake);
+      this.#readers.delete(reader);
+      this.#tellAll();
+    }
+  }
+
+  /** Lets go of events that all readers have had, and tells if the rest is within the bound. */
+  #makeRoom(): boolean {
+    const slowest = Math.min(...[...this.#readers].map(({ next }) => next));
+    const charactersMax = this.#charactersMax();
+    while (this.#characters > charactersMax && this.#oldest < slowest) {
+      const event = this.#events.shift();
+      if (event === undefined) break;
+      this.#characters -= event.length;
+      this.#oldest++;
+    }
+    return this.#characters <= charactersMax;
+  }
+
+  #close(end: End): void {
+    assert(this.#end.kind === 'open', 'a log ends once');
+    this.#end = end;
+    this.#tellAll();
+  }
+
+  #tellAll(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
 }
 
 const beginningIsGone =

@@ -6,7 +6,7 @@
 import { createParser } from 'eventsource-parser';
 import type { Chunk } from '../engines/chunk.ts';
 import { createEventReader } from '../engines/events.ts';
-import type { DialectOptions } from '../engines/events.ts';
+import type { DialectOptions, EventReader } from '../engines/events.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
 
@@ -53,52 +53,22 @@ export async function* readWorkerStream(
     readonly signal: AbortSignal;
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
+  const { signal } = options;
   const reader = body.getReader();
-  const decoder = new TextDecoder();
   const cancel = () => reader.cancel().catch(() => {});
   const silence = watchSilence(options.silenceMsMax, cancel);
   const stop = () => {
     silence.stop();
     void cancel();
   };
-  if (options.signal.aborted) stop();
-  else options.signal.addEventListener('abort', stop, { once: true });
-  let batch: WorkerEvent[] = [];
+  if (signal.aborted) stop();
+  else signal.addEventListener('abort', stop, { once: true });
+  const stream = new EventStream(options);
   let bytes = 0;
-  const end: { done: boolean; failure: WorkerFailure | ApiError | null } = {
-    done: false,
-    failure: null,
-  };
-  const dialect = createEventReader(options);
-  const endRun = (): void => {
-    const run = dialect.endRun();
-    if (run !== null) batch.push({ chunk: run.like, usage: run.usage, texts: run.texts });
-  };
-  const take = (event: { readonly name?: string | undefined; readonly data: string }): void => {
-    if (end.done || end.failure || dialect.takeText(event)) return;
-    endRun();
-    const read = dialect.read(event);
-    if (read.kind === 'done') end.done = true;
-    else if (read.kind === 'rejected') end.failure = read.error;
-    else if (read.kind === 'failed') end.failure = new WorkerFailure(read.reason);
-    else batch.push({ chunk: read.chunk, usage: read.usage, texts: null });
-  };
-  const parser = createParser({
-    maxBufferSize: eventCharactersMax,
-    onEvent: ({ event: name, data }) => take({ name, data }),
-    onError(error) {
-      if (error.type === 'max-buffer-size-exceeded') end.failure = new WorkerFailure(error.message);
-      // Older llama.cpp servers write an error as a field of its own in place of an event's data.
-      else if (error.type === 'unknown-field' && error.field === 'error') {
-        take({ name: 'error', data: error.value ?? '' });
-      }
-    },
-  });
-
   try {
-    while (!end.done && !end.failure) {
-      const read = await readNext(reader, options.signal);
-      options.signal.throwIfAborted();
+    while (!stream.isOver) {
+      const read = await readNext(reader, signal);
+      signal.throwIfAborted();
       const isSilent = silence.broken();
       silence.heard();
       bytes += read?.length ?? 0;
@@ -106,25 +76,91 @@ export async function* readWorkerStream(
       const length = read?.length ?? 0;
       for (let start = 0; start === 0 || start < length; start += sliceBytes) {
         if (start > 0) await nextTurn();
-        options.signal.throwIfAborted();
-        const slice = read?.subarray(start, start + sliceBytes);
-        // The last event of a stream that just ends may lack the empty line after it.
-        parser.feed(slice === undefined ? '\n\n' : decoder.decode(slice, { stream: true }));
-        endRun();
+        signal.throwIfAborted();
+        const batch = stream.feed(read?.subarray(start, start + sliceBytes) ?? null);
         if (batch.length > 0) yield batch;
-        batch = [];
-        if (end.done || end.failure) break;
+        if (stream.isOver) break;
       }
-      if (read !== null || end.done || end.failure) continue;
-      if (dialect.isWhole()) end.done = true;
-      else throw new WorkerFailure(isSilent ? 'it fell silent' : 'its stream ended before [DONE]');
+      if (read === null) stream.close(isSilent);
     }
-    if (end.failure) throw end.failure;
+    if (stream.failure) throw stream.failure;
   } finally {
-    options.signal.removeEventListener('abort', stop);
+    signal.removeEventListener('abort', stop);
     silence.stop();
-    if (end.done && !options.signal.aborted) void readToEnd(reader, cancel);
+    if (stream.isDone && !signal.aborted) void readToEnd(reader, cancel);
     else await cancel();
+  }
+}
+
+/** Parses the bytes of a worker's stream, up to its end or its first fault. */
+class EventStream {
+  readonly #dialect: EventReader;
+  readonly #decoder = new TextDecoder();
+  readonly #parser = createParser({
+    maxBufferSize: eventCharactersMax,
+    onEvent: ({ event: name, data }) => this.#take({ name, data }),
+    onError: (error) => {
+      if (error.type === 'max-buffer-size-exceeded') {
+        this.#failure = new WorkerFailure(error.message);
+      } else if (error.type === 'unknown-field' && error.field === 'error') {
+        // Older llama.cpp servers write an error as a field of its own in place of an event's data.
+        this.#take({ name: 'error', data: error.value ?? '' });
+      }
+    },
+  });
+  #batch: WorkerEvent[] = [];
+  #done = false;
+  #failure: WorkerFailure | ApiError | null = null;
+
+  constructor(options: DialectOptions) {
+    this.#dialect = createEventReader(options);
+  }
+
+  get isDone(): boolean {
+    return this.#done;
+  }
+
+  get failure(): WorkerFailure | ApiError | null {
+    return this.#failure;
+  }
+
+  get isOver(): boolean {
+    return this.#done || this.#failure !== null;
+  }
+
+  /** Returns the events that the bytes complete; null stands for the end of the stream. */
+  feed(slice: Uint8Array | null): readonly WorkerEvent[] {
+    // The last event of a stream that just ends may lack the empty line after it.
+    this.#parser.feed(slice === null ? '\n\n' : this.#decoder.decode(slice, { stream: true }));
+    this.#endRun();
+    const batch = this.#batch;
+    this.#batch = [];
+    return batch;
+  }
+
+  /** The stream ended. @throws WorkerFailure unless the answer is whole. */
+  close(isSilent: boolean): void {
+    if (this.isOver) return;
+    if (!this.#dialect.isWhole()) {
+      throw new WorkerFailure(isSilent ? 'it fell silent' : 'its stream ended before [DONE]');
+    }
+    this.#done = true;
+  }
+
+  #take(event: { readonly name?: string | undefined; readonly data: string }): void {
+    if (this.isOver || this.#dialect.takeText(event)) return;
+    this.#endRun();
+    const read = this.#dialect.read(event);
+    if (read.kind === 'done') this.#done = true;
+    else if (read.kind === 'rejected') this.#failure = read.error;
+    else if (read.kind === 'failed') this.#failure = new WorkerFailure(read.reason);
+    else this.#batch.push({ chunk: read.chunk, usage: read.usage, texts: null });
+  }
+
+  /** Ends a run of events that only add text, which is one event of the batch. */
+  #endRun(): void {
+    const run = this.#dialect.endRun();
+    if (run !== null) this.#batch.push({ chunk: run.like, usage: run.usage, texts: run.texts });
   }
 }
 

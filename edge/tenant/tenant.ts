@@ -42,7 +42,9 @@ export interface TenantOptions {
  * database.
  */
 export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
-  const { run, runUnsynced } = options.committer ?? commitAtOnce(db);
+  const committer = options.committer ?? commitAtOnce(db);
+  const run = <Result>(work: () => Result) => committer.run(work);
+  const runUnsynced = <Result>(work: () => Result) => committer.runUnsynced(work);
   const now = () => options.clock.nowMs();
   const stages = createStages(db, options);
   const { keys, limits, holds, credits, reports, index } = stages;

@@ -39,8 +39,8 @@ test('random bodies stay within the budget, all that do not leave are served, an
         () => void seen.left++,
       );
       waiting.push(reserving);
-    } else if (act < 0.6) {
-      random.choose(leaving)?.abort();
+    } else if (act < 0.6 && leaving.length > 0) {
+      random.choose(leaving).abort();
     } else {
       const [oldest] = open;
       oldest?.release();

@@ -13,7 +13,7 @@ import { checkIndexKeys } from '../../checks.ts';
 import type { CacheShape, LayerCache, Tensor } from '../../shapes.ts';
 import { asCuda, checkedVector, CudaLayerCache, dtypeCode, inputTensor } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
-import { perLane, ropeArgs } from './row-ops.ts';
+import { perLane, ropeArgs } from './head-rows.ts';
 import type { CudaRowOps } from './row-ops.ts';
 
 export class CudaCaches implements CacheOps {

@@ -44,6 +44,12 @@ export interface Grouping {
   readonly starts: number;
 }
 
+interface GemmOptions {
+  readonly rows: number;
+  readonly batching?: Batching;
+  readonly grouping?: Grouping;
+}
+
 const alone: Batching = { count: 1, x: 0, w: 0, out: 0 };
 
 export class CudaGemm implements GemmOps {
@@ -124,86 +130,53 @@ export class CudaGemm implements GemmOps {
     return this.#context.useTensorCores && narrow && (inputs * elementBytes[dtype]) % 16 === 0;
   }
 
-  multiply(
-    x: Input,
-    weight: Weight,
-    out: Output,
-    options: { rows: number; batching?: Batching; grouping?: Grouping },
-  ): void {
-    const { device, defines: activations } = this.#context;
+  multiply(x: Input, weight: Weight, out: Output, options: GemmOptions): void {
+    const { device } = this.#context;
     const { rows, batching = alone, grouping } = options;
-    const { outputs, inputs } = weight;
     if (this.#multiplyByLibrary(x, weight, out, options)) return;
-    const plan = this.#onTensorCores(x, weight, batching)
-      ? planGemm(
-          {
-            fp8: x.format === dtypeCode.F8_E4M3,
-            rows,
-            outputs,
-            inputs,
-            batches: batching.count,
-            grouped: grouping ?? null,
-          },
-          device.smCount,
-        )
-      : null;
-    const rowTiles = plan?.rowTiles ?? grouping?.tilesMax ?? Math.ceil(rows / plainTileRows);
-    const args = {
-      x: x.at,
-      x_stride: x.stride,
-      x_scales: x.scales,
-      x_scale_stride: x.scaleStride,
-      w: weight.at,
-      w_scales: weight.scales,
-      w_dtype: weight.dtype,
-      outputs,
-      inputs,
-      out: out.at,
-      out_stride: out.stride,
-      rows,
-      out_dtype: out.format,
-      x_batch: batching.x,
-      w_batch: batching.w,
-      out_batch: batching.out,
-      w_table: grouping?.weights ?? null,
-      scale_table: weight.scaled ? (grouping?.scales ?? null) : null,
-      tiles: grouping?.tiles ?? null,
-      starts: grouping?.starts ?? null,
-      tile_rows: grouping?.tileRows ?? 0,
-      row_tiles: rowTiles,
-      batches: batching.count,
-      w_base: grouping?.map?.base ?? null,
-    };
-    if (plan === null) {
-      if (rows <= fewRows && x.format !== dtypeCode.F8_E4M3) {
-        const few = device.kernel('gemmFewF32', 'gemm_few_f32', activations);
-        const fewGrid = [Math.ceil(outputs / 8), rowTiles, batching.count] as const;
-        device.launch(few, { grid: fewGrid, threads: 256 }, args);
-        return;
-      }
-      const grid = [Math.ceil(outputs / 64), rowTiles, batching.count] as const;
-      const kernel = device.kernel('gemmF32', 'gemm_f32', activations);
-      device.launch(kernel, { grid, threads: 256 }, args);
+    if (!this.#onTensorCores(x, weight, batching)) {
+      this.#multiplyPlainly(x, weight, out, options);
       return;
     }
+    const { outputs, inputs } = weight;
+    const plan = planGemm(
+      {
+        fp8: x.format === dtypeCode.F8_E4M3,
+        rows,
+        outputs,
+        inputs,
+        batches: batching.count,
+        grouped: grouping ?? null,
+      },
+      device.smCount,
+    );
     const xMap = this.#maps.of(rowsMap(x, inputs, batching), plan.boxRows);
     const wMap =
       grouping?.map?.map ?? this.#maps.of(weightMap(weight, batching.count), weightBoxRows);
     const { program, name, defines } = plan.kernel;
     device.launch(device.kernel(program, name, defines), plan, {
-      ...args,
+      ...argsOf(x, weight, out, { ...options, rowTiles: plan.rowTiles }),
       x_map: xMap,
       w_map: wMap,
     });
   }
 
+  /** Multiplies without tensor cores. */
+  #multiplyPlainly(x: Input, weight: Weight, out: Output, options: GemmOptions): void {
+    const { device, defines } = this.#context;
+    const { rows, batching = alone, grouping } = options;
+    const rowTiles = grouping?.tilesMax ?? Math.ceil(rows / plainTileRows);
+    const args = argsOf(x, weight, out, { ...options, rowTiles });
+    const isFew = rows <= fewRows && x.format !== dtypeCode.F8_E4M3;
+    const kernel = isFew
+      ? device.kernel('gemmFewF32', 'gemm_few_f32', defines)
+      : device.kernel('gemmF32', 'gemm_f32', defines);
+    const columns = Math.ceil(weight.outputs / (isFew ? 8 : 64));
+    device.launch(kernel, { grid: [columns, rowTiles, batching.count], threads: 256 }, args);
+  }
+
   /** Queues the product for cuBLASLt, if it is to be used and has it. */
-  #multiplyByLibrary(
-    x: Input,
-    weight: Weight,
-    out: Output,
-    options: { rows: number; batching?: Batching; grouping?: Grouping },
-  ): boolean {
+  #multiplyByLibrary(x: Input, weight: Weight, out: Output, options: GemmOptions): boolean {
     const { device, library } = this.#context;
     const { rows, batching = alone, grouping } = options;
     const single = grouping === undefined && batching.count === 1;
@@ -252,6 +225,41 @@ export class CudaGemm implements GemmOps {
     const batching = { count: heads, x: width, w: value * width, out: value };
     this.multiply(unscaled(from), weight, into, { rows, batching });
   }
+}
+
+function argsOf(
+  x: Input,
+  weight: Weight,
+  out: Output,
+  options: GemmOptions & { readonly rowTiles: number },
+) {
+  const { rows, batching = alone, grouping, rowTiles } = options;
+  return {
+    x: x.at,
+    x_stride: x.stride,
+    x_scales: x.scales,
+    x_scale_stride: x.scaleStride,
+    w: weight.at,
+    w_scales: weight.scales,
+    w_dtype: weight.dtype,
+    outputs: weight.outputs,
+    inputs: weight.inputs,
+    out: out.at,
+    out_stride: out.stride,
+    rows,
+    out_dtype: out.format,
+    x_batch: batching.x,
+    w_batch: batching.w,
+    out_batch: batching.out,
+    w_table: grouping?.weights ?? null,
+    scale_table: weight.scaled ? (grouping?.scales ?? null) : null,
+    tiles: grouping?.tiles ?? null,
+    starts: grouping?.starts ?? null,
+    tile_rows: grouping?.tileRows ?? 0,
+    row_tiles: rowTiles,
+    batches: batching.count,
+    w_base: grouping?.map?.base ?? null,
+  };
 }
 
 function rowsMap(x: Input, inputs: number, batching: Batching): MappedTensor {

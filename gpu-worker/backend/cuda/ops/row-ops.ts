@@ -10,25 +10,19 @@ import {
   ropeShape,
   rotatedWidth,
 } from '../../checks.ts';
-import type { NormOptions, RopeLayout, RopeTable, RotateOptions, RowOps } from '../../row-ops.ts';
+import type { NormOptions, RopeTable, RotateOptions, RowOps } from '../../row-ops.ts';
 import type { Matrix, Tensor, Vector } from '../../shapes.ts';
 import { asCuda, checkedVector, CudaMatrix, inputTensor, outputTensor } from '../handles.ts';
 import type { Quantized } from '../handles.ts';
 import type { OpContext } from '../op-context.ts';
 import type { KernelArgs } from '../runtime/kernel-args.ts';
+import { perLane, ropeArgs } from './head-rows.ts';
+import type { RopePlace } from './head-rows.ts';
 
 /** The address of rows, and the elements from one to the next. */
 export interface RowPlace {
   readonly at: number;
   readonly stride: number;
-}
-
-/** The addresses of the cosines and sines, [positions, half] f32. */
-export interface RopePlace {
-  readonly positions: number;
-  readonly half: number;
-  readonly cos: number;
-  readonly sin: number;
 }
 
 /** norms.cu: most threads of a row. */
@@ -47,27 +41,6 @@ function piecesOf(columns: number): number {
 }
 function groupPiecesOf(columns: number): number {
   return Math.ceil(columns / 128) * 16;
-}
-
-/** Elements of a head that a lane holds (head-rows.cuh). */
-export function perLane(dim: number): number {
-  return Math.ceil(dim / 32);
-}
-
-/** The fields of a kernel's Rope. */
-export function ropeArgs(
-  rotation: { rope: RopePlace; layout: RopeLayout } | null,
-  start: number,
-  positions: number,
-): KernelArgs {
-  return {
-    cos: rotation?.rope.cos ?? null,
-    sin: rotation?.rope.sin ?? null,
-    positions: rotation === null ? null : positions,
-    start: rotation === null ? 0 : start,
-    half: rotation?.rope.half ?? 0,
-    half_split: rotation?.layout === 'half',
-  };
 }
 
 export class CudaRowOps implements RowOps {
