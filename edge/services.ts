@@ -6,7 +6,7 @@ import type { Log } from '../infra/log.ts';
 import type { BodyBudget } from './bodies/body-budget.ts';
 import type { Directory } from './directory/directory-contract.ts';
 import type { ServedContexts } from './directory/served-contexts.ts';
-import type { EdgeSettings } from './edge-settings.ts';
+import type { EdgeSettings } from './settings/edge-settings.ts';
 import type { Fleet } from './fleet/fleet-contract.ts';
 import type { RunningAnswers } from './inference/running-answers-contract.ts';
 import type { Tenant } from './tenant/tenant-contract.ts';

@@ -2,7 +2,7 @@
  * `npm run docs:settings`: writes the tables of settings in docs/ anew from what the programs read.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
-import { nodeSettings, sharedSettings } from '../edge/settings.ts';
+import { nodeSettings, sharedSettings } from '../edge/settings/settings-table.ts';
 import { cudaSettings } from '../gpu-worker/backend/cuda/cuda-settings.ts';
 import { workerSettings } from '../gpu-worker/settings.ts';
 import { defaultTextOf } from './settings.ts';

@@ -1,9 +1,9 @@
 /** `sift start-workerd`: the whole system on this machine, with the edge in workerd. */
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { readNodeSettings } from '../edge/env.ts';
+import { readNodeSettings } from '../edge/settings/read-settings.ts';
 import { makeSecrets } from '../edge/node/secrets.ts';
-import { sharedSettings } from '../edge/settings.ts';
+import { sharedSettings } from '../edge/settings/settings-table.ts';
 import type { CommandModule } from './program.ts';
 import { environment } from './settings.ts';
 import { abortOnStopSignal } from './stop-signal.ts';

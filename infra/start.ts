@@ -1,6 +1,6 @@
 /** `sift start`: the whole system on this machine, with the edge on Node. */
 import { resolve } from 'node:path';
-import { readNodeSettings } from '../edge/env.ts';
+import { readNodeSettings } from '../edge/settings/read-settings.ts';
 import { startEdge } from '../edge/node/node.ts';
 import { TenantUnavailable } from '../edge/tenant/tenant-unavailable.ts';
 import { demoTenant } from './demo-tenant.ts';

@@ -40,7 +40,7 @@ export interface WorkerdEdgeOptions {
   readonly host?: string;
   /** 0, the default, takes any free port. */
   readonly port?: number;
-  /** Settings and secrets of edge/env.ts. */
+  /** Settings and secrets of edge/settings/settings-table.ts. */
   readonly settings: Readonly<Record<string, string>>;
   /** Ends a start that is under way; all that had started is closed then. */
   readonly stop?: AbortSignal;

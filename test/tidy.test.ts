@@ -39,7 +39,6 @@ const layers: Record<string, readonly string[]> = {
   'db/': [],
   'edge/': [
     'db/',
-    'gpu-worker/json-pieces.ts',
     'gpu-worker/protocol/',
     'infra/disk-watch.ts',
     'infra/log.ts',
@@ -48,7 +47,6 @@ const layers: Record<string, readonly string[]> = {
     'infra/stop-signal.ts',
     'infra/user-error.ts',
   ],
-  'gpu-worker/json-pieces.ts': [],
   'gpu-worker/protocol/': [],
   'gpu-worker/tokenizer/': ['gpu-worker/at.ts', 'infra/user-error.ts'],
   'gpu-worker/grammar/': ['gpu-worker/at.ts'],
@@ -95,7 +93,6 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/chat-formats/',
     'gpu-worker/engine/',
     'gpu-worker/grammar/',
-    'gpu-worker/json-pieces.ts',
     'gpu-worker/protocol/',
     'gpu-worker/tokenizer/',
     'infra/disk-watch.ts',

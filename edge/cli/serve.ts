@@ -3,9 +3,9 @@ import { addSettings } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
 import { environment } from '../../infra/settings.ts';
 import { onStopSignal } from '../../infra/stop-signal.ts';
-import { readNodeSettings } from '../env.ts';
+import { readNodeSettings } from '../settings/read-settings.ts';
 import { startEdge } from '../node/node.ts';
-import { nodeSettings } from '../settings.ts';
+import { nodeSettings } from '../settings/settings-table.ts';
 
 export const configure: CommandModule['configure'] = (program) => {
   addSettings(program, nodeSettings, serve);

@@ -10,7 +10,7 @@ import { DurableObject } from 'cloudflare:workers';
 import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
-import { readWorkerSettings } from '../env.ts';
+import { readWorkerSettings } from '../settings/read-settings.ts';
 import { LocalFleet } from '../fleet/fleet.ts';
 import type { FleetSnapshot } from '../fleet/fleet-snapshot.ts';
 import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';

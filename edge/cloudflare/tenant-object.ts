@@ -8,7 +8,7 @@ import type { DurableObjectState } from '@cloudflare/workers-types';
 import { DurableObject } from 'cloudflare:workers';
 import { openTenantDb } from '../../db/drivers/durable-sqlite.ts';
 import { nameDatabase } from '../../db/identity.ts';
-import { readWorkerSettings } from '../env.ts';
+import { readWorkerSettings } from '../settings/read-settings.ts';
 import { reconcileHolds } from '../reconcile/reconcile-holds.ts';
 import type { AdmitInput, AdmitResult } from '../tenant/admission-contract.ts';
 import { tenantMethods } from '../tenant/tenant-contract.ts';

@@ -1,4 +1,4 @@
-/** The bindings of wrangler.toml. Settings (edge/env.ts) stand beside them, as text. */
+/** The bindings of wrangler.toml; the settings (edge/settings/) stand beside them, as text. */
 import type { D1Database, DurableObjectId } from '@cloudflare/workers-types';
 import type { Fleet } from '../fleet/fleet-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';

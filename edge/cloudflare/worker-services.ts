@@ -5,7 +5,7 @@ import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { createEdge } from '../edge.ts';
-import { readWorkerSettings } from '../env.ts';
+import { readWorkerSettings } from '../settings/read-settings.ts';
 import { createBodyBudget } from '../bodies/body-budget.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import { createServedContexts } from '../directory/served-contexts.ts';

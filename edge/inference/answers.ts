@@ -3,7 +3,7 @@
  * with it. With one it is made whether or not its client stays, and all who send the request again
  * read along: paid once.
  */
-import { writeJson } from '../../gpu-worker/json-pieces.ts';
+import { writeJson } from '../../gpu-worker/protocol/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
 import type { AnswerFormat } from '../dialects/answer-format.ts';
 import type { RunningAnswer, WholeAnswer } from './running-answers-contract.ts';

@@ -3,7 +3,7 @@
  * stream. Whatever the way, it is settled before its end is given out, and what goes wrong is
  * settled too.
  */
-import { shortJson } from '../../gpu-worker/json-pieces.ts';
+import { shortJson } from '../../gpu-worker/protocol/json-pieces.ts';
 import { ApiError, toApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
 import type { StoredAnswer } from '../tenant/admission-contract.ts';

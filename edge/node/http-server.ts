@@ -3,7 +3,7 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { UserError } from '../../infra/user-error.ts';
-import type { NodeSettings } from '../env.ts';
+import type { NodeSettings } from '../settings/read-settings.ts';
 import { boundConnections, lingering, serverOptions } from './connections.ts';
 
 const idleCheckMs = 50;

@@ -9,7 +9,7 @@ import { waitForLocks } from '../directory/directory-retry.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { createContextLog, createServedContexts } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
-import type { NodeSettings } from '../env.ts';
+import type { NodeSettings } from '../settings/read-settings.ts';
 import { LocalFleet } from '../fleet/fleet.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import type { Services } from '../services.ts';

@@ -5,7 +5,7 @@
 import type { Server } from 'node:http';
 import { pino } from 'pino';
 import { createEdge } from '../edge.ts';
-import type { NodeSettings } from '../env.ts';
+import type { NodeSettings } from '../settings/read-settings.ts';
 import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
 import { createHoldSweeper } from '../reconcile/hold-sweeper.ts';
 import type { Services } from '../services.ts';

@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { parseEnv } from 'node:util';
 import { UserError } from '../../infra/user-error.ts';
-import { allSecrets } from '../env.ts';
-import type { NodeSettings, Secrets } from '../env.ts';
+import { allSecrets } from '../settings/read-settings.ts';
+import type { NodeSettings, Secrets } from '../settings/read-settings.ts';
 import { messageOf, replaceFile } from './data-folder.ts';
 
 /** @throws UserError if the file of the secrets cannot be read. */

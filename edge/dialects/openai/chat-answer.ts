@@ -1,5 +1,5 @@
 /** A whole chat completion out of its chunks. */
-import { WrittenItems } from '../../../gpu-worker/json-pieces.ts';
+import { WrittenItems } from '../../../gpu-worker/protocol/json-pieces.ts';
 import type { Choice, Chunk } from '../../engines/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
 import { toOpenAiUsage } from './usage.ts';

@@ -1,5 +1,5 @@
 /** A whole completion (the older, text-in text-out API) out of its chunks. */
-import { WrittenItems } from '../../../gpu-worker/json-pieces.ts';
+import { WrittenItems } from '../../../gpu-worker/protocol/json-pieces.ts';
 import type { Choice, Chunk, Logprobs } from '../../engines/chunk.ts';
 import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
 import { toOpenAiUsage } from './usage.ts';

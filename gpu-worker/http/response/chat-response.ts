@@ -1,6 +1,6 @@
 /** The engine's events as an answer of the chat API, at once or in chunks. */
 import { nothingComputed } from '../../engine/request.ts';
-import { WrittenItems } from '../../json-pieces.ts';
+import { WrittenItems } from '../../protocol/json-pieces.ts';
 import { addToCalls } from '../../chat-formats/call-parser.ts';
 import type { CallParser } from '../../chat-formats/call-parser.ts';
 import type { ToolCall } from '../../protocol/messages.ts';

@@ -1,7 +1,7 @@
 /** The engine's events as an answer of the completions API, at once or in chunks. */
 import { nothingComputed } from '../../engine/request.ts';
 import type { TokenLogprob } from '../../engine/request.ts';
-import { WrittenItems } from '../../json-pieces.ts';
+import { WrittenItems } from '../../protocol/json-pieces.ts';
 import type {
   Completion,
   CompletionChoice,

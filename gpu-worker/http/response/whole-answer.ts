@@ -1,6 +1,6 @@
 /** A whole answer as JSON; a long one is written as its client reads it. */
 import type { Context } from 'hono';
-import { writeJson } from '../../json-pieces.ts';
+import { writeJson } from '../../protocol/json-pieces.ts';
 import type { AppEnv } from '../worker-services.ts';
 
 const encoder = new TextEncoder();

@@ -1,6 +1,6 @@
 /** Addresses that workers may and may not announce. */
 import { describe, expect, test } from 'vitest';
-import { readNodeSettings } from '../../../edge/env.ts';
+import { readNodeSettings } from '../../../edge/settings/read-settings.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { heartbeatOf, manualClock } from '../../support/edge/fleet-of-runtime.ts';
 

@@ -9,7 +9,7 @@ import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { createDirectory } from '../../../edge/directory/directory.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
-import type { EdgeSettings } from '../../../edge/edge-settings.ts';
+import type { EdgeSettings } from '../../../edge/settings/edge-settings.ts';
 import type { Services } from '../../../edge/services.ts';
 import type { KeyLimits, Scope } from '../../../edge/tenant/key-contract.ts';
 import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';

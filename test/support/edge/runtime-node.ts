@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readNodeSettings } from '../../../edge/env.ts';
+import { readNodeSettings } from '../../../edge/settings/read-settings.ts';
 import { startEdge } from '../../../edge/node/node.ts';
 import type { EdgeOptions, RunningEdge } from '../../../edge/node/node.ts';
 

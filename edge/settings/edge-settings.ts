@@ -1,4 +1,4 @@
-/** The edge's settings, once they are checked (`env.ts` reads them). */
+/** The edge's settings, once they are checked (`read-settings.ts` reads them). */
 export interface EdgeSettings {
   /** Newest first; all verify, the newest signs. */
   readonly keySigningSecrets: readonly string[];

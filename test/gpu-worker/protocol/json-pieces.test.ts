@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { shortJson, WrittenItems, writeJson } from '../../gpu-worker/json-pieces.ts';
+import { shortJson, WrittenItems, writeJson } from '../../../gpu-worker/protocol/json-pieces.ts';
 
 async function piecesOf(value: object): Promise<string[]> {
   const json = writeJson(value);

@@ -3,14 +3,14 @@
  * of its own begin with EDGE_; one that is not listed is refused, because a setting with a slip in
  * its name would silently not be set.
  */
-import { readSettings } from '../infra/settings.ts';
-import type { Env, Settings, SettingsOf } from '../infra/settings.ts';
-import { UserError } from '../infra/user-error.ts';
-import { refuseWorkerUrl } from './fleet/worker-url.ts';
-import { nearestName } from './nearest.ts';
+import { readSettings } from '../../infra/settings.ts';
+import type { Env, Settings, SettingsOf } from '../../infra/settings.ts';
+import { UserError } from '../../infra/user-error.ts';
+import { refuseWorkerUrl } from '../fleet/worker-url.ts';
+import { nearestName } from '../nearest.ts';
 import type { EdgeSettings } from './edge-settings.ts';
-import type { StaticWorker } from './fleet/worker-contract.ts';
-import { nodeSettings, sharedSettings } from './settings.ts';
+import type { StaticWorker } from '../fleet/worker-contract.ts';
+import { nodeSettings, sharedSettings } from './settings-table.ts';
 
 type Shared = SettingsOf<typeof sharedSettings>;
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { UserError } from '../../infra/user-error.ts';
-import { readNodeSettings, readWorkerSettings } from '../../edge/env.ts';
+import { UserError } from '../../../infra/user-error.ts';
+import { readNodeSettings, readWorkerSettings } from '../../../edge/settings/read-settings.ts';
 
 const secrets = {
   EDGE_KEY_SIGNING_SECRETS: 'newest-signing-secret, older-signing-secret',

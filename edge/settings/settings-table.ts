@@ -1,7 +1,7 @@
 /** The edge's settings: those of both runtimes, and those of Node alone. */
 import { z } from 'zod';
-import type { Settings } from '../infra/settings.ts';
-import { isHostPattern } from './fleet/worker-url.ts';
+import type { Settings } from '../../infra/settings.ts';
+import { isHostPattern } from '../fleet/worker-url.ts';
 
 const secret = z.string().min(16, 'must have at least 16 characters');
 const secrets = z
