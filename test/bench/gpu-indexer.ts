@@ -12,7 +12,7 @@ import {
   cacheFrom,
   ceilings,
   indexDim,
-  indexHeads,
+  indexHeads as publishedHeads,
   measureCaptured,
   open,
   randomize,
@@ -24,14 +24,19 @@ import {
 /** The indexer: scores, then the top. */
 export async function indexer(): Promise<void> {
   const backend = await open(4096);
-  const { device } = backend.context;
+  const cache = filledKeys(backend);
+  for (const indexHeads of [publishedHeads, 32]) selections(backend, cache, indexHeads);
+  top(backend, cache);
+  backend.context.device.synchronize();
+  await backend.close();
+}
+
+/** Index keys of 128 sequences of 131,072 tokens, all of them written. */
+function filledKeys(backend: CudaBackend): LayerCache {
   const blocks = 128 * 2048;
   const [cache] = backend.caches.make({ layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim });
   if (cache === undefined) throw new Error('no cache was made');
   const keys = randomTensor(backend, 4096, indexDim);
-  const queries = randomTensor(backend, 4096, indexHeads * indexDim);
-  const weights = randomTensor(backend, 4096, indexHeads, 1, 'f32');
-  const selection = backend.indexer.selection(4096, topK);
   const table = Int32Array.from({ length: blocks }, (_, b) => b);
   for (let start = 0; start < blocks * 64; start += 4096) {
     const rows = Int32Array.from({ length: 4096 }, (_, r) => start + r);
@@ -46,6 +51,12 @@ export async function indexer(): Promise<void> {
       randomize(backend, { at: keys.at, count: 4096 * 128, dtype: keys.format }, 1);
     backend.caches.writeIndexKeys(cache, keys);
   }
+  return cache;
+}
+
+function selections(backend: CudaBackend, cache: LayerCache, indexHeads: number): void {
+  const inputs = inputsOf(backend, indexHeads);
+  const { queries, weights, selection } = inputs;
   for (const { sequences, rows, context } of [
     ...[8192, 32768, 131072].map((tokens) => ({ sequences: 1, rows: 4096, context: tokens })),
     ...[1, 32, 128].map((batch) => ({ sequences: batch, rows: 1, context: 131072 })),
@@ -59,12 +70,12 @@ export async function indexer(): Promise<void> {
       rows === 1 ? Array.from({ length: 16 }, (_, i) => cacheFrom(cache, i * shift)) : [cache];
     const each = (run: (view: LayerCache) => void) =>
       measureCaptured(backend, () => views.forEach((view) => run(view))) / views.length;
-    const { chunks, scores, top } = halves(backend, { selection, queries, weights });
+    const { chunks, scores, top: topOf } = halves(backend, inputs);
     const ms = each((view) =>
       backend.indexer.selectTopK(selection, view, queries, weights, options),
     );
     const scoresMs = each((view) => chunks.forEach((chunk) => scores(view, chunk)));
-    const topMs = each(() => chunks.forEach((chunk) => top(chunk)));
+    const topMs = each(() => chunks.forEach((chunk) => topOf(chunk)));
     const pairs = batch.positions.reduce((sum, position) => sum + position + 1, 0);
     const operations = 2 * pairs * indexHeads * indexDim;
     const bytes = sequences * context * (indexDim + 4);
@@ -84,21 +95,34 @@ export async function indexer(): Promise<void> {
       },
     );
   }
+}
+
+function inputsOf(backend: CudaBackend, indexHeads: number) {
+  return {
+    indexHeads,
+    queries: randomTensor(backend, 4096, indexHeads * indexDim),
+    weights: randomTensor(backend, 4096, indexHeads, 1, 'f32'),
+    selection: backend.indexer.selection(4096, topK),
+  };
+}
+
+function top(backend: CudaBackend, cache: LayerCache): void {
+  const inputs = inputsOf(backend, publishedHeads);
   // The top alone, over what the last scores left: with the maxima that scoring leaves, and from
   // nothing but scores, as a library's top-k has it.
   for (const rows of [1, 64, 4096]) {
     backend.batch.begin(batchAt(1, rows, 131072));
-    const { chunks, scores, top, maxima } = halves(backend, { selection, queries, weights });
+    const { chunks, scores, top: topOf, maxima } = halves(backend, inputs);
     chunks.forEach((chunk) => scores(cache, chunk));
     const repeats = rows === 4096 ? 1 : 16;
     const each = (run: (chunk: ScoredRows) => void) =>
       measureCaptured(backend, () => {
         for (let i = 0; i < repeats; i++) chunks.forEach((chunk) => run(chunk));
       }) / repeats;
-    const afterScoringMs = each(top);
+    const afterScoringMs = each(topOf);
     const ms = each((chunk) => {
       maxima(chunk);
-      top(chunk);
+      topOf(chunk);
     });
     const bytes = rows * 131072 * 4;
     record(
@@ -108,15 +132,14 @@ export async function indexer(): Promise<void> {
       { ms, afterScoringMs, scoreGbPerSecond: bytes / ms / 1e6 },
     );
   }
-  device.synchronize();
-  await backend.close();
 }
 
 /** The parts of a selection over the current step. */
 function halves(
   backend: CudaBackend,
-  of: { selection: Selection; queries: Tensor; weights: Tensor },
+  of: { indexHeads: number; selection: Selection; queries: Tensor; weights: Tensor },
 ) {
+  const { indexHeads } = of;
   const ops = backend.indexer;
   const selection = asCuda(CudaSelection, of.selection);
   const q = asCuda(CudaTensor, of.queries);

@@ -1,6 +1,6 @@
-// Scores of 64 index heads of 128 in fp8 on the tensor cores: I(t, s) = scale_s * sum_j w_j *
-// max(0, q_j . k_s) (docs/engine-spec.md#indexer), for kQueries adjacent rows of one sequence at a
-// time, and the greatest score of every 16 tokens. Sums and the ladder of versions:
+// Scores of kHeads (64 or 32) index heads of 128 in fp8 on the tensor cores: I(t, s) = scale_s *
+// sum_j w_j * max(0, q_j . k_s) (docs/engine-spec.md#indexer), for kQueries adjacent rows of one
+// sequence at a time, and the greatest score of every 16 tokens. Sums and the ladder of versions:
 // sm90-index-scores.md.
 //
 // A block is one warpgroup; it takes a span of pages of 64 keys. Bulk copies bring pages, scales
@@ -11,10 +11,26 @@
 // operand. While the unit works on one query's products, the block weighs and adds those of the
 // query before; the sums over heads stay in registers. Their order is one for all kQueries.
 
-#ifndef kQueries
-#define kQueries 4
+// Of 32 heads, two rows' queries lie side by side as one operand of 64 columns, so that eight rows
+// share a page as four rows of 64 heads do.
+
+#ifndef kHeads
+#define kHeads 64
 #endif
-/** Keys of a page, and with their scales. */
+#ifndef kQueries
+#define kQueries (256 / kHeads)
+#endif
+/** Queries of a product, and products of a page. */
+#define kProductQueries (kQueries == 1 ? 1 : 64 / kHeads)
+#define kProducts (kQueries / kProductQueries)
+#define kProductRegisters (kHeads * kProductQueries / 2)
+/** Queries whose sums four lanes share out, and how often they do so for a page. */
+#define kSharedOut (kQueries == 1 ? 1 : 4)
+#define kParts (kQueries / kSharedOut)
+static_assert(kHeads == 64 || kHeads == 32, "heads fill a product's columns");
+static_assert(kProducts * kProductQueries == kQueries && kParts * kSharedOut == kQueries, "whole products");
+/** A row's queries; keys of a page, and with their scales. */
+#define kQueryBytes (kHeads * 128)
 #define kKeyBytes 8192
 #define kPageBytes 8448
 /** Pages in the ring. */
@@ -28,14 +44,14 @@
 #define kBlocks 4
 #define kSpanMax 128
 #define kGroup 16
-#define kRing (kQueries * kKeyBytes)
+#define kRing (kQueries * kQueryBytes)
 #define kWeights (kRing + kStages * kPageBytes)
 
 struct Sm90ScoreArgs {
   const u8* keys;  // pages
   i64 page_bytes;
-  const u8* queries;       // [rows of the chunk, 64 * 128] e4m3, as index_queries leaves them
-  const float* weights;    // [rows of the chunk, 64], likewise
+  const u8* queries;       // [rows of the chunk, kHeads * 128] e4m3, as index_queries leaves them
+  const float* weights;    // [rows of the chunk, kHeads], likewise
   const int* positions;    // [rows]
   const int* tables;       // block tables
   const i64* table_start;  // [rows]
@@ -71,19 +87,22 @@ __device__ __forceinline__ void load_row(u32 (&to)[8], const u8* page, int row) 
   to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
 }
 
-__device__ __forceinline__ void wgmma_keys(float (&d)[32], const PageKeys& keys, int k, u64 b) {
-  asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
-               "wgmma.mma_async.sync.aligned.m64n64k32.f32.e4m3.e4m3 {" LIST_32 "}, "
-               "{%32, %33, %34, %35}, %36, p, 1, 1;\n}\n"
-               : SUMS_32(0)
-               : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]),
-                 "r"(keys.high[2 * k + 1]), "l"(b), "r"(k > 0 ? 1 : 0));
-}
+#define PRODUCT_OF_KEYS(columns, registers, a0, a1, a2, a3, b_at, keep_at)                                \
+  __device__ __forceinline__ void wgmma_keys(float (&d)[registers], const PageKeys& keys, int k, u64 b) { \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_at ", 0;\n"                                    \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns "k32.f32.e4m3.e4m3 {" LIST_##registers "}, " \
+                 "{%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" b_at ", p, 1, 1;\n}\n"                         \
+                 : SUMS_##registers(0)                                                                    \
+                 : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]),                 \
+                   "r"(keys.high[2 * k + 1]), "l"(b), "r"(k > 0 ? 1 : 0));                                \
+  }
+PRODUCT_OF_KEYS(32, 16, "16", "17", "18", "19", "20", "21")
+PRODUCT_OF_KEYS(64, 32, "32", "33", "34", "35", "36", "37")
 
 /** Nothing that reads the products may move in front of this. */
-__device__ __forceinline__ void settle(float (&products)[32]) {
+__device__ __forceinline__ void settle(float (&products)[kProductRegisters]) {
 #pragma unroll
-  for (int i = 0; i < 32; i++) asm volatile("" : "+f"(products[i])::"memory");
+  for (int i = 0; i < kProductRegisters; i++) asm volatile("" : "+f"(products[i])::"memory");
 }
 
 /** max(0, product), but a NaN stays one, so that a score of it is told. */
@@ -93,12 +112,12 @@ __device__ __forceinline__ float weighed(float sum, float product, float weight)
   return fmaf(weight, positive, sum);
 }
 
-/** This lane's 16 heads of the two tokens it has in products [64 tokens][64 heads]. */
-__device__ __forceinline__ void add_heads(const float (&products)[32], const float4* weights, float& low,
+/** This lane's quarter of the heads of the two tokens it has in products [64 tokens][kHeads]. */
+__device__ __forceinline__ void add_heads(const float* products, const float4* weights, float& low,
                                           float& high) {
   low = high = 0.f;
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
+  for (int i = 0; i < kHeads / 16; i++) {
     float4 w = weights[i * (kSharedWeights ? 4 : 1)];
     const float* of = products + 8 * i;
     low = weighed(weighed(weighed(weighed(low, of[0], w.x), of[1], w.y), of[4], w.z), of[5], w.w);
@@ -110,7 +129,7 @@ __device__ __forceinline__ void add_heads(const float (&products)[32], const flo
  * Adds over the four lanes that share two tokens. Of four queries, each lane keeps the sums of one:
  * halves are exchanged instead of all sums of all lanes.
  */
-__device__ __forceinline__ float2 add_lanes(const float (&low)[kQueries], const float (&high)[kQueries]) {
+__device__ __forceinline__ float2 add_lanes(const float* low, const float* high) {
   float2 sum;
 #if kQueries == 1
   sum = make_float2(low[0], high[0]);
@@ -160,55 +179,60 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
     if (t < kStages) load_page(t, id);
   }
   // Queries behind the last are what the memory held; their scores are not written.
-  if (t == 32) fetch(ring.base, a.queries + from * kKeyBytes, rows * kKeyBytes, ring.queries);
+  if (t == 32) fetch(ring.base, a.queries + from * kQueryBytes, rows * kQueryBytes, ring.queries);
 #if kSharedWeights
-  for (int i = t; i < kQueries * 16; i += 128) {
-    const float4* w = (const float4*)(a.weights + from * 64);
-    ((float4*)(shared + kWeights))[i] = __ldg(w + min(i, rows * 16 - 1));
+  for (int i = t; i < kQueries * kHeads / 4; i += 128) {
+    const float4* w = (const float4*)(a.weights + from * kHeads);
+    ((float4*)(shared + kWeights))[i] = __ldg(w + min(i, rows * (kHeads / 4) - 1));
   }
   const float4* weights = (const float4*)(shared + kWeights) + quad;
 #else
-  float4 weights[kQueries][4];
+  float4 weights[kQueries][kHeads / 16];
 #pragma unroll
   for (int q = 0; q < kQueries; q++) {
-    const float4* w = (const float4*)(a.weights + (from + min(q, rows - 1)) * 64) + quad;
+    const float4* w = (const float4*)(a.weights + (from + min(q, rows - 1)) * kHeads) + quad;
 #pragma unroll
-    for (int i = 0; i < 4; i++) weights[q][i] = __ldg(w + 4 * i);
+    for (int i = 0; i < kHeads / 16; i++) weights[q][i] = __ldg(w + 4 * i);
   }
 #endif
 
   // With four queries a lane writes the scores of one, else every lane has both tokens of the row.
-  int mine = kQueries == 1 ? 0 : quad;
-  int position = mine < rows ? a.positions[a.first_row + from + mine] : -1;
+  int mine = kQueries == 1 ? 0 : quad, position[kParts];
+#pragma unroll
+  for (int p = 0; p < kParts; p++) {
+    position[p] = mine + 4 * p < rows ? a.positions[a.first_row + from + mine + 4 * p] : -1;
+  }
   int first_token = blockIdx.x * (int)a.span * 64 + warp * 16;
   float* scores = a.scores + (from + mine) * a.score_stride;
   float* maxima = a.maxima + (from + mine) * (a.score_stride / kGroup);
   bool bad = false;
   PageKeys keys;
-  auto finish = [&](int page, float2 sum) {
+  auto finish = [&](int page, int part, float2 sum) {
     int group = first_token + page * 64, token = group + (lane >> 2);
     float low = sum.x * keys.low_scale, high = sum.y * keys.high_scale, greatest = minus_infinity();
+    float* to = scores + 4 * part * a.score_stride;
     // A NaN sets the flag, and counts as the least for the top-k.
-    if (token <= position) {
+    if (token <= position[part]) {
       bad |= low != low;
       greatest = low = fmaxf(low, minus_infinity());
-      if (kQueries > 1 || quad == 0) scores[token] = low;
+      if (kQueries > 1 || quad == 0) to[token] = low;
     }
-    if (token + 8 <= position) {
+    if (token + 8 <= position[part]) {
       bad |= high != high;
       high = fmaxf(high, minus_infinity());
       greatest = fmaxf(greatest, high);
-      if (kQueries > 1 || quad == 0) scores[token + 8] = high;
+      if (kQueries > 1 || quad == 0) to[token + 8] = high;
     }
 #pragma unroll
     for (int d = 4; d < 32; d <<= 1) greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, d));
-    if (lane < kQueries && group <= position) maxima[group / kGroup] = greatest;
+    float* greatest_at = maxima + 4 * part * (a.score_stride / kGroup);
+    if (lane < kSharedOut && group <= position[part]) greatest_at[group / kGroup] = greatest;
   };
 
   barrier_wait(ring.queries, ring.runs & 1);
   __syncthreads();
   u64 query = k_major(ring.base);
-  float products[kTurns][32], low[kQueries], high[kQueries];
+  float products[kTurns][kProductRegisters], low[kQueries], high[kQueries];
   // Frees the page's place in the ring for the one that follows it there.
   auto take_page = [&](int page) {
     int stage = (ring.pages + page) % kStages;
@@ -222,7 +246,7 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
     __syncthreads();
     if (t == 0 && page + kStages < pages) load_page(page + kStages, ids[page + kStages]);
   };
-  auto issue = [&](float(&to)[32], int q) {
+  auto issue = [&](float(&to)[kProductRegisters], int q) {
     wgmma_fence();
 #pragma unroll
     for (int k = 0; k < 4; k++) wgmma_keys(to, keys, k, query + q * (kKeyBytes >> 4) + 2 * k);
@@ -233,22 +257,28 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
     take_page(page);
     if (kTurns > 1) issue(products[0], 0);
 #pragma unroll
-    for (int q = 0; q < kQueries; q++) {
+    for (int q = 0; q < kProducts; q++) {
       int next = q + kTurns - 1;
-      if (next < kQueries) {
+      if (next < kProducts) {
         issue(products[next % kTurns], next);
         wgmma_wait<kTurns - 1>();
       } else {
         wgmma_wait<0>();
       }
       settle(products[q % kTurns]);
+#pragma unroll
+      for (int i = 0; i < kProductQueries; i++) {
+        int of = q * kProductQueries + i;
+        const float* product = products[q % kTurns] + i * (kHeads / 2);
 #if kSharedWeights
-      add_heads(products[q % kTurns], weights + q * 16, low[q], high[q]);
+        add_heads(product, weights + of * (kHeads / 4), low[of], high[of]);
 #else
-      add_heads(products[q % kTurns], weights[q], low[q], high[q]);
+        add_heads(product, weights[of], low[of], high[of]);
 #endif
+      }
     }
-    finish(page, add_lanes(low, high));
+#pragma unroll
+    for (int p = 0; p < kParts; p++) finish(page, p, add_lanes(low + 4 * p, high + 4 * p));
   }
   if (bad) *a.not_a_number = 1;
   ring.pages += pages;

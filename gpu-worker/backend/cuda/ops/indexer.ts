@@ -23,14 +23,16 @@ const scoreBytesMax = 256 * 2 ** 20;
 const plainSpan = 128;
 /** Adjacent tokens of which the greatest score is kept beside the scores. */
 const groupTokens = 16;
-/** Rows of one sequence that share a pass over its keys. */
-const sharedRows = 4 as const;
-/** Pages on their way or being read in a block, by the rows that share them. */
-const ringPages = { 1: 4, [sharedRows]: 2 } as const;
-/** Definitions of the kernels: an object that is the same at every launch is found at once. */
-const scoreDefines = {
-  1: { kQueries: 1, kStages: ringPages[1] },
-  [sharedRows]: { kQueries: sharedRows, kStages: ringPages[sharedRows] },
+/** The most rows that share a pass over keys; parts of a step are whole groups of them. */
+const groupRows = 8;
+/**
+ * By the heads that sm90-index-scores.cu takes: how many rows of one sequence share a pass over its
+ * keys, and the kernels for one row and for so many. `kStages` are pages on their way or being read
+ * in a block; the same object at every launch is found at once.
+ */
+const scoreKernels = {
+  32: kernelsOf({ kHeads: 32, sharedRows: 8 }),
+  64: kernelsOf({ kHeads: 64, sharedRows: 4 }),
 } as const;
 const topDefines = { few: { kTopThreads: 1024 }, many: { kTopThreads: 512 } } as const;
 /** Tokens whose bits the top-k holds at a time. */
@@ -42,6 +44,13 @@ export interface ScoredRows {
   readonly first: number;
   readonly count: number;
 }
+
+/** Rows that are alone in their sequences, and those whose sequences have more. */
+const rowKinds = ['single', 'shared'] as const;
+type RowKind = (typeof rowKinds)[number];
+type ScoreKernels = Readonly<
+  Record<RowKind, { readonly kHeads: number; readonly kQueries: number; readonly kStages: number }>
+>;
 
 interface ScoreCall {
   readonly cache: CudaLayerCache;
@@ -112,10 +121,10 @@ export class CudaIndexer implements IndexerOps {
     const { rows, longestBucket: tokens } = step;
     if (!step.seesMoreThan(width)) return [{ tokens, first: 0, count: rows }];
     const rowBytes = tokens * 4 + (tokens / groupTokens) * 4 + queryBytes;
-    const fit = Math.floor(scoreBytesMax / rowBytes / sharedRows) * sharedRows;
+    const fit = Math.floor(scoreBytesMax / rowBytes / groupRows) * groupRows;
     assert(fit > 0, 'a row of scores does not fit');
     const parts = Math.ceil(rows / fit);
-    const size = Math.ceil(rows / parts / sharedRows) * sharedRows;
+    const size = Math.ceil(rows / parts / groupRows) * groupRows;
     const chunks: ScoredRows[] = [];
     for (let first = 0; first < rows; first += size) {
       chunks.push({ tokens, first, count: Math.min(size, rows - first) });
@@ -172,8 +181,9 @@ export class CudaIndexer implements IndexerOps {
 
   /** Scores and maxima of rows that see more than `width` tokens. */
   scores(call: ScoreCall, rows: ScoredRows): void {
-    if (this.#isSm90(call)) {
-      this.#scoresSm90(call, rows);
+    const kernels = this.#kernelsFor(call);
+    if (kernels !== null) {
+      this.#scoresSm90(call, rows, kernels);
       return;
     }
     const { device, step, defines } = this.#context;
@@ -205,14 +215,14 @@ export class CudaIndexer implements IndexerOps {
     this.maxima(width, rows);
   }
 
-  #scoresSm90(call: ScoreCall, rows: ScoredRows): void {
-    const { device, step, defines } = this.#context;
+  #scoresSm90(call: ScoreCall, rows: ScoredRows, kernels: ScoreKernels): void {
+    const { device, step, defines: activations } = this.#context;
     const { cache, q, w, heads, dim, width } = call;
     const { tokens, first, count } = rows;
     const { scores, maxima, queries: codes } = this.places(rows);
     const weights = codes + count * heads * dim;
     const perHead = { grid: [Math.ceil(heads / 4), count, 1], threads: 128 } as const;
-    device.launch(device.kernel('indexScores', 'index_queries', defines), perHead, {
+    device.launch(device.kernel('indexScores', 'index_queries', activations), perHead, {
       codes,
       weights,
       queries: q.at,
@@ -224,14 +234,14 @@ export class CudaIndexer implements IndexerOps {
       dim_scale: dim ** -0.5,
       first_row: first,
     });
-    for (const { start, end, kQueries } of this.#launches(first, count)) {
-      const kStages = ringPages[kQueries];
-      const kernel = device.kernel('sm90Scores', 'sm90_index_scores', scoreDefines[kQueries]);
-      const span = kQueries === 1 ? spanOfSingleRows(tokens, end - start) : 32;
-      const groups = Math.ceil((end - start) / kQueries);
+    for (const { start, end, kind } of this.#launches(first, count)) {
+      const defines = kernels[kind];
+      const kernel = device.kernel('sm90Scores', 'sm90_index_scores', defines);
+      const span = kind === 'single' ? spanOfSingleRows(tokens, end - start) : 32;
+      const groups = Math.ceil((end - start) / defines.kQueries);
       const grid = [Math.ceil(tokens / blockTokens / span), groups, 1] as const;
-      // A query and its weights take as much as a page of keys and their scales.
-      const sharedBytes = (kQueries + kStages) * cache.pageBytes;
+      const queryBytes = defines.kQueries * heads * (dim + 4);
+      const sharedBytes = queryBytes + defines.kStages * cache.pageBytes;
       device.launch(
         kernel,
         { grid, threads: 128, sharedBytes },
@@ -262,26 +272,29 @@ export class CudaIndexer implements IndexerOps {
    * Sequences with one row have one kernel, those whose rows share keys another. Each is launched
    * for rows of the chunk, from the first to the last of its kind, and leaves out the others.
    */
-  #launches(first: number, count: number): { start: number; end: number; kQueries: 1 | 4 }[] {
+  #launches(first: number, count: number): { start: number; end: number; kind: RowKind }[] {
     const { step } = this.#context;
-    if (step.sequenceCount === step.rows) return [{ start: 0, end: count, kQueries: 1 }];
-    if (step.sequenceCount === 1) return [{ start: 0, end: count, kQueries: sharedRows }];
-    return ([1, sharedRows] as const).flatMap((kQueries) => {
+    if (step.sequenceCount === step.rows) return [{ start: 0, end: count, kind: 'single' }];
+    if (step.sequenceCount === 1) return [{ start: 0, end: count, kind: 'shared' }];
+    return rowKinds.flatMap((kind) => {
       const mine = step.sequences.filter(
         ({ rowStart, rowCount }) =>
-          rowCount > 1 === kQueries > 1 && rowStart < first + count && rowStart + rowCount > first,
+          rowCount > 1 === (kind === 'shared') &&
+          rowStart < first + count &&
+          rowStart + rowCount > first,
       );
       const [head, tail] = [mine[0], mine.at(-1)];
       if (head === undefined || tail === undefined) return [];
       const start = Math.max(head.rowStart - first, 0);
-      return { start, end: Math.min(tail.rowStart + tail.rowCount - first, count), kQueries };
+      return { start, end: Math.min(tail.rowStart + tail.rowCount - first, count), kind };
     });
   }
 
-  /** True if the tensor core kernel has this shape. */
-  #isSm90({ cache, heads, dim }: ScoreCall): boolean {
-    const { useTensorCores } = this.#context;
-    return useTensorCores && cache.keyFormat === dtypeCode.F8_E4M3 && heads === 64 && dim === 128;
+  /** The tensor core kernels for this shape; null if the plain one computes it. */
+  #kernelsFor({ cache, heads, dim }: ScoreCall): ScoreKernels | null {
+    const fits =
+      this.#context.useTensorCores && cache.keyFormat === dtypeCode.F8_E4M3 && dim === 128;
+    return fits && (heads === 32 || heads === 64) ? scoreKernels[heads] : null;
   }
 
   readSelection(selection: Selection, rows: number): Int32Array[] {
@@ -311,6 +324,13 @@ export class CudaIndexer implements IndexerOps {
     this.#context.device.fill(this.#nanFlagAt, 4, 0);
     throw new Error('an index score is not a number');
   }
+}
+
+function kernelsOf({ kHeads, sharedRows }: { kHeads: number; sharedRows: number }): ScoreKernels {
+  return {
+    single: { kHeads, kQueries: 1, kStages: 4 },
+    shared: { kHeads, kQueries: sharedRows, kStages: 2 },
+  };
 }
 
 /** Pages of a block that scores one row: few enough to give every SM work. */

@@ -23,7 +23,6 @@ import type { Tested } from '../../../../support/gpu/backends.ts';
 import { isSmall, openCudaTested, openPair, toBf16 } from '../../../../support/gpu/tested.ts';
 
 const seed = Number(process.env['SEED'] ?? 1);
-const heads = 64;
 const dim = 128;
 const roundingBound = 2 ** -16;
 console.log(`seed ${seed}`);
@@ -148,19 +147,23 @@ async function topOfGiven(): Promise<void> {
   await backend.close();
 }
 interface Side {
+  readonly heads: number;
   readonly tested: Tested;
   readonly cache: LayerCache;
   readonly selection: Selection;
 }
 
 /** Keys of a sequence, [tokens][dim], on both sides. */
-function sideOf(tested: Tested, blocks: number, rows: number, width: number): Side {
+function sideOf(
+  tested: Tested,
+  { heads, blocks, rows, width }: { heads: number; blocks: number; rows: number; width: number },
+): Side {
   const { backend } = tested;
   const selection = backend.indexer.selection(rows, width);
   const shape = { layers: 1, blocks, latentDim: 64, ropeDim: 0, indexDim: dim };
   const [cache] = backend.caches.make(shape);
   if (cache === undefined) throw new Error('no cache was made');
-  return { tested, cache, selection };
+  return { heads, tested, cache, selection };
 }
 
 /** Rows at given positions, each of the sequence that `sequences` names. */
@@ -208,6 +211,7 @@ interface Rows {
 
 function selectedBy(side: Side, batch: Batch, rows: Rows): Int32Array[] {
   const { backend, filled } = side.tested;
+  const { heads } = side;
   backend.batch.begin(batch);
   const q = filled(rows.q, heads * dim);
   const w = filled(rows.w, heads, 'f32');
@@ -257,14 +261,15 @@ function worstOfPage(
   return worst;
 }
 
-async function fullWidth(): Promise<void> {
+async function fullWidth(heads: number, contextMax: number): Promise<void> {
   const width = 2048;
-  const context = isSmall ? 5000 : 131_071;
+  const context = isSmall ? 5000 : contextMax;
   const { cuda, cpu, close } = await openPair(fp8Numerics, { rowsMax: 4096 });
   const random = seededRandom(seed);
   const blocks = Math.ceil(context / 64);
   const table = shuffledBlocks(random, blocks);
-  const sides = [sideOf(cuda, blocks, 16, width), sideOf(cpu, blocks, 16, width)] as const;
+  const shape = { heads, blocks, rows: 32, width };
+  const sides = [sideOf(cuda, shape), sideOf(cpu, shape)] as const;
   const keys = toBf16(randomFloats(random, context * dim));
   for (const side of sides) writeKeys(side, keys, table);
   const positions = [0, 2046, 2047, 2048, 4095, 8190, 39_999, 131_070]
@@ -299,7 +304,7 @@ async function fullWidth(): Promise<void> {
   };
 
   let selected: Int32Array[] = [];
-  await test('full width: the top of the scores that the tensor cores give', () => {
+  await test(`${heads} heads, full width: the top of the scores that the tensor cores give`, () => {
     poisonScores();
     selected = selectedBy(sides[0], together, inputs);
     selected.forEach((row, r) => {
@@ -312,7 +317,7 @@ async function fullWidth(): Promise<void> {
     });
   });
 
-  await test('full width: scores within their rounding bound of the exact ones', () => {
+  await test(`${heads} heads, full width: scores within their rounding bound of the exact ones`, () => {
     let worst = 0;
     for (let r = 0; r < rows; r++) {
       const seen = (positions[r] ?? 0) + 1;
@@ -335,7 +340,7 @@ async function fullWidth(): Promise<void> {
     if (!(worst < roundingBound)) throw new Error(`a score is off by ${worst}`);
   });
 
-  await test('full width: selections of the cpu backend, but for tokens at the threshold', () => {
+  await test(`${heads} heads, full width: selections of the cpu backend, but for tokens at the threshold`, () => {
     const expected = selectedBy(sides[1], together, inputs);
     let different = 0;
     expected.forEach((wanted, r) => {
@@ -347,8 +352,8 @@ async function fullWidth(): Promise<void> {
       if (extra.length === 0) return;
       const scores = scoresOf(r, (positions[r] ?? 0) + 1);
       const threshold = mine.reduce((least, t) => Math.min(least, scores[t] ?? 0), Infinity);
-      // The sum of magnitudes of any token here is at most this: 64 heads of 128 normal products.
-      const magnitudes = 128 * 64 * (heads * dim) ** -0.5;
+      // The sum of magnitudes of any token here is at most this: 128 normal products a head.
+      const magnitudes = 128 * heads * (heads * dim) ** -0.5;
       for (const token of extra) {
         const over = (scores[token] ?? 0) - threshold;
         if (over > 2 * roundingBound * magnitudes) throw new Error(`row ${r}: token ${token}`);
@@ -357,7 +362,7 @@ async function fullWidth(): Promise<void> {
     console.log(`     ${different} of ${rows * width} selected tokens differ`);
   });
 
-  await test('full width: the same bits again, and for rows of sequences of their own', () => {
+  await test(`${heads} heads, full width: the same bits again, and for rows of sequences of their own`, () => {
     const before = positions.map((position, r) => scoresOf(r, position + 1));
     for (const batch of [together, ofTheirOwn, together]) {
       poisonScores();
@@ -380,6 +385,7 @@ async function fullWidth(): Promise<void> {
 /** Chunks of several sequences beside single rows, in groups that straddle the sequences. */
 async function ragged(side: Side, table: Int32Array, context: number): Promise<void> {
   const random = seededRandom(seed + 7);
+  const { heads } = side;
   const width = side.selection.width;
   const parts = [
     { end: context, rows: 1 },
@@ -388,10 +394,11 @@ async function ragged(side: Side, table: Int32Array, context: number): Promise<v
     { end: 4100, rows: 2 },
     { end: 100, rows: 1 },
     { end: 2500, rows: 5 },
+    { end: 2900, rows: 13 },
     { end: context, rows: 1 },
     { end: 2050, rows: 2 },
   ];
-  await test('rows of many sequences select as each does alone', () => {
+  await test(`${heads} heads: rows of many sequences select as each does alone`, () => {
     const rowCount = parts.reduce((sum, part) => sum + part.rows, 0);
     const inputs = {
       q: toBf16(randomFloats(random, rowCount * heads * dim)),
@@ -416,6 +423,7 @@ async function ragged(side: Side, table: Int32Array, context: number): Promise<v
 
 async function notNumbers(side: Side, table: Int32Array, inputs: Rows): Promise<void> {
   const position = 4500;
+  const { heads } = side;
   const row = {
     q: inputs.q.slice(0, heads * dim),
     w: inputs.w.slice(0, heads),
@@ -431,12 +439,12 @@ async function notNumbers(side: Side, table: Int32Array, inputs: Rows): Promise<
     }
     throw new Error(`${what} went unseen`);
   };
-  await test('a query, a weight or a key that is not a number is told', () => {
+  await test(`${heads} heads: a query, a weight or a key that is not a number is told`, () => {
     const q = row.q.slice();
     q[777] = Number.NaN;
     throws('a query', batch, { ...row, q });
     const w = row.w.slice();
-    w[63] = Number.NaN;
+    w[heads - 1] = Number.NaN;
     throws('a weight', batch, { ...row, w });
     const twice = (values: Float32Array, other: Float32Array) =>
       Float32Array.from([...values, ...other]);
@@ -452,4 +460,5 @@ async function notNumbers(side: Side, table: Int32Array, inputs: Rows): Promise<
 }
 
 await topOfGiven();
-await fullWidth();
+await fullWidth(64, 131_071);
+await fullWidth(32, 40_001);
