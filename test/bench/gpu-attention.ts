@@ -5,7 +5,7 @@ import {
   cacheFrom,
   ceilings,
   deployed,
-  heads,
+  heads as publishedHeads,
   latentDim,
   measure,
   measureCaptured,
@@ -19,8 +19,16 @@ import {
 
 const blocks = 16384;
 
-/** Absorbed attention over selected tokens. */
+/** Absorbed attention over selected tokens, of the published heads and of a rank's. */
 export async function sparseAttention(): Promise<void> {
+  await attention(publishedHeads);
+}
+
+export async function fewerHeads(): Promise<void> {
+  for (const heads of [64, 32, 16, 8]) await attention(heads);
+}
+
+async function attention(heads: number): Promise<void> {
   const cases = [
     ...[8192, 32768, 131072].map((context) => ({ sequences: 1, rows: 4096, context })),
     ...[1, 32, 64, 128].map((sequences) => ({ sequences, rows: 1, context: 8192 })),

@@ -25,17 +25,35 @@ import {
 } from './gpu-harness.ts';
 
 const [nopeDim, valueDim] = [128, 128];
+const published: Heads = { heads, nopeDim, valueDim };
 const rows = 4096;
 const contexts = [8192, 32_768, 131_072];
 const scale = 0.1352;
+
+interface Heads {
+  readonly heads: number;
+  readonly nopeDim: number;
+  readonly valueDim: number;
+}
 
 /** Dense attention, the baseline of sparse attention: every row attends to all that it sees. */
 export async function denseAttention(): Promise<void> {
   const backend = await open(rows, deployed);
   const cache = filledCache(backend, 128 * 2048);
-  densePrefill(backend, cache);
+  densePrefill(backend, cache, published);
   denseDecode(backend, cache);
   await backend.close();
+}
+
+/** Expanded prefill of 64 heads and fewer, of DeepSeek's dimensions and of GLM's. */
+export async function densePrefillOfHeads(): Promise<void> {
+  const wide = [64, 32, 16, 8].map((count) => ({ heads: count, nopeDim: 192, valueDim: 256 }));
+  for (const shape of [{ ...published, heads: 64 }, ...wide]) {
+    // A backend has buffers for one shape of heads.
+    const backend = await open(rows, deployed);
+    densePrefill(backend, filledCache(backend, 2048), shape);
+    await backend.close();
+  }
 }
 
 /** Absorbed: one row of each of some sequences. */
@@ -68,12 +86,12 @@ function denseDecode(backend: CudaBackend, cache: CudaLayerCache): void {
 }
 
 /** Keys and values expanded: 4,096 rows at the end of a context. */
-function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
+function densePrefill(backend: CudaBackend, cache: CudaLayerCache, shape: Heads): void {
   const { prefill } = backend.attention;
-  const options: ExpandedAttendOptions = { heads, scale, nopeDim, ropeDim, valueDim };
-  const q = randomTensor(backend, rows, heads * (nopeDim + ropeDim));
-  const out = randomTensor(backend, rows, heads * valueDim);
-  const matrix = randomKvB(backend);
+  const options: ExpandedAttendOptions = { ...shape, scale, ropeDim };
+  const q = randomTensor(backend, rows, shape.heads * (shape.nopeDim + ropeDim));
+  const out = randomTensor(backend, rows, shape.heads * shape.valueDim);
+  const matrix = randomKvB(backend, shape);
   for (const context of contexts) {
     backend.batch.begin(batchAt(1, rows, context));
     const call = { out, q, cache, matrix, selection: null, firstRow: 0, options };
@@ -87,11 +105,11 @@ function densePrefill(backend: CudaBackend, cache: CudaLayerCache): void {
       3,
     );
     const pairs = pairsOf(rows, context);
-    const operations = 2 * pairs * heads * (nopeDim + ropeDim + valueDim);
+    const operations = 2 * pairs * shape.heads * (shape.nopeDim + ropeDim + shape.valueDim);
     record(
       backend,
       'gpu-dense-prefill',
-      { rows, context, heads },
+      { rows, context, ...(shape === published ? { heads } : shape) },
       {
         ms,
         teraflops: operations / ms / 1e9,
@@ -120,7 +138,7 @@ export async function maskedAttention(): Promise<void> {
   const { prefill } = backend.attention;
   const cache = filledCache(backend, 16_384 / 64);
   const kv = absorbedKv(backend);
-  const matrix = randomKvB(backend);
+  const matrix = randomKvB(backend, published);
   const q = randomTensor(backend, rows, heads * (nopeDim + ropeDim));
   const out = randomTensor(backend, rows, heads * valueDim);
   const lifted = randomTensor(backend, rows, heads * (latentDim + ropeDim), 0.3);
@@ -188,17 +206,17 @@ export async function maskedAttention(): Promise<void> {
   await backend.close();
 }
 
-function randomKvB(backend: CudaBackend): CudaMatrix {
+function randomKvB(backend: CudaBackend, shape: Heads): CudaMatrix {
   const { device } = backend.context;
-  const outputs = heads * (nopeDim + valueDim);
+  const outputs = shape.heads * (shape.nopeDim + shape.valueDim);
   const count = outputs * latentDim;
   const at = device.allocate(count, 'weight', 'kv_b');
   randomize(backend, { at, count, dtype: dtypeCode.F8_E4M3 }, 1);
   const blocks = (outputs / 128) * (latentDim / 128);
   const scales = device.allocate(blocks * 4, 'weight', 'kv_b');
   randomize(backend, { at: scales, count: blocks, dtype: dtypeCode.F32 }, 0.03);
-  const shape = { name: 'kv_b', inputs: latentDim, outputs };
-  return new CudaMatrix(shape, { at, dtype: dtypeCode.F8_E4M3, scales });
+  const of = { name: 'kv_b', inputs: latentDim, outputs };
+  return new CudaMatrix(of, { at, dtype: dtypeCode.F8_E4M3, scales });
 }
 
 /** One layer of latent entries, all of them written. */

@@ -6,9 +6,9 @@
 import { Argument } from '@commander-js/extra-typings';
 import { createProgram, runProgram } from '../../infra/program.ts';
 import { UserError } from '../../infra/user-error.ts';
-import { sparseAttention } from './gpu-attention.ts';
+import { fewerHeads, sparseAttention } from './gpu-attention.ts';
 import { measureCeilings } from './gpu-ceilings.ts';
-import { denseAttention, maskedAttention } from './gpu-dense.ts';
+import { denseAttention, densePrefillOfHeads, maskedAttention } from './gpu-dense.ts';
 import { indexer } from './gpu-indexer.ts';
 import { grouped, perHead, products } from './gpu-products.ts';
 import { rowOps } from './gpu-rows.ts';
@@ -18,7 +18,9 @@ import { tinyModel } from './gpu-tiny.ts';
 const parts: Readonly<Record<string, () => Promise<void>>> = {
   ceilings: measureCeilings,
   attention: sparseAttention,
+  'attention-heads': fewerHeads,
   dense: denseAttention,
+  'dense-heads': densePrefillOfHeads,
   masked: maskedAttention,
   indexer,
   products,

@@ -26,7 +26,19 @@ import { isWanted, openCudaTested, toBf16 } from './tested.ts';
 import type { CudaTested } from './tested.ts';
 
 export const seed = Number(process.env['SEED'] ?? 1);
-export const [latentDim, ropeDim, nopeDim, valueDim] = [512, 64, 128, 128];
+export const [latentDim, ropeDim] = [512, 64];
+/** Dimensions of a head's keys without their rope part, and of its values. */
+export interface HeadDims {
+  readonly nopeDim: number;
+  readonly valueDim: number;
+}
+/** DeepSeek's and GLM's. */
+export const headOf128: HeadDims = { nopeDim: 128, valueDim: 128 };
+export const headOf256: HeadDims = { nopeDim: 192, valueDim: 256 };
+
+interface Heads extends HeadDims {
+  readonly heads: number;
+}
 export const rowsMax = 640;
 const scale = 0.1352;
 
@@ -52,7 +64,11 @@ interface ExpandedOptions {
 }
 
 /** Entries of every token and queries of the batch's rows; `steep` queries make weights uneven. */
-export function inputsOf(heads: number, sequences: readonly Sequence[], steep: number): Inputs {
+function inputsOf(
+  { heads, nopeDim }: Heads,
+  sequences: readonly Sequence[],
+  steep: number,
+): Inputs {
   const random = seededRandom(seed);
   const blocksOf = ({ context }: Sequence) => Math.ceil(context / 64);
   const blocks = shuffledBlocks(
@@ -99,7 +115,7 @@ export function selectionOf(
 
 export class DenseCase {
   readonly #tested: Tested;
-  readonly #heads: number;
+  readonly #heads: Heads;
   readonly #inputs: Inputs;
   readonly #kvB;
   readonly #cache;
@@ -109,9 +125,10 @@ export class DenseCase {
   readonly #latent;
   readonly #lse;
 
-  constructor(tested: Tested, heads: number, inputs: Inputs) {
+  constructor(tested: Tested, of: Heads, inputs: Inputs) {
+    const { heads, nopeDim, valueDim } = of;
     this.#tested = tested;
-    this.#heads = heads;
+    this.#heads = of;
     this.#inputs = inputs;
     const { backend } = tested;
     const outputs = heads * (nopeDim + valueDim);
@@ -145,7 +162,7 @@ export class DenseCase {
   expanded({ firstRow = 0, selection = null }: ExpandedOptions = {}): Float32Array {
     const { backend, poison } = this.#tested;
     backend.batch.begin(batchOf(this.#inputs.parts));
-    const options = { heads: this.#heads, scale, nopeDim, ropeDim, valueDim, firstRow };
+    const options = { ...this.#heads, scale, ropeDim, firstRow };
     backend.attention.attendExpanded(
       poison(this.#out),
       this.#q,
@@ -161,7 +178,7 @@ export class DenseCase {
   absorbed(rows = this.#q.rows): { out: Float32Array; lse: Float32Array } {
     const { backend, poison } = this.#tested;
     const [cache, absorbedQ, latent] = [this.#cache, this.#absorbedQ, this.#latent];
-    const [lse, heads] = [this.#lse, this.#heads];
+    const [lse, { heads }] = [this.#lse, this.#heads];
     backend.batch.begin(batchOf(this.#inputs.parts));
     poison(latent);
     poison(lse);
@@ -176,6 +193,8 @@ export class DenseCase {
 export interface AttentionCase {
   readonly name: string;
   readonly heads: number;
+  /** DeepSeek's unless given. */
+  readonly head?: HeadDims;
   readonly sequences: readonly Sequence[];
   /** Tokens of a pass. */
   readonly pass?: number;
@@ -192,6 +211,10 @@ export interface Both {
   readonly wanted: DenseCase;
 }
 
+function headsOf({ heads, head = headOf128 }: AttentionCase): Heads {
+  return { heads, ...head };
+}
+
 /** Checks the cases that CASES names, over caches of both formats. */
 export async function onBoth<C extends AttentionCase>(
   what: string,
@@ -204,7 +227,8 @@ export async function onBoth<C extends AttentionCase>(
   ] as const;
   for (const [format, numerics] of formats) {
     for (const each of cases) {
-      const { name, heads, sequences, pass, steep = 1 } = each;
+      const { name, sequences, pass, steep = 1 } = each;
+      const heads = headsOf(each);
       const label = `${what}, ${format}, ${name}`;
       if (!isWanted(label)) continue;
       const inputs = inputsOf(heads, sequences, steep);
@@ -226,9 +250,11 @@ export async function onBoth<C extends AttentionCase>(
  */
 export async function testLastAlone(
   { label, mine }: Both,
-  { sequences, heads }: AttentionCase,
+  each: AttentionCase,
   result: { actual: Float32Array; selection: Selection | null },
 ): Promise<void> {
+  const { sequences } = each;
+  const { heads, valueDim } = headsOf(each);
   if (sequences.length === 1) return;
   await test(`${label}: the same bits without the sequences before the last`, () => {
     const { actual, selection } = result;

@@ -1,11 +1,11 @@
-// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of 192
-// = 128 + 64 (rope) dimensions, values of 128. The sums and the ladder of versions:
-// sm90-dense-mha.md.
+// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of kNope
+// + 64 (rope) dimensions, values of kValue; 128 and 128, or 192 and 256. The sums and the ladder of
+// versions: sm90-dense-mha.md.
 //
 // A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of
 // the buffer on. A thread block takes up to 128 rows of one sequence and one head: a producer
-// thread has the copy engine bring tiles of 128 keys and values, two consumer warpgroups take 64
-// rows each. The scores of the next tile are started before the values of this one, so that a
+// thread has the copy engine bring tiles of kTileKeys keys and values, two consumer warpgroups take
+// 64 rows each. The scores of the next tile are started before the values of this one, so that a
 // group's products run while it computes weights. Keys come in ascending order, and the state of a
 // row goes from pass to pass in float32 as it is, so a row's result depends on its own keys alone.
 //
@@ -17,21 +17,27 @@
 #ifndef kMasked
 #define kMasked 0
 #endif
+#ifndef kNope
+#define kNope 128
+#endif
+#ifndef kValue
+#define kValue 128
+#endif
 // The host (dense-prefill.ts) says how much shared memory a block has.
 #ifndef kSharedBytes
 #define kSharedBytes 232448
 #endif
 
 struct DenseMhaArgs {
-  u16* out;  // [rows, out_stride] bf16, heads * 128
+  u16* out;  // [rows, out_stride] bf16, heads * kValue
   i64 out_stride;
-  const u16* q;  // [rows, q_stride] bf16, heads * (128 nope + 64 rope)
+  const u16* q;  // [rows, q_stride] bf16, heads * (kNope + 64 rope)
   i64 q_stride;
-  u64 expanded_map;      // tensor map of [buffer rows, heads * (128 nope + 128 value)] bf16
+  u64 expanded_map;      // tensor map of [buffer rows, heads * (kNope + kValue)] bf16
   u64 rope_map;          // tensor map of [buffer rows, 64] bf16
   const int* tiles;      // [gridDim.x, 8]: see MhaTile
   const int* positions;  // [rows]
-  float* sums;           // [rows, heads, 128]: values summed so far
+  float* sums;           // [rows, heads, kValue]: values summed so far
   float* stats;          // [rows, heads, 2]: maximum score, sum of weights
   real scale;
   const u32* selected;  // [blocks of 128 tokens, selected_rows, 4]: see selection_bits; if kMasked
@@ -49,21 +55,31 @@ struct MhaTile {
 #define kContinues 1
 #define kEnds 2
 
-#define kNope 128
 #define kRope 64
-#define kValue 128
-#define kChunk 16384 /* 128 rows of 128 bytes */
-#define kKeyBytes (3 * kChunk)
-#define kValueBytes (2 * kChunk)
-#define kKeyTiles kKeyBytes /* behind the queries */
-#define kValueTiles (3 * kKeyBytes)
+/** Sums of 256 columns leave registers for the scores of 64 keys. */
+#define kTileKeys (kValue == 128 ? 128 : 64)
+#define kTileShift (kValue == 128 ? 7 : 6)
+#define kTilesOfBlock (128 / kTileKeys)
+/** Chunks are 64 columns wide: of 128 queries, and of a tile's keys and values. */
+#define kQueryChunk 16384
+#define kTileChunk (kTileKeys * 128)
+#define kKeyChunks ((kNope + kRope) / 64)
+#define kValueChunks (kValue / 64)
+/** A value's pieces of 16 bytes are a power of two. */
+#define kPieceShift (kValue == 128 ? 4 : 5)
+static_assert((kNope == 128 && kValue == 128) || (kNope == 192 && kValue == 256), "dimensions of a head");
+#define kKeyBytes (kKeyChunks * kTileChunk)
+#define kValueBytes (kValueChunks * kTileChunk)
+#define kKeyTiles (kKeyChunks * kQueryChunk) /* behind the queries */
+#define kValueTiles (kKeyTiles + 2 * kKeyBytes)
 #define kBarriers (kValueTiles + 2 * kValueBytes)
+static_assert(kValueChunks <= kKeyChunks, "outputs leave through the place of the queries");
 static_assert(kBarriers + 64 <= kSharedBytes, "the host gives a block too little shared memory");
 #define kConsumerRegisters 240
 #define kProducerRegisters 24
 static_assert(256 * kConsumerRegisters + 128 * kProducerRegisters <= 384 * 168, "too many registers");
 
-/** A box of 64 columns and 128 rows. */
+/** A box of 64 columns and kTileKeys rows. */
 __device__ __forceinline__ void load_box(u32 to, u64 map, int column, int row, u32 barrier) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
@@ -95,6 +111,7 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
   MhaTile tile = {first_half.x,  first_half.y,  first_half.z, first_half.w,
                   second_half.x, second_half.y, {}};
 
+  const int tiles = tile.blocks * kTilesOfBlock;
   if (t == 0) {
     for (int s = 0; s < 2; s++) {
       barrier_init(full_keys + 8 * s, 1);
@@ -114,39 +131,45 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.expanded_map) : "memory");
       asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.rope_map) : "memory");
       int column = (int)head * (kNope + kValue);
-      for (int b = 0; b < tile.blocks; b++) {
+      for (int b = 0; b < tiles; b++) {
         u32 stage = b & 1, parity = ((b >> 1) & 1) ^ 1;
-        int row = tile.key_row + b * 128;
+        int row = tile.key_row + b * kTileKeys;
         u32 key = keys + stage * kKeyBytes, key_barrier = full_keys + 8 * stage;
         barrier_wait(free_keys + 8 * stage, parity);
         barrier_expect(key_barrier, kKeyBytes);
         load_box(key, a.expanded_map, column, row, key_barrier);
-        load_box(key + kChunk, a.expanded_map, column + 64, row, key_barrier);
-        load_box(key + 2 * kChunk, a.rope_map, 0, row, key_barrier);
+        load_box(key + kTileChunk, a.expanded_map, column + 64, row, key_barrier);
+        if (kNope == 192) load_box(key + 2 * kTileChunk, a.expanded_map, column + 128, row, key_barrier);
+        load_box(key + kNope / 64 * kTileChunk, a.rope_map, 0, row, key_barrier);
         u32 value = values + stage * kValueBytes, value_barrier = full_values + 8 * stage;
         barrier_wait(free_values + 8 * stage, parity);
         barrier_expect(value_barrier, kValueBytes);
         load_box(value, a.expanded_map, column + kNope, row, value_barrier);
-        load_box(value + kChunk, a.expanded_map, column + kNope + 64, row, value_barrier);
+        load_box(value + kTileChunk, a.expanded_map, column + kNope + 64, row, value_barrier);
+        if (kValue == 256) {
+          load_box(value + 2 * kTileChunk, a.expanded_map, column + kNope + 128, row, value_barrier);
+          load_box(value + 3 * kTileChunk, a.expanded_map, column + kNope + 192, row, value_barrier);
+        }
       }
     }
   } else {
     // ---- consumers: 64 rows each ----
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters));
     int warp = (t >> 5) & 3, in_group = t & 127;
-    u32 queries = base + group * (kChunk / 2);
-    for (int i = in_group; i < 64 * 24; i += 128) {
-      int r = i / 24, piece = i % 24, row = group * 64 + r;
+    u32 queries = base + group * (kQueryChunk / 2);
+    const int pieces = kKeyChunks * 8;
+    for (int i = in_group; i < 64 * pieces; i += 128) {
+      int r = i / pieces, piece = i % pieces, row = group * 64 + r;
       uint4 v = make_uint4(0, 0, 0, 0);
       if (row < tile.rows) {
         v = *(const uint4*)(a.q + (tile.row + row) * a.q_stride + head * (kNope + kRope) + piece * 8);
       }
-      store_shared(queries + (piece >> 3) * kChunk + swizzled(r, piece & 7), v.x, v.y, v.z, v.w);
+      store_shared(queries + (piece >> 3) * kQueryChunk + swizzled(r, piece & 7), v.x, v.y, v.z, v.w);
     }
     // A thread has two rows, in the registers with bit 1 of the index clear and set.
     int own_row = group * 64 + warp * 16 + (lane >> 2);
     int position[2];
-    float maximum[2], sum[2], out[64];
+    float maximum[2], sum[2], out[kValue / 2];
     i64 heads = gridDim.y;
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -163,17 +186,17 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       }
       const float* from = a.sums + place * kValue + (lane & 3) * 2;
 #pragma unroll
-      for (int c = 0; c < 16; c++) {
+      for (int c = 0; c < kValue / 8; c++) {
         float2 pair = make_float2(0.f, 0.f);
         if (continues) pair = *(const float2*)(from + 8 * c);
         out[4 * c + 2 * r] = pair.x;
         out[4 * c + 2 * r + 1] = pair.y;
       }
     }
-    // Blocks that every row of this group sees whole: positions ascend.
+    // Tiles that every row of this group sees whole: positions ascend.
     int seen_by_all = 0x7fffffff;
     if (group * 64 < tile.rows) {
-      seen_by_all = (__ldg(a.positions + tile.row + group * 64) + 1 - tile.first) >> 7;
+      seen_by_all = (__ldg(a.positions + tile.row + group * 64) + 1 - tile.first) >> kTileShift;
     }
     // The bits of this thread's columns in the block whose weights come next, of both rows. Rows
     // behind the tile's last are read like the others: nothing that comes of them is stored.
@@ -190,27 +213,27 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     fence_async();
     asm volatile("bar.sync %0, 128;" ::"r"(4 + group) : "memory");
 
-    float scores[64], shrink[2];
-    u32 weights[32];
+    float scores[kTileKeys / 2], shrink[2];
+    u32 weights[kTileKeys / 4];
     auto start_scores = [&](int b) {
       u64 query = k_major(queries), key = k_major(keys + (b & 1) * kKeyBytes);
       // Or the compiler would keep every step's descriptor in registers through the loop.
       asm volatile("" : "+l"(query), "+l"(key));
 #pragma unroll
-      for (int c = 0; c < 3; c++) {
+      for (int c = 0; c < kKeyChunks; c++) {
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-          u64 at = c * (kChunk >> 4) + 2 * k;
-          wgmma_bf16(scores, query + at, key + at, c + k > 0);
+          u64 query_at = c * (kQueryChunk >> 4) + 2 * k, key_at = c * (kTileChunk >> 4) + 2 * k;
+          wgmma_bf16(scores, query + query_at, key + key_at, c + k > 0);
         }
       }
       wgmma_commit();
     };
     auto start_values = [&](int b) {
-      u64 value = row_major(values + (b & 1) * kValueBytes, kChunk);
+      u64 value = row_major(values + (b & 1) * kValueBytes, kTileChunk);
       asm volatile("" : "+l"(value));
 #pragma unroll
-      for (int k = 0; k < 8; k++) {
+      for (int k = 0; k < kTileKeys / 16; k++) {
         wgmma_bf16_rows(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3],
                         value + k * (2048 >> 4));
       }
@@ -225,16 +248,22 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     auto softmax = [&](int b) {
       if (kMasked) {
 #pragma unroll
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < kTileKeys / 2; i++) {
           u32 bit = 1u << (2 * (i >> 2) + (i & 1));
           if (!(selected[(i >> 1) & 1] & bit)) scores[i] = minus_infinity();
         }
-        // A block ahead, so that the next products run meanwhile.
-        if (b + 1 < tile.blocks) fetch_selected();
+        if (b % kTilesOfBlock < kTilesOfBlock - 1) {
+          // The block's other half.
+          selected[0] >>= 16;
+          selected[1] >>= 16;
+        } else if (b + 1 < tiles) {
+          // A block ahead, so that the next products run meanwhile.
+          fetch_selected();
+        }
       } else if (b >= seen_by_all) {
-        int key = tile.first + b * 128 + (lane & 3) * 2;
+        int key = tile.first + b * kTileKeys + (lane & 3) * 2;
 #pragma unroll
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < kTileKeys / 2; i++) {
           if (key + (i >> 2) * 8 + (i & 1) > position[(i >> 1) & 1]) scores[i] = minus_infinity();
         }
       }
@@ -243,7 +272,7 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       for (int r = 0; r < 2; r++) {
         float top = maximum[r];
 #pragma unroll
-        for (int i = 2 * r; i < 64; i += 4) top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
+        for (int i = 2 * r; i < kTileKeys / 2; i += 4) top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
         // While nothing of a row has been selected, its sums and weights are zeros.
@@ -254,18 +283,18 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         sum[r] *= shrink[r];
       }
 #pragma unroll
-      for (int i = 0; i < 64; i++) {
+      for (int i = 0; i < kTileKeys / 2; i++) {
         scores[i] = exp2_fast(fmaf(scores[i], scale, offset[(i >> 1) & 1]));
         sum[(i >> 1) & 1] += scores[i];
       }
     };
     auto shrink_out = [&]() {
 #pragma unroll
-      for (int i = 0; i < 64; i++) out[i] *= shrink[(i >> 1) & 1];
+      for (int i = 0; i < kValue / 2; i++) out[i] *= shrink[(i >> 1) & 1];
     };
     auto pack = [&]() {
 #pragma unroll
-      for (int i = 0; i < 32; i++) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+      for (int i = 0; i < kTileKeys / 4; i++) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
     };
 
     // The host makes no tile without blocks.
@@ -278,7 +307,7 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     softmax(0);
     shrink_out();
     pack();
-    for (int b = 1; b < tile.blocks; b++) {
+    for (int b = 1; b < tiles; b++) {
       wait_full(full_keys, b);
       wgmma_fence();
       start_scores(b);
@@ -295,9 +324,9 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       shrink_out();
       pack();
     }
-    wait_full(full_values, tile.blocks - 1);
+    wait_full(full_values, tiles - 1);
     wgmma_fence();
-    start_values(tile.blocks - 1);
+    start_values(tiles - 1);
     wgmma_wait<0>();
     settle(out);
 
@@ -318,7 +347,7 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         }
         float* to = a.sums + place * kValue + (lane & 3) * 2;
 #pragma unroll
-        for (int c = 0; c < 16; c++) {
+        for (int c = 0; c < kValue / 8; c++) {
           *(float2*)(to + 8 * c) = make_float2(out[4 * c + 2 * r], out[4 * c + 2 * r + 1]);
         }
       }
@@ -329,18 +358,18 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       for (int r = 0; r < 2; r++) {
         float factor = 1.f / sum[r];
 #pragma unroll
-        for (int c = 0; c < 16; c++) {
+        for (int c = 0; c < kValue / 8; c++) {
           u32 pair = pack_bf16(out[4 * c + 2 * r] * factor, out[4 * c + 2 * r + 1] * factor);
-          u32 at = queries + (c >> 3) * kChunk + swizzled(r0 + 8 * r, c & 7) + (lane & 3) * 4;
+          u32 at = queries + (c >> 3) * kQueryChunk + swizzled(r0 + 8 * r, c & 7) + (lane & 3) * 4;
           asm volatile("st.shared.b32 [%0], %1;" ::"r"(at), "r"(pair) : "memory");
         }
       }
       asm volatile("bar.sync %0, 128;" ::"r"(4 + group) : "memory");
-      for (int i = in_group; i < 64 * 16; i += 128) {
-        int r = i >> 4, piece = i & 15, row = group * 64 + r;
+      for (int i = in_group; i < 64 << kPieceShift; i += 128) {
+        int r = i >> kPieceShift, piece = i & ((1 << kPieceShift) - 1), row = group * 64 + r;
         if (row >= tile.rows) continue;
         uint4 v;
-        u32 from = queries + (piece >> 3) * kChunk + swizzled(r, piece & 7);
+        u32 from = queries + (piece >> 3) * kQueryChunk + swizzled(r, piece & 7);
         asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
                      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(from) : "memory");
         *(uint4*)(a.out + (tile.row + row) * a.out_stride + head * kValue + piece * 8) = v;

@@ -18,10 +18,9 @@ import { encodeTensorMap } from '../runtime/tensor-maps.ts';
 import { planPasses } from './prefill-passes.ts';
 import type { Pass } from './prefill-passes.ts';
 
-/** Queries, two stages of keys and of values, barriers. */
-const sharedBytes = 3 * 49_152 + 2 * 32_768 + 64;
-/** The kernel's shape. */
-const dims = { latent: 512, nope: 128, rope: 64, value: 128 } as const;
+/** What sm90-dense-mha.cu needs of a latent, and the dimensions of heads that it has. */
+const dims = { latent: 512, rope: 64 } as const;
+type HeadDims = ReturnType<typeof headDimsOf>;
 /** Expanded keys and values take this much, whatever the number of heads. */
 const expandedBytesMax = 1024 * 2 ** 20;
 const expandedTokensMax = 16_384;
@@ -31,11 +30,15 @@ const tileTokens = 128;
 const tileBitsBytes = tileTokens / 8;
 /** Rows of a block of the kernel that makes them. */
 const bitsRows = 8;
-/** Definitions of the kernels; the same objects at every launch. */
-const plainDefines = { kMasked: 0, kSharedBytes: sharedBytes } as const;
-const maskedDefines = { kMasked: 1, kSharedBytes: sharedBytes } as const;
+const headDims = [headDimsOf({ nope: 128, value: 128 }), headDimsOf({ nope: 192, value: 256 })];
 /** Grows by doubling from here; 4,096 rows at 128K tokens take 30 KB. */
 const planBytesMin = 2 ** 20;
+
+interface ExpandedHeads {
+  readonly heads: number;
+  readonly nopeDim: number;
+  readonly valueDim: number;
+}
 
 export interface PrefillCall {
   readonly out: CudaTensor;
@@ -47,10 +50,11 @@ export interface PrefillCall {
   readonly options: ExpandedAttendOptions;
 }
 
-/** The buffers that a pass goes through, made for one number of heads. */
+/** The buffers that a pass goes through, made for one shape of heads. */
 interface Buffers {
   readonly tokens: number;
   readonly heads: number;
+  readonly dims: HeadDims;
   readonly latents: number;
   readonly rope: number;
   readonly ropeMap: number;
@@ -83,21 +87,23 @@ export class DensePrefill {
   /** True if the kernel has this shape and this rounding. */
   fits(shape: HeadShape): boolean {
     const { useTensorCores, numerics } = this.#context;
-    const { latentDim, ropeDim, nopeDim, valueDim } = shape;
-    const wide = latentDim === dims.latent && nopeDim === dims.nope;
-    const deep = ropeDim === dims.rope && valueDim === dims.value;
+    const wide = shape.latentDim === dims.latent && shape.ropeDim === dims.rope;
     const narrow = numerics.latentCache !== 'f32' && numerics.activations === 'bf16';
-    return useTensorCores && wide && deep && narrow;
+    return useTensorCores && wide && narrow && knownDims(shape) !== undefined;
   }
 
-  /** Takes the buffers at start; one number of heads for a backend. */
-  reserve(heads: number): Buffers {
+  /** Takes the buffers at start; one shape of heads for a backend. */
+  reserve(shape: ExpandedHeads): Buffers {
+    const { heads } = shape;
+    const head = knownDims(shape);
     if (this.#buffers !== null) {
-      assert(this.#buffers.heads === heads, 'all layers must have the same number of heads');
+      const same = this.#buffers.heads === heads && this.#buffers.dims === head;
+      assert(same, 'all layers must have the same heads');
       return this.#buffers;
     }
+    assert(head !== undefined, 'attention of these heads is for the plain kernel');
     const { device, step } = this.#context;
-    const columns = heads * (dims.nope + dims.value);
+    const columns = heads * (head.nope + head.value);
     const affordable = Math.floor(expandedBytesMax / (columns * 2) / tileRows) * tileRows;
     const tokens = this.#tokens ?? Math.min(expandedTokensMax, Math.max(affordable, tileRows));
     const take = (bytes: number, what: string) => device.allocate(bytes, 'activation', what);
@@ -105,18 +111,24 @@ export class DensePrefill {
     const rope = take(tokens * dims.rope * 2, 'rope keys');
     this.#gemm.inputs.reserve(tokens, dims.latent);
     // Compiled now, because there may be no masked step among those that warm up.
-    device.kernel('sm90DenseMha', 'sm90_dense_mha', maskedDefines);
+    device.kernel('sm90DenseMha', 'sm90_dense_mha', head.masked);
     // The kernel reads bits of 128 rows for a tile of fewer.
     const bitsRowsMax = (maskedTokensMax / tileTokens) * step.rowsMax + tileRows;
     this.#buffers = {
       tokens,
       heads,
+      dims: head,
       latents: take(tokens * dims.latent * 2, 'latents to expand'),
       rope,
-      ropeMap: mapOf(device, { at: rope, rows: tokens, columns: dims.rope }),
+      ropeMap: mapOf(device, {
+        at: rope,
+        rows: tokens,
+        columns: dims.rope,
+        boxRows: head.tileKeys,
+      }),
       expanded,
-      expandedMap: mapOf(device, { at: expanded, rows: tokens, columns }),
-      sums: take(step.rowsMax * heads * dims.value * 4, 'values summed so far'),
+      expandedMap: mapOf(device, { at: expanded, rows: tokens, columns, boxRows: head.tileKeys }),
+      sums: take(step.rowsMax * heads * head.value * 4, 'values summed so far'),
       stats: take(step.rowsMax * heads * 8, 'softmax states'),
       selected: take(bitsRowsMax * tileBitsBytes, 'bits of selected tokens'),
     };
@@ -140,7 +152,7 @@ export class DensePrefill {
   /** The step's passes, planned and sent once for all layers. */
   passes({ firstRow, options }: PrefillCall): readonly Pass[] {
     const { device, step } = this.#context;
-    const { tokens: capacity } = this.reserve(options.heads);
+    const { tokens: capacity } = this.reserve(options);
     const { batch } = step;
     if (this.#planned?.batch === batch && this.#planned.firstRow === firstRow) {
       return this.#planned.passes;
@@ -165,12 +177,12 @@ export class DensePrefill {
   /** Bits of the tokens that rows select, for all passes of a layer. */
   markSelected({ firstRow, options }: PrefillCall, selection: CudaSelection): void {
     const { device, step } = this.#context;
-    const { selected } = this.reserve(options.heads);
+    const { selected, dims: head } = this.reserve(options);
     const blocks = Math.ceil(this.#longestFrom(firstRow) / tileTokens);
     assert(blocks * tileTokens <= maskedTokensMax, 'a sequence is too long for bits of its tokens');
     const grid = [Math.ceil((step.rows - firstRow) / bitsRows), 1, 1] as const;
     const shape = { grid, threads: 32 * bitsRows, sharedBytes: bitsRows * blocks * tileBitsBytes };
-    device.launch(device.kernel('sm90DenseMha', 'selection_bits', plainDefines), shape, {
+    device.launch(device.kernel('sm90DenseMha', 'selection_bits', head.plain), shape, {
       bits: selected,
       blocks,
       rows: step.rows,
@@ -193,8 +205,8 @@ export class DensePrefill {
   expand(call: PrefillCall, pass: Pass): void {
     const { device, step } = this.#context;
     const { cache, matrix, options } = call;
-    const { latents, rope, expanded } = this.reserve(options.heads);
-    const read = device.kernel('sm90DenseMha', 'sm90_pass_entries', plainDefines);
+    const { latents, rope, expanded, dims: head } = this.reserve(options);
+    const read = device.kernel('sm90DenseMha', 'sm90_pass_entries', head.plain);
     device.launch(
       read,
       { grid: [pass.tokens / 8, 1, 1], threads: 256 },
@@ -219,14 +231,14 @@ export class DensePrefill {
   attendPass(call: PrefillCall, pass: Pass): void {
     const { device, step } = this.#context;
     const { out, q, selection, options } = call;
-    const { expandedMap, ropeMap, sums, stats, selected } = this.reserve(options.heads);
+    const { expandedMap, ropeMap, sums, stats, selected, dims: head } = this.reserve(options);
     assert(out.stride % 8 === 0 && q.stride % 8 === 0, 'rows begin at multiples of 16 bytes');
-    const defines = selection === null ? plainDefines : maskedDefines;
+    const defines = selection === null ? head.plain : head.masked;
     const attend = device.kernel('sm90DenseMha', 'sm90_dense_mha', defines);
     const grid = [pass.tileCount, options.heads, 1] as const;
     device.launch(
       attend,
-      { grid, threads: 384, sharedBytes },
+      { grid, threads: 384, sharedBytes: head.sharedBytes },
       {
         out: out.at,
         out_stride: out.stride,
@@ -246,16 +258,37 @@ export class DensePrefill {
   }
 }
 
+/** Dimensions of a head, with the kernels' definitions; the same objects at every launch. */
+function headDimsOf({ nope, value }: { nope: number; value: number }) {
+  const tileKeys = value === 128 ? 128 : 64;
+  // Queries, two stages of keys and of values, barriers.
+  const stageBytes = (nope + dims.rope + value) * tileKeys * 2;
+  const sharedBytes = (nope + dims.rope) * tileRows * 2 + 2 * stageBytes + 64;
+  const defines = { kNope: nope, kValue: value, kSharedBytes: sharedBytes };
+  const [plain, masked] = [
+    { kMasked: 0, ...defines },
+    { kMasked: 1, ...defines },
+  ] as const;
+  return { nope, value, tileKeys, sharedBytes, plain, masked } as const;
+}
+
+function knownDims({ nopeDim, valueDim }: { nopeDim: number; valueDim: number }) {
+  return headDims.find(({ nope, value }) => nope === nopeDim && value === valueDim);
+}
+
 /** Address of the map of a bf16 matrix whose rows follow one another; made at start. */
-function mapOf(device: OpDevice, matrix: { at: number; rows: number; columns: number }): number {
-  const { at, rows, columns } = matrix;
+function mapOf(
+  device: OpDevice,
+  matrix: { at: number; rows: number; columns: number; boxRows: number },
+): number {
+  const { at, rows, columns, boxRows } = matrix;
   const what = 'expanded keys and values';
   const boxed = {
     at,
     format: dtypeCode.BF16,
     sizes: [columns, rows],
     strideBytes: [columns * 2],
-    boxRows: 128,
+    boxRows,
   };
   const map = encodeTensorMap(device.driver, boxed, what);
   const place = device.allocate(map.byteLength, 'activation', `a map of ${what}`);

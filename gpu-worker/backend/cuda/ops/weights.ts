@@ -99,7 +99,7 @@ export class CudaWeights implements WeightOps {
 
   wholeKv(source: HostTensor, shape: HeadShape): CudaMatrix {
     const { prefill } = this.#attention;
-    if (prefill.fits(shape)) prefill.reserve(shape.heads);
+    if (prefill.fits(shape)) prefill.reserve(shape);
     return this.matrix(source);
   }
 }

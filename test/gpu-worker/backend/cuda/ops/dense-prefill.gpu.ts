@@ -16,13 +16,13 @@ import type { Step, Transcript } from '../../../../support/worker/model-harness.
 import { seededRandom } from '../../../../support/random.ts';
 import { writeRandomCheckpoint } from '../../../../support/weights/random-checkpoint.ts';
 import {
+  headOf128,
+  headOf256,
   latentDim,
-  nopeDim,
   onBoth,
   ropeDim,
   seed,
   testLastAlone,
-  valueDim,
 } from '../../../../support/gpu/dense-case.ts';
 import type { AttentionCase, DenseCase } from '../../../../support/gpu/dense-case.ts';
 import { isWanted } from '../../../../support/gpu/tested.ts';
@@ -71,6 +71,36 @@ const cases: readonly AttentionCase[] = [
     pass: 128,
     steep: 3,
   },
+  {
+    name: '64 heads of 256',
+    heads: 64,
+    head: headOf256,
+    sequences: [{ context: 330, rows: 130 }],
+  },
+  {
+    name: 'heads of 256, ragged sequences',
+    heads: 8,
+    head: headOf256,
+    sequences: [
+      { context: 1, rows: 1 },
+      { context: 63, rows: 63 },
+      { context: 65, rows: 2 },
+      { context: 257, rows: 129 },
+      { context: 192, rows: 192 },
+      { context: 129, rows: 65 },
+    ],
+  },
+  ...[-1, 0, 1].map((more) => ({
+    name: `heads of 256, passes of 256 tokens, ${512 + more} tokens`,
+    heads: 4,
+    head: headOf256,
+    sequences: [
+      { context: 100, rows: 3 },
+      { context: 512 + more, rows: 400 },
+    ],
+    pass: 256,
+    steep: 2,
+  })),
 ];
 
 await onBoth('prefill', cases, async (both, each) => {
@@ -89,6 +119,9 @@ await onBoth('prefill', cases, async (both, each) => {
 const decodeCases: readonly AttentionCase[] = [
   { name: 'few tokens', heads: 128, contexts: [1, 63, 64, 65, 128, 2, 127] },
   { name: 'a long context', heads: 128, contexts: [9000] },
+  { name: 'few tokens, 16 heads', heads: 16, contexts: [1, 63, 64, 65, 128, 2, 127] },
+  { name: 'a long context, 8 heads', heads: 8, contexts: [9000] },
+  { name: 'long contexts, 32 heads', heads: 32, contexts: [9000, 8193, 129] },
   { name: 'long and short contexts', heads: 64, contexts: [4097, 3, 2048, 2049, 1, 6000, 64] },
 ].map(({ contexts, ...each }) => ({
   ...each,
@@ -159,9 +192,9 @@ const config = {
   num_attention_heads: 4,
   num_key_value_heads: 4,
   kv_lora_rank: latentDim,
-  qk_nope_head_dim: nopeDim,
+  qk_nope_head_dim: headOf128.nopeDim,
   qk_rope_head_dim: ropeDim,
-  v_head_dim: valueDim,
+  v_head_dim: headOf128.valueDim,
   index_head_dim: 128,
   index_topk: 200,
 };

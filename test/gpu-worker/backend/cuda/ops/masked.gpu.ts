@@ -8,11 +8,12 @@ import { expectClose, expectSame, tensorCoreTolerance, test } from '../../../../
 import { seededRandom } from '../../../../support/random.ts';
 import type { Random } from '../../../../support/random.ts';
 import {
+  headOf128,
+  headOf256,
   onBoth,
   seed,
   selectionOf,
   testLastAlone,
-  valueDim,
 } from '../../../../support/gpu/dense-case.ts';
 import type { AttentionCase, Inputs } from '../../../../support/gpu/dense-case.ts';
 
@@ -150,6 +151,27 @@ const cases: readonly Case[] = [
     pass: 128,
   },
   {
+    name: 'heads of 256, every choice',
+    heads: 8,
+    head: headOf256,
+    sequences: [
+      { context: 700, rows: 330 },
+      { context: 193, rows: 129 },
+    ],
+    choice: 'mixed',
+    width: 150,
+    pass: 256,
+  },
+  {
+    name: '64 heads of 256, holes of two blocks',
+    heads: 64,
+    head: headOf256,
+    sequences: [{ context: 1100, rows: 70 }],
+    choice: 'islands',
+    width: 300,
+    pass: 384,
+  },
+  {
     name: 'steep weights',
     heads: 4,
     sequences: [{ context: 400, rows: 200 }],
@@ -172,10 +194,10 @@ const cases: readonly Case[] = [
 
 await onBoth('masked prefill', cases, async (both, each) => {
   const { label, inputs, cuda, cpu, mine, wanted } = both;
-  const { heads, sequences, choice, width } = each;
+  const { heads, head = headOf128, sequences, choice, width } = each;
   const chosen = chosenBy(choice, inputs, { width });
   const selection = selectionOf(cuda.backend, chosen, width);
-  const columns = heads * valueDim;
+  const columns = heads * head.valueDim;
   let actual: Float32Array = new Float32Array(0);
   await test(`${label}: as the cpu backend`, () => {
     actual = mine.expanded({ selection });
