@@ -10,31 +10,51 @@ struct CombineArgs {
   i64 heads, splits;
 };
 
-/** A block of 128 threads per head and row, a thread for four columns. */
-extern "C" __global__ void __launch_bounds__(128) combine_splits(const __grid_constant__ CombineArgs a) {
+#define kThreads 128
+/** Values that a thread has on their way. */
+#define kBatch 8
+
+/**
+ * A block per head and row, a thread for four columns; as many splits as threads at most. Four
+ * blocks an SM are plenty, and leave registers for a batch.
+ */
+extern "C" __global__ void __launch_bounds__(kThreads, 4) combine_splits(const __grid_constant__ CombineArgs a) {
+  __shared__ float lses[kThreads], weights[kThreads];
   i64 head = blockIdx.x, row = blockIdx.y, at = row * a.splits * a.heads + head;
-  int splits = (int)a.splits;
+  int splits = (int)a.splits, t = threadIdx.x;
+  float lse = t < splits ? a.partial_lse[at + t * a.heads] : minus_infinity();
+  lses[t] = lse;
+  __syncthreads();
   float top = minus_infinity(), sum = 0.f;
-  for (int s = 0; s < splits; s++) top = fmaxf(top, a.partial_lse[at + s * a.heads]);
+  for (int s = 0; s < splits; s++) top = fmaxf(top, lses[s]);
+  // A split without tokens has written nothing, and weighs nothing.
+  weights[t] = lse == minus_infinity() ? 0.f : exp2_fast((lse - top) * 1.4426950408889634f);
+  __syncthreads();
   float4 out = make_float4(0.f, 0.f, 0.f, 0.f);
-  if (top > minus_infinity()) {
-    for (int s = 0; s < splits; s++) {
-      float weight = exp2_fast((a.partial_lse[at + s * a.heads] - top) * 1.4426950408889634f);
-      // A split without tokens has written nothing.
+  const float* from = a.partial + at * 512 + t * 4;
+  for (int first = 0; first < splits; first += kBatch) {
+    float4 v[kBatch];
+    // All of a batch is on its way before a value is used, what was not written too.
+#pragma unroll
+    for (int i = 0; i < kBatch; i++) {
+      v[i] = *(const float4*)(from + min(first + i, splits - 1) * a.heads * 512);
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; i++) {
+      float weight = weights[first + i];
       if (weight == 0.f) continue;
       sum += weight;
-      float4 v = *(const float4*)(a.partial + (at + s * a.heads) * 512 + threadIdx.x * 4);
-      out.x = fmaf(weight, v.x, out.x);
-      out.y = fmaf(weight, v.y, out.y);
-      out.z = fmaf(weight, v.z, out.z);
-      out.w = fmaf(weight, v.w, out.w);
+      out.x = fmaf(weight, v[i].x, out.x);
+      out.y = fmaf(weight, v[i].y, out.y);
+      out.z = fmaf(weight, v[i].z, out.z);
+      out.w = fmaf(weight, v[i].w, out.w);
     }
   }
   float factor = sum > 0.f ? 1.f / sum : 0.f;
   uint2 packed = make_uint2(pack_bf16(out.x * factor, out.y * factor),
                             pack_bf16(out.z * factor, out.w * factor));
-  *(uint2*)(a.out + row * a.out_stride + head * 512 + threadIdx.x * 4) = packed;
-  if (a.lse && threadIdx.x == 0) {
+  *(uint2*)(a.out + row * a.out_stride + head * 512 + t * 4) = packed;
+  if (a.lse && t == 0) {
     a.lse[row * a.lse_stride + head] = sum > 0.f ? top + logf(sum) : __int_as_float(0x7f800000);
   }
 }

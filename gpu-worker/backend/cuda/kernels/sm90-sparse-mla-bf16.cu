@@ -1,7 +1,12 @@
 // The kernel of sm90-sparse-mla.cuh over bf16 entries (kFp8 = 0): four warps copy them from L2 to
-// shared memory without a register between, for 64 heads each time they are asked for. A block
-// table leads to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries)
+// shared memory without a register between, for a block's heads each time they are asked for. A
+// block table leads to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries)
 // lie in order.
+
+/** Blocks that take the heads of one row, 2 for any number above 1. */
+#ifndef kBlocksOfRow
+#define kBlocksOfRow 2
+#endif
 
 __device__ __forceinline__ void copy_16(u32 to, const u8* from, u32 bytes) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -15,9 +20,10 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   while (blocks.meta_now >= 0) {
     const u32 buffer = blocks.meta_now & 1;
     if (blocks.meta_now & 2) bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
-    // If entries come from beyond L2, the blocks of neighbouring heads have half each of the
-    // next block's brought there.
-    if (a.prefetch && lane < kOwn && (lane >> 3) == (blockIdx.x & 1) && blocks.place_next >= 0) {
+    // If entries come from beyond L2, the next block's are brought there: half of them each by
+    // the blocks of neighbouring heads, if there are two.
+    const bool is_mine = kBlocksOfRow == 1 || (lane >> 3) == (blockIdx.x & 1);
+    if (a.prefetch && lane < kOwn && is_mine && blocks.place_next >= 0) {
       const u8* entry = a.cache + (u64)(u32)blocks.place_next * 16;
       asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(entry), "n"(kEntryBytes) : "memory");
     }

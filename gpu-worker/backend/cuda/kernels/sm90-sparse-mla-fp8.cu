@@ -61,8 +61,8 @@ __device__ __forceinline__ float load_scale(const u8* from, int place) {
 /** A slice is some tokens of a half of the columns; a half takes so many. */
 #define kSliceTokens (kOwn < 8 ? kOwn : 8)
 #define kSlices (kOwn / kSliceTokens)
-/** Slices whose loads are in flight. */
-#define kHeld kCtas
+/** Slices whose loads are in flight: of few tokens two. */
+#define kHeld (kOwn < 8 ? 2 : 1)
 
 __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) - 8;

@@ -15,11 +15,12 @@ import type { PlacedRows } from '../step.ts';
 
 const dims = { latent: 512, rope: 64 } as const;
 const bf16EntryBytes = (dims.latent + dims.rope) * 2;
-/** Queries, two buffers of 64 entries, outputs, barriers, maxima and sums. */
-const sharedBytes = 3 * 73_728 + 8192 + 128 + 512 + 1024;
-/** The kernel takes 64 heads in a block, over fp8 entries 128 in a cluster of two. */
-const blockHeads = 64;
-const threads = { fp8: 512, bf16: 384 } as const;
+/**
+ * Heads that a block takes, the most of them that divide a row's; over fp8 entries a cluster of two
+ * blocks takes 128.
+ */
+const blockHeads = [64, 32, 16, 8] as const;
+type BlockHeads = (typeof blockHeads)[number];
 /** Entries that a block of dequant_entries takes. */
 const dequantWarps = 8;
 
@@ -28,28 +29,43 @@ const dequantWarps = 8;
  * It depends on nothing but the number of rows, in four steps, so that a schedule's results can be
  * had again: rows of one step have the bits that they have in any step of the same range.
  */
-const splitsOfRows = [
+const splitsOfRows: SplitTable = [
   { rowsMax: 4, splits: 16 },
   { rowsMax: 8, splits: 8 },
   { rowsMax: 16, splits: 4 },
   { rowsMax: 32, splits: 2 },
-] as const;
+];
 
 /** A row that attends to all its tokens has work for the whole GPU. */
-const denseSplitsOfRows = [
+const denseSplitsOfRows: SplitTable = [
   { rowsMax: 1, splits: 64 },
   { rowsMax: 2, splits: 32 },
   ...splitsOfRows,
-] as const;
+];
 
-/** Into how many parts a step of so many rows splits each of them; 1 for many rows. */
-export function splitsFor(rows: number, isDense = false): number {
+type SplitTable = readonly { readonly rowsMax: number; readonly splits: number }[];
+
+/** A row whose heads one block takes is spread twice as far as one that has two or more blocks. */
+function splitTable({ heads, isDense }: { heads: number; isDense: boolean }): SplitTable {
   const table = isDense ? denseSplitsOfRows : splitsOfRows;
-  return table.find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
+  if (heads > 64) return table;
+  const twice = table.map(({ rowsMax, splits }) => ({ rowsMax, splits: 2 * splits }));
+  return [...twice, { rowsMax: 64, splits: 2 }];
+}
+
+/**
+ * Into how many parts a step of so many rows splits each of them; 1 for many rows. combine-splits.cu
+ * takes up to 128.
+ */
+export function splitsFor(rows: number, shape: { heads: number; isDense: boolean }): number {
+  return splitTable(shape).find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
 }
 
 /** Partial results are kept for so many rows times splits. */
-const partsMax = Math.max(...denseSplitsOfRows.map(({ rowsMax, splits }) => rowsMax * splits));
+function partsMax(heads: number): number {
+  const tables = [true, false].flatMap((isDense) => splitTable({ heads, isDense }));
+  return Math.max(...tables.map(({ rowsMax, splits }) => rowsMax * splits));
+}
 
 /**
  * A sequence is dequantized for so many rows and more, if they are at least a 256th of its tokens:
@@ -110,27 +126,27 @@ export class SparseMla {
    */
   reserveFor(heads: number, latentDim: number): void {
     const { latentCache } = this.#context.numerics;
-    if (this.#isNarrow && latentCache === 'fp8' && isShape(heads, latentDim)) this.#reserve();
+    if (this.#isNarrow && latentCache === 'fp8' && isShape(heads, latentDim)) this.#reserve(heads);
   }
 
   get #isNarrow(): boolean {
     return this.#context.useTensorCores && this.#context.numerics.activations === 'bf16';
   }
 
-  #reserve(): number {
+  #reserve(heads: number): number {
     if (this.#dequantizedAt === null) {
       const bytes = dequantizedPages * blockTokens * bf16EntryBytes;
       const what = 'entries dequantized for many rows';
       this.#dequantizedAt = this.#context.device.allocate(bytes, 'activation', what);
       // No step of the start need have so many rows.
       this.#dequantKernel();
-      this.#bf16Kernel(0);
+      for (const splits of [1, 2]) this.#kernel({ heads, isFp8: false, splits });
     }
     return this.#dequantizedAt;
   }
 
   attend(call: SparseMlaCall): void {
-    const { out, q, cache, rows, selection } = call;
+    const { out, q, cache, rows, heads, selection } = call;
     assert(
       [out.at, out.stride * 2, q.at, q.stride * 2].every((bytes) => bytes % 16 === 0),
       'queries and outputs of attention must be aligned to 16 bytes',
@@ -139,8 +155,8 @@ export class SparseMla {
       (cache.shape.blocks * blockTokens * cache.entryBytes) / 16 < 2 ** 31,
       'the kernel counts 16 bytes of a cache in 31 bits',
     );
-    const splits = splitsFor(rows, selection === null);
-    const dequantized = this.#dequantize(cache, rows);
+    const splits = splitsFor(rows, { heads, isDense: selection === null });
+    const dequantized = this.#dequantize(call);
     const rowsBefore = dequantized?.firstRow ?? rows;
     if (rowsBefore > 0) this.#launch(call, this.#inCache(cache, rowsBefore), splits);
     if (dequantized !== null) this.#launch(call, dequantized, splits);
@@ -163,15 +179,16 @@ export class SparseMla {
   /**
    * Dequantizes the entries of the last sequences that all have many rows among the first `rows`.
    */
-  #dequantize({ latents, latentFormat }: CudaLayerCache, rows: number): Part | null {
+  #dequantize({ cache, rows, heads }: SparseMlaCall): Part | null {
     const { device, step } = this.#context;
+    const { latents, latentFormat } = cache;
     // Steps of few rows are repeated, so they must not look at the batch.
     if (latentFormat !== dtypeCode.F8_E4M3 || !step.hasRun(dequantizedRowsMin)) return null;
     const chosen = lastWithManyRows(step.sequences.filter(({ rowStart }) => rowStart < rows));
     const [first] = chosen;
     if (first === undefined) return null;
     const firstPage = Math.min(...chosen.map(({ tableStart }) => tableStart));
-    const dequantized = this.#reserve();
+    const dequantized = this.#reserve(heads);
     const kernel = this.#dequantKernel();
     for (const { table, tableStart, tokens } of chosen) {
       const at = dequantized + (tableStart - firstPage) * blockTokens * bf16EntryBytes;
@@ -196,24 +213,11 @@ export class SparseMla {
     const { device, step } = this.#context;
     const { out, q, selection, lse, heads, scale } = call;
     const { firstRow, rows, isFp8 } = part;
-    const kCtas = isFp8 && heads % (2 * blockHeads) === 0 ? 2 : 1;
     const { values, sums } = this.#partial(call, splits);
-    const works = (rows * splits * heads) / (blockHeads * kCtas);
-    const clusters = Math.min(works, Math.floor(device.smCount / kCtas));
-    const shape = {
-      grid: [clusters * kCtas, 1, 1],
-      threads: isFp8 ? threads.fp8 : threads.bf16,
-      sharedBytes,
-    } as const;
-    const kSplit = splits > 1 ? 1 : 0;
-    const kernel = isFp8
-      ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', {
-          kFp8: 1,
-          kCtas,
-          kSplit,
-          kSharedBytes: sharedBytes,
-        })
-      : this.#bf16Kernel(kSplit);
+    const { kernel, threads, sharedBytes, ctas, ctaHeads } = this.#kernel({ heads, isFp8, splits });
+    const works = (rows * splits * heads) / (ctaHeads * ctas);
+    const clusters = Math.min(works, Math.floor(device.smCount / ctas));
+    const shape = { grid: [clusters * ctas, 1, 1], threads, sharedBytes } as const;
     device.launch(kernel, shape, {
       out: out.at + firstRow * out.stride * 2,
       out_stride: out.stride,
@@ -239,13 +243,37 @@ export class SparseMla {
     });
   }
 
-  #bf16Kernel(kSplit: 0 | 1): Kernel {
-    const defines = { kFp8: 0, kSplit, kSharedBytes: sharedBytes };
-    return this.#context.device.kernel('sparseMlaBf16', 'sm90_sparse_mla', defines);
+  /** The kernel for so many heads, its block, and how many blocks of how many heads are a cluster. */
+  #kernel(of: { heads: number; isFp8: boolean; splits: number }) {
+    const { device } = this.#context;
+    const { heads, isFp8 } = of;
+    const ctaHeads = headsOfBlock(heads);
+    const sharedBytes = sharedBytesFor(ctaHeads);
+    const specialised = {
+      kFp8: isFp8 ? 1 : 0,
+      kSplit: of.splits > 1 ? 1 : 0,
+      kSharedBytes: sharedBytes,
+    };
+    const launched = { sharedBytes, ctaHeads, threads: threadsOf({ isFp8, ctaHeads }) };
+    const few = { ...specialised, kBlockHeads: ctaHeads };
+    if (isFp8) {
+      const ctas = heads % 128 === 0 ? 2 : 1;
+      const kernel =
+        ctaHeads === 64
+          ? device.kernel('sparseMlaFp8', 'sm90_sparse_mla', { ...specialised, kCtas: ctas })
+          : device.kernel('sparseMlaFewFp8', 'sm90_sparse_mla', few);
+      return { ...launched, kernel, ctas };
+    }
+    const kBlocksOfRow = heads > ctaHeads ? 2 : 1;
+    const kernel =
+      ctaHeads === 64
+        ? device.kernel('sparseMlaBf16', 'sm90_sparse_mla', { ...specialised, kBlocksOfRow })
+        : device.kernel('sparseMlaFewBf16', 'sm90_sparse_mla', { ...few, kBlocksOfRow });
+    return { ...launched, kernel, ctas: 1 };
   }
 
   #dequantKernel(): Kernel {
-    const defines = { kFp8: 0, kSplit: 0, kSharedBytes: sharedBytes };
+    const defines = { kFp8: 0, kSplit: 0, kSharedBytes: sharedBytesFor(64) };
     return this.#context.device.kernel('sparseMlaBf16', 'dequant_entries', defines);
   }
 
@@ -272,8 +300,9 @@ export class SparseMla {
    */
   #partial({ heads }: SparseMlaCall, splits: number): { values: number; sums: number } {
     if (splits === 1) return { values: 0, sums: 0 };
-    const valueBytes = partsMax * heads * dims.latent * 4;
-    const values = this.#parts.at(valueBytes + partsMax * heads * 4);
+    const parts = partsMax(heads) * heads;
+    const valueBytes = parts * dims.latent * 4;
+    const values = this.#parts.at(valueBytes + parts * 4);
     return { values, sums: values + valueBytes };
   }
 }
@@ -293,5 +322,26 @@ function lastWithManyRows(sequences: readonly PlacedRows[]): readonly PlacedRows
 }
 
 function isShape(heads: number, latentDim: number): boolean {
-  return heads % blockHeads === 0 && latentDim === dims.latent;
+  return heads % 8 === 0 && latentDim === dims.latent;
+}
+
+function headsOfBlock(heads: number): BlockHeads {
+  const most = blockHeads.find((each) => heads % each === 0);
+  assert(most !== undefined, `attention of ${heads} heads is for the plain kernel`);
+  return most;
+}
+
+/**
+ * Queries, two buffers of 64 entries, outputs, barriers, maxima and sums; of few heads two groups'
+ * weights and the maxima of their warps besides.
+ */
+function sharedBytesFor(heads: BlockHeads): number {
+  const both = 9 * heads * 128 + 2 * 73_728 + 8192 + 128 + 512;
+  return both + (heads === 64 ? 1024 : heads * (2 * 128 + 64 + 32));
+}
+
+/** Two groups that consume, and the warps that bring entries. */
+function threadsOf({ isFp8, ctaHeads }: { isFp8: boolean; ctaHeads: BlockHeads }): number {
+  const dequantizing = ctaHeads === 64 ? 8 : 16;
+  return 256 + 32 * (isFp8 ? dequantizing : 4);
 }

@@ -91,6 +91,27 @@ describe('every launch gives its kernel all arguments by their names', () => {
     }
   });
 
+  test.each([64, 32, 16, 8])("at GLM's dimensions and %i heads, on tensor cores", (heads) => {
+    const launched = launchedBy(
+      {
+        ...publishedHeads,
+        ...isFp8,
+        num_attention_heads: heads,
+        num_key_value_heads: heads,
+        qk_nope_head_dim: 192,
+        v_head_dim: 256,
+        index_n_heads: 32,
+      },
+      { numerics: 'fp8' },
+    );
+    for (const name of ['sm90_dense_mha', 'sm90_sparse_mla', 'sm90_index_scores']) {
+      expect(launched).toContain(name);
+    }
+    for (const name of ['attend', 'attend_expanded', 'index_scores']) {
+      expect(launched).not.toContain(name);
+    }
+  });
+
   test.each(['f32', 'fp8'] as const)('by the plain kernels in %s', (numerics) => {
     const launched = launchedBy({}, { numerics, useTensorCores: false });
     for (const name of ['gemm_f32', 'gemm_few_f32', 'attend', 'index_scores', 'top_k', 'sample']) {
