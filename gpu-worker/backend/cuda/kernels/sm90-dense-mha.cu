@@ -1,6 +1,6 @@
-// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of kNope
-// + 64 (rope) dimensions, values of kValue; 128 and 128, or 192 and 256. The sums and the ladder of
-// versions: sm90-dense-mha.md.
+// Causal attention of prefill rows with expanded keys and values on the tensor cores: heads of
+// kNope + 64 (rope) dimensions, values of kValue; 128 and 128, or 192 and 256. The sums and the
+// ladder of versions: sm90-dense-mha.md.
 //
 // A pass holds the expanded tokens of one or more sequences, each from a multiple of 128 rows of
 // the buffer on. A thread block takes up to 128 rows of one sequence and one head: a producer

@@ -11,7 +11,7 @@
 // operand. While the unit works on one query's products, the block weighs and adds those of the
 // query before; the sums over heads stay in registers. Their order is one for all kQueries.
 
-// Of 32 heads, two rows' queries lie side by side as one operand of 64 columns, so that eight rows
+// Two rows' queries of 32 heads lie side by side as one operand of 64 columns, so that eight rows
 // share a page as four rows of 64 heads do.
 
 #ifndef kHeads

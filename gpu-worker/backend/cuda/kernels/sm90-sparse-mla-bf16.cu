@@ -1,7 +1,7 @@
 // The kernel of sm90-sparse-mla.cuh over bf16 entries (kFp8 = 0): four warps copy them from L2 to
 // shared memory without a register between, for a block's heads each time they are asked for. A
-// block table leads to the entries of a cache; entries dequantized from fp8 for a step (dequant_entries)
-// lie in order.
+// block table leads to the entries of a cache; entries dequantized from fp8 for a step
+// (dequant_entries) lie in order.
 
 /** Blocks that take the heads of one row, 2 for any number above 1. */
 #ifndef kBlocksOfRow

@@ -12,7 +12,7 @@
 #define kEach (kBlockHeads / 4)
 static_assert(kBlockHeads == 8 || kBlockHeads == 16 || kBlockHeads == 32, "columns of a product");
 
-/** d += a b, a by columns and b by rows of 128 bytes: the summed dimension of a is the outer one. */
+/** d += a b, a by columns: its summed dimension is the outer one. */
 PRODUCT(wgmma_bf16_columns, "m64n8k16", "bf16.bf16", "1, 1, 1, 0", 4, "4", "5", "6")
 PRODUCT(wgmma_bf16_columns, "m64n16k16", "bf16.bf16", "1, 1, 1, 0", 8, "8", "9", "10")
 PRODUCT(wgmma_bf16_columns, "m64n32k16", "bf16.bf16", "1, 1, 1, 0", 16, "16", "17", "18")

@@ -18,8 +18,8 @@
 // A maximum is the one that was found first, until a score exceeds it by more than kHeadroom: sums
 // so far are then scaled down, which after the first tokens hardly ever happens.
 //
-// Requires: heads a multiple of kBlockHeads * kCtas; out and q bf16, aligned to 16 bytes and so are their
-// strides; 16 x 2^31 bytes of entries at most.
+// Requires: heads a multiple of kBlockHeads * kCtas; out and q bf16, aligned to 16 bytes and so are
+// their strides; 16 x 2^31 bytes of entries at most.
 
 struct SparseMlaArgs {
   u16* out;  // bf16 [rows, out_stride], heads * 512

@@ -18,7 +18,7 @@ import { encodeTensorMap } from '../runtime/tensor-maps.ts';
 import { planPasses } from './prefill-passes.ts';
 import type { Pass } from './prefill-passes.ts';
 
-/** What sm90-dense-mha.cu needs of a latent, and the dimensions of heads that it has. */
+/** The latents that sm90-dense-mha.cu attends to, and the dimensions of heads that it has. */
 const dims = { latent: 512, rope: 64 } as const;
 type HeadDims = ReturnType<typeof headDimsOf>;
 /** Expanded keys and values take this much, whatever the number of heads. */

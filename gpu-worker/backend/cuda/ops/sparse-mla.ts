@@ -54,8 +54,8 @@ function splitTable({ heads, isDense }: { heads: number; isDense: boolean }): Sp
 }
 
 /**
- * Into how many parts a step of so many rows splits each of them; 1 for many rows. combine-splits.cu
- * takes up to 128.
+ * Into how many parts a step of so many rows splits each of them; 1 for many rows. As many as 128
+ * can be added up by combine-splits.cu.
  */
 export function splitsFor(rows: number, shape: { heads: number; isDense: boolean }): number {
   return splitTable(shape).find(({ rowsMax }) => rows <= rowsMax)?.splits ?? 1;
@@ -243,7 +243,7 @@ export class SparseMla {
     });
   }
 
-  /** The kernel for so many heads, its block, and how many blocks of how many heads are a cluster. */
+  /** The kernel for so many heads, and how many blocks of how many heads are a cluster. */
   #kernel(of: { heads: number; isFp8: boolean; splits: number }) {
     const { device } = this.#context;
     const { heads, isFp8 } = of;
