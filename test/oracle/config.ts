@@ -18,7 +18,7 @@ export interface OracleConfig {
   readonly rope_scaling?: RopeKeys | null;
   /** transformers 5 writes both of the above here. */
   readonly rope_parameters?: RopeKeys;
-  readonly first_k_dense_replace: number;
+  readonly first_k_dense_replace?: number;
   /** Says for each layer what first_k_dense_replace says of the first ones; wins over it. */
   readonly mlp_layer_types?: readonly ('dense' | 'sparse')[] | null;
   readonly n_routed_experts: number;
@@ -82,7 +82,7 @@ export function indexerType(config: OracleConfig, layer: number): IndexerType {
 
 export function hasExperts(config: OracleConfig, layer: number): boolean {
   if (config.mlp_layer_types) return at(config.mlp_layer_types, layer) === 'sparse';
-  return layer >= config.first_k_dense_replace;
+  return layer >= (config.first_k_dense_replace ?? 0);
 }
 
 /** The base of the rope's frequencies, and YaRN's keys where the model has YaRN. */

@@ -5,7 +5,7 @@ import type { Random } from '../random.ts';
 /** A whole config.json, with every key that the published ones have and that matters. */
 export interface CheckpointConfig {
   readonly architectures: readonly string[];
-  readonly model_type: 'deepseek_v3' | 'deepseek_v32';
+  readonly model_type: 'deepseek_v3' | 'deepseek_v32' | 'glm_moe_dsa';
   readonly vocab_size: number;
   readonly hidden_size: number;
   readonly intermediate_size: number;
@@ -35,7 +35,11 @@ export interface CheckpointConfig {
   readonly index_topk?: number;
   readonly index_head_dim?: number;
   readonly index_n_heads?: number;
-  readonly first_k_dense_replace: number;
+  readonly first_k_dense_replace?: number;
+  readonly mlp_layer_types?: readonly ('dense' | 'sparse')[];
+  readonly indexer_types?: readonly ('full' | 'shared')[];
+  readonly index_topk_freq?: number;
+  readonly index_skip_topk_offset?: number;
   readonly moe_layer_freq: 1;
   readonly scoring_func: 'sigmoid';
   readonly topk_method: 'noaux_tc';
@@ -95,6 +99,20 @@ export const modelKinds = {
     topk_group: 1,
     num_experts_per_tok: 1,
   }),
+  'GLM with shared selections': () => ({
+    ...glm,
+    num_hidden_layers: 3,
+    first_k_dense_replace: undefined,
+    mlp_layer_types: ['dense', 'sparse', 'dense'],
+    indexer_types: ['full', 'shared', 'shared'],
+  }),
+  'GLM with a selection of every second layer': () => ({
+    ...glm,
+    num_hidden_layers: 3,
+    first_k_dense_replace: 2,
+    index_topk_freq: 2,
+    index_skip_topk_offset: 1,
+  }),
 } satisfies Record<string, (random: Random, layers: number) => object>;
 
 export type ModelKind = keyof typeof modelKinds;
@@ -105,6 +123,15 @@ const withoutIndexer = {
   index_topk: undefined,
   index_head_dim: undefined,
   index_n_heads: undefined,
+} as const;
+
+const glm = {
+  model_type: 'glm_moe_dsa',
+  architectures: ['GlmMoeDsaForCausalLM'],
+  n_group: 1,
+  topk_group: 1,
+  rms_norm_eps: 1e-5,
+  rope_scaling: null,
 } as const;
 
 /** Odd sizes on purpose: nothing but the rope width and the groups has to be a round number. */

@@ -6,6 +6,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { at } from '../../../gpu-worker/at.ts';
+import { hasExperts, indexerType } from '../../oracle/config.ts';
 import { e4m3Code, toBf16, toE4m3 } from '../../oracle/number-formats.ts';
 import { fp8Keys } from './checkpoint-config.ts';
 import type { CheckpointConfig } from './checkpoint-config.ts';
@@ -70,12 +71,10 @@ export function randomTensors(
     const prefix = `model.layers.${layer}`;
     write.gain(`${prefix}.input_layernorm.weight`, hidden);
     writeAttention(write, `${prefix}.self_attn`, config);
+    if (indexerType(config, layer) === 'full') writeIndexer(write, `${prefix}.self_attn`, config);
     write.gain(`${prefix}.post_attention_layernorm.weight`, hidden);
-    if (layer < config.first_k_dense_replace) {
-      writeMlp(write, `${prefix}.mlp`, [hidden, config.intermediate_size]);
-    } else {
-      writeExperts(write, `${prefix}.mlp`, config);
-    }
+    if (hasExperts(config, layer)) writeExperts(write, `${prefix}.mlp`, config);
+    else writeMlp(write, `${prefix}.mlp`, [hidden, config.intermediate_size]);
   }
   write.gain('model.norm.weight', hidden);
   write.wide('lm_head.weight', [vocabulary, hidden], hidden ** -0.5);
@@ -97,7 +96,10 @@ function writeAttention(write: TensorWriter, prefix: string, config: CheckpointC
   write.gain(`${prefix}.kv_a_layernorm.weight`, rank);
   write.projection(`${prefix}.kv_b_proj.weight`, heads * (nope + value), rank);
   write.projection(`${prefix}.o_proj.weight`, hidden, heads * value);
+}
 
+function writeIndexer(write: TensorWriter, prefix: string, config: CheckpointConfig): void {
+  const { hidden_size: hidden, q_lora_rank: queryRank } = config;
   const { index_n_heads: indexHeads, index_head_dim: indexDim } = config;
   if (indexHeads === undefined || indexDim === undefined || !queryRank) return;
   write.projection(`${prefix}.indexer.wq_b.weight`, indexHeads * indexDim, queryRank);

@@ -1,6 +1,7 @@
 /**
  * config.json as transformers 5 writes it for a model that it has loaded from the published one.
  */
+import { hasExperts } from '../../oracle/config.ts';
 import type { CheckpointConfig } from './checkpoint-config.ts';
 
 type Json = Record<string, unknown>;
@@ -17,9 +18,7 @@ export function asTransformers5(config: CheckpointConfig): Json {
     head_dim: config.qk_rope_head_dim,
     qk_head_dim: config.qk_nope_head_dim + config.qk_rope_head_dim,
     rope_interleave: true,
-    mlp_layer_types: layers.map((layer) =>
-      layer < config.first_k_dense_replace ? 'dense' : 'sparse',
-    ),
+    mlp_layer_types: layers.map((layer) => (hasExperts(config, layer) ? 'sparse' : 'dense')),
     layer_types: layers.map(() =>
       config.model_type === 'deepseek_v3' ? 'full_attention' : 'deepseek_sparse_attention',
     ),
