@@ -19,7 +19,7 @@ export function workerRoutes(services: Services): Hono<AppEnv> {
     const answer = await services.fleet.heartbeat(json);
     if (!answer.accepted) {
       services.log('warn', 'heartbeat-refused', { reason: answer.reason });
-      throw new ApiError('conflict', `The heartbeat is refused: ${answer.reason ?? ''}.`);
+      throw new ApiError('conflict', `The heartbeat is refused: ${answer.reason}.`);
     }
     return c.json({ accepted: true });
   });

@@ -1,4 +1,5 @@
 /** The name that somebody most likely meant, for errors about names that do not exist. */
+import { strict as assert } from 'node:assert';
 
 /** Names that people type are shorter; the distance costs the product of two lengths. */
 const lengthMax = 256;
@@ -32,16 +33,22 @@ export function editDistance(a: string, b: string): number {
   for (let row = 1; row <= a.length; row++) {
     const current = [row];
     for (let column = 1; column <= b.length; column++) {
-      const replaced = (last[column - 1] ?? 0) + (a[row - 1] === b[column - 1] ? 0 : 1);
-      const removed = (last[column] ?? 0) + 1;
-      const inserted = (current[column - 1] ?? 0) + 1;
+      const replaced = distanceAt(last, column - 1) + (a[row - 1] === b[column - 1] ? 0 : 1);
+      const removed = distanceAt(last, column) + 1;
+      const inserted = distanceAt(current, column - 1) + 1;
       const isSwap =
         row > 1 && column > 1 && a[row - 1] === b[column - 2] && a[row - 2] === b[column - 1];
-      const swapped = isSwap ? (before[column - 2] ?? 0) + 1 : Infinity;
+      const swapped = isSwap ? distanceAt(before, column - 2) + 1 : Infinity;
       current.push(Math.min(replaced, removed, inserted, swapped));
     }
     before = last;
     last = current;
   }
-  return last[b.length] ?? 0;
+  return distanceAt(last, b.length);
+}
+
+function distanceAt(row: readonly number[], column: number): number {
+  const distance = row[column];
+  assert(distance !== undefined, 'a row has a distance for every column');
+  return distance;
 }

@@ -3,6 +3,7 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { nodeSettings, sharedSettings } from '../edge/settings/settings-table.ts';
+import { at } from '../gpu-worker/at.ts';
 import { cudaSettings } from '../gpu-worker/backend/cuda/cuda-settings.ts';
 import { workerSettings } from '../gpu-worker/settings.ts';
 import { defaultTextOf } from './settings.ts';
@@ -66,10 +67,10 @@ function code(text: string): string {
 function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const escaped = rows.map((cells) => cells.map((cell) => cell.replaceAll('*', String.raw`\*`)));
   const widths = head.map((title, column) =>
-    Math.max(title.length, ...escaped.map((cells) => cells[column]?.length ?? 0)),
+    Math.max(title.length, ...escaped.map((cells) => at(cells, column).length)),
   );
   const line = (cells: readonly string[]): string =>
-    `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(' | ')} |`;
+    `| ${cells.map((cell, column) => cell.padEnd(at(widths, column))).join(' | ')} |`;
   const rule = `| ${widths.map((width) => '-'.repeat(width)).join(' | ')} |`;
   return [line(head), rule, ...escaped.map(line)].join('\n');
 }

@@ -85,7 +85,7 @@ export const workerEndpoints: readonly Endpoint[] = [
         ownToken,
         ...(slots !== undefined && { slots }),
       });
-      if (!accepted) throw new ApiError('conflict', `It cannot be added: ${reason ?? ''}.`);
+      if (!accepted) throw new ApiError('conflict', `It cannot be added: ${reason}.`);
       return { id, url, own_token: ownToken !== null, slots: slots ?? null };
     },
   ),

@@ -53,8 +53,9 @@ export class Keys {
     assert(keyId !== '', 'a key has an id');
     assert(/^[0-9a-f]{64}$/.test(secretHash), 'the hash of a secret is SHA-256 in hex');
     assertLimits(limits);
-    const keys = this.#db.select({ count: count() }).from(apiKey).get()?.count ?? 0;
-    assert(keys < keysMax, `a tenant has at most ${keysMax} keys`);
+    const counted = this.#db.select({ keys: count() }).from(apiKey).get();
+    assert(counted !== undefined, 'a count is a row');
+    assert(counted.keys < keysMax, `a tenant has at most ${keysMax} keys`);
     this.#db
       .insert(apiKey)
       .values({

@@ -7,11 +7,9 @@
 import type { Computed, NotPlaced, PlaceInput, PlaceResult, Turn } from './placement-contract.ts';
 import type { RefusedAnnouncement, StaticWorker, WorkerStatus } from './worker-contract.ts';
 
-export interface Accepted {
-  accepted: boolean;
-  /** null when it was accepted. */
-  reason: string | null;
-}
+export type Accepted =
+  | { readonly accepted: true; readonly reason: null }
+  | { readonly accepted: false; readonly reason: string };
 
 /** The fleet counts tokens in flight at placement, before dispatch. */
 export interface Fleet {

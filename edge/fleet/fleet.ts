@@ -3,6 +3,7 @@
  * held in process on Node and in a Durable Object on Cloudflare. Requests wait here for their turn;
  * nothing here fetches.
  */
+import { strict as assert } from 'node:assert';
 import { heartbeatSchema } from '../../gpu-worker/protocol/heartbeat.ts';
 import { announcementOf } from './announcement-of.ts';
 import type { Accepted, Fleet } from './fleet-contract.ts';
@@ -218,7 +219,8 @@ export class LocalFleet implements Fleet {
     const parsed = heartbeatSchema.safeParse(body);
     if (!parsed.success) {
       const [issue] = parsed.error.issues;
-      return this.#refuse(body, `${issue?.path.join('.') ?? ''}: ${issue?.message ?? ''}`);
+      assert(issue !== undefined, 'what fits no schema has an issue');
+      return this.#refuse(body, `${issue.path.join('.')}: ${issue.message}`);
     }
     const { id, load, url } = parsed.data;
     const refusal = refuseWorkerUrl(url, this.#hosts);

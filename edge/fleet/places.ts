@@ -126,16 +126,17 @@ export class Places implements Workers {
 
 function serviceOf(serving: readonly WorkerEntry[], nowMs: number): Service {
   const ready = serving.filter((entry) => stateAt(entry, nowMs) === 'ready');
-  const known = ready.filter(({ rate }) => rate.tokensPerMs !== null);
   let slots = 0;
   for (const entry of ready) slots += slotsOf(entry);
   let knownSlots = 0;
   let tokensPerMs = 0;
   let slotsPerMs = 0;
-  for (const entry of known) {
+  for (const entry of ready) {
+    const { tokensPerMs: rate, answerMs } = entry.rate;
+    if (rate === null || answerMs === null) continue;
     knownSlots += slotsOf(entry);
-    tokensPerMs += slotsOf(entry) * (entry.rate.tokensPerMs ?? 0);
-    slotsPerMs += slotsOf(entry) / (entry.rate.answerMs ?? Infinity);
+    tokensPerMs += slotsOf(entry) * rate;
+    slotsPerMs += slotsOf(entry) / answerMs;
   }
   if (tokensPerMs === 0) return { slots, tokensPerMs: null, nextSlotMs: 0 };
   // Workers that have not answered yet are taken to be as fast as the others.

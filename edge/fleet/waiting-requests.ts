@@ -167,9 +167,9 @@ export class WaitingRequests {
   /** Refuses requests whose turn would come too late now that workers were lost or drained. */
   #refuseAfterLoss(model: string, queue: FairQueue<Waiting>): void {
     const service = this.#workers.serviceOf(model);
-    const slotsBefore = this.#slots.get(model) ?? 0;
+    const slotsBefore = this.#slots.get(model);
     this.#slots.set(model, service.slots);
-    if (service.slots >= slotsBefore) return;
+    if (slotsBefore === undefined || service.slots >= slotsBefore) return;
     const nowMs = this.#nowMs();
     const tokens = new Map<string, number>();
     for (const waiting of queue.items()) {

@@ -1,6 +1,7 @@
 /**
  * The routes of a dialect: those that run the model, those that count, and those that list models.
  */
+import { strict as assert } from 'node:assert';
 import { z } from 'zod';
 import type { Dialect, InferenceRoute, ModelRoutes, TokenCountRoute } from '../dialects/dialect.ts';
 import { authorize } from '../inference/authenticate.ts';
@@ -90,7 +91,8 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
       content: { 'application/json': one.answerSchema },
       async run(services, c) {
         await authorize(c, services, 'inference');
-        const id = c.req.param('id') ?? '';
+        const id = c.req.param('id');
+        assert(id !== undefined, 'the path has an id');
         const models = await services.directory.models();
         const model = models.find((each) => each.id === id);
         if (!model) throw modelNotFoundError(id, models);

@@ -100,29 +100,39 @@ function postedCosts(db: SyncDb): string[] {
       .orderBy(entry.id)
       .limit(pageRows)
       .all();
-    for (const row of rows) {
-      const cost = costNanoUsd(
-        {
-          inputUncached: row.inputUncached ?? 0,
-          inputCached: row.inputCached ?? 0,
-          outputText: row.outputText ?? 0,
-          outputReasoning: row.outputReasoning ?? 0,
-        },
-        {
-          id: row.priceId ?? '',
-          inputCached: row.priceInputCached ?? 0,
-          inputUncached: row.priceInputUncached ?? 0,
-          output: row.priceOutput ?? 0,
-        },
-      );
-      problems.push(
-        ...compare(`cost of entry ${row.id}`, -row.amountNanoUsd + (row.excessNanoUsd ?? 0), cost),
-      );
-    }
+    for (const row of rows) problems.push(...postedCost(row));
     const last = rows.at(-1);
     if (last === undefined || problems.length >= 100) return problems;
     afterId = last.id;
   }
+}
+
+function postedCost(row: typeof entry.$inferSelect): string[] {
+  const { inputUncached, outputText, outputReasoning } = row;
+  const { priceId, priceInputCached, priceInputUncached, priceOutput } = row;
+  if (inputUncached === null || outputText === null || outputReasoning === null) {
+    return [`entry ${row.id} is posted without its usage`];
+  }
+  if (
+    priceId === null ||
+    priceInputCached === null ||
+    priceInputUncached === null ||
+    priceOutput === null
+  ) {
+    return [`entry ${row.id} is posted without its price`];
+  }
+  const cost = costNanoUsd(
+    { inputUncached, inputCached: row.inputCached, outputText, outputReasoning },
+    {
+      id: priceId,
+      inputCached: priceInputCached,
+      inputUncached: priceInputUncached,
+      output: priceOutput,
+    },
+  );
+  // The excess is absent where there is none.
+  const kept = -row.amountNanoUsd + (row.excessNanoUsd ?? 0);
+  return compare(`cost of entry ${row.id}`, kept, cost);
 }
 
 function compare(what: string, kept: number | undefined, computed: number | undefined): string[] {

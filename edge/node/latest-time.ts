@@ -2,6 +2,7 @@
  * The latest time that an edge on Node has seen, kept in a file, so that a clock set back is
  * noticed.
  */
+import { strict as assert } from 'node:assert';
 import { existsSync, readFileSync } from 'node:fs';
 import type { Log } from '../../infra/log.ts';
 import { createKnownTime, parseLatestTime } from '../directory/known-time.ts';
@@ -22,7 +23,9 @@ export function openLatestTime(
     knownTime,
     async save() {
       knownTime.of(clock.nowMs());
-      replaceFile(path, `${knownTime.latestMs() ?? 0}\n`);
+      const latest = knownTime.latestMs();
+      assert(latest !== null, 'a time was just seen');
+      replaceFile(path, `${latest}\n`);
     },
   };
 }

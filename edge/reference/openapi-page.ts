@@ -2,6 +2,7 @@
  * The OpenAPI document as one page for people: no script, no font, nothing loaded from elsewhere.
  * Lists of parameters open and close by themselves, because HTML can do that.
  */
+import { strict as assert } from 'node:assert';
 import { html, raw } from 'hono/html';
 import { z } from '@hono/zod-openapi';
 
@@ -136,10 +137,12 @@ function renderOperation({ paths, method, operation }: Shown) {
   const body = operation.requestBody?.content?.['application/json']?.schema;
   const answer = operation.responses['200']?.content?.['application/json']?.schema;
   const parameters = operation.parameters ?? [];
-  return html`<section id="${anchor(method, paths[0] ?? '')}">
+  const [path] = paths;
+  assert(path !== undefined, 'an operation has a path');
+  return html`<section id="${anchor(method, path)}">
     <h2>${operation.summary}</h2>
     <p class="paths">
-      ${paths.map((path) => html`<code><b>${method.toUpperCase()}</b> ${path}</code>`)}
+      ${paths.map((each) => html`<code><b>${method.toUpperCase()}</b> ${each}</code>`)}
     </p>
     <p>${withCode(operation.description)}</p>
     ${

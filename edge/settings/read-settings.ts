@@ -90,9 +90,10 @@ function parse<Table extends Settings>(table: Table, env: Env): SettingsOf<Table
     (name) => name.startsWith('EDGE_') && typeof env[name] === 'string' && !known.includes(name),
   );
   if (unknown !== undefined) {
-    const nearest = nearestName(unknown, known) ?? '';
+    const nearest = nearestName(unknown, known);
+    const meant = nearest === null ? '' : `, ${nearest} is`;
     throw new UserError(
-      `${unknown} is no setting of the edge, ${nearest} is; there are ${known.join(', ')}`,
+      `${unknown} is no setting of the edge${meant}; there are ${known.join(', ')}`,
     );
   }
   return readSettings(table, { env });

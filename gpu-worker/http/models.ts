@@ -1,4 +1,5 @@
 /** `GET /v1/models` and `GET /v1/models/{id}`: the one model, with its context length. */
+import { strict as assert } from 'node:assert';
 import type { Context } from 'hono';
 import type { ModelList } from '../protocol/responses.ts';
 import { ApiError } from './api-error.ts';
@@ -12,7 +13,8 @@ export function listModels(c: Context<AppEnv>, services: WorkerServices): Respon
 
 export function retrieveModel(c: Context<AppEnv>, services: WorkerServices): Response {
   const model = services.lifecycle.state().model;
-  const id = c.req.param('id') ?? '';
+  const id = c.req.param('id');
+  assert(id !== undefined, 'the path has an id');
   if (model?.id !== id) throw modelNotFound(id, model);
   return c.json(describe(model));
 }

@@ -2,6 +2,7 @@
  * Answers what a request of the last 24 hours used, `GET /v1/requests/{request id}/usage`, and
  * stops one that nobody waits for any more, `POST /v1/requests/{request id}/cancel`.
  */
+import { strict as assert } from 'node:assert';
 import type { Context } from 'hono';
 import { requestIdSchema } from '../protocol/fields.ts';
 import { ApiError } from './api-error.ts';
@@ -11,7 +12,8 @@ export async function answerRequestUsage(
   c: Context<AppEnv>,
   services: WorkerServices,
 ): Promise<Response> {
-  const id = c.req.param('id') ?? '';
+  const id = c.req.param('id');
+  assert(id !== undefined, 'the path has an id');
   const record = await services.journal.lookup(id);
   if (record) return c.json(record);
   throw new ApiError('request_not_found', 'No request of the last 24 hours has this id.');

@@ -2,6 +2,7 @@
  * Steps of every kind that serving has, at their largest, over caches that hold nothing yet: what a
  * backend compiles or sizes at the first call of an op is then there before the first request.
  */
+import { at } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
@@ -56,16 +57,16 @@ function chunk({ start, rows, blocks }: { start: number; rows: number; blocks: n
 function together(sequences: number, batch: Batch): Batch {
   const rows = batch.tokens.length;
   const repeated = (column: Int32Array): Int32Array =>
-    Int32Array.from({ length: sequences * rows }, (_, i) => column[i % rows] ?? 0);
+    Int32Array.from({ length: sequences * rows }, (_, i) => at(column, i % rows));
   return {
     tokens: repeated(batch.tokens),
     positions: repeated(batch.positions),
     slots: repeated(batch.slots),
     sequences: Int32Array.from({ length: sequences * rows }, (_, i) => Math.floor(i / rows)),
-    blockTables: Array.from({ length: sequences }, () => batch.blockTables[0] ?? new Int32Array()),
+    blockTables: Array.from({ length: sequences }, () => at(batch.blockTables, 0)),
   };
 }
 
 function slotOf(table: Int32Array, position: number): number {
-  return (table[Math.floor(position / blockTokens)] ?? 0) * blockTokens + (position % blockTokens);
+  return at(table, Math.floor(position / blockTokens)) * blockTokens + (position % blockTokens);
 }

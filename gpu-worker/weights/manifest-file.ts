@@ -9,7 +9,7 @@ import { parseJsonObject } from './json-files.ts';
 import { cutEvenly, planRuns } from './parts.ts';
 import type { ByteRange } from './parts.ts';
 import { readHeader } from './safetensors.ts';
-import { CheckpointError, fileBytes } from './source.ts';
+import { CheckpointError } from './source.ts';
 import type { SourceFile, WeightSource } from './source.ts';
 
 export const manifestName = 'sift.manifest.json';
@@ -107,7 +107,7 @@ export async function planFileParts(
     return cutEvenly({ start: 0, end: file.bytes }, partBytes).filter(isFilled);
   }
   const tensors = await readHeader(source, file.name);
-  const dataStart = tensors[0]?.start ?? fileBytes(source, file.name) ?? 0;
+  const dataStart = tensors[0]?.start ?? file.bytes;
   const runs = planRuns(tensors, partBytes);
   return [{ start: 0, end: dataStart }, ...runs.flatMap((run) => run.parts)].filter(isFilled);
 }

@@ -3,6 +3,7 @@
  * power-of-two scales (docs/engine-spec.md#number-formats). Plain and slow; the kernels hold the
  * vectorised forms, and tests compare the two bit for bit.
  */
+import { missing } from '../../at.ts';
 import type { Numerics } from '../numerics.ts';
 
 /** Largest finite e4m3fn value. */
@@ -81,10 +82,11 @@ export function quantizeGroup(
   format: Numerics['scaleFormat'],
 ): number {
   let amax = 0;
-  for (let i = range.start; i < range.end; i++) amax = Math.max(amax, Math.abs(values[i] ?? 0));
+  for (let i = range.start; i < range.end; i++)
+    amax = Math.max(amax, Math.abs(values[i] ?? missing()));
   const scale = groupScale(amax, format);
   for (let i = range.start; i < range.end; i++) {
-    codes[i] = encodeE4m3(Math.fround((values[i] ?? 0) / scale));
+    codes[i] = encodeE4m3(Math.fround((values[i] ?? missing()) / scale));
   }
   return scale;
 }

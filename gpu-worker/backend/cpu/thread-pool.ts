@@ -6,6 +6,7 @@ import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { Worker } from 'node:worker_threads';
+import { missing } from '../../at.ts';
 import type { Arena } from './arena.ts';
 import type { HelperStart } from './helper-thread.ts';
 import { argumentsAt, jobAt, stopAt, threadScratchBytes, wordAt } from './kernels/op-codes.ts';
@@ -34,7 +35,7 @@ const floatBits = new Uint32Array(float.buffer);
 /** A float as the 4 bytes of an argument. */
 export function f32(value: number): number {
   float[0] = value;
-  return floatBits[0] ?? 0;
+  return floatBits[0] ?? missing();
 }
 
 export type Arguments = readonly (number | readonly number[])[];

@@ -2,6 +2,7 @@
  * The keys of config.json that all families of this architecture have, and the relations between
  * them. A family adds its own keys and makes a strict schema of both.
  */
+import { strict as assert } from 'node:assert';
 import { z } from 'zod';
 import { check } from '../config-error.ts';
 import type {
@@ -178,7 +179,7 @@ function checkExperts(raw: CommonConfig, family: FamilyConfig): void {
     'num_experts_per_tok',
   ] as const;
   for (const key of keys) check(key, raw[key] != null, 'is missing, but some layers have experts');
-  const experts = raw.n_routed_experts ?? 0;
+  const experts = checked(raw.n_routed_experts);
   const groups = raw.n_group ?? 1;
   const groupsKept = raw.topk_group ?? 1;
   check('n_group', experts % groups === 0, `must divide n_routed_experts (${experts})`);
@@ -186,9 +187,15 @@ function checkExperts(raw: CommonConfig, family: FamilyConfig): void {
   const reachable = (experts / groups) * groupsKept;
   check(
     'num_experts_per_tok',
-    (raw.num_experts_per_tok ?? 0) <= reachable,
+    checked(raw.num_experts_per_tok) <= reachable,
     `must be at most the ${reachable} experts of topk_group groups`,
   );
+}
+
+/** A key that the family needs, once it was checked to be there. */
+function checked(value: number | null | undefined): number {
+  assert(value != null, 'a key that was checked is there');
+  return value;
 }
 
 function checkIndexer(raw: CommonConfig, { modelType, indexerLayout }: FamilyConfig): void {
@@ -211,7 +218,7 @@ function checkIndexer(raw: CommonConfig, { modelType, indexerLayout }: FamilyCon
   );
   check(
     'index_head_dim',
-    (raw.index_head_dim ?? 0) >= raw.qk_rope_head_dim,
+    checked(raw.index_head_dim) >= raw.qk_rope_head_dim,
     `must be at least qk_rope_head_dim (${raw.qk_rope_head_dim})`,
   );
 }
@@ -236,10 +243,10 @@ function queryLatentDim(raw: CommonConfig): number | null {
 function expertsConfig(raw: CommonConfig, family: FamilyConfig): ExpertsConfig | null {
   if (!hasExperts(family)) return null;
   return {
-    count: raw.n_routed_experts ?? 0,
-    perToken: raw.num_experts_per_tok ?? 0,
-    shared: raw.n_shared_experts ?? 0,
-    intermediateSize: raw.moe_intermediate_size ?? 0,
+    count: checked(raw.n_routed_experts),
+    perToken: checked(raw.num_experts_per_tok),
+    shared: checked(raw.n_shared_experts),
+    intermediateSize: checked(raw.moe_intermediate_size),
     groups: raw.n_group ?? 1,
     groupsKept: raw.topk_group ?? 1,
     normalize: raw.norm_topk_prob,

@@ -40,11 +40,11 @@ export function prepareModel(
 ): CachelessModel {
   const { ropeDim, latentDim } = config.attention;
   const { limits } = options;
-  const isSparse = options.attention === 'sparse' && config.indexer !== null;
+  const usedIndexer = options.attention === 'sparse' ? config.indexer : null;
   const positions = config.contextLength;
   backend.rows.ropeTable(buildRopeTable(config.rope, { dim: ropeDim, positions }));
   const buffers = allocateBuffers(config, backend, limits);
-  const indexDim = isSparse ? (config.indexer?.dim ?? 0) : 0;
+  const indexDim = usedIndexer?.dim ?? 0;
   const sharing = config.layerKinds.flatMap(({ indexer }, layer) =>
     indexer === 'shared' ? [layer] : [],
   );
@@ -54,6 +54,7 @@ export function prepareModel(
     blockBytes: backend.caches.blockBytes(shape),
     withCache(blocks) {
       const caches = backend.caches.make({ ...shape, blocks });
+      const isSparse = usedIndexer !== null;
       const parts = { config, weights, backend, limits, isSparse, buffers, blocks, caches };
       return new ForwardModel(parts);
     },

@@ -159,8 +159,11 @@ export class WeightBuilder {
   }
 
   #experts(prefix: string): FeedForwardWeights {
-    const count = this.#config.experts?.count ?? 0;
-    const experts = Array.from({ length: count }, (_, e) => this.#mlp(`${prefix}experts.${e}.`));
+    const { experts: layout } = this.#config;
+    assert(layout !== null, 'a model with layers of experts says how many');
+    const experts = Array.from({ length: layout.count }, (_, e) =>
+      this.#mlp(`${prefix}experts.${e}.`),
+    );
     return {
       kind: 'experts',
       gate: this.#matrix(`${prefix}gate.weight`),

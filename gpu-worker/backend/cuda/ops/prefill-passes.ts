@@ -1,5 +1,6 @@
 /** Plans which tokens of a batch are expanded together, and which rows then attend to them. */
 import { strict as assert } from 'node:assert';
+import { missing } from '../../../at.ts';
 import type { PlacedRows } from '../step.ts';
 
 /** Rows of a tile, and buffer rows of a block, of sm90-dense-mha.cu. */
@@ -85,7 +86,7 @@ function pushTiles(words: number[], segment: Segment, positions: Int32Array): vo
   const tiles: number[][] = [];
   for (let row = 0; row < rowCount; row += tileRows) {
     const rows = Math.min(tileRows, rowCount - row);
-    const last = positions[rowStart + row + rows - 1] ?? 0;
+    const last = positions[rowStart + row + rows - 1] ?? missing();
     if (last < start) continue;
     const blocks = Math.ceil(Math.min(last + 1 - start, tokens) / blockTokens);
     const flags = (start > 0 ? continues : 0) | (last < start + tokens ? ends : 0);

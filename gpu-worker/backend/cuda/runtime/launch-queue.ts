@@ -4,7 +4,7 @@
  */
 import { readCudaSettings } from '../cuda-settings.ts';
 import { strict as assert } from 'node:assert';
-import { at } from '../../../at.ts';
+import { at, missing } from '../../../at.ts';
 import koffi from 'koffi';
 import type { Driver, Handle } from './driver.ts';
 import { packArgs } from './kernel-args.ts';
@@ -278,7 +278,7 @@ function hashOf(words: Uint32Array): number {
   let a = 0x811c9dc5;
   let b = 0x1b873593;
   for (let i = 0; i < words.length; i++) {
-    const value = words[i] ?? 0;
+    const value = words[i] ?? missing();
     a = Math.imul(a ^ value, 0x01000193);
     b = Math.imul(b + value, 0x85ebca6b) ^ (b >>> 13);
   }
