@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import {
+  assertImports,
   banners,
   columnsMax,
   fragments,
@@ -16,6 +17,7 @@ test.each([
   ['an old word', oldWordsIn, '/** Runs on the matrix unit. */'],
   ['an old name', oldWordsIn, 'class Mixture {}'],
   ['a banner', banners, '  // ---- memory ----'],
+  ['loose assertions', assertImports, "import assert from 'node:assert';"],
   ['a private field', privateKeywords, '  private readonly size = 1;'],
 ])('%s is found', (_, rule, line) => {
   expect(rule(inFile(`const a = 1;\n${line}`))).toEqual([`a.ts:2 ${line.trim()}`]);
@@ -38,6 +40,7 @@ test.each([
   ['mixture of experts', oldWordsIn, '/** Mixture of experts. */'],
   ['a comment whose second line begins with "of"', fragments, '// The bytes\n// Of the body.'],
   ['code after which a comment stands', fragments, 'f(); // What it does'],
+  ['strict assertions', assertImports, "import { strict as assert } from 'node:assert';"],
   ['a private constructor', privateKeywords, '  private constructor() {}'],
 ])('%s is allowed', (_, rule, line) => {
   expect(rule(inFile(line))).toEqual([]);

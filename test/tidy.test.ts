@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { brokenCitations } from './support/page-citations.ts';
 import {
+  assertImports,
   banners,
   fragments,
   oldWordsIn,
@@ -220,8 +221,11 @@ test('comments begin with what they are about', () => {
   expect(read.flatMap(fragments)).toEqual([]);
 });
 
-test('no file has headings of its own, and what is private begins with #', () => {
-  expect(sources.flatMap((source) => [...banners(source), ...privateKeywords(source)])).toEqual([]);
+test('no file has headings of its own, private members begin with #, and assertions are strict', () => {
+  const rules = [banners, privateKeywords, assertImports];
+  // The rules' own test holds what they refuse.
+  const read = sources.filter(({ path }) => path !== 'test/source-rules.test.ts');
+  expect(read.flatMap((source) => rules.flatMap((rule) => rule(source)))).toEqual([]);
 });
 
 test('every file is imported, or named by what runs it', () => {

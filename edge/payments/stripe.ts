@@ -1,7 +1,7 @@
 /**
  * Stripe's client as both runtimes can run it: fetch for the network, Web Crypto for signatures.
  */
-import Stripe from 'stripe';
+import { Stripe } from 'stripe';
 import { ApiError } from '../errors.ts';
 import type { Services } from '../services.ts';
 import { centsMetadata, tenantMetadata } from './top-up.ts';

@@ -95,7 +95,9 @@ test.each([-1, 0.5, Number.NaN, Infinity, 2 ** 53])(
   (bad) => {
     expect(() => costNanoUsd(usageOf({ inputUncached: bad }), price)).toThrow(/integers from 0/);
     expect(() => costNanoUsd(usageOf(), { ...price, output: bad })).toThrow(/integers from 0/);
-    expect(() => holdNanoUsd({ promptTokensMax: bad, outputTokensMax: 1 }, price)).toThrow();
+    expect(() => holdNanoUsd({ promptTokensMax: bad, outputTokensMax: 1 }, price)).toThrow(
+      'integers from 0',
+    );
   },
 );
 

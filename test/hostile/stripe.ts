@@ -1,5 +1,5 @@
 /** Webhooks that Stripe did not send, and those that it sent before. */
-import Stripe from 'stripe';
+import { Stripe } from 'stripe';
 import { z } from 'zod';
 import { verdictOf, wasRefused } from './attack.ts';
 import type { Attack, Verdict } from './attack.ts';

@@ -57,6 +57,15 @@ export function banners(file: SourceText): string[] {
   return linesOf(file, (line) => /^\s*\/\/ ?(-{3,}|={3,})/.test(line));
 }
 
+/** Assertions have one module and one name; the loose ones compare with `==`. */
+export function assertImports(file: SourceText): string[] {
+  const right = "import { strict as assert } from 'node:assert';";
+  return linesOf(
+    file,
+    (line) => /^(import|\}).* from '(node:)?assert(\/strict)?'/.test(line) && line !== right,
+  );
+}
+
 /** Private members begin with `#`; a constructor has no other way. */
 export function privateKeywords(file: SourceText): string[] {
   return linesOf(file, (line) => /^\s*private (?!constructor\b)/.test(line));

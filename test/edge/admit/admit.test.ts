@@ -207,5 +207,5 @@ test.each([-1, 0.5, 2_000_000_000])('a limit of %s is refused', async (bad) => {
 
 test('two keys cannot have one id', async () => {
   const { tenant } = await limited({});
-  await expect(addKey(tenant)).rejects.toThrow();
+  await expect(addKey(tenant)).rejects.toThrow('UNIQUE constraint failed: api_key');
 });

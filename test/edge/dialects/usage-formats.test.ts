@@ -110,7 +110,7 @@ test('counts are read wherever an engine writes them', () => {
     expect(readCounts({ usage: none })).toBeNull();
   }
   for (const prompt_tokens of [-1, 1.5, '5']) {
-    expect(() => readCounts({ usage: { prompt_tokens } })).toThrow();
+    expect(() => readCounts({ usage: { prompt_tokens } })).toThrow('prompt_tokens');
   }
 });
 

@@ -14,7 +14,7 @@ function start(runOnMs = 10 * minute, charactersMax = 1_000_000) {
   });
   const run = (id: string) => {
     const answer = answers.claim(id);
-    const stop = vi.fn();
+    const stop = vi.fn<() => void>();
     const leave = answer.join();
     answer.runs(stop);
     return { answer, stop, leave };
@@ -61,7 +61,7 @@ test('a client that left before its answer began does not keep it', () => {
   const { answers } = start(minute);
   const answer = answers.claim('r1');
   answer.join()();
-  const stop = vi.fn();
+  const stop = vi.fn<() => void>();
   answer.runs(stop);
   vi.advanceTimersByTime(minute);
   expect(stop).toHaveBeenCalledOnce();

@@ -92,9 +92,13 @@ test('a request that was never admitted cannot be settled', async () => {
 test('a request id is admitted once, even after it was settled', async () => {
   const { tenant } = await funded({ toppedUp: 1e9 });
   await tenant.admit(admitInput('r1'));
-  await expect(tenant.admit(admitInput('r1'))).rejects.toThrow();
+  await expect(tenant.admit(admitInput('r1'))).rejects.toThrow(
+    'UNIQUE constraint failed: entry.request_id',
+  );
   await tenant.settle(settleInput('r1'));
-  await expect(tenant.admit(admitInput('r1'))).rejects.toThrow();
+  await expect(tenant.admit(admitInput('r1'))).rejects.toThrow(
+    'UNIQUE constraint failed: entry.request_id',
+  );
   expect(await tenant.audit()).toEqual([]);
 });
 

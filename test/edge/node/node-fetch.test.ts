@@ -95,22 +95,30 @@ test('a connection that breaks in the middle of an answer breaks the body', asyn
     res.write('some');
     setImmediate(() => res.destroy());
   });
-  await expect(post(url).then((response) => response.text())).rejects.toThrow();
+  await expect(post(url).then((response) => response.text())).rejects.toThrow('aborted');
 });
 
 test.each([
-  ['closes without an answer', ''],
-  ['answers what is no HTTP', 'SSH-2.0-OpenSSH\r\n'],
-  ['changes the protocol', 'HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n'],
-  ['answers with a status that is none', 'HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n'],
-])('a server that %s is an error', async (_, answer) => {
+  ['closes without an answer', '', 'socket hang up'],
+  ['answers what is no HTTP', 'SSH-2.0-OpenSSH\r\n', 'Parse Error'],
+  [
+    'changes the protocol',
+    'HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n',
+    'its connection closed',
+  ],
+  [
+    'answers with a status that is none',
+    'HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n',
+    'status 999',
+  ],
+])('a server that %s is an error', async (_, answer, message) => {
   const url = await listen(
     createTcpServer((socket) => {
       socket.on('error', () => {});
       socket.once('data', () => void socket.end(answer));
     }),
   );
-  await expect(post(url)).rejects.toThrow();
+  await expect(post(url)).rejects.toThrow(message);
 });
 
 test('a signal ends a request that waits, with its reason, and lets go of the connection', async () => {
@@ -137,7 +145,7 @@ test.each(['signal', 'cancel'] as const)(
     const { body } = await post(url, { signal: stop.signal });
     if (by === 'cancel') await body?.cancel();
     else stop.abort();
-    await closed.promise;
+    await expect(closed.promise).resolves.toBe(undefined);
   },
 );
 

@@ -169,7 +169,7 @@ test('a stop lets a stream under way come to its end and settles it', async () =
   const text = answer.text();
   await edge.close();
   expect(await text).toContain('data: [DONE]');
-  await expect(ask(edge.url, apiKey)).rejects.toThrow();
+  await expect(ask(edge.url, apiKey)).rejects.toThrow('fetch failed');
   const again = await startEdge(folder);
   expect(await booksOf(again.operator)).toMatchObject({ ok: true, total: { held_nano_usd: 0 } });
 });

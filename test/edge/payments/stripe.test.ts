@@ -1,4 +1,4 @@
-import Stripe from 'stripe';
+import { Stripe } from 'stripe';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { mounts } from '../../../edge/edge.ts';

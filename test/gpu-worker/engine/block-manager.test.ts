@@ -1,3 +1,4 @@
+import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { at } from '../../../gpu-worker/at.ts';
@@ -199,7 +200,7 @@ class NaiveBlocks {
     const prefix = at(this.idle.splice(0, 1), 0);
     this.cached.delete(prefix);
     const orphans = [...this.cached.keys()].filter((each) => each.startsWith(prefix));
-    expect(orphans).toEqual([]);
+    assert.deepEqual(orphans, []);
   }
 }
 

@@ -312,7 +312,7 @@ test('ending a sequence works in every state, and only once', () => {
   world.scheduler.end(running);
   expect(world.scheduler.isIdle).toBe(true);
   expect(world.scheduler.tokensInFlight()).toBe(0);
-  expect(() => world.scheduler.end(running)).toThrow();
+  expect(() => world.scheduler.end(running)).toThrow('a sequence in flight has a scope');
 });
 
 test('limits under which not every sequence could proceed are refused', () => {

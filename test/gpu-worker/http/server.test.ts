@@ -284,7 +284,7 @@ test('a stop does not wait longer than its grace', async () => {
   const server = await listen({ app: worker.app, host: '127.0.0.1', port: 0, token: null });
   const response = await post(server, { ...question, stream: true, max_tokens: 900_000 });
   await shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 50 });
-  await expect(response.text()).rejects.toThrow();
+  await expect(response.text()).rejects.toThrow('terminated');
 });
 
 test('nothing of a request stays in memory once it is answered', async () => {

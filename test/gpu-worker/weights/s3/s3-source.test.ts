@@ -237,8 +237,9 @@ describe('wrong bytes', () => {
     let flips = 0;
     double.fault = ({ key, range }) =>
       key.endsWith('.safetensors') && range?.[0] === 0 && flips++ < 1 ? { kind: 'flip' } : null;
-    const digest = await load('plain').catch((error: unknown) => error);
-    if (digest !== truth) expect(digest).toBeInstanceOf(CheckpointError);
+    const outcome = await load('plain').catch((error: unknown) => error);
+    // A byte that reading skips may be the one that was flipped.
+    expect(outcome === truth || outcome instanceof CheckpointError).toBe(true);
   });
 });
 
