@@ -1,9 +1,11 @@
 /** Opens a checkpoint's tokenizer, its chat format and its sampling. */
 import { createHash } from 'node:crypto';
+import { chatFormatNames } from './chat-formats/chat-format.ts';
 import type { ChatFormat, ChatFormatName } from './chat-formats/chat-format.ts';
 import { openChatFormat } from './chat-formats/chat-formats.ts';
 import { readSamplingDefaults } from './http/request/sampling-defaults.ts';
 import type { SamplingDefaults } from './http/request/sampling-defaults.ts';
+import { chatFormatOf } from './model/families.ts';
 import { openTokenizer } from './tokenizer/tokenizer.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { readConfig, readTokenizerFiles } from './weights/json-files.ts';
@@ -44,14 +46,10 @@ export async function openText(location: string, options: TextOptions = {}): Pro
   return { tokenizer, chatFormat, tokenizerId: hash.digest('hex'), samplingDefaults };
 }
 
-/** The chat formats of the families whose templates do not say all of it. */
-const familyFormats = new Map<unknown, ChatFormatName>([
-  ['deepseek_v32', 'deepseek-v32'],
-  ['glm_moe_dsa', 'glm'],
-]);
-
+/** The format of the checkpoint's family; null where its config.json names no family of ours. */
 function familyFormat(config: object): ChatFormatName | null {
-  return familyFormats.get('model_type' in config ? config.model_type : null) ?? null;
+  const name = 'model_type' in config ? chatFormatOf(String(config.model_type)) : null;
+  return chatFormatNames.find((known) => known === name) ?? null;
 }
 
 /** The tokenizer alone, for a thread that only decodes. @throws as `openText` does */

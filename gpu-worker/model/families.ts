@@ -27,6 +27,11 @@ export function familyOf(modelType: string): ModelFamily {
   return family;
 }
 
+/** The chat format of a family; null for a `model_type` that is none. */
+export function chatFormatOf(modelType: string): string | null {
+  return Object.hasOwn(families, modelType) ? (families[modelType]?.chatFormat ?? null) : null;
+}
+
 /**
  * Reads a config.json by its family.
  * @throws ConfigError that names the key

@@ -6,10 +6,7 @@ import type { ModelConfig } from './mla-moe/config.ts';
 import type { Model, ModelLimits } from './model.ts';
 
 export interface ModelFamily {
-  /**
-   * Name of the chat format of models whose checkpoint does not say otherwise by its template (the
-   * table of formats is the tokenizer's).
-   */
+  /** Its chat format (gpu-worker/chat-formats), where the checkpoint's template tells no other. */
   readonly chatFormat: string;
   /**
    * Parses a whole config.json, strictly.

@@ -1,17 +1,34 @@
-/** Numbers of config.json that the checkpoint's own tensors contradict, however large they are. */
+/** A checkpoint whose tensors contradict its config.json is refused, by the key or the tensor. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { loadModel } from '../../gpu-worker/open-model.ts';
 import { openTokenizer } from '../../gpu-worker/tokenizer/tokenizer.ts';
 import { randomConfig } from '../support/weights/checkpoint-config.ts';
-import { writeRandomCheckpoint } from '../support/weights/random-checkpoint.ts';
+import type { CheckpointConfig } from '../support/weights/checkpoint-config.ts';
+import { randomTensors, writeRandomCheckpoint } from '../support/weights/random-checkpoint.ts';
+import { pack } from '../support/weights/safetensors-writer.ts';
+import type { TensorToWrite } from '../support/weights/safetensors-writer.ts';
 import { temporaryDirectory } from '../support/temporary-directory.ts';
 import { tinyFiles } from './tokenizer/fixture.ts';
 
 type Json = Record<string, unknown>;
 
 const config = { ...randomConfig('V3.2 with everything', 7) };
+
+/** The error of a checkpoint that is refused before a backend is opened. */
+function refusalOf(location: string): Promise<string> {
+  const opening = loadModel({
+    location,
+    compute: { numerics: 'f32', attention: 'sparse' },
+    limits: { rowsMax: 8, logitRowsMax: 8 },
+    openBackend: () => Promise.reject(new Error('a backend was opened')),
+  });
+  return opening.then(
+    () => 'loaded',
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+}
 
 describe('a config.json with a number that its tensors contradict', () => {
   let directory = '';
@@ -23,16 +40,7 @@ describe('a config.json with a number that its tensors contradict', () => {
 
   async function refusal(changed: Json): Promise<string> {
     writeFileSync(join(directory, 'config.json'), JSON.stringify({ ...config, ...changed }));
-    const opening = loadModel({
-      location: directory,
-      compute: { numerics: 'f32', attention: 'sparse' },
-      limits: { rowsMax: 8, logitRowsMax: 8 },
-      openBackend: () => Promise.reject(new Error('a backend was opened')),
-    });
-    return opening.then(
-      () => 'loaded',
-      (error: unknown) => (error instanceof Error ? error.message : String(error)),
-    );
+    return refusalOf(directory);
   }
 
   const experts = { n_group: 1, topk_group: 1 };
@@ -68,6 +76,56 @@ describe('a config.json with a number that its tensors contradict', () => {
 
   test.each(cases)('names %s of %j before a backend is opened', async (key, changed) => {
     expect(await refusal(changed)).toMatch(new RegExp(`^[^\n]*\\b${key}\\b[^\n]*$`));
+  });
+});
+
+describe('a checkpoint whose layers are not those of its config.json', () => {
+  const glm = randomConfig('GLM with a selection of every second layer', 7);
+
+  function write(changed: Json, tensors: readonly TensorToWrite[]): string {
+    const directory = temporaryDirectory();
+    writeFileSync(join(directory, 'config.json'), JSON.stringify({ ...glm, ...changed }));
+    writeFileSync(join(directory, 'model.safetensors'), pack(tensors));
+    return directory;
+  }
+  const tensorsOf = (changed: Partial<CheckpointConfig>) =>
+    randomTensors({ ...glm, ...changed }, { seed: 7, dtype: 'F32' });
+
+  test('is refused by the tensor where a layer that shares a selection has an indexer', async () => {
+    const everywhere = tensorsOf({ index_topk_freq: 1 });
+    const said = await refusalOf(write({}, everywhere));
+    expect(said).toBe(
+      'indexer_types makes layer 1 share the selection of layer 0, but the checkpoint holds an ' +
+        'indexer of it: model.layers.1.self_attn.indexer.wq_b.weight',
+    );
+  });
+
+  test('is refused by the tensor where a layer that selects has no indexer', async () => {
+    const said = await refusalOf(write({ index_topk_freq: 1 }, tensorsOf({})));
+    expect(said).toMatch(/lacks the tensor model\.layers\.1\.self_attn\.indexer\.[^\n]*$/);
+  });
+
+  test('is refused without the MTP module that it promises, and loads once it has it', async () => {
+    const promising = {
+      num_nextn_predict_layers: 1,
+      num_hidden_layers: 2,
+      first_k_dense_replace: 1,
+    };
+    const said = await refusalOf(write(promising, tensorsOf(promising)));
+    expect(said).toMatch(
+      /^num_nextn_predict_layers is 1, but the checkpoint lacks the MTP module of layer 2 [^\n]*$/,
+    );
+    // A decoder layer that nothing feeds is no module.
+    const layer = tensorsOf({ ...promising, num_hidden_layers: 3 });
+    expect(await refusalOf(write(promising, layer))).toMatch(/^num_nextn_predict_layers is 1/);
+    const { hidden_size: hidden } = glm;
+    const projection: TensorToWrite = {
+      name: 'model.layers.2.eh_proj.weight',
+      dtype: 'F32',
+      shape: [hidden, 2 * hidden],
+      bytes: new Uint8Array(hidden * 2 * hidden * 4),
+    };
+    expect(await refusalOf(write(promising, [...layer, projection]))).toBe('a backend was opened');
   });
 });
 

@@ -127,7 +127,10 @@ function* mtpSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, vo
   const { hidden, vocabulary } = dimensionsOf(config);
   const prefix = `model.layers.${layer}.`;
   const pair = { size: 2 * hidden.size, keys: '2 * hidden_size' };
-  const kind = { feedForward: 'experts', indexer: config.indexer && 'full' } as const;
+  const kind: LayerKind = {
+    feedForward: config.experts === null ? 'dense' : 'experts',
+    indexer: config.indexer === null ? null : 'full',
+  };
   for (const needed of layerSpecs(config, layer, kind)) yield skipped(needed);
   yield skipped(vector(`${prefix}enorm.weight`, hidden));
   yield skipped(vector(`${prefix}hnorm.weight`, hidden));
