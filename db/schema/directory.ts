@@ -14,6 +14,13 @@ export const model = sqliteTable('model', {
   createdAtMs: integer('created_at_ms').notNull(),
 });
 
+/** Other names of models: a request for one runs on the first of its models that can take it. */
+export const modelAlias = sqliteTable('model_alias', {
+  name: text().primaryKey(),
+  models: text({ mode: 'json' }).$type<readonly string[]>().notNull(),
+  createdAtMs: integer('created_at_ms').notNull(),
+});
+
 /** Rows are added, never changed: entries name them. */
 export const price = sqliteTable(
   'price',

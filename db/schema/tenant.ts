@@ -55,6 +55,8 @@ export const entry = sqliteTable(
     kind: text({ enum: ['credit', 'pending', 'posted', 'voided', 'correction'] }).notNull(),
     requestId: text('request_id'),
     refersTo: integer('refers_to'),
+    /** The name that the request asked for, where it is not the model that ran. */
+    alias: text(),
     /** Names the payment or grant that a credit stands for. */
     source: text(),
     amountNanoUsd: integer('amount_nano_usd').notNull(),
@@ -125,6 +127,8 @@ export const hold = sqliteTable(
     priceOutput: integer('price_output').notNull(),
     /** Taken from the token buckets at admission; the difference to the actual count goes back. */
     tokensReserved: integer('tokens_reserved').notNull(),
+    /** The name that the request asked for, where it is not the model. */
+    alias: text(),
     idempotencyKey: text('idempotency_key'),
     worker: text(),
     epoch: integer(),
@@ -209,6 +213,33 @@ export const idempotencySize = sqliteTable(
   (t) => [
     check('idempotency_size_one_row', sql`${t.id} = 1`),
     check('idempotency_size_positive', sql`${t.rows} >= 0 AND ${t.bodyBytes} >= 0`),
+  ],
+);
+
+/** Responses that requests asked to store, each with its own input: JSON of both. */
+export const storedResponse = sqliteTable(
+  'stored_response',
+  {
+    id: text().primaryKey(),
+    /** The response that this one goes on from; it may be gone. */
+    previousId: text('previous_id'),
+    input: text().notNull(),
+    response: text().notNull(),
+    bytes: integer().notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+    /** The time when it was made, or a request last went on from it. */
+    usedAtMs: integer('used_at_ms').notNull(),
+  },
+  (t) => [index('stored_response_used').on(t.usedAtMs)],
+);
+
+/** One row: what the stored responses take up, so that the bound needs no scan. */
+export const storedResponseSize = sqliteTable(
+  'stored_response_size',
+  { id: integer().primaryKey(), rows: integer().notNull(), bytes: integer().notNull() },
+  (t) => [
+    check('stored_response_size_one_row', sql`${t.id} = 1`),
+    check('stored_response_size_positive', sql`${t.rows} >= 0 AND ${t.bytes} >= 0`),
   ],
 );
 

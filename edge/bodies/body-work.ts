@@ -33,7 +33,8 @@ export async function prepareBody(
   input: PrepareInput,
   client: BodyClient,
 ): Promise<PreparedBody> {
-  if (services.threads === null || input.bytes.length <= smallBodyBytesMax) return prepare(input);
+  const length = input.bytes.length + (input.context.earlier?.history.length ?? 0);
+  if (services.threads === null || length <= smallBodyBytesMax) return prepare(input);
   const answer = await ask(services.threads, { kind: 'prepare', input }, client);
   assert(answer.kind === 'prepared', 'a thread answers what it is asked');
   return answer.prepared;

@@ -7,7 +7,7 @@ import type { Usage } from '../money.ts';
 export interface AnswerFormat {
   encoder(): StreamEncoder;
   builder(): AnswerBuilder;
-  /** Each event of a stream states the count so far. */
+  /** Each event of a stream states a count: the usage so far, or its own number. */
   readonly statesEachCount: boolean;
 }
 
@@ -23,6 +23,14 @@ export interface AnswerHead {
 export interface Bill {
   readonly usage: Usage;
   readonly costNanoUsd: number;
+}
+
+/** A response that the tenant stores, with its own input: JSON of both. */
+export interface NewStoredResponse {
+  readonly id: string;
+  readonly previousId: string | null;
+  readonly input: string;
+  readonly response: string;
 }
 
 /** Turns a worker's chunks into the text of a streamed answer. */
@@ -41,4 +49,6 @@ export interface AnswerBuilder {
   finish(bill: Bill): object;
   /** The assistant's message as the next turn would send it back; null if that is not known. */
   reply(): object | null;
+  /** The response that the tenant is to store; null if nothing is to be stored. */
+  stored?(bill: Bill): NewStoredResponse | null;
 }

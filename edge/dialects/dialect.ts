@@ -6,17 +6,18 @@ import type { z } from '@hono/zod-openapi';
 import type { ApiError } from '../errors.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
 import type { AnswerFormat } from './answer-format.ts';
-import type { InferenceRequest } from './inference-request.ts';
+import type { InferenceRequest, ReadContext } from './inference-request.ts';
 
 export interface Dialect {
-  /** Every path that begins with it is answered in this dialect, unknown ones too. */
-  readonly pathPrefix: string;
+  /** Every path that begins with one is answered in this dialect, unknown ones too. */
+  readonly pathPrefixes: readonly [string, ...string[]];
   /** Names of the headers that tell the client its request's id. */
   readonly requestIdHeaders: readonly string[];
   readonly errors: ErrorShape;
   readonly inferences: readonly InferenceRoute[];
   readonly tokenCounts: readonly TokenCountRoute[];
-  readonly models: ModelRoutes;
+  /** null where the models are listed by another dialect. */
+  readonly models: ModelRoutes | null;
 }
 
 export interface ErrorShape {
@@ -38,8 +39,10 @@ export interface RouteText {
 /** Reads a body. Large bodies are read on another thread, which finds the reader by its name. */
 export interface RequestReader<Answer = unknown> {
   readonly name: string;
+  /** Its requests may name what the tenant has stored. */
+  readonly namesStored?: true;
   /** @throws ApiError naming the parameter at fault. */
-  parse(json: unknown): InferenceRequest<Answer>;
+  parse(json: unknown, context: ReadContext): InferenceRequest<Answer>;
 }
 
 /**

@@ -23,8 +23,34 @@ export interface InferenceRequest<Answer = unknown> {
   readonly promptTokens: number | null;
   /** Each prompt has it, `promptParts` have it once. */
   readonly suffix: string | null;
+  /** true where a stream ends with all of its answer once more. */
+  readonly endsWhole?: true;
+  /** The stored responses and items that the request goes on from. */
+  readonly storedNames?: StoredNames;
   /** Plain data: it may come from another thread. */
   readonly answer: Answer;
+}
+
+/** The names that a request has for responses and items that its tenant has stored. */
+export interface StoredNames {
+  readonly previousId: string | null;
+  readonly itemIds: readonly string[];
+}
+
+/** The stored items under those names, as JSON: plain data that may go to another thread. */
+export interface EarlierItems {
+  /** The items of the responses that the request goes on from, oldest first. */
+  readonly history: string;
+  /** Single items by their ids. */
+  readonly items: Readonly<Record<string, string>>;
+}
+
+/** The facts that reading a request depends on beside its bytes. */
+export interface ReadContext {
+  /** Responses are stored unless the request says otherwise. */
+  readonly storesUnasked: boolean;
+  /** null until it is known what the request names. */
+  readonly earlier: EarlierItems | null;
 }
 
 /**

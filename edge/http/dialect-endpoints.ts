@@ -14,7 +14,7 @@ export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): 
   return [
     ...inferences.map(inferenceEndpoint),
     ...tokenCounts.map(tokenCountEndpoint),
-    ...modelEndpoints(models),
+    ...(models ? modelEndpoints(models) : []),
   ];
 }
 

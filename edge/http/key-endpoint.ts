@@ -8,12 +8,15 @@ import type { Scope, VerifiedKey } from '../tenant/key-contract.ts';
 import type { Endpoint } from './endpoint.ts';
 
 interface Definition<Answer extends z.ZodType, Query extends z.ZodObject> {
-  readonly method: 'get' | 'post';
+  readonly method: 'get' | 'post' | 'delete';
   readonly path: string;
+  /** Other paths of the same route. */
+  readonly aliases?: readonly string[];
   readonly summary: string;
   readonly description: string;
   /** The scope that the key must have. */
   readonly scope: Scope;
+  readonly params?: z.ZodObject;
   readonly query?: Query;
   /** The route reads it by itself, within the budget of all bodies. */
   readonly body?: z.ZodType;
@@ -38,10 +41,10 @@ export function keyEndpoint<
   return {
     method,
     path,
-    aliases: [],
+    aliases: definition.aliases ?? [],
     summary,
     description,
-    params: null,
+    params: definition.params ?? null,
     query,
     headers: null,
     body,

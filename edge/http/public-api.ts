@@ -10,10 +10,12 @@ import { balance } from './balance.ts';
 import { dialectEndpoints } from './dialect-endpoints.ts';
 import type { Endpoint } from './endpoint.ts';
 import { quote } from './quote.ts';
+import { storedResponses } from './stored-responses.ts';
 import { usage } from './usage.ts';
 
 export const publicEndpoints: readonly Endpoint[] = [
   ...dialects.flatMap(dialectEndpoints),
+  ...storedResponses,
   quote,
   balance,
   usage,
@@ -39,10 +41,12 @@ const referenceText: ReferenceText = {
 
 export function mountPublicApi(app: App, services: Services): void {
   const reference = createReference(publicEndpoints, referenceText);
-  for (const endpoint of publicEndpoints) {
-    for (const path of [endpoint.path, ...endpoint.aliases]) {
-      mountAt(app, { method: endpoint.method, path }, (c) => endpoint.run(services, c));
-    }
+  for (const [path, endpoints] of byPath(publicEndpoints)) {
+    const routes = endpoints.map(({ method, run }) => ({
+      method,
+      answer: (c: AppContext) => run(services, c),
+    }));
+    mountAt(app, path, routes);
   }
   const open = {
     // Programs that watch over the process ask this route; it says nothing of the workers.
@@ -57,23 +61,40 @@ export function mountPublicApi(app: App, services: Services): void {
     },
     '/docs': reference.page,
   };
-  for (const [path, answer] of Object.entries(open)) mountAt(app, { method: 'get', path }, answer);
+  for (const [path, answer] of Object.entries(open))
+    mountAt(app, path, [{ method: 'get', answer }]);
 }
 
 /** Web pages may call the route; other methods are refused by the name of the right one. */
 function mountAt(
   app: App,
-  { method, path }: Pick<Endpoint, 'method' | 'path'>,
-  answer: (c: AppContext) => Promise<Response>,
+  path: string,
+  routes: readonly {
+    readonly method: Endpoint['method'];
+    readonly answer: (c: AppContext) => Promise<Response>;
+  }[],
 ): void {
   // A parameter is the rest of the path: ids of models hold slashes, which clients encode or not.
   const pattern = path.replaceAll(/\{(\w+)\}/g, ':$1{.+}');
-  const allow = method.toUpperCase();
-  app.use(pattern, crossOrigin);
-  app.on(allow, pattern, answer);
+  const methods = routes.map(({ method }) => method.toUpperCase());
+  app.use(pattern, crossOrigin(methods.includes('DELETE') ? methods : ['GET', 'POST']));
+  for (const { method, answer } of routes) app.on(method.toUpperCase(), pattern, answer);
   app.all(pattern, (c) => {
-    throw new ApiError('method_not_allowed', `${c.req.path} takes ${allow} requests.`, {
-      headers: { allow },
-    });
+    throw new ApiError(
+      'method_not_allowed',
+      `${c.req.path} takes ${methods.join(' and ')} requests.`,
+      { headers: { allow: methods.join(', ') } },
+    );
   });
+}
+
+/** Paths with their endpoints, in the order in which they are first named. */
+function byPath(endpoints: readonly Endpoint[]): ReadonlyMap<string, readonly Endpoint[]> {
+  const found = new Map<string, readonly Endpoint[]>();
+  for (const endpoint of endpoints) {
+    for (const path of [endpoint.path, ...endpoint.aliases]) {
+      found.set(path, [...(found.get(path) ?? []), endpoint]);
+    }
+  }
+  return found;
 }

@@ -1,13 +1,13 @@
 /**
- * POST /v1/quote: what a request would cost, before it is run. Takes the body of a chat completion
- * or of a completion; holds nothing and asks no worker.
+ * POST /v1/quote: what a request would cost, before it is run. Takes the body of a chat completion,
+ * a completion or a response; holds nothing and asks no worker.
  */
 import { z } from 'zod';
 import { count, nanoUsd } from '../dialects/quantities.ts';
 import { keyEndpoint } from './key-endpoint.ts';
 import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
-import { quoteReader, quoteRequestSchema } from '../dialects/openai/quote-request.ts';
+import { quoteReader, quoteRequestSchema } from '../dialects/quote-request.ts';
 import {
   chainOf,
   promptEstimate,
@@ -36,8 +36,8 @@ export const quote = keyEndpoint(
     path: '/v1/quote',
     summary: 'Price of a request',
     description:
-      'Takes the body of a chat completion or of a completion and runs nothing: what the request ' +
-      'may cost at most, and how much of its prompt is probably cached.',
+      'Takes the body of a chat completion, a completion or a response and runs nothing: what the ' +
+      'request may cost at most, and how much of its prompt is probably cached.',
     scope: 'inference',
     body: quoteRequestSchema,
     answer: quoteSchema,
@@ -51,6 +51,7 @@ export const quote = keyEndpoint(
       reader: quoteReader.name,
       hashedPath: null,
       tenant: key.tenant,
+      key,
       requestId,
       signal,
     };

@@ -33,19 +33,20 @@ export function logprobsPerToken(workerBody: Readonly<Record<string, unknown>>):
 export function refuseLongLogprobs(prepared: {
   readonly request: {
     readonly stream: boolean;
+    readonly endsWhole?: true;
     readonly logprobsPerToken: number;
     readonly workerPath: string;
   };
   readonly outputTokensMax: number;
 }): void {
-  const { stream, logprobsPerToken: each, workerPath } = prepared.request;
+  const { stream, endsWhole, logprobsPerToken: each, workerPath } = prepared.request;
   const values = prepared.outputTokensMax * each;
-  if (stream || values <= wholeLogprobsMax) return;
+  if ((stream && !endsWhole) || values <= wholeLogprobsMax) return;
   throw new ApiError(
     'invalid_value',
     `The answer could have ${values} log-probabilities, all choices and alternatives together; ` +
       `one that is not streamed may have at most ${wholeLogprobsMax}. ` +
-      "Set 'stream', or lower 'max_tokens'.",
+      (endsWhole ? "Lower 'max_tokens'." : "Set 'stream', or lower 'max_tokens'."),
     { param: workerPath === '/v1/chat/completions' ? 'top_logprobs' : 'logprobs' },
   );
 }

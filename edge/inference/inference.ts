@@ -79,7 +79,7 @@ async function answerBody(
   const { headers, signal } = c.req.raw;
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
-  const sent = { reader: route.name, hashedPath, tenant: key.tenant, requestId, signal };
+  const sent = { reader: route.name, hashedPath, tenant: key.tenant, key, requestId, signal };
   const [{ prepared, requestHash }, record] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, key.tenant),

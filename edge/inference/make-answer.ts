@@ -56,7 +56,8 @@ export async function collectAnswer(answer: Making): Promise<WholeAnswer> {
       headers: { 'x-sift-cost-nano-usd': String(bill.costNanoUsd) },
     };
     const chain = confirmedChain(prepared, builder.reply());
-    await settlement.complete({ chain, answer: keep ? stored(whole) : null });
+    const response = builder.stored?.(bill) ?? null;
+    await settlement.complete({ chain, answer: keep ? stored(whole) : null, response });
     return whole;
   } catch (error) {
     throw await endInError(services, prepared, settlement, {
@@ -101,10 +102,12 @@ export async function* encodeFrames({
       delivered = true;
       yield record.add(text);
     }
-    const last = encoder.end(billOf(services, prepared, settlement));
+    const bill = billOf(services, prepared, settlement);
+    const last = encoder.end(bill);
     await settlement.complete({
       chain: confirmedChain(prepared, builder.reply()),
       answer: record.answer(last),
+      response: builder.stored?.(bill) ?? null,
     });
     yield record.add(last);
   } catch (thrown) {

@@ -13,7 +13,7 @@ import type { Chain } from '../prefix/chain.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { readerNamed } from '../dialects/dialects.ts';
-import type { InferenceRequest } from '../dialects/inference-request.ts';
+import type { InferenceRequest, ReadContext } from '../dialects/inference-request.ts';
 import { promptBound } from './prompt-bound.ts';
 import { modelNotFoundError } from './refusal.ts';
 
@@ -27,6 +27,7 @@ export interface PrepareInput {
   readonly tenant: string;
   readonly cacheSecret: string;
   readonly models: readonly ModelRecord[];
+  readonly context: ReadContext;
 }
 
 /** Everything here can be sent to another thread, too. */
@@ -55,9 +56,10 @@ export type RequestOutline = Omit<InferenceRequest, 'workerBody' | 'promptParts'
 
 /** @throws ApiError naming the parameter at fault, or 404 without such a model. */
 export function prepare(input: PrepareInput): Prepared {
-  const { bytes, reader, hashedPath } = input;
+  const { bytes, reader, hashedPath, context } = input;
   const requestHash = hashedPath === null ? null : hashOf(hashedPath, bytes);
-  return { ...prepareParsed(readerNamed(reader).parse(parseJson(bytes)), input), requestHash };
+  const request = readerNamed(reader).parse(parseJson(bytes), context);
+  return { ...prepareParsed(request, input), requestHash };
 }
 
 export function prepareParsed(

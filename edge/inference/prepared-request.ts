@@ -14,7 +14,8 @@ import type { AdmitInput, IdempotentRequest, PrefixKey } from '../tenant/admissi
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
-import { prepareBody, rewrite, withFields } from '../bodies/body-work.ts';
+import { prepareWithStored } from './earlier-items.ts';
+import { rewrite, withFields } from '../bodies/body-work.ts';
 import type { BodyClient, BodyText } from '../bodies/body-work.ts';
 import type { Prepared, PrepareInput } from './prepare.ts';
 import type { Body } from '../bodies/read-body.ts';
@@ -61,15 +62,17 @@ export function keptBody(body: BodyText, release: () => void): KeptBody {
  */
 export async function prepareRequest(
   services: Services,
-  asked: Pick<PrepareInput, 'reader' | 'hashedPath'> & BodyClient & { readonly requestId: string },
+  asked: Pick<PrepareInput, 'reader' | 'hashedPath'> &
+    BodyClient & { readonly requestId: string; readonly key: VerifiedKey },
   body: Body,
 ): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
   const { reader, hashedPath, tenant, requestId } = asked;
   const { directory, settings } = services;
-  const { cacheSecret } = settings;
+  const { cacheSecret, storesUnasked = false } = settings;
   const models = await directory.models();
-  const input = { bytes: body.bytes, reader, hashedPath, tenant, cacheSecret, models };
-  const { requestHash, ...parts } = await prepareBody(services, input, asked);
+  const context = { storesUnasked, earlier: null };
+  const input = { bytes: body.bytes, reader, hashedPath, tenant, cacheSecret, models, context };
+  const { requestHash, ...parts } = await prepareWithStored(services, input, asked);
   const bounds = await boundRequest(services, parts);
   refuseLongLogprobs({ ...parts, ...bounds });
   const kept = keptBody(parts.body, body.release);

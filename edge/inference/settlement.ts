@@ -4,6 +4,7 @@
  * call to the tenant per request.
  */
 import { billed, usedOrNull } from '../money.ts';
+import type { NewStoredResponse } from '../dialects/answer-format.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
 import type { Services } from '../services.ts';
@@ -43,7 +44,12 @@ export interface RequestSettlement {
   recordUsage(usage: Usage): void;
   /** The cost of this usage; never more than the hold. */
   cost(usage: Usage): number;
-  complete(end: { chain: readonly PrefixKey[]; answer: StoredAnswer | null }): Promise<Settlement>;
+  complete(end: {
+    chain: readonly PrefixKey[];
+    answer: StoredAnswer | null;
+    /** The response that the tenant stores with its settlement. */
+    response: NewStoredResponse | null;
+  }): Promise<Settlement>;
   /** Bills what was delivered: a worker failed for good. */
   fail(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
   /**
@@ -67,7 +73,7 @@ export function createRequestSettlement(
   return new OnceSettled(services, input);
 }
 
-type End = Pick<SettleInput, 'outcome' | 'usage' | 'confirmedChain' | 'answer'>;
+type End = Pick<SettleInput, 'outcome' | 'usage' | 'confirmedChain' | 'answer' | 'response'>;
 
 class OnceSettled implements RequestSettlement {
   readonly stop: AbortSignal;
@@ -101,12 +107,17 @@ class OnceSettled implements RequestSettlement {
     return billed(usage, prepared.price, holdNanoUsd).costNanoUsd;
   }
 
-  complete({ chain, answer }: Parameters<RequestSettlement['complete']>[0]): Promise<Settlement> {
+  complete({
+    chain,
+    answer,
+    response,
+  }: Parameters<RequestSettlement['complete']>[0]): Promise<Settlement> {
     return this.#once(() => ({
       outcome: 'done',
       usage: this.#usage,
       confirmedChain: chain,
       answer,
+      ...(response && { response }),
     }));
   }
 

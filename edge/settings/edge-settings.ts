@@ -15,6 +15,8 @@ export interface EdgeSettings {
   readonly workerSilenceMsMax?: number;
   /** A whole answer that takes longer begins with empty lines, and has no cost header. */
   readonly wholeAnswerQuietMs?: number;
+  /** Responses are stored unless their request has `store: false`, as OpenAI does. */
+  readonly storesUnasked?: boolean;
   /** A client that sends less than 64 KiB of its body in this time is refused. */
   readonly bodyWindowMs?: number;
 }

@@ -117,6 +117,7 @@ function given(read: Shared): GivenSettings {
     keepAliveMs: read.keepAliveMs,
     outputTokensDefault: read.outputTokens,
     queueMsMax: read.queueMs,
+    storesUnasked: read.storeResponses === 'unless-refused',
     staticWorkers: described(read),
     workerHosts: read.workerHosts,
     holdMs: read.holdMinutes * 60_000,

@@ -137,6 +137,11 @@ export const sharedSettings = {
       'unless it says how long',
     schema: z.coerce.number().int().min(0).max(600_000).default(30_000),
   },
+  storeResponses: {
+    env: 'EDGE_STORE_RESPONSES',
+    help: "when-asked stores those with 'store' true, unless-refused those without 'store' too",
+    schema: z.enum(['when-asked', 'unless-refused']).default('when-asked'),
+  },
   holdMinutes: {
     env: 'EDGE_HOLD_MINUTES',
     help: "holds older than this are settled from the worker's journal",

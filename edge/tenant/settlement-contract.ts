@@ -1,4 +1,5 @@
 /** Placement and settlement of an admitted request, as its tenant records them. */
+import type { NewStoredResponse } from '../dialects/answer-format.ts';
 import type { Usage } from '../money.ts';
 import type { PrefixKey, StoredAnswer } from './admission-contract.ts';
 
@@ -28,6 +29,8 @@ export interface SettleInput {
   /** The chain of the whole conversation that the worker now holds; [] confirms nothing. */
   readonly confirmedChain: readonly PrefixKey[];
   readonly answer: StoredAnswer | null;
+  /** The response to store beside, where the request asked for that. */
+  readonly response?: NewStoredResponse | null;
 }
 
 export interface Settlement {

@@ -22,6 +22,7 @@ import type {
   VerifiedKey,
 } from './key-contract.ts';
 import type { Balance, LedgerEntry, UsagePage, UsageRow } from './report-contract.ts';
+import type { TenantStoredResponses } from './stored-response-contract.ts';
 import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
 
 /** The calls that a request makes on its tenant. */
@@ -77,7 +78,8 @@ export interface TenantReports {
   audit(): Promise<string[]>;
 }
 
-export interface Tenant extends TenantRequests, TenantOperations, TenantReports {}
+export interface Tenant
+  extends TenantRequests, TenantOperations, TenantReports, TenantStoredResponses {}
 
 /** The compiler refuses a stub that this list leaves without one of the methods. */
 export const tenantMethods = [
@@ -101,4 +103,7 @@ export const tenantMethods = [
   'usage',
   'entries',
   'audit',
+  'earlierItems',
+  'storedResponse',
+  'deleteStoredResponse',
 ] as const satisfies readonly (keyof Tenant)[];

@@ -17,6 +17,8 @@ import type { IdempotencyBounds } from '../ledger/idempotency.ts';
 import { Idempotency } from '../ledger/idempotency.ts';
 import { Reports } from '../ledger/reports.ts';
 import { holdNanoUsd, limitedTokens } from '../money.ts';
+import { StoredResponses } from '../responses/stored-responses.ts';
+import type { StoredResponseBounds } from '../responses/stored-responses.ts';
 import { PrefixIndex } from '../prefix/prefix-index.ts';
 import type { Usage } from '../money.ts';
 import type {
@@ -26,7 +28,9 @@ import type {
   RateLimits,
   Refusal,
 } from './admission-contract.ts';
+import type { VerifiedKey } from './key-contract.ts';
 import type { SettleInput, Settlement } from './settlement-contract.ts';
+import type { Asked } from './stored-response-contract.ts';
 import type { Tenant } from './tenant-contract.ts';
 
 export interface TenantOptions {
@@ -35,6 +39,7 @@ export interface TenantOptions {
   readonly committer?: Committer;
   readonly prefixRowsMax?: number;
   readonly idempotency?: IdempotencyBounds;
+  readonly storedResponses?: StoredResponseBounds;
 }
 
 /**
@@ -47,7 +52,12 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
   const runUnsynced = <Result>(work: () => Result) => committer.runUnsynced(work);
   const now = () => options.clock.nowMs();
   const stages = createStages(db, options);
-  const { keys, limits, holds, credits, reports, index } = stages;
+  const { keys, limits, holds, credits, reports, index, responses } = stages;
+  const unlessRefused = <Found>(key: VerifiedKey, find: () => Found) =>
+    run((): Asked<Found> => {
+      const refusal = keys.refusal(key, 'inference');
+      return refusal === null ? find() : { kind: 'refused', refusal };
+    });
   return {
     // Nothing is owed before the client has had something. A whole answer is given after its
     // settlement, which is on the disk; the events of a stream are given after its placement, which
@@ -76,6 +86,14 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     entries: (page) => run(() => reports.entries(page)),
     openHolds: (olderThanMs) => run(() => holds.stale({ olderThanMs, nowMs: now() })),
     audit: () => run(() => auditLedger(db)),
+    earlierItems: (key, names) => unlessRefused(key, () => responses.earlierItems(names, now())),
+    storedResponse: (key, id) =>
+      unlessRefused(key, () => {
+        const stored = responses.find(id, now());
+        return stored === null ? { kind: 'missing' } : { kind: 'found', stored };
+      }),
+    deleteStoredResponse: (key, id) =>
+      unlessRefused(key, () => ({ kind: responses.remove(id, now()) ? 'deleted' : 'missing' })),
     createKey: (input) => run(() => keys.create({ ...input, nowMs: now() })),
     updateKey: (keyId, change) =>
       run(() => {
@@ -104,6 +122,7 @@ function createStages(db: SyncDb, options: TenantOptions) {
     reports: new Reports(db),
     idempotency: new Idempotency(db, options.idempotency),
     index: new PrefixIndex(db, options.prefixRowsMax),
+    responses: new StoredResponses(db, options.storedResponses),
   };
 }
 
@@ -187,6 +206,7 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
     reports.count({ model, keyId, settlement, prefixPromised, nowMs });
   }
   keepAnswer(stages, open, input);
+  if (input.response) stages.responses.store(input.response, nowMs);
   if (input.worker !== null && input.epoch !== null) {
     index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);
   }

@@ -5,6 +5,7 @@ import m0002 from './0002_idempotency_answers.sql';
 import m0003 from './0003_prefix_promises.sql';
 import m0004 from './0004_identity.sql';
 import m0005 from './0005_key_priority.sql';
+import m0006 from './0006_stored_responses.sql';
 
 export default {
   journal,
@@ -15,5 +16,6 @@ export default {
     m0003,
     m0004,
     m0005,
+    m0006,
   },
 };

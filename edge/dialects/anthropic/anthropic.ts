@@ -51,7 +51,7 @@ const countTokens: TokenCountRoute = {
 };
 
 export const anthropic: Dialect = {
-  pathPrefix: '/anthropic/',
+  pathPrefixes: ['/anthropic/'],
   requestIdHeaders: ['x-request-id', 'request-id'],
   errors,
   inferences: [messages],

@@ -62,7 +62,7 @@ const completions: InferenceRoute<AnswerOptions> = {
 };
 
 export const openAi: Dialect = {
-  pathPrefix: '/',
+  pathPrefixes: ['/'],
   requestIdHeaders: ['x-request-id'],
   errors,
   inferences: [chatCompletions, completions],

@@ -3,10 +3,10 @@ import { dialectOf, dialects, readerNamed } from '../../../edge/dialects/dialect
 
 test('every path of a dialect is answered in that dialect, unknown ones below its prefix too', () => {
   for (const dialect of dialects) {
-    const { inferences, tokenCounts, models, pathPrefix } = dialect;
-    const routes = [...inferences, ...tokenCounts, models.list];
+    const { inferences, tokenCounts, models, pathPrefixes } = dialect;
+    const routes = [...inferences, ...tokenCounts, ...(models ? [models.list] : [])];
     const paths = routes.flatMap(({ path, aliases }) => [path, ...aliases]);
-    for (const path of [...paths, `${pathPrefix}no/such/route`]) {
+    for (const path of [...paths, ...pathPrefixes.map((prefix) => `${prefix}/no/such/route`)]) {
       expect(dialectOf(path), path).toBe(dialect);
     }
   }

@@ -40,6 +40,7 @@ const inputOf = (reader: string, json: unknown): PrepareInput => ({
   tenant: 'acme',
   cacheSecret: 'secret',
   models: [model],
+  context: { storesUnasked: false, earlier: null },
 });
 
 const requests: readonly [string, unknown][] = [

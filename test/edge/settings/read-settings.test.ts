@@ -27,6 +27,7 @@ test('without any variable there is a default for everything but secrets', () =>
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
     queueMsMax: 30_000,
+    storesUnasked: false,
     staticWorkers: [],
     workerHosts: [],
     holdMs: 600_000,
