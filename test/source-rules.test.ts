@@ -6,6 +6,7 @@ import {
   fragments,
   oldWordsIn,
   privateKeywords,
+  wideCode,
   wideComments,
 } from './support/source-rules.ts';
 
@@ -14,6 +15,7 @@ const inFile = (text: string) => ({ path: 'a.ts', text });
 test.each([
   ['a comment that is too wide', wideComments, `// ${'word '.repeat(columnsMax / 4)}`],
   ['a wide line of a block', wideComments, ` * ${'word '.repeat(columnsMax / 4)}`],
+  ['a wide line of a kernel', wideCode, `float a = ${'1 + '.repeat(columnsMax / 4)}1;`],
   ['an old word', oldWordsIn, '/** Runs on the matrix unit. */'],
   ['an old name', oldWordsIn, 'class Mixture {}'],
   ['a banner', banners, '  // ---- memory ----'],

@@ -10,6 +10,7 @@ import {
   fragments,
   oldWordsIn,
   privateKeywords,
+  wideCode,
   wideComments,
 } from './support/source-rules.ts';
 
@@ -209,10 +210,11 @@ test('no folder or file has a name that says nothing', () => {
   expect(sources.map((source) => source.path).filter((path) => /[A-Z_]/.test(path))).toEqual([]);
 });
 
-test('comments fit a screen, and nothing is said in words of our own that the field has words for', () => {
+test('comments and kernels fit a screen, and the words are those of the field', () => {
   // The changelog tells of what was; the rules and their test hold the words themselves.
   const read = citingFiles.filter(({ path }) => !/^CHANGELOG|source-rules/.test(path));
   expect(read.filter(({ path }) => !path.endsWith('.md')).flatMap(wideComments)).toEqual([]);
+  expect(read.filter(({ path }) => /\.cuh?$/.test(path)).flatMap(wideCode)).toEqual([]);
   expect(read.flatMap(oldWordsIn)).toEqual([]);
 });
 

@@ -31,6 +31,11 @@ export function wideComments(file: SourceText): string[] {
   });
 }
 
+/** Code that no formatter keeps within a screen. */
+export function wideCode(file: SourceText): string[] {
+  return linesOf(file, (line) => line.length > columnsMax);
+}
+
 export function oldWordsIn(file: SourceText): string[] {
   return linesOf(file, (line) => oldWords.some((word) => word.test(line)));
 }

@@ -21,7 +21,8 @@ struct AttendArgs {
 
 /** Elements [0, latent + rope) of one entry, by the lanes of a warp; bfloat16 holds all of them. */
 template <typename T>
-__device__ __forceinline__ void load_entry(const u8* entry, i64 format, int latent, int rope, T* out) {
+__device__ __forceinline__ void load_entry(const u8* entry, i64 format, int latent, int rope,
+                                           T* out) {
   int lane = threadIdx.x & 31, width = latent + rope;
   if (format == kDtypeF32) {
     for (int c = lane; c < width; c += 32) store(out + c, ((const float*)entry)[c]);
@@ -232,7 +233,8 @@ struct ExpandedArgs {
 };
 
 /** A warp takes one (row, head) and folds the tokens of this pass into its state. */
-extern "C" __global__ void __launch_bounds__(32) attend_expanded(const __grid_constant__ ExpandedArgs a) {
+extern "C" __global__ void __launch_bounds__(32)
+attend_expanded(const __grid_constant__ ExpandedArgs a) {
   int lane = threadIdx.x;
   i64 h = blockIdx.x, local = blockIdx.y, row = a.first_row + local;
   int nope = (int)a.nope, rope = (int)a.rope, value = (int)a.value;

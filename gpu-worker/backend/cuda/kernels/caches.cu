@@ -12,7 +12,8 @@ struct WriteLatentArgs {
   const activation* x;  // [rows, x_stride]
   i64 x_stride;
   const int* slots;          // [rows]
-  const float* norm_weight;  // [latent]: norm the latent and rotate the rope part; null: as they come
+  // [latent]: norm the latent and rotate the rope part; null: as they come
+  const float* norm_weight;
   real epsilon;
   const float* cos;  // [positions, rope / 2]
   const float* sin;
@@ -20,7 +21,8 @@ struct WriteLatentArgs {
 };
 
 /** A block of 128 takes a row. Shared: [latent + rope] floats. */
-extern "C" __global__ void __launch_bounds__(128) write_latent(const __grid_constant__ WriteLatentArgs a) {
+extern "C" __global__ void __launch_bounds__(128)
+write_latent(const __grid_constant__ WriteLatentArgs a) {
   extern __shared__ float x[];
   __shared__ float scratch[33];
   i64 row = blockIdx.x;
@@ -40,7 +42,8 @@ extern "C" __global__ void __launch_bounds__(128) write_latent(const __grid_cons
     for (int c = t; c < latent; c += 128) x[c] = stored(a.norm_weight[c] * (x[c] * scale));
     for (int pair = t; pair < a.rope / 2; pair += 128) {
       i64 angle = (i64)a.positions[row] * (a.rope / 2) + pair;
-      float cos = a.cos[angle], sin = a.sin[angle], u = x[latent + 2 * pair], v = x[latent + 2 * pair + 1];
+      float cos = a.cos[angle], sin = a.sin[angle];
+      float u = x[latent + 2 * pair], v = x[latent + 2 * pair + 1];
       x[latent + 2 * pair] = stored(u * cos - v * sin);
       x[latent + 2 * pair + 1] = stored(u * sin + v * cos);
     }

@@ -18,7 +18,8 @@ struct CombineArgs {
  * A block per head and row, a thread for four columns; as many splits as threads at most. Four
  * blocks an SM are plenty, and leave registers for a batch.
  */
-extern "C" __global__ void __launch_bounds__(kThreads, 4) combine_splits(const __grid_constant__ CombineArgs a) {
+extern "C" __global__ void __launch_bounds__(kThreads, 4)
+combine_splits(const __grid_constant__ CombineArgs a) {
   __shared__ float lses[kThreads], weights[kThreads];
   i64 head = blockIdx.x, row = blockIdx.y, at = row * a.splits * a.heads + head;
   int splits = (int)a.splits, t = threadIdx.x;

@@ -19,7 +19,8 @@ __device__ __forceinline__ Bf16Entry dequant_entry(const u8* entry) {
   uint4 codes = *(const uint4*)(entry + lane * 16);
   float scale = *(const float*)(entry + 512 + (lane >> 3) * 4);
   auto pair = [&](u32 word, int at) {
-    float x = e4m3_value((word >> at) & 0xff) * scale, y = e4m3_value((word >> (at + 8)) & 0xff) * scale;
+    float x = e4m3_value((word >> at) & 0xff) * scale;
+    float y = e4m3_value((word >> (at + 8)) & 0xff) * scale;
     return pack_bf16(x, y);
   };
   Bf16Entry wide;

@@ -33,7 +33,8 @@ extern "C" __global__ void __launch_bounds__(256) gemm_f32(const __grid_constant
       xs[d][r] = value;
       i64 output = column + r;
       ws[d][r] = output < a.outputs && k + d < a.inputs
-                     ? load_weight(tile.w, z * a.w_batch + output * a.inputs + k + d, (int)a.w_dtype)
+                     ? load_weight(tile.w, z * a.w_batch + output * a.inputs + k + d,
+                                   (int)a.w_dtype)
                      : 0.f;
     }
     __syncthreads();

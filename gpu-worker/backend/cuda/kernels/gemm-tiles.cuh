@@ -41,7 +41,8 @@ struct GemmTile {
 };
 
 /** Tile `index` of the rows; false if there is nothing to do. */
-__device__ __forceinline__ bool find_tile(const GemmArgs& a, int index, int tile_rows, GemmTile& tile) {
+__device__ __forceinline__ bool find_tile(const GemmArgs& a, int index, int tile_rows,
+                                          GemmTile& tile) {
   if (!a.tiles) {
     tile.w = a.w;
     tile.w_scales = a.w_scales;

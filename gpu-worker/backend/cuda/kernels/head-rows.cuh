@@ -87,9 +87,10 @@ __device__ __forceinline__ void norm_head(float (&v)[kPerLane], int dim, const f
  * Partners lie in one lane, or at an equal distance of lanes, for the widths of published models;
  * for others they meet in `staged`, the warp's own [dim].
  */
-__device__ __forceinline__ void rotate_head(float (&v)[kPerLane], int dim, const Rope& rope, i64 row,
-                                            float* staged) {
-  int lane = threadIdx.x & 31, first = lane * kPerLane, half = (int)rope.half, start = (int)rope.start;
+__device__ __forceinline__ void rotate_head(float (&v)[kPerLane], int dim, const Rope& rope,
+                                            i64 row, float* staged) {
+  int lane = threadIdx.x & 31, first = lane * kPerLane;
+  int half = (int)rope.half, start = (int)rope.start;
   const float* cosines = rope.cos + (i64)rope.positions[row] * half;
   const float* sines = rope.sin + (i64)rope.positions[row] * half;
   int distance = half / kPerLane;

@@ -30,7 +30,8 @@ struct ScoreArgs {
  * Any shape, in float32: a block takes one row and 128 tokens, a token a thread; queries
  * [heads][dim] and weights [heads] lie in shared memory, quantised if the keys are.
  */
-extern "C" __global__ void __launch_bounds__(128) index_scores(const __grid_constant__ ScoreArgs a) {
+extern "C" __global__ void __launch_bounds__(128)
+index_scores(const __grid_constant__ ScoreArgs a) {
   extern __shared__ float shared[];
   i64 row = a.first_row + blockIdx.y;
   int position = a.positions[row];
@@ -108,7 +109,8 @@ extern "C" __global__ void index_queries(const __grid_constant__ IndexQueryArgs 
   if (head >= a.heads) return;
   const activation* x = a.queries + row * a.query_stride + head * 128 + lane * 4;
   float values[4] = {load(x), load(x + 1), load(x + 2), load(x + 3)};
-  float amax = fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])), fmaxf(fabsf(values[2]), fabsf(values[3])));
+  float amax = fmaxf(fmaxf(fabsf(values[0]), fabsf(values[1])),
+                     fmaxf(fabsf(values[2]), fabsf(values[3])));
   float scale = group_scale(warp_max(amax), true);
   u32 codes = 0;
 #pragma unroll

@@ -96,7 +96,8 @@ extern "C" __global__ void __launch_bounds__(32) route(const __grid_constant__ R
 struct GroupArgs {
   const int* chosen;  // [slots], slot = row * per_token + choice
   i64 slots, per_token, experts;
-  int* counts;   // [chunks, experts] how many of a chunk's 1,024 slots; then how many of those before it
+  // [chunks, experts] how many of a chunk's 1,024 slots; then how many of those before it
+  int* counts;
   int* starts;   // [experts + 1]
   int* places;   // [slots] where each slot went
   int* sources;  // [slots] the row of each place
@@ -196,14 +197,18 @@ extern "C" __global__ void __launch_bounds__(1024) group_rows(const __grid_const
 }
 
 /** Otherwise in three steps: a block a chunk, one block, a block a chunk. */
-extern "C" __global__ void __launch_bounds__(1024) group_count(const __grid_constant__ GroupArgs a) {
+extern "C" __global__ void __launch_bounds__(1024)
+group_count(const __grid_constant__ GroupArgs a) {
   extern __shared__ int totals[];
   int rank;
   rank_slot(a, (u16*)(totals + a.experts), totals, rank);
-  for (int e = threadIdx.x; e < a.experts; e += 1024) a.counts[blockIdx.x * a.experts + e] = totals[e];
+  for (int e = threadIdx.x; e < a.experts; e += 1024) {
+    a.counts[blockIdx.x * a.experts + e] = totals[e];
+  }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) group_starts(const __grid_constant__ GroupArgs a) {
+extern "C" __global__ void __launch_bounds__(1024)
+group_starts(const __grid_constant__ GroupArgs a) {
   extern __shared__ int totals[];
   __shared__ int warp_sums[32];
   for (int e = threadIdx.x; e < a.experts; e += 1024) {
@@ -226,7 +231,8 @@ extern "C" __global__ void __launch_bounds__(1024) group_starts(const __grid_con
   lay_out(a, totals, warp_sums);
 }
 
-extern "C" __global__ void __launch_bounds__(1024) group_place(const __grid_constant__ GroupArgs a) {
+extern "C" __global__ void __launch_bounds__(1024)
+group_place(const __grid_constant__ GroupArgs a) {
   extern __shared__ int totals[];
   int rank, expert = rank_slot(a, (u16*)(totals + a.experts), totals, rank);
   if (expert < 0) return;

@@ -209,8 +209,8 @@ __device__ __forceinline__ u32 pack_e4m3(float a, float b, float c, float d) {
  * Columns [8 * piece, 8 * piece + 8) of a row, by 16 lanes that hold a group of 128 together. All
  * lanes of the warp must come here; those whose piece is behind the last group write nothing.
  */
-__device__ __forceinline__ void quantize_eight(const QuantizedRows& to, i64 row, int piece, int groups,
-                                               const float (&v)[8]) {
+__device__ __forceinline__ void quantize_eight(const QuantizedRows& to, i64 row, int piece,
+                                               int groups, const float (&v)[8]) {
   float amax = 0.f;
 #pragma unroll
   for (int i = 0; i < 8; i++) amax = fmaxf(amax, fabsf(v[i]));

@@ -18,8 +18,10 @@ struct RandomArgs {
 
 /** Near normal: the sum of four uniform numbers, of deviation `scale`; bf16 values. */
 extern "C" __global__ void random_values(const __grid_constant__ RandomArgs a) {
-  for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < a.count; i += (i64)gridDim.x * blockDim.x) {
-    u32 x = mixed(i * 4 + a.seed * 0x9e3779b97f4a7c15ull), y = mixed(i * 4 + 1 + a.seed * 0x9e3779b97f4a7c15ull);
+  for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < a.count;
+       i += (i64)gridDim.x * blockDim.x) {
+    u32 x = mixed(i * 4 + a.seed * 0x9e3779b97f4a7c15ull);
+    u32 y = mixed(i * 4 + 1 + a.seed * 0x9e3779b97f4a7c15ull);
     float sum = (float)(x & 0xffff) + (float)(x >> 16) + (float)(y & 0xffff) + (float)(y >> 16);
     float value = (sum * (1.f / 65536.f) - 2.f) * 1.7320508f * a.scale.v;
     if (a.dtype == kDtypeF32) ((float*)a.out)[i] = bf16_value(bf16_bits(value));

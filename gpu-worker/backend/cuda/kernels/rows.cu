@@ -19,7 +19,8 @@ extern "C" __global__ void embed(const __grid_constant__ EmbedArgs a) {
   else if (a.dtype == kDtypeBf16) load_eight((const u16*)a.table + at, c, columns, v);
   else {
     const u8* codes = (const u8*)a.table + at;
-    float scale = a.scales ? a.scales[(token / kScaleGroup) * a.scale_columns + c / kScaleGroup] : 1.f;
+    float scale =
+        a.scales ? a.scales[(token / kScaleGroup) * a.scale_columns + c / kScaleGroup] : 1.f;
 #pragma unroll
     for (int i = 0; i < 8; i++) v[i] = c + i < columns ? e4m3_value(codes[c + i]) * scale : 0.f;
   }

@@ -145,7 +145,8 @@ struct Row {
  * `mass`, over the tokens with a weight; all of them where neither is reached. `kept` gets its
  * weight.
  */
-__device__ u64 select_prefix(const Row& row, SampleShared& s, double factor, u64 count, double mass) {
+__device__ u64 select_prefix(const Row& row, SampleShared& s, double factor, u64 count,
+                             double mass) {
   int t = threadIdx.x;
   auto enough = [&](u64 tokens, u64 weight) {
     return tokens > 0 && (tokens >= count || (double)weight >= mass);
@@ -240,11 +241,13 @@ __device__ u64 select_prefix(const Row& row, SampleShared& s, double factor, u64
   return high;
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_constant__ SampleArgs a) {
+extern "C" __global__ void __launch_bounds__(kThreads)
+sample(const __grid_constant__ SampleArgs a) {
   __shared__ SampleShared s;
   int t = threadIdx.x, lane = t & 31, warp = t >> 5;
   SampleDraw draw = a.draws[blockIdx.x];
-  Row row = {a.logits + blockIdx.x * a.stride, (int)a.vocab, 0.f, draw.temperature, (double)a.scale};
+  Row row = {a.logits + blockIdx.x * a.stride, (int)a.vocab, 0.f, draw.temperature,
+             (double)a.scale};
   int tiles = (row.vocab + kTile - 1) / kTile;
 
   // The first of the order, and whether the row is a distribution.
@@ -315,7 +318,8 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
     for (int i = lane; i < tiles; i += 32) total += s.tiles[i];
     total = warp_sum(total);
     if (limits_count) {
-      bound = select_prefix(row, s, factor, (u64)draw.top_k, __longlong_as_double(0x7ff0000000000000ll));
+      bound = select_prefix(row, s, factor, (u64)draw.top_k,
+                            __longlong_as_double(0x7ff0000000000000ll));
       total = s.kept;
       __syncthreads();
     }
@@ -347,7 +351,9 @@ extern "C" __global__ void __launch_bounds__(kThreads) sample(const __grid_const
   double target = fmin(draw.unit * (double)kept, (double)(kept - 1));
   u64 passed = 0;
   int tile = 0;
-  while (tile < tiles - 1 && !((double)(passed + s.tiles[tile]) > target)) passed += s.tiles[tile++];
+  while (tile < tiles - 1 && !((double)(passed + s.tiles[tile]) > target)) {
+    passed += s.tiles[tile++];
+  }
   u64 weights[4] = {};
   int own = tile * kTile + t * 4;
 #pragma unroll

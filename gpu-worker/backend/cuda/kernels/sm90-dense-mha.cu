@@ -67,7 +67,8 @@ struct MhaTile {
 #define kValueChunks (kValue / 64)
 /** A value's pieces of 16 bytes are a power of two. */
 #define kPieceShift (kValue == 128 ? 4 : 5)
-static_assert((kNope == 128 && kValue == 128) || (kNope == 192 && kValue == 256), "dimensions of a head");
+static_assert((kNope == 128 && kValue == 128) || (kNope == 192 && kValue == 256),
+              "dimensions of a head");
 #define kKeyBytes (kKeyChunks * kTileChunk)
 #define kValueBytes (kValueChunks * kTileChunk)
 #define kKeyTiles (kKeyChunks * kQueryChunk) /* behind the queries */
@@ -77,13 +78,15 @@ static_assert(kValueChunks <= kKeyChunks, "outputs leave through the place of th
 static_assert(kBarriers + 64 <= kSharedBytes, "the host gives a block too little shared memory");
 #define kConsumerRegisters 240
 #define kProducerRegisters 24
-static_assert(256 * kConsumerRegisters + 128 * kProducerRegisters <= 384 * 168, "too many registers");
+static_assert(256 * kConsumerRegisters + 128 * kProducerRegisters <= 384 * 168,
+              "too many registers");
 
 /** A box of 64 columns and kTileKeys rows. */
 __device__ __forceinline__ void load_box(u32 to, u64 map, int column, int row, u32 barrier) {
   asm volatile(
-      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
-      ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier) : "memory");
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3}], [%4];" ::"r"(to), "l"(map), "r"(column), "r"(row), "r"(barrier)
+      : "memory");
 }
 
 __device__ __forceinline__ void store_shared(u32 to, u32 a, u32 b, u32 c, u32 d) {
@@ -128,8 +131,10 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
     if (t == 256) {
       // The host wrote the maps; nobody has since.
-      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.expanded_map) : "memory");
-      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.rope_map) : "memory");
+      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.expanded_map)
+                   : "memory");
+      asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(a.rope_map)
+                   : "memory");
       int column = (int)head * (kNope + kValue);
       for (int b = 0; b < tiles; b++) {
         u32 stage = b & 1, parity = ((b >> 1) & 1) ^ 1;
@@ -139,7 +144,8 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         barrier_expect(key_barrier, kKeyBytes);
         load_box(key, a.expanded_map, column, row, key_barrier);
         load_box(key + kTileChunk, a.expanded_map, column + 64, row, key_barrier);
-        if (kNope == 192) load_box(key + 2 * kTileChunk, a.expanded_map, column + 128, row, key_barrier);
+        if (kNope == 192)
+          load_box(key + 2 * kTileChunk, a.expanded_map, column + 128, row, key_barrier);
         load_box(key + kNope / 64 * kTileChunk, a.rope_map, 0, row, key_barrier);
         u32 value = values + stage * kValueBytes, value_barrier = full_values + 8 * stage;
         barrier_wait(free_values + 8 * stage, parity);
@@ -147,8 +153,10 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
         load_box(value, a.expanded_map, column + kNope, row, value_barrier);
         load_box(value + kTileChunk, a.expanded_map, column + kNope + 64, row, value_barrier);
         if (kValue == 256) {
-          load_box(value + 2 * kTileChunk, a.expanded_map, column + kNope + 128, row, value_barrier);
-          load_box(value + 3 * kTileChunk, a.expanded_map, column + kNope + 192, row, value_barrier);
+          load_box(value + 2 * kTileChunk, a.expanded_map, column + kNope + 128, row,
+                   value_barrier);
+          load_box(value + 3 * kTileChunk, a.expanded_map, column + kNope + 192, row,
+                   value_barrier);
         }
       }
     }
@@ -162,9 +170,11 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       int r = i / pieces, piece = i % pieces, row = group * 64 + r;
       uint4 v = make_uint4(0, 0, 0, 0);
       if (row < tile.rows) {
-        v = *(const uint4*)(a.q + (tile.row + row) * a.q_stride + head * (kNope + kRope) + piece * 8);
+        v = *(const uint4*)(a.q + (tile.row + row) * a.q_stride + head * (kNope + kRope) +
+                            piece * 8);
       }
-      store_shared(queries + (piece >> 3) * kQueryChunk + swizzled(r, piece & 7), v.x, v.y, v.z, v.w);
+      store_shared(queries + (piece >> 3) * kQueryChunk + swizzled(r, piece & 7), v.x, v.y, v.z,
+                   v.w);
     }
     // A thread has two rows, in the registers with bit 1 of the index clear and set.
     int own_row = group * 64 + warp * 16 + (lane >> 2);
@@ -234,12 +244,14 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       asm volatile("" : "+l"(value));
 #pragma unroll
       for (int k = 0; k < kTileKeys / 16; k++) {
-        wgmma_bf16_rows(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3],
-                        value + k * (2048 >> 4));
+        wgmma_bf16_rows(out, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2],
+                        weights[4 * k + 3], value + k * (2048 >> 4));
       }
       wgmma_commit();
     };
-    auto wait_full = [&](u32 barriers, int b) { barrier_wait(barriers + 8 * (b & 1), (b >> 1) & 1); };
+    auto wait_full = [&](u32 barriers, int b) {
+      barrier_wait(barriers + 8 * (b & 1), (b >> 1) & 1);
+    };
     auto release = [&](u32 barriers, int b) {
       if (lane == 0) barrier_arrive(barriers + 8 * (b & 1));
     };
@@ -272,7 +284,8 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
       for (int r = 0; r < 2; r++) {
         float top = maximum[r];
 #pragma unroll
-        for (int i = 2 * r; i < kTileKeys / 2; i += 4) top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
+        for (int i = 2 * r; i < kTileKeys / 2; i += 4)
+          top = fmaxf(top, fmaxf(scores[i], scores[i + 1]));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 1));
         top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
         // While nothing of a row has been selected, its sums and weights are zeros.
@@ -294,7 +307,8 @@ sm90_dense_mha(const __grid_constant__ DenseMhaArgs a) {
     };
     auto pack = [&]() {
 #pragma unroll
-      for (int i = 0; i < kTileKeys / 4; i++) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+      for (int i = 0; i < kTileKeys / 4; i++)
+        weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
     };
 
     // The host makes no tile without blocks.
@@ -394,7 +408,8 @@ struct SelectionBitsArgs {
  * has bit 2 * (c / 8) + c % 2 of word c / 2 % 4, since a thread of the tensor cores' results holds
  * the columns of one such word (sm90.cuh).
  */
-extern "C" __global__ void __launch_bounds__(256) selection_bits(const __grid_constant__ SelectionBitsArgs a) {
+extern "C" __global__ void __launch_bounds__(256)
+    selection_bits(const __grid_constant__ SelectionBitsArgs a) {
   extern __shared__ __align__(1024) u8 shared[];
   u32* words = (u32*)shared;  // [8, blocks * 4]
   int warp = threadIdx.x >> 5, lane = threadIdx.x & 31, row_words = (int)a.blocks * 4;
@@ -428,11 +443,13 @@ struct PassEntriesArgs {
   const u8* cache;
   i64 entry_bytes, format;
   const int* tables;
-  const int* blocks;  // [gridDim.x / 16, 4]: start of the block table, position of the first, tokens
+  // [gridDim.x / 16, 4]: start of the block table, position of the first, tokens
+  const int* blocks;
 };
 
 /** Eight warps to a block, a warp to a buffer row; rows without a token become zeros. */
-extern "C" __global__ void __launch_bounds__(256) sm90_pass_entries(const __grid_constant__ PassEntriesArgs a) {
+extern "C" __global__ void __launch_bounds__(256)
+    sm90_pass_entries(const __grid_constant__ PassEntriesArgs a) {
   int row = blockIdx.x * 8 + (threadIdx.x >> 5), lane = threadIdx.x & 31;
   int4 block = __ldg((const int4*)a.blocks + (row >> 7));
   Bf16Entry wide = {};

@@ -27,8 +27,10 @@
 /** Floats from a row's sums to the next one's: a quad's stores meet in no bank. */
 #define kSumStride (kOutputs + 4)
 #define kOwnOutputs (kOutputs / kSplit)
-static_assert(kBarriers + 16 * kStages <= kSharedBytes, "the plan gives a block too little shared memory");
-static_assert(kTileRows * kSumStride * 4 <= kStages * kStageBytes, "the sums lie where the stages did");
+static_assert(kBarriers + 16 * kStages <= kSharedBytes,
+              "the plan gives a block too little shared memory");
+static_assert(kTileRows * kSumStride * 4 <= kStages * kStageBytes,
+              "the sums lie where the stages did");
 
 extern "C" __global__ void
 #if kSplit > 1
@@ -71,14 +73,16 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
         barrier_expect(barrier, kStageBytes + kScaleBytes);
 #pragma unroll
         for (int g = 0; g < kGroups; g++) {
-          copy_box(to + g * 8192, &a.w_map, barrier, s * kStageInputs, w_batch, (int)column + g * 64);
+          copy_box(to + g * 8192, &a.w_map, barrier, s * kStageInputs, w_batch,
+                   (int)column + g * 64);
         }
         copy_box(to + kOutputs * 128, &a.x_map, barrier, s * kStageInputs, batch, (int)tile.row);
 #if kFp8
         u32 scales = base + kStages * kStageBytes + stage * kScaleBytes;
         const float* x_scales = a.x_scales + s * a.x_scale_stride + (tile.row & ~3ll);
         copy_bulk(scales, x_scales, kRowScaleBytes, barrier);
-        copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(w_scales + s) & ~15ull), 16, barrier);
+        copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(w_scales + s) & ~15ull), 16,
+                  barrier);
 #endif
       }
     }
@@ -104,7 +108,9 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
       const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
       float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)], row_scales[kTileRows / 4];
 #pragma unroll
-      for (int i = 0; i < kTileRows / 4; i++) row_scales[i] = scales[row_scale + 8 * (i >> 1) + (i & 1)];
+      for (int i = 0; i < kTileRows / 4; i++) {
+        row_scales[i] = scales[row_scale + 8 * (i >> 1) + (i & 1)];
+      }
       wgmma_wait<0>();
       loads_done();
 #pragma unroll
@@ -168,7 +174,8 @@ __launch_bounds__(kThreads) sm90_gemm_few(const __grid_constant__ MappedGemmArgs
 #endif
     i64 at = (tile.row + row) * a.out_stride + batch * a.out_batch + column + own;
     if (pairs) {
-      *(uint2*)((u16*)a.out + at) = make_uint2(pack_bf16(sums[0], sums[1]), pack_bf16(sums[2], sums[3]));
+      *(uint2*)((u16*)a.out + at) =
+          make_uint2(pack_bf16(sums[0], sums[1]), pack_bf16(sums[2], sums[3]));
       continue;
     }
 #pragma unroll

@@ -40,7 +40,8 @@
 /** Row tiles whose outputs are computed together, so that the weights they share stay in L2. */
 #define kBand 16
 static_assert(kUsedBytes <= kSharedBytes, "the plan gives a block too little shared memory");
-static_assert(128 * (kProducerRegisters + kGroups * kConsumerRegisters) <= 65536, "too many registers");
+static_assert(128 * (kProducerRegisters + kGroups * kConsumerRegisters) <= 65536,
+              "too many registers");
 
 struct GemmItem : GemmTile {
   i64 column;
@@ -131,12 +132,13 @@ __device__ __forceinline__ void store_bf16(float (&sums)[kColumns / 2], u32 piec
 }
 
 /** The sums of a warp's 16 rows from `row` on to memory. */
-__device__ __forceinline__ void store_sums(const GemmArgs& a, const GemmItem& item, i64 row, u32 pieces,
-                                           float (&sums)[kColumns / 2]) {
+__device__ __forceinline__ void store_sums(const GemmArgs& a, const GemmItem& item, i64 row,
+                                           u32 pieces, float (&sums)[kColumns / 2]) {
   i64 start = row * a.out_stride + item.batch * a.out_batch + item.column;
   i64 rows = item.row_end - row, columns = a.outputs - item.column;
   bool bf16 = a.out_dtype == kDtypeBf16;
-  bool whole = ((u64)a.out | (u64)a.out_stride * 2 | (u64)a.out_batch * 2) % 16 == 0 && a.outputs % 8 == 0;
+  bool whole = ((u64)a.out | (u64)a.out_stride * 2 | (u64)a.out_batch * 2) % 16 == 0 &&
+               a.outputs % 8 == 0;
   if (bf16 && whole) {
     store_bf16(sums, pieces, (u16*)a.out + start, a.out_stride, rows, columns);
     return;
@@ -203,7 +205,8 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
           u32 scales = base + kStages * kStageBytes + stage * kScaleBytes;
           const float* x_scales = a.x_scales + s * a.x_scale_stride + (item.row & ~3ll);
           copy_bulk(scales, x_scales, kRowScaleBytes, barrier);
-          copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(item.w_scales + s) & ~15ull), 16, barrier);
+          copy_bulk(scales + kRowScaleBytes, (const void*)((u64)(item.w_scales + s) & ~15ull), 16,
+                    barrier);
 #endif
           if (++stage == kStages) {
             stage = 0;
@@ -273,7 +276,8 @@ sm90_gemm(const __grid_constant__ MappedGemmArgs a) {
           barrier_wait(full + 8 * stage, parity);
           u64 xd = k_major(at + group * kBoxBytes), wd = k_major(at + kRows * 128);
 #if kFp8
-          const float* scales = (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
+          const float* scales =
+              (const float*)(shared + kStages * kStageBytes + stage * kScaleBytes);
           float scale = scales[kRowScaleBytes / 4 + ((w_scale + s) & 3)];
           float scale0 = scales[row_scale] * scale, scale1 = scales[row_scale + 8] * scale;
           float part[kColumns / 2];

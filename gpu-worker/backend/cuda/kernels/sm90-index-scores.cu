@@ -28,7 +28,8 @@
 #define kSharedOut (kQueries == 1 ? 1 : 4)
 #define kParts (kQueries / kSharedOut)
 static_assert(kHeads == 64 || kHeads == 32, "heads fill a product's columns");
-static_assert(kProducts * kProductQueries == kQueries && kParts * kSharedOut == kQueries, "whole products");
+static_assert(kProducts * kProductQueries == kQueries && kParts * kSharedOut == kQueries,
+              "whole products");
 /** A row's queries; keys of a page, and with their scales. */
 #define kQueryBytes (kHeads * 128)
 #define kKeyBytes 8192
@@ -87,14 +88,18 @@ __device__ __forceinline__ void load_row(u32 (&to)[8], const u8* page, int row) 
   to[4] = second.x, to[5] = second.y, to[6] = second.z, to[7] = second.w;
 }
 
-#define PRODUCT_OF_KEYS(columns, registers, a0, a1, a2, a3, b_at, keep_at)                                \
-  __device__ __forceinline__ void wgmma_keys(float (&d)[registers], const PageKeys& keys, int k, u64 b) { \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_at ", 0;\n"                                    \
-                 "wgmma.mma_async.sync.aligned.m64n" #columns "k32.f32.e4m3.e4m3 {" LIST_##registers "}, " \
-                 "{%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" b_at ", p, 1, 1;\n}\n"                         \
-                 : SUMS_##registers(0)                                                                    \
-                 : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]),                 \
-                   "r"(keys.high[2 * k + 1]), "l"(b), "r"(k > 0 ? 1 : 0));                                \
+#define PRODUCT_OF_KEYS(columns, registers, a0, a1, a2, a3, b_at, keep_at)                       \
+  __device__ __forceinline__ void wgmma_keys(float (&d)[registers], const PageKeys& keys, int k, \
+                                             u64 b) {                                            \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %" keep_at                                    \
+                 ", 0;\n"                                                                        \
+                 "wgmma.mma_async.sync.aligned.m64n" #columns                                    \
+                 "k32.f32.e4m3.e4m3 {" LIST_##registers                                          \
+                 "}, "                                                                           \
+                 "{%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" b_at ", p, 1, 1;\n}\n"                \
+                 : SUMS_##registers(0)                                                           \
+                 : "r"(keys.low[2 * k]), "r"(keys.high[2 * k]), "r"(keys.low[2 * k + 1]),        \
+                   "r"(keys.high[2 * k + 1]), "l"(b), "r"(k > 0 ? 1 : 0));                       \
   }
 PRODUCT_OF_KEYS(32, 16, "16", "17", "18", "19", "20", "21")
 PRODUCT_OF_KEYS(64, 32, "32", "33", "34", "35", "36", "37")
@@ -165,8 +170,9 @@ struct Ring {
 /**
  * Rows [from, end) of the chunk belong to one sequence; the block scores `pages` pages for them.
  */
-__device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64 end, const int* table, int pages,
-                                           u8* shared, int* ids, Ring& ring) {
+__device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64 end,
+                                           const int* table, int pages, u8* shared, int* ids,
+                                           Ring& ring) {
   int t = threadIdx.x, lane = t & 31, warp = t >> 5, quad = lane & 3, rows = (int)(end - from);
   auto load_page = [&](int page, int id) {
     int stage = (ring.pages + page) % kStages;
@@ -224,7 +230,8 @@ __device__ __forceinline__ void score_rows(const Sm90ScoreArgs& a, i64 from, i64
       if (kQueries > 1 || quad == 0) to[token + 8] = high;
     }
 #pragma unroll
-    for (int d = 4; d < 32; d <<= 1) greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, d));
+    for (int d = 4; d < 32; d <<= 1)
+      greatest = fmaxf(greatest, __shfl_xor_sync(0xffffffffu, greatest, d));
     float* greatest_at = maxima + 4 * part * (a.score_stride / kGroup);
     if (lane < kSharedOut && group <= position[part]) greatest_at[group / kGroup] = greatest;
   };
@@ -290,7 +297,8 @@ sm90_index_scores(const __grid_constant__ Sm90ScoreArgs a) {
   extern __shared__ __align__(1024) u8 shared[];
   __shared__ int ids[kSpanMax];
   __shared__ u64 barriers[kStages + 1];
-  Ring ring = {shared_address(shared), shared_address(barriers), shared_address(barriers + kStages), 0, 0};
+  Ring ring = {shared_address(shared), shared_address(barriers), shared_address(barriers + kStages),
+               0, 0};
   i64 start = a.row_start + (i64)blockIdx.y * kQueries, end = min(start + kQueries, a.row_end);
   int first_page = blockIdx.x * (int)a.span;
   for (i64 from = start, to; from < end; from = to) {

@@ -26,7 +26,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
     Work work = work_at(a, w, next_count);
     next_count = count_of(a, w + step);
     const int blocks = work.end - work.first, pairs = (blocks + 1) / 2;
-    float out[kProducts][kSumsEach], maximum[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.f, 0.f};
+    float out[kProducts][kSumsEach], maximum[2] = {minus_infinity(), minus_infinity()},
+                                     sum[2] = {0.f, 0.f};
 #pragma unroll
     for (int i = 0; i < 128; i++) out[i / kSumsEach][i % kSumsEach] = 0.f;
     if (pairs > 0) {
@@ -121,7 +122,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
 #pragma unroll
       for (int k = 0; k < 4; k++) {
         u32 at = tile + 8 * kChunkBytes + swizzled(head, 2 * k + (lane >> 4));
-        store_matrices(at, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2], weights[4 * k + 3]);
+        store_matrices(at, weights[4 * k], weights[4 * k + 1], weights[4 * k + 2],
+                       weights[4 * k + 3]);
       }
       fence_async();
       asm volatile("bar.arrive %0, 256;" ::"n"(kWeightsReady + kGroup) : "memory");
@@ -275,8 +277,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       }
 #pragma unroll
       for (int k = 0; k < 2; k++) {
-        store_matrices(piece_at(lane & 15, 2 * k + (lane >> 4)), v[4 * k], v[4 * k + 1], v[4 * k + 2],
-                       v[4 * k + 3]);
+        store_matrices(piece_at(lane & 15, 2 * k + (lane >> 4)), v[4 * k], v[4 * k + 1],
+                       v[4 * k + 2], v[4 * k + 3]);
       }
       __syncwarp();
 #pragma unroll
@@ -289,7 +291,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
     if (a.lse && writes_lse) {
 #pragma unroll
       for (int r = 0; r < 2; r++) {
-        float lse = sum[r] > 0.f ? maximum[r] * a.scale.v + logf(sum[r]) : __int_as_float(0x7f800000);
+        float lse =
+            sum[r] > 0.f ? maximum[r] * a.scale.v + logf(sum[r]) : __int_as_float(0x7f800000);
         a.lse[work.row * a.lse_stride + first_head + (lane >> 2) + 8 * r] = lse;
       }
     }

@@ -9,7 +9,8 @@
 #endif
 
 __device__ __forceinline__ void copy_16(u32 to, const u8* from, u32 bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+               : "memory");
 }
 
 __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
@@ -19,13 +20,15 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   u32 fills = 0, rows_begun = 0;
   while (blocks.meta_now >= 0) {
     const u32 buffer = blocks.meta_now & 1;
-    if (blocks.meta_now & 2) bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
+    if (blocks.meta_now & 2)
+      bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
     // If entries come from beyond L2, the next block's are brought there: half of them each by
     // the blocks of neighbouring heads, if there are two.
     const bool is_mine = kBlocksOfRow == 1 || (lane >> 3) == (blockIdx.x & 1);
     if (a.prefetch && lane < kOwn && is_mine && blocks.place_next >= 0) {
       const u8* entry = a.cache + (u64)(u32)blocks.place_next * 16;
-      asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(entry), "n"(kEntryBytes) : "memory");
+      asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(entry), "n"(kEntryBytes)
+                   : "memory");
     }
     // Eight lanes bring 128 bytes of a token at a time; zeros where there is none.
     const u32 tile = base + kBuffers + buffer * kTileBytes;
@@ -51,7 +54,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
       }
       if (far) {
 #pragma unroll
-        for (int i = 0; i < kOwn / 4; i++) copy_16(to[i] + 8 * kChunkBytes, from[i] + 8 * 128, bytes[i]);
+        for (int i = 0; i < kOwn / 4; i++)
+          copy_16(to[i] + 8 * kChunkBytes, from[i] + 8 * 128, bytes[i]);
       }
       barrier_arrive_after_copies(barriers + kFull(buffer, far));
     }
@@ -61,7 +65,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   }
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, 1) sm90_sparse_mla(const __grid_constant__ SparseMlaArgs a) {
+extern "C" __global__ void __launch_bounds__(kThreads, 1)
+    sm90_sparse_mla(const __grid_constant__ SparseMlaArgs a) {
   extern __shared__ __align__(1024) u8 shared[];
   const u32 base = shared_address(shared);
   init_barriers(base);
@@ -86,7 +91,8 @@ struct DequantArgs {
 };
 
 /** A sequence's entries in order, dequantized: a warp takes an entry. */
-extern "C" __global__ void __launch_bounds__(256) dequant_entries(const __grid_constant__ DequantArgs a) {
+extern "C" __global__ void __launch_bounds__(256)
+    dequant_entries(const __grid_constant__ DequantArgs a) {
   i64 token = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
   int lane = threadIdx.x & 31;
   if (token >= a.tokens) return;

@@ -19,19 +19,21 @@ PRODUCT(wgmma_bf16_columns, "m64n32k16", "bf16.bf16", "1, 1, 1, 0", 16, "16", "1
 
 /** As store_matrices, each matrix turned: row l % 8 of what is stored is a column of it. */
 __device__ __forceinline__ void store_turned(u32 to, u32 a, u32 b, u32 c, u32 d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(a),
-               "r"(b), "r"(c), "r"(d)
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to),
+               "r"(a), "r"(b), "r"(c), "r"(d)
                : "memory");
 }
 /** The same of two matrices, whose rows' places the first 16 lanes say. */
 __device__ __forceinline__ void store_turned(u32 to, u32 a, u32 b) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a), "r"(b)
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(to), "r"(a),
+               "r"(b)
                : "memory");
 }
 
 /** Sixteen rows of a product, as pairs of adjacent heads, each head's a row of 16 at `place`. */
 template <typename Place>
-__device__ __forceinline__ void store_by_heads(const u32 (&pairs)[kProductRegisters / 2], const Place& place) {
+__device__ __forceinline__ void store_by_heads(const u32 (&pairs)[kProductRegisters / 2],
+                                               const Place& place) {
   const int lane = threadIdx.x & 31, half = (lane >> 3) & 1;
 #if kBlockHeads == 8
   store_turned(place(lane & 7, half), pairs[0], pairs[1]);
@@ -164,7 +166,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       }
       u32 weights[kProductRegisters / 2];
 #pragma unroll
-      for (int i = 0; i < kProductRegisters / 2; i++) weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
+      for (int i = 0; i < kProductRegisters / 2; i++)
+        weights[i] = pack_bf16(scores[2 * i], scores[2 * i + 1]);
 #pragma unroll
       for (int e = 0; e < kEach; e++) {
         const float* of = scores + 4 * (e >> 1) + (e & 1);
@@ -312,20 +315,23 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       u32 columns[kProductRegisters / 2];
 #pragma unroll
       for (int i = 0; i < kProductRegisters / 2; i++) {
-        columns[i] = pack_bf16(out[c][2 * i] * factor[each_of(2 * i)], out[c][2 * i + 1] * factor[each_of(2 * i + 1)]);
+        columns[i] = pack_bf16(out[c][2 * i] * factor[each_of(2 * i)],
+                               out[c][2 * i + 1] * factor[each_of(2 * i + 1)]);
       }
       store_by_heads(columns, piece_at);
       __syncwarp();
 #pragma unroll
       for (int i = lane; i < 2 * kBlockHeads; i += 32) {
-        *(uint4*)(to + (i >> 1) * kLatent + c * 64 + (i & 1) * 8) = load_shared(piece_at(i >> 1, i & 1));
+        *(uint4*)(to + (i >> 1) * kLatent + c * 64 + (i & 1) * 8) =
+            load_shared(piece_at(i >> 1, i & 1));
       }
       __syncwarp();
     }
     if (a.lse && writes_lse) {
 #pragma unroll
       for (int e = 0; e < kEach; e++) {
-        float lse = sum[e] > 0.f ? maximum[e] * a.scale.v + logf(sum[e]) : __int_as_float(0x7f800000);
+        float lse =
+            sum[e] > 0.f ? maximum[e] * a.scale.v + logf(sum[e]) : __int_as_float(0x7f800000);
         a.lse[work.row * a.lse_stride + work.heads_at + head_of(e)] = lse;
       }
     }

@@ -9,9 +9,11 @@
 
 /** 16 bytes to the other block, counted by its barrier when they are there. */
 __device__ __forceinline__ void store_remote(u32 to, u32 barrier, uint4 v) {
-  asm volatile("st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [%0], {%1, %2, %3, %4}, [%5];"
-               ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w), "r"(barrier)
-               : "memory");
+  asm volatile(
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 "
+      "[%0], {%1, %2, %3, %4}, [%5];" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w),
+      "r"(barrier)
+      : "memory");
 }
 
 /** Four e4m3 codes times a scale as two pairs of bf16; `factor` holds scale * 2^120 twice. */
@@ -99,7 +101,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
   u32 fills = 0, rows_begun = 0;
   while (blocks.meta_now >= 0) {
     const u32 buffer = blocks.meta_now & 1, buffer_next = blocks.meta_next & 1;
-    if (blocks.meta_now & 2) bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
+    if (blocks.meta_now & 2)
+      bring_queries(a, base, work_at(a, blocks.meta_now >> 2, 0), rows_begun++);
     const u32 tile = base + kBuffers + buffer * kTileBytes;
     const u32 row = (rank * kProducerWarps + warp) * kOwn;
 #pragma unroll
@@ -155,7 +158,8 @@ __device__ __forceinline__ void produce(const SparseMlaArgs& a, u32 base) {
       // Uses of earlier loads stand before later loads: the few scoreboards are shared.
       if (s == 2 * kSlices - 1) blocks.look_up();
       load_slice(held, same ? blocks.place_now : blocks.place_next, later % kSlices, later_half);
-      if (far) load_rope(sub + 1 < kSlices ? blocks.place_now : blocks.place_next, (sub + 1) % kSlices);
+      if (far)
+        load_rope(sub + 1 < kSlices ? blocks.place_now : blocks.place_next, (sub + 1) % kSlices);
     }
     fills ^= 1 << buffer;
     blocks.shift();

@@ -84,7 +84,8 @@ static_assert(kBuffers % 1024 == 0 && kWeights % 1024 == 0, "operands begin at m
 #define kRegistersEach (65536 / kThreads / 8 * 8)
 #define kConsumerRegisters (!kFp8 ? 232 : kBlockHeads == 64 ? 192 : kBlockHeads == 32 ? 128 : 112)
 // A group waits without end for registers that the block does not have.
-#define kProducerRegisters ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
+#define kProducerRegisters \
+  ((kThreads * kRegistersEach - 256 * kConsumerRegisters) / (32 * kProducerWarps) / 8 * 8)
 
 // Barriers. A buffer has a near half, the columns that its owner sums (with its own weights, so it
 // is free early), and a far half with the rope part, where the owner leaves the weights for the
@@ -112,7 +113,8 @@ static_assert(kBuffers % 1024 == 0 && kWeights % 1024 == 0, "operands begin at m
 // ---- instructions ----
 
 __device__ __forceinline__ void store_shared(u32 to, uint4 v) {
-  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(v.x), "r"(v.y), "r"(v.z),
+               "r"(v.w)
                : "memory");
 }
 
@@ -147,12 +149,14 @@ __device__ __forceinline__ u32 other_block(u32 address) {
 }
 
 __device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;\n"
+               "barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 /** On a barrier of the other block; relaxed, since a release to the cluster flushes to L2. */
 __device__ __forceinline__ void barrier_arrive_there(u32 barrier) {
-  asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+  asm volatile("mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%0];" ::"r"(barrier)
+               : "memory");
 }
 
 // ---- what the two roles share ----
@@ -250,7 +254,8 @@ struct BlockStream {
   /** Goes one block ahead with what is read early; `shift` makes it the next block. */
   __device__ __forceinline__ void look_up() {
     meta_after = paged_meta;
-    place_after = paged_position < 0 ? -1 : (page * 64 + (paged_position & 63)) * (kEntryBytes / 16);
+    place_after =
+        paged_position < 0 ? -1 : (page * 64 + (paged_position & 63)) * (kEntryBytes / 16);
     read_page();
     read_position();
   }
@@ -309,7 +314,8 @@ struct BlockStream {
 };
 
 /** At the beginning of a row its queries follow once the scores of the row before are computed. */
-__device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, const Work& begun, u32 rows_begun) {
+__device__ __forceinline__ void bring_queries(const SparseMlaArgs& a, u32 base, const Work& begun,
+                                              u32 rows_begun) {
   const u32 barriers = base + kBarriers;
   const u16* q = a.q + begun.row * a.q_stride + begun.heads_at * kQueryWidth;
   barrier_wait(barriers + kQueriesEmpty, (rows_begun & 1) ^ 1);

@@ -31,7 +31,9 @@ __device__ __forceinline__ u64 row_major(u32 address, u32 chunk_bytes) {
          (u64)(1024 >> 4) << 32 | (u64)1 << 62;
 }
 
-__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -52,7 +54,8 @@ __device__ __forceinline__ void fence_async() {
 __device__ __forceinline__ void loads_done() { fence_async(); }
 
 __device__ __forceinline__ void copy_async(u32 to, const void* from, u32 bytes) {
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(bytes)
                : "memory");
 }
 
@@ -93,8 +96,8 @@ __device__ __forceinline__ void barrier_expect(u32 barrier, u32 bytes) {
 /** `bytes` and both addresses are multiples of 16. */
 __device__ __forceinline__ void copy_bulk(u32 to, const void* from, u32 bytes, u32 barrier) {
   asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1], %2, [%3];" ::"r"(to), "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
 
@@ -162,19 +165,23 @@ PRODUCTS(256, 128, "128", "129", "130")
  * d += a b, b by rows: the summed dimension is the outer one; a from registers as two rows of four
  * pairs of bf16.
  */
-#define PRODUCTS_BY_ROWS(columns, registers, first, second, third, fourth, fifth)                        \
-  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u64 a, u64 b) {                 \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" LIST_##registers "}, " \
-                 "%" first ", %" second ", 1, 1, 1, 0, 1;\n"                                             \
-                 : SUMS_##registers(0)                                                                   \
-                 : "l"(a), "l"(b));                                                                      \
-  }                                                                                                      \
-  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u32 a0, u32 a1, u32 a2, u32 a3, \
-                                                  u64 b) {                                               \
-    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32.bf16.bf16 {" LIST_##registers "}, " \
-                 "{%" first ", %" second ", %" third ", %" fourth "}, %" fifth ", 1, 1, 1, 1;\n"         \
-                 : SUMS_##registers(0)                                                                   \
-                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));                                          \
+#define PRODUCTS_BY_ROWS(columns, registers, first, second, third, fourth, fifth)                \
+  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u64 a, u64 b) {         \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns                                    \
+                 "k16.f32.bf16.bf16 {" LIST_##registers                                          \
+                 "}, "                                                                           \
+                 "%" first ", %" second ", 1, 1, 1, 0, 1;\n"                                     \
+                 : SUMS_##registers(0)                                                           \
+                 : "l"(a), "l"(b));                                                              \
+  }                                                                                              \
+  __device__ __forceinline__ void wgmma_bf16_rows(float (&d)[registers], u32 a0, u32 a1, u32 a2, \
+                                                  u32 a3, u64 b) {                               \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #columns                                    \
+                 "k16.f32.bf16.bf16 {" LIST_##registers                                          \
+                 "}, "                                                                           \
+                 "{%" first ", %" second ", %" third ", %" fourth "}, %" fifth ", 1, 1, 1, 1;\n" \
+                 : SUMS_##registers(0)                                                           \
+                 : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "l"(b));                                  \
   }
 
 PRODUCTS_BY_ROWS(128, 64, "64", "65", "66", "67", "68")

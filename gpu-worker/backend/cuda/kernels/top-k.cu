@@ -79,7 +79,8 @@ __device__ __forceinline__ u32 reserve(u32* counter, u32 count) {
  * bins begin at `guess`, the first also takes what is below, so a guess costs a round if it is bad.
  */
 template <typename Each>
-__device__ __forceinline__ void narrow(KeyRange& range, u32 guess, u32* histogram, u32* scratch, Each each) {
+__device__ __forceinline__ void narrow(KeyRange& range, u32 guess, u32* histogram, u32* scratch,
+                                       Each each) {
   int t = threadIdx.x, lane = t & 31, warp = t >> 5;
   guess = min(max(guess, range.low), range.high);
   u32 low = range.low, high = range.high;
@@ -87,7 +88,9 @@ __device__ __forceinline__ void narrow(KeyRange& range, u32 guess, u32* histogra
   for (int i = t; i < kBins; i += kTopThreads) histogram[i] = 0;
   __syncthreads();
   each([&](u32 key) {
-    if (key >= low && key <= high) atomicAdd(&histogram[key < guess ? 0 : (key - guess) >> shift], 1);
+    if (key >= low && key <= high) {
+      atomicAdd(&histogram[key < guess ? 0 : (key - guess) >> shift], 1);
+    }
   });
   __syncthreads();
   // Each thread takes some bins, counted from the top.
@@ -132,7 +135,8 @@ __device__ __forceinline__ void narrow(KeyRange& range, u32 guess, u32* histogra
  * found within the list, and the selected are set as bits, from which they are written in order.
  * Every step counts in integers, so the result does not depend on how atomics fall.
  */
-extern "C" __global__ void __launch_bounds__(kTopThreads) top_k(const __grid_constant__ TopKArgs a) {
+extern "C" __global__ void __launch_bounds__(kTopThreads)
+top_k(const __grid_constant__ TopKArgs a) {
   extern __shared__ __align__(16) u32 shared[];
   u32* histogram = shared;
   u32* list_keys = histogram + kBins;
@@ -249,7 +253,8 @@ extern "C" __global__ void __launch_bounds__(kTopThreads) top_k(const __grid_con
       }
 #pragma unroll
       for (int n = 0; n < kAhead; n++) {
-        u32 keys[4] = {order_key(loaded[n].x), order_key(loaded[n].y), order_key(loaded[n].z), order_key(loaded[n].w)};
+        u32 keys[4] = {order_key(loaded[n].x), order_key(loaded[n].y), order_key(loaded[n].z),
+                       order_key(loaded[n].w)};
         use(keys, first[n], count - first[n]);
       }
     }
@@ -335,7 +340,8 @@ extern "C" __global__ void __launch_bounds__(kTopThreads) top_k(const __grid_con
       });
     }
     __syncthreads();
-    int own = (words + kTopThreads - 1) / kTopThreads, from = min(t * own, words), end = min(from + own, words);
+    int own = (words + kTopThreads - 1) / kTopThreads;
+    int from = min(t * own, words), end = min(from + own, words);
     u32 above = 0, equal = 0;
     for (int i = from; i < end; i++) above += __popc(above_bits[i]), equal += __popc(equal_bits[i]);
     u64 both = above | (u64)equal << 32, sum = both;
