@@ -1,8 +1,8 @@
 /**
- * Answers the caller of a transaction after the commit, always. On Node a commit in
- * synchronous=FULL waits for the disk, so the transactions that arrive in a few turns of the event
- * loop share one, and a group that owes nobody anything does not wait. In a Durable Object the
- * output gate does the same, and each runs at once.
+ * Answers the caller of a transaction after the commit, always. On Node the transactions that
+ * arrive in a few turns of the event loop share one commit, which is brought to the disk on another
+ * thread, and those that owe nobody anything do not wait for that. In a Durable Object the output
+ * gate does the same, and each runs at once.
  */
 import type { SyncDb } from './types.ts';
 import { DatabaseUnavailable, lockRetryMs, lockTriesMax, unavailable } from './unavailable.ts';
@@ -35,17 +35,28 @@ export const groupSizeMax = 256;
 export const waitingMax = 10_000;
 
 interface Job {
+  /** Works without a savepoint: when it throws, its whole group is rolled back. */
+  readonly plainly: () => () => void;
   /** Works inside a savepoint. Returns what to tell the caller once that is durable. */
-  readonly attempt: () => () => void;
+  readonly apart: () => () => void;
   readonly fail: (error: unknown) => void;
   readonly synced: boolean;
   /** Counts the locks that the job met. */
   tries: number;
 }
 
+interface Log {
+  /** Resolves once all commits before the call are on the disk. */
+  sync(): Promise<void>;
+  /** Syncs before long, for commits that nobody waits for. */
+  syncSoon(): void;
+}
+
+const noLog: Log = { sync: async () => {}, syncSoon: () => {} };
+
 export interface GroupOptions {
-  /** Sets if the commits from now on wait for the disk; without this function all of them do. */
-  readonly waitForDisk?: (wait: boolean) => void;
+  /** Brings commits to the disk, where they do not wait for it by themselves. */
+  readonly log?: Log;
   /** Calls back later, to try again what met another process's lock. */
   readonly retryLater?: (flush: () => void) => void;
 }
@@ -54,7 +65,7 @@ export interface GroupOptions {
  * `schedule` calls back once those that shall share a commit have asked: on Node, turns of the
  * event loop later. Work that throws is rolled back alone; a commit that fails is every caller's
  * failure. A group that meets another process's lock waits for it, without holding up the event
- * loop, and is refused as `locked` after `lockTriesMax` tries.
+ * loop, and is refused as `locked` after `lockTriesMax` tries. Work may be run more than once.
  */
 export function commitInGroups(
   db: SyncDb,
@@ -67,16 +78,15 @@ export function commitInGroups(
 class GroupCommitter implements Committer {
   readonly #db: SyncDb;
   readonly #schedule: (flush: () => void) => void;
-  readonly #waitForDisk: (wait: boolean) => void;
+  readonly #log: Log;
   readonly #retryLater: (flush: () => void) => void;
   readonly #flush = (): void => this.#commitFirst();
   #waiting: Job[] = [];
-  #waits = true;
 
   constructor(db: SyncDb, schedule: (flush: () => void) => void, options: GroupOptions) {
     this.#db = db;
     this.#schedule = schedule;
-    this.#waitForDisk = options.waitForDisk ?? (() => {});
+    this.#log = options.log ?? noLog;
     this.#retryLater = options.retryLater ?? ((flush) => void setTimeout(flush, lockRetryMs));
   }
 
@@ -90,10 +100,13 @@ class GroupCommitter implements Committer {
 
   #enqueue<Result>(work: () => Result, synced: boolean): Promise<Result> {
     return new Promise((resolve, reject) => {
-      const attempt = (): (() => void) => {
+      const plainly = (): (() => void) => {
+        const result = work();
+        return () => resolve(result);
+      };
+      const apart = (): (() => void) => {
         try {
-          const result = this.#db.transaction(() => work());
-          return () => resolve(result);
+          return this.#db.transaction(plainly);
         } catch (error) {
           // SQLite may have rolled back the whole group, and the works after it would stand alone.
           if (unavailable(error) !== null) throw error;
@@ -104,7 +117,7 @@ class GroupCommitter implements Committer {
         reject(new DatabaseUnavailable('locked', `${waitingMax} transactions wait for the lock`));
         return;
       }
-      this.#waiting.push({ attempt, fail: reject, synced, tries: 0 });
+      this.#waiting.push({ plainly, apart, fail: reject, synced, tries: 0 });
       if (this.#waiting.length === 1) this.#schedule(this.#flush);
     });
   }
@@ -113,10 +126,7 @@ class GroupCommitter implements Committer {
     const jobs = this.#waiting.slice(0, groupSizeMax);
     let answers: (() => void)[];
     try {
-      this.#setWaits(jobs.some(({ synced }) => synced));
-      answers = this.#db.transaction(() => jobs.map(({ attempt }) => attempt()), {
-        behavior: 'immediate',
-      });
+      answers = this.#runGroup(jobs);
     } catch (error) {
       const reason = unavailable(error) ?? error;
       if (unavailable(error)?.reason === 'locked') this.#waitForLock(reason);
@@ -124,12 +134,38 @@ class GroupCommitter implements Committer {
       return;
     }
     this.#leaveQueue(jobs.length, this.#schedule);
-    answers.forEach((answer) => answer());
+    if (jobs.some(({ synced }) => synced)) void this.#answerOnceSynced(jobs, answers);
+    else {
+      this.#log.syncSoon();
+      for (const answer of answers) answer();
+    }
   }
 
-  #setWaits(wait: boolean): void {
-    if (wait !== this.#waits) this.#waitForDisk(wait);
-    this.#waits = wait;
+  /** Hardly any work throws, so savepoints are left for the group in which one does. */
+  #runGroup(jobs: readonly Job[]): (() => void)[] {
+    const immediate = { behavior: 'immediate' } as const;
+    try {
+      return this.#db.transaction(() => jobs.map(({ plainly }) => plainly()), immediate);
+    } catch (error) {
+      if (unavailable(error) !== null) throw error;
+      return this.#db.transaction(() => jobs.map(({ apart }) => apart()), immediate);
+    }
+  }
+
+  /** Answers at once those that need not wait for the disk. */
+  async #answerOnceSynced(jobs: readonly Job[], answers: readonly (() => void)[]): Promise<void> {
+    const synced = this.#log.sync();
+    for (const [index, answer] of answers.entries()) if (!jobs[index]?.synced) answer();
+    const failure = await synced.then(
+      () => null,
+      (error: unknown) => ({ reason: unavailable(error) ?? error }),
+    );
+    for (const [index, answer] of answers.entries()) {
+      const job = jobs[index];
+      if (!job?.synced) continue;
+      if (failure === null) answer();
+      else job.fail(failure.reason);
+    }
   }
 
   /** The first of those that wait are done; the others get a turn. */

@@ -7,6 +7,7 @@ import { nameDatabase } from '../identity.ts';
 import * as directorySchema from '../schema/directory.ts';
 import * as tenantSchema from '../schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../types.ts';
+import { LogSync } from './log-sync.ts';
 
 /**
  * The log grows to this many pages, 16 MiB, before they go to their places. Requests write the same
@@ -42,23 +43,34 @@ export interface TenantOpenOptions extends OpenOptions {
 }
 
 export interface OpenedTenantDb extends Opened<SyncDb> {
-  /** Sets if the commits from now on wait for the disk (FULL) or not (NORMAL). */
-  waitForDisk(wait: boolean): void;
+  /** From now on commits do not wait for the disk; whoever needs them there syncs the log. */
+  leaveToLog(): LogSync;
 }
 
 /**
  * Opens and migrates a tenant's database. Throws when the file is none of ours or cannot be opened.
  */
 export function openTenantDb(path: string, options: TenantOpenOptions = {}): OpenedTenantDb {
-  let waitForDisk: OpenedTenantDb['waitForDisk'] = () => {};
-  const result = opened(path, options, (client) => {
-    waitForDisk = (wait) => void client.pragma(`synchronous = ${wait ? 'FULL' : 'NORMAL'}`);
-    const db = drizzle(client, { schema: tenantSchema });
-    migrate(db, { migrationsFolder: migrationsOf('tenant') });
-    if (options.tenant !== undefined) nameDatabase(db, options.tenant);
-    return db;
+  const log = new LogSync(path);
+  let leaveToLog: OpenedTenantDb['leaveToLog'] = () => log;
+  const { db, close } = opened(path, options, (client) => {
+    leaveToLog = () => {
+      client.pragma('synchronous = NORMAL');
+      return log;
+    };
+    const tenantDb = drizzle(client, { schema: tenantSchema });
+    migrate(tenantDb, { migrationsFolder: migrationsOf('tenant') });
+    if (options.tenant !== undefined) nameDatabase(tenantDb, options.tenant);
+    return tenantDb;
   });
-  return { ...result, waitForDisk };
+  return {
+    db,
+    leaveToLog,
+    close() {
+      close();
+      log.close();
+    },
+  };
 }
 
 /** Opens and migrates the directory. */

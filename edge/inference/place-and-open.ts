@@ -100,7 +100,8 @@ async function open(services: Services, request: AdmittedRequest, place: Placed)
     settlement.stop.throwIfAborted();
   }
   const workerUrl = place.hasJournal ? place.url : null;
-  const durable = prepared.request.stream;
+  // A journal is of use only to a hold that names it.
+  const durable = prepared.request.stream || place.hasJournal;
   const chain = chainOf(prepared);
   // The disk and the worker are waited for at once.
   const [answer] = await Promise.all([
@@ -148,6 +149,7 @@ async function readFirst(
     stops: request.stops,
     answers: request.prompts * request.answersEach,
     joinsTexts: !statesEachCount,
+    onDone: () => settlement.recordJournalled(),
     reportsCachedTokens: place.reportsCachedTokens,
     secrets: secretsOf(place.url, tokenFor(place, services)),
     signal: settlement.stop,

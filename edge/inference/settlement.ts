@@ -42,6 +42,8 @@ export interface RequestSettlement {
   recordPlacement(worker: Placed | null): void;
   /** The worker counted this, and the events that it counted go to the client now. */
   recordUsage(usage: Usage): void;
+  /** The worker has said that its journal has the last count on its disk. */
+  recordJournalled(): void;
   /** The cost of this usage; never more than the hold. */
   cost(usage: Usage): number;
   complete(end: {
@@ -82,6 +84,7 @@ class OnceSettled implements RequestSettlement {
   readonly #stop = new AbortController();
   #worker: Placed | null = null;
   #usage: Usage | null = null;
+  #inJournal = false;
   #settling: Promise<Settlement> | null = null;
 
   constructor(services: Services, input: SettlementInput) {
@@ -100,6 +103,10 @@ class OnceSettled implements RequestSettlement {
 
   recordUsage(usage: Usage): void {
     this.#usage = usage;
+  }
+
+  recordJournalled(): void {
+    this.#inJournal = this.#worker?.hasJournal ?? false;
   }
 
   cost(usage: Usage): number {
@@ -173,6 +180,7 @@ class OnceSettled implements RequestSettlement {
       // A worker that reports no cached tokens may have had some; nobody ever knows.
       predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
       ...end,
+      isJournalled: this.#inJournal && isRepeatable(end),
     });
     const { requestId, model } = prepared;
     reportExcess(this.#services, { requestId, model: model.id, settlement });
@@ -181,6 +189,11 @@ class OnceSettled implements RequestSettlement {
     if (placed) finishFlight(this.#services, { requestId, worker: placed.worker });
     return settlement;
   }
+}
+
+/** An answer or a response that is kept stands nowhere else. */
+function isRepeatable({ outcome, usage, answer, response }: End): boolean {
+  return outcome === 'done' && usage !== null && answer === null && !response;
 }
 
 /**

@@ -41,8 +41,8 @@ export async function openDatabases(
   const openTenants = createOpenTenants({
     openMax: options.openTenantsMax,
     open(id) {
-      const { db, waitForDisk, isCurrent, close } = openTenantFile(pathOf(id), id);
-      const committer = commitInGroups(db, afterTurns, { waitForDisk });
+      const { db, leaveToLog, isCurrent, close } = openTenantFile(pathOf(id), id);
+      const committer = commitInGroups(db, afterTurns, { log: leaveToLog() });
       return { tenant: createTenant(db, { clock: options.clock, committer }), isCurrent, close };
     },
   });

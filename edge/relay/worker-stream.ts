@@ -51,6 +51,8 @@ export async function* readWorkerStream(
     readonly bytesMax: number;
     /** Lets go of the worker at once, even while nobody takes the events. */
     readonly signal: AbortSignal;
+    /** Called when the worker says `[DONE]`, which its journal has on its disk before. */
+    readonly onDone?: () => void;
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const { signal } = options;
@@ -112,7 +114,10 @@ class EventStream {
   #done = false;
   #failure: WorkerFailure | ApiError | null = null;
 
-  constructor(options: DialectOptions) {
+  readonly #onDone: () => void;
+
+  constructor(options: DialectOptions & { readonly onDone?: () => void }) {
+    this.#onDone = options.onDone ?? (() => {});
     this.#dialect = createEventReader(options);
   }
 
@@ -151,8 +156,10 @@ class EventStream {
     if (this.isOver || this.#dialect.takeText(event)) return;
     this.#endRun();
     const read = this.#dialect.read(event);
-    if (read.kind === 'done') this.#done = true;
-    else if (read.kind === 'rejected') this.#failure = read.error;
+    if (read.kind === 'done') {
+      this.#done = true;
+      this.#onDone();
+    } else if (read.kind === 'rejected') this.#failure = read.error;
     else if (read.kind === 'failed') this.#failure = new WorkerFailure(read.reason);
     else this.#batch.push({ chunk: read.chunk, usage: read.usage, texts: null });
   }

@@ -31,6 +31,11 @@ export interface SettleInput {
   readonly answer: StoredAnswer | null;
   /** The response to store beside, where the request asked for that. */
   readonly response?: NewStoredResponse | null;
+  /**
+   * true when the usage is on the disk of the worker's journal, and the hold with the worker's
+   * address on ours: were this settlement lost with the power, it would be made again from them.
+   */
+  readonly isJournalled?: boolean;
 }
 
 export interface Settlement {

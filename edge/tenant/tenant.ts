@@ -59,19 +59,19 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
       return refusal === null ? find() : { kind: 'refused', refusal };
     });
   return {
-    // Nothing is owed before the client has had something. A whole answer is given after its
-    // settlement, which is on the disk; the events of a stream are given after its placement, which
-    // therefore is too, with the hold that was committed before it. So admission itself need not
-    // wait.
+    // Nothing is owed before the client has had something, and that follows the placement: the
+    // disk is waited for there, while the worker computes, and the hold that was committed before
+    // is on it too. A settlement that the power takes away is made again from the hold and the
+    // worker's journal; where there is no such journal, the answer waits for it.
     admit: (input) => runUnsynced(() => admit(stages, input, now())),
     preadmit: (input) => runUnsynced(() => preadmit(stages, input, now())),
-    settle: (input) => run(() => settle(stages, input, now())),
+    settle: (input) => (input.isJournalled ? runUnsynced : run)(() => settle(stages, input, now())),
     placed: (input) =>
       (input.durable ? run : runUnsynced)(() => {
         if (holds.place(input)) index.expect(input, input.chain, now());
       }),
-    prefixHits: (chain) => run(() => index.lookup(chain, now())),
-    authorize: (key, scope) => run(() => keys.refusal(key, scope)),
+    prefixHits: (chain) => runUnsynced(() => index.lookup(chain, now())),
+    authorize: (key, scope) => runUnsynced(() => keys.refusal(key, scope)),
     admitFree: (key, scope) =>
       runUnsynced(() => {
         const keyRefusal = keys.refusal(key, scope);
@@ -81,11 +81,11 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
         if (refusal !== null) return { refusal, limits: rateLimits(statuses) };
         return { refusal: null, limits: limits.takeRequest(statuses) };
       }),
-    balance: () => run(() => reports.balance()),
-    usage: (page) => run(() => reports.usage(page)),
-    entries: (page) => run(() => reports.entries(page)),
-    openHolds: (olderThanMs) => run(() => holds.stale({ olderThanMs, nowMs: now() })),
-    audit: () => run(() => auditLedger(db)),
+    balance: () => runUnsynced(() => reports.balance()),
+    usage: (page) => runUnsynced(() => reports.usage(page)),
+    entries: (page) => runUnsynced(() => reports.entries(page)),
+    openHolds: (olderThanMs) => runUnsynced(() => holds.stale({ olderThanMs, nowMs: now() })),
+    audit: () => runUnsynced(() => auditLedger(db)),
     earlierItems: (key, names) => unlessRefused(key, () => responses.earlierItems(names, now())),
     storedResponse: (key, id) =>
       unlessRefused(key, () => {
@@ -102,8 +102,8 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
         if (change.limits !== undefined) limits.setKeyLimits(keyId, change.limits);
         return keys.get(keyId);
       }),
-    keys: () => run(() => keys.list()),
-    limits: () => run(() => limits.tenantLimits()),
+    keys: () => runUnsynced(() => keys.list()),
+    limits: () => runUnsynced(() => limits.tenantLimits()),
     setLimits: (to) => run(() => limits.setTenantLimits(to)),
     credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
     uncredited: (sources) => run(() => credits.uncredited(sources)),

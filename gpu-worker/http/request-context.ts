@@ -6,6 +6,8 @@ export interface RunRecord {
   readonly outcome: 'done' | 'aborted' | 'failed';
   readonly usage: EngineUsage;
   readonly firstTokenMs: number | null;
+  /** false while the journal's disk does not have it. */
+  readonly isJournalled: boolean;
 }
 
 /** Each field that changes has one writer. */

@@ -97,8 +97,8 @@ export async function* runRequest(
     if (outcome !== 'done') context.stop.abort();
     while (!(await events.next()).done);
     const usage = sumUsage(computed);
-    context.run = { outcome, usage, firstTokenMs: times.firstTokenMs() };
-    await journal.finish(context.id, { outcome, usage });
+    const isJournalled = await journal.finish(context.id, { outcome, usage });
+    context.run = { outcome, usage, firstTokenMs: times.firstTokenMs(), isJournalled };
   }
   yield { kind: 'end', usage: sumUsage(computed) };
 }

@@ -8,84 +8,108 @@ import { lockTriesMax } from '../../db/unavailable.ts';
 import { openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import { account } from '../../db/schema/tenant.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
-import { addKey, admitInput } from '../support/edge/tenant-samples.ts';
+import { addKey, admitInput, settleInput } from '../support/edge/tenant-samples.ts';
+
+/** A log whose syncs the test ends. */
+function testLog() {
+  const syncs: PromiseWithResolvers<void>[] = [];
+  let soon = 0;
+  return {
+    syncs,
+    soon: () => soon,
+    sync() {
+      const sync = Promise.withResolvers<void>();
+      syncs.push(sync);
+      return sync.promise;
+    },
+    syncSoon: () => void soon++,
+  };
+}
 
 function open() {
-  const { db, close, waitForDisk } = openTenantDb(':memory:');
+  const { db, close } = openTenantDb(':memory:');
+  onTestFinished(close);
   const turns: (() => void)[] = [];
-  const modes: boolean[] = [];
-  const committer = commitInGroups(db, (flush) => turns.push(flush), {
-    waitForDisk(wait) {
-      modes.push(wait);
-      waitForDisk(wait);
-    },
-  });
-  const synchronous = () => db.get(sql`PRAGMA synchronous`);
+  const log = testLog();
+  const committer = commitInGroups(db, (flush) => turns.push(flush), { log });
   const turn = (): void => turns.splice(0).forEach((flush) => flush());
-  const add = (amount: number) => () =>
-    db
+  let runs = 0;
+  const add = (amount: number) => () => {
+    runs++;
+    return db
       .update(account)
       .set({ grantedNanoUsd: sql`${account.grantedNanoUsd} + ${amount}` })
       .returning()
       .get().grantedNanoUsd;
-  return { committer, modes, synchronous, turn, add, close };
+  };
+  return { committer, log, turn, add, runs: () => runs };
 }
 
-const full = { synchronous: 2 };
-const normal = { synchronous: 1 };
-
-test('a commit waits for the disk unless all of its works say that they need not', async () => {
-  const { committer, modes, synchronous, turn, add, close } = open();
-  expect(synchronous()).toEqual(full);
+test('who waits for the disk is answered after the sync that follows the commit, others at once', async () => {
+  const { committer, log, turn, add } = open();
   const alone = committer.runUnsynced(add(1));
   turn();
   expect(await alone).toBe(1);
-  expect(synchronous()).toEqual(normal);
-  const mixed = [
-    committer.runUnsynced(add(2)),
-    committer.run(add(4)),
-    committer.runUnsynced(add(8)),
-  ];
+  expect(log.syncs).toHaveLength(0);
+  expect(log.soon()).toBe(1);
+  const told: string[] = [];
+  const waits = committer.run(add(4)).then((value) => told.push(`synced ${value}`));
+  const goes = committer.runUnsynced(add(2)).then((value) => told.push(`at once ${value}`));
   turn();
-  expect(await Promise.all(mixed)).toEqual([3, 7, 15]);
-  expect(synchronous()).toEqual(full);
-  const synced = committer.run(add(16));
-  turn();
-  expect(await synced).toBe(31);
-  expect(modes).toEqual([false, true]);
-  close();
+  await goes;
+  expect(told).toEqual(['at once 7']);
+  log.syncs[0]?.resolve();
+  await waits;
+  expect(told).toEqual(['at once 7', 'synced 5']);
 });
 
-test('a work that throws takes neither its group nor the mode with it', async () => {
-  const { committer, turn, add, synchronous, close } = open();
+test('a disk that fails is told to those who wait for it, and to nobody else', async () => {
+  const { committer, log, turn, add } = open();
+  const waits = committer.run(add(4));
+  const goes = committer.runUnsynced(add(2));
+  turn();
+  expect(await goes).toBe(6);
+  log.syncs[0]?.reject(new Error('the disk failed'));
+  await expect(waits).rejects.toThrow('the disk failed');
+});
+
+test('a work that throws takes none of its group with it', async () => {
+  const { committer, log, turn, add, runs } = open();
+  const before = committer.runUnsynced(add(1));
   const failing = committer.run(() => {
+    add(100)();
     throw new Error('changed its mind');
   });
-  const other = committer.runUnsynced(add(1));
+  const after = committer.runUnsynced(add(1));
   turn();
+  log.syncs[0]?.resolve();
   await expect(failing).rejects.toThrow('changed its mind');
-  expect(await other).toBe(1);
-  expect(synchronous()).toEqual(full);
-  close();
+  expect(await Promise.all([before, after])).toEqual([1, 2]);
+  // The group ran without savepoints up to the work that threw, and then once more with them.
+  expect(runs()).toBe(5);
 });
 
 test('a placement that has to outlive the power takes the admission before it to the disk', async () => {
   const { db, close } = openTenantDb(':memory:');
-  const waits: boolean[] = [];
-  const committer = commitInGroups(db, setImmediate, {
-    waitForDisk: (wait) => void waits.push(wait),
-  });
+  onTestFinished(close);
+  const log = testLog();
+  const committer = commitInGroups(db, setImmediate, { log });
   const tenant = createTenant(db, { clock: { nowMs: () => 1_000 }, committer });
-  await addKey(tenant);
-  await tenant.credit({ kind: 'granted', amountNanoUsd: 1e9, source: 'grant', note: '' });
+  const synced = async (work: Promise<unknown>): Promise<void> => {
+    const before = log.syncs.length;
+    await expect.poll(() => log.syncs.length).toBe(before + 1);
+    log.syncs.at(-1)?.resolve();
+    await work;
+  };
+  await synced(addKey(tenant));
+  await synced(tenant.credit({ kind: 'granted', amountNanoUsd: 1e9, source: 'grant', note: '' }));
   const place = { worker: 'w1', epoch: 1, workerUrl: 'http://w1.test', chain: [] };
-  await tenant.admit(admitInput('whole'));
-  await tenant.placed({ ...place, requestId: 'whole', durable: false });
-  await tenant.admit(admitInput('stream'));
-  expect(waits).toEqual([false]);
-  await tenant.placed({ ...place, requestId: 'stream', durable: true });
-  expect(waits).toEqual([false, true]);
-  close();
+  await tenant.admit(admitInput('foreign'));
+  await tenant.placed({ ...place, requestId: 'foreign', durable: false });
+  await tenant.admit(admitInput('ours'));
+  await synced(tenant.placed({ ...place, requestId: 'ours', durable: true }));
+  await tenant.settle(settleInput('ours', { isJournalled: true }));
+  await synced(tenant.settle(settleInput('foreign')));
 });
 
 describe('a database that another connection holds', () => {

@@ -42,8 +42,8 @@ export class JournalWriter {
   /** The last write left part of a line, which the next one must end. */
   #torn = false;
   #descriptor: number | null = null;
-  #syncing: Promise<void> | null = null;
-  #nextSync: Promise<void> | null = null;
+  #syncing: Promise<boolean> | null = null;
+  #nextSync: Promise<boolean> | null = null;
 
   constructor(options: JournalWriterOptions) {
     this.#options = options;
@@ -103,8 +103,8 @@ export class JournalWriter {
     }
   }
 
-  /** Resolves once everything appended before the call is on disk. */
-  sync(): Promise<void> {
+  /** Resolves once everything appended before the call is on disk; with false if it is not. */
+  sync(): Promise<boolean> {
     if (!this.#syncing) {
       this.#syncing = this.#syncNow().finally(() => (this.#syncing = null));
       return this.#syncing;
@@ -125,12 +125,14 @@ export class JournalWriter {
     this.#name = 'closed';
   }
 
-  async #syncNow(): Promise<void> {
-    if (this.#descriptor === null) return;
+  async #syncNow(): Promise<boolean> {
+    if (this.#descriptor === null || this.#unwritten.size > 0) return false;
     try {
       await fdatasyncFile(this.#descriptor);
+      return true;
     } catch (error) {
       this.#failed(error);
+      return false;
     }
   }
 

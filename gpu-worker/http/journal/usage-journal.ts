@@ -38,8 +38,8 @@ export interface UsageJournal {
   begin(request: JournalStart): boolean;
   /** The counts so far, which `lookup` answers with at once. */
   update(id: string, usage: EngineUsage): void;
-  /** Resolves when the final line is on disk. */
-  finish(id: string, end: JournalEnd): Promise<void>;
+  /** Resolves when the final line is on disk; with false if the disk did not take it. */
+  finish(id: string, end: JournalEnd): Promise<boolean>;
   /** @throws ApiError 429 if too many lookups wait for the files. */
   lookup(id: string): Promise<UsageRecord | null>;
   /**
@@ -135,14 +135,14 @@ class FileJournal implements UsageJournal {
     this.#file.append(request.entry);
   }
 
-  async finish(id: string, { outcome, usage }: JournalEnd): Promise<void> {
+  async finish(id: string, { outcome, usage }: JournalEnd): Promise<boolean> {
     const request = this.#running.get(id);
-    if (!request) return;
+    if (!request) return false;
     const entry = { ...request.entry, kind: outcome, usage, updatedMs: this.#clock.wallMs() };
     this.#running.delete(id);
     this.#remembered.put(entry);
     this.#file.append(entry);
-    await this.#file.sync();
+    return await this.#file.sync();
   }
 
   async lookup(id: string): Promise<UsageRecord | null> {

@@ -12,7 +12,8 @@ const keepAlive = encoder.encode(': keep-alive\n\n');
 const done = encoder.encode('data: [DONE]\n\n');
 
 /**
- * Answers with the chunks as events, then `[DONE]`.
+ * Answers with the chunks as events, then `[DONE]`, which a stream lacks whose usage is not on the
+ * journal's disk.
  * @throws what the generator throws before its first chunk.
  */
 export async function streamEvents(
@@ -46,7 +47,8 @@ export async function streamEvents(
             next.catch(() => {});
             break;
           case 'end':
-            controller.enqueue(done);
+            // It tells an edge that the journal has the usage, should the edge lose it.
+            if (context.run?.isJournalled) controller.enqueue(done);
             controller.close();
             context.end(200);
             break;

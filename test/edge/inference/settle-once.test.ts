@@ -396,8 +396,8 @@ test('a client that reads slowly slows the worker down', async () => {
   await reader?.cancel();
 });
 
-test('a stream says nothing before its hold would outlive a power cut; a whole answer waits at its end', async () => {
-  edge = await startHarness({ scripts: [script] });
+test('no answer begins before its hold would outlive a power cut; one of an engine without a journal waits at its end', async () => {
+  edge = await startHarness({ scripts: [script], hasJournal: false });
   const { promise: kept, resolve: keep } = Promise.withResolvers<void>();
   const durable: unknown[] = [];
   const { placed } = edge.tenant;
@@ -415,6 +415,32 @@ test('a stream says nothing before its hold would outlive a power cut; a whole a
   keep();
   expect(contentOf(await readAll(await answer))).toBe(words.join(''));
   expect(durable).toEqual([false, true]);
+  expect(edge.settles.map(({ isJournalled }) => isJournalled)).toEqual([false, false]);
+});
+
+test('a settlement that the journal can repeat is not waited for, unless its answer is kept', async () => {
+  edge = await startHarness({ scripts: [script] });
+  const durable: unknown[] = [];
+  const { placed } = edge.tenant;
+  Object.assign(edge.tenant, {
+    placed: (input: Parameters<typeof placed>[0]) => {
+      durable.push(input.durable);
+      return placed(input);
+    },
+  });
+  await (await edge.post('/v1/chat/completions', body(false))).text();
+  await (await edge.post('/v1/chat/completions', body(true))).text();
+  const keyed = { headers: { 'idempotency-key': 'k-1' } };
+  await (await edge.post('/v1/chat/completions', body(false), keyed)).text();
+  expect(durable).toEqual([true, true, true]);
+  expect(edge.settles.map(({ isJournalled }) => isJournalled)).toEqual([true, true, false]);
+});
+
+test('a worker whose journal did not take the usage ends without [DONE], and its settlement waits', async () => {
+  edge = await startHarness({ scripts: [{ ...script, fault: { kind: 'not-journalled' } }] });
+  const text = await (await edge.post('/v1/chat/completions', body(true))).text();
+  expect(text).toContain('data: [DONE]');
+  expect(edge.settles.map(({ isJournalled }) => isJournalled)).toEqual([false]);
 });
 
 test.each([true, false])(

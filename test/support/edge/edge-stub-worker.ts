@@ -36,6 +36,8 @@ export type StubFault =
   | { readonly kind: 'status'; readonly status: number; readonly retryAfter?: string }
   | { readonly kind: 'reject'; readonly status: number; readonly body: unknown }
   | { readonly kind: 'not-a-stream' }
+  /** Its journal's disk did not take the usage: the stream ends without `[DONE]`. */
+  | { readonly kind: 'not-journalled' }
   | {
       readonly kind: 'die' | 'stall' | 'end-early' | 'garbage' | 'error-event' | 'bad-event';
       readonly event: number;
@@ -300,6 +302,7 @@ async function* eventsOf(kind: 'chat' | 'text', run: Run): AsyncGenerator<Uint8A
   if (script.usage === 'explicit-zero') {
     yield frame({ ...final, usage: wireUsage({ ...record, cached: 0, output: 0, reasoning: 0 }) });
   }
+  if (fault?.kind === 'not-journalled') return;
   yield encoder.encode('data: [DONE]\n\n');
 }
 

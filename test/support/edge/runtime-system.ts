@@ -51,12 +51,17 @@ export async function startRuntimeSystem(options: StartOptions = {}) {
     async startAgain(): Promise<void> {
       edge = await start();
     },
-    ask: (tenant: keyof typeof keys, body: object = {}): Promise<Response> =>
+    ask: (
+      tenant: keyof typeof keys,
+      body: object = {},
+      headers: Readonly<Record<string, string>> = {},
+    ): Promise<Response> =>
       fetch(`${edge.url}/v1/chat/completions`, {
         method: 'POST',
         headers: {
           authorization: `Bearer ${keys[tenant]}`,
           'content-type': 'application/json',
+          ...headers,
         },
         body: JSON.stringify({
           model: seedModel,
