@@ -1,12 +1,11 @@
 /** `sift render` and `sift parse`, over the tiny model that thinks and calls tools. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test, vi } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { configure as configureParse } from '../../../gpu-worker/commands/parse.ts';
 import { configure as configureRender } from '../../../gpu-worker/commands/render.ts';
-import { createProgram, runProgram } from '../../../infra/program.ts';
-import type { CommandModule } from '../../../infra/program.ts';
+import { runCommand } from '../../support/run-command.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { writeToolsModel } from '../../support/worker/tools-model.ts';
 
@@ -14,33 +13,16 @@ const folder = temporaryDirectory();
 const model = join(folder, 'model');
 writeToolsModel(model);
 
-/** Runs a command in this process, which spares the start of one for each case. */
-async function run(configure: CommandModule['configure'], ...args: readonly string[]) {
-  let stdout = '';
-  let stderr = '';
-  const write = vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
-    stdout += String(text);
-    return true;
-  });
-  const program = createProgram('sift test', 'a command under test').configureOutput({
-    writeErr: (text) => (stderr += text),
-  });
-  configure(program);
-  const status = await runProgram(program, args);
-  write.mockRestore();
-  return { status, stdout, stderr };
-}
-
 async function render(body: unknown, ...flags: readonly string[]) {
   const request = join(folder, 'request.json');
   writeFileSync(request, typeof body === 'string' ? body : JSON.stringify(body));
-  return run(configureRender, '--model', model, '--request', request, ...flags);
+  return runCommand(configureRender, '--model', model, '--request', request, ...flags);
 }
 
 async function parse(text: string, ...flags: readonly string[]): Promise<unknown> {
   const completion = join(folder, 'completion.txt');
   writeFileSync(completion, text);
-  const { stdout } = await run(
+  const { stdout } = await runCommand(
     configureParse,
     '--model',
     model,
@@ -124,7 +106,7 @@ async function runOn(
   const file = join(folder, 'input.txt');
   writeFileSync(file, text);
   const flag = command === 'render' ? '--request' : '--completion';
-  return run(command === 'render' ? configureRender : configureParse, flag, file, ...args);
+  return runCommand(command === 'render' ? configureRender : configureParse, flag, file, ...args);
 }
 
 describe('a format that a program writes needs no checkpoint', () => {
