@@ -11,6 +11,7 @@ import { createDiskWatch, diskOf } from '../infra/disk-watch.ts';
 import type { DiskWatch } from '../infra/disk-watch.ts';
 import { version } from '../infra/program.ts';
 import type { Backend } from './backend/backend.ts';
+import type { KernelChoice } from './backend/kernel-choices.ts';
 import type { Numerics } from './backend/numerics.ts';
 import { openCpuBackend } from './backend/cpu/cpu-backend.ts';
 import { startEngine } from './engine/engine-handle.ts';
@@ -70,6 +71,7 @@ export interface RunningWorker {
   };
   readonly backend: 'cpu' | 'cuda';
   readonly plan: MemoryPlan;
+  readonly kernels: readonly KernelChoice[];
   /**
    * Resolves with the reason if the engine fails: the worker then answers 503 until it is closed.
    */
@@ -128,6 +130,7 @@ export async function startWorker(
     },
     backend: model.engine.description.backend,
     plan: model.engine.description.plan,
+    kernels: model.engine.description.kernels,
     failed: failure.promise,
     close: ({ graceMs } = { graceMs: drainMs }) =>
       shutDown({ lifecycle, server, journal, heartbeat, graceMs }),
@@ -309,6 +312,7 @@ function servedModel(
       vocabSize: config.vocabSize,
       parameters,
       plan,
+      kernels: backend.kernels.list(),
     },
     close: () => backend.close(),
   };

@@ -10,6 +10,7 @@ import type { BatchOps } from './batch.ts';
 import type { CacheOps } from './caches.ts';
 import type { GemmOps } from './gemm.ts';
 import type { IndexerOps } from './indexer.ts';
+import type { KernelChoices } from './kernel-choices.ts';
 import type { MemoryOps } from './memory.ts';
 import type { Mla } from './mla.ts';
 import type { MoeOps } from './moe.ts';
@@ -32,6 +33,8 @@ export interface Backend {
   readonly mla: Pick<Mla, 'kvUp' | 'attend'>;
   readonly moe: MoeOps;
   readonly sampling: SamplingOps;
+  /** Whole once the model is warm. */
+  readonly kernels: Pick<KernelChoices, 'list'>;
   /**
    * A backend that takes the same memory for the same calls and computes nothing: it tells what a
    * model will take before its weights are read. Backends without it are not asked ahead.

@@ -8,6 +8,7 @@ import { environment } from '../../infra/settings.ts';
 import { toUserError } from '../../infra/user-error.ts';
 import { onStopSignal } from '../../infra/stop-signal.ts';
 import { formatMemoryPlan } from '../engine/memory-plan.ts';
+import { formatKernelChoices } from '../backend/kernel-choices.ts';
 import { cudaSettings } from '../backend/cuda/cuda-settings.ts';
 import { startWorker } from '../main.ts';
 import { readWorkerSettings, workerSettings } from '../settings.ts';
@@ -30,6 +31,7 @@ async function serve(settings: WorkerSettings): Promise<void> {
     throw toUserError(error);
   });
   console.error(formatMemoryPlan(worker.plan));
+  console.error(formatKernelChoices(worker.kernels));
   const { url, backend } = worker;
   const sampling = worker.model.samplingDefaults;
   logger.info({ url, model: settings.modelId, backend, sampling }, 'ready');

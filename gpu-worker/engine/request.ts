@@ -3,7 +3,7 @@
  * survive structured clone. The HTTP side speaks in these; it knows nothing of blocks, batches or
  * models.
  */
-
+import type { KernelChoice } from '../backend/kernel-choices.ts';
 import type { PackedGrammar } from '../grammar/packed-grammar.ts';
 
 export interface SamplingOptions {
@@ -175,6 +175,8 @@ export interface EngineDescription {
   readonly vocabSize: number;
   readonly parameters: number;
   readonly plan: MemoryPlan;
+  /** The kernels that ops take for the model's shapes. */
+  readonly kernels: readonly KernelChoice[];
 }
 
 /** The static plan computed at start; nothing is allocated afterwards. */

@@ -10,6 +10,7 @@ import { strict as assert } from 'node:assert';
 import { availableParallelism } from 'node:os';
 import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';
+import type { KernelChoice } from '../kernel-choices.ts';
 import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
 import { Arena } from './arena.ts';
@@ -60,6 +61,10 @@ export async function openCpuBackend(options: CpuBackendOptions): Promise<CpuBac
   return new CpuBackend(context, options.absorb);
 }
 
+const cpuKernels: readonly KernelChoice[] = [
+  { op: 'all ops', kernel: 'WebAssembly, 128 bits wide', unit: 'plain', shapes: [] },
+];
+
 export class CpuBackend implements Backend {
   readonly name = 'cpu' as const;
   readonly numerics: Numerics;
@@ -75,6 +80,7 @@ export class CpuBackend implements Backend {
   readonly mla: Mla;
   readonly moe: CpuMoe;
   readonly sampling: CpuSampling;
+  readonly kernels = { list: () => cpuKernels };
 
   constructor(context: OpContext, absorb?: Absorption) {
     this.context = context;

@@ -6,6 +6,7 @@
 import { strict as assert } from 'node:assert';
 import type { Absorption } from '../attention-plan.ts';
 import type { Backend } from '../backend.ts';
+import { KernelChoices } from '../kernel-choices.ts';
 import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
 import { readCudaSettings } from './cuda-settings.ts';
@@ -105,6 +106,7 @@ function makeBackend<D extends OpDevice>(
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
     library: openLibraryFor(),
     useTensorCores: options.useTensorCores ?? true,
+    kernels: new KernelChoices(),
   };
   return new CudaBackend(context, { expandedTokens, absorb });
 }
@@ -127,6 +129,7 @@ function openLibrary(device: Device): CublasLt | null {
 export class CudaBackend<D extends OpDevice = Device> implements Backend {
   readonly name = 'cuda' as const;
   readonly numerics: Numerics;
+  readonly kernels: KernelChoices;
   readonly context: OpContext<D>;
   readonly memory: CudaMemory;
   readonly weights: CudaWeights;
@@ -147,6 +150,7 @@ export class CudaBackend<D extends OpDevice = Device> implements Backend {
     options: { expandedTokens: number | null; absorb?: Absorption | undefined },
   ) {
     this.context = context;
+    this.kernels = context.kernels;
     this.#options = options;
     this.numerics = context.numerics;
     this.batch = new StepGraphs(context.device, context.step);

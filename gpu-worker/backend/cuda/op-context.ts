@@ -1,4 +1,5 @@
 /** The parts of the CUDA backend that its ops share. */
+import type { KernelChoices } from '../kernel-choices.ts';
 import type { Numerics } from '../numerics.ts';
 import type { CublasLt } from './runtime/cublaslt.ts';
 import type { DtypeCode } from './handles.ts';
@@ -20,4 +21,6 @@ export interface OpContext<D extends OpDevice = OpDevice> {
   readonly library: CublasLt | null;
   /** True if the tensor core kernels are used where they fit; off to test the plain ones. */
   readonly useTensorCores: boolean;
+  /** Ops that have kernels to choose from note the one that they take. */
+  readonly kernels: KernelChoices;
 }

@@ -30,6 +30,7 @@ export class PlainBackend implements Backend {
   readonly mla: Mla;
   readonly moe: PlainMoe;
   readonly sampling = new PlainSampling();
+  readonly kernels = { list: () => [] };
 
   constructor(numerics: Numerics) {
     const context = new PlainContext(numerics);

@@ -42,6 +42,7 @@ const description = {
     sequencesMax: 8,
     waitingMax: options.waitingMax,
   },
+  kernels: [],
 };
 
 await runEngineThread({

@@ -235,6 +235,7 @@ export const tinyDescription: EngineDescription = {
     sequencesMax: 8,
     waitingMax: 16,
   },
+  kernels: [],
 };
 
 const noCounters: EngineCounters = {

@@ -30,6 +30,10 @@ const plainHeadsFew = 2;
 const plainKeys = 32;
 const plainLatentMax = 640;
 
+/** The ops by which kernels are told. */
+const absorbedOp = 'absorbed attention';
+const expandedOp = 'expanded attention';
+
 /** The arguments that name a selection; without one a row attends to all tokens. */
 function selectionArgs(selection: CudaSelection | null) {
   return {
@@ -68,7 +72,10 @@ export class CudaAttention implements AttentionOps {
   }
 
   expandsFaster(shape: HeadShape): boolean {
-    return this.prefill.fits(shape);
+    const fits = this.prefill.fits(shape);
+    const none = { kernel: 'none, so that long chunks attend absorbed', unit: 'plain' } as const;
+    if (!fits) this.#context.kernels.note(expandedOp, { ...none, shape: headsText(shape) });
+    return fits;
   }
 
   attend(
@@ -89,11 +96,15 @@ export class CudaAttention implements AttentionOps {
     const into = outputTensor(out, rows, heads * latentDim);
     const chosen = this.#checkedSelection(selection);
     const lse = lseOut === undefined ? null : f32Tensor(lseOut, rows, heads);
+    const { kernels } = this.#context;
     if (this.sparse.fits(from, heads)) {
+      kernels.note(absorbedOp, { kernel: 'sm90_sparse_mla', unit: 'tensor cores' });
       const call = { out: into, q: query, cache: from, selection: chosen, lse, rows, heads, scale };
       this.sparse.attend(call);
       return;
     }
+    const shape = `${heads} heads over ${latentDim} + ${ropeDim}`;
+    kernels.note(absorbedOp, { kernel: 'attend', unit: 'plain', shape });
     assert(latentDim <= plainLatentMax, `latents of ${latentDim} are too wide`);
     // Fewer heads a block where that makes more blocks than SMs; a head's sums are the same.
     const isSmall = rows * Math.ceil(heads / plainHeads) < device.smCount;
@@ -149,10 +160,17 @@ export class CudaAttention implements AttentionOps {
     };
     const { prefill } = this;
     const fits = prefill.fits({ ...options, latentDim: from.shape.latentDim });
+    const { kernels } = this.#context;
     if (fits && (call.selection === null || prefill.masks(firstRow))) {
+      kernels.note(expandedOp, { kernel: 'sm90_dense_mha', unit: 'tensor cores' });
       prefill.attend({ ...call, firstRow });
       return;
     }
+    kernels.note(expandedOp, {
+      kernel: 'attend_expanded',
+      unit: 'plain',
+      shape: headsText(options),
+    });
     for (const sequence of sequences) {
       if (sequence.rowStart >= firstRow) this.#attendSequence(call, sequence);
     }
@@ -228,6 +246,11 @@ export class CudaAttention implements AttentionOps {
       scale,
     });
   }
+}
+
+function headsText(shape: Omit<HeadShape, 'latentDim'>): string {
+  const { heads, nopeDim, ropeDim, valueDim } = shape;
+  return `${heads} heads of ${nopeDim} + ${ropeDim}, values of ${valueDim}`;
 }
 
 interface ExpandedCall {

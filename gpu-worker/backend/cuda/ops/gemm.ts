@@ -133,8 +133,15 @@ export class CudaGemm implements GemmOps {
   multiply(x: Input, weight: Weight, out: Output, options: GemmOptions): void {
     const { device } = this.#context;
     const { rows, batching = alone, grouping } = options;
-    if (this.#multiplyByLibrary(x, weight, out, options)) return;
+    const op = this.#opOf(out, options);
+    const { kernels } = this.#context;
+    if (this.#multiplyByLibrary(x, weight, out, options)) {
+      kernels.note(op, { kernel: 'cuBLASLt', unit: 'tensor cores' });
+      return;
+    }
     if (!this.#onTensorCores(x, weight, batching)) {
+      const shape = `${weight.inputs} to ${weight.outputs}`;
+      kernels.note(op, { kernel: 'gemm_f32', unit: 'plain', shape });
       this.#multiplyPlainly(x, weight, out, options);
       return;
     }
@@ -154,11 +161,20 @@ export class CudaGemm implements GemmOps {
     const wMap =
       grouping?.map?.map ?? this.#maps.of(weightMap(weight, batching.count), weightBoxRows);
     const { program, name, defines } = plan.kernel;
+    kernels.note(op, { kernel: name, unit: 'tensor cores' });
     device.launch(device.kernel(program, name, defines), plan, {
       ...argsOf(x, weight, out, { ...options, rowTiles: plan.rowTiles }),
       x_map: xMap,
       w_map: wMap,
     });
+  }
+
+  /** The op by which the kernel of a product is told. */
+  #opOf(out: Output, { batching = alone, grouping }: GemmOptions): string {
+    if (grouping !== undefined) return 'experts';
+    if (batching.count > 1) return 'kv_b of each head';
+    const isExact = out.format === dtypeCode.F32 && this.#context.activation !== dtypeCode.F32;
+    return isExact ? 'layers in float32' : 'linear layers';
   }
 
   /** Multiplies without tensor cores. */

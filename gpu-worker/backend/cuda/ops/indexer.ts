@@ -182,6 +182,7 @@ export class CudaIndexer implements IndexerOps {
   /** Scores and maxima of rows that see more than `width` tokens. */
   scores(call: ScoreCall, rows: ScoredRows): void {
     const kernels = this.#kernelsFor(call);
+    this.#noteKernel(call, kernels !== null);
     if (kernels !== null) {
       this.#scoresSm90(call, rows, kernels);
       return;
@@ -291,6 +292,16 @@ export class CudaIndexer implements IndexerOps {
   }
 
   /** The tensor core kernels for this shape; null if the plain one computes it. */
+  #noteKernel({ heads, dim }: ScoreCall, onTensorCores: boolean): void {
+    const shape = `${heads} heads of ${dim}`;
+    this.#context.kernels.note(
+      'index scores',
+      onTensorCores
+        ? { kernel: 'sm90_index_scores', unit: 'tensor cores' }
+        : { kernel: 'index_scores', unit: 'plain', shape },
+    );
+  }
+
   #kernelsFor({ cache, heads, dim }: ScoreCall): ScoreKernels | null {
     const fits =
       this.#context.useTensorCores && cache.keyFormat === dtypeCode.F8_E4M3 && dim === 128;

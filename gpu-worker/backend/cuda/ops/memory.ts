@@ -56,6 +56,7 @@ export class CudaMemory implements MemoryOps {
 
   freeze(warmUp: () => void): void {
     warmUp();
+    this.#context.kernels.close();
     this.#context.device.freezeMemory();
   }
 

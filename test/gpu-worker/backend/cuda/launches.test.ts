@@ -3,6 +3,11 @@ import { describe, expect, test } from 'vitest';
 import { CudaBackend } from '../../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { dtypeCode } from '../../../../gpu-worker/backend/cuda/handles.ts';
 import { CudaStep } from '../../../../gpu-worker/backend/cuda/step.ts';
+import {
+  formatKernelChoices,
+  KernelChoices,
+} from '../../../../gpu-worker/backend/kernel-choices.ts';
+import type { KernelChoice } from '../../../../gpu-worker/backend/kernel-choices.ts';
 import { parseModelConfig } from '../../../../gpu-worker/model/families.ts';
 import { prepareModel } from '../../../../gpu-worker/model/mla-moe/forward.ts';
 import { chooseNumerics } from '../../../../gpu-worker/model/mla-moe/numerics.ts';
@@ -12,6 +17,7 @@ import { warmUp } from '../../../../gpu-worker/model/warm-up.ts';
 import type { TensorSpec } from '../../../../gpu-worker/weights/tensor-spec.ts';
 import { createRecordingDevice } from '../../../support/gpu/recording-device.ts';
 import { randomConfig } from '../../../support/weights/checkpoint-config.ts';
+import type { ModelKind } from '../../../support/weights/checkpoint-config.ts';
 
 const rowsMax = 600;
 /** The published model's heads over little else. */
@@ -40,12 +46,26 @@ const isFp8 = {
   },
 };
 
-/** Kernels of the warm-up of a model with weights that nobody reads. */
-function launchedBy(
+interface WarmedUp {
+  /** Names of all kernels. */
+  readonly launched: Set<string>;
+  /** The kernels of the ops that have a choice. */
+  readonly choices: readonly KernelChoice[];
+}
+
+function launchedBy(...args: Parameters<typeof warmedUp>): Set<string> {
+  return warmedUp(...args).launched;
+}
+
+/** Warms a model up, with weights that nobody reads. */
+function warmedUp(
   changes: Readonly<Record<string, unknown>>,
-  options: { numerics: NumericsName; useTensorCores?: boolean },
-): Set<string> {
-  const config = parseModelConfig({ ...randomConfig('V3.2 with everything', 5), ...changes });
+  options: { numerics: NumericsName; useTensorCores?: boolean; kind?: ModelKind },
+): WarmedUp {
+  const config = parseModelConfig({
+    ...randomConfig(options.kind ?? 'V3.2 with everything', 5),
+    ...changes,
+  });
   const { device, launched } = createRecordingDevice();
   const numerics = chooseNumerics(options.numerics, config);
   const bf16 = numerics.activations === 'bf16';
@@ -59,6 +79,7 @@ function launchedBy(
     powerOfTwo: 1,
     library: null,
     useTensorCores: options.useTensorCores ?? true,
+    kernels: new KernelChoices(),
   } as const;
   const backend = new CudaBackend(context, { expandedTokens: null });
   const builder = new WeightBuilder(config, backend);
@@ -69,7 +90,7 @@ function launchedBy(
   const limits = { rowsMax, logitRowsMax: 16 };
   const modelOptions = { attention: 'sparse', limits } as const;
   warmUp(prepareModel(config, builder.finish(), backend, modelOptions).withCache(40));
-  return launched;
+  return { launched, choices: backend.kernels.list() };
 }
 
 function zerosOf({ name, shape, role }: TensorSpec, isQuantized: boolean) {
@@ -118,5 +139,47 @@ describe('every launch gives its kernel all arguments by their names', () => {
       expect(launched).toContain(name);
     }
     expect([...launched].filter((name) => name.startsWith('sm90'))).toEqual([]);
+  });
+});
+
+describe('a start tells which kernel each op takes', () => {
+  const glm = {
+    ...publishedHeads,
+    ...isFp8,
+    num_attention_heads: 64,
+    num_key_value_heads: 64,
+    qk_nope_head_dim: 192,
+    v_head_dim: 256,
+    index_n_heads: 32,
+    intermediate_size: 1024,
+  };
+  const kind = 'GLM with shared selections';
+
+  test("tensor cores for all of GLM's shapes but what is float32 on purpose", () => {
+    const { choices } = warmedUp(glm, { numerics: 'fp8', kind });
+    const plain = choices.filter(({ unit }) => unit === 'plain').map(({ op }) => op);
+    expect(plain).toEqual(['layers in float32']);
+    const text = formatKernelChoices(choices);
+    for (const line of [
+      /^linear layers +tensor cores +sm90_gemm/m,
+      /^experts +tensor cores +sm90_gemm/m,
+      /^kv_b of each head +tensor cores +sm90_gemm/m,
+      /^absorbed attention +tensor cores +sm90_sparse_mla$/m,
+      /^expanded attention +tensor cores +sm90_dense_mha$/m,
+      /^index scores +tensor cores +sm90_index_scores$/m,
+    ]) {
+      expect(text).toMatch(line);
+    }
+  });
+
+  test('the plain kernel, with the shape that has no other', () => {
+    const changes = { ...glm, index_n_heads: 24, v_head_dim: 128, hidden_size: 520 };
+    const { choices } = warmedUp(changes, { numerics: 'fp8', kind });
+    const text = formatKernelChoices(choices);
+    expect(text).toMatch(/^index scores +plain +index_scores \(24 heads of 128\)$/m);
+    expect(text).toMatch(/^linear layers +plain +gemm_f32 \(520 to \d+/m);
+    expect(text).toMatch(
+      /^expanded attention +plain +none, so that long chunks attend absorbed \(64 heads of 192 \+ 64, values of 128\)$/m,
+    );
   });
 });
