@@ -1,4 +1,5 @@
 /** The goldens' expected values, and what a run is compared with. */
+import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
@@ -64,7 +65,9 @@ export function calcDiff(a: ArrayLike<number>, b: ArrayLike<number>): number {
 export function meanNll(logits: readonly ArrayLike<number>[], tokens: readonly number[]): number {
   let sum = 0;
   for (let t = 1; t < tokens.length; t++) {
-    const row = Array.from(logits[t - 1] ?? []);
+    const values = logits[t - 1];
+    assert(values !== undefined, 'every token but the last has logits');
+    const row = Array.from(values);
     const max = Math.max(...row);
     const total = row.reduce((exps, logit) => exps + Math.exp(logit - max), 0);
     sum += max + Math.log(total) - Number(row[Number(tokens[t])]);
