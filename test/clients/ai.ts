@@ -18,6 +18,9 @@ function modelOf(apiKey: string, id: string) {
   switch (provider) {
     case 'openai':
       return createOpenAI({ baseURL: `${url}/v1`, apiKey }).chat(id);
+    case 'openai-responses':
+      // The provider's default.
+      return createOpenAI({ baseURL: `${url}/v1`, apiKey })(id);
     case 'deepseek':
       return createDeepSeek({ baseURL: `${url}`, apiKey })(id);
     case 'anthropic':
@@ -45,7 +48,9 @@ const asking = (prompt: string) => ({
   maxOutputTokens: 400,
   maxRetries: 0,
   // DeepSeek's models think unless they are told not to.
-  reasoning: 'none' as const,
+  ...(provider !== 'openai-responses' && { reasoning: 'none' as const }),
+  // The provider names items by their ids, as if all of them were stored unless it says otherwise.
+  ...(provider === 'openai-responses' && { providerOptions: { openai: { store: true } } }),
   telemetry: { isEnabled: false },
 });
 const Fact = z.object({ isKnown: z.boolean(), isNumber: z.boolean() });
@@ -124,7 +129,12 @@ async function structured() {
 async function reasoning() {
   // Providers take a temperature only where nothing is thought.
   const { temperature: _temperature, ...asked } = asking(`${document}\n\n${question}`);
-  const answer = await generateText({ ...asked, reasoning: 'high' });
+  const thinking = { forceReasoning: true, reasoningEffort: 'high', reasoningSummary: 'auto' };
+  const answer = await generateText(
+    provider === 'openai-responses'
+      ? { ...asked, providerOptions: { openai: { store: false, ...thinking } } }
+      : { ...asked, reasoning: 'high' },
+  );
   return { reasoning: answer.reasoningText, text: answer.text, usages: [answer.usage] };
 }
 
@@ -137,6 +147,10 @@ async function cached() {
 
 async function limits() {
   const cut = await generateText({ ...asking('Who are you?'), maxOutputTokens: 3 });
+  // The Responses API has no stop sequences.
+  if (provider === 'openai-responses') {
+    return { cut: [cut.finishReason, cut.usage.outputTokens], usages: [cut.usage] };
+  }
   const stopped = await generateText({ ...asking('Who are you?'), stopSequences: ['sparse'] });
   return {
     cut: [cut.finishReason, cut.usage.outputTokens],

@@ -31,6 +31,22 @@ const openAi = z
     costNanoUsd: usage.cost_nano_usd,
   }));
 
+const responses = z
+  .object({
+    input_tokens: count,
+    output_tokens: count,
+    input_tokens_details: z.object({ cached_tokens: count }),
+    output_tokens_details: z.object({ reasoning_tokens: count }),
+    ...cost,
+  })
+  .transform((usage) => ({
+    input: usage.input_tokens,
+    cached: usage.input_tokens_details.cached_tokens,
+    output: usage.output_tokens,
+    reasoning: usage.output_tokens_details.reasoning_tokens,
+    costNanoUsd: usage.cost_nano_usd,
+  }));
+
 const anthropic = z
   .object({
     input_tokens: count,
@@ -96,6 +112,7 @@ const agents = z
 
 export const clientUsageSchema: z.ZodType<ClientUsage> = z.union([
   openAi,
+  responses,
   anthropic,
   vercel,
   langchain,

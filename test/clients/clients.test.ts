@@ -123,8 +123,17 @@ test.concurrent.for(programs)(
     if (finish) {
       expect(said['limits']).toMatchObject({
         cut: [finish.length, 3],
-        stopped: expect.arrayContaining([finish.stopText, 'I am a tiny ']),
+        ...(finish.stopText !== null && {
+          stopped: expect.arrayContaining([finish.stopText, 'I am a tiny ']),
+        }),
       });
+    }
+    if (program.file === 'openai-responses.ts') {
+      expect(said['stored']).toMatchObject({ isSame: true, roles: ['user'], gone: true });
+      expect(said['stored']?.['cached']).toBeGreaterThanOrEqual(448);
+      expect(said['stored']?.['counted']).toBeGreaterThan(5);
+      const counts = z.array(z.int()).min(5).parse(said['limits']?.['logprobs']);
+      expect(new Set(counts)).toEqual(new Set([2]));
     }
     if (program.file === 'openai.ts') {
       expect(said['limits']).toMatchObject({ choices: [0, 1, 2], repeats: true });

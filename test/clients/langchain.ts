@@ -40,6 +40,7 @@ function openModel({ apiKey = SIFT_KEY, model = modelName, maxTokens = 400, stop
     : new ChatOpenAI({
         ...shared,
         configuration: { baseURL: `${url}/v1` },
+        ...(protocol === 'openai-responses' && { useResponsesApi: true }),
         ...(stop && { stop }),
       });
 }
@@ -56,7 +57,12 @@ const readPage = tool(() => document, {
 });
 function finishOf(answer: AIMessage | AIMessageChunk): unknown {
   const { response_metadata: metadata, additional_kwargs: streamed } = answer;
-  return metadata['finish_reason'] ?? metadata['stop_reason'] ?? streamed['stop_reason'];
+  return (
+    metadata['finish_reason'] ??
+    metadata['stop_reason'] ??
+    streamed['stop_reason'] ??
+    metadata['status']
+  );
 }
 
 /** The two classes' types of an answer have no type of usage in common. */
@@ -80,7 +86,9 @@ async function stream() {
 
 async function tools() {
   const asked = new HumanMessage(question);
-  const caller = model.bindTools([readPage], { tool_choice: 'any' });
+  // LangChain sends a choice of any tool to chat completions and to Anthropic's protocol alone.
+  const choice = protocol === 'openai-responses' ? 'read_page' : 'any';
+  const caller = model.bindTools([readPage], { tool_choice: choice });
   const first = await caller.invoke([asked]);
   const [call] = first.tool_calls ?? [];
   if (!call) throw new Error('the model called no tool');
@@ -145,6 +153,10 @@ async function cached() {
 
 async function limits() {
   const cut = await openModel({ maxTokens: 3 }).invoke('Who are you?');
+  // The Responses API has no stop strings.
+  if (protocol === 'openai-responses') {
+    return { cut: [finishOf(cut), countsOf(cut)?.output_tokens], usages: [cut.usage_metadata] };
+  }
   const stopped = await openModel({ stop: ['sparse'] }).invoke('Who are you?');
   return {
     cut: [finishOf(cut), countsOf(cut)?.output_tokens],
@@ -196,7 +208,12 @@ function openThinker() {
         temperature: 0,
         maxRetries: 0,
         configuration: { baseURL: `${url}/v1` },
-        modelKwargs: { reasoning_effort: 'high' },
+        ...(protocol === 'openai-responses'
+          ? {
+              useResponsesApi: true,
+              modelKwargs: { reasoning: { effort: 'high', summary: 'auto' } },
+            }
+          : { modelKwargs: { reasoning_effort: 'high' } }),
       });
 }
 

@@ -1,7 +1,7 @@
 /**
- * OpenAI's agents in chat mode. Run them against a system of your own:
+ * OpenAI's agents, in chat mode or in their default, the Responses API:
  *
- *     SIFT_URL=http://127.0.0.1:8787 SIFT_KEY=sk-sift-... node test/clients/openai-agents.ts
+ *     SIFT_URL=http://127.0.0.1:8787 SIFT_KEY=sk-sift-... node test/clients/openai-agents.ts chat
  */
 import { readFileSync } from 'node:fs';
 import {
@@ -17,7 +17,8 @@ import { z } from 'zod';
 
 const { SIFT_URL: url, SIFT_KEY: apiKey, SIFT_MODEL: model = 'sift-tiny' } = process.env;
 setTracingDisabled(true);
-setOpenAIAPI('chat_completions');
+const isChat = process.argv[2] === 'chat';
+if (isChat) setOpenAIAPI('chat_completions');
 setDefaultOpenAIClient(new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0 }));
 
 const documentFile = new URL('../../gpu-worker/models/tiny/demo/document.txt', import.meta.url);
@@ -88,6 +89,7 @@ async function structured() {
 
 async function reasoning() {
   const modelSettings = { ...settings, reasoning: { effort: 'high' as const } };
+  if (!isChat) return await summarized(modelSettings);
   const thinker = new Agent({ name: 'Thinker', model, modelSettings });
   const result = await run(thinker, `${document}\n\n${question}`);
   // DeepSeek's field, which the agents keep beside the text.
@@ -96,6 +98,27 @@ async function reasoning() {
   const { content } = Answer.parse(result.newItems[0]?.rawItem);
   return {
     reasoning: content[0].providerData.reasoning_content,
+    text: result.finalOutput,
+    usages: usagesOf(result),
+  };
+}
+
+/** The Responses API shows reasoning as an item of its own. */
+async function summarized(modelSettings: object) {
+  const thinking = { effort: 'high' as const, summary: 'auto' as const };
+  const thinker = new Agent({
+    name: 'Thinker',
+    model,
+    modelSettings: { ...modelSettings, reasoning: thinking },
+  });
+  const result = await run(thinker, `${document}\n\n${question}`);
+  const Reasoning = z.object({
+    type: z.literal('reasoning'),
+    content: z.tuple([z.object({ text: z.string() })]),
+  });
+  const [found] = result.newItems.flatMap(({ rawItem }) => Reasoning.safeParse(rawItem).data ?? []);
+  return {
+    reasoning: found?.content[0].text,
     text: result.finalOutput,
     usages: usagesOf(result),
   };

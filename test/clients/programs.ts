@@ -6,12 +6,26 @@ export interface Program {
   readonly file: string;
   readonly provider?: string;
   /** The client's words for the ends of an answer; agents do not report them. */
-  readonly finish: typeof openAiFinish | null;
+  readonly finish: Finish | null;
   readonly errors: Readonly<Record<string, unknown>>;
   readonly showsReasoning: boolean;
 }
 
+interface Finish {
+  readonly stop: string;
+  readonly length: string;
+  readonly call: string;
+  /** null where the protocol has no stop strings. */
+  readonly stopText: string | null;
+}
+
 const openAiFinish = { stop: 'stop', length: 'length', call: 'tool_calls', stopText: 'stop' };
+const responsesFinish = {
+  stop: 'completed',
+  length: 'incomplete',
+  call: 'completed',
+  stopText: null,
+};
 const vercelFinish = { ...openAiFinish, call: 'tool-calls' };
 const anthropicFinish = {
   stop: 'end_turn',
@@ -47,6 +61,19 @@ export const programs: readonly Program[] = [
     },
     showsReasoning: true,
   },
+  {
+    name: 'openai responses',
+    file: 'openai-responses.ts',
+    finish: responsesFinish,
+    errors: { ...openAiErrors, key: ['AuthenticationError', 401, 'invalid_api_key'] },
+    showsReasoning: true,
+  },
+  {
+    ...vercel,
+    name: 'ai with openai responses',
+    provider: 'openai-responses',
+    finish: { ...vercelFinish, stopText: null },
+  },
   // It reads no field of reasoning in chat mode.
   { ...vercel, name: 'ai with openai', provider: 'openai', showsReasoning: false },
   { ...vercel, name: 'ai with openai-compatible', provider: 'openai-compatible' },
@@ -72,6 +99,14 @@ export const programs: readonly Program[] = [
     showsReasoning: false,
   },
   {
+    name: '@langchain/openai responses',
+    file: 'langchain.ts',
+    provider: 'openai-responses',
+    finish: responsesFinish,
+    errors: langchainErrors,
+    showsReasoning: true,
+  },
+  {
     name: '@langchain/anthropic',
     file: 'langchain.ts',
     provider: 'anthropic',
@@ -80,8 +115,17 @@ export const programs: readonly Program[] = [
     showsReasoning: true,
   },
   {
+    name: '@openai/agents responses',
+    file: 'openai-agents.ts',
+    provider: 'responses',
+    finish: null,
+    errors: openAiErrors,
+    showsReasoning: true,
+  },
+  {
     name: '@openai/agents',
     file: 'openai-agents.ts',
+    provider: 'chat',
     finish: null,
     errors: openAiErrors,
     showsReasoning: true,

@@ -3,6 +3,7 @@ import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
 import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
+import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
 const folder = testFolder();
@@ -31,3 +32,5 @@ test('a client that leaves while the worker is silent is noticed', async () => {
 describeLeavingWholeAnswers(() => edge);
 
 describeCutConnections(() => edge);
+
+describeResponses(() => edge);

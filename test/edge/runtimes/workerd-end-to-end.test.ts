@@ -9,6 +9,7 @@ import { sendRaw } from '../../hostile/wire.ts';
 import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
+import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
 // Starting workerd takes seconds, so what follows the suite asks the same edge.
@@ -38,6 +39,8 @@ test('a client that leaves while the worker is silent is noticed', async () => {
 describeLeavingWholeAnswers(() => edge);
 
 describeCutConnections(() => edge);
+
+describeResponses(() => edge);
 
 test.each([
   ['two hosts', ['host: a.example', 'host: b.example']],
