@@ -19,6 +19,8 @@ describe('a plan has every byte that the CUDA backend then asks for', () => {
     ['the f32 golden', 'f32', readGolden('dsv32-f32').directory],
     ['the fp8 golden', 'fp8', readGolden('dsv32-fp8').directory],
     ['the fp8 golden', 'f32', readGolden('dsv32-fp8').directory],
+    ['the GLM golden', 'f32', readGolden('glm-dsa-f32').directory],
+    ['the GLM golden', 'fp8', readGolden('glm-dsa-f32').directory],
   ] as const;
 
   test.each(checkpoints)('of %s in %s', async (_name, numerics, location) => {

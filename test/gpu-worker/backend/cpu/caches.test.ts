@@ -66,6 +66,28 @@ describe('the caches', () => {
     await backend.close();
   });
 
+  test('take 132 bytes less in layers that have no index keys', async () => {
+    const { backend } = await openTested(fp8Numerics);
+    // GLM-5.2: 21 of 78 layers select.
+    const keylessLayers = new Set(Array.from({ length: 57 }, (_, i) => 21 + i));
+    const glm = { ...v32, layers: 78, keylessLayers };
+    expect(backend.caches.blockBytes(glm)).toBe(64 * (78 * 656 + 21 * 132));
+    const some = { ...v32, layers: 3, keylessLayers: new Set([1]) };
+    const before = backend.memory.use().cacheBytes;
+    const caches = backend.caches.make(some);
+    const taken = backend.memory.use().cacheBytes - before;
+    expect(taken).toBeGreaterThanOrEqual(3 * 64 * (3 * 656 + 2 * 132));
+    expect(taken).toBeLessThan(3 * 64 * (3 * 656 + 2 * 132) + 3000);
+    backend.batch.begin(batchOf([{ start: 0, rows: 1, blockTable: Int32Array.of(0) }]));
+    const keys = backend.memory.tensor(1, 128);
+    for (const [layer, cache] of caches.entries()) {
+      const write = () => backend.caches.writeIndexKeys(cache, keys);
+      if (layer === 1) expect(write).toThrow(/without index keys/);
+      else expect(write).not.toThrow();
+    }
+    await backend.close();
+  });
+
   test('take floats, padded to four, in float32', async () => {
     const { backend } = await openTested(f32Numerics);
     const shape = { layers: 2, latentDim: 37, ropeDim: 6, indexDim: 10 };

@@ -59,6 +59,9 @@ for (const { name, numerics, absorb, tolerance } of [
   { name: 'dsv32-fp8', numerics: 'f32', absorb: 'always', tolerance: 2e-3 },
   { name: 'dsv32-fp8', numerics: 'f32', absorb: 'never', tolerance: 2e-3 },
   { name: 'dsv32-fp8', numerics: 'fp8', absorb: 'always', tolerance: 0.1 },
+  { name: 'glm-dsa-f32', numerics: 'f32', absorb: 'always', tolerance: 2e-4 },
+  { name: 'glm-dsa-f32', numerics: 'f32', absorb: 'never', tolerance: 2e-4 },
+  { name: 'glm-dsa-f32', numerics: 'fp8', absorb: 'always', tolerance: 0.1 },
 ] as const) {
   const label = `${name}, ${numerics}, ${absorb === 'always' ? 'absorbed' : 'expanded'}`;
   const golden = readGolden(name);

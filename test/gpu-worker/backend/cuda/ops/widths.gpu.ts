@@ -1,6 +1,7 @@
 /**
- * A model of one layer with the published heads, latents and indexer and little else: every kernel
- * that is made for those widths, on steps small enough for compute-sanitizer (test/gpu/run.ts).
+ * Models of a layer or two with the published heads, latents and indexer and little else: every
+ * kernel that is made for those widths, on steps small enough for compute-sanitizer
+ * (test/gpu/run.ts).
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,6 +14,7 @@ import type {
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
 import { test } from '../../../../gpu/check.ts';
 import { randomConfig } from '../../../../support/weights/checkpoint-config.ts';
+import type { CheckpointConfig } from '../../../../support/weights/checkpoint-config.ts';
 import { argmax, calcDiff } from '../../../../support/worker/golden.ts';
 import {
   drawSchedule,
@@ -50,6 +52,20 @@ const config = {
   index_n_heads: 64,
   first_k_dense_replace: 0,
   max_position_embeddings: 512,
+};
+
+/** GLM-5's heads, and a second layer that shares the first one's selection. */
+const glm: CheckpointConfig = {
+  ...config,
+  model_type: 'glm_moe_dsa',
+  architectures: ['GlmMoeDsaForCausalLM'],
+  rope_scaling: null,
+  num_hidden_layers: 2,
+  n_group: 1,
+  qk_nope_head_dim: 192,
+  v_head_dim: 256,
+  index_n_heads: 32,
+  indexer_types: ['full', 'shared'],
 };
 
 /**
@@ -97,6 +113,7 @@ const fp8Published = writeRandomCheckpoint(join(folder, 'published'), published,
   dtype: 'F8_E4M3',
 });
 const fp8 = writeRandomCheckpoint(join(folder, 'fp8'), config, { ...written, dtype: 'F8_E4M3' });
+const fp8Glm = writeRandomCheckpoint(join(folder, 'glm'), glm, { ...written, dtype: 'F8_E4M3' });
 const bf16 = writeRandomCheckpoint(join(folder, 'bf16'), config, { ...written, dtype: 'BF16' });
 const plain = isSmall
   ? writeRandomCheckpoint(
@@ -106,13 +123,22 @@ const plain = isSmall
     )
   : fp8;
 
-for (const { directory, what, numerics, attention, bound } of [
+for (const { directory, what, numerics, attention, bound, stage } of [
   {
     directory: fp8Published,
     what: 'fp8 throughout, 128 heads',
     numerics: 'fp8',
     attention: 'sparse',
     bound: 2e-3,
+    stage: 1,
+  },
+  {
+    directory: fp8Glm,
+    what: 'fp8 throughout, GLM',
+    numerics: 'fp8',
+    attention: 'sparse',
+    bound: 2e-3,
+    stage: 2,
   },
   {
     directory: fp8,
@@ -120,6 +146,7 @@ for (const { directory, what, numerics, attention, bound } of [
     numerics: 'fp8',
     attention: 'dense',
     bound: 2e-3,
+    stage: 1,
   },
   {
     directory: bf16,
@@ -127,8 +154,9 @@ for (const { directory, what, numerics, attention, bound } of [
     numerics: 'fp8',
     attention: 'sparse',
     bound: 2e-3,
+    stage: 1,
   },
-  { directory: plain, what: 'f32', numerics: 'f32', attention: 'sparse', bound: 1e-7 },
+  { directory: plain, what: 'f32', numerics: 'f32', attention: 'sparse', bound: 1e-7, stage: 1 },
 ] as const) {
   if (!isWanted(what)) continue;
   await test(`${what}: the states of the cpu backend`, async () => {
@@ -141,8 +169,8 @@ for (const { directory, what, numerics, attention, bound } of [
       const expected = timed('cpu', () => runSchedule(cpu, sequences, { schedule }));
       const actual = timed('gpu', () => runSchedule(gpu, sequences, { schedule }));
       expected.forEach(({ hidden }, sequence) => {
-        const diffs = (hidden[1] ?? []).map((row, position) =>
-          calcDiff(actual[sequence]?.hidden[1]?.[position] ?? [], row),
+        const diffs = (hidden[stage] ?? []).map((row, position) =>
+          calcDiff(actual[sequence]?.hidden[stage]?.[position] ?? [], row),
         );
         const middle = diffs.toSorted((x, y) => x - y)[Math.floor(diffs.length / 2)];
         console.log(`     sequence ${sequence}: median calc_diff ${middle?.toExponential(2)}`);
