@@ -27,16 +27,21 @@ export class Keys {
    * hashes needs no constant time: who chooses the secret cannot choose a prefix of its SHA-256.
    */
   refusal(key: VerifiedKey, scope: Scope): Refusal | null {
-    const row = this.#statements.find.get({ keyId: key.keyId });
-    if (row === undefined || row.status !== 'active' || row.secretHash !== key.secretHash) {
-      return { kind: 'bad-key' };
-    }
-    return row.scopes.includes(scope) ? null : { kind: 'no-scope', scope };
+    return this.check(key, scope).refusal;
   }
 
-  /** The priority of a key that exists. */
-  priorityOf(keyId: string): Priority {
-    return this.#statements.find.get({ keyId })?.priority ?? 'normal';
+  /** Returns the same, and the priority of a key that may. */
+  check(
+    key: VerifiedKey,
+    scope: Scope,
+  ): { refusal: Refusal } | { refusal: null; priority: Priority } {
+    const row = this.#statements.find.get({ keyId: key.keyId });
+    if (row === undefined || row.status !== 'active' || row.secretHash !== key.secretHash) {
+      return { refusal: { kind: 'bad-key' } };
+    }
+    const { priority } = row;
+    const isInScope = row.scopes.includes(scope);
+    return isInScope ? { refusal: null, priority } : { refusal: { kind: 'no-scope', scope } };
   }
 
   /** Throws when the id is taken: ids are random. */

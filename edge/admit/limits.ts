@@ -60,14 +60,15 @@ export class Limits {
       key: taken(statuses.key, tokens),
       tenant: taken(statuses.tenant, tokens),
     };
-    for (const { owner, requests, tokens: bucket } of [after.key, after.tenant]) {
-      this.#statements.write.run({
-        owner,
-        requestsLevel: requests?.level ?? null,
-        tokensLevel: bucket?.level ?? null,
-        nowMs: statuses.nowMs,
-      });
-    }
+    this.#statements.write.run({
+      tenantOwner,
+      keyId: after.key.owner,
+      keyRequests: after.key.requests?.level ?? null,
+      keyTokens: after.key.tokens?.level ?? null,
+      tenantRequests: after.tenant.requests?.level ?? null,
+      tenantTokens: after.tenant.tokens?.level ?? null,
+      nowMs: statuses.nowMs,
+    });
     return rateLimits(after);
   }
 
@@ -126,15 +127,17 @@ function prepareLimitsStatements(db: SyncDb) {
     .from(quota)
     .where(or(eq(quota.owner, tenantOwner), eq(quota.owner, sql.placeholder('keyId'))))
     .prepare();
+  const levelOf = (ofTenant: string, ofKey: string) =>
+    sql`iif(${quota.owner} = ${tenantOwner}, ${sql.placeholder(ofTenant)}, ${sql.placeholder(ofKey)})`;
   const write = db
     .update(quota)
     .set({
-      requestsLevel: sql`${sql.placeholder('requestsLevel')}`,
-      tokensLevel: sql`${sql.placeholder('tokensLevel')}`,
+      requestsLevel: levelOf('tenantRequests', 'keyRequests'),
+      tokensLevel: levelOf('tenantTokens', 'keyTokens'),
       usedAtMs: sql`${sql.placeholder('nowMs')}`,
       inFlight: sql`${quota.inFlight} + 1`,
     })
-    .where(eq(quota.owner, sql.placeholder('owner')))
+    .where(inArray(quota.owner, [sql.placeholder('tenantOwner'), sql.placeholder('keyId')]))
     .prepare();
   const turnBack = db
     .update(quota)

@@ -56,8 +56,14 @@ export type EngineError =
 
 /** Returns null for JSON that is no error. */
 export function readError(json: unknown, context: ErrorContext): EngineError | null {
-  const fields = bodySchema.safeParse(json).data;
+  const fields = mayBeError(json) ? bodySchema.safeParse(json).data : undefined;
   return fields ? toEngineError(fields, context) : null;
+}
+
+/** Every form of an error has one of these; to try them all on each event of a stream is slow. */
+function mayBeError(json: unknown): boolean {
+  if (typeof json !== 'object' || json === null) return false;
+  return 'error' in json || 'detail' in json || 'message' in json;
 }
 
 interface ErrorContext {

@@ -34,8 +34,10 @@ const uncountedSchema = z.looseObject({ prompt_tokens: z.null().optional() }).nu
  */
 export function readCounts(json: unknown): EngineUsage | null {
   const { usage: stated, timings } = countsSchema.parse(json);
-  if (uncountedSchema.safeParse(stated).success) return null;
-  const usage = usageSchema.parse(stated);
+  const parsed = usageSchema.safeParse(stated);
+  if (!parsed.success && uncountedSchema.safeParse(stated).success) return null;
+  if (!parsed.success) throw parsed.error;
+  const usage = parsed.data;
   const cached = timings?.cache_n ?? null;
   const isStated = cachedTokens(usage) !== null || cached === null;
   return isStated ? usage : { ...usage, prompt_cache_hit_tokens: cached };

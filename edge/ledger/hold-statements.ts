@@ -113,14 +113,10 @@ function holdStatements(db: SyncDb) {
       .where(eq(hold.requestId, sql.placeholder('requestId')))
       .returning({ requestId: hold.requestId })
       .prepare(),
-    find: db
-      .select()
-      .from(hold)
-      .where(eq(hold.requestId, sql.placeholder('requestId')))
-      .prepare(),
-    remove: db
+    take: db
       .delete(hold)
       .where(eq(hold.requestId, sql.placeholder('requestId')))
+      .returning()
       .prepare(),
   };
 }

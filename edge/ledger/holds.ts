@@ -79,13 +79,13 @@ export class Holds {
     return this.#statements.place.get(input) !== undefined;
   }
 
-  find(requestId: string): HoldRow | null {
-    return this.#statements.find.get({ requestId }) ?? null;
+  /** Takes the row of an open hold out, to be resolved; null if the request has none. */
+  take(requestId: string): HoldRow | null {
+    return this.#statements.take.get({ requestId }) ?? null;
   }
 
-  /** Resolves the hold with what was used, or voids it when nothing was delivered (usage null). */
+  /** Resolves what was taken with its usage, or voids it when nothing was delivered (null). */
   resolve(open: HoldRow, resolution: Resolution, nowMs: number): Settlement {
-    this.#statements.remove.run({ requestId: open.requestId });
     const usage = resolution.usage ?? noUsage;
     const bill = billed(usage, priceOf(open), open.amountNanoUsd);
     const { excessNanoUsd } = bill;

@@ -1,5 +1,4 @@
 /** The services of the edge in one Node process, over a data folder that it holds. */
-import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { createDiskWatch, diskOf } from '../../infra/disk-watch.ts';
 import type { Log } from '../../infra/log.ts';
@@ -21,6 +20,7 @@ import type { FleetFile } from './fleet-file.ts';
 import { openLatestTime } from './latest-time.ts';
 import type { LatestTime } from './latest-time.ts';
 import { createNodeFetch } from './node-fetch.ts';
+import { randomBlocks } from './random-blocks.ts';
 import { makeSecrets } from './secrets.ts';
 
 /** Characters that are kept of answers being made under idempotency keys. */
@@ -86,7 +86,7 @@ export async function openServices(
     directory,
     settings: { ...settings, ...secrets },
     clock,
-    random: { bytes: randomBytes },
+    random: randomBlocks(),
     warnings: () => [...disk.warnings(), ...latestTime.knownTime.warnings(clock.nowMs())],
     fetch: createNodeFetch(),
     log,

@@ -130,8 +130,8 @@ function createStages(db: SyncDb, options: TenantOptions) {
 function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   const { keys, limits, holds, idempotency, index, reports } = stages;
   const { keyId } = input.key;
-  const keyRefusal = keys.refusal(input.key, input.scope);
-  if (keyRefusal !== null) return { kind: 'refused', reason: keyRefusal, limits: null };
+  const checked = keys.check(input.key, input.scope);
+  if (checked.refusal !== null) return { kind: 'refused', reason: checked.refusal, limits: null };
 
   const idempotencyKey = input.idempotency?.key ?? null;
   const named = input.idempotency && {
@@ -163,7 +163,7 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
   }
   const state = limits.takeFor(statuses, tokensReserved);
   if (named) idempotency.begin({ ...named, requestId: input.requestId });
-  const priority = keys.priorityOf(keyId);
+  const { priority } = checked;
   return { kind: 'admitted', holdNanoUsd: amountNanoUsd, priority, prefixHits, limits: state };
 }
 
@@ -191,7 +191,7 @@ function preadmit(
 
 function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   const { limits, holds, reports, index } = stages;
-  const open = holds.find(input.requestId);
+  const open = holds.take(input.requestId);
   if (open === null) {
     const earlier = holds.earlier(input.requestId);
     assert(earlier !== null, 'a request that is settled was admitted');
