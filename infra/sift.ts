@@ -43,6 +43,10 @@ const commands: Readonly<Record<string, SiftCommand>> = {
     summary: 'what a checkpoint says of a token sequence, as one JSON object',
     load: () => import('../gpu-worker/commands/score.ts'),
   },
+  plan: {
+    summary: 'how a checkpoint would lie on the GPUs of a machine, without one',
+    load: () => import('../gpu-worker/commands/plan.ts'),
+  },
   render: {
     summary: 'the exact prompt of a chat request',
     load: () => import('../gpu-worker/commands/render.ts'),

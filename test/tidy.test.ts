@@ -136,7 +136,7 @@ test('only the composition roots pick a backend', () => {
       !source.path.startsWith('gpu-worker/backend/') &&
       source.files.some((file) => /^gpu-worker\/backend\/(cpu|cuda)\//.test(file)),
   );
-  const roots = ['main.ts', 'commands/score.ts', 'commands/worker.ts'].map(
+  const roots = ['main.ts', 'commands/plan.ts', 'commands/score.ts', 'commands/worker.ts'].map(
     (path) => `gpu-worker/${path}`,
   );
   expect(picks.map((source) => source.path).filter((path) => !roots.includes(path))).toEqual([]);

@@ -40,6 +40,8 @@ export interface Backend {
    * model will take before its weights are read. Backends without it are not asked ahead.
    */
   planned?(): Backend;
+  /** True of such a backend: nobody reads the values that it is given. */
+  readonly isPlan?: boolean;
   /** Ends threads and frees device memory. The backend can't be used afterwards. */
   close(): Promise<void>;
 }

@@ -39,8 +39,8 @@ export const configure: CommandModule['configure'] = (program) => {
 
 async function printMessage(flags: Flags): Promise<void> {
   const { completion, request, thinking = false } = flags;
-  const format = await openFormat(flags);
   if (!completion) throw new UsageError('--completion is missing');
+  const format = await openFormat(flags);
   const written = readTextFile('--completion', completion);
   if (thinking && !format.thinks) {
     throw new UserError(`the model in ${flags.model} has no token that ends reasoning`);

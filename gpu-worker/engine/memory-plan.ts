@@ -36,11 +36,10 @@ export function planMemory(options: PlanOptions): MemoryPlan {
       `a step of ${mixedTokensMax} tokens cannot hold one for each of ${sequencesMax} sequences`,
     );
   }
-  const left = memory.limitBytes - memory.weightBytes - memory.activationBytes;
-  const blocksAffordable = Math.max(0, Math.floor(left / blockBytes));
+  const blocksAffordable = affordableBlocks(memory, blockBytes);
   const blocksAllowed = Math.floor((options.cacheTokensMax ?? Infinity) / blockTokens);
   const blocks = Math.min(blocksAffordable, blocksAllowed);
-  const blocksMin = blocksFor(Math.min(cacheTokensMin, contextLength));
+  const blocksMin = leastBlocks(contextLength);
   if (blocks < blocksMin) {
     const limits =
       blocksAllowed < blocksMin
@@ -70,6 +69,17 @@ export function planMemory(options: PlanOptions): MemoryPlan {
     sequencesMax,
     waitingMax: options.waitingMax,
   };
+}
+
+/** Blocks of the caches that fit beside weights and activations. */
+export function affordableBlocks(memory: MemoryUse, blockBytes: number): number {
+  const left = memory.limitBytes - memory.weightBytes - memory.activationBytes;
+  return Math.max(0, Math.floor(left / blockBytes));
+}
+
+/** Blocks below which a cache is not worth starting. */
+export function leastBlocks(contextLength: number): number {
+  return blocksFor(Math.min(cacheTokensMin, contextLength));
 }
 
 /** The plan as a few aligned lines. */

@@ -59,7 +59,7 @@ export function weightBytes(weight: WeightShape): number {
   return elementsOf(weight) * elementBytes[weight.dtype] + 4 * scaleCount(weight);
 }
 
-function scaleCount({ dtype, shape }: WeightShape): number {
+function scaleCount({ dtype, shape }: Omit<WeightShape, 'name'>): number {
   if (dtype !== 'F8_E4M3') return 0;
   return shape.reduce((product, size) => product * Math.ceil(size / scaleBlock), 1);
 }
@@ -70,11 +70,15 @@ function scaleCount({ dtype, shape }: WeightShape): number {
  */
 function createEmptyTensors(): (weight: WeightShape) => HostTensor {
   let zeros = new Uint8Array();
-  return (weight) => {
-    const bytes = elementsOf(weight) * elementBytes[weight.dtype];
-    assert(Number.isSafeInteger(bytes), `${weight.name} has a size`);
-    if (bytes > zeros.length) zeros = new Uint8Array(bytes);
-    const scales = weight.dtype === 'F8_E4M3' ? new Float32Array(scaleCount(weight)) : null;
-    return { ...weight, bytes: zeros.subarray(0, bytes), scales };
+  return ({ name, shape, dtype: stored }) => {
+    // Vectors are float32 on a GPU whatever they are in the checkpoint.
+    const dtype = shape.length === 1 ? 'F32' : stored;
+    const bytes = elementsOf({ shape }) * elementBytes[dtype];
+    assert(Number.isSafeInteger(bytes), `${name} has a size`);
+    const scaled = scaleCount({ shape, dtype });
+    const needed = Math.max(bytes, 4 * scaled);
+    if (needed > zeros.length) zeros = new Uint8Array(needed);
+    const scales = scaled === 0 ? null : new Float32Array(zeros.buffer, 0, scaled);
+    return { name, shape, dtype, bytes: zeros.subarray(0, bytes), scales };
   };
 }

@@ -59,8 +59,31 @@ async function readSharded(source: WeightSource): Promise<Map<string, StoredTens
   return tensors;
 }
 
+/**
+ * The shard of each tensor, whether or not the shards are there; null where there is no index.
+ * Rejects with a CheckpointError if the index is malformed.
+ */
+export async function readIndexNames(
+  source: WeightSource,
+): Promise<ReadonlyMap<string, string> | null> {
+  return fileBytes(source, indexFile) === null ? null : readWeightMap(source);
+}
+
 /** The shard of each tensor. Shards must be files of the checkpoint itself. */
 async function readIndex(source: WeightSource): Promise<Map<string, string>> {
+  const shardOf = await readWeightMap(source);
+  for (const [name, shard] of shardOf) {
+    if (fileBytes(source, shard) === null) {
+      throw new CheckpointError(
+        `${source.location}: ${indexFile} puts the tensor ${name} in ` +
+          `${JSON.stringify(shard)}, which is missing`,
+      );
+    }
+  }
+  return shardOf;
+}
+
+async function readWeightMap(source: WeightSource): Promise<Map<string, string>> {
   const index = await readJson(source, indexFile);
   const weightMap: unknown = 'weight_map' in index ? index.weight_map : undefined;
   if (typeof weightMap !== 'object' || weightMap === null || Array.isArray(weightMap)) {
@@ -68,15 +91,12 @@ async function readIndex(source: WeightSource): Promise<Map<string, string>> {
   }
   const shardOf = new Map<string, string>();
   for (const [name, shard] of Object.entries(weightMap)) {
-    const fail = (problem: string) =>
-      new CheckpointError(
-        `${source.location}: ${indexFile} puts the tensor ${name} in ` +
-          `${JSON.stringify(shard)}, ${problem}`,
-      );
     if (typeof shard !== 'string' || !/^[^/\\]+\.safetensors$/.test(shard)) {
-      throw fail('which is not the name of a .safetensors file beside it');
+      throw new CheckpointError(
+        `${source.location}: ${indexFile} puts the tensor ${name} in ` +
+          `${JSON.stringify(shard)}, which is not the name of a .safetensors file beside it`,
+      );
     }
-    if (fileBytes(source, shard) === null) throw fail('which is missing');
     shardOf.set(name, shard);
   }
   return shardOf;

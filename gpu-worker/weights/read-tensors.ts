@@ -136,15 +136,25 @@ export function toFloat32(tensor: Pick<HostTensor, 'name' | 'dtype' | 'bytes'>):
   return bf16ToF32(new Uint16Array(copy.buffer));
 }
 
+type WeightShape = Pick<HostTensor, 'name' | 'dtype' | 'shape'>;
+
 /** The needed tensors without their scales, in the order in which they are read. */
-export function neededTensors(
-  checkpoint: Checkpoint,
-  specs: readonly TensorSpec[],
-): Pick<HostTensor, 'name' | 'dtype' | 'shape'>[] {
+export function neededTensors(checkpoint: Checkpoint, specs: readonly TensorSpec[]): WeightShape[] {
   const { order, scalesOf } = plan(checkpoint, specs);
-  return order
-    .filter(({ name }) => !scalesOf.has(name))
-    .map((tensor) => ({ name: tensor.name, dtype: weightDtype(tensor), shape: tensor.shape }));
+  return order.filter(({ name }) => !scalesOf.has(name)).map(shapeOf);
+}
+
+/** The tensors that are there and are not loaded, without their scales. */
+export function skippedTensors(
+  { tensors }: Checkpoint,
+  specs: readonly TensorSpec[],
+): WeightShape[] {
+  const skipped = specs.filter(({ use }) => use === 'skipped');
+  return skipped.flatMap(({ name }) => tensors.get(name) ?? []).map(shapeOf);
+}
+
+function shapeOf(tensor: StoredTensor): WeightShape {
+  return { name: tensor.name, dtype: weightDtype(tensor), shape: tensor.shape };
 }
 
 /** The needed tensors and their scales in the order of their bytes, file by file. */

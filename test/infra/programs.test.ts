@@ -27,6 +27,7 @@ const commands = [
   'worker',
   'admin',
   'score',
+  'plan',
   'render',
   'parse',
   'manifest',

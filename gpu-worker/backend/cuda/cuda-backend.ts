@@ -83,7 +83,7 @@ export function planCudaBackend(options: PlannedBackendOptions): CudaBackend<OpD
   const usable = usableBytes(options.freeBytes ?? Infinity);
   const device = createPlannedDevice(Math.min(options.memoryBytesMax ?? usable, usable));
   const wantsLibrary = options.cublasLt ?? readCudaSettings().cublasLt;
-  return makeBackend(device, options, () => {
+  return makeBackend(device, { ...options, isPlan: true }, () => {
     if (wantsLibrary) takeWorkspace(device);
     return null;
   });
@@ -91,7 +91,7 @@ export function planCudaBackend(options: PlannedBackendOptions): CudaBackend<OpD
 
 function makeBackend<D extends OpDevice>(
   device: D,
-  options: CudaBackendOptions,
+  options: CudaBackendOptions & Pick<OwnOptions, 'isPlan'>,
   openLibraryFor: () => CublasLt | null,
 ): CudaBackend<D> {
   const { numerics, rowsMax, expandedTokens = null, absorb } = options;
@@ -108,7 +108,7 @@ function makeBackend<D extends OpDevice>(
     useTensorCores: options.useTensorCores ?? true,
     kernels: new KernelChoices(),
   };
-  return new CudaBackend(context, { expandedTokens, absorb });
+  return new CudaBackend(context, { expandedTokens, absorb, isPlan: options.isPlan ?? false });
 }
 
 function definesOf({ activations }: Numerics): OpContext['defines'] {
@@ -126,11 +126,18 @@ function openLibrary(device: Device): CublasLt | null {
   }
 }
 
+interface OwnOptions {
+  readonly expandedTokens: number | null;
+  readonly absorb?: Absorption | undefined;
+  readonly isPlan?: boolean;
+}
+
 export class CudaBackend<D extends OpDevice = Device> implements Backend {
   readonly name = 'cuda' as const;
   readonly numerics: Numerics;
   readonly kernels: KernelChoices;
   readonly context: OpContext<D>;
+  readonly isPlan: boolean;
   readonly memory: CudaMemory;
   readonly weights: CudaWeights;
   readonly batch: StepGraphs;
@@ -143,14 +150,12 @@ export class CudaBackend<D extends OpDevice = Device> implements Backend {
   readonly moe: CudaMoe;
   readonly sampling: CudaSampling;
 
-  readonly #options: { expandedTokens: number | null; absorb?: Absorption | undefined };
+  readonly #options: OwnOptions;
 
-  constructor(
-    context: OpContext<D>,
-    options: { expandedTokens: number | null; absorb?: Absorption | undefined },
-  ) {
+  constructor(context: OpContext<D>, options: OwnOptions) {
     this.context = context;
     this.kernels = context.kernels;
+    this.isPlan = options.isPlan ?? false;
     this.#options = options;
     this.numerics = context.numerics;
     this.batch = new StepGraphs(context.device, context.step);

@@ -18,7 +18,7 @@ import type { Draw } from '../../backend/draw.ts';
 import type { ModelConfig } from './config.ts';
 import type { CachelessModel, ModelOptions } from '../family.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
-import { buildRopeTable } from './rope.ts';
+import { buildRopeTable, emptyRopeTable } from './rope.ts';
 import type {
   FeedForwardWeights,
   IndexerWeights,
@@ -42,7 +42,9 @@ export function prepareModel(
   const { limits } = options;
   const usedIndexer = options.attention === 'sparse' ? config.indexer : null;
   const positions = config.contextLength;
-  backend.rows.ropeTable(buildRopeTable(config.rope, { dim: ropeDim, positions }));
+  const rope = { dim: ropeDim, positions };
+  const table = backend.isPlan === true ? emptyRopeTable(rope) : buildRopeTable(config.rope, rope);
+  backend.rows.ropeTable(table);
   const buffers = allocateBuffers(config, backend, limits);
   const indexDim = usedIndexer?.dim ?? 0;
   const sharing = config.layerKinds.flatMap(({ indexer }, layer) =>

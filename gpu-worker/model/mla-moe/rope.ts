@@ -25,6 +25,12 @@ export function buildRopeTable(
   return { cos, sin, dim: shape.dim };
 }
 
+/** A table of that size without angles: to fill one takes seconds at a million positions. */
+export function emptyRopeTable(shape: { dim: number; positions: number }): RopeTable {
+  const values = new Float32Array((shape.positions * shape.dim) / 2);
+  return { cos: values, sin: values, dim: shape.dim };
+}
+
 /** Radians per position of each pair, [dim / 2]. */
 export function ropeFrequencies(config: RopeConfig, dim: number): Float64Array {
   const plain = Float64Array.from({ length: dim / 2 }, (_, i) => config.theta ** ((-2 * i) / dim));

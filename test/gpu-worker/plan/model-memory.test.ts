@@ -4,12 +4,17 @@ import { describe, expect, test } from 'vitest';
 import { openCudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { loadModel } from '../../../gpu-worker/open-model.ts';
 import type { PlannedModel } from '../../../gpu-worker/open-model.ts';
+import { affordableBlocks } from '../../../gpu-worker/engine/memory-plan.ts';
+import { readShapes } from '../../../gpu-worker/plan/checkpoint-shapes.ts';
+import { openDirectory } from '../../../gpu-worker/weights/directory-source.ts';
+import { planOn } from './planned.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
 import { installStubDriver } from '../../support/gpu/stub-driver.ts';
 import { readGolden } from '../../support/worker/golden.ts';
 
 process.env['SIFT_CUBIN_CACHE'] = temporaryDirectory();
-const driver = installStubDriver({ freeBytes: 64 * 2 ** 30 });
+const freeBytes = 64 * 2 ** 30;
+const driver = installStubDriver({ freeBytes });
 const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny/', import.meta.url));
 
 describe('a plan has every byte that the CUDA backend then asks for', () => {
@@ -17,6 +22,7 @@ describe('a plan has every byte that the CUDA backend then asks for', () => {
     ['tiny', 'f32', tiny],
     ['tiny', 'fp8', tiny],
     ['the f32 golden', 'f32', readGolden('dsv32-f32').directory],
+    ["GLM's golden", 'f32', readGolden('glm-dsa-f32').directory],
     ['the fp8 golden', 'fp8', readGolden('dsv32-fp8').directory],
     ['the fp8 golden', 'f32', readGolden('dsv32-fp8').directory],
     ['the GLM golden', 'f32', readGolden('glm-dsa-f32').directory],
@@ -51,5 +57,30 @@ describe('a plan has every byte that the CUDA backend then asks for', () => {
     const { cacheBytes } = backend.memory.use();
     expect(cacheBytes).toBeGreaterThanOrEqual(40 * blockBytes);
     await backend.close();
+  });
+
+  test.each(checkpoints)('as a plan of one GPU, of %s in %s', async (_name, numerics, location) => {
+    const compute = { numerics, attention: 'sparse' } as const;
+    const limits = { rowsMax: 512, logitRowsMax: 64 };
+    const { memory, blockBytes, backend } = await loadModel({
+      location,
+      compute,
+      limits,
+      openBackend: (chosen, { rowsMax }) => openCudaBackend({ numerics: chosen, rowsMax }),
+    });
+    await backend.close();
+    const shapes = await readShapes(await openDirectory(location), { readsHeaders: true });
+    const { layouts } = planOn(shapes, { gpus: 1, gpuBytes: freeBytes, numerics });
+    expect(layouts).toMatchObject([
+      {
+        memory: {
+          weights: memory.weightBytes,
+          arena: memory.activationBytes,
+          limit: memory.limitBytes,
+          reserved: memory.reservedBytes,
+        },
+        tokens: { perGpu: affordableBlocks(memory, blockBytes) * 64 },
+      },
+    ]);
   });
 });
