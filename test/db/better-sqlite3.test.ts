@@ -7,7 +7,8 @@ import { describe, expect, test } from 'vitest';
 import { openDirectoryDb, openTenantDb } from '../../db/drivers/better-sqlite3.ts';
 import * as directorySchema from '../../db/schema/directory.ts';
 import * as tenantSchema from '../../db/schema/tenant.ts';
-import { directoryCases, tenantCases } from './conformance.ts';
+import { directoryCases } from './directory-conformance.ts';
+import { tenantCases } from './tenant-conformance.ts';
 
 describe('a tenant on better-sqlite3', () => {
   for (const { name, run } of tenantCases) {

@@ -3,7 +3,8 @@ import { applyD1Migrations, env, runInDurableObject } from 'cloudflare:test';
 import { describe, test } from 'vitest';
 import { openDirectoryDb } from '../../db/drivers/d1.ts';
 import { openTenantDb } from '../../db/drivers/durable-sqlite.ts';
-import { directoryCases, tenantCases } from './conformance.ts';
+import { directoryCases } from './directory-conformance.ts';
+import { tenantCases } from './tenant-conformance.ts';
 
 describe('a tenant on the SQLite of a Durable Object', () => {
   for (const { name, run } of tenantCases) {

@@ -8,6 +8,7 @@ import {
   ended,
   event,
   eventStream,
+  growthMiBMax,
   finished,
   isSettled,
   peakGrowthMiB,
@@ -18,9 +19,8 @@ import type { EngineScript, HostileEngine } from './hostile-engine.ts';
 import { secrets, servedModel } from './system.ts';
 import type { HostileSystem } from './system.ts';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
-
-/** The memory that an attack may make the edge grow by while it lasts. */
-const growthMiBMax = 400;
+import { endlessAttacks } from './endless-engines.ts';
+import { bomb, journalAttacks } from './lying-journals.ts';
 
 /** Counts as an engine may state them, as JSON. */
 const lies: Readonly<Record<string, string>> = {
@@ -243,129 +243,6 @@ async function askOnce(
   const seconds = Number(response.headers.get('retry-after') ?? 0);
   if (!(seconds >= 0 && seconds <= 3_600)) return { broken: `Retry-After is ${seconds}` };
   return isSettled(system, engine.caller);
-}
-
-/** Answers that go on for ever: the edge lets go of them, and its memory stays in bounds. */
-function endlessAttacks(): Attack[] {
-  const text = 'x'.repeat(8_192);
-  const endless: Readonly<Record<string, string | Buffer>> = {
-    content: content(text).repeat(8),
-    reasoning: event({ choices: [{ index: 0, delta: { reasoning_content: text } }] }).repeat(8),
-    'tool calls': event({
-      choices: [
-        {
-          index: 0,
-          delta: { tool_calls: [{ index: 0, id: 'a', function: { name: 'f', arguments: text } }] },
-        },
-      ],
-    }).repeat(8),
-    'one line': Buffer.alloc(65_536, 'x'),
-    'empty lines': Buffer.alloc(65_536, '\n'),
-    comments: ': keep-alive\n\n'.repeat(5_000),
-    'events of nothing': event({ choices: [] }).repeat(2_000),
-    logprobs: event({
-      choices: [{ index: 0, delta: { content: '' }, logprobs: { content: Array(1_000).fill(0) } }],
-    }).repeat(8),
-  };
-  return Object.entries(endless).flatMap(([name, piece]) =>
-    [true, false].map((streamed): Attack => ({
-      name: `${name} without end, ${streamed ? 'streamed' : 'whole'}`,
-      secondsMax: 60,
-      run: (system) =>
-        withEngine(
-          system,
-          {
-            answer(res) {
-              res.writeHead(200, eventStream);
-              writeForever(res, piece);
-            },
-          },
-          async (engine) => {
-            let end = '';
-            const growth = await peakGrowthMiB(system, async () => {
-              end = await lastOf(await engine.ask({ stream: streamed }));
-            });
-            if (growth > growthMiBMax) return { broken: `the edge grew by ${growth} MiB` };
-            if (!/worker_failed|overloaded|no_worker/.test(end))
-              return { broken: `it ended in ${end}` };
-            return isSettled(system, engine.caller);
-          },
-        ),
-    })),
-  );
-}
-
-/** The end of an answer, whose beginning nobody keeps. */
-async function lastOf(response: Response): Promise<string> {
-  const decoder = new TextDecoder();
-  let last = '';
-  for await (const piece of response.body ?? []) {
-    last = (last + decoder.decode(piece, { stream: true })).slice(-400);
-  }
-  return last;
-}
-
-/** The client leaves, and the worker's journal is asked what the request used. */
-function journalAttacks(): Attack[] {
-  const journals: Readonly<Record<string, (res: ServerResponse) => void>> = {
-    'never ends': (res) => writeForever(res.writeHead(200), Buffer.alloc(65_536, ' ')),
-    'is a bomb in gzip': (res) =>
-      void res
-        .writeHead(200, { 'content-encoding': 'gzip', 'content-type': 'application/json' })
-        .end(bomb()),
-    redirects: (res) => void res.writeHead(307, { location: 'http://127.0.0.1:1/' }).end(),
-    'counts 10^15 tokens': (res) => res.writeHead(200).end(record(10 ** 15)),
-    'counts a billion tokens': (res) => res.writeHead(200).end(record(10 ** 9)),
-    'counts below 0': (res) => res.writeHead(200).end(record(-1)),
-  };
-  return Object.entries(journals).map(([name, others]): Attack => ({
-    name: `a journal that ${name}`,
-    mayLog: 'cost-exceeded-hold',
-    secondsMax: 90,
-    run: (system) =>
-      withEngine(
-        system,
-        {
-          answer(res) {
-            res.writeHead(200, eventStream);
-            res.write(content('x', { usage: null }));
-            res.write(event({ choices: [], usage: { prompt_tokens: 9, completion_tokens: 1 } }));
-          },
-          others,
-        },
-        async (engine) => {
-          const growth = await peakGrowthMiB(system, async () => {
-            const client = new AbortController();
-            const response = await engine.ask({ stream: true }, client.signal);
-            await response.body?.getReader().read();
-            client.abort();
-            await isSettled(system, engine.caller);
-          });
-          if (growth > growthMiBMax) return { broken: `the edge grew by ${growth} MiB` };
-          return isSettled(system, engine.caller);
-        },
-      ),
-  }));
-}
-
-function record(tokens: number): string {
-  const usage = {
-    prompt_tokens: tokens,
-    completion_tokens: tokens,
-    total_tokens: tokens,
-    prompt_tokens_details: { cached_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: 0 },
-    prompt_cache_hit_tokens: 0,
-    prompt_cache_miss_tokens: tokens,
-  };
-  const head = { object: 'request.usage', id: 'x', model: 'x', status: 'aborted' };
-  return JSON.stringify({ ...head, created: 1, updated: 1, usage });
-}
-
-/** 1 GiB of blanks. */
-function bomb(): Buffer {
-  const piece = gzipSync(Buffer.alloc(64 * 2 ** 20, ' '));
-  return Buffer.concat(Array(16).fill(piece));
 }
 
 /** An engine that the operator adds is asked what it serves. */

@@ -149,6 +149,9 @@ export async function isSettled(system: HostileSystem, caller: Caller): Promise<
   }
 }
 
+/** The memory that an attack may make the edge grow by while it lasts. */
+export const growthMiBMax = 400;
+
 /** The edge's growth in memory while the work went on, looked at often. */
 export async function peakGrowthMiB(
   system: HostileSystem,
