@@ -55,8 +55,6 @@ export const entry = sqliteTable(
     kind: text({ enum: ['credit', 'pending', 'posted', 'voided', 'correction'] }).notNull(),
     requestId: text('request_id'),
     refersTo: integer('refers_to'),
-    /** The name that the request asked for, where it is not the model that ran. */
-    alias: text(),
     /** Names the payment or grant that a credit stands for. */
     source: text(),
     amountNanoUsd: integer('amount_nano_usd').notNull(),
@@ -79,6 +77,8 @@ export const entry = sqliteTable(
     worker: text(),
     note: text(),
     createdAtMs: integer('created_at_ms').notNull(),
+    /** The name that the request asked for, where it is not the model that ran. */
+    alias: text(),
   },
   (t) => [
     uniqueIndex('entry_request_kind').on(t.requestId, t.kind),
@@ -127,13 +127,13 @@ export const hold = sqliteTable(
     priceOutput: integer('price_output').notNull(),
     /** Taken from the token buckets at admission; the difference to the actual count goes back. */
     tokensReserved: integer('tokens_reserved').notNull(),
-    /** The name that the request asked for, where it is not the model. */
-    alias: text(),
     idempotencyKey: text('idempotency_key'),
     worker: text(),
     epoch: integer(),
     workerUrl: text('worker_url'),
     openedAtMs: integer('opened_at_ms').notNull(),
+    /** The name that the request asked for, where it is not the model. */
+    alias: text(),
   },
   (t) => [
     index('hold_opened').on(t.openedAtMs),
