@@ -1,4 +1,5 @@
 /** Attention over the cached latents. */
+import { checkSelectionRows } from './checks.ts';
 import type { HeadShape, LayerCache, Matrix, Selection, Tensor } from './shapes.ts';
 
 export interface AttentionScale {
@@ -18,6 +19,28 @@ export interface ExpandedAttendOptions extends AttentionScale {
   readonly valueDim: number;
   /** The batch's rows from this one on, which begins a sequence; all of them unless given. */
   readonly firstRow?: number;
+}
+
+/** A call of `attendExpanded` once it is checked, with the handles of one backend. */
+export interface ExpandedCall<OwnTensor, OwnCache, OwnMatrix, OwnSelection> {
+  readonly out: OwnTensor;
+  readonly q: OwnTensor;
+  readonly cache: OwnCache;
+  readonly matrix: OwnMatrix;
+  readonly selection: OwnSelection | null;
+  readonly options: ExpandedAttendOptions;
+}
+
+/** The selection of a batch of `rows` rows, as the handle of its backend; null for all tokens. */
+export function selectionOf<Own extends Selection>(
+  handle: Selection | null,
+  own: (handle: Selection) => Own,
+  rows: number,
+): Own | null {
+  if (handle === null) return null;
+  const selection = own(handle);
+  checkSelectionRows(selection, rows);
+  return selection;
 }
 
 export interface AttentionOps {

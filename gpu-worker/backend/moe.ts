@@ -9,6 +9,29 @@ export interface RouteOptions {
   readonly scale: number;
 }
 
+/** The largest sizes among a model's layers of experts, which a step's scratch has to fit. */
+export class LargestExperts {
+  perToken = 0;
+  hidden = 0;
+  inner = 0;
+  experts = 0;
+
+  addExperts(shape: { readonly hidden: number; readonly inner: number }, count: number): void {
+    this.hidden = Math.max(this.hidden, shape.hidden);
+    this.inner = Math.max(this.inner, shape.inner);
+    this.experts = Math.max(this.experts, count);
+  }
+
+  addRouting(perToken: number): void {
+    this.perToken = Math.max(this.perToken, perToken);
+  }
+
+  /** Rows of a step, one for each expert of each; 0 while experts or their number is not known. */
+  slots(rowsMax: number): number {
+    return this.experts === 0 ? 0 : rowsMax * this.perToken;
+  }
+}
+
 export interface MoeOps {
   /** Makes one handle of the matrices of all routed experts of a layer; at start. */
   experts(matrices: readonly ExpertMatrices[]): Experts;

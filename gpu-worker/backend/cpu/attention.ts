@@ -1,9 +1,15 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
 import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
-import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../attention.ts';
+import { selectionOf } from '../attention.ts';
+import type {
+  AttendOptions,
+  AttentionOps,
+  ExpandedAttendOptions,
+  ExpandedCall,
+} from '../attention.ts';
 import { blockTokens } from '../batch.ts';
-import { checkExpanded, checkSelectionRows } from '../checks.ts';
+import { checkExpanded } from '../checks.ts';
 import type { LayerCache, Matrix, Selection, Tensor } from '../shapes.ts';
 import { Scratch } from './arena.ts';
 import { CpuLayerCache, CpuMatrix, CpuSelection, asCpu, checkedTensor } from './handles.ts';
@@ -33,6 +39,8 @@ function selectionArguments(selection: CpuSelection | null): number[] {
   return selection === null ? [0, 0, 0] : [selection.at, selection.width, selection.counts];
 }
 
+type OwnExpandedCall = ExpandedCall<CpuTensor, CpuLayerCache, CpuMatrix, CpuSelection>;
+
 export class CpuAttention implements AttentionOps {
   readonly #context: OpContext;
   readonly #gemm: CpuGemm;
@@ -53,11 +61,8 @@ export class CpuAttention implements AttentionOps {
     this.#states = scratch('running softmax states');
   }
 
-  #checkedSelection(handle: Selection | null): CpuSelection | null {
-    if (handle === null) return null;
-    const selection = asCpu(CpuSelection, handle);
-    checkSelectionRows(selection, this.#context.step.rows);
-    return selection;
+  #selection(handle: Selection | null): CpuSelection | null {
+    return selectionOf(handle, (each) => asCpu(CpuSelection, each), this.#context.step.rows);
   }
 
   /** Never, so that a row's bits do not depend on how many others of its sequence come along. */
@@ -81,7 +86,7 @@ export class CpuAttention implements AttentionOps {
     assert(heads > 0 && sequences.length > 0, 'attention needs a head and a row');
     const query = checkedTensor(q, rows, heads * (latentDim + ropeDim));
     const into = checkedTensor(out, rows, heads * latentDim);
-    const chosen = this.#checkedSelection(selection);
+    const chosen = this.#selection(selection);
     const lseInto = lse === undefined ? null : checkedTensor(lse, rows, heads);
     const states = lseInto === null ? 0 : this.#softmax.at(rows * heads * 8);
     const sums = lseInto === null ? 0 : states + rows * heads * 4;
@@ -141,12 +146,12 @@ export class CpuAttention implements AttentionOps {
     const from = asCpu(CpuLayerCache, cache);
     const matrix = asCpu(CpuMatrix, kvB);
     checkExpanded(matrix, from.shape, options);
-    const call: ExpandedCall = {
+    const call: OwnExpandedCall = {
       out: checkedTensor(out, rows, heads * valueDim),
       q: checkedTensor(q, rows, heads * (nopeDim + ropeDim)),
       cache: from,
       matrix,
-      selection: this.#checkedSelection(selection),
+      selection: this.#selection(selection),
       options,
     };
     for (const sequence of sequences) {
@@ -154,7 +159,7 @@ export class CpuAttention implements AttentionOps {
     }
   }
 
-  #attendSequence(call: ExpandedCall, sequence: PlacedRows): void {
+  #attendSequence(call: OwnExpandedCall, sequence: PlacedRows): void {
     const { pool } = this.#context;
     const { heads, nopeDim, ropeDim, valueDim } = call.options;
     const groups = Math.ceil(sequence.rowCount / pageRowsMax);
@@ -183,7 +188,7 @@ export class CpuAttention implements AttentionOps {
     pool.run({ op: opFinishPages, tasks: groups * heads, work: results, arguments: rest });
   }
 
-  #places(call: ExpandedCall, groups: number): ExpandedPlaces {
+  #places(call: OwnExpandedCall, groups: number): ExpandedPlaces {
     const { heads, nopeDim, ropeDim, valueDim } = call.options;
     const tokens = expandedPages * blockTokens;
     const { latentDim } = call.cache.shape;
@@ -211,7 +216,7 @@ export class CpuAttention implements AttentionOps {
   }
 
   #pagesArguments(
-    call: ExpandedCall,
+    call: OwnExpandedCall,
     sequence: PlacedRows,
     pass: { start: number; end: number; places: ExpandedPlaces },
   ): Arguments {
@@ -228,15 +233,6 @@ export class CpuAttention implements AttentionOps {
       [places.states, places.stateBytes, f32(scale), round],
     ];
   }
-}
-
-interface ExpandedCall {
-  readonly out: CpuTensor;
-  readonly q: CpuTensor;
-  readonly cache: CpuLayerCache;
-  readonly matrix: CpuMatrix;
-  readonly selection: CpuSelection | null;
-  readonly options: ExpandedAttendOptions;
 }
 
 /** Addresses and strides in bytes; the shapes are in kernels/attend-pages.ts. */

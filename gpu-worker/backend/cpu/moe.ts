@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import { checkExperts, checkGroups, checkRoutingRows } from '../checks.ts';
+import { LargestExperts } from '../moe.ts';
 import type { MoeOps, RouteOptions } from '../moe.ts';
 import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../shapes.ts';
 import { Scratch } from './arena.ts';
@@ -34,7 +35,7 @@ export class CpuMoe implements MoeOps {
   readonly #inputs: Scratch;
   readonly #inner: Scratch;
   readonly #outputs: Scratch;
-  #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
+  readonly #largest = new LargestExperts();
 
   constructor(context: OpContext, gemm: CpuGemm) {
     this.#context = context;
@@ -62,9 +63,7 @@ export class CpuMoe implements MoeOps {
         `${gate.name}'s expert is not in the format of the others`,
       );
     }
-    this.#largest.hidden = Math.max(this.#largest.hidden, shape.hidden);
-    this.#largest.inner = Math.max(this.#largest.inner, shape.inner);
-    this.#largest.experts = Math.max(this.#largest.experts, matrices.length);
+    this.#largest.addExperts(shape, matrices.length);
     this.#reserve();
     return new CpuExperts(matrices, shape);
   }
@@ -72,7 +71,7 @@ export class CpuMoe implements MoeOps {
   routing(rows: number, perToken: number): CpuRouting {
     const { arena } = this.#context;
     const bytes = rows * perToken * 4;
-    this.#largest.perToken = Math.max(this.#largest.perToken, perToken);
+    this.#largest.addRouting(perToken);
     this.#reserve();
     return new CpuRouting(
       { rows, perToken },
@@ -88,8 +87,8 @@ export class CpuMoe implements MoeOps {
    */
   #reserve(): void {
     const { perToken, hidden, inner, experts } = this.#largest;
-    const rows = this.#context.step.rowsMax * perToken;
-    if (rows === 0 || experts === 0) return;
+    const rows = this.#largest.slots(this.#context.step.rowsMax);
+    if (rows === 0) return;
     this.#sources.at(rows * 4);
     this.#places.at(rows * 4);
     this.#inputs.at(rowsAt(0, rows, hidden).bytes);

@@ -1,8 +1,14 @@
 /** Attention over the cached latents: absorbed, and with expanded keys and values. */
 import { strict as assert } from 'node:assert';
-import type { AttendOptions, AttentionOps, ExpandedAttendOptions } from '../../attention.ts';
+import { selectionOf } from '../../attention.ts';
+import type {
+  AttendOptions,
+  AttentionOps,
+  ExpandedAttendOptions,
+  ExpandedCall,
+} from '../../attention.ts';
 import { blockTokens } from '../../batch.ts';
-import { checkExpanded, checkSelectionRows } from '../../checks.ts';
+import { checkExpanded } from '../../checks.ts';
 import type { HeadShape, LayerCache, Matrix, Selection, Tensor } from '../../shapes.ts';
 import {
   asCuda,
@@ -43,6 +49,8 @@ function selectionArgs(selection: CudaSelection | null) {
   };
 }
 
+type OwnExpandedCall = ExpandedCall<CudaTensor, CudaLayerCache, CudaMatrix, CudaSelection>;
+
 export class CudaAttention implements AttentionOps {
   readonly #context: OpContext;
   readonly #gemm: CudaGemm;
@@ -64,11 +72,8 @@ export class CudaAttention implements AttentionOps {
     this.sparse = new SparseMla(context);
   }
 
-  #checkedSelection(handle: Selection | null): CudaSelection | null {
-    if (handle === null) return null;
-    const selection = asCuda(CudaSelection, handle);
-    checkSelectionRows(selection, this.#context.step.rows);
-    return selection;
+  #selection(handle: Selection | null): CudaSelection | null {
+    return selectionOf(handle, (each) => asCuda(CudaSelection, each), this.#context.step.rows);
   }
 
   expandsFaster(shape: HeadShape): boolean {
@@ -94,7 +99,7 @@ export class CudaAttention implements AttentionOps {
     const width = latentDim + ropeDim;
     const query = inputTensor(q, rows, heads * width);
     const into = outputTensor(out, rows, heads * latentDim);
-    const chosen = this.#checkedSelection(selection);
+    const chosen = this.#selection(selection);
     const lse = lseOut === undefined ? null : f32Tensor(lseOut, rows, heads);
     const { kernels } = this.#context;
     if (this.sparse.fits(from, heads)) {
@@ -150,12 +155,12 @@ export class CudaAttention implements AttentionOps {
     const from = asCuda(CudaLayerCache, cache);
     const matrix = asCuda(CudaMatrix, kvB);
     checkExpanded(matrix, from.shape, options);
-    const call: ExpandedCall = {
+    const call: OwnExpandedCall = {
       out: outputTensor(out, rows, heads * valueDim),
       q: inputTensor(q, rows, heads * (nopeDim + ropeDim)),
       cache: from,
       matrix,
-      selection: this.#checkedSelection(selection),
+      selection: this.#selection(selection),
       options,
     };
     const { prefill } = this;
@@ -176,7 +181,7 @@ export class CudaAttention implements AttentionOps {
     }
   }
 
-  #attendSequence(call: ExpandedCall, sequence: PlacedRows): void {
+  #attendSequence(call: OwnExpandedCall, sequence: PlacedRows): void {
     const passTokens = expandedPages * blockTokens;
     for (let start = 0; start < sequence.tokens; start += passTokens) {
       const tokens = Math.min(passTokens, sequence.tokens - start);
@@ -187,7 +192,7 @@ export class CudaAttention implements AttentionOps {
 
   /** Expands some tokens' keys and values, and folds them into the state of every row and head. */
   #attendPass(
-    call: ExpandedCall,
+    call: OwnExpandedCall,
     sequence: PlacedRows,
     pass: { start: number; tokens: number; last: boolean },
   ): void {
@@ -251,13 +256,4 @@ export class CudaAttention implements AttentionOps {
 function headsText(shape: Omit<HeadShape, 'latentDim'>): string {
   const { heads, nopeDim, ropeDim, valueDim } = shape;
   return `${heads} heads of ${nopeDim} + ${ropeDim}, values of ${valueDim}`;
-}
-
-interface ExpandedCall {
-  readonly out: CudaTensor;
-  readonly q: CudaTensor;
-  readonly cache: CudaLayerCache;
-  readonly matrix: CudaMatrix;
-  readonly selection: CudaSelection | null;
-  readonly options: ExpandedAttendOptions;
 }

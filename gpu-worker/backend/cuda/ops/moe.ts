@@ -1,6 +1,7 @@
 /** Mixture of experts: the gate, and the routed experts as GEMMs over grouped rows (moe.cu). */
 import { strict as assert } from 'node:assert';
 import { checkExperts, checkGroups, checkRoutingRows } from '../../checks.ts';
+import { LargestExperts } from '../../moe.ts';
 import type { MoeOps, RouteOptions } from '../../moe.ts';
 import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../../shapes.ts';
 import {
@@ -33,7 +34,7 @@ export class CudaMoe implements MoeOps {
   readonly #numbers: Scratch;
   readonly #inner: Scratch;
   readonly #outputs: Scratch;
-  #largest = { perToken: 0, hidden: 0, inner: 0, experts: 0 };
+  readonly #largest = new LargestExperts();
 
   constructor(context: OpContext, gemm: CudaGemm) {
     this.#context = context;
@@ -44,15 +45,12 @@ export class CudaMoe implements MoeOps {
   }
 
   experts(handles: readonly ExpertMatrices[]): CudaExperts {
-    const { hidden, inner } = checkExperts(handles);
+    const shape = checkExperts(handles);
     const gate = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.gate)));
     const up = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.up)));
     const down = this.#table(handles.map((handle) => asCuda(CudaMatrix, handle.down)));
     assert(up.dtype === gate.dtype, "the experts' up matrices do not fit their gates");
-    const largest = this.#largest;
-    largest.hidden = Math.max(largest.hidden, hidden);
-    largest.inner = Math.max(largest.inner, inner);
-    largest.experts = Math.max(largest.experts, handles.length);
+    this.#largest.addExperts(shape, handles.length);
     this.#reserve();
     return new CudaExperts(handles.length, { gate, up, down });
   }
@@ -80,7 +78,7 @@ export class CudaMoe implements MoeOps {
 
   routing(rows: number, perToken: number): CudaRouting {
     const { device } = this.#context;
-    this.#largest.perToken = Math.max(this.#largest.perToken, perToken);
+    this.#largest.addRouting(perToken);
     this.#reserve();
     const column = () => device.allocate(rows * perToken * 4, 'activation', 'a routing');
     return new CudaRouting({ rows, perToken }, { experts: column(), weights: column() });
@@ -90,9 +88,9 @@ export class CudaMoe implements MoeOps {
    * Takes the scratch of a step as soon as both the experts and their number per token are known.
    */
   #reserve(): void {
-    const { perToken, hidden, inner, experts } = this.#largest;
-    const slots = this.#context.step.rowsMax * perToken;
-    if (slots === 0 || experts === 0) return;
+    const { hidden, inner, experts } = this.#largest;
+    const slots = this.#largest.slots(this.#context.step.rowsMax);
+    if (slots === 0) return;
     this.#places(slots, experts, tileRowsMin);
     const { activationBytes } = this.#context;
     this.#inner.at(2 * slots * padded(inner) * activationBytes);
