@@ -32,6 +32,13 @@ type Files = Readonly<Record<string, string | Uint8Array>>;
 
 const config = randomConfig('V3.2 with everything', 5);
 const tensors = randomTensors(config, { seed: 5, dtype: 'BF16' });
+/** It has keys of its own that say what each layer is. */
+const glm = {
+  ...randomConfig('GLM with a selection of every second layer', 5),
+  index_topk_pattern: 'FSF',
+  rope_interleave: true,
+};
+const glmTensors = pack(randomTensors(glm, { seed: 5, dtype: 'BF16' }));
 const shards = [tensors.filter((_, i) => i % 2 === 0), tensors.filter((_, i) => i % 2 === 1)];
 const index = {
   metadata: { total_size: 1 },
@@ -110,13 +117,29 @@ const text = (mutant: unknown): string => String(mutant);
 
 const configTarget: Target = {
   name: 'config.json',
-  share: 34,
+  share: 24,
   make: (random) => mutateText(mutateValue(config, random), random),
   feed: (mutant) =>
     refusing(async () => {
       const parsed = await openConfig(sourceOf({ ...whole, 'config.json': text(mutant) }));
       assertFinite(parsed);
       if (parsed.layers !== config.num_hidden_layers) throw new Error('it has other layers');
+    }),
+};
+
+function glmFiles(configJson: string): Files {
+  return { 'config.json': configJson, 'model.safetensors': glmTensors };
+}
+
+const glmConfigTarget: Target = {
+  name: 'config.json of GLM',
+  share: 10,
+  make: (random) => mutateText(mutateValue(glm, random), random),
+  feed: (mutant) =>
+    refusing(async () => {
+      const parsed = await openConfig(sourceOf(glmFiles(text(mutant))));
+      assertFinite(parsed);
+      if (parsed.layers !== glm.num_hidden_layers) throw new Error('it has other layers');
     }),
 };
 
@@ -270,6 +293,7 @@ const tokenizerTarget: Target = {
 
 export const checkpointTargets: readonly Target[] = [
   configTarget,
+  glmConfigTarget,
   headerTarget,
   indexTarget,
   manifestTarget,
@@ -280,6 +304,7 @@ export const checkpointTargets: readonly Target[] = [
 /** A target that refused what nobody has changed would find nothing. */
 export async function checkUnmutated(): Promise<void> {
   assertFinite(await openConfig(sourceOf(whole)));
+  assertFinite(await openConfig(sourceOf(glmFiles(JSON.stringify(glm)))));
   await tokenizerTarget.feed({
     'tokenizer.json': JSON.stringify(small),
     'tokenizer_config.json': JSON.stringify(tokenizerConfig),

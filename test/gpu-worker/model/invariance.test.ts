@@ -9,7 +9,7 @@ import { CpuAttention } from '../../../gpu-worker/backend/cpu/attention.ts';
 import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { Mla } from '../../../gpu-worker/backend/mla.ts';
 import { randomConfig } from '../../support/weights/checkpoint-config.ts';
-import type { CheckpointConfig } from '../../support/weights/checkpoint-config.ts';
+import type { CheckpointConfig, ModelKind } from '../../support/weights/checkpoint-config.ts';
 import { maxDifference } from '../../support/worker/golden.ts';
 import {
   inChunks,
@@ -27,8 +27,12 @@ import { firstDifference } from '../../support/worker/transcripts.ts';
 const directory = temporaryDirectory();
 const seed = 42;
 
-function writeModel(name: string, change: Partial<CheckpointConfig> = {}): string {
-  const config = { ...randomConfig('V3.2 with everything', seed), ...change };
+function writeModel(
+  name: string,
+  change: Partial<CheckpointConfig> = {},
+  kind: ModelKind = 'V3.2 with everything',
+): string {
+  const config = { ...randomConfig(kind, seed), ...change };
   const path = join(directory, name);
   return writeRandomCheckpoint(path, config, { seed, dtype: 'F8_E4M3', shards: 2 });
 }
@@ -45,8 +49,13 @@ async function say(path: string, tokens: number[], options: OpenOptions): Promis
   return transcript;
 }
 
-describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (numerics) => {
-  const path = writeModel(`plain-${numerics}`);
+const models = (['V3.2 with everything', 'GLM with shared selections'] as const).flatMap((kind) =>
+  (['f32', 'fp8'] as const).map((numerics) => ({ kind, numerics })),
+);
+
+describe.each(models)(`$kind in $numerics numerics, seed ${seed}`, ({ kind, numerics }) => {
+  const name = `${kind} ${numerics}`;
+  const path = writeModel(name, {}, kind);
   const tokens = randomTokens(150, seed);
 
   test('says the same bits wherever its blocks lie and however it is chunked', async () => {
@@ -74,7 +83,7 @@ describe.each(['f32', 'fp8'] as const)(`a model in %s numerics, seed ${seed}`, (
   });
 
   test('attends densely, bit for bit, when its top-k is wider than the context', async () => {
-    const wide = writeModel(`wide-${numerics}`, { index_topk: 200 });
+    const wide = writeModel(`${name}, wide`, { index_topk: 200 }, kind);
     const sparse = await say(wide, tokens, { numerics });
     const dense = await say(wide, tokens, { numerics, attention: 'dense' });
     expect(firstDifference(sparse, { ...dense, selected: sparse.selected })).toBe(null);
