@@ -7,18 +7,18 @@ import { glmMoeDsa } from './glm/family.ts';
 import type { ModelConfig } from './mla-moe/config.ts';
 import { UnknownKeyError } from './parse-keys.ts';
 
-const families: Readonly<Record<string, ModelFamily>> = {
-  deepseek_v3: deepseekV3,
-  deepseek_v32: deepseekV32,
-  glm_moe_dsa: glmMoeDsa,
-};
-const known = Object.keys(families).join(', ');
+const families: ReadonlyMap<string, ModelFamily> = new Map([
+  ['deepseek_v3', deepseekV3],
+  ['deepseek_v32', deepseekV32],
+  ['glm_moe_dsa', glmMoeDsa],
+]);
+const known = [...families.keys()].join(', ');
 
 const typed = z.looseObject({ model_type: z.string() });
 
 /** @throws ConfigError that names the families that there are, if `modelType` is none of them. */
 export function familyOf(modelType: string): ModelFamily {
-  const family = Object.hasOwn(families, modelType) ? families[modelType] : undefined;
+  const family = families.get(modelType);
   if (family === undefined) {
     throw new ConfigError(
       `model_type is ${JSON.stringify(modelType)}, which this engine does not know; it knows ${known}`,
@@ -29,7 +29,7 @@ export function familyOf(modelType: string): ModelFamily {
 
 /** The chat format of a family; null for a `model_type` that is none. */
 export function chatFormatOf(modelType: string): string | null {
-  return Object.hasOwn(families, modelType) ? (families[modelType]?.chatFormat ?? null) : null;
+  return families.get(modelType)?.chatFormat ?? null;
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import type { ModelConfig } from '../mla-moe/config.ts';
-import { commonKeys, readCommon } from '../mla-moe/config-keys.ts';
+import { commonKeys, normEpsilon, readCommon } from '../mla-moe/config-keys.ts';
 import { checkHeadDim, checkImplied, checkLayers } from '../mla-moe/implied-keys.ts';
 import { parseKeys } from '../parse-keys.ts';
 import { layerKeys, readLayerKinds } from './layer-kinds.ts';
@@ -15,6 +15,7 @@ const configSchema = z.strictObject({
   ...commonKeys,
   ...layerKeys,
   model_type: z.literal(modelType),
+  rms_norm_eps: normEpsilon.default(1e-5),
   indexer_rope_interleave: z.boolean().default(true),
   // Every router computes in float32.
   moe_router_dtype: z.literal('float32').nullish(),

@@ -9,6 +9,7 @@ import { check } from '../config-error.ts';
 import type { LayerKind } from '../mla-moe/config.ts';
 import { layersMax } from '../mla-moe/config-keys.ts';
 import { checkLayers, checkLength } from '../mla-moe/implied-keys.ts';
+import type { ImpliedConfig } from '../mla-moe/implied-keys.ts';
 
 const indexerType = z.enum(['full', 'shared']);
 type IndexerType = z.infer<typeof indexerType>;
@@ -28,14 +29,13 @@ export const layerKeys = {
 };
 
 type LayerKeys = z.infer<z.ZodObject<typeof layerKeys>>;
+type LayerConfig = LayerKeys & ImpliedConfig;
 
 /** The offset of the published code where config.json has none. */
 const defaultOffset = 2;
 
 /** @throws ConfigError that names the key, and both of two keys that contradict each other. */
-export function readLayerKinds(
-  raw: LayerKeys & Parameters<typeof checkLayers>[0],
-): readonly LayerKind[] {
+export function readLayerKinds(raw: LayerConfig): readonly LayerKind[] {
   const indexers = readIndexers(raw);
   return readFeedForwards(raw).map((feedForward, layer) => ({
     feedForward,
@@ -43,9 +43,7 @@ export function readLayerKinds(
   }));
 }
 
-function readFeedForwards(
-  raw: LayerKeys & Parameters<typeof checkLayers>[0],
-): LayerKind['feedForward'][] {
+function readFeedForwards(raw: LayerConfig): LayerKind['feedForward'][] {
   const { num_hidden_layers: layers, first_k_dense_replace: dense, mlp_layer_types: types } = raw;
   if (types && dense == null) {
     checkLength('mlp_layer_types', types, layers);
@@ -72,7 +70,7 @@ interface IndexerRule {
   readonly typeOf: (layer: number) => IndexerType;
 }
 
-function readIndexers(raw: LayerKeys & Parameters<typeof checkLayers>[0]): IndexerType[] {
+function readIndexers(raw: LayerConfig): IndexerType[] {
   const { num_hidden_layers: layers, indexer_types: types } = raw;
   const rule = patternRule(raw) ?? frequencyRule(raw);
   if (types && rule !== null) {
@@ -95,7 +93,7 @@ function readIndexers(raw: LayerKeys & Parameters<typeof checkLayers>[0]): Index
 function patternRule({
   index_topk_pattern: pattern,
   num_hidden_layers: layers,
-}: LayerKeys & { num_hidden_layers: number }): IndexerRule | null {
+}: LayerConfig): IndexerRule | null {
   if (!pattern || pattern.length === 0) return null;
   checkLength('index_topk_pattern', pattern, layers);
   const typeOf = (layer: number): IndexerType => {

@@ -30,6 +30,7 @@ export const count = z
   .min(1)
   .max(2 ** 31 - 1);
 const tokenId = z.int().min(0).max(vocabMax);
+export const normEpsilon = z.number().min(1e-20).max(1);
 /** Factors that float32 can multiply by without leaving its range. */
 const factor = z.number().min(1e-6).max(1e6);
 
@@ -92,7 +93,7 @@ export const commonKeys = {
   index_head_dim: count.nullish(),
   index_topk: count.max(selectedMax).nullish(),
   max_position_embeddings: count.max(positionsMax),
-  rms_norm_eps: z.number().min(1e-20).max(1).default(1e-6),
+  rms_norm_eps: normEpsilon.default(1e-6),
   hidden_act: z.literal('silu').default('silu'),
   attention_bias: z.literal(false).default(false),
   tie_word_embeddings: z.literal(false).default(false),

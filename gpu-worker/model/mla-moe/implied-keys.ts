@@ -22,6 +22,9 @@ export const impliedKeys = {
 
 type RawImplied = z.infer<z.ZodObject<typeof impliedKeys>>;
 
+/** The keys that imply others, and the others. */
+export type ImpliedConfig = RawImplied & Implying;
+
 interface Implying {
   readonly num_hidden_layers: number;
   readonly qk_nope_head_dim: number;
@@ -30,7 +33,7 @@ interface Implying {
 }
 
 /** @throws ConfigError that names the key and what contradicts it. */
-export function checkImplied(raw: RawImplied & Implying, modelType: string): void {
+export function checkImplied(raw: ImpliedConfig, modelType: string): void {
   const { qk_nope_head_dim: nope, qk_rope_head_dim: rope } = raw;
   checkNumber('qk_head_dim', raw.qk_head_dim, {
     value: nope + rope,
@@ -49,7 +52,7 @@ export function checkImplied(raw: RawImplied & Implying, modelType: string): voi
 
 /** No head has a width of `head_dim` alone; a family's checkpoints repeat one of these in it. */
 export function checkHeadDim(
-  raw: RawImplied & Implying,
+  raw: ImpliedConfig,
   keys: readonly ('qk_rope_head_dim' | 'qk_nope_head_dim')[],
 ): void {
   const { head_dim: found } = raw;
@@ -70,7 +73,7 @@ function checkNumber(
 
 /** A list of a type for each layer, where there is one, has those that `implied` allows. */
 export function checkLayers(
-  raw: RawImplied & Implying,
+  raw: ImpliedConfig,
   key: 'mlp_layer_types' | 'layer_types' | 'indexer_types',
   implied: { readonly expected: (layer: number) => readonly string[]; readonly of: string },
 ): void {
