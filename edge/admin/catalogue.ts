@@ -5,6 +5,7 @@ import { ApiError } from '../errors.ts';
 import type { PriceRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
+import { refuseAliasName, wireAlias, aliasSchema } from './aliases.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import {
@@ -41,7 +42,12 @@ async function listModels(services: Services) {
     };
   });
   const served = workers.flatMap((worker) => worker.served);
-  return { models: await Promise.all(listed), unsold: await unsoldModels(served, services) };
+  const aliases = (await directory.aliases()).map(wireAlias);
+  return {
+    models: await Promise.all(listed),
+    ...(aliases.length > 0 && { aliases }),
+    unsold: await unsoldModels(served, services),
+  };
 }
 
 export const catalogueEndpoints: readonly Endpoint[] = [
@@ -50,7 +56,11 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       method: 'get',
       path: '/models',
       summary: 'All models, and those that workers serve and nobody can use',
-      answer: z.object({ models: z.array(listedSchema), unsold: z.array(unsoldSchema) }),
+      answer: z.object({
+        models: z.array(listedSchema),
+        aliases: z.array(aliasSchema).optional().describe('left out where there are none'),
+        unsold: z.array(unsoldSchema),
+      }),
     },
     async ({ services }) => listModels(services),
   ),
@@ -70,6 +80,7 @@ export const catalogueEndpoints: readonly Endpoint[] = [
     },
     async ({ services, body }) => {
       const before = (await services.directory.models()).find(({ id }) => id === body.id);
+      await refuseAliasName(services, body.id);
       const model = {
         id: body.id,
         contextLength: body.context_length,

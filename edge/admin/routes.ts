@@ -8,6 +8,7 @@ import type { AppEnv } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { bearerToken } from '../middleware/bearer-token.ts';
+import { aliasEndpoints } from './aliases.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { moneyEndpoints } from './money.ts';
@@ -21,6 +22,7 @@ export const adminEndpoints: readonly Endpoint[] = [
   ...tenantEndpoints,
   ...moneyEndpoints,
   ...catalogueEndpoints,
+  ...aliasEndpoints,
   ...workerEndpoints,
   ...reportEndpoints,
 ];

@@ -2,7 +2,7 @@
  * Rows as JSON lines or CSV (RFC 4180), written as they are read: an export is never held whole.
  */
 
-export type Row = Readonly<Record<string, string | number | null>>;
+export type Row = Readonly<Record<string, string | number | null | undefined>>;
 
 const mediaTypes = { jsonl: 'application/x-ndjson', csv: 'text/csv; charset=utf-8' };
 export const rowMediaTypes: readonly string[] = Object.values(mediaTypes);

@@ -28,6 +28,17 @@ export function addCatalogueCommands(program: Program, operator: Operator): void
         }),
       ),
     );
+  models
+    .command('alias')
+    .description('another name; a request for it runs on the first of the models that can take it')
+    .argument('<name>', 'it may be a model, which then comes first')
+    .argument('<models...>', 'what runs is what is billed and reported')
+    .action((name, chain) => show(call('POST', '/aliases', { name, models: chain })));
+  models
+    .command('unalias')
+    .description('forget such a name')
+    .argument('<name>')
+    .action((name) => show(call('DELETE', `/aliases/${encodeURIComponent(name)}`)));
   const prices = program.command('prices').description('prices of models');
   prices
     .command('list')

@@ -5,7 +5,13 @@
  */
 import { priceInForce } from './directory.ts';
 import type { KnownTime } from './known-time.ts';
-import type { Directory, ModelRecord, PriceRecord, TenantRecord } from './directory-contract.ts';
+import type {
+  Directory,
+  ModelAlias,
+  ModelRecord,
+  PriceRecord,
+  TenantRecord,
+} from './directory-contract.ts';
 
 const tenantsMax = 10_000;
 
@@ -19,6 +25,7 @@ export function cacheDirectory(
   },
 ): Directory {
   const models = createCache<ModelRecord[]>(options, 1);
+  const aliases = createCache<ModelAlias[]>(options, 1);
   const prices = createCache<PriceRecord[]>(options, 1);
   const tenants = createCache<TenantRecord | null>(options, tenantsMax);
 
@@ -43,6 +50,16 @@ export function cacheDirectory(
     async putModel(model) {
       await directory.putModel(model);
       models.forget('');
+    },
+    aliases: () => aliases.read('', () => directory.aliases()),
+    async putAlias(alias) {
+      await directory.putAlias(alias);
+      aliases.forget('');
+    },
+    async removeAlias(name) {
+      const removed = await directory.removeAlias(name);
+      aliases.forget('');
+      return removed;
     },
     async addPrice(price) {
       await directory.addPrice(price);

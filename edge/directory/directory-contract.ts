@@ -12,6 +12,13 @@ export interface ModelRecord {
   readonly createdAtMs: number;
 }
 
+/** Another name of models, of which a request runs on the first that can take it. */
+export interface ModelAlias {
+  readonly name: string;
+  readonly models: readonly string[];
+  readonly createdAtMs: number;
+}
+
 /**
  * A price is in force from `fromMs`, inside its daily window if it has one (minutes of the UTC
  * day).
@@ -35,6 +42,10 @@ export interface TenantRecord {
 export interface Directory {
   models(): Promise<ModelRecord[]>;
   putModel(model: ModelRecord): Promise<void>;
+  aliases(): Promise<ModelAlias[]>;
+  putAlias(alias: ModelAlias): Promise<void>;
+  /** false when there is no such alias. */
+  removeAlias(name: string): Promise<boolean>;
   /** The price in force at that instant; a price with a window wins over one without. */
   priceAt(model: string, atMs: number): Promise<Price | null>;
   prices(model: string | null): Promise<PriceRecord[]>;

@@ -9,6 +9,9 @@ export function waitForLocks(directory: Directory): Directory {
   return {
     models: () => whenUnlocked(() => directory.models()),
     putModel: (model) => whenUnlocked(() => directory.putModel(model)),
+    aliases: () => whenUnlocked(() => directory.aliases()),
+    putAlias: (alias) => whenUnlocked(() => directory.putAlias(alias)),
+    removeAlias: (name) => whenUnlocked(() => directory.removeAlias(name)),
     priceAt: (model, atMs) => whenUnlocked(() => directory.priceAt(model, atMs)),
     prices: (model) => whenUnlocked(() => directory.prices(model)),
     addPrice: (price) => whenUnlocked(() => directory.addPrice(price)),

@@ -4,7 +4,14 @@
  */
 import { strict as assert } from 'node:assert';
 import { and, asc, desc, eq, gt, lte } from 'drizzle-orm';
-import { model, payment, price, tenant, webhookEvent } from '../../db/schema/directory.ts';
+import {
+  model,
+  modelAlias,
+  payment,
+  price,
+  tenant,
+  webhookEvent,
+} from '../../db/schema/directory.ts';
 import type { DirectoryDb } from '../../db/types.ts';
 import type { Directory, PriceRecord } from './directory-contract.ts';
 import type { Price } from '../money.ts';
@@ -15,7 +22,30 @@ const listMax = 100_000;
 
 /** The database is migrated. */
 export function createDirectory(db: DirectoryDb): Directory {
-  return { ...catalogueIn(db), ...tenantsIn(db), ...paymentsIn(db) };
+  return { ...catalogueIn(db), ...aliasesIn(db), ...tenantsIn(db), ...paymentsIn(db) };
+}
+
+type Aliases = Pick<Directory, 'aliases' | 'putAlias' | 'removeAlias'>;
+
+function aliasesIn(db: DirectoryDb): Aliases {
+  return {
+    async aliases() {
+      return await db.select().from(modelAlias).orderBy(asc(modelAlias.name)).limit(listMax);
+    },
+    async putAlias({ name, ...fields }) {
+      await db
+        .insert(modelAlias)
+        .values({ name, ...fields })
+        .onConflictDoUpdate({ target: modelAlias.name, set: fields });
+    },
+    async removeAlias(name) {
+      const removed = await db
+        .delete(modelAlias)
+        .where(eq(modelAlias.name, name))
+        .returning({ name: modelAlias.name });
+      return removed.length === 1;
+    },
+  };
 }
 
 type Catalogue = Pick<Directory, 'models' | 'putModel' | 'priceAt' | 'prices' | 'addPrice'>;
@@ -106,7 +136,7 @@ function tenantsIn(db: DirectoryDb): Tenants {
   };
 }
 
-type Payments = Omit<Directory, keyof Catalogue | keyof Tenants>;
+type Payments = Omit<Directory, keyof Catalogue | keyof Aliases | keyof Tenants>;
 
 function paymentsIn(db: DirectoryDb): Payments {
   return {

@@ -23,6 +23,11 @@ export interface Fleet {
     readonly model: string;
     readonly turn: Turn;
   }): Promise<NotPlaced | null>;
+  /** Lists those of the models of which a request with this turn would be refused now. */
+  refusing(input: {
+    readonly models: readonly string[];
+    readonly turn: Turn;
+  }): Promise<readonly string[]>;
   /** Takes a request out of the queue because its client left while it waited. */
   withdraw(requestId: string): Promise<void>;
   /** The first token was seen: the request's prompt tokens no longer wait. */
@@ -47,6 +52,7 @@ export interface Fleet {
 export const fleetMethods = [
   'place',
   'expectedRefusal',
+  'refusing',
   'withdraw',
   'started',
   'finished',

@@ -179,6 +179,17 @@ export class LocalFleet implements Fleet {
     return this.#waiting.expectedRefusal(input);
   }
 
+  async refusing(input: {
+    readonly models: readonly string[];
+    readonly turn: Turn;
+  }): Promise<readonly string[]> {
+    const { models, turn } = input;
+    const smallest = { requestId: '', promptTokens: 0, outputTokensMax: 0, prefixHits: [] };
+    return models.filter(
+      (model) => !this.#waiting.couldTake({ ...smallest, exclude: [], model, turn }),
+    );
+  }
+
   async withdraw(requestId: string): Promise<void> {
     this.#waiting.withdraw(requestId);
   }

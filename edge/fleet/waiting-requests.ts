@@ -104,6 +104,20 @@ export class WaitingRequests {
     return isFull ? overloaded('queue', waitMs) : null;
   }
 
+  /** true if such a request would get a slot now, or is expected to within its wait. */
+  couldTake(input: TurnInput): boolean {
+    const { model, turn } = input;
+    if (this.#workers.noneFor(input) !== null) return false;
+    const queue = this.#queues.get(model);
+    if (queue === undefined && this.#workers.hasRoom(input, false)) return true;
+    const service = this.#workers.serviceOf(model);
+    const waits = queue ?? new FairQueue<Waiting>();
+    const ownTokens = waits.waitingOf(turn.tenant).tokens;
+    const allTokens = waits.tokens;
+    const waitMs = waitUntil({ turn, queue: waits, service, ownTokens, allTokens });
+    return turn.waitMsMax > 0 && waitMs <= turn.waitMsMax;
+  }
+
   withdraw(requestId: string): void {
     this.#resolve(requestId, { kind: 'withdrawn' });
   }

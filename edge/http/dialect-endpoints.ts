@@ -8,6 +8,8 @@ import { authorize } from '../inference/authenticate.ts';
 import { answerTokenCount } from '../inference/count-tokens.ts';
 import { answerInference } from '../inference/inference.ts';
 import { modelNotFoundError } from '../inference/refusal.ts';
+import { askableModels } from '../inference/model-names.ts';
+import type { Services } from '../services.ts';
 import type { Endpoint } from './endpoint.ts';
 
 export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): Endpoint[] {
@@ -76,7 +78,7 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
       content: { 'application/json': list.answerSchema },
       async run(services, c) {
         await authorize(c, services, 'inference');
-        const models = await services.directory.models();
+        const models = await listedModels(services);
         return c.json(list.toAnswer(models, c.req.queries()));
       },
     },
@@ -93,11 +95,21 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
         await authorize(c, services, 'inference');
         const id = c.req.param('id');
         assert(id !== undefined, 'the path has an id');
-        const models = await services.directory.models();
+        const models = await listedModels(services);
         const model = models.find((each) => each.id === id);
-        if (!model) throw modelNotFoundError(id, models);
+        if (!model) {
+          throw modelNotFoundError(
+            id,
+            models.map((each) => each.id),
+          );
+        }
         return c.json(one.toAnswer(model));
       },
     },
   ];
+}
+
+async function listedModels({ directory }: Services) {
+  const [models, aliases] = await Promise.all([directory.models(), directory.aliases()]);
+  return askableModels(models, aliases);
 }

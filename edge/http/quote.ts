@@ -52,6 +52,7 @@ export const quote = keyEndpoint(
       hashedPath: null,
       tenant: key.tenant,
       key,
+      waitMsMax: null,
       requestId,
       signal,
     };

@@ -43,7 +43,15 @@ async function answerCount(
   const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
   const { tenant } = key;
   const requestId = c.get('requestId');
-  const sent = { reader: route.name, hashedPath: null, tenant, key, requestId, signal };
+  const sent = {
+    reader: route.name,
+    hashedPath: null,
+    tenant,
+    key,
+    requestId,
+    waitMsMax: null,
+    signal,
+  };
   const [{ prepared }] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, tenant),

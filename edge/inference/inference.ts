@@ -79,13 +79,15 @@ async function answerBody(
   const { headers, signal } = c.req.raw;
   const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
-  const sent = { reader: route.name, hashedPath, tenant: key.tenant, key, requestId, signal };
+  const { tenant: owner } = key;
+  const about = { reader: route.name, hashedPath, tenant: owner, key, requestId };
+  const sent = { ...about, waitMsMax, signal };
   const [{ prepared, requestHash }, record] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, key.tenant),
   ]);
-  const { stream, model, answer } = prepared.request;
-  const format = route.format(answer, { requestId, model });
+  const { stream, answer } = prepared.request;
+  const format = route.format(answer, { requestId, model: prepared.model.id });
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   if (idempotency === null) {
@@ -101,7 +103,11 @@ async function answerBody(
 
   const { promise: accepted, resolve: accept } = running?.accepted ?? Promise.withResolvers<void>();
   const afterEvent = idempotency?.afterEvent ?? 0;
-  const ownHeaders = requestIdHeaders(c);
+  const { alias } = prepared;
+  const ownHeaders = {
+    ...requestIdHeaders(c),
+    ...(alias !== null && { 'x-sift-model-alias': alias }),
+  };
   const client = { services, prepared, format, afterEvent, signal, accepted, headers: ownHeaders };
   if (admission.kind !== 'admitted') {
     prepared.body.release();

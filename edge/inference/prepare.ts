@@ -15,10 +15,11 @@ import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { readerNamed } from '../dialects/dialects.ts';
 import type { InferenceRequest, ReadContext } from '../dialects/inference-request.ts';
 import { promptBound } from './prompt-bound.ts';
-import { modelNotFoundError } from './refusal.ts';
+import { resolveModel } from './model-names.ts';
+import type { ModelNames } from './model-names.ts';
 
 /** Everything here can be sent to another thread. */
-export interface PrepareInput {
+export interface PrepareInput extends ModelNames {
   readonly bytes: Uint8Array;
   /** The name of what reads the body (RequestReader). */
   readonly reader: string;
@@ -26,7 +27,6 @@ export interface PrepareInput {
   readonly hashedPath: string | null;
   readonly tenant: string;
   readonly cacheSecret: string;
-  readonly models: readonly ModelRecord[];
   readonly context: ReadContext;
 }
 
@@ -35,6 +35,8 @@ export interface Prepared {
   readonly request: RequestOutline;
   readonly requestHash: string | null;
   readonly model: ModelRecord;
+  /** The name that the request has for it; null where that is its own. */
+  readonly alias: string | null;
   /** The most that the prompts can have, were there no context. */
   readonly promptTokensBound: number;
   /** The bytes of all that the model reads. */
@@ -64,11 +66,10 @@ export function prepare(input: PrepareInput): Prepared {
 
 export function prepareParsed(
   request: InferenceRequest,
-  input: Pick<PrepareInput, 'tenant' | 'cacheSecret' | 'models'>,
+  input: Pick<PrepareInput, 'tenant' | 'cacheSecret'> & ModelNames,
 ): Omit<Prepared, 'requestHash'> {
-  const { models, cacheSecret } = input;
-  const model = models.find((each) => each.id === request.model);
-  if (!model) throw modelNotFoundError(request.model, models);
+  const { cacheSecret } = input;
+  const { model, alias } = resolveModel(request.model, input);
   const { workerBody, promptParts, suffix: _suffix, ...small } = request;
   const root = prefixRoot(cacheSecret, {
     tenant: input.tenant,
@@ -86,11 +87,12 @@ export function prepareParsed(
       logprobsPerToken: logprobsPerToken(workerBody),
     },
     model,
+    alias,
     promptTokensBound: promptBound(request, prompt.length),
     promptBytes: prompt.length,
     cacheSalt: cacheSalt(root),
     chain: request.prompts === 1 ? extendChain(emptyChain(root), prompt) : null,
-    body: JSON.stringify(workerBody),
+    body: JSON.stringify({ ...workerBody, model: model.id }),
   };
 }
 

@@ -15,6 +15,7 @@ import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
 import { prepareWithStored } from './earlier-items.ts';
+import { modelsToPassOver } from './model-names.ts';
 import { rewrite, withFields } from '../bodies/body-work.ts';
 import type { BodyClient, BodyText } from '../bodies/body-work.ts';
 import type { Prepared, PrepareInput } from './prepare.ts';
@@ -63,15 +64,24 @@ export function keptBody(body: BodyText, release: () => void): KeptBody {
 export async function prepareRequest(
   services: Services,
   asked: Pick<PrepareInput, 'reader' | 'hashedPath'> &
-    BodyClient & { readonly requestId: string; readonly key: VerifiedKey },
+    BodyClient & {
+      readonly requestId: string;
+      readonly key: VerifiedKey;
+      /** Null leaves it to the default. */
+      readonly waitMsMax: number | null;
+    },
   body: Body,
 ): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
   const { reader, hashedPath, tenant, requestId } = asked;
   const { directory, settings } = services;
   const { cacheSecret, storesUnasked = false } = settings;
-  const models = await directory.models();
+  const [models, aliases] = await Promise.all([directory.models(), directory.aliases()]);
+  const { bytes } = body;
+  const waitMsMax = asked.waitMsMax ?? settings.queueMsMax;
+  const passedOver = await modelsToPassOver(services, aliases, { bytes, tenant, waitMsMax });
+  const names = { models, aliases, passedOver };
   const context = { storesUnasked, earlier: null };
-  const input = { bytes: body.bytes, reader, hashedPath, tenant, cacheSecret, models, context };
+  const input = { bytes, reader, hashedPath, tenant, cacheSecret, context, ...names };
   const { requestHash, ...parts } = await prepareWithStored(services, input, asked);
   const bounds = await boundRequest(services, parts);
   refuseLongLogprobs({ ...parts, ...bounds });
@@ -116,6 +126,7 @@ export function admitInput(
     scope: 'inference',
     requestId: prepared.requestId,
     model: prepared.model.id,
+    alias: prepared.alias,
     price: prepared.price,
     promptTokensMax: prepared.promptTokensMax,
     outputTokensMax: prepared.outputTokensMax,

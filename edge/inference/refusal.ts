@@ -1,7 +1,6 @@
 /** Tells the client why it was refused, and states the limits on every admitted answer. */
 import { ApiError, badKeyError } from '../errors.ts';
 import { nearestName } from '../nearest.ts';
-import type { ModelRecord } from '../directory/directory-contract.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { RateLimits, Refusal } from '../tenant/admission-contract.ts';
 import { noSuchEvent } from '../relay/event-log.ts';
@@ -96,12 +95,9 @@ const noWorkerSentences = {
   'all-refused': (model: string) => `No worker of the model '${model}' could take the request.`,
 } as const;
 
-/** @param models those that the caller may use. */
-export function modelNotFoundError(asked: string, models: readonly ModelRecord[]): ApiError {
-  const nearest = nearestName(
-    asked,
-    models.map(({ id }) => id),
-  );
+/** @param names those that the caller may use. */
+export function modelNotFoundError(asked: string, names: readonly string[]): ApiError {
+  const nearest = nearestName(asked, names);
   const advice = nearest === null ? '' : ` The nearest one is '${nearest}'.`;
   return new ApiError('model_not_found', `The model '${asked}' does not exist.${advice}`, {
     param: 'model',

@@ -20,6 +20,7 @@ export interface HoldInput {
   readonly requestId: string;
   readonly keyId: string;
   readonly model: string;
+  readonly alias?: string | null;
   readonly price: Price;
   readonly amountNanoUsd: number;
   readonly tokensReserved: number;
@@ -45,7 +46,7 @@ export class Holds {
    * Reserves the amount; null when the available balance does not cover it, and nothing changed.
    */
   reserve(input: HoldInput): { entryId: number } | null {
-    const { price, requestId, keyId, model, amountNanoUsd, nowMs } = input;
+    const { price, requestId, keyId, model, alias = null, amountNanoUsd, nowMs } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');
     if (this.#statements.reserve.get({ amountNanoUsd }) === undefined) return null;
     // UNIQUE(request_id, kind) refuses a request id that was admitted before.
@@ -53,6 +54,7 @@ export class Holds {
       requestId,
       keyId,
       model,
+      alias,
       amountNanoUsd,
       priceId: price.id,
       nowMs,
@@ -60,6 +62,7 @@ export class Holds {
     assert(pending !== undefined, 'an inserted entry has an id');
     this.#statements.insertHold.run({
       ...input,
+      alias,
       entryId: pending.id,
       priceId: price.id,
       priceInputCached: price.inputCached,
@@ -96,6 +99,7 @@ export class Holds {
       requestId: open.requestId,
       refersTo: open.entryId,
       model: open.model,
+      alias: open.alias,
       keyId: open.keyId,
       priceId: open.priceId,
       priceInputCached: open.priceInputCached,

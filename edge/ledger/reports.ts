@@ -164,6 +164,7 @@ export function toLedgerEntry(row: typeof entry.$inferSelect): LedgerEntry {
     grantedNanoUsd: row.grantedNanoUsd,
     toppedUpNanoUsd: row.toppedUpNanoUsd,
     model: row.model,
+    ...(row.alias !== null && { alias: row.alias }),
     keyId: row.keyId,
     priceId: row.priceId,
     usage: counted ? { inputUncached, inputCached, outputText, outputReasoning } : null,

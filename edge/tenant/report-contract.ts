@@ -45,6 +45,8 @@ export interface LedgerEntry {
   readonly grantedNanoUsd: number;
   readonly toppedUpNanoUsd: number;
   readonly model: string | null;
+  /** The name that the request had for the model, where that was not its own. */
+  readonly alias?: string;
   readonly keyId: string | null;
   readonly priceId: string | null;
   readonly usage: Usage | null;

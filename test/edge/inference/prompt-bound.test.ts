@@ -41,7 +41,8 @@ type Kind = keyof typeof workers;
 async function compare(kind: Kind, request: InferenceRequest) {
   const { cacheSecret } = edge.settings;
   const models = await edge.directory.models();
-  const context = { tenant: 'acme', cacheSecret, models };
+  const names = { models, aliases: [], passedOver: [] };
+  const context = { tenant: 'acme', cacheSecret, ...names };
   const parts = prepareParsed(request, context);
   const body = keptBody(parts.body, () => {});
   const bounds = await boundRequest(edge.services, parts);

@@ -40,6 +40,8 @@ const inputOf = (reader: string, json: unknown): PrepareInput => ({
   tenant: 'acme',
   cacheSecret: 'secret',
   models: [model],
+  aliases: [],
+  passedOver: [],
   context: { storesUnasked: false, earlier: null },
 });
 

@@ -3,11 +3,15 @@ import { startNode, testFolder } from '../../support/edge/runtime-node.ts';
 import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
+import { operatorOf } from '../../support/edge/seed.ts';
+import type { Operator } from '../../support/edge/seed.ts';
+import { describeAliases } from './aliases.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
 const folder = testFolder();
 let edge: RunningEdge;
+let operator: Operator;
 afterAll(async () => {
   await edge?.close();
   folder.remove();
@@ -16,6 +20,7 @@ afterAll(async () => {
 describeEndToEnd('the edge on Node', async () => {
   const runtime = await startNode(folder.path);
   const { adminToken, workerToken } = runtime.services.settings;
+  operator = operatorOf(runtime.url, adminToken);
   edge = await seededEdge({
     url: runtime.url,
     adminToken,
@@ -34,3 +39,8 @@ describeLeavingWholeAnswers(() => edge);
 describeCutConnections(() => edge);
 
 describeResponses(() => edge);
+
+describeAliases(
+  () => edge,
+  () => operator,
+);

@@ -9,6 +9,7 @@ import { sendRaw } from '../../hostile/wire.ts';
 import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
+import { describeAliases } from './aliases.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
@@ -41,6 +42,11 @@ describeLeavingWholeAnswers(() => edge);
 describeCutConnections(() => edge);
 
 describeResponses(() => edge);
+
+describeAliases(
+  () => edge,
+  () => operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN),
+);
 
 test.each([
   ['two hosts', ['host: a.example', 'host: b.example']],

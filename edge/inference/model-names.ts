@@ -1,0 +1,80 @@
+/**
+ * The model that a request runs on: the one that it names, or of an alias the first one that can
+ * take it. What runs is what is billed and reported.
+ */
+import type { ModelAlias, ModelRecord } from '../directory/directory-contract.ts';
+import type { Services } from '../services.ts';
+import { modelNotFoundError } from './refusal.ts';
+
+/** The names that requests may use, and the models that none should be given to now. */
+export interface ModelNames {
+  readonly models: readonly ModelRecord[];
+  readonly aliases: readonly ModelAlias[];
+  readonly passedOver: readonly string[];
+}
+
+/**
+ * Finds the model. If no worker can take any of an alias, its first one says so.
+ * @throws ApiError 404 with the nearest name
+ */
+export function resolveModel(
+  asked: string,
+  { models, aliases, passedOver }: ModelNames,
+): { readonly model: ModelRecord; readonly alias: string | null } {
+  const chain = aliases.find(({ name }) => name === asked)?.models ?? [asked];
+  const listed = chain.flatMap((id) => models.filter((model) => model.id === id));
+  const model = listed.find(({ id }) => !passedOver.includes(id)) ?? listed[0];
+  if (model === undefined) throw modelNotFoundError(asked, namesOf(models, aliases));
+  return { model, alias: model.id === asked ? null : asked };
+}
+
+/** All that can be asked for: aliases look like the first of their models under another name. */
+export function askableModels(
+  models: readonly ModelRecord[],
+  aliases: readonly ModelAlias[],
+): ModelRecord[] {
+  const others = aliases.filter(({ name }) => !models.some(({ id }) => id === name));
+  const named = others.flatMap(({ name: id, models: [first], createdAtMs }) =>
+    models.filter((model) => model.id === first).map((model) => ({ ...model, id, createdAtMs })),
+  );
+  return [...models, ...named];
+}
+
+export function namesOf(
+  models: readonly ModelRecord[],
+  aliases: readonly ModelAlias[],
+): readonly string[] {
+  return [...new Set([...models.map(({ id }) => id), ...aliases.map(({ name }) => name)])];
+}
+
+/**
+ * Lists the models, of those that the body's alias may run on, that have no price or would refuse
+ * the request at once. Bodies that name no alias of several models cost no question.
+ */
+export async function modelsToPassOver(
+  services: Services,
+  aliases: readonly ModelAlias[],
+  request: {
+    readonly bytes: Uint8Array;
+    readonly tenant: string;
+    readonly waitMsMax: number;
+  },
+): Promise<readonly string[]> {
+  const { bytes, tenant, waitMsMax } = request;
+  const chains = aliases.filter(({ name, models }) => models.length > 1 && mayName(bytes, name));
+  if (chains.length === 0) return [];
+  const { directory, fleet, clock } = services;
+  const weight = (await directory.tenant(tenant))?.weight ?? 1;
+  const priority = 'normal';
+  const turn = { tenant, weight, priority, slots: 1, waitMsMax, busyWorker: null } as const;
+  const models = [...new Set(chains.flatMap((chain) => chain.models))];
+  const prices = models.map((model) => directory.priceAt(model, clock.nowMs()));
+  const [refusing, ...inForce] = await Promise.all([fleet.refusing({ models, turn }), ...prices]);
+  return [...refusing, ...models.filter((_, index) => inForce[index] === null)];
+}
+
+/** JSON may write a name with backslashes; a body that has any may name it. */
+function mayName(bytes: Uint8Array, name: string): boolean {
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  return text.includes(name) || text.includes('\\');
+}
