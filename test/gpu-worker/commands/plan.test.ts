@@ -1,12 +1,15 @@
 /** `sift plan` as people call it. */
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
 import { configure, h200CopyBytesPerSecond } from '../../../gpu-worker/commands/plan.ts';
 import { createProgram, runProgram } from '../../../infra/program.ts';
 import { temporaryDirectory } from '../../support/temporary-directory.ts';
+import { useStore } from '../../support/weights/s3-checkpoint.ts';
+import { putDirectory, startS3Double } from '../../support/weights/s3-double.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 const tiny = 'gpu-worker/models/tiny';
@@ -41,6 +44,27 @@ test('with --json it is one object', () => {
     layouts: [{ tensorParallel: 1, dataParallel: 1, fault: null, tokens: {}, steps: [{}, {}] }],
     advice: { latency: {}, throughput: {} },
   });
+});
+
+test('of a checkpoint in a store, config.json and the index are read and no weights', async () => {
+  await using double = await startS3Double();
+  useStore(double.url);
+  putDirectory(double, join(root, tiny), 'tiny');
+  const asked = new Set<string>();
+  double.fault = ({ key }) => {
+    asked.add(key);
+    return null;
+  };
+  const flags = ['--model', 's3://models/tiny', '--gpus', '2', '--json'];
+  const env = { ...process.env, SIFT_WEIGHTS_CACHE: temporaryDirectory() };
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['infra/sift.ts', 'plan', ...flags],
+    { cwd: root, env },
+  );
+  expect(JSON.parse(stdout)).toMatchObject({ model: { basis: 'index' }, layouts: [{}, {}] });
+  expect([...asked].filter((key) => key.endsWith('.safetensors'))).toEqual([]);
+  expect([...asked].some((key) => key.endsWith('model.safetensors.index.json'))).toBe(true);
 });
 
 test('a GPU is taken to read memory as fast as an H200 was measured to copy it', () => {
