@@ -15,6 +15,7 @@ import {
 import { AllocationAfterStart } from '../../../../../gpu-worker/backend/cuda/runtime/device-memory.ts';
 import { asCuda } from '../../../../../gpu-worker/backend/cuda/handles.ts';
 import { openModel } from '../../../../../gpu-worker/open-model.ts';
+import type { PlannedModel } from '../../../../../gpu-worker/open-model.ts';
 import { test } from '../../../../gpu/check.ts';
 import { observeFault } from '../../../../support/edge/faulty-worker.ts';
 import { f32Numerics } from '../../../../support/gpu/backends.ts';
@@ -90,11 +91,13 @@ await test('a worker whose GPU faults ends its answers, says why, and ends', asy
 });
 
 for (const numerics of ['f32', 'fp8'] as const) {
-  const { model, backend } = await openModel({
+  let planned: PlannedModel | null = null;
+  const { model, backend, memory, blockBytes } = await openModel({
     location: tiny,
     compute: { numerics, attention: 'sparse' },
     limits: { rowsMax: 64, logitRowsMax: 8 },
     openBackend: (chosen) => openCudaBackend({ numerics: chosen, rowsMax: 64, absorb: 'always' }),
+    beforeWeights: (plan) => (planned = plan),
     blocks: 32,
   });
   const { device } = asCuda(CudaBackend, backend).context;
@@ -109,6 +112,18 @@ for (const numerics of ['f32', 'fp8'] as const) {
     });
     return model.sample(Int32Array.of(0), [greedy]);
   };
+
+  await test(`${numerics}: the plan before the load has every byte that the load took`, () => {
+    assert.deepEqual(
+      { ...planned, config: null, backend: null },
+      {
+        memory,
+        blockBytes,
+        config: null,
+        backend: null,
+      },
+    );
+  });
 
   await test(`${numerics}: after the start nothing is allocated`, () => {
     assert.throws(() => backend.memory.tensor(1, 1), AllocationAfterStart);
