@@ -1,6 +1,6 @@
 /** The batch of the current step, checked and sent to where the kernels read it. */
 import { strict as assert } from 'node:assert';
-import { at } from '../../at.ts';
+import { at, missing } from '../../at.ts';
 import { checkColumns, sequencesOf } from '../batch.ts';
 import type { Batch, SequenceRows } from '../batch.ts';
 import { checkBlock, checkSameBlocks } from '../checks.ts';
@@ -276,7 +276,7 @@ export class CudaStep {
       entries += Math.ceil(table.length / tableStep) * tableStep;
       assert(entries <= tableEntriesMax, 'the block tables of a step do not fit');
       for (let i = 0; i < table.length; i++) {
-        const block = at(table, i);
+        const block = table[i] ?? missing();
         if (block === sent[start + i]) continue;
         checkBlock(block, blocks);
         sent[start + i] = block;
