@@ -9,7 +9,7 @@ import { bearerToken } from './middleware/bearer-token.ts';
 /** Some kilobytes per model; a worker serves a few. */
 const limits = { owner: '/internal/workers', bytesMax: 256 * 1024 };
 
-/** To be mounted at /internal/workers. */
+/** The routes are to be mounted at /internal/workers. */
 export function workerRoutes(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.use(bearerToken(services.settings.workerToken));

@@ -22,7 +22,7 @@ export interface ModelText {
 
 export interface TextOptions {
   readonly weights?: SourceSettings;
-  /** In place of the one that the checkpoint has. */
+  /** The format to use in place of the one that the checkpoint has. */
   readonly chatFormat?: ChatFormatName | undefined;
   /** Called often while a text is encoded. */
   readonly pause?: () => void;

@@ -8,7 +8,7 @@ import { nearestName } from '../nearest.ts';
 import type { Services } from '../services.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 
-/** It stands in a header of the answer. */
+/** A name stands in a header of the answer. */
 const nameSchema = z
   .string()
   .regex(/^[\x21-\x7e]{1,256}$/, 'expected up to 256 printable ASCII characters without spaces');

@@ -42,7 +42,7 @@ per 1,000,000 tokens. Times are Unix milliseconds.`,
   headers: {},
 };
 
-/** To be mounted at /admin. */
+/** The routes are to be mounted at /admin. */
 export function adminRoutes(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   const reference = createReference(adminEndpoints, referenceText);

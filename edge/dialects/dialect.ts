@@ -21,7 +21,7 @@ export interface Dialect {
 }
 
 export interface ErrorShape {
-  /** Its name in the reference. */
+  /** The route's name in the reference. */
   readonly name: string;
   readonly schema: z.ZodType;
   body(error: ApiError, requestId: string): object;
@@ -39,7 +39,7 @@ export interface RouteText {
 /** Reads a body. Large bodies are read on another thread, which finds the reader by its name. */
 export interface RequestReader<Answer = unknown> {
   readonly name: string;
-  /** Its requests may name what the tenant has stored. */
+  /** true if its requests may name what the tenant has stored. */
   readonly namesStored?: true;
   /** @throws ApiError naming the parameter at fault. */
   parse(json: unknown, context: ReadContext): InferenceRequest<Answer>;

@@ -21,7 +21,7 @@ export interface InferenceRequest<Answer = unknown> {
   readonly promptParts: readonly PromptPart[];
   /** The length of a prompt that came as token ids; null when it came as text. */
   readonly promptTokens: number | null;
-  /** Each prompt has it, `promptParts` have it once. */
+  /** A suffix that each prompt has; `promptParts` have it once. */
   readonly suffix: string | null;
   /** true where a stream ends with all of its answer once more. */
   readonly endsWhole?: true;

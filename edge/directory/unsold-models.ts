@@ -20,7 +20,7 @@ interface Catalogue {
   readonly clock: { nowMs(): number };
 }
 
-/** Each model once, in the order given. */
+/** Lists each model once, in the order given. */
 export async function unsoldModels(
   served: readonly ServedModel[],
   { directory, clock }: Catalogue,

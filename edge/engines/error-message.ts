@@ -31,7 +31,7 @@ const patterns: readonly RegExp[] = [
   /(?<![\w.)\]])~?(?:\/[\w.@+~-]+){2,}\/?(?::\d+)?/g,
 ];
 
-/** One line of at most a thousand characters. */
+/** Cuts a message to one line of at most a thousand characters. */
 export function cleanMessage(message: string, secrets: Secrets = []): string {
   const [beforeTraceback = ''] = message.split(/traceback \(most recent call last\)/i);
   let text = beforeTraceback;

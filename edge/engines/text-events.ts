@@ -29,7 +29,7 @@ interface Form {
 
 /** Texts of events that came one after another, as JSON writes them between quotes. */
 export interface TextRun {
-  /** All of them are this event with another text. */
+  /** The event that all of them are, but for the text. */
   readonly like: Chunk;
   readonly texts: readonly string[];
 }

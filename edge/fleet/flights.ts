@@ -155,7 +155,7 @@ export class Flights {
     else this.#slotsByTenant.delete(tenant);
   }
 
-  /** For workers that send no counts of their own. */
+  /** Forgets old flights; called for workers that send no counts of their own. */
   forgetOld(nowMs: number): void {
     for (const [requestId, flight] of this.#flights) {
       if (nowMs - flight.placedAtMs <= flightMsMax) return;

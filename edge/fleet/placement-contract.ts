@@ -22,7 +22,7 @@ export interface PlaceInput {
 /** A request's place in the queue in front of the workers. */
 export interface Turn {
   readonly tenant: string;
-  /** Its tenant's share beside others that wait too. */
+  /** The tenant's share beside others that wait too. */
   readonly weight: number;
   readonly priority: Priority;
   /** Answers that it runs at once, each of which takes a slot of the worker. */

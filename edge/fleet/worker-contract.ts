@@ -34,7 +34,7 @@ export interface WorkerStatus {
   readonly state: 'ready' | 'draining' | 'lost' | 'failing';
   readonly static: boolean;
   readonly models: readonly string[];
-  /** The same models with what the worker says of them. */
+  /** The models with what the worker says of each. */
   readonly served: readonly ServedModel[];
   readonly tokensInFlight: number;
   readonly requestsInFlight: number;

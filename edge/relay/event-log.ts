@@ -9,7 +9,7 @@ import { ApiError } from '../errors.ts';
 export interface EventLog {
   /** Resolves once the slowest reader leaves room for more: at once where nobody reads. */
   append(events: readonly string[]): Promise<void>;
-  /** No more events come. */
+  /** Ends the log: no more events come. */
   end(): void;
   /** Ends the log with an error, which readers get once they have read the events before it. */
   fail(error: unknown): void;

@@ -12,7 +12,7 @@ export type WorkerAnswer =
       readonly kind: 'refused';
       readonly reason: string;
       readonly retryAfterSeconds: number | null;
-      /** It would take the request later. */
+      /** true if the worker would take the request later. */
       readonly isFull: boolean;
       readonly error: ApiError | null;
     }

@@ -23,7 +23,7 @@ export type FromEngine =
       readonly description: EngineDescription;
       readonly load: EngineLoad;
     }
-  /** One more message is at the port of events. */
+  /** Tells that one more message is at the port of events. */
   | { readonly kind: 'events' }
   | { readonly kind: 'failed'; readonly message: string };
 

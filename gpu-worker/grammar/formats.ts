@@ -116,7 +116,7 @@ export const formatPatterns: ReadonlyMap<string, string> = new Map(
 
 export interface ShorterFormat {
   readonly source: string;
-  /** No text of it has more characters. */
+  /** The characters of the format's longest text. */
   readonly lengthMax: number;
 }
 

@@ -32,7 +32,7 @@ export class JsonText {
     this.terminal(from, `without:${mark}`, () => withoutTextDfa(mark, this.compilation.work), to);
   }
 
-  /** One of the values. */
+  /** Writes one of the values. */
   values(from: number, values: readonly unknown[], to: number): void {
     const texts = values.map((value) => this.written(value));
     const build = (): Dfa | null => literalsDfa(texts, this.compilation.work);

@@ -50,7 +50,7 @@ class Reader {
       const isRead = atStart === 'no' || !parts.every(canBeEmpty);
       const others = expressions.slice(parts.length);
       return sequence(
-        // They are patterns: no assertion is in them.
+        // The parts are patterns: no assertion is in them.
         { kind: 'sequence', parts: parts as readonly Pattern[] },
         this.rest(others, isRead ? 'no' : 'unknown'),
       );

@@ -67,7 +67,7 @@ export class TerminalMasks {
     return mask;
   }
 
-  /** One pass over the vocabulary. */
+  /** Computes the masks of a terminal by one pass over the vocabulary. */
   #compute({ dfa }: Terminal, place: number): TerminalMask {
     const { bytes, depths, ends, tokens, sameText, nodes, words } = this.#vocabulary;
     const places = new Int32Array(this.#vocabulary.depthMax + 1);

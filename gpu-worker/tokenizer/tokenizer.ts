@@ -25,7 +25,7 @@ export type PromptPart =
 /** A text has more tokens than it may; it was not encoded to its end. */
 export class TooManyTokensError extends Error {
   override readonly name = 'TooManyTokensError';
-  /** It has these and perhaps more. */
+  /** The prompt has these tokens and perhaps more. */
   readonly tokens: number;
 
   constructor(tokens: number) {

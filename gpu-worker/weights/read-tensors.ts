@@ -111,7 +111,7 @@ async function* arrivals(
         const buffer = ring.take(run.end - run.start);
         if (buffer === null) break;
         const reading = read({ file, run, buffer });
-        // One that fails stays, for the race to find.
+        // A read that fails stays, for the race to find.
         reads.add(reading);
         reading.then(() => reads.delete(reading)).catch(() => {});
       }

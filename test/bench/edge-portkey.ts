@@ -8,7 +8,7 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
-/** In the constructor of its server's Response. */
+/** The text that is replaced, in the constructor of its server's Response. */
 const asGiven = 'headers || init?.headers';
 const triesMax = 300;
 const [entry = '', portFlag = ''] = process.argv.slice(2);

@@ -11,7 +11,7 @@ import { startProgram } from '../support/started-program.ts';
 export interface Portkey {
   readonly url: string;
   readonly pid: number;
-  /** By which it is told where to send a request. */
+  /** Headers that tell it where to send a request. */
   readonly headers: Readonly<Record<string, string>>;
   stop(): Promise<void>;
 }

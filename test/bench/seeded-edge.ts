@@ -19,7 +19,7 @@ const secrets = {
 export interface SeededEdge {
   readonly url: string;
   readonly pid: number;
-  /** Its data. */
+  /** The folder with the edge's data. */
   readonly folder: string;
   /** Without limits; resolves with its key. */
   addTenant(id: string): Promise<string>;

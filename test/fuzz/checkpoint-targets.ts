@@ -32,7 +32,7 @@ type Files = Readonly<Record<string, string | Uint8Array>>;
 
 const config = randomConfig('V3.2 with everything', 5);
 const tensors = randomTensors(config, { seed: 5, dtype: 'BF16' });
-/** It has keys of its own that say what each layer is. */
+/** A GLM config has keys of its own that say what each layer is. */
 const glm = {
   ...randomConfig('GLM with a selection of every second layer', 5),
   index_topk_pattern: 'FSF',

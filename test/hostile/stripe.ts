@@ -13,9 +13,9 @@ const creditedNanoUsd = cents * 10_000_000;
 interface Delivery {
   readonly secret?: string;
   readonly agedSeconds?: number;
-  /** In place of the signed payload. */
+  /** Sent in place of the signed payload. */
   readonly body?: string;
-  /** In place of the signature. */
+  /** Sent in place of the signature. */
   readonly signature?: string;
 }
 

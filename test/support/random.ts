@@ -2,11 +2,11 @@ import { at } from '../../gpu-worker/at.ts';
 /** Seeded randomness for tests: the same numbers on every machine. */
 
 export interface Random {
-  /** In [0, 1). */
+  /** A number in [0, 1). */
   uniform(): number;
   /** Standard normal. */
   normal(): number;
-  /** In [low, high], both included. */
+  /** An integer in [low, high], both included. */
   integer(low: number, high: number): number;
   choose<T>(options: readonly T[]): T;
 }

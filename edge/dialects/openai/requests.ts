@@ -139,7 +139,7 @@ function forWorker<Request extends Partial<ChatRequest> | Partial<TextRequest>>(
   return body;
 }
 
-/** Each prompt as text; token ids are written out. */
+/** Lists each prompt as text; token ids are written out. */
 function promptsOf(prompt: TextRequest['prompt']): string[] {
   if (typeof prompt === 'string') return [prompt];
   const isOneOfTokens = typeof prompt[0] === 'number';

@@ -5,7 +5,7 @@ import { failedAt } from './kernels/op-codes.ts';
 export interface HelperStart {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;
-  /** Its number; the caller is 0. */
+  /** The thread's number; the caller is 0. */
   readonly thread: number;
 }
 

@@ -25,7 +25,7 @@ export class StepGraphs implements BatchOps {
   readonly #device: OpDevice;
   readonly #step: CudaStep;
   readonly #byRows = new Map<number, Known[]>();
-  /** In the order of their last launch. */
+  /** Shapes that have a graph, in the order of their last launch. */
   readonly #withGraph = new Set<Known>();
 
   constructor(device: OpDevice, step: CudaStep) {

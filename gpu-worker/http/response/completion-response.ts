@@ -23,7 +23,7 @@ export interface CompletionOptions {
   readonly echo: boolean;
   /** Alternatives per token, if logprobs were asked for. */
   readonly logprobs: number | null;
-  /** The same for vLLM's prompt_logprobs. */
+  /** The number of alternatives in vLLM's prompt_logprobs; null without them. */
   readonly promptLogprobs: number | null;
 }
 

@@ -25,7 +25,7 @@ export interface Refusal {
 export type TextOutcome =
   | { readonly kind: 'read'; readonly result: ReadByRoute[keyof ReadByRoute] }
   | { readonly kind: 'refused'; readonly refusal: Refusal }
-  /** It ran for as long as a job may. */
+  /** The job ran for as long as one may. */
   | { readonly kind: 'too-slow' }
   | { readonly kind: 'stopped' }
   /** A fault of ours. */

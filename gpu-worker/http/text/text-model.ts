@@ -31,7 +31,7 @@ export interface UsageAsked {
 
 /** The fields that both kinds of completion have in common. */
 interface ReadCompletion {
-  /** One per prompt. */
+  /** The requests to the engine, one per prompt. */
   readonly requests: readonly EngineRequest[];
   readonly user: string | null;
   readonly stream: boolean;

@@ -108,7 +108,7 @@ class Jobs {
 
   #take(message: ToText): void {
     if (message.kind === 'read') return this.#read(message.job, message.request);
-    // One that is not being read has just ended.
+    // A thread that is not being read has just ended.
     const stopped = this.#reading.find(({ job }) => job === message.job);
     if (stopped !== undefined) stopped.isStopped = true;
   }

@@ -43,7 +43,7 @@ function admin(...args: readonly string[]) {
   return { child, ended };
 }
 
-/** The same in this process, which starts much sooner. */
+/** Runs the command in this process, which starts much sooner. */
 async function run(...args: readonly string[]): Promise<{ code: number; said: string }> {
   const said: string[] = [];
   const print = (text: string): void => void said.push(text);

@@ -128,7 +128,7 @@ async function expectBill(
   await expect.poll(async () => before - (await balanceOf(edge))).toBe(Math.ceil(cost / 1_000_000));
 }
 
-/** In nano-USD. */
+/** The balance in nano-USD. */
 export async function balanceOf(edge: RunningEdge): Promise<number> {
   const response = await fetch(`${edge.baseUrl}/user/balance`, {
     headers: { authorization: `Bearer ${edge.apiKey}` },

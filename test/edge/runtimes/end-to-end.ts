@@ -14,12 +14,12 @@ export interface RunningEdge {
   readonly baseUrl: string;
   /** Scopes inference and read, no limits of its own, some dollars of balance. */
   readonly apiKey: string;
-  /** The same of another tenant. */
+  /** A key of another tenant. */
   readonly otherApiKey: string;
   /** The key of a tenant without balance. */
   readonly poorApiKey: string;
   readonly model: string;
-  /** In nano-USD per 1,000,000 tokens. */
+  /** The price in nano-USD per 1,000,000 tokens. */
   readonly price: {
     readonly inputCached: number;
     readonly inputUncached: number;
@@ -72,7 +72,7 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
         body: JSON.stringify(body),
       });
 
-    /** In nano-USD, read from DeepSeek's decimal string. */
+    /** The balance in nano-USD, read from DeepSeek's decimal string. */
     const balanceOf = async (apiKey: string): Promise<number> => {
       const response = await fetch(`${edge.baseUrl}/user/balance`, {
         headers: { authorization: `Bearer ${apiKey}` },

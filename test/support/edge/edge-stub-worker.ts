@@ -9,7 +9,7 @@ import type { Context } from 'hono';
 import type { AddressInfo } from 'node:net';
 
 export interface StubScript {
-  /** One event each, one token each. */
+  /** Pieces of reasoning: one event each, one token each. */
   readonly reasoning: readonly string[];
   readonly words: readonly string[];
   readonly toolCall: { readonly name: string; readonly arguments: string } | null;

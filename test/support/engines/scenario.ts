@@ -1,7 +1,7 @@
 /** The answers of a scripted engine, whichever make it is, and the forms in which makes differ. */
 
 export interface Scenario {
-  /** One event each, one token each. */
+  /** Pieces of reasoning: one event each, one token each. */
   readonly reasoning: readonly string[];
   readonly words: readonly string[];
   readonly calls: readonly {

@@ -177,7 +177,7 @@ export interface Counts {
   readonly repeated: readonly number[];
   /** Two in one range. */
   readonly alike: readonly (readonly [few: number, many: number])[];
-  /** From so many rows on none is split. */
+  /** No row is split from this many rows on. */
   readonly whole: number;
 }
 

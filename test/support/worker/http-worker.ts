@@ -40,7 +40,7 @@ export async function httpWorker(options: {
   vocabSize?: number;
   /** Waiting requests in the engine's plan. */
   waitingMax?: number;
-  /** In place of the tiny model's own. */
+  /** Used in place of the tiny model's own template. */
   template?: string;
   model?: Partial<ServedModel & TextModel>;
   /** The journal's directory is made there. */

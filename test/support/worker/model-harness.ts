@@ -217,7 +217,7 @@ export function interleaved(
   return steps;
 }
 
-/** One sequence in one step. */
+/** Runs one sequence in one step. */
 export function runAlone(opened: OpenedModel, tokens: readonly number[]): Transcript {
   const schedule = inChunks(tokens.length, tokens.length);
   return at(runSchedule(opened, [tokens], { schedule }), 0);

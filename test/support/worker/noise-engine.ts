@@ -30,7 +30,7 @@ export function noiseEngine(tokenizer: Tokenizer, vocabSize: number): Engine {
   return {
     ...nothing,
     load: () => loop.load(),
-    /** One call at a time. */
+    /** Serves one call at a time. */
     async *submit(requests, { signal, onUsage }) {
       const events: EngineEvent[] = [...loop.submit(...requests)];
       let open = requests.length;

@@ -14,7 +14,7 @@ const tiny = fileURLToPath(new URL('../../../gpu-worker/models/tiny', import.met
 
 export interface TextEntryOptions {
   readonly jobMs: number;
-  /** In place of the tiny model's own. */
+  /** Used in place of the tiny model's own template. */
   readonly template?: string;
   readonly opens?: boolean;
 }

@@ -61,7 +61,7 @@ export class DeviceMemory {
     this.#slabBytes = roundUp(slab, driverPageBytes);
   }
 
-  /** From here on nothing is allocated. */
+  /** Ends the allocations of the start: from here on nothing is allocated. */
   freeze(): void {
     this.#frozen = true;
   }

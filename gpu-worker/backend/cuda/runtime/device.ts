@@ -108,7 +108,7 @@ export class Device {
     this.queue.push(kernel, shape, args);
   }
 
-  /** From here on nothing is allocated. */
+  /** Ends the allocations of the start: from here on nothing is allocated. */
   freezeMemory(): void {
     this.#memory.freeze();
   }

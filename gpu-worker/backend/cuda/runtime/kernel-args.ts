@@ -23,7 +23,7 @@ export interface StructLayout {
 
 interface FieldLayout {
   readonly name: string;
-  /** From the start of the struct. */
+  /** Bytes from the start of the struct. */
   readonly offset: number;
   readonly type: FieldType;
 }

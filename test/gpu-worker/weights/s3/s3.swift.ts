@@ -1,4 +1,4 @@
-/** The same loads from a real S3-compatible server. */
+/** Loads the same checkpoints from a real S3-compatible server. */
 import {
   CompleteMultipartUploadCommand,
   CreateBucketCommand,
