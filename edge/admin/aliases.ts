@@ -20,6 +20,7 @@ export const aliasSchema = z.object({
   models: z.array(z.string()).describe('a request runs on the first that can take it'),
   created_at_ms: z.int(),
 });
+const examples = [{ name: 'gpt-4o-mini', models: ['sift-tiny'] }];
 
 export function wireAlias({ name, models, createdAtMs }: ModelAlias): z.infer<typeof aliasSchema> {
   return { name, models: [...models], created_at_ms: createdAtMs };
@@ -40,15 +41,19 @@ export const aliasEndpoints: readonly Endpoint[] = [
       method: 'post',
       path: '/aliases',
       summary: 'Give models another name, or change which they are',
-      body: z.strictObject({
-        name: nameSchema,
-        models: z
-          .array(z.string().min(1).max(256))
-          .min(1)
-          .max(chainMax)
-          .refine((ids) => new Set(ids).size === ids.length, 'expected each model once'),
+      body: z
+        .strictObject({
+          name: nameSchema,
+          models: z
+            .array(z.string().min(1).max(256))
+            .min(1)
+            .max(chainMax)
+            .refine((ids) => new Set(ids).size === ids.length, 'expected each model once'),
+        })
+        .meta({ examples }),
+      answer: aliasSchema.meta({
+        examples: examples.map((each) => ({ ...each, created_at_ms: 1_800_000_000_000 })),
       }),
-      answer: aliasSchema,
     },
     async ({ services, body }) => {
       await checkChain(services, body);
@@ -69,7 +74,9 @@ export const aliasEndpoints: readonly Endpoint[] = [
       path: '/aliases/{name}',
       summary: 'Forget an alias',
       params: z.strictObject({ name: nameSchema }),
-      answer: z.object({ name: z.string(), deleted: z.literal(true) }),
+      answer: z
+        .object({ name: z.string(), deleted: z.literal(true) })
+        .meta({ examples: [{ name: 'gpt-4o-mini', deleted: true }] }),
     },
     async ({ services, params: { name } }) => {
       const names = (await services.directory.aliases()).map((alias) => alias.name);

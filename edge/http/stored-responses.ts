@@ -1,5 +1,6 @@
 /** The routes of responses that were stored: the response, its own input, and its deletion. */
 import { z } from 'zod';
+import { responseExamples } from '../dialects/responses/examples.ts';
 import { responseSchema } from '../dialects/responses/response-schemas.ts';
 import { ApiError } from '../errors.ts';
 import { refusalError } from '../inference/refusal.ts';
@@ -31,13 +32,25 @@ const inputItems = keyEndpoint(
       order: z.enum(['asc', 'desc']).default('desc'),
       after: z.string().optional().describe('the id of the last item of the page before'),
     }),
-    answer: z.object({
-      object: z.literal('list'),
-      data: z.array(itemSchema),
-      first_id: z.string().nullable(),
-      last_id: z.string().nullable(),
-      has_more: z.boolean(),
-    }),
+    answer: z
+      .object({
+        object: z.literal('list'),
+        data: z.array(itemSchema),
+        first_id: z.string().nullable(),
+        last_id: z.string().nullable(),
+        has_more: z.boolean(),
+      })
+      .meta({
+        examples: [
+          {
+            object: 'list',
+            data: [{ type: 'message', role: 'user', content: 'Who are you?', id: 'in_5f0c_0' }],
+            first_id: 'in_5f0c_0',
+            last_id: 'in_5f0c_0',
+            has_more: false,
+          },
+        ],
+      }),
   },
   async ({ c, services, key, query }) => {
     const id = idOf(c);
@@ -72,7 +85,7 @@ const one = keyEndpoint(
     scope: 'inference',
     params,
     query: z.strictObject({}),
-    answer: responseSchema,
+    answer: responseSchema.meta({ examples: responseExamples }),
   },
   async ({ c, services, key }) => {
     const { response } = await find(services, key, idOf(c));
@@ -90,11 +103,13 @@ const remove = keyEndpoint(
     description: 'It is gone with its input. What goes on from it can be continued no longer.',
     scope: 'inference',
     params,
-    answer: z.object({
-      id: z.string(),
-      object: z.literal('response'),
-      deleted: z.literal(true),
-    }),
+    answer: z
+      .object({
+        id: z.string(),
+        object: z.literal('response'),
+        deleted: z.literal(true),
+      })
+      .meta({ examples: [{ id: 'resp_5f0c', object: 'response', deleted: true }] }),
   },
   async ({ c, services, key }) => {
     const id = idOf(c);

@@ -4,6 +4,12 @@ import { createResponsesAnswer } from './answer.ts';
 import type { AnswerOptions } from './answer.ts';
 import { errors } from './errors.ts';
 import { createResponsesEncoder } from './events.ts';
+import {
+  inputTokensExamples,
+  inputTokensRequestExamples,
+  requestExamples,
+  responseExamples,
+} from './examples.ts';
 import { inputTokensRequestSchema, responsesRequestSchema } from './request-schemas.ts';
 import { parseInputTokensRequest, parseResponsesRequest } from './requests.ts';
 import { inputTokensSchema, responseSchema } from './response-schemas.ts';
@@ -22,8 +28,8 @@ const responses: InferenceRoute<AnswerOptions> = {
     'encrypted_content is the same text in another form. A stream ends with response.completed, ' +
     'response.incomplete or response.failed. prompt_cache_key and metadata have no effect on the ' +
     'answer. instructions, tools and format are repeated if they have at most 65,536 characters.',
-  requestSchema: responsesRequestSchema,
-  answerSchema: responseSchema,
+  requestSchema: responsesRequestSchema.meta({ examples: requestExamples }),
+  answerSchema: responseSchema.meta({ examples: responseExamples }),
   namesStored: true,
   parse: parseResponsesRequest,
   format: (options, head) => ({
@@ -42,8 +48,8 @@ const inputTokens: TokenCountRoute = {
     'Counted by a worker, exactly as a response of the same fields would be. Free; counts as one ' +
     'request of the limits. Where no worker can count, the answer is an upper bound and says so ' +
     'in x-sift-token-count.',
-  requestSchema: inputTokensRequestSchema,
-  answerSchema: inputTokensSchema,
+  requestSchema: inputTokensRequestSchema.meta({ examples: inputTokensRequestExamples }),
+  answerSchema: inputTokensSchema.meta({ examples: inputTokensExamples }),
   namesStored: true,
   parse: parseInputTokensRequest,
   toAnswer: (tokens) => ({ object: 'response.input_tokens', input_tokens: tokens }),

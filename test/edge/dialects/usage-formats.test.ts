@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { fromWorkerUsage, readCounts } from '../../../edge/engines/usage.ts';
 import { fromAnthropicUsage, toAnthropicUsage } from '../../../edge/dialects/anthropic/usage.ts';
+import { fromResponsesUsage, toResponsesUsage } from '../../../edge/dialects/responses/usage.ts';
 import {
   fromDeepSeekUsage,
   fromOpenAiUsage,
@@ -25,6 +26,7 @@ test('usage survives the way through each format, unknown cached tokens too', ()
       expect(fromOpenAiUsage(openAi)).toEqual(usage);
       expect(fromDeepSeekUsage(openAi)).toEqual(usage);
       expect(fromAnthropicUsage(toAnthropicUsage(usage))).toEqual(usage);
+      expect(fromResponsesUsage(toResponsesUsage(usage))).toEqual(usage);
     }),
   );
 });

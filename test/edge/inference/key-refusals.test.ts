@@ -61,7 +61,7 @@ describe('a key', () => {
     };
     const response = await createApp(services).request('/v1/chat/completions', {
       method: 'POST',
-      headers: { authorization: `Bearer ${edge.apiKey.slice(0, -2)}AA` },
+      headers: { authorization: `Bearer ${edge.apiKey.slice(0, -5)}AAAAA` },
       body: JSON.stringify(chat),
     });
     expect(response.status).toBe(401);

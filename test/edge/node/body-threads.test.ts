@@ -52,6 +52,8 @@ const requests: readonly [string, unknown][] = [
   ['messages', { model: 'm', max_tokens: 3, messages: [{ role: 'user', content: long }] }],
   ['count', { model: 'm', messages: [{ role: 'user', content: long }] }],
   ['quote', { model: 'm', prompt: long }],
+  ['responses', { model: 'm', input: [{ role: 'user', content: long }], instructions: long }],
+  ['response-tokens', { model: 'm', input: long }],
 ];
 
 test.each(requests)('a large request (%s) is prepared as a small one is', async (reader, json) => {

@@ -1,5 +1,9 @@
 /** Refusals of the Responses API, by status, code and the parameter at fault. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import {
+  inputTokensSchema,
+  responseSchema,
+} from '../../../edge/dialects/responses/response-schemas.ts';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
@@ -168,6 +172,26 @@ test.each(cases)('%j is refused', async (body, status, code, param) => {
   if (param !== null && param !== 'top_logprobs' && status !== 404)
     expect(error.message).toContain(param);
   expect(edge.settles).toEqual([]);
+});
+
+test('the examples of the reference are taken as they stand', async () => {
+  const document = await (await edge.app.request('/openapi.json')).json();
+  const paths = ['/v1/responses', '/v1/responses/input_tokens'];
+  for (const path of paths) {
+    const { requestBody, responses } = document.paths[path].post;
+    const { examples } = requestBody.content['application/json'].schema;
+    expect(examples.length).toBeGreaterThan(0);
+    for (const example of examples) {
+      const response = await edge.post(path, { ...example, model: testModel });
+      expect(response.status).toBe(200);
+      await response.text();
+    }
+    const [answer] = responses[200].content['application/json'].schema.examples;
+    const schema = path === paths[0] ? responseSchema : inputTokensSchema;
+    expect(schema.parse(answer)).toEqual(answer);
+  }
+  await edge.idle();
+  edge.settles.splice(0);
 });
 
 test('null is absent, of what is not supported too', async () => {
