@@ -4,7 +4,6 @@
  */
 import { environment } from './settings.ts';
 
-const sizeMiB = 8;
 const flagNames = ['--min-semi-space-size', '--max-semi-space-size'] as const;
 
 /**
@@ -12,7 +11,7 @@ const flagNames = ['--min-semi-space-size', '--max-semi-space-size'] as const;
  * when it makes its heap, so that setting them later changes threads alone. Flags of the operator
  * stand; where Node has no execve (before 22.15, and on Windows) V8's own sizes do.
  */
-export function restartWithSemiSpace(): void {
+export function restartWithSemiSpace(sizeMiB: number): void {
   const missing = flagNames.filter((name) => !isGiven(name));
   if (missing.length === 0 || !('execve' in process)) return;
   const flags = missing.map((name) => `${name}=${sizeMiB}`);

@@ -166,7 +166,8 @@ const digitsMax = 9;
 /** Tells whether these parts follow, a number between each two, and nothing else. */
 function isAfter(data: string, from: number, parts: readonly string[]): boolean {
   let end = from;
-  for (const [index, part] of parts.entries()) {
+  for (let index = 0; index < parts.length; index++) {
+    const part = parts[index] ?? '';
     if (index > 0) {
       const begin = end;
       while (end < begin + digitsMax && isDigit(data.charCodeAt(end))) end++;

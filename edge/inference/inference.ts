@@ -27,7 +27,8 @@ import {
   readIdempotencyKey,
 } from './prepared-request.ts';
 import { limitHeaders, notPlacedError, refusalError } from './refusal.ts';
-import { createRequestSettlement, finishFlight } from './settlement.ts';
+import { createRequestSettlement } from './settlement.ts';
+import type { RequestSettlement } from './settlement.ts';
 import { readWaitMs, turnOf } from './turn.ts';
 
 interface Received {
@@ -139,7 +140,7 @@ async function* placeAndRelay(
   request: AdmittedRequest,
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const flight = await placeAndOpen(services, request);
-  yield* relay(services, flight, request);
+  yield* relay(flight, request.settlement);
 }
 
 /**
@@ -147,17 +148,15 @@ async function* placeAndRelay(
  * @throws WorkerFailure if it dies: what was passed on cannot be taken back.
  */
 async function* relay(
-  services: Services,
-  { worker, first, rest }: Flight,
-  { prepared, settlement }: AdmittedRequest,
+  { first, rest }: Flight,
+  settlement: RequestSettlement,
 ): AsyncGenerator<readonly WorkerEvent[], void> {
-  const { requestId } = prepared;
   try {
     yield first;
     yield* rest;
   } finally {
     await rest.return();
     // The slot is free as soon as the worker is done, before the answer is settled.
-    finishFlight(services, { requestId, worker, usage: settlement.usage() });
+    settlement.endFlight(settlement.usage());
   }
 }

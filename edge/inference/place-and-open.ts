@@ -39,7 +39,6 @@ export interface AdmittedRequest {
 
 /** An answer that has begun. */
 export interface Flight {
-  readonly worker: string;
   readonly first: readonly WorkerEvent[];
   readonly rest: AsyncGenerator<readonly WorkerEvent[], void>;
 }
@@ -160,12 +159,12 @@ async function readFirst(
   });
   try {
     const read = await rest.next();
-    if (read.done) return { kind: 'answers', flight: { worker, first: [], rest } };
+    if (read.done) return { kind: 'answers', flight: { first: [], rest } };
     if (!place.hasJournal) refuseLongerPrompt(prepared, read.value);
     services.keepAlive(services.fleet.started(requestId, worker).catch(() => {}));
     // From here on no other worker could be asked.
     prepared.body.release();
-    return { kind: 'answers', flight: { worker, first: read.value, rest } };
+    return { kind: 'answers', flight: { first: read.value, rest } };
   } catch (error) {
     await rest.return();
     finishFlight(services, { requestId, worker });

@@ -44,6 +44,8 @@ export interface RequestSettlement {
   recordUsage(usage: Usage): void;
   /** The worker has said that its journal has the last count on its disk. */
   recordJournalled(): void;
+  /** The worker has ended, with this usage if it is known: the fleet is told once. */
+  endFlight(usage: Usage | null): void;
   /** The cost of this usage; never more than the hold. */
   cost(usage: Usage): number;
   complete(end: {
@@ -85,6 +87,7 @@ class OnceSettled implements RequestSettlement {
   #worker: Placed | null = null;
   #usage: Usage | null = null;
   #inJournal = false;
+  #isInFlight = false;
   #settling: Promise<Settlement> | null = null;
 
   constructor(services: Services, input: SettlementInput) {
@@ -99,10 +102,18 @@ class OnceSettled implements RequestSettlement {
 
   recordPlacement(worker: Placed | null): void {
     this.#worker = worker;
+    this.#isInFlight = worker !== null;
   }
 
   recordUsage(usage: Usage): void {
     this.#usage = usage;
+  }
+
+  endFlight(usage: Usage | null): void {
+    if (this.#worker === null || !this.#isInFlight) return;
+    this.#isInFlight = false;
+    const { requestId } = this.#input.prepared;
+    finishFlight(this.#services, { requestId, worker: this.#worker.worker, usage });
   }
 
   recordJournalled(): void {
@@ -185,8 +196,7 @@ class OnceSettled implements RequestSettlement {
     const { requestId, model } = prepared;
     reportExcess(this.#services, { requestId, model: model.id, settlement });
     // A worker may have taken the request while it was settled.
-    const placed = this.#worker;
-    if (placed) finishFlight(this.#services, { requestId, worker: placed.worker });
+    this.endFlight(null);
     return settlement;
   }
 }

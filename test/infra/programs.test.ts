@@ -61,9 +61,14 @@ test.each([...commands.map((name) => [sift, name]), [sift], ['test/bench/gpu.ts'
   },
 );
 
-test.each(['start', 'start-workerd', 'edge', 'worker'])(
-  'sift %s runs with one size of young generations, and keeps the flags that Node was given',
-  (name) => {
+test.each([
+  ['start', 8],
+  ['start-workerd', 8],
+  ['edge', 16],
+  ['worker', 8],
+])(
+  'sift %s runs with young generations of %d MiB, and keeps the flags that Node was given',
+  (name, sizeMiB) => {
     const probe = `data:text/javascript,${encodeURIComponent(showHeap)}`;
     const flags = ['--import', probe, '--stack-trace-limit=20'];
     const { status, stderr } = run([...flags, sift, name, '--help']);
@@ -73,13 +78,13 @@ test.each(['start', 'start-workerd', 'edge', 'worker'])(
       .split('\n')
       .map((line) => JSON.parse(line));
     expect(others).toEqual([]);
-    expect(after.newSpaceMiB).toBe(8);
+    expect(after.newSpaceMiB).toBe(sizeMiB);
     expect(after.pid).toBe(before.pid);
     expect(after.flags).toEqual(expect.arrayContaining(before.flags));
 
     const own = run(['--import', probe, '--max-semi-space-size=4', sift, name, '--help']);
     expect(own.stderr).toContain('--max-semi-space-size=4');
-    expect(own.stderr).not.toContain('--max-semi-space-size=8');
+    expect(own.stderr).not.toContain(`--max-semi-space-size=${sizeMiB}`);
   },
 );
 
