@@ -9,7 +9,7 @@ import { CpuBackend } from '../../../gpu-worker/backend/cpu/cpu-backend.ts';
 import { asCpu, CpuSelection } from '../../../gpu-worker/backend/cpu/handles.ts';
 import { CudaBackend } from '../../../gpu-worker/backend/cuda/cuda-backend.ts';
 import { CudaSelection, asCuda } from '../../../gpu-worker/backend/cuda/handles.ts';
-import { expectSame, test } from '../../gpu/check.ts';
+import { expectClose, expectSame, tensorCoreTolerance, test } from '../../gpu/check.ts';
 import { seededRandom } from '../random.ts';
 import type { Random } from '../random.ts';
 import {
@@ -265,5 +265,21 @@ export async function testLastAlone(
     if (!alone.slice(0, start).every(Number.isNaN)) {
       throw new Error('rows before the first were written');
     }
+  });
+}
+
+/** Prefill of each case against the cpu backend, and the same bits again. */
+export async function testExpanded(cases: readonly AttentionCase[]): Promise<void> {
+  await onBoth('prefill', cases, async (both, each) => {
+    const { label, mine, wanted } = both;
+    let actual: Float32Array = new Float32Array(0);
+    await test(`${label}: as the cpu backend`, () => {
+      actual = mine.expanded();
+      expectClose(actual, wanted.expanded(), tensorCoreTolerance);
+    });
+    await test(`${label}: the same bits twenty times`, () => {
+      for (let i = 0; i < 20; i++) expectSame(mine.expanded(), actual, `run ${i}`);
+    });
+    await testLastAlone(both, each, { actual, selection: null });
   });
 }

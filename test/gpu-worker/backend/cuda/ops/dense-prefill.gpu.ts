@@ -17,12 +17,11 @@ import { seededRandom } from '../../../../support/random.ts';
 import { writeRandomCheckpoint } from '../../../../support/weights/random-checkpoint.ts';
 import {
   headOf128,
-  headOf256,
   latentDim,
   onBoth,
   ropeDim,
   seed,
-  testLastAlone,
+  testExpanded,
 } from '../../../../support/gpu/dense-case.ts';
 import type { AttentionCase, DenseCase } from '../../../../support/gpu/dense-case.ts';
 import { isWanted } from '../../../../support/gpu/tested.ts';
@@ -71,50 +70,9 @@ const cases: readonly AttentionCase[] = [
     pass: 128,
     steep: 3,
   },
-  {
-    name: '64 heads of 256',
-    heads: 64,
-    head: headOf256,
-    sequences: [{ context: 330, rows: 130 }],
-  },
-  {
-    name: 'heads of 256, ragged sequences',
-    heads: 8,
-    head: headOf256,
-    sequences: [
-      { context: 1, rows: 1 },
-      { context: 63, rows: 63 },
-      { context: 65, rows: 2 },
-      { context: 257, rows: 129 },
-      { context: 192, rows: 192 },
-      { context: 129, rows: 65 },
-    ],
-  },
-  ...[-1, 0, 1].map((more) => ({
-    name: `heads of 256, passes of 256 tokens, ${512 + more} tokens`,
-    heads: 4,
-    head: headOf256,
-    sequences: [
-      { context: 100, rows: 3 },
-      { context: 512 + more, rows: 400 },
-    ],
-    pass: 256,
-    steep: 2,
-  })),
 ];
 
-await onBoth('prefill', cases, async (both, each) => {
-  const { label, mine, wanted } = both;
-  let actual: Float32Array = new Float32Array(0);
-  await test(`${label}: as the cpu backend`, () => {
-    actual = mine.expanded();
-    expectClose(actual, wanted.expanded(), tensorCoreTolerance);
-  });
-  await test(`${label}: the same bits twenty times`, () => {
-    for (let i = 0; i < 20; i++) expectSame(mine.expanded(), actual, `run ${i}`);
-  });
-  await testLastAlone(both, each, { actual, selection: null });
-});
+await testExpanded(cases);
 
 const decodeCases: readonly AttentionCase[] = [
   { name: 'few tokens', heads: 128, contexts: [1, 63, 64, 65, 128, 2, 127] },

@@ -163,8 +163,8 @@ const cases: readonly Case[] = [
     pass: 256,
   },
   {
-    name: '64 heads of 256, holes of two blocks',
-    heads: 64,
+    name: '16 heads of 256, holes of two blocks',
+    heads: 16,
     head: headOf256,
     sequences: [{ context: 1100, rows: 70 }],
     choice: 'islands',
