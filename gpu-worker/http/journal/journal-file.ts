@@ -4,16 +4,20 @@
  *
  *     {"crc32":"0f3a91c2","entry":{"kind":"final","id":"...","model":"...",...}}
  */
-import { createReadStream } from 'node:fs';
+import { strict as assert } from 'node:assert';
+import { closeSync, createReadStream, existsSync, openSync, readSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { basename, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 
-const hourMs = 3_600_000;
+export const hourMs = 3_600_000;
 /** The usage of a finished request can be asked for during this time. */
 export const retentionMs = 24 * hourMs;
+
+const lineEnd = 0x0a;
+/** An id has at most 128 characters, so a longer line belongs to a model of a very long name. */
+const lineBytesMax = 8_192;
 
 const tokenCount = z.int().min(0);
 
@@ -61,6 +65,12 @@ export function fileNameAt(wallMs: number): string {
 
 const namePattern = /^usage-(\d{4}-\d\d-\d\dT\d\d)\.jsonl$/;
 
+/** The hour since 1970 whose lines a file of `listFiles` holds. */
+export function fileHour(path: string): number {
+  const [, hour] = namePattern.exec(basename(path)) ?? assert.fail(`${path} is none of ours`);
+  return Date.parse(`${hour}:00Z`) / hourMs;
+}
+
 /** Paths of the journal's files, oldest first. */
 export async function listFiles(directory: string): Promise<string[]> {
   const names = await readdir(directory);
@@ -77,10 +87,34 @@ export async function pruneFiles(directory: string, wallMs: number): Promise<voi
   await Promise.all(old.map((path) => rm(path, { force: true })));
 }
 
-/** Every line's entry in file order; null for a line that is torn or damaged. */
-export async function* readEntries(path: string): AsyncGenerator<JournalEntry | null> {
-  const lines = createInterface({ input: createReadStream(path), crlfDelay: Infinity });
-  for await (const line of lines) {
-    if (line !== '') yield parseLine(line);
+/** Every line's entry in file order, and where the line begins; null for one that is damaged. */
+export async function* readEntries(
+  path: string,
+): AsyncGenerator<{ readonly offset: number; readonly entry: JournalEntry | null }> {
+  const stream = createReadStream(path);
+  let rest: Buffer = Buffer.alloc(0);
+  let offset = 0;
+  for await (const piece of stream) {
+    rest = Buffer.concat([rest, piece]);
+    for (let end = rest.indexOf(lineEnd); end >= 0; end = rest.indexOf(lineEnd)) {
+      if (end > 0) yield { offset, entry: parseLine(rest.toString('utf8', 0, end)) };
+      offset += end + 1;
+      rest = rest.subarray(end + 1);
+    }
+  }
+  if (rest.length > 0) yield { offset, entry: parseLine(rest.toString()) };
+}
+
+/** The entry whose line begins there; null if none does, as after the file was deleted. */
+export function readEntryAt(path: string, offset: number): JournalEntry | null {
+  if (!existsSync(path)) return null;
+  const descriptor = openSync(path, 'r');
+  try {
+    const bytes = Buffer.alloc(lineBytesMax);
+    const read = readSync(descriptor, bytes, 0, bytes.length, offset);
+    const end = bytes.subarray(0, read).indexOf(lineEnd);
+    return end < 0 ? null : parseLine(bytes.toString('utf8', 0, end));
+  } finally {
+    closeSync(descriptor);
   }
 }

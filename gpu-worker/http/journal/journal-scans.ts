@@ -1,4 +1,4 @@
-/** Looks for entries in the journal's files: of requests that are no longer kept in memory. */
+/** Finds the entries of requests in the journal's files once memory keeps no places of theirs. */
 import { ApiError } from '../api-error.ts';
 import { listFiles, readEntries } from './journal-file.ts';
 import type { JournalEntry } from './journal-file.ts';
@@ -33,7 +33,7 @@ export class JournalScans {
     const newestFirst = (await listFiles(this.#directory)).toReversed();
     for (const path of newestFirst) {
       let found: JournalEntry | null = null;
-      for await (const entry of readEntries(path)) if (entry?.id === id) found = entry;
+      for await (const { entry } of readEntries(path)) if (entry?.id === id) found = entry;
       if (found) return found;
     }
     return null;

@@ -18,15 +18,16 @@ import type { EngineUsage } from '../../engine/request.ts';
 import type { UsageRecord } from '../../protocol/usage.ts';
 import type { Clock } from '../clock.ts';
 import { notReady } from '../api-error.ts';
-import { listFiles, pruneFiles, readEntries, retentionMs } from './journal-file.ts';
+import { fileHour, listFiles, pruneFiles, readEntries, retentionMs } from './journal-file.ts';
 import type { JournalEntry } from './journal-file.ts';
 import { JournalScans } from './journal-scans.ts';
 import { JournalWriter } from './journal-writer.ts';
+import { LinePlaces } from './line-places.ts';
 import { toWireUsage } from '../response/wire-usage.ts';
 
 const checkpointMs = 1_000;
-/** Ended requests kept in memory, about 500 bytes each; older ones are looked up in the files. */
-const rememberedMax = 50_000;
+/** Ended requests that are found at once; for an older one the files are looked through. */
+const placesMax = 50_000;
 /** Requests cancelled before they came; they come within seconds, or never. */
 const cancelledMax = 10_000;
 
@@ -73,7 +74,9 @@ export interface JournalOptions {
   readonly directory: string;
   readonly clock: Clock;
   readonly logger: Logger;
-  readonly rememberedMax?: number;
+  readonly placesMax?: number;
+  /** Brings a file onto the disk; by default fdatasync(2) does. */
+  readonly datasync?: (descriptor: number) => Promise<void>;
 }
 
 interface RunningRequest {
@@ -87,32 +90,39 @@ export async function openUsageJournal(options: JournalOptions): Promise<UsageJo
   const { directory, clock, logger } = options;
   mkdirSync(directory, { recursive: true });
   await pruneFiles(directory, clock.wallMs());
-  const remembered = new Remembered(options.rememberedMax ?? rememberedMax);
+  const places = new LinePlaces(directory, options.placesMax ?? placesMax);
   let damaged = 0;
   for (const path of await listFiles(directory)) {
-    for await (const entry of readEntries(path)) {
-      if (entry) remembered.put(entry);
+    const hour = fileHour(path);
+    for await (const { offset, entry } of readEntries(path)) {
+      if (entry) places.put(entry.id, { hour, offset });
       else damaged++;
     }
   }
   if (damaged > 0)
     logger.warn({ directory, damaged }, 'skipped damaged lines of the usage journal');
-  return new FileJournal(options, remembered);
+  return new FileJournal(options, places);
 }
 
 class FileJournal implements UsageJournal {
   readonly #clock: Clock;
   readonly #file: JournalWriter;
   readonly #scans: JournalScans;
-  readonly #remembered: Remembered;
+  readonly #places: LinePlaces;
   readonly #running = new Map<string, RunningRequest>();
   readonly #cancelled = new Set<string>();
 
-  constructor({ directory, clock, logger }: JournalOptions, remembered: Remembered) {
-    this.#clock = clock;
-    this.#file = new JournalWriter({ directory, clock, logger });
-    this.#scans = new JournalScans(directory);
-    this.#remembered = remembered;
+  constructor(options: JournalOptions, places: LinePlaces) {
+    this.#clock = options.clock;
+    this.#places = places;
+    this.#file = new JournalWriter({
+      ...options,
+      onWritten({ id, kind }, place) {
+        // One that runs is looked for among those that run.
+        if (kind !== 'running') places.put(id, place);
+      },
+    });
+    this.#scans = new JournalScans(options.directory);
   }
 
   begin({ id, model, stop }: { id: string; model: string; stop?: AbortController }): boolean {
@@ -140,7 +150,6 @@ class FileJournal implements UsageJournal {
     if (!request) return false;
     const entry = { ...request.entry, kind: outcome, usage, updatedMs: this.#clock.wallMs() };
     this.#running.delete(id);
-    this.#remembered.put(entry);
     this.#file.append(entry);
     return await this.#file.sync();
   }
@@ -148,27 +157,39 @@ class FileJournal implements UsageJournal {
   async lookup(id: string): Promise<UsageRecord | null> {
     const request = this.#running.get(id);
     if (request) return toRecord(request.entry, 'running');
-    const remembered = this.#remembered;
-    const entry = remembered.get(id) ?? (remembered.forgotten ? await this.#scans.find(id) : null);
+    const entry = await this.#find(id);
     if (!entry || this.#clock.wallMs() - entry.updatedMs > retentionMs) return null;
     return toRecord(entry, entry.kind === 'running' ? 'interrupted' : entry.kind);
+  }
+
+  async #find(id: string): Promise<JournalEntry | null> {
+    const found = this.#file.unwritten(id) ?? this.#places.read(id);
+    if (found) return found;
+    // Ids with one hash share a place, and the older one's line is in the files alone.
+    const mayLieInFiles = this.#places.forgotten || this.#places.mayHave(id);
+    return mayLieInFiles ? this.#scans.find(id) : null;
   }
 
   async cancel(id: string): Promise<UsageRecord> {
     this.#running.get(id)?.stop?.abort();
     // Before the files are looked through, so that it can't begin meanwhile.
-    const isNew = !this.#running.has(id) && this.#remembered.get(id) === null;
+    const isNew = !this.#running.has(id) && !this.#isKnown(id);
     if (isNew) this.#cancelled.add(id);
     const known = await this.lookup(id);
     if (known) {
       if (isNew) this.#cancelled.delete(id);
       return known;
     }
+    this.#cancelled.add(id);
     forgetOldest(this.#cancelled, cancelledMax);
     const entry = newEntry('aborted', { id, model: '', nowMs: this.#clock.wallMs() });
-    this.#remembered.put(entry);
     this.#file.append(entry);
+    await this.#file.sync();
     return toRecord(entry, 'aborted');
+  }
+
+  #isKnown(id: string): boolean {
+    return this.#file.unwritten(id) !== null || this.#places.mayHave(id);
   }
 
   errors(): number {
@@ -211,28 +232,4 @@ function toRecord(entry: JournalEntry, status: UsageRecord['status']): UsageReco
     updated: Math.floor(entry.updatedMs / 1000),
     usage: toWireUsage(entry.usage),
   };
-}
-
-/** The newest entries by id, at most `max`; the one put longest ago is forgotten first. */
-class Remembered {
-  forgotten = false;
-  readonly #entries = new Map<string, JournalEntry>();
-  readonly #max: number;
-
-  constructor(max: number) {
-    this.#max = max;
-  }
-
-  put(entry: JournalEntry): void {
-    this.#entries.delete(entry.id);
-    this.#entries.set(entry.id, entry);
-    if (this.#entries.size <= this.#max) return;
-    const [oldest] = this.#entries.keys();
-    if (oldest !== undefined) this.#entries.delete(oldest);
-    this.forgotten = true;
-  }
-
-  get(id: string): JournalEntry | null {
-    return this.#entries.get(id) ?? null;
-  }
 }

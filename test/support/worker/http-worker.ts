@@ -15,6 +15,7 @@ import type { HttpSettings, WorkerServices } from '../../../gpu-worker/http/work
 import type { TextModel } from '../../../gpu-worker/http/text/text-model.ts';
 import { openUsageJournal } from '../../../gpu-worker/http/journal/usage-journal.ts';
 import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
+import type { JournalOptions } from '../../../gpu-worker/http/journal/usage-journal.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import { scriptedEngine, tinyDescription } from './scripted-engine.ts';
 import type { Script, ScriptedEngine } from './scripted-engine.ts';
@@ -45,6 +46,8 @@ export async function httpWorker(options: {
   model?: Partial<ServedModel & TextModel>;
   /** The journal's directory is made there. */
   folder?: string;
+  /** In place of what brings the journal onto the disk. */
+  datasync?: JournalOptions['datasync'];
 }): Promise<HttpWorker> {
   const tokenizerConfig = {
     ...(await readJson('tokenizer_config.json')),
@@ -91,7 +94,13 @@ export async function httpWorker(options: {
   const logger = pino({ level: 'debug' }, { write: (line) => log.push(JSON.parse(line)) });
   const journalDirectory = await mkdtemp(join(options.folder ?? tmpdir(), 'sift-journal-'));
   const clock = systemClock;
-  const journal = await openUsageJournal({ directory: journalDirectory, clock, logger });
+  const { datasync } = options;
+  const journal = await openUsageJournal({
+    directory: journalDirectory,
+    clock,
+    logger,
+    ...(datasync && { datasync }),
+  });
   const lifecycle = createLifecycle(() => journal.problem());
   lifecycle.serve(model);
   const metrics = createMetrics({

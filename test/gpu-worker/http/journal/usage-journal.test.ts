@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import { appendFile, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { queryObjects } from 'node:v8';
+import { crc32 } from 'node:zlib';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { EngineUsage } from '../../../../gpu-worker/engine/request.ts';
@@ -30,7 +32,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-function open(options: { rememberedMax?: number } = {}): Promise<UsageJournal> {
+function open(options: { placesMax?: number } = {}): Promise<UsageJournal> {
   return openUsageJournal({
     directory,
     clock: { wallMs: () => wallMs, steadyMs: () => wallMs },
@@ -240,7 +242,7 @@ test('a request that runs over a full hour keeps its record', async () => {
 });
 
 test('what memory has forgotten is found in the files', async () => {
-  const journal = await open({ rememberedMax: 3 });
+  const journal = await open({ placesMax: 3 });
   for (let index = 0; index < 10; index++) {
     journal.begin({ id: `r${index}`, model: 'tiny' });
     await journal.finish(`r${index}`, {
@@ -259,8 +261,51 @@ test('what memory has forgotten is found in the files', async () => {
   await journal.close();
 });
 
+test('requests whose ids have one hash are told apart', async () => {
+  const ids = ['8a9e0b75eccc318e', 'c4c2e7143c8d44b7'];
+  expect(new Set(ids.map((id) => crc32(id))).size).toBe(1);
+  const journal = await open();
+  for (const [index, id] of ids.entries()) {
+    journal.begin({ id, model: 'tiny' });
+    await journal.finish(id, { outcome: 'done', usage: { ...usage, outputTokens: index } });
+  }
+  const records = await Promise.all(ids.map((id) => journal.lookup(id)));
+  expect(records.map((record) => record?.usage.completion_tokens)).toEqual([0, 1]);
+  await journal.close();
+  const reopened = await open();
+  expect(await Promise.all(ids.map((id) => reopened.lookup(id)))).toEqual(records);
+  await reopened.close();
+});
+
+test('a request that has ended takes less than 128 bytes of memory, up to a bound', async () => {
+  const placesMax = 20_000;
+  const journal = await open({ placesMax });
+  let id = 0;
+  const endSome = async (count: number): Promise<void> => {
+    for (let each = 0; each < count; each++) {
+      const name = `0190c0de-0000-7000-8000-${String(id++).padStart(12, '0')}`;
+      journal.begin({ id: name, model: 'tiny' });
+      const finished = journal.finish(name, { outcome: 'done', usage });
+      // Many share a sync: what is measured is memory.
+      if (each % 500 === 499) await finished;
+    }
+  };
+  const heapBytes = (): number => {
+    // It collects garbage first.
+    queryObjects(WeakRef, { format: 'count' });
+    return process.memoryUsage().heapUsed;
+  };
+  await endSome(1_000);
+  const begun = heapBytes();
+  await endSome(placesMax);
+  expect((heapBytes() - begun) / placesMax).toBeLessThan(128);
+  await endSome(placesMax);
+  expect((heapBytes() - begun) / placesMax).toBeLessThan(128);
+  await journal.close();
+});
+
 test('lookups in the files wait for one another, and too many are refused', async () => {
-  const journal = await open({ rememberedMax: 1 });
+  const journal = await open({ placesMax: 1 });
   for (const id of ['a', 'b']) {
     journal.begin({ id, model: 'tiny' });
     await journal.finish(id, { outcome: 'done', usage });
