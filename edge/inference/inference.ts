@@ -11,13 +11,15 @@ import { readBody } from '../bodies/read-body.ts';
 import type { Body } from '../bodies/read-body.ts';
 import type { InferenceRoute } from '../dialects/dialect.ts';
 import type { AppContext } from '../middleware/app-env.ts';
-import { requestIdHeaders } from '../middleware/request-id.ts';
+import { newRequestId, requestIdHeaders } from '../middleware/request-id.ts';
 import type { WorkerEvent } from '../relay/worker-stream.ts';
 import type { Services } from '../services.ts';
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { admit } from './admit-request.ts';
 import { attach, replay, writeAnswer } from './answers.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
+import { ApiError } from '../errors.ts';
+import { chainsIn } from './model-names.ts';
 import { placeAndOpen } from './place-and-open.ts';
 import type { AdmittedRequest, Flight } from './place-and-open.ts';
 import {
@@ -71,22 +73,61 @@ async function answerHere(
   }
 }
 
+/**
+ * An alias of several models: if no worker takes the request for one, the next one is tried, as a
+ * request of its own, for nothing of an answer has been sent.
+ */
 async function answerBody(
   c: AppContext,
   services: Services,
-  { key, idempotencyKey, body, route }: Received,
+  received: Received,
 ): Promise<Response> {
+  const { body } = received;
+  const { clock, directory } = services;
+  const waitMsMax = readWaitMs(c.req.raw.headers) ?? services.settings.queueMsMax;
+  const deadlineMs = clock.nowMs() + waitMsMax;
+  const hasChain = chainsIn(body.bytes, await directory.aliases()).length > 0;
+  // The bytes of a large body are gone once it has been read.
+  const bytes = hasChain ? body.bytes.slice() : null;
+  const passedOver: string[] = [];
+  for (let attempt: Attempt = { ...received, waitMsMax, passedOver, model: null }; ;) {
+    try {
+      return await answerOnce(c, services, attempt);
+    } catch (error) {
+      if (bytes === null || attempt.model === null || !wasNotTaken(error)) throw error;
+      passedOver.push(attempt.model);
+      c.set('requestId', newRequestId(services));
+      const leftMs = Math.min(waitMsMax, Math.max(0, deadlineMs - clock.nowMs()));
+      const again = { ...body, bytes: bytes.slice() };
+      attempt = { ...received, body: again, waitMsMax: leftMs, passedOver, model: null };
+    }
+  }
+}
+
+interface Attempt extends Received {
+  readonly waitMsMax: number;
+  readonly passedOver: readonly string[];
+  /** The model that it is tried on, once that is known and others may stand in for it. */
+  model: string | null;
+}
+
+function wasNotTaken(error: unknown): boolean {
+  return error instanceof ApiError && (error.code === 'no_worker' || error.code === 'overloaded');
+}
+
+async function answerOnce(c: AppContext, services: Services, attempt: Attempt): Promise<Response> {
+  const { key, idempotencyKey, body, route, waitMsMax, passedOver } = attempt;
   const requestId = c.get('requestId');
   const { headers, signal } = c.req.raw;
-  const waitMsMax = readWaitMs(headers) ?? services.settings.queueMsMax;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
   const { tenant: owner } = key;
   const about = { reader: route.name, hashedPath, tenant: owner, key, requestId };
-  const sent = { ...about, waitMsMax, signal };
+  const sent = { ...about, waitMsMax, passedOver, signal };
   const [{ prepared, requestHash }, record] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, key.tenant),
   ]);
+  if (prepared.standIns > 0) attempt.model = prepared.model.id;
   const { stream, answer } = prepared.request;
   const format = route.format(answer, { requestId, model: prepared.model.id });
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });

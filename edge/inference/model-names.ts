@@ -20,12 +20,14 @@ export interface ModelNames {
 export function resolveModel(
   asked: string,
   { models, aliases, passedOver }: ModelNames,
-): { readonly model: ModelRecord; readonly alias: string | null } {
+): { readonly model: ModelRecord; readonly alias: string | null; readonly standIns: number } {
   const chain = aliases.find(({ name }) => name === asked)?.models ?? [asked];
   const listed = chain.flatMap((id) => models.filter((model) => model.id === id));
-  const model = listed.find(({ id }) => !passedOver.includes(id)) ?? listed[0];
+  const able = listed.filter(({ id }) => !passedOver.includes(id));
+  const model = able[0] ?? listed[0];
   if (model === undefined) throw modelNotFoundError(asked, namesOf(models, aliases));
-  return { model, alias: model.id === asked ? null : asked };
+  const standIns = Math.max(0, able.length - 1);
+  return { model, alias: model.id === asked ? null : asked, standIns };
 }
 
 /** All that can be asked for: aliases look like the first of their models under another name. */
@@ -61,7 +63,7 @@ export async function modelsToPassOver(
   },
 ): Promise<readonly string[]> {
   const { bytes, tenant, waitMsMax } = request;
-  const chains = aliases.filter(({ name, models }) => models.length > 1 && mayName(bytes, name));
+  const chains = chainsIn(bytes, aliases);
   if (chains.length === 0) return [];
   const { directory, fleet, clock } = services;
   const weight = (await directory.tenant(tenant))?.weight ?? 1;
@@ -71,6 +73,11 @@ export async function modelsToPassOver(
   const prices = models.map((model) => directory.priceAt(model, clock.nowMs()));
   const [refusing, ...inForce] = await Promise.all([fleet.refusing({ models, turn }), ...prices]);
   return [...refusing, ...models.filter((_, index) => inForce[index] === null)];
+}
+
+/** Lists the aliases of several models that the body may name. */
+export function chainsIn(bytes: Uint8Array, aliases: readonly ModelAlias[]): readonly ModelAlias[] {
+  return aliases.filter(({ name, models }) => models.length > 1 && mayName(bytes, name));
 }
 
 /** JSON may write a name with backslashes; a body that has any may name it. */

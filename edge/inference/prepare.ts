@@ -37,6 +37,8 @@ export interface Prepared {
   readonly model: ModelRecord;
   /** The name that the request has for it; null where that is its own. */
   readonly alias: string | null;
+  /** Models of its alias that come after it and may take the request in its place. */
+  readonly standIns: number;
   /** The most that the prompts can have, were there no context. */
   readonly promptTokensBound: number;
   /** The bytes of all that the model reads. */
@@ -69,7 +71,7 @@ export function prepareParsed(
   input: Pick<PrepareInput, 'tenant' | 'cacheSecret'> & ModelNames,
 ): Omit<Prepared, 'requestHash'> {
   const { cacheSecret } = input;
-  const { model, alias } = resolveModel(request.model, input);
+  const { model, alias, standIns } = resolveModel(request.model, input);
   const { workerBody, promptParts, suffix: _suffix, ...small } = request;
   const root = prefixRoot(cacheSecret, {
     tenant: input.tenant,
@@ -88,6 +90,7 @@ export function prepareParsed(
     },
     model,
     alias,
+    standIns,
     promptTokensBound: promptBound(request, prompt.length),
     promptBytes: prompt.length,
     cacheSalt: cacheSalt(root),

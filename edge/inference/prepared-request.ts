@@ -69,6 +69,8 @@ export async function prepareRequest(
       readonly key: VerifiedKey;
       /** Null leaves it to the default. */
       readonly waitMsMax: number | null;
+      /** Models of its alias whose workers did not take the request. */
+      readonly passedOver?: readonly string[];
     },
   body: Body,
 ): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
@@ -78,7 +80,8 @@ export async function prepareRequest(
   const [models, aliases] = await Promise.all([directory.models(), directory.aliases()]);
   const { bytes } = body;
   const waitMsMax = asked.waitMsMax ?? settings.queueMsMax;
-  const passedOver = await modelsToPassOver(services, aliases, { bytes, tenant, waitMsMax });
+  const unable = await modelsToPassOver(services, aliases, { bytes, tenant, waitMsMax });
+  const passedOver = [...unable, ...(asked.passedOver ?? [])];
   const names = { models, aliases, passedOver };
   const context = { storesUnasked, earlier: null };
   const input = { bytes, reader, hashedPath, tenant, cacheSecret, context, ...names };

@@ -12,8 +12,11 @@ const idBytes = 16;
 
 /** Without the name of a header Hono's middleware neither takes a client's id nor states ours. */
 export function requestIds({ random }: Pick<Services, 'random'>): MiddlewareHandler<AppEnv> {
-  const generator = () => Buffer.from(random.bytes(idBytes)).toString('hex');
-  return requestId({ headerName: '', generator });
+  return requestId({ headerName: '', generator: () => newRequestId({ random }) });
+}
+
+export function newRequestId({ random }: Pick<Services, 'random'>): string {
+  return Buffer.from(random.bytes(idBytes)).toString('hex');
 }
 
 export const stateRequestId: MiddlewareHandler<AppEnv> = async (c, next) => {

@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { adminRoutes } from '../../../edge/admin/routes.ts';
 import { startHarness, testModel, testPrice } from '../../support/edge/edge-harness.ts';
+import { startStubWorker } from '../../support/edge/edge-stub-worker.ts';
 import type { Harness, HarnessOptions } from '../../support/edge/edge-harness.ts';
 
 const opened: Harness[] = [];
@@ -35,6 +36,21 @@ async function addLonely(edge: Harness): Promise<void> {
   await edge.directory.putModel({ ...record, id: 'lonely', createdAtMs: 0 });
   const price = { ...testPrice, id: 'p2', output: 2 * testPrice.output };
   await edge.directory.addPrice({ ...price, model: 'lonely', fromMs: 0, window: null });
+}
+
+function announceLonely(
+  edge: Harness,
+  worker: { readonly id: string; readonly url: string },
+): void {
+  edge.fleet.announce({
+    ...worker,
+    epoch: 1,
+    state: 'ready',
+    models: ['lonely'],
+    static: false,
+    hasJournal: true,
+    noDiscountReason: null,
+  });
 }
 
 const messages = [{ role: 'user', content: 'Hello.' }];
@@ -135,16 +151,7 @@ test('a chain that no worker can take is refused as its first model is', async (
 test('a model whose workers are all busy for too long is passed over', async () => {
   const edge = await open({ scripts: [{ pauseMs: 20 }], slots: 1 });
   await addLonely(edge);
-  edge.fleet.announce({
-    id: 'spare',
-    url: edge.worker.url,
-    epoch: 1,
-    state: 'ready',
-    models: ['lonely'],
-    static: false,
-    hasJournal: true,
-    noDiscountReason: null,
-  });
+  announceLonely(edge, { id: 'spare', url: edge.worker.url });
   await alias(edge, 'best', testModel, 'lonely');
   const busy = edge.post('/v1/chat/completions', { model: testModel, messages });
   await expect.poll(() => edge.worker.requests.length).toBe(1);
@@ -155,6 +162,35 @@ test('a model whose workers are all busy for too long is passed over', async () 
   );
   expect((await response.json()).model).toBe('lonely');
   await busy;
+});
+
+test('a model whose workers are there and all refuse stands back for the next one', async () => {
+  const edge = await open();
+  await addLonely(edge);
+  const gone = await startStubWorker({ token: 'worker-token', model: 'lonely' });
+  const announce = () => announceLonely(edge, { id: 'gone', url: gone.url });
+  announce();
+  await gone.close();
+  await alias(edge, 'best', 'lonely', testModel);
+  for (const [index, [path, body]] of asks.entries()) {
+    for (const stream of [false, true]) {
+      const headers = { 'idempotency-key': `k-${index}-${stream}` };
+      const init = stream ? { headers } : {};
+      const response = await edge.post(path, { ...body, model: 'best', stream }, init);
+      const text = await response.text();
+      expect(text).toContain(`"model":"${testModel}"`);
+      expect(response.headers.get('x-request-id')).toBe(edge.worker.requests.at(-1)?.id);
+      // The refused worker is asked again once its time is over.
+      edge.advance(60_000);
+      announce();
+    }
+  }
+  await edge.idle();
+  // Each request that was not taken costs nothing, and each that ran is paid once.
+  expect(edge.settles.filter(({ usage }) => usage !== null)).toHaveLength(2 * asks.length);
+  expect(await edge.tenant.openHolds(0)).toEqual([]);
+  expect(edge.settles.some(({ usage }) => usage === null)).toBe(true);
+  expect(await edge.tenant.audit()).toEqual([]);
 });
 
 test('aliases are listed as models are, and are the nearest of names that do not exist', async () => {
