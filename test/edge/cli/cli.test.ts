@@ -102,6 +102,21 @@ test('models, prices and workers are set and shown', async () => {
   expect(await run('models list')).toContain(testModel);
 });
 
+test('a model is given another name, and loses it', async () => {
+  const given = await run(`models alias gpt-4o-mini ${testModel}`);
+  expect(given).toContain('name: gpt-4o-mini');
+  expect(await run('models list')).toContain('gpt-4o-mini');
+  await run('models put m3 4096 r1 t1');
+  const chain = JSON.parse(await run(`models alias best m3 ${testModel} --json`));
+  expect(chain.models).toEqual(['m3', testModel]);
+  expect(await tryRun('models alias best m4')).toMatchObject({
+    errors: expect.stringContaining('There is no model m4. The nearest one is m3.'),
+  });
+  expect(await run('models unalias best')).toContain('deleted: true');
+  expect(await run('models unalias gpt-4o-mini')).toContain('deleted: true');
+  expect(await run('models list')).not.toContain('gpt-4o-mini');
+});
+
 test('no amount is nano-USD and no time is a number where people read', async () => {
   expect(await run('workers list')).toContain('seen_at: 2026-01-15T12:00:00Z');
   await run('credits add acme 1');

@@ -30,6 +30,14 @@ test('a page asks first, without its key, and may then send one', async () => {
   }
 });
 
+test('a page may delete where the path takes it', async () => {
+  edge = await startHarness();
+  const allowed = async (path: string) =>
+    (await preflight(path)).headers.get('access-control-allow-methods');
+  expect(await allowed('/v1/responses/resp_1')).toBe('GET, DELETE');
+  expect(await allowed('/v1/responses')).toBe('GET, POST');
+});
+
 test('a page reads answers, streams, errors and their headers', async () => {
   edge = await startHarness();
   const headers = { origin };
