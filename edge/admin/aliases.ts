@@ -95,8 +95,7 @@ async function checkChain(
   const index = models.findIndex((id) => !listed.includes(id));
   const unknown = models[index];
   if (unknown !== undefined) {
-    const message = `There is no model ${unknown}.${nearestOf(unknown, listed)}`;
-    throw new ApiError('not_found', message, { param: `models[${index}]` });
+    throw noSuchModel(unknown, listed, `models[${index}]`);
   }
   if (!listed.includes(name) || models[0] === name) return;
   throw new ApiError(
@@ -104,6 +103,12 @@ async function checkChain(
     `${name} is a model; name it first, and after it those that stand in for it.`,
     { param: 'models[0]' },
   );
+}
+
+/** An operator named a model that is not listed. */
+export function noSuchModel(asked: string, listed: readonly string[], param: string): ApiError {
+  const message = `There is no model ${asked}.${nearestOf(asked, listed)}`;
+  return new ApiError('not_found', message, { param });
 }
 
 function nearestOf(asked: string, names: readonly string[]): string {

@@ -5,7 +5,8 @@ import { ApiError } from '../errors.ts';
 import type { PriceRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
-import { refuseAliasName, wireAlias, aliasSchema } from './aliases.ts';
+import { namesOf } from '../inference/model-names.ts';
+import { aliasSchema, noSuchModel, refuseAliasName, wireAlias } from './aliases.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import {
@@ -139,7 +140,7 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       const { directory, clock, random } = services;
       const models = await directory.models();
       if (!models.some((model) => model.id === body.model)) {
-        throw new ApiError('not_found', `There is no model ${body.model}.`, { param: 'model' });
+        throw noSuchModel(body.model, namesOf(models, []), 'model');
       }
       const nowMs = clock.nowMs();
       // A price that began in the past would not be the one that its requests were held at.

@@ -229,6 +229,15 @@ test.each([
   expect(error.message).toContain(words);
 });
 
+test('a price of a model that does not exist is refused with the nearest one', async () => {
+  const edge = await open();
+  const price = { model: 'sift-tset', input_cached: 1, input: 1, output: 1 };
+  const response = await admin(edge, 'POST', '/prices', price);
+  expect(response.status).toBe(404);
+  const { message } = (await response.json()).error;
+  expect(message).toBe(`There is no model sift-tset. The nearest one is ${testModel}.`);
+});
+
 test('an alias is changed and forgotten, and no model takes its name', async () => {
   const edge = await open();
   await addLonely(edge);
