@@ -168,10 +168,11 @@ test('a client that left before it was admitted pays nothing', async () => {
 test('a client that left while the worker was still reading its request pays what was computed', async () => {
   edge = await startHarness({
     balanceNanoUsd: balance,
-    scripts: [{ ...script, readingMs: 150 }],
+    scripts: [{ ...script, readsUntilLeft: true }],
   });
   const leave = new AbortController();
   const answer = edge.post('/v1/chat/completions', body(true), { signal: leave.signal });
+  await expect.poll(() => edge.worker.requests.length).toBe(1);
   await expect.poll(async () => (await edge.tenant.openHolds(0))[0]?.worker).toBe('worker-0');
   leave.abort();
   expect((await answer).status).toBe(499);

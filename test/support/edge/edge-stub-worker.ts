@@ -23,8 +23,8 @@ export interface StubScript {
   readonly pauseMs: number;
   /** The wait before the answer's head. */
   readonly queuedMs: number;
-  /** The wait until it has read the request, and its journal knows of it. */
-  readonly readingMs: number;
+  /** It reads the request until the edge has left, and its journal does not know of it before. */
+  readonly readsUntilLeft: boolean;
   /** The cut of events into network writes. */
   readonly writes: 'per-event' | 'all-at-once' | { readonly bytes: number };
   readonly usage: 'running' | 'final-only' | 'omitted' | 'twice' | 'explicit-zero';
@@ -53,7 +53,7 @@ export const plainScript: StubScript = {
   cachedTokens: null,
   pauseMs: 0,
   queuedMs: 0,
-  readingMs: 0,
+  readsUntilLeft: false,
   writes: 'per-event',
   usage: 'running',
   fault: null,
@@ -116,8 +116,9 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
     const body: unknown = await c.req.json();
     if (typeof body !== 'object' || body === null) return c.json(errorBody('no object'), 400);
     const request = { ...body } as Record<string, unknown>;
-    if (script.readingMs > 0) await sleep(script.readingMs);
+    const left = new Promise((resolve) => c.env.outgoing.once('close', resolve));
     stub.requests.push({ id, path: c.req.path, headers: c.req.header(), body: request });
+    if (script.readsUntilLeft) await left;
     const { fault } = script;
     if (fault?.kind === 'status') {
       const headers = fault.retryAfter ? { 'retry-after': fault.retryAfter } : {};
@@ -146,7 +147,6 @@ export async function startStubWorker(options: StubOptions): Promise<StubWorker>
     stub.records.set(id, record);
     if (c.env.outgoing.destroyed) record.status = 'aborted';
     if (script.queuedMs > 0) {
-      const left = new Promise((resolve) => c.env.outgoing.once('close', resolve));
       await Promise.race([sleep(script.queuedMs), left]);
       if (c.env.outgoing.destroyed) record.status = 'aborted';
     }
