@@ -9,7 +9,9 @@ import { chatCompletionRequestSchema } from '../../gpu-worker/protocol/requests.
 const thinkingFields = z.object({
   thinking: chatCompletionRequestSchema.shape.thinking,
   reasoning_effort: chatCompletionRequestSchema.shape.reasoning_effort,
-  chat_template_kwargs: z.looseObject({ thinking: z.boolean().nullish() }).nullish(),
+  chat_template_kwargs: z
+    .looseObject({ thinking: z.boolean().nullish(), enable_thinking: z.boolean().nullish() })
+    .nullish(),
 });
 
 const messagesSchema = z.array(
@@ -40,13 +42,15 @@ export function toForeignRequest(
   const effort = asked.reasoning_effort ?? null;
   const byType = asked.thinking ? asked.thinking.type !== 'disabled' : null;
   const byEffort = effort === null ? null : effort !== 'none';
-  const thinks = byType ?? asked.chat_template_kwargs?.thinking ?? byEffort;
+  const { chat_template_kwargs: kwargs } = asked;
+  const thinks = byType ?? kwargs?.thinking ?? kwargs?.enable_thinking ?? byEffort;
   return {
     ...others,
     ...(messages != null && { messages: messagesSchema.parse(messages).map(withBothNames) }),
     ...(format != null && { response_format: formatAsOpenAi(responseFormatSchema.parse(format)) }),
     ...(thinks !== null && {
-      chat_template_kwargs: { ...asked.chat_template_kwargs, thinking: thinks },
+      // DeepSeek's templates read the one name and GLM's the other.
+      chat_template_kwargs: { ...kwargs, thinking: thinks, enable_thinking: thinks },
     }),
     ...(effort !== null && thinks && effort !== 'none' && { reasoning_effort: levels[effort] }),
   };

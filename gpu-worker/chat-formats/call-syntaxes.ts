@@ -1,14 +1,26 @@
 /** The syntaxes of calls by the names of the formats that have them. */
-import { deepseekV31Marks, glmMarks } from '../tokenizer/call-marks.ts';
+import { deepseekV31Marks, dsmlMark, glmMarks } from '../tokenizer/call-marks.ts';
+import { writeCalls } from './call-grammar.ts';
 import type { CallParser } from './call-parser.ts';
 import type { CallForm, CallSyntax, CallSyntaxName } from './chat-format.ts';
-import { DeepseekV31Parser } from './deepseek-v31-calls.ts';
-import { dsmlForm } from './dsml-calls.ts';
-import { glmForm } from './glm-calls.ts';
+import { DeepseekV31Parser, markCharacter, v31Frame } from './deepseek-v31-calls.ts';
+import { dsmlBlockBegin, dsmlForm, dsmlFrame, dsmlValueEnd } from './dsml-calls.ts';
+import { glmForm, glmFrame } from './glm-calls.ts';
 import { TaggedParser } from './tagged-calls.ts';
 
-function namesOf(tools: CallForm['tools']): readonly string[] {
-  return tools.map(({ name }) => name);
+function v31Syntax({ name, isFenced }: { name: CallSyntaxName; isFenced: boolean }): CallSyntax {
+  const frame = v31Frame({ isFenced });
+  return {
+    name,
+    tokens: Object.values(deepseekV31Marks),
+    needsTypes: false,
+    createParser: (idPrefix, tools) =>
+      new DeepseekV31Parser(idPrefix, { toolNames: tools.map((tool) => tool.name), isFenced }),
+    marks: Object.values(deepseekV31Marks),
+    begin: deepseekV31Marks.callsBegin,
+    escaped: markCharacter,
+    writeCalls: (plan) => writeCalls(frame, plan),
+  };
 }
 
 export const callSyntaxes: Readonly<Record<CallSyntaxName, CallSyntax>> = {
@@ -18,21 +30,13 @@ export const callSyntaxes: Readonly<Record<CallSyntaxName, CallSyntax>> = {
     tokens: [],
     needsTypes: false,
     createParser: (idPrefix) => new TaggedParser(idPrefix, dsmlForm),
+    marks: [dsmlMark],
+    begin: dsmlBlockBegin,
+    escaped: dsmlValueEnd,
+    writeCalls: (plan) => writeCalls(dsmlFrame, plan),
   },
-  'deepseek-v31': {
-    name: 'deepseek-v31',
-    tokens: Object.values(deepseekV31Marks),
-    needsTypes: false,
-    createParser: (idPrefix, tools) =>
-      new DeepseekV31Parser(idPrefix, { toolNames: namesOf(tools), isFenced: false }),
-  },
-  'deepseek-v3': {
-    name: 'deepseek-v3',
-    tokens: Object.values(deepseekV31Marks),
-    needsTypes: false,
-    createParser: (idPrefix, tools) =>
-      new DeepseekV31Parser(idPrefix, { toolNames: namesOf(tools), isFenced: true }),
-  },
+  'deepseek-v31': v31Syntax({ name: 'deepseek-v31', isFenced: false }),
+  'deepseek-v3': v31Syntax({ name: 'deepseek-v3', isFenced: true }),
   glm: {
     name: 'glm',
     tokens: Object.values(glmMarks),
@@ -43,6 +47,10 @@ export const callSyntaxes: Readonly<Record<CallSyntaxName, CallSyntax>> = {
       );
       return new TaggedParser(idPrefix, glmForm(new Map(typed)));
     },
+    marks: Object.values(glmMarks),
+    begin: glmMarks.callBegin,
+    escaped: glmMarks.valueEnd,
+    writeCalls: (plan) => writeCalls(glmFrame, plan),
   },
 };
 

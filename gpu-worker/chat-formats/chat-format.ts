@@ -5,6 +5,7 @@
 import type { ChatRequest, RenderedChat } from '../tokenizer/chat-template.ts';
 import type { EncodeOptions } from '../tokenizer/tokenizer.ts';
 import type { ArgumentTypes } from './argument-types.ts';
+import type { CallsPlan } from './call-grammar.ts';
 import type { CallParser } from './call-parser.ts';
 
 export const chatFormatNames = [
@@ -36,6 +37,14 @@ export interface CallSyntax {
   readonly needsTypes: boolean;
   /** Call i of the parser gets the id `<idPrefix>-<i>`. */
   createParser(idPrefix: string, tools: CallForm['tools']): CallParser;
+  /** All of its marks; each is one token where the tokenizer has it. */
+  readonly marks: readonly string[];
+  /** The text that calls begin with, which other text does not hold. */
+  readonly begin: string;
+  /** The text that no JSON of the arguments holds as it is, because it ends them. */
+  readonly escaped: string;
+  /** Writes the calls that may or have to be made into a grammar. */
+  writeCalls(plan: CallsPlan): void;
 }
 
 /** A chat format over one tokenizer. */

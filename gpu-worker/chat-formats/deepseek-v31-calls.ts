@@ -9,11 +9,12 @@
  * marks never leave the worker, however the model uses them and wherever its output is cut.
  */
 import { deepseekV31Marks } from '../tokenizer/call-marks.ts';
+import type { CallFrame } from './call-grammar.ts';
 import { CallArguments } from './call-arguments.ts';
 import { CallOutput, firstMark, markBegunLength } from './call-parser.ts';
 import type { CallParser, OutputEnd, ToolOutput } from './call-parser.ts';
 
-const { callsEnd, callBegin, callEnd, separator } = deepseekV31Marks;
+const { callsBegin, callsEnd, callBegin, callEnd, separator } = deepseekV31Marks;
 const marks = Object.values(deepseekV31Marks);
 type Mark = (typeof marks)[number];
 
@@ -158,4 +159,17 @@ export class DeepseekV31Parser implements CallParser {
     if (this.#head.text.trim() !== '') this.#output.text(this.#head.text);
     this.#head.text = '';
   }
+}
+
+/** The form of V3.1, and the fenced one of V3. */
+export function v31Frame({ isFenced }: { readonly isFenced: boolean }): CallFrame {
+  return {
+    begin: callsBegin + callBegin,
+    callBegin: (name) =>
+      isFenced ? `${fencedHead}${separator}${name}\n\`\`\`json\n` : `${name}${separator}`,
+    callEnd: `${isFenced ? '\n```' : ''}${callEnd}`,
+    between: `${isFenced ? '\n' : ''}${callBegin}`,
+    end: callsEnd,
+    arguments: () => null,
+  };
 }

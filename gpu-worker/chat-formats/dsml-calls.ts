@@ -11,6 +11,7 @@
  *     </｜DSML｜function_calls>
  */
 import { dsmlMark } from '../tokenizer/call-marks.ts';
+import type { CallFrame } from './call-grammar.ts';
 import type { TaggedForm } from './tagged-calls.ts';
 
 const blockBegin = `<${dsmlMark}function_calls>`;
@@ -19,6 +20,9 @@ const callBegin = `<${dsmlMark}invoke name="`;
 const callEnd = `</${dsmlMark}invoke>`;
 const parameterBegin = `<${dsmlMark}parameter name="`;
 const parameterEnd = `</${dsmlMark}parameter>`;
+
+export const dsmlBlockBegin = blockBegin;
+export const dsmlValueEnd = parameterEnd;
 
 export const dsmlForm: TaggedForm = {
   steps: {
@@ -40,4 +44,20 @@ export const dsmlForm: TaggedForm = {
   },
   isName: (written) => !/[\n<>]/.test(written),
   typesOf: () => null,
+};
+
+export const dsmlFrame: CallFrame = {
+  begin: `\n\n${blockBegin}\n`,
+  callBegin: (name) => `${callBegin}${name}">\n`,
+  callEnd: `\n${callEnd}`,
+  between: '\n',
+  end: `\n${blockEnd}`,
+  arguments: (marked) => ({
+    separator: ['\n'],
+    nameBegin: marked(parameterBegin),
+    textBegin: ['" string="true">'],
+    jsonBegin: ['" string="false">'],
+    valueEnd: marked(parameterEnd),
+    endText: parameterEnd,
+  }),
 };

@@ -8,6 +8,7 @@
  */
 import { glmMarks } from '../tokenizer/call-marks.ts';
 import type { ArgumentTypes } from './argument-types.ts';
+import type { CallFrame } from './call-grammar.ts';
 import type { TaggedForm } from './tagged-calls.ts';
 
 const { callBegin, callEnd, keyBegin, keyEnd, valueBegin, valueEnd } = glmMarks;
@@ -30,3 +31,22 @@ export function glmForm(types: ReadonlyMap<string, ArgumentTypes>): TaggedForm {
     },
   };
 }
+
+export const glmFrame: CallFrame = {
+  begin: '',
+  callBegin: (name) => callBegin + name,
+  callEnd,
+  between: '',
+  end: '',
+  arguments(marked) {
+    const valueStart = marked(keyEnd + valueBegin);
+    return {
+      separator: [],
+      nameBegin: marked(keyBegin),
+      textBegin: valueStart,
+      jsonBegin: valueStart,
+      valueEnd: marked(valueEnd),
+      endText: valueEnd,
+    };
+  },
+};

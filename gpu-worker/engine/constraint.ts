@@ -1,7 +1,7 @@
 /**
  * Decides what the next token of a choice may be, in a request with a grammar. The grammar begins
- * where the reasoning ends; before that only the end of the answer is ruled out, since there is
- * none yet. A choice keeps its constraint while it is preempted: its tokens are computed again, not
+ * where the reasoning ends; before that the end of the answer and what it alone may hold are ruled
+ * out. A choice keeps its constraint while it is preempted: its tokens are computed again, not
  * sampled again.
  */
 import { at } from '../at.ts';
@@ -22,7 +22,9 @@ export interface ConstraintServices {
 export class Constraints {
   readonly #services: ConstraintServices;
   readonly #matcher: Matcher;
-  readonly #allButEnds: Uint32Array;
+  readonly #maskWords: number;
+  /** Masks of reasoning by the tokens that it must not hold besides those that end an answer. */
+  readonly #reasoningMasks = new Map<string, Uint32Array>();
 
   constructor(services: ConstraintServices) {
     const { tokenText, vocabSize, endTokens } = services;
@@ -34,11 +36,7 @@ export class Constraints {
     });
     this.#services = services;
     this.#matcher = new Matcher(vocabulary, endTokens);
-    this.#allButEnds = new Uint32Array(vocabulary.words).fill(0xffffffff);
-    for (const token of endTokens) {
-      const word = token >>> 5;
-      this.#allButEnds[word] = at(this.#allButEnds, word) & ~(1 << (token & 31));
-    }
+    this.#maskWords = vocabulary.words;
   }
 
   /** Null for a request without a grammar. */
@@ -46,14 +44,28 @@ export class Constraints {
     if (grammar === null) return null;
     return new Constraint(this.#matcher.startPacked(grammar), {
       ...this.#services,
-      allButEnds: this.#allButEnds,
+      reasoningMask: this.#reasoningMask(grammar.answerTokens),
       reasoningEndToken,
     });
+  }
+
+  /** Formats mark their calls in one way each, so that there are few masks. */
+  #reasoningMask(answerTokens: readonly number[]): Uint32Array {
+    const key = answerTokens.join();
+    const known = this.#reasoningMasks.get(key);
+    if (known !== undefined) return known;
+    const mask = new Uint32Array(this.#maskWords).fill(0xffffffff);
+    for (const token of [...this.#services.endTokens, ...answerTokens]) {
+      const word = token >>> 5;
+      mask[word] = at(mask, word) & ~(1 << (token & 31));
+    }
+    this.#reasoningMasks.set(key, mask);
+    return mask;
   }
 }
 
 interface ConstraintOptions extends ConstraintServices {
-  readonly allButEnds: Uint32Array;
+  readonly reasoningMask: Uint32Array;
   readonly reasoningEndToken: number | null;
 }
 
@@ -71,7 +83,7 @@ export class Constraint {
 
   /** A bit for each token that may come next; null if the grammar can't be followed any further. */
   allowed(): Uint32Array | null {
-    return this.#isReasoning ? this.#options.allButEnds : this.#cursor.mask();
+    return this.#isReasoning ? this.#options.reasoningMask : this.#cursor.mask();
   }
 
   /** Has to be told of every token of the choice. */

@@ -10,6 +10,7 @@ import type { Dfa } from './dfa.ts';
 import { areDisjoint } from './disjoint-schemas.ts';
 import type { GrammarBuilder } from './grammar.ts';
 import { JsonText } from './json-text.ts';
+import type { MarkedText } from './json-text.ts';
 import { numberRange } from './number-rules.ts';
 import { integerDfa, numberDfa } from './numbers.ts';
 import { anyObject, listedValues, objectRules } from './object-rules.ts';
@@ -37,7 +38,15 @@ import {
 import { SchemaValues } from './schema-values.ts';
 import { stringKey, stringRules, stringRulesDfa } from './string-rules.ts';
 import { writeArray } from './write-array.ts';
-import { writeObject } from './write-object.ts';
+import {
+  createTaggedWriter,
+  markerPlace,
+  rawStringSchema,
+  taggedSchema,
+} from './tagged-members.ts';
+import type { TaggedSyntax, TaggedWriter } from './tagged-members.ts';
+import { jsonSurface, writeObject } from './write-object.ts';
+import type { ObjectSurface, WriteValue } from './write-object.ts';
 
 export const schemaBytesMax = 131_072;
 
@@ -64,7 +73,8 @@ export class JsonWriter {
   /** Any JSON object. */
   object(from: number, to: number): void {
     const value = (before: number, after: number): void => this.anyValue(before, after);
-    writeObject(this.#text, anyObject, { from, to, value });
+    const surface = jsonSurface(this.#text, value);
+    writeObject(this.#text.builder, anyObject, { from, to, surface });
   }
 
   /**
@@ -75,6 +85,27 @@ export class JsonWriter {
   schema(from: number, schema: unknown, to: number, { isStrict = true } = {}): void {
     const document = new SchemaDocument(schema);
     new SchemaWriter(this, this.#text, { document, isStrict }).write(from, to);
+  }
+
+  /** Text with control tokens in it. */
+  marked(from: number, pieces: MarkedText, to: number): void {
+    this.#text.marked(from, pieces, to);
+  }
+
+  /**
+   * The members of objects of `schema`, each in its tags.
+   * @throws SchemaError, GrammarLimitError
+   */
+  members(
+    from: number,
+    schema: unknown,
+    to: number,
+    options: { readonly syntax: TaggedSyntax; readonly isStrict: boolean },
+  ): void {
+    const document = new SchemaDocument(schema);
+    const tagged = createTaggedWriter(this.#text, options.syntax);
+    const { isStrict } = options;
+    new SchemaWriter(this, this.#text, { document, isStrict, tagged }).write(from, to);
   }
 
   /** Any JSON value. */
@@ -109,6 +140,8 @@ class SchemaWriter {
   readonly #json: JsonWriter;
   readonly #text: JsonText;
   readonly #reading: SchemaReading;
+  /** Writes objects in tags and texts as they stand, where that is asked for. */
+  readonly #tagged: TaggedWriter | null;
   /** Parts that are written once and called: references, and schemas that hold together. */
   readonly #written = new Map<string, number>();
   readonly #ids = new Map<unknown, number>();
@@ -118,11 +151,16 @@ class SchemaWriter {
   constructor(
     json: JsonWriter,
     text: JsonText,
-    { document, isStrict }: Pick<SchemaReading, 'document' | 'isStrict'>,
+    {
+      document,
+      isStrict,
+      tagged = null,
+    }: Pick<SchemaReading, 'document' | 'isStrict'> & { readonly tagged?: TaggedWriter | null },
   ) {
     const { compilation } = text;
     this.#json = json;
     this.#text = text;
+    this.#tagged = tagged;
     this.#reading = {
       document,
       values: new SchemaValues(document, compilation),
@@ -133,7 +171,8 @@ class SchemaWriter {
   }
 
   write(from: number, to: number): void {
-    this.#value(from, to, [this.#reading.document.root]);
+    const tags = this.#tagged === null ? [] : [markerPlace(taggedSchema)];
+    this.#value(from, to, [this.#reading.document.root, ...tags]);
     for (let next = this.#pending.shift(); next !== undefined; next = this.#pending.shift()) next();
   }
 
@@ -233,8 +272,9 @@ class SchemaWriter {
 
   /** Values that fit the plain keywords of all the parts. */
   #branch(from: number, to: number, parts: readonly Part[]): void {
+    const text = this.#textFor(parts);
     if (parts.some(({ schema }) => isList(schema))) {
-      this.#text.values(from, listedValues(parts, this.#reading.values), to);
+      text.values(from, listedValues(parts, this.#reading.values), to);
       return;
     }
     for (const part of parts) refuseUnkept(part, parts);
@@ -247,9 +287,22 @@ class SchemaWriter {
         writeArray(this.#text, arrayRules(parts, this.#reading), { from, to, value });
       } else if (type === 'object') {
         const rules = objectRules(parts, this.#reading);
-        if (rules !== null) writeObject(this.#text, rules, { from, to, value });
-      } else writeScalar(this.#text, type, parts, { from, to });
+        const surface = this.#surfaceFor(parts, value);
+        if (rules !== null) writeObject(text.builder, rules, { from, to, surface });
+      } else writeScalar(text, type, parts, { from, to });
     }
+  }
+
+  #textFor(parts: readonly Part[]): JsonText {
+    const isRaw = parts.some(({ schema }) => schema === rawStringSchema);
+    return isRaw && this.#tagged !== null ? this.#tagged.raw : this.#text;
+  }
+
+  #surfaceFor(parts: readonly Part[], value: WriteValue): ObjectSurface {
+    const isTagged = parts.some(({ schema }) => schema === taggedSchema);
+    return isTagged && this.#tagged !== null
+      ? this.#tagged.surface(value)
+      : jsonSurface(this.#text, value);
   }
 
   /** Null where any value will do. */

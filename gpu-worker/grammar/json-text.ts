@@ -10,6 +10,9 @@ import { Nfa } from './nfa.ts';
 import { SchemaError } from './schema-keywords.ts';
 import type { Path } from './schema-keywords.ts';
 
+/** Marked text: pieces of text, and control tokens by their ids. */
+export type MarkedText = readonly (string | number)[];
+
 /** White space of one kind: eight levels of two spaces, and of deeper ones as much. */
 const indentationMax = 16;
 
@@ -25,6 +28,18 @@ export class JsonText {
   /** The text as it stands. */
   text(from: number, text: string, to: number): void {
     this.terminal(from, `text:${text}`, () => literalsDfa([text], this.compilation.work), to);
+  }
+
+  /** Text with control tokens in it, perhaps none of either. */
+  marked(from: number, pieces: MarkedText, to: number): void {
+    let at = from;
+    for (const [index, piece] of pieces.entries()) {
+      const next = index === pieces.length - 1 ? to : this.builder.node();
+      if (typeof piece === 'number') this.builder.token(at, piece, next);
+      else this.text(at, piece, next);
+      at = next;
+    }
+    if (pieces.length === 0) this.builder.skip(from, to);
   }
 
   /** Any text that does not contain `mark`, an empty one too. */
@@ -54,7 +69,7 @@ export class JsonText {
     const text = JSON.stringify(value);
     if (escaped === null) return text;
     const code = escaped.charCodeAt(0).toString(16).padStart(4, '0');
-    return text.replaceAll(escaped, `\\u${code}`);
+    return text.replaceAll(escaped, `\\u${code}${escaped.slice(1)}`);
   }
 
   /** A terminal of strings, without what is to be escaped. */

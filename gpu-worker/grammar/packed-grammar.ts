@@ -10,13 +10,17 @@ export interface PackedGrammar {
   /** The key of the grammar. */
   readonly key: string;
   readonly bytes: SharedArrayBuffer;
+  /**
+   * Tokens that only the answer may hold: in the reasoning before it they would seem to begin it.
+   */
+  readonly answerTokens: readonly number[];
 }
 
-export function packGrammar(grammar: Grammar): PackedGrammar {
+export function packGrammar(grammar: Grammar, answerTokens: readonly number[] = []): PackedGrammar {
   const packed = serialize(grammar);
   const bytes = new SharedArrayBuffer(packed.length);
   new Uint8Array(bytes).set(packed);
-  return { key: grammar.key, bytes };
+  return { key: grammar.key, bytes, answerTokens };
 }
 
 export function unpackGrammar({ bytes }: PackedGrammar): Grammar {

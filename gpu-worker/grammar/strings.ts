@@ -1,6 +1,6 @@
 /** Automata of JSON strings, quotes included. */
 import { missing } from '../at.ts';
-import { combineDfa, exploreDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
+import { afterByte, combineDfa, exploreDfa, GrammarLimitError, literalsDfa } from './dfa.ts';
 import type { Dfa, Work } from './dfa.ts';
 import { anyCodePoint, anyText, contentDfa, Nfa, writtenAsThemselves } from './nfa.ts';
 import type { Pattern } from './nfa.ts';
@@ -80,6 +80,47 @@ export function quotedDfa(inside: Dfa, work: Work): Dfa | null {
         return isQuote && inside.accepts[state] === 1 ? states : null;
       },
       accepts: (state) => state === states,
+    },
+    work,
+  );
+}
+
+/**
+ * The texts of JSON strings as they stand, without quotes and escapes. Each has to be among the
+ * strings in the form that JSON.stringify gives.
+ */
+export function unquotedDfa(strings: Dfa, work: Work): Dfa | null {
+  const escapes = new Map<number, readonly number[]>();
+  for (let code = 0; code <= 0x5c; code++) {
+    const written = [...Buffer.from(JSON.stringify(String.fromCharCode(code)).slice(1, -1))];
+    if (written.length > 1) escapes.set(code, written);
+  }
+  // The classes of the strings' own, and one for each character that is escaped there.
+  const classOf = Uint8Array.from(strings.classOf);
+  const bytesOf: (readonly number[])[] = Array.from({ length: strings.classes }, () => []);
+  strings.classOf.forEach((byteClass, byte) => {
+    if (!escapes.has(byte)) bytesOf[byteClass] = [byte];
+  });
+  for (const [byte, written] of escapes) classOf[byte] = bytesOf.push(written) - 1;
+  const after = (state: number, bytes: readonly number[]): number =>
+    bytes.reduce((at, byte) => (at < 0 ? at : afterByte(strings, at, byte)), state);
+  const start = after(0, [0x22]);
+  if (start < 0) return null;
+  return exploreDfa<number>(
+    {
+      start,
+      classOf,
+      classes: bytesOf.length,
+      key: String,
+      step(state, byteClass) {
+        const bytes = bytesOf[byteClass] ?? missing();
+        const reached = bytes.length === 0 ? -1 : after(state, bytes);
+        return reached < 0 ? null : reached;
+      },
+      accepts(state) {
+        const end = after(state, [0x22]);
+        return end >= 0 && strings.accepts[end] === 1;
+      },
     },
     work,
   );

@@ -4,6 +4,7 @@
  */
 import { missing } from '../at.ts';
 import type { Dfa } from './dfa.ts';
+import type { GrammarBuilder } from './grammar.ts';
 import type { JsonText } from './json-text.ts';
 import type { ObjectRules, OtherMembers } from './object-rules.ts';
 import type { Place } from './schema-document.ts';
@@ -12,18 +13,57 @@ import { otherStringsDfa } from './strings.ts';
 /** Writes a value that fits all the schemas between two nodes. */
 export type WriteValue = (from: number, to: number, places: readonly Place[]) => void;
 
+/** The text around and between the members of an object. */
+export interface ObjectSurface {
+  /** Opens an object. */
+  open(from: number, to: number): void;
+  /** Closes an object without members. */
+  closeEmpty(from: number, to: number): void;
+  separate(from: number, to: number): void;
+  close(from: number, to: number): void;
+  name(from: number, name: string, to: number): void;
+  /** Any name of `other` but the declared ones. */
+  otherName(from: number, other: OtherMembers, declared: readonly string[], to: number): void;
+  value: WriteValue;
+}
+
+/** An object as JSON has it. */
+export function jsonSurface(text: JsonText, value: WriteValue): ObjectSurface {
+  const named = (write: (colon: number) => void, to: number): void => {
+    const colon = text.builder.node();
+    write(colon);
+    text.punctuation(colon, ':', to);
+  };
+  return {
+    open: (from, to) => text.punctuation(from, '{', to),
+    closeEmpty: (from, to) => text.text(from, '}', to),
+    separate: (from, to) => text.punctuation(from, ',', to),
+    close: (from, to) => text.closing(from, '}', to),
+    name: (from, name, to) => named((colon) => text.text(from, text.written(name), colon), to),
+    otherName(from, { key, names }, declared, to) {
+      const build = (): Dfa | null => otherStringsDfa(declared, text.compilation.work);
+      const write = (colon: number): void =>
+        key === null
+          ? text.strings(from, `other:${JSON.stringify(declared)}`, build, colon)
+          : text.strings(from, `names:${key}`, names, colon);
+      named(write, to);
+    },
+    value,
+  };
+}
+
 export function writeObject(
-  text: JsonText,
+  builder: GrammarBuilder,
   rules: ObjectRules,
-  { from, to, value }: { from: number; to: number; value: WriteValue },
+  { from, to, surface }: { from: number; to: number; surface: ObjectSurface },
 ): void {
-  new ObjectWriter(text, rules, value).write(from, to);
+  new ObjectWriter(builder, rules, surface).write(from, to);
 }
 
 class ObjectWriter {
-  readonly #text: JsonText;
+  readonly #builder: GrammarBuilder;
   readonly #rules: ObjectRules;
-  readonly #value: WriteValue;
+  readonly #surface: ObjectSurface;
   readonly #lastRequired: number;
   /**
    * Nodes where a member of that index or a later one begins, others included, by index and count.
@@ -32,21 +72,21 @@ class ObjectWriter {
   /** Values that stand in several places, by what they belong to. */
   readonly #shared = new Map<unknown, number>();
 
-  constructor(text: JsonText, rules: ObjectRules, value: WriteValue) {
-    this.#text = text;
+  constructor(builder: GrammarBuilder, rules: ObjectRules, surface: ObjectSurface) {
+    this.#builder = builder;
     this.#rules = rules;
-    this.#value = value;
+    this.#surface = surface;
     this.#lastRequired = rules.members.findLastIndex(({ isRequired }) => isRequired);
   }
 
   write(from: number, to: number): void {
     const { min, max } = this.#rules.count;
     if (min > max) return;
-    const open = this.#text.builder.node();
-    this.#text.punctuation(from, '{', open);
-    if (this.#lastRequired < 0 && min === 0) this.#text.text(open, '}', to);
+    const open = this.#builder.node();
+    this.#surface.open(from, open);
+    if (this.#lastRequired < 0 && min === 0) this.#surface.closeEmpty(open, to);
     if (max === 0) return;
-    this.#text.builder.skip(open, this.#start(0, 0, to));
+    this.#builder.skip(open, this.#start(0, 0, to));
   }
 
   /** The count after one more member: as far as it matters, null where there may be no more. */
@@ -58,7 +98,7 @@ class ObjectWriter {
 
   #start(first: number, none: number, to: number): number {
     const { members } = this.#rules;
-    const builder = this.#text.builder;
+    const builder = this.#builder;
     const begin = this.#node(first, none);
     // Written from here on, one after the other: each leads to those behind it alone.
     const waiting = [{ index: first, count: none }];
@@ -91,7 +131,7 @@ class ObjectWriter {
 
   #node(index: number, count: number): number {
     const key = `${index},${count}`;
-    const node = this.#starts.get(key) ?? this.#text.builder.node();
+    const node = this.#starts.get(key) ?? this.#builder.node();
     this.#starts.set(key, node);
     return node;
   }
@@ -107,21 +147,18 @@ class ObjectWriter {
     const key = `${index},${count}`;
     const known = this.#ends.get(key);
     if (known !== undefined) return known;
-    const node = this.#text.builder.node();
+    const node = this.#builder.node();
     this.#ends.set(key, node);
-    this.#text.punctuation(node, ',', reach(index, count));
+    this.#surface.separate(node, reach(index, count));
     if (index > this.#lastRequired && count >= this.#rules.count.min) {
-      this.#text.closing(node, '}', to);
+      this.#surface.close(node, to);
     }
     return node;
   }
 
   #member(from: number, { name, places }: { name: string; places: readonly Place[] }, to: number) {
-    const { builder } = this.#text;
-    const colon = builder.node();
-    const value = builder.node();
-    this.#text.text(from, this.#text.written(name), colon);
-    this.#text.punctuation(colon, ':', value);
+    const value = this.#builder.node();
+    this.#surface.name(from, name, value);
     this.#valueOf(value, name, places, to);
   }
 
@@ -134,15 +171,15 @@ class ObjectWriter {
     for (let at = isCounted ? count : 0; ; at++) {
       const key = `others,${at}`;
       const known = this.#ends.get(key);
-      const end = known ?? this.#text.builder.node();
+      const end = known ?? this.#builder.node();
       this.#ends.set(key, end);
       for (const other of this.#rules.others) this.#otherMember(before, other, end);
       // Written before, with all that comes behind it.
       if (known !== undefined) return;
-      this.#text.closing(end, '}', to);
+      this.#surface.close(end, to);
       if (isCounted && at === max) return;
-      before = this.#text.builder.node();
-      this.#text.punctuation(end, ',', before);
+      before = this.#builder.node();
+      this.#surface.separate(end, before);
       if (isCounted) continue;
       for (const other of this.#rules.others) this.#otherMember(before, other, end);
       return;
@@ -150,18 +187,9 @@ class ObjectWriter {
   }
 
   #otherMember(from: number, other: OtherMembers, to: number): void {
-    const name = this.#text.builder.node();
-    const value = this.#text.builder.node();
-    this.#otherName(from, other, name);
-    this.#text.punctuation(name, ':', value);
+    const value = this.#builder.node();
+    this.#surface.otherName(from, other, this.#rules.declared, value);
     this.#valueOf(value, other, other.places, to);
-  }
-
-  #otherName(from: number, { key, names }: OtherMembers, to: number): void {
-    if (key !== null) return this.#text.strings(from, `names:${key}`, names, to);
-    const { declared } = this.#rules;
-    const build = (): Dfa | null => otherStringsDfa(declared, this.#text.compilation.work);
-    this.#text.strings(from, `other:${JSON.stringify(declared)}`, build, to);
   }
 
   /**
@@ -171,13 +199,13 @@ class ObjectWriter {
     const { min, max } = this.#rules.count;
     const stands = this.#shared.get(owner);
     if (min === 0 && max === Infinity && typeof owner === 'string') {
-      return this.#value(from, to, places);
+      return this.#surface.value(from, to, places);
     }
-    const { builder } = this.#text;
+    const builder = this.#builder;
     const start = stands ?? builder.node();
     if (stands === undefined) {
       this.#shared.set(owner, start);
-      this.#value(start, builder.node({ isFinal: true }), places);
+      this.#surface.value(start, builder.node({ isFinal: true }), places);
     }
     builder.call(from, start, to);
   }

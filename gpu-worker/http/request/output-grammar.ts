@@ -3,6 +3,10 @@
  * tokens of this model. Building one takes milliseconds, and applications repeat theirs, so that
  * they are kept.
  */
+import { strict as assert } from 'node:assert';
+import { markedBy } from '../../chat-formats/call-grammar.ts';
+import type { CallableFunction } from '../../chat-formats/call-grammar.ts';
+import type { ChatFormat } from '../../chat-formats/chat-format.ts';
 import { GrammarLimitError } from '../../grammar/dfa.ts';
 import { GrammarBuilder, RecentGrammars } from '../../grammar/grammar.ts';
 import type { Grammar } from '../../grammar/grammar.ts';
@@ -11,16 +15,12 @@ import type { PackedGrammar } from '../../grammar/packed-grammar.ts';
 import { Compilation } from '../../grammar/compilation.ts';
 import { JsonWriter, schemaBytesMax } from '../../grammar/json-schema.ts';
 import { SchemaError } from '../../grammar/schema-keywords.ts';
+import type { TaggedSyntax } from '../../grammar/tagged-members.ts';
 import { schemaOfFormat } from '../../protocol/response-format.ts';
 import type { ResponseFormat } from '../../protocol/response-format.ts';
 import type { Tool } from '../../protocol/messages.ts';
-import type { ChatFormat } from '../../chat-formats/chat-format.ts';
-import { markCharacter } from '../../chat-formats/deepseek-v31-calls.ts';
-import { deepseekV31Marks } from '../../tokenizer/call-marks.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import { ApiError } from '../api-error.ts';
-
-const { callsBegin, callsEnd, callBegin, callEnd, separator } = deepseekV31Marks;
 
 /** Grammars that are kept; the least recently used are forgotten. */
 const keptGrammars = { countMax: 64, bytesMax: 64 * 2 ** 20 };
@@ -39,8 +39,13 @@ export interface OutputGrammars {
   of(rules: OutputRules): PackedGrammar | null;
 }
 
+interface TextOfModel {
+  readonly tokenizer: Tokenizer;
+  readonly chatFormat: ChatFormat;
+}
+
 export function createOutputGrammars(
-  text: { readonly tokenizer: Tokenizer; readonly chatFormat: ChatFormat },
+  text: TextOfModel,
   /** Called often while a schema is compiled. */
   pause: () => void = () => {},
 ): OutputGrammars {
@@ -52,15 +57,9 @@ export function createOutputGrammars(
       if (model.tokenizer.endTokens.length === 0) {
         throw new ApiError('unsupported_parameter', 'The model has no token that ends an answer.');
       }
-      if (
-        rules.tools.length > 0 &&
-        !['deepseek-v31', 'deepseek-v3'].includes(model.chatFormat.name)
-      ) {
-        throw new ApiError('unsupported_parameter', "Calls of 'tools' can't be held to a form.");
-      }
       return kept.get(JSON.stringify(rules), () => {
         const grammar = buildGrammar(model, rules);
-        return { value: packGrammar(grammar), grammar };
+        return { value: packGrammar(grammar, beginTokens(model, rules)), grammar };
       });
     },
   };
@@ -73,14 +72,15 @@ function isConstrained({ format, tools, choice, parallelCalls }: OutputRules): b
 }
 
 function buildGrammar(
-  model: { tokenizer: Tokenizer; chatFormat: ChatFormat; pause: () => void },
+  model: TextOfModel & { readonly pause: () => void },
   rules: OutputRules,
 ): Grammar {
   const { format, tools, choice } = rules;
+  const { calls } = model.chatFormat;
   const builder = new GrammarBuilder();
   // The model's text is searched for calls: no string of theirs may look like the end of one.
   const compilation = new Compilation({
-    escaped: tools.length > 0 ? markCharacter : null,
+    escaped: tools.length > 0 ? (calls?.escaped ?? null) : null,
     pause: model.pause,
   });
   const json = new JsonWriter(builder, compilation);
@@ -89,18 +89,18 @@ function buildGrammar(
   const mustCall = choice !== 'auto';
   const param = mustCall || format === null ? 'tools' : 'response_format';
   return refusing(param, [], () => {
-    const calls = builder.node();
+    const called = builder.node();
     const check = (place: SchemaPlace): void => checkSchema(place, compilation);
-    if (tools.length > 0) writeCalls(builder, json, { model, rules, check, from: calls, to: end });
-    if (mustCall) builder.skip(start, calls);
+    if (tools.length > 0) writeTools({ model, builder, json, rules, check, from: called, to: end });
+    if (mustCall) builder.skip(start, called);
     else if (format === null || format.type === 'text') {
       const text = builder.node();
-      json.textWithout(start, callsBegin, text);
-      builder.skip(text, calls);
+      if (calls !== null) json.textWithout(start, calls.begin, text);
+      builder.skip(text, called);
       builder.skip(text, end);
     } else {
       writeFormat(json, { format, check, from: start, to: end });
-      if (tools.length > 0) builder.skip(start, calls);
+      if (tools.length > 0) builder.skip(start, called);
     }
     return built(builder, start);
   });
@@ -133,51 +133,43 @@ function writeFormat(
   json.schema(from, stated.schema, to, stated);
 }
 
-interface CallPlan {
-  readonly model: { readonly tokenizer: Tokenizer; readonly chatFormat: ChatFormat };
+interface ToolsPlan {
+  readonly model: TextOfModel;
+  readonly builder: GrammarBuilder;
+  readonly json: JsonWriter;
   readonly rules: OutputRules;
   readonly check: Check;
   readonly from: number;
   readonly to: number;
 }
 
-/** One call after the other, in the syntax of tool-calls.ts. */
-function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): void {
-  const { model, rules, check, from, to } = plan;
+/** Calls of the functions that may be called, in the syntax of the model's chat format. */
+function writeTools({ model, rules, check, json, ...plan }: ToolsPlan): void {
   const { tools, choice, parallelCalls } = rules;
-  const token = (before: number, content: string, after: number): void => {
-    const id = model.tokenizer.controlToken(content);
-    if (id !== null) builder.token(before, id, after);
-  };
-  const text = (before: number, written: string): number => {
-    const after = builder.node();
-    json.text(before, written, after);
-    return after;
-  };
-  const isFenced = model.chatFormat.name === 'deepseek-v3';
-  const [next, name, called, done] = [
-    builder.node(),
-    builder.node(),
-    builder.node(),
-    builder.node(),
-  ];
-  token(from, callsBegin, next);
-  token(next, callBegin, name);
-  tools.forEach((tool, index) => {
-    const { name: toolName } = tool.function;
-    if (typeof choice === 'object' && choice.name !== toolName) return;
-    const separated = builder.node();
-    token(text(name, isFenced ? 'function' : toolName), separator, separated);
-    const args = isFenced ? text(separated, `${toolName}\n\`\`\`json\n`) : separated;
-    const written = builder.node();
-    const mustCall = choice !== 'auto';
-    writeArguments(json, { tool, index, mustCall, check, from: args, to: written });
-    builder.skip(isFenced ? text(written, '\n```') : written, called);
+  const { calls } = model.chatFormat;
+  assert(calls !== null, 'a model that calls no tools is offered none');
+  const mustCall = choice !== 'auto';
+  const functions = tools.flatMap((tool, index): CallableFunction[] => {
+    const { name } = tool.function;
+    if (typeof choice === 'object' && choice.name !== name) return [];
+    const writeArguments: CallableFunction['writeArguments'] = (from, to, syntax) =>
+      writeCallArguments(json, { tool, index, mustCall, check, syntax, from, to });
+    return [{ name, writeArguments }];
   });
-  token(called, callEnd, done);
-  token(done, callsEnd, to);
-  if (!parallelCalls || typeof choice === 'object') return;
-  builder.skip(isFenced ? text(done, '\n') : done, next);
+  calls.writeCalls({
+    ...plan,
+    json,
+    marked: markedBy(model.tokenizer, calls.marks),
+    functions,
+    isSingle: !parallelCalls || typeof choice === 'object',
+  });
+}
+
+/** The tokens that calls begin with: reasoning before an answer of a given form has none. */
+function beginTokens({ tokenizer, chatFormat }: TextOfModel, { tools }: OutputRules): number[] {
+  if (tools.length === 0 || chatFormat.calls === null) return [];
+  const marked = markedBy(tokenizer, chatFormat.calls.marks)(chatFormat.calls.begin);
+  return marked.filter((piece) => typeof piece === 'number');
 }
 
 /**
@@ -185,24 +177,27 @@ function writeCalls(builder: GrammarBuilder, json: JsonWriter, plan: CallPlan): 
  * schema of a function that is not strict may say more than can be kept; its arguments are then any
  * object.
  */
-function writeArguments(
+function writeCallArguments(
   json: JsonWriter,
   plan: {
     readonly tool: Tool;
     readonly index: number;
     readonly mustCall: boolean;
     readonly check: Check;
+    readonly syntax: TaggedSyntax | null;
     readonly from: number;
     readonly to: number;
   },
 ): void {
-  const { tool, index, mustCall, check, from, to } = plan;
+  const { tool, index, mustCall, check, syntax, from, to } = plan;
   const { strict, parameters } = tool.function;
+  const write = (schema: object, isStrict: boolean): void =>
+    syntax === null
+      ? json.schema(from, schema, to, { isStrict })
+      : json.members(from, schema, to, { syntax, isStrict });
   if (!parameters || Object.keys(parameters).length === 0) {
     // OpenAI's: a function without parameters takes none.
-    if (strict || mustCall) json.text(from, '{}', to);
-    else json.object(from, to);
-    return;
+    return write(strict || mustCall ? noArguments : anyArguments, true);
   }
   if (strict) {
     const path = [index, 'function', 'parameters'];
@@ -210,11 +205,13 @@ function writeArguments(
       throw refusal('tools', [...path, 'type'], 'invalid_value', "expected 'object'");
     }
     check({ schema: parameters, param: 'tools', path, isStrict: true });
-    json.schema(from, parameters, to);
-  } else if (mustCall && canBeKept(parameters, check)) {
-    json.schema(from, parameters, to, { isStrict: false });
-  } else json.object(from, to);
+    write(parameters, true);
+  } else if (mustCall && canBeKept(parameters, check)) write(parameters, false);
+  else write(anyArguments, true);
 }
+
+const anyArguments = { type: 'object' } as const;
+const noArguments = { type: 'object', additionalProperties: false } as const;
 
 /**
  * Compiles the schema by itself, so that what is wrong with it is told of it. @throws ApiError 400

@@ -36,22 +36,34 @@ test.each(['/v1/chat/completions', '/beta/chat/completions'])(
 );
 
 test.each([
-  [{ thinking: { type: 'enabled' } }, { chat_template_kwargs: { thinking: true } }],
-  [{ thinking: { type: 'disabled' } }, { chat_template_kwargs: { thinking: false } }],
+  [
+    { thinking: { type: 'enabled' } },
+    { chat_template_kwargs: { thinking: true, enable_thinking: true } },
+  ],
+  [
+    { thinking: { type: 'disabled' } },
+    { chat_template_kwargs: { thinking: false, enable_thinking: false } },
+  ],
   [
     { reasoning_effort: 'max' },
-    { chat_template_kwargs: { thinking: true }, reasoning_effort: 'high' },
+    { chat_template_kwargs: { thinking: true, enable_thinking: true }, reasoning_effort: 'high' },
   ],
   [
     { reasoning_effort: 'minimal' },
-    { chat_template_kwargs: { thinking: true }, reasoning_effort: 'low' },
+    { chat_template_kwargs: { thinking: true, enable_thinking: true }, reasoning_effort: 'low' },
   ],
-  [{ reasoning_effort: 'none' }, { chat_template_kwargs: { thinking: false } }],
+  [
+    { reasoning_effort: 'none' },
+    { chat_template_kwargs: { thinking: false, enable_thinking: false } },
+  ],
   [
     { reasoning_effort: 'high', thinking: { type: 'disabled' } },
-    { chat_template_kwargs: { thinking: false } },
+    { chat_template_kwargs: { thinking: false, enable_thinking: false } },
   ],
-  [{ chat_template_kwargs: { thinking: true } }, { chat_template_kwargs: { thinking: true } }],
+  [
+    { chat_template_kwargs: { thinking: true } },
+    { chat_template_kwargs: { thinking: true, enable_thinking: true } },
+  ],
   [
     { response_format: format, tools: strictTools },
     { response_format: format, tools: strictTools },
