@@ -99,7 +99,7 @@ export const workerSettings = {
   textSeconds: {
     env: 'SIFT_TEXT_SECONDS',
     flag: 'text-seconds',
-    help: 'how long one request may be read before it is refused',
+    help: 'seconds that reading one request may take before it is refused',
     schema: z.coerce.number().min(0.1).max(600).default(10),
   },
   cacheTokens: {
@@ -143,7 +143,7 @@ export const workerSettings = {
   diskFreePercent: {
     env: 'SIFT_DISK_FREE_PERCENT',
     flag: 'disk-free-percent',
-    help: "the log and /health warn when less of that directory's disk is left",
+    help: 'the log and /health warn when less of the disk of --data is left',
     schema: z.coerce.number().min(0).max(100).default(5),
   },
   weightsCache: {
@@ -155,7 +155,7 @@ export const workerSettings = {
   weightsCacheBytes: {
     env: 'SIFT_WEIGHTS_CACHE_BYTES',
     flag: 'weights-cache-bytes',
-    help: 'what that directory may take; the least recently used goes first',
+    help: 'bytes that --weights-cache may take; the least recently used weights go first',
     defaultText: '2^40',
     schema: count.default(defaultSourceSettings.cacheBytesMax),
   },
@@ -168,7 +168,7 @@ export const workerSettings = {
   s3PathStyle: {
     env: 'SIFT_S3_PATH_STYLE',
     flag: 's3-path-style',
-    help: 'true or false: the bucket stands in the path',
+    help: 'true or false: the bucket stands in the path, not in the host name',
     defaultText: 'true where AWS_ENDPOINT_URL is set',
     schema: z.stringbool().optional(),
   },

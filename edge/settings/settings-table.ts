@@ -96,7 +96,7 @@ export const sharedSettings = {
   },
   stripeWebhookSecret: {
     env: 'EDGE_STRIPE_WEBHOOK_SECRET',
-    help: 'secret of the webhook of that account',
+    help: 'secret of the webhook of the Stripe account',
     schema: z.string().min(1).optional(),
   },
   staticWorkers: {
@@ -107,15 +107,15 @@ export const sharedSettings = {
   staticWorkerTokens: {
     env: 'EDGE_STATIC_WORKER_TOKENS',
     help:
-      'what the edge shows to those in place of WORKER_TOKEN: id=token,id=token; ' +
-      'id= shows nothing',
+      'tokens that the edge shows to EDGE_STATIC_WORKERS in place of WORKER_TOKEN: ' +
+      'id=token,id=token; id= shows none',
     schema: staticWorkerTokens.optional(),
   },
   staticWorkerSlots: {
     env: 'EDGE_STATIC_WORKER_SLOTS',
     help:
-      'answers that each of those is given at a time, others wait in the edge: ' +
-      'id=count,id=count',
+      'answers that each of EDGE_STATIC_WORKERS is given at a time, while other requests wait ' +
+      'in the edge: id=count,id=count',
     defaultText: '128 each',
     schema: staticWorkerSlots.optional(),
   },
@@ -133,13 +133,15 @@ export const sharedSettings = {
   queueMs: {
     env: 'EDGE_QUEUE_MS',
     help:
-      'a request that would wait longer for a worker is refused with 429, ' +
-      'unless it says how long',
+      'a request that would wait more milliseconds for a worker is refused with 429, ' +
+      'unless it says itself how long it waits',
     schema: z.coerce.number().int().min(0).max(600_000).default(30_000),
   },
   storeResponses: {
     env: 'EDGE_STORE_RESPONSES',
-    help: "when-asked stores those with 'store' true, unless-refused those without 'store' too",
+    help:
+      "when-asked stores responses whose request has 'store' true, unless-refused also those of " +
+      "requests without 'store'",
     schema: z.enum(['when-asked', 'unless-refused']).default('when-asked'),
   },
   holdMinutes: {
@@ -149,7 +151,9 @@ export const sharedSettings = {
   },
   runOnMinutes: {
     env: 'EDGE_RUN_ON_MINUTES',
-    help: 'an answer with an Idempotency-Key and no client is made for so long; 0 to 60',
+    help:
+      'minutes that an answer with an Idempotency-Key goes on without a client before it is ' +
+      'ended; 0 to 60',
     schema: z.coerce.number().int().min(0).max(60).default(10),
   },
   bodyBytes: {
@@ -159,7 +163,7 @@ export const sharedSettings = {
   },
   keepAliveMs: {
     env: 'EDGE_KEEP_ALIVE_MS',
-    help: 'a stream that has nothing to say sends a comment this often',
+    help: 'a stream that has nothing to say sends a comment after so many milliseconds',
     schema: count.max(60_000).default(5_000),
   },
 } satisfies Settings;
