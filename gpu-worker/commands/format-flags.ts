@@ -13,7 +13,11 @@ type Program = Parameters<CommandModule['configure']>[0];
 
 export function addFormatFlags(program: Program): void {
   program
-    .option('--model <directory>', 'checkpoint; only its tokenizer and chat format are read')
+    .option(
+      '--model <location>',
+      'checkpoint: a directory, a file:// URL or s3://bucket/prefix; only its tokenizer and chat ' +
+        'format are read',
+    )
     .option('--format <name>', `chat format: ${chatFormatNames.join(', ')}`);
 }
 

@@ -24,7 +24,7 @@ const rate = (what: string) =>
 const count = z.coerce
   .number({ error: 'is no whole number' })
   .int({ error: 'is no whole number' })
-  .min(1);
+  .min(1, 'must be at least 1');
 
 const optionsSchema = z.strictObject({
   model: z.string({ error: 'is missing' }).min(1, 'is empty'),
@@ -35,10 +35,10 @@ const optionsSchema = z.strictObject({
   gpuBytes: rate('bytes').min(2e9, 'is less than a worker starts with: 2e9').default(141e9),
   hbm: rate('bytes a second').default(h200CopyBytesPerSecond),
   flops: rate('operations a second').default(h200Fp8OperationsPerSecond),
-  numerics: z.enum(['f32', 'fp8']).default('fp8'),
-  latents: z.enum(['fp8', 'bf16']).optional(),
-  stepTokens: count.max(65_536).default(512),
-  sequences: count.max(4096).default(32),
+  numerics: z.enum(['f32', 'fp8'], { error: 'must be f32 or fp8' }).default('fp8'),
+  latents: z.enum(['fp8', 'bf16'], { error: 'must be fp8 or bf16' }).optional(),
+  stepTokens: count.max(65_536, 'must be at most 65536').default(512),
+  sequences: count.max(4096, 'must be at most 4096').default(32),
   json: z.literal(true).optional(),
 });
 

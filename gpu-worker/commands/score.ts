@@ -9,7 +9,12 @@ import { score, scoreBlocks } from '../model/score.ts';
 import { openModel } from '../open-model.ts';
 import { createProgress } from '../progress.ts';
 
-const count = z.coerce.number().int().min(1);
+const wholeNumber = z.coerce
+  .number({ error: 'is no whole number' })
+  .int({ error: 'is no whole number' });
+const count = wholeNumber.min(1, 'must be at least 1');
+const oneOf = <const Names extends readonly [string, string, ...string[]]>(names: Names) =>
+  z.enum(names, { error: `must be ${names.slice(0, -1).join(', ')} or ${names.at(-1)}` });
 
 const optionsSchema = z.strictObject({
   model: z.string({ error: 'is missing' }),
@@ -19,13 +24,13 @@ const optionsSchema = z.strictObject({
     .regex(/^\d+(,\d+)*$/, 'must be numbers joined by commas')
     .transform((text) => text.split(',').map(Number))
     .default([]),
-  greedy: z.coerce.number().int().min(0).default(0),
-  backend: z.enum(['cpu', 'cuda']).default('cpu'),
-  numerics: z.enum(['f32', 'fp8']).default('f32'),
-  latents: z.enum(['fp8', 'bf16']).optional(),
-  attention: z.enum(['sparse', 'dense']).default('sparse'),
-  absorb: z.enum(['always', 'decode', 'never']).default('always'),
-  chunk: count.max(8192).default(512),
+  greedy: wholeNumber.min(0, 'must be at least 0').default(0),
+  backend: oneOf(['cpu', 'cuda']).default('cpu'),
+  numerics: oneOf(['f32', 'fp8']).default('f32'),
+  latents: oneOf(['fp8', 'bf16']).optional(),
+  attention: oneOf(['sparse', 'dense']).default('sparse'),
+  absorb: oneOf(['always', 'decode', 'never']).default('always'),
+  chunk: count.max(8192, 'must be at most 8192').default(512),
   threads: count.default(availableParallelism()),
 });
 
@@ -33,7 +38,7 @@ const idsSchema = z.array(z.int().min(0)).min(1, 'holds no tokens');
 
 export const configure: CommandModule['configure'] = (program) => {
   program
-    .option('--model <directory>', 'checkpoint')
+    .option('--model <location>', 'checkpoint: a directory, a file:// URL or s3://bucket/prefix')
     .option('--ids <file>', 'JSON array of token ids')
     .option('--positions <list>', 'positions whose logits and selected tokens are printed: 0,5')
     .option('--greedy <count>', 'tokens of greedy continuation (default 0)')
@@ -41,7 +46,7 @@ export const configure: CommandModule['configure'] = (program) => {
     .option('--numerics <numerics>', "f32, exact, or fp8, the deployed model's (default f32)")
     .option('--latents <latents>', 'how fp8 numerics keep latents: fp8 or bf16 (default fp8)')
     .option('--attention <attention>', 'sparse or dense (default sparse)')
-    .option('--absorb <rows>', 'absorbed attention: always, decode or never (default always)')
+    .option('--absorb <when>', 'absorbed attention: always, decode or never (default always)')
     .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
     .option('--threads <count>', 'threads that compute (default: all cores)')
     .action((flags) => printScores(readOptions(flags)));

@@ -11,9 +11,9 @@ const failuresMax = 20;
 
 export const configure: CommandModule['configure'] = (program) => {
   program
-    .option('--seed <number>', 'of the mutants (default: a new one, printed)')
+    .option('--seed <number>', 'seed of the mutants (default: a new one, which is printed)')
     .option('--count <number>', 'mutants in all (default 100000)')
-    .option('--seconds <number>', 'after which it ends in any case (default 1800)')
+    .option('--seconds <number>', 'seconds after which the run ends in any case (default 1800)')
     .option('--target <name>', 'one target alone')
     .option('--index <number>', 'one mutant of that target alone')
     .action(async ({ target: only, ...flags }) => {

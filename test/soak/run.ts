@@ -35,8 +35,8 @@ interface Sample {
 
 export const configure: CommandModule['configure'] = (program) => {
   program
-    .option('--minutes <count>', 'how long', '60')
-    .option('--share <part>', 'of what it can do', '0.8')
+    .option('--minutes <count>', 'minutes that the load lasts', '60')
+    .option('--share <part>', 'part of the capacity that is asked for', '0.8')
     .action(async (flags) => {
       const hasHeld = await soak(flags);
       process.exit(hasHeld ? 0 : 1);
