@@ -57,8 +57,8 @@ async function lookUp(
     case 'no-item':
       throw new ApiError(
         'not_found',
-        `The item '${found.id}' is not stored: only items of responses whose request had ` +
-          "'store' true are. Send the item itself.",
+        `The item '${found.id}' is not stored: only items of stored responses are. Send the item ` +
+          "itself, or 'store' true with the request that is to make it.",
         { param: 'input' },
       );
     case 'too-long':

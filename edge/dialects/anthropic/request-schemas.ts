@@ -48,7 +48,7 @@ const toolChoiceSchema = z.discriminatedUnion('type', [
 ]);
 
 const outputConfigSchema = z.strictObject({
-  /** An effort turns thinking on unless `thinking` says; the models know one depth of it. */
+  /** An effort turns thinking on unless `thinking` says; a model takes the nearest depth it has. */
   effort: z.enum(efforts).nullish(),
   /** The answer is held to the schema token by token. */
   format: formatSchema,

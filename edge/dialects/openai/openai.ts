@@ -26,8 +26,8 @@ const chatCompletions: InferenceRoute<AnswerOptions> = {
     'the finish_reason length. A keyword of a schema that cannot be kept is refused by name; ' +
     'annotations and unknown formats have no effect. A seed beyond 2^53 is folded into fewer ' +
     'bits. Reasoning, if any, comes before and is free, also before a call that is forced. ' +
-    'reasoning_effort turns thinking on (none: off) unless thinking says; the models know one ' +
-    'depth of it.',
+    'reasoning_effort turns thinking on (none: off) unless thinking says. A model that knows ' +
+    'several depths of thinking takes the nearest; others know one.',
   requestSchema: chatRequestSchema,
   answerSchema: chatCompletionSchema,
   parse: parseChatRequest,

@@ -72,7 +72,7 @@ const summarySchema = z
   .nullish();
 
 const reasoningSchema = z.strictObject({
-  /** Turns thinking on, and `none` off; the models know one depth of it. */
+  /** An effort turns thinking on, and `none` off; a model takes the nearest depth that it has. */
   effort: z.enum(reasoningEfforts).nullish(),
   summary: summarySchema,
   /** The older name of `summary`. */
@@ -110,7 +110,7 @@ export const responsesRequestSchema = z.strictObject({
     })
     .nullish(),
   include: z.array(z.enum(includable, 'the answer has nothing of the kind')).max(16).nullish(),
-  /** Off unless it is true; kept for 30 days after its last use. */
+  /** Unless stated, EDGE_STORE_RESPONSES decides: by default nothing is stored. */
   store: z.boolean().nullish(),
   metadata: chatFields.metadata,
   user: chatFields.user,

@@ -1,4 +1,4 @@
-/** OpenAI's Responses API, below /v1/responses; without /v1 it is DeepSeek's. */
+/** OpenAI's Responses API, at /v1/responses and, for base URLs without /v1, at /responses. */
 import type { Dialect, InferenceRoute, TokenCountRoute } from '../dialect.ts';
 import { createResponsesAnswer } from './answer.ts';
 import type { AnswerOptions } from './answer.ts';
@@ -20,8 +20,9 @@ const responses: InferenceRoute<AnswerOptions> = {
   aliases: ['/responses'],
   summary: 'Response',
   description:
-    "OpenAI's Responses API. Nothing is stored unless store is true; what is stored is kept for " +
-    '30 days after its last use, and previous_response_id and item_reference name it. Only ' +
+    "OpenAI's Responses API. A response is stored if store is true, and without store only where " +
+    'the operator has chosen that; it is kept for 30 days after its last use, and ' +
+    'previous_response_id and item_reference name it. Only ' +
     'functions can be called. text.format, a tool_choice of required or of one function, and ' +
     'strict functions are kept by masking tokens, as chat completions say. Reasoning is shown as ' +
     'it is, in the content of its item, or with reasoning.summary as its summary; its ' +
