@@ -27,7 +27,7 @@ function isRows(value: unknown): value is readonly Fields[] {
 }
 
 function linesOf(name: string, rows: unknown): string[] {
-  if (!isRows(rows) || rows.length === 0) return [`no ${name}`];
+  if (!isRows(rows) || rows.length === 0) return [`${name}: none`];
   const advice = rows.flatMap((row) => adviceOf(row['unsold']));
   return [...rows.map((row) => fieldsOf(row).join('  ')), ...new Set(advice)];
 }

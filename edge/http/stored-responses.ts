@@ -14,9 +14,7 @@ import { keyEndpoint } from './key-endpoint.ts';
 const params = z.object({ id: z.string() });
 const path = '/v1/responses/{id}';
 const aliases = ['/responses/{id}'];
-const kept =
-  'Responses whose request had store true, or none where the operator has chosen that, are kept ' +
-  'for 30 days after their last use.';
+const kept = 'Responses that are stored (store: true) are kept for 30 days after their last use.';
 
 const itemSchema = z.looseObject({ id: z.string(), type: z.string() });
 

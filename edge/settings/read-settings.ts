@@ -84,10 +84,17 @@ function present<Value>(value: Value | null, name: string): Value {
   return value;
 }
 
+/** Variables of the operator's commands, which may run where an edge does. */
+const ofCommands = ['EDGE_URL'];
+
 function parse<Table extends Settings>(table: Table, env: Env): SettingsOf<Table> {
   const known = Object.values(table).map((row) => row.env);
   const unknown = Object.keys(env).find(
-    (name) => name.startsWith('EDGE_') && typeof env[name] === 'string' && !known.includes(name),
+    (name) =>
+      name.startsWith('EDGE_') &&
+      typeof env[name] === 'string' &&
+      !known.includes(name) &&
+      !ofCommands.includes(name),
   );
   if (unknown !== undefined) {
     const nearest = nearestName(unknown, known);

@@ -60,6 +60,11 @@ test('what is given is read, and what is empty counts as not given', () => {
   });
 });
 
+test('the address of an edge, which admin reads, is not taken for a slip in a setting', () => {
+  expect(readNodeSettings({ EDGE_URL: 'http://127.0.0.1:8787' }).port).toBe(8787);
+  expect(() => readNodeSettings({ EDGE_URLS: 'http://127.0.0.1:8787' })).toThrow(/^EDGE_URLS /);
+});
+
 test('what is wrong is refused by name', () => {
   const cases: [Record<string, string>, RegExp][] = [
     [{ EDGE_PORT: '1' }, /^EDGE_PORT is no setting of the edge, PORT is; there are .*PORT/],
