@@ -47,7 +47,7 @@ export function readSettings<Table extends Settings>(
     const fromEnv = given.env[setting.env] || undefined;
     const parsed = setting.schema.safeParse(fromFlag ?? fromEnv);
     if (!parsed.success) {
-      const reason = parsed.error.issues[0]?.message;
+      const reason = reasonOf(parsed.error);
       const isFlag = fromFlag !== undefined || fromEnv === undefined;
       if (isFlag && setting.flag !== undefined) {
         throw new UsageError(`--${setting.flag}: ${reason}`);
@@ -58,6 +58,27 @@ export function readSettings<Table extends Settings>(
   }
   // Every setting was parsed by its own schema just above.
   return read as SettingsOf<Table>;
+}
+
+/** Says what a value has to be; a schema's own sentences stay as they are. */
+function reasonOf({ issues: [issue] }: z.ZodError): string {
+  if (issue === undefined) return 'is no value of it';
+  const isOwn = !/^(Invalid (input|option): |Too (small|big): expected number )/.test(
+    issue.message,
+  );
+  if (isOwn) return issue.message;
+  switch (issue.code) {
+    case 'invalid_value':
+      return `must be one of ${issue.values.map(String).join(', ')}`;
+    case 'invalid_type':
+      return issue.expected === 'int' ? 'must be a whole number' : `must be a ${issue.expected}`;
+    case 'too_small':
+      return `must be at least ${issue.minimum}`;
+    case 'too_big':
+      return `must be at most ${issue.maximum}`;
+    default:
+      return issue.message;
+  }
 }
 
 /** Says for people what a setting is where nobody sets it; empty if it then has no value. */

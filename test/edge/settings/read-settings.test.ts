@@ -68,7 +68,7 @@ test('the address of an edge, which admin reads, is not taken for a slip in a se
 test('what is wrong is refused by name', () => {
   const cases: [Record<string, string>, RegExp][] = [
     [{ EDGE_PORT: '1' }, /^EDGE_PORT is no setting of the edge, PORT is; there are .*PORT/],
-    [{ PORT: '70000' }, /^PORT: /],
+    [{ PORT: '70000' }, /^PORT: must be at most 65535$/],
     [{ PORT: 'http' }, /^PORT: /],
     [{ EDGE_ADMIN_TOKEN: 'short' }, /^EDGE_ADMIN_TOKEN: must have at least 16 characters/],
     [{ EDGE_KEY_SIGNING_SECRETS: 'long-enough-by-far,short' }, /^EDGE_KEY_SIGNING_SECRETS: /],
@@ -80,7 +80,11 @@ test('what is wrong is refused by name', () => {
     [{ EDGE_STATIC_WORKER_TOKENS: 'a' }, /^EDGE_STATIC_WORKER_TOKENS: expected id=token/],
     [{ EDGE_STRIPE_SECRET_KEY: 'sk' }, /set both or neither/],
     [{ EDGE_LOG_LEVEL: 'loud' }, /^EDGE_LOG_LEVEL: /],
-    [{ EDGE_HOLD_MINUTES: '0' }, /^EDGE_HOLD_MINUTES: /],
+    [{ EDGE_HOLD_MINUTES: '0' }, /^EDGE_HOLD_MINUTES: must be at least 1$/],
+    [{ EDGE_QUEUE_MS: 'soon' }, /^EDGE_QUEUE_MS: must be a number$/],
+    [{ EDGE_QUEUE_MS: '1.5' }, /^EDGE_QUEUE_MS: must be a whole number$/],
+    [{ EDGE_STORE_RESPONSES: 'yes' }, /must be one of when-asked, unless-refused$/],
+    [{ EDGE_KEY_SIGNING_SECRETS: Array(9).fill('x'.repeat(16)).join() }, /SECRETS: .*8 items$/],
   ];
   for (const [env, message] of cases) {
     expect(() => readNodeSettings(env)).toThrow(UserError);
