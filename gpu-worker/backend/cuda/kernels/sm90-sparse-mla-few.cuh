@@ -46,6 +46,20 @@ __device__ __forceinline__ void store_by_heads(const u32 (&pairs)[kProductRegist
 #endif
 }
 
+/** True if `mine` is true in any of the threads that meet at the barrier. */
+template <int kBarrier, int kThreadsThere>
+__device__ __forceinline__ bool any_of_threads(bool mine) {
+  u32 any;
+  asm volatile(
+      "{\n.reg .pred mine, any;\nsetp.ne.u32 mine, %1, 0;\n"
+      "bar.red.or.pred any, %2, %3, mine;\nselp.u32 %0, 1, 0, any;\n}\n"
+      : "=r"(any)
+      : "r"((u32)mine), "n"(kBarrier), "n"(kThreadsThere)
+      : "memory");
+  if (kTraced) threads_meet<kBarrier, kThreadsThere>();
+  return any != 0;
+}
+
 template <int kGroup>
 __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 base) {
   const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
@@ -129,7 +143,8 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
       }
     };
 
-    // Maxima over the block's tokens: of a warp's sixteen by shuffles, then of four warps.
+    // Maxima over the block's tokens are found if a score exceeds its head's by the headroom: over
+    // a warp's sixteen by shuffles, then over four warps.
     float next[kEach], added[kEach];
     auto softmax = [&](int b) {
       if (b == (work.count + 63) / 64 - 1) {
@@ -139,22 +154,34 @@ __device__ __forceinline__ void consume(const SparseMlaArgs& a, u8* shared, u32 
           if (token + 8 * ((i >> 1) & 1) >= work.count) scores[i] = minus_infinity();
         }
       }
+      bool exceeds = false;
 #pragma unroll
       for (int e = 0; e < kEach; e++) {
         const float* of = scores + 4 * (e >> 1) + (e & 1);
-        float top = fmaxf(of[0], of[2]);
-#pragma unroll
-        for (int d = 4; d < 32; d <<= 1) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, d));
-        if (lane < 4) tops[warp * kBlockHeads + head_of(e)] = top;
+        next[e] = maximum[e];
+        exceeds |= (fmaxf(of[0], of[2]) - maximum[e]) * scale > kHeadroom;
       }
-      threads_meet<kGroupTogether + kGroup, 128>();
+      if (any_of_threads<kGroupTogether + kGroup, 128>(exceeds)) {
 #pragma unroll
-      for (int e = 0; e < kEach; e++) {
-        float top = tops[head_of(e)];
+        for (int e = 0; e < kEach; e++) {
+          const float* of = scores + 4 * (e >> 1) + (e & 1);
+          float top = fmaxf(of[0], of[2]);
 #pragma unroll
-        for (int i = 1; i < 4; i++) top = fmaxf(top, tops[i * kBlockHeads + head_of(e)]);
-        next[e] = (top - maximum[e]) * scale > kHeadroom ? top : maximum[e];
-        if (warp == 0 && lane < 4) maxima[kGroup * 64 + head_of(e)] = next[e];
+          for (int d = 4; d < 32; d <<= 1) top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, d));
+          if (lane < 4) tops[warp * kBlockHeads + head_of(e)] = top;
+        }
+        threads_meet<kGroupTogether + kGroup, 128>();
+#pragma unroll
+        for (int e = 0; e < kEach; e++) {
+          float top = tops[head_of(e)];
+#pragma unroll
+          for (int i = 1; i < 4; i++) top = fmaxf(top, tops[i * kBlockHeads + head_of(e)]);
+          if ((top - maximum[e]) * scale > kHeadroom) next[e] = top;
+        }
+      }
+      if (warp == 0 && lane < 4) {
+#pragma unroll
+        for (int e = 0; e < kEach; e++) maxima[kGroup * 64 + head_of(e)] = next[e];
       }
     };
     // Scores to weights, which both groups then have. Nobody reads those of the block before any

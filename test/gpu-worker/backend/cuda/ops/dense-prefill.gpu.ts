@@ -79,7 +79,7 @@ const decodeCases: readonly AttentionCase[] = [
   { name: 'a long context', heads: 128, contexts: [9000] },
   { name: 'few tokens, 16 heads', heads: 16, contexts: [1, 63, 64, 65, 128, 2, 127] },
   { name: 'a long context, 8 heads', heads: 8, contexts: [9000] },
-  { name: 'long contexts, 32 heads', heads: 32, contexts: [9000, 8193, 129] },
+  { name: 'long contexts, 32 heads', heads: 32, contexts: [9000, 8193, 129, 5] },
   { name: 'long and short contexts', heads: 64, contexts: [4097, 3, 2048, 2049, 1, 6000, 64] },
 ].map(({ contexts, ...each }) => ({
   ...each,
