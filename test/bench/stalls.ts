@@ -5,13 +5,16 @@
  * machine that others load makes times longer and never shorter, so the least of several repeats
  * counts.
  */
-import { loadavg } from 'node:os';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { secrets, servedModel, startHostileSystem } from '../hostile/system.ts';
 import type { Caller } from '../hostile/system.ts';
 import type { StartedProgram } from '../support/started-program.ts';
+import { writeToolsModel } from '../support/worker/tools-model.ts';
 import { recordResult } from './results.ts';
 import { stallRequests } from './stall-requests.ts';
 import type { StallRequest } from './stall-requests.ts';
@@ -33,7 +36,12 @@ const stallsSchema = z.object({
   engineCpuUs: z.number(),
 });
 
+const folder = mkdtempSync(join(tmpdir(), 'sift-stalls-'));
+process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
+// The tiny model that also calls tools: the plain one refuses the requests that bring them.
+writeToolsModel(join(folder, 'model'));
 const system = await startHostileSystem({
+  workerFlags: ['--model', join(folder, 'model')],
   nodeFlags: ['--import', fileURLToPath(new URL('./watch-threads.ts', import.meta.url))],
 });
 const caller = await system.addTenant('stalls', 1e15);
