@@ -87,7 +87,7 @@ async function countOnWorker(
       exclude,
       turn: null,
     });
-    if (place.kind !== 'placed') throw notPlacedError(prepared.model.id, place);
+    if (place.kind !== 'placed') throw notPlacedError(prepared, place);
     try {
       const count = await countPrompt({
         fetch: services.fetch,
@@ -111,7 +111,7 @@ async function countOnWorker(
     }
     exclude.push(place.worker);
   }
-  throw notPlacedError(prepared.model.id, noneTookIt);
+  throw notPlacedError(prepared, noneTookIt);
 }
 
 function tokenizeBody(

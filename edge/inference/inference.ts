@@ -136,7 +136,7 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
     // Nothing is held for what is refused at once; under a key there may be an answer already.
     const turn = turnOf(prepared, { record, waitMsMax, priority: 'normal' });
     const refused = await services.fleet.expectedRefusal({ model: prepared.model.id, turn });
-    if (refused !== null) throw notPlacedError(prepared.model.id, refused);
+    if (refused !== null) throw notPlacedError(prepared, refused);
   }
   const tenant = services.tenant(key.tenant);
   const input = admitInput(prepared, { key, idempotency });

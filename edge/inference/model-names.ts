@@ -6,7 +6,7 @@ import type { ModelAlias, ModelRecord } from '../directory/directory-contract.ts
 import type { Services } from '../services.ts';
 import { modelNotFoundError } from './refusal.ts';
 
-/** The names that requests may use, and the models that none should be given to now. */
+/** The names that requests may use, and the models that an alias does not run on now. */
 export interface ModelNames {
   readonly models: readonly ModelRecord[];
   readonly aliases: readonly ModelAlias[];
@@ -14,7 +14,8 @@ export interface ModelNames {
 }
 
 /**
- * Finds the model. If no worker can take any of an alias, its first one says so.
+ * Finds the model. Where each model of an alias is passed over, the request runs on the first, and
+ * is refused with that model's reason.
  * @throws ApiError 404 with the nearest name
  */
 export function resolveModel(

@@ -68,7 +68,7 @@ export async function placeAndOpen(services: Services, request: AdmittedRequest)
     const turn = { ...request.turn, waitMsMax, busyWorker };
     const place = await fleet.place(placeInput(prepared, { prefixHits, exclude, turn }));
     if (place.kind !== 'placed') {
-      throw lacking ?? notPlacedError(prepared.model.id, atLeast(place, busySeconds));
+      throw lacking ?? notPlacedError(prepared, atLeast(place, busySeconds));
     }
     const opened = await open(services, request, place);
     if (opened.kind === 'answers') return opened.flight;
@@ -85,7 +85,7 @@ export async function placeAndOpen(services: Services, request: AdmittedRequest)
     finishFlight(services, { requestId, worker });
     exclude.push(worker);
   }
-  throw lacking ?? notPlacedError(prepared.model.id, atLeast(noneTookIt, busySeconds));
+  throw lacking ?? notPlacedError(prepared, atLeast(noneTookIt, busySeconds));
 }
 
 /** Sends the request to the worker that it was placed on. @throws ApiError if it is at fault. */

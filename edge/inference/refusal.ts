@@ -68,11 +68,16 @@ export const noneTookIt: NotPlaced = {
 };
 
 /** 429 where waiting would have helped, 503 where nobody is there. */
-export function notPlacedError(model: string, result: NotPlaced): ApiError {
+export function notPlacedError(
+  asked: { readonly model: { readonly id: string }; readonly alias: string | null },
+  result: NotPlaced,
+): ApiError {
   if (result.kind === 'withdrawn') {
     return new ApiError('client_left', 'The client closed the request.');
   }
   const { retryAfterSeconds } = result;
+  const { id } = asked.model;
+  const model = `the model '${id}'${asked.alias === null ? '' : ` of '${asked.alias}'`}`;
   const headers = { 'retry-after': String(retryAfterSeconds) };
   if (result.kind === 'no-worker') {
     const sentence = noWorkerSentences[result.reason](model);
@@ -84,15 +89,15 @@ export function notPlacedError(model: string, result: NotPlaced): ApiError {
   const about = retryAfterSeconds === 1 ? 'a second' : `${retryAfterSeconds} seconds`;
   const why =
     result.reason === 'wait'
-      ? `All workers of the model '${model}' are busy, and the request would wait for too long`
-      : `Too many requests wait for the model '${model}'`;
+      ? `All workers of ${model} are busy, and the request would wait for too long`
+      : `Too many requests wait for ${model}`;
   return new ApiError('overloaded', `${why}. Try again in about ${about}.`, { headers });
 }
 
 const noWorkerSentences = {
-  'none-serves': (model: string) => `No worker serves the model '${model}'.`,
-  'none-ready': (model: string) => `No worker of the model '${model}' is ready.`,
-  'all-refused': (model: string) => `No worker of the model '${model}' could take the request.`,
+  'none-serves': (model: string) => `No worker serves ${model}.`,
+  'none-ready': (model: string) => `No worker of ${model} is ready.`,
+  'all-refused': (model: string) => `No worker of ${model} could take the request.`,
 } as const;
 
 /** @param names those that the caller may use. */

@@ -25,7 +25,10 @@ export type Parsed<Value> =
   | { readonly isValid: true; readonly value: Value }
   | { readonly isValid: false; readonly fault: Fault };
 
-/** Parses an object; of several faults, the first one counts. */
+/**
+ * Parses an object; of several faults, the first one counts. A known name that is not supported
+ * goes before a missing one, since its reason may say where the value belongs.
+ */
 export function parseFields<Schema extends z.ZodType>(
   schema: Schema,
   json: object,
@@ -33,9 +36,16 @@ export function parseFields<Schema extends z.ZodType>(
 ): Parsed<z.infer<Schema>> {
   const result = schema.safeParse(json, { reportInput: true });
   if (result.success) return { isValid: true, value: result.data };
-  const [issue] = result.error.issues;
+  const { issues } = result.error;
+  const [issue] = issues;
   if (issue === undefined) throw new Error('a request is invalid without a fault');
-  return { isValid: false, fault: faultOf(issue, [], reasonUnsupported) };
+  const first = faultOf(issue, [], reasonUnsupported);
+  if (first.code !== 'missing_required_parameter') return { isValid: false, fault: first };
+  const misplaced = issues
+    .flatMap((each) => (each.code === 'unrecognized_keys' ? unrecognizedOf(each) : []))
+    .find((param) => reasonUnsupported(param) !== null);
+  if (misplaced === undefined) return { isValid: false, fault: first };
+  return { isValid: false, fault: unrecognized(misplaced, reasonUnsupported) };
 }
 
 /** Looks a parameter up in a table whose names may hold `[]`, for an element of a list. */
@@ -68,6 +78,10 @@ function faultOf(issue: core.$ZodIssue, parent: Path, reasonUnsupported: ReasonU
   if (issue.input === undefined) return missing(param);
   const code = issue.code === 'invalid_type' ? 'invalid_type' : 'invalid_value';
   return { code, param, message: invalidMessage(param, issue.message), expected: [] };
+}
+
+function unrecognizedOf({ path, keys }: core.$ZodIssueUnrecognizedKeys): string[] {
+  return keys.map((key) => parameterName([...path, key]));
 }
 
 function unrecognized(param: string, reasonUnsupported: ReasonUnsupported): Fault {

@@ -5,34 +5,24 @@
  * thousand requests; what the first of them fill, caches and heaps, counts for nothing.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { loadavg, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { heartbeatOf } from '../support/edge/fleet-of-runtime.ts';
 import { operatorOf, seedModel, seedPrice } from '../support/edge/seed.ts';
 import type { Operator } from '../support/edge/seed.ts';
 import { scriptArgs } from '../support/npm-script.ts';
-import { processUsage } from '../support/process-usage.ts';
 import { startProgram } from '../support/started-program.ts';
-import type { StartedProgram } from '../support/started-program.ts';
 import { startInstantWorker } from './edge-load.ts';
 import { askNth } from './memory-client.ts';
 import type { Keys } from './memory-client.ts';
+import { looks, measureGrowth, probed } from './memory-looks.ts';
 import { recordResult } from './results.ts';
 
 const requestsPerLook = Number(process.argv[2] ?? 10_000);
-const looks = 5;
 const connections = 16;
 const richTenants = 5;
-/** The bound on growth from the first look to the last. */
-const growthMBMax = 10;
-const probeMsMax = 30_000;
 const unlimited = 1_000_000_000;
 
-const bytes = z.number().transform((value) => Number((value / 1e6).toFixed(1)));
-const probeSchema = z.object({
-  memoryProbe: z.object({ rss: bytes, heapUsed: bytes, heapTotal: bytes, external: bytes }),
-});
 const secrets = {
   EDGE_ADMIN_TOKEN: 'admin-token-of-the-benchmark',
   WORKER_TOKEN: 'worker-token-of-the-benchmark',
@@ -40,84 +30,24 @@ const secrets = {
 const folder = mkdtempSync(join(tmpdir(), 'sift-memory-'));
 const worker = await startInstantWorker();
 const edge = await startProgram({
-  args: ['--expose-gc', '--import', './test/bench/memory-probe.ts', ...scriptArgs('edge')],
+  args: [...probed, ...scriptArgs('edge')],
   env: { ...secrets, PORT: '0', EDGE_DATA: folder },
 });
 try {
   const keys = await seed(operatorOf(edge.url, secrets.EDGE_ADMIN_TOKEN));
-  const seen: Memory[] = [];
-  const beganMs = performance.now();
-  for (let look = 0; look < looks; look++) {
-    const from = look * requestsPerLook;
-    await askAll(from, from + requestsPerLook, keys);
-    const memory = await lookAt(edge);
-    seen.push(memory);
-    console.log(`${from + requestsPerLook} requests: ${JSON.stringify(memory)}`);
-  }
-  report(seen, performance.now() - beganMs);
+  const figures = await measureGrowth(edge, {
+    requestsPerLook,
+    connections,
+    askNth: (index) => askNth(edge.url, index, keys),
+  });
+  const shapes = { requestsPerLook, looks, connections, richTenants };
+  recordResult({ benchmark: 'memory', shapes, figures });
 } finally {
   await edge.stop();
   worker.close();
   rmSync(folder, { recursive: true, force: true });
 }
 process.exit();
-
-function report(seen: readonly Memory[], elapsedMs: number): void {
-  const [first] = seen;
-  const last = seen.at(-1);
-  if (first === undefined || last === undefined) throw new Error('memory was not looked at');
-  const grownMB = last.residentMB - first.residentMB;
-  const residents = seen.map(({ residentMB }, at) => [`residentMBAt${at + 1}`, residentMB]);
-  const figures = {
-    ...Object.fromEntries(residents),
-    grownMB: Number(grownMB.toFixed(1)),
-    grownBar: grownMB < growthMBMax ? 'met' : 'not met',
-    heapUsedGrownMB: Number((last.heapUsedMB - first.heapUsedMB).toFixed(1)),
-    requestsPerSecond: Math.round((looks * requestsPerLook * 1_000) / elapsedMs),
-    load1m: Number((loadavg()[0] ?? Number.NaN).toFixed(1)),
-  };
-  console.table(figures);
-  const shapes = { requestsPerLook, looks, connections, richTenants };
-  recordResult({ benchmark: 'memory', shapes, figures });
-}
-
-async function askAll(from: number, to: number, keys: Keys): Promise<void> {
-  let next = from;
-  const askOneByOne = async (): Promise<void> => {
-    while (next < to) await askNth(edge.url, next++, keys);
-  };
-  await Promise.all(Array.from({ length: connections }, askOneByOne));
-}
-
-interface Memory {
-  readonly residentMB: number;
-  readonly heapUsedMB: number;
-  readonly heapTotalMB: number;
-  readonly externalMB: number;
-  readonly openFiles: number;
-}
-
-async function lookAt(program: StartedProgram): Promise<Memory> {
-  const mark = program.mark();
-  process.kill(program.pid, 'SIGUSR2');
-  const untilMs = performance.now() + probeMsMax;
-  for (;;) {
-    const [line] = /^\{"memoryProbe":.*\}\}$/m.exec(program.said(mark)) ?? [];
-    if (line !== undefined) {
-      const { memoryProbe } = probeSchema.parse(JSON.parse(line));
-      const { rss, heapUsed, heapTotal, external } = memoryProbe;
-      return {
-        residentMB: rss,
-        heapUsedMB: heapUsed,
-        heapTotalMB: heapTotal,
-        externalMB: external,
-        openFiles: processUsage(program.pid).openFiles,
-      };
-    }
-    if (performance.now() > untilMs) throw new Error('the edge does not tell of its memory');
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 async function seed(operator: Operator): Promise<Keys> {
   const model = { context_length: 65_536, revision: 'r1', tokenizer: 't1' };

@@ -19,6 +19,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   tokenizer: 'texts of one kind, whose time has to go by their length',
   locked: "other tenants while another process locks one tenant's database",
   memory: 'whether the edge grows with the requests that it has answered',
+  'worker-memory': 'whether the worker does',
   'prefix-trace': 'a public trace through the prefix index and placement',
 };
 

@@ -145,7 +145,7 @@ test('a chain that no worker can take is refused as its first model is', async (
   const response = await edge.post('/v1/chat/completions', { model: 'best', messages });
   expect(response.status).toBe(503);
   const { message } = (await response.json()).error;
-  expect(message).toBe("No worker serves the model 'lonely'. Try again later.");
+  expect(message).toBe("No worker serves the model 'lonely' of 'best'. Try again later.");
 });
 
 test('a model whose workers are all busy for too long is passed over', async () => {

@@ -146,6 +146,7 @@ const cases: readonly (readonly [object | string, number, string, string | null]
     'response_format',
     'verbosity',
   ].map((name) => [{ ...asked, [name]: {} }, 400, 'unsupported_parameter', name] as const),
+  [{ model: asked.model, messages: [] }, 400, 'unsupported_parameter', 'messages'],
   [{ ...asked, previous_response_id: 'resp_1' }, 404, 'not_found', 'previous_response_id'],
   [{ ...asked, previous_response_id: '' }, 422, 'invalid_value', 'previous_response_id'],
   [{ ...asked, input: [{ id: 'msg_1' }] }, 404, 'not_found', 'input'],

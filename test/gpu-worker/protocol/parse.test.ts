@@ -42,6 +42,12 @@ test('a parameter that is known and not supported is refused with its reason', (
     param: 'items[0].color',
   });
   expect(faultOf({ name: 'a', constructor: 1 })).toMatchObject({ code: 'unknown_parameter' });
+  // Its reason may say where the missing one belongs; a name that nobody knows has none.
+  expect(faultOf({ other: 1, old: 1 })).toMatchObject({
+    code: 'unsupported_parameter',
+    param: 'old',
+  });
+  expect(faultOf({ other: 1 })).toMatchObject({ code: 'missing_required_parameter' });
 });
 
 test('of a union the branch that fits best complains, or all that fit equally well', () => {
