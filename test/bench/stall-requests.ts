@@ -101,6 +101,8 @@ export const stallRequests: Readonly<Record<string, () => StallRequest>> = {
     chat('Hi', { tools: listOf(128, (at) => tool(at, objectOf(strings(1_500)))) }),
   '128 tools of 64 fields': () =>
     chat('Hi', { tools: listOf(128, (at) => tool(at, objectOf(strings(64)))), max_tokens: 64 }),
+  'tools of 1,024 fields that fit': () =>
+    chat('Hi', { tools: listOf(32, (at) => tool(at, objectOf(strings(32)))), max_tokens: 64 }),
   'a repeat of repeats': () =>
     held(objectOf({ a: { type: 'string', pattern: '(?:(?:a?){200}){200}' } })),
   'a schema of 150,000 fields': () => held(objectOf(strings(150_000))),

@@ -38,7 +38,7 @@ const stallsSchema = z.object({
 
 const folder = mkdtempSync(join(tmpdir(), 'sift-stalls-'));
 process.once('exit', () => rmSync(folder, { recursive: true, force: true }));
-// The tiny model that also calls tools: the plain one refuses the requests that bring them.
+// The tiny model with a template that shows tools: the plain one's has no room for them.
 writeToolsModel(join(folder, 'model'));
 const system = await startHostileSystem({
   workerFlags: ['--model', join(folder, 'model')],
