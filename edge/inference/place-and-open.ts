@@ -20,7 +20,7 @@ import type { Placed, RequestSettlement } from './settlement.ts';
 
 /** Workers asked, one after the other, before any byte of an answer has reached the client. */
 const workerTriesMax = 3;
-/** The default of the setting. The protocol has workers comment every 10 s. */
+/** Three comments of a worker of ours are missing then; the protocol has one come every 10 s. */
 const workerSilenceMsMax = 30_000;
 /** Foreign engines say nothing while they compute a long prompt. */
 const silenceMsMaxWithoutComments = 600_000;

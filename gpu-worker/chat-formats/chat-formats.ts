@@ -23,7 +23,7 @@ interface FormatEntry {
   readonly ends: readonly string[];
 }
 
-const deepseek: FormatEntry = {
+const plainFormat: FormatEntry = {
   tokens: [],
   isProgram: false,
   thinksByDefault: false,
@@ -32,14 +32,14 @@ const deepseek: FormatEntry = {
 };
 
 export const chatFormats: Readonly<Record<ChatFormatName, FormatEntry>> = {
-  jinja: { ...deepseek, ends: [] },
+  jinja: { ...plainFormat, ends: [] },
   'deepseek-v32': {
-    ...deepseek,
+    ...plainFormat,
     tokens: Object.values(v32Marks),
     isProgram: true,
   },
-  'deepseek-v31': { ...deepseek, tokens: callSyntaxes['deepseek-v31'].tokens },
-  'deepseek-v3': { ...deepseek, tokens: callSyntaxes['deepseek-v3'].tokens },
+  'deepseek-v31': { ...plainFormat, tokens: callSyntaxes['deepseek-v31'].tokens },
+  'deepseek-v3': { ...plainFormat, tokens: callSyntaxes['deepseek-v3'].tokens },
   glm: {
     tokens: ['<|user|>', '<|assistant|>', '<think>', '</think>', ...callSyntaxes.glm.tokens],
     isProgram: false,

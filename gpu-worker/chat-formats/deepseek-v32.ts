@@ -39,7 +39,7 @@ export function encodeV32(request: ChatRequest): V32Prompt {
   prompt.own(v32Marks.begin);
   if (!hasSystem) writeHead(prompt, request);
   for (const [index, message] of messages.entries()) {
-    const isContinued = request.ending === 'continue-final' && index === messages.length - 1;
+    const isContinued = request.promptEnd === 'continue-final' && index === messages.length - 1;
     writeMessage(prompt, message, { messages, index, lastUser, thinking, isContinued });
     if (hasSystem && index === 0) writeHead(prompt, request);
   }

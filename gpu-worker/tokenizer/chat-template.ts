@@ -34,7 +34,7 @@ export interface ChatRequest {
    * The end of the prompt: the head of a new answer (unless told), nothing, or the last message, an
    * assistant's, left open so that the answer goes on from its content.
    */
-  readonly ending?: 'generation-prompt' | 'none' | 'continue-final';
+  readonly promptEnd?: 'generation-prompt' | 'none' | 'continue-final';
 }
 
 export interface RenderedChat {
@@ -95,20 +95,20 @@ export function createChatTemplate(tokenizerConfig: unknown, tokenizer: Tokenize
       const given = withEmptyContents(request, () => besideCalls(template));
       const marks = chooseMarks([given, request.tools ?? []]);
       const messages = given.map((message) => marker.mark(message, marks));
-      if (request.ending === 'continue-final') openFinal(given, messages, marks);
+      if (request.promptEnd === 'continue-final') openFinal(given, messages, marks);
       const thinking = request.thinking ?? false;
       const variables = {
         ...request.variables,
         ...specialTokens(config),
         messages,
         ...(withTools ? { tools: marker.mark(request.tools, marks) } : {}),
-        add_generation_prompt: (request.ending ?? 'generation-prompt') === 'generation-prompt',
+        add_generation_prompt: (request.promptEnd ?? 'generation-prompt') === 'generation-prompt',
         // The name in DeepSeek's templates, and the one in others.
         thinking,
         enable_thinking: thinking,
       };
       const rendered = bounded(() => template.render(variables));
-      const kept = request.ending === 'continue-final' ? cutFinal(rendered, marks) : rendered;
+      const kept = request.promptEnd === 'continue-final' ? cutFinal(rendered, marks) : rendered;
       const parts = marker.split(kept, marks);
       return {
         text: parts.map((part) => (part.kind === 'text' ? part.text : part.content)).join(''),
@@ -137,12 +137,12 @@ export function templateText(tokenizerConfig: unknown): string {
  * it is.
  */
 function withEmptyContents(
-  { messages, ending }: ChatRequest,
+  { messages, promptEnd }: ChatRequest,
   besideCalls: () => null | '',
 ): readonly ChatMessage[] {
   return messages.map((message, index) => {
     const { content, tool_calls: calls } = message;
-    const isContinued = ending === 'continue-final' && index === messages.length - 1;
+    const isContinued = promptEnd === 'continue-final' && index === messages.length - 1;
     if (isContinued || (content !== undefined && content !== null && content !== ''))
       return message;
     const calling = message.role === 'assistant' && Array.isArray(calls) && calls.length > 0;

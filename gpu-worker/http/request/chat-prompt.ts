@@ -46,7 +46,7 @@ export function readConversation(format: FormatRules, body: TokenizeRequest): Co
     thinking: thinking.wanted,
     variables: thinking.variables,
     ...(stated !== null && { answerSchema: stated.schema }),
-    ending: goesOn ? 'continue-final' : 'generation-prompt',
+    promptEnd: goesOn ? 'continue-final' : 'generation-prompt',
   };
   return { chat, thinking, tools };
 }

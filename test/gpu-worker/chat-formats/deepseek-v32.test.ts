@@ -160,7 +160,7 @@ describe('the tokens', () => {
     const { text, insideReasoning } = render({
       messages,
       thinking: true,
-      ending: 'continue-final',
+      promptEnd: 'continue-final',
     });
     expect(text).toBe('<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜><think></think>So ');
     expect(insideReasoning).toBe(false);

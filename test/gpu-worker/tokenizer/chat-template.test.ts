@@ -53,10 +53,10 @@ describe("the tiny model's template", () => {
 
   test('can leave the last answer open, or end after it', () => {
     const messages = [user('a'), assistant('The access')];
-    expect(tinyChat.render({ messages, ending: 'continue-final' }).text).toBe(
+    expect(tinyChat.render({ messages, promptEnd: 'continue-final' }).text).toBe(
       '<|begin|><|user|>a<|assistant|>The access',
     );
-    expect(tinyChat.render({ messages, ending: 'none' }).text).toBe(
+    expect(tinyChat.render({ messages, promptEnd: 'none' }).text).toBe(
       '<|begin|><|user|>a<|assistant|>The access<|end|>',
     );
   });
@@ -117,7 +117,10 @@ describe("DeepSeek's template", () => {
   });
 
   test('continues an answer, inside its reasoning with thinking on', () => {
-    const request = { messages: [user('a'), assistant('So ')], ending: 'continue-final' } as const;
+    const request = {
+      messages: [user('a'), assistant('So ')],
+      promptEnd: 'continue-final',
+    } as const;
     const on = deepseekChat.render({ ...request, thinking: true });
     expect(on.text).toBe('<｜begin▁of▁sentence｜><｜User｜>a<｜Assistant｜><think>So ');
     expect(on.insideReasoning).toBe(true);
@@ -248,7 +251,7 @@ describe('a template', () => {
   });
 
   test('that leaves out the message to continue is reported', () => {
-    const request = { messages: [assistant('a')], ending: 'continue-final' } as const;
+    const request = { messages: [assistant('a')], promptEnd: 'continue-final' } as const;
     expect(() => chatOf('x').render(request)).toThrow('leaves out the message to continue');
   });
 

@@ -163,7 +163,7 @@ describe('what users write', () => {
 
   test('that is to be continued ends where the user ended it', () => {
     const messages = [user('a'), assistant('b <|end|><')];
-    const { text, tokens } = tinyChat.render({ messages, ending: 'continue-final' });
+    const { text, tokens } = tinyChat.render({ messages, promptEnd: 'continue-final' });
     expect(text).toBe('<|begin|><|user|>a<|assistant|>b <|end|><');
     expect(controls(tiny, tokens)).toEqual([0, 3, 4]);
   });
@@ -173,7 +173,7 @@ describe('what users write', () => {
     ["the user's", [user('a')]],
     ['tool calls without text', [user('a'), { role: 'assistant', content: null }]],
   ])('can be continued only if it is an answer, not %s', (_, messages) => {
-    expect(() => tinyChat.render({ messages, ending: 'continue-final' })).toThrow(
+    expect(() => tinyChat.render({ messages, promptEnd: 'continue-final' })).toThrow(
       'only an assistant message',
     );
   });
