@@ -22,7 +22,8 @@ const smuggled = 'GET /user/balance HTTP/1.1\r\nhost: smuggled.example\r\n\r\n';
 
 interface Head {
   /**
-   * workerd takes it, always in the one way that RFC 9112 names; nothing of ours stands before it.
+   * workerd takes it, by the chunks, and goes on with what follows them (docs/run-the-edge.md): no
+   * attack while nothing that reads lengths otherwise stands before it.
    */
   readonly only?: 'node';
   readonly line?: string;
@@ -123,6 +124,11 @@ export const requestLineAttacks: readonly Attack[] = [
       return refusedAlone(system, answer);
     },
   })),
+  {
+    name: 'a request inside the chunks, where a content-length has ended',
+    mayLog: workerdRefuses,
+    run: smuggleInsideChunks,
+  },
   ...paths.map((path): Attack => ({
     name: `the operator's routes as ${path}`,
     mayLog: workerdRefuses,
@@ -188,6 +194,27 @@ export const requestLineAttacks: readonly Attack[] = [
     },
   },
 ];
+
+/** Whoever went by the length would answer the list of models as a second request. */
+async function smuggleInsideChunks(system: HostileSystem): Promise<Verdict> {
+  const { key } = system.attacker;
+  const lines = ['GET /v1/models HTTP/1.1', 'host: a.example', `authorization: Bearer ${key}`];
+  const hidden = `${lines.join('\r\n')}\r\n\r\n`;
+  const isListed = ({ text }: RawAnswer): boolean => text.includes('"object":"list"');
+  const send = (head: Head, after = ''): Promise<RawAnswer> =>
+    sendRaw(system.edge.url, requestOf(system, head) + after);
+  const both = `${chatBody}\n${hidden}`;
+  const body = `${both.length.toString(16)}\r\n${both}\r\n0\r\n\r\n`;
+  const ended = `content-length: ${body.indexOf(hidden)}`;
+  const inside = await send({ lines: [ended, chunked], body });
+  const plain = await send({ lines: [length], body: chatBody }, hidden);
+  return verdictOf(
+    isListed(inside) ? 'the hidden request was answered' : null,
+    inside.statuses[0] === 400 ? null : `it answered ${inside.statuses.join(', ')}`,
+    // Without this the attack could not break anything.
+    isListed(plain) ? null : 'the same request in the open was not answered',
+  );
+}
 
 function requestOf(system: HostileSystem, head: Head): string {
   const hosts = (head.host ?? ['127.0.0.1']).map((host) => `host: ${host}`);
