@@ -50,9 +50,11 @@ interface Log {
   sync(): Promise<void>;
   /** Syncs before long, for commits that nobody waits for. */
   syncSoon(): void;
+  /** The reason why no commit reaches the disk any more. */
+  readonly failure: DatabaseUnavailable | null;
 }
 
-const noLog: Log = { sync: async () => {}, syncSoon: () => {} };
+const noLog: Log = { sync: async () => {}, syncSoon: () => {}, failure: null };
 
 export interface GroupOptions {
   /** Brings commits to the disk, where they do not wait for it by themselves. */
@@ -124,6 +126,11 @@ class GroupCommitter implements Committer {
 
   #commitFirst(): void {
     const jobs = this.#waiting.slice(0, groupSizeMax);
+    const { failure } = this.#log;
+    if (failure !== null) {
+      this.#leaveQueue(jobs.length, this.#schedule).forEach(({ fail }) => fail(failure));
+      return;
+    }
     let answers: (() => void)[];
     try {
       answers = this.#runGroup(jobs);

@@ -5,10 +5,11 @@
  */
 
 /**
- * `locked`: another process holds it. `full`: its disk has no space. `missing`, `damaged` and
- * `foreign` (it is another tenant's) last until somebody puts back a copy.
+ * `locked`: another process holds it. `full`: its disk has no space. `failing`: its disk took what
+ * was written and then failed to keep it. `missing`, `damaged` and `foreign` (it is another
+ * tenant's) last until somebody puts back a copy.
  */
-export type UnavailableReason = 'locked' | 'full' | 'missing' | 'damaged' | 'foreign';
+export type UnavailableReason = 'locked' | 'full' | 'failing' | 'missing' | 'damaged' | 'foreign';
 
 export class DatabaseUnavailable extends Error {
   override name = 'DatabaseUnavailable';
@@ -36,6 +37,8 @@ const reasons: readonly (readonly [code: string, reason: UnavailableReason])[] =
   ['SQLITE_FULL', 'full'],
   ['SQLITE_CORRUPT', 'damaged'],
   ['SQLITE_NOTADB', 'damaged'],
+  ['SQLITE_IOERR_FSYNC', 'failing'],
+  ['SQLITE_IOERR_DIR_FSYNC', 'failing'],
   ['SQLITE_IOERR', 'damaged'],
   ['SQLITE_CANTOPEN', 'damaged'],
   ['SQLITE_READONLY', 'damaged'],

@@ -144,6 +144,11 @@ export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = 
     message: 'The server has no space left to record requests; try again later.',
     retryAfterSeconds: 10,
   },
+  failing: {
+    code: 'tenant_unavailable',
+    message: "The server's disk fails to keep records; try again later.",
+    retryAfterSeconds: 10,
+  },
   missing: lost,
   damaged: lost,
   foreign: lost,
@@ -155,7 +160,7 @@ export const unavailableAnswers: Record<UnavailableReason, UnavailableAnswer> = 
 export function toApiError(thrown: unknown): ApiError {
   if (thrown instanceof ApiError) return thrown;
   const found = unavailable(thrown);
-  if (found?.passes) {
+  if (found !== null && (found.passes || found.reason === 'failing')) {
     const { code, message, retryAfterSeconds } = unavailableAnswers[found.reason];
     const headers = { 'retry-after': String(retryAfterSeconds) };
     return new ApiError(code, message, { headers, cause: thrown });

@@ -3,10 +3,12 @@ import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
 import { nameDatabase } from '../identity.ts';
 import * as directorySchema from '../schema/directory.ts';
 import * as tenantSchema from '../schema/tenant.ts';
 import type { DirectoryDb, SyncDb } from '../types.ts';
+import { DatabaseUnavailable } from '../unavailable.ts';
 import { LogSync } from './log-sync.ts';
 
 /**
@@ -21,6 +23,8 @@ const checkpointPages = 4_000;
  * microseconds.
  */
 const cacheKiB = 1_024;
+
+const checkpointSchema = z.tuple([z.object({ busy: z.int() })]);
 
 export interface Opened<Db> {
   readonly db: Db;
@@ -45,6 +49,11 @@ export interface TenantOpenOptions extends OpenOptions {
 export interface OpenedTenantDb extends Opened<SyncDb> {
   /** From now on commits do not wait for the disk; whoever needs them there syncs the log. */
   leaveToLog(): LogSync;
+  /**
+   * Moves all of the log to its places on the disk, and empties it.
+   * @throws DatabaseUnavailable if the disk fails, or another process reads the log.
+   */
+  bringLogHome(): void;
 }
 
 /**
@@ -53,11 +62,13 @@ export interface OpenedTenantDb extends Opened<SyncDb> {
 export function openTenantDb(path: string, options: TenantOpenOptions = {}): OpenedTenantDb {
   const log = new LogSync(path);
   let leaveToLog: OpenedTenantDb['leaveToLog'] = () => log;
+  let bringLogHome: OpenedTenantDb['bringLogHome'] = () => {};
   const { db, close } = opened(path, options, (client) => {
     leaveToLog = () => {
       client.pragma('synchronous = NORMAL');
       return log;
     };
+    bringLogHome = () => checkpoint(client, path);
     const tenantDb = drizzle(client, { schema: tenantSchema });
     migrate(tenantDb, { migrationsFolder: migrationsOf('tenant') });
     if (options.tenant !== undefined) nameDatabase(tenantDb, options.tenant);
@@ -66,11 +77,18 @@ export function openTenantDb(path: string, options: TenantOpenOptions = {}): Ope
   return {
     db,
     leaveToLog,
+    bringLogHome,
     close() {
       close();
       log.close();
     },
   };
+}
+
+function checkpoint(client: Database.Database, path: string): void {
+  const [result] = checkpointSchema.parse(client.pragma('wal_checkpoint(TRUNCATE)'));
+  if (result.busy === 0) return;
+  throw new DatabaseUnavailable('failing', `the log of ${path} is read by another process`);
 }
 
 /** Opens and migrates the directory. */

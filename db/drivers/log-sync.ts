@@ -26,13 +26,18 @@ export class LogSync {
   #soon: NodeJS.Timeout | undefined;
   /**
    * The system may forget what it could not write, and call the next sync a success: so nothing is
-   * trusted any more after a failure.
+   * trusted any more after a failure. Whoever opens the database anew brings the log home first.
    */
   #failure: DatabaseUnavailable | null = null;
 
   /** @param path the database's; it has a log already. */
   constructor(path: string) {
     this.#path = path;
+  }
+
+  /** The reason why commits no longer reach the disk by this log; null while they do. */
+  get failure(): DatabaseUnavailable | null {
+    return this.#failure;
   }
 
   /** Resolves once all commits before the call are on the disk. */
@@ -78,7 +83,7 @@ export class LogSync {
       await syncFile(this.#descriptor);
     } catch (cause) {
       const message = `what was written to ${this.#path} may not be on the disk`;
-      this.#failure = new DatabaseUnavailable('damaged', message, cause);
+      this.#failure = new DatabaseUnavailable('failing', message, cause);
       throw this.#failure;
     }
   }

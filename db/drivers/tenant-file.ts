@@ -20,9 +20,12 @@ import { DatabaseUnavailable, unavailable } from '../unavailable.ts';
 import { openTenantDb } from './better-sqlite3.ts';
 import type { OpenedTenantDb } from './better-sqlite3.ts';
 import { copyDatabase } from './copy-database.ts';
+import type { LogSync } from './log-sync.ts';
 
-export interface TenantFile extends OpenedTenantDb {
-  /** false: the file was removed, emptied or replaced while it was open. */
+export interface TenantFile extends Omit<OpenedTenantDb, 'leaveToLog'> {
+  /** Commits do not wait for the disk; whoever needs them there syncs it. */
+  readonly log: LogSync;
+  /** false: it was removed, emptied or replaced while it was open, or the disk failed its log. */
   isCurrent(): boolean;
 }
 
@@ -46,7 +49,8 @@ export function openTenantFile(path: string, tenant: string): TenantFile {
   const stats = requireFile(path);
   try {
     const opened = openTenantDb(path, { tenant, checkFirst: (client) => check(client, tenant) });
-    return { ...opened, isCurrent: () => isStill(path, stats) };
+    const log = opened.leaveToLog();
+    return { ...opened, log, isCurrent: () => log.failure === null && isStill(path, stats) };
   } catch (error) {
     throw describeFault(path, error);
   }

@@ -5,7 +5,7 @@ import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 
 export const unavailableSchema = z.object({
   tenant: z.string(),
-  reason: z.enum(['locked', 'full', 'missing', 'damaged', 'foreign', 'failed']),
+  reason: z.enum(['locked', 'full', 'failing', 'missing', 'damaged', 'foreign', 'failed']),
   advice: z.string().describe('what to do'),
 });
 

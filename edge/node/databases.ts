@@ -2,7 +2,9 @@
 import { strict as assert } from 'node:assert';
 import { join } from 'node:path';
 import { openDirectoryDb } from '../../db/drivers/better-sqlite3.ts';
+import type { LogSync } from '../../db/drivers/log-sync.ts';
 import { createTenantFile, openTenantFile } from '../../db/drivers/tenant-file.ts';
+import type { TenantFile } from '../../db/drivers/tenant-file.ts';
 import { commitInGroups } from '../../db/group-commit.ts';
 import { whenUnlocked } from '../../db/unavailable.ts';
 import { UserError } from '../../infra/user-error.ts';
@@ -38,11 +40,12 @@ export async function openDatabases(
     assert(tenantIdPattern.test(id), 'a tenant id is a file name');
     return join(folder, 'tenants', `${id}.db`);
   };
+  const openTrusted = openAfterFailures();
   const openTenants = createOpenTenants({
     openMax: options.openTenantsMax,
     open(id) {
-      const { db, leaveToLog, isCurrent, close } = openTenantFile(pathOf(id), id);
-      const committer = commitInGroups(db, afterTurns, { log: leaveToLog() });
+      const { db, log, isCurrent, close } = openTrusted(id, pathOf(id));
+      const committer = commitInGroups(db, afterTurns, { log });
       return { tenant: createTenant(db, { clock: options.clock, committer }), isCurrent, close };
     },
   });
@@ -57,6 +60,41 @@ export async function openDatabases(
       await openTenants.close();
       directory.close();
     },
+  };
+}
+
+/** A disk that failed is tried again this often: each try holds up the event loop. */
+const failedRetryMs = 1_000;
+
+/**
+ * Opens tenants' files. After a sync that failed, frames of the log may be in the system's memory
+ * alone, where a later sync passes them over. So the log is brought home whole, by a checkpoint
+ * that succeeds, before anything is told as kept again.
+ */
+function openAfterFailures(): (id: string, path: string) => TenantFile {
+  const logs = new Map<string, { readonly log: LogSync; retryAtMs: number }>();
+  return (id, path) => {
+    const before = logs.get(id);
+    const failure = before?.log.failure ?? null;
+    if (before !== undefined && failure !== null) {
+      if (performance.now() < before.retryAtMs) throw failure;
+      before.retryAtMs = performance.now() + failedRetryMs;
+    }
+    const file = openTenantFile(path, id);
+    try {
+      if (failure !== null) file.bringLogHome();
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+    logs.set(id, { log: file.log, retryAtMs: 0 });
+    return {
+      ...file,
+      close() {
+        file.close();
+        if (file.log.failure === null && logs.get(id)?.log === file.log) logs.delete(id);
+      },
+    };
   };
 }
 

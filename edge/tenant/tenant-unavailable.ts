@@ -37,6 +37,8 @@ const putBack = 'stop the edge, put back the file from a backup, and start it ag
 const advice: Record<UnavailableReason, string> = {
   locked: 'is locked by another process; end that process, or wait for it',
   full: 'cannot grow, because its disk is full; make space, and it goes on by itself',
+  failing:
+    'may lack its last records, which its disk failed to keep; see to the disk, and it goes on',
   missing: `is missing; ${putBack}`,
   damaged: `is damaged or cannot be read; ${putBack}`,
   foreign: `holds the records of another tenant; ${putBack}`,

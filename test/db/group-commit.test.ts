@@ -23,6 +23,7 @@ function testLog() {
       return sync.promise;
     },
     syncSoon: () => void soon++,
+    failure: null,
   };
 }
 
