@@ -8,7 +8,7 @@ import type { App, AppEnv } from './middleware/app-env.ts';
 import { requestIds, stateRequestId } from './middleware/request-id.ts';
 import { answerError, answerUnknownUrl } from './middleware/answer-error.ts';
 import { oneHost } from './middleware/one-host.ts';
-import { mountPublicApi } from './http/public-api.ts';
+import { mountPublicApi, publicPaths } from './http/public-api.ts';
 import type { Services } from './services.ts';
 
 /** Adds routes to the app; called before the app answers unknown URLs. */
@@ -20,7 +20,7 @@ export function createApp(services: Services, mounts: readonly Mount[] = []): Ap
   app.use(stateRequestId);
   app.use(oneHost);
   app.onError(answerError(services));
-  app.notFound(answerUnknownUrl);
+  app.notFound(answerUnknownUrl(publicPaths));
   mountPublicApi(app, services);
   for (const mount of mounts) mount(app, services);
   return app;

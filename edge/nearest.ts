@@ -25,6 +25,12 @@ export function nearestName(asked: string, names: readonly string[]): string | n
   return nearest?.name ?? null;
 }
 
+/** A sentence about the nearest name, to stand behind one that says that a name does not exist. */
+export function nearestAdvice(asked: string, names: readonly string[]): string {
+  const nearest = nearestName(asked, names);
+  return nearest === null ? '' : ` The nearest one is ${nearest}.`;
+}
+
 /** The distance of Damerau and Levenshtein, each pair of neighbours swapped at most once. */
 export function editDistance(a: string, b: string): number {
   // Rows of the table of distances between beginnings: the one before the last, the last, this one.

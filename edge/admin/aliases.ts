@@ -4,7 +4,7 @@ import type { ModelAlias } from '../directory/directory-contract.ts';
 import { ApiError } from '../errors.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { namesOf } from '../inference/model-names.ts';
-import { nearestName } from '../nearest.ts';
+import { nearestAdvice } from '../nearest.ts';
 import type { Services } from '../services.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 
@@ -81,7 +81,7 @@ export const aliasEndpoints: readonly Endpoint[] = [
     async ({ services, params: { name } }) => {
       const names = (await services.directory.aliases()).map((alias) => alias.name);
       if (await services.directory.removeAlias(name)) return { name, deleted: true as const };
-      throw new ApiError('not_found', `There is no alias ${name}.${nearestOf(name, names)}`);
+      throw new ApiError('not_found', `There is no alias ${name}.${nearestAdvice(name, names)}`);
     },
   ),
 ];
@@ -107,11 +107,6 @@ async function checkChain(
 
 /** An operator named a model that is not listed. */
 export function noSuchModel(asked: string, listed: readonly string[], param: string): ApiError {
-  const message = `There is no model ${asked}.${nearestOf(asked, listed)}`;
+  const message = `There is no model ${asked}.${nearestAdvice(asked, listed)}`;
   return new ApiError('not_found', message, { param });
-}
-
-function nearestOf(asked: string, names: readonly string[]): string {
-  const nearest = nearestName(asked, names);
-  return nearest === null ? '' : ` The nearest one is ${nearest}.`;
 }

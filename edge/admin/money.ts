@@ -7,7 +7,7 @@ import { openPayments } from '../payments/stripe.ts';
 import { topUpCentsMax, topUpCentsMin } from '../payments/top-up.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
-import { knownTenant, tenantParams } from './tenants.ts';
+import { knownTenant, tenantParams } from '../directory/known-tenant.ts';
 import { entrySchema, wireEntry } from './wire.ts';
 
 const amountMax = Number.MAX_SAFE_INTEGER;

@@ -10,7 +10,7 @@ import { streamEndpoint, jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { streamRows, rowMediaTypes } from './row-stream.ts';
 import type { Row } from './row-stream.ts';
-import { knownTenant, tenantIdSchema } from './tenants.ts';
+import { knownTenant, tenantIdSchema } from '../directory/known-tenant.ts';
 import { unavailableOf, unavailableSchema } from './unavailable.ts';
 import type { Unavailable } from './unavailable.ts';
 import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
@@ -49,6 +49,7 @@ const entryColumns = [
   'granted_nano_usd',
   'topped_up_nano_usd',
   'model',
+  'alias',
   'key_id',
   'price_id',
   'input_uncached',

@@ -3,6 +3,7 @@
  * its reference is open, like that of the public API.
  */
 import { Hono } from 'hono';
+import { accountEndpoints } from '../account/account-endpoints.ts';
 import { ApiError, errorTable } from '../errors.ts';
 import type { AppEnv } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
@@ -25,6 +26,7 @@ export const adminEndpoints: readonly Endpoint[] = [
   ...aliasEndpoints,
   ...workerEndpoints,
   ...reportEndpoints,
+  ...accountEndpoints.map(({ forOperator }) => forOperator),
 ];
 
 const referenceText: ReferenceText = {

@@ -1,6 +1,7 @@
 /**
  * Rows as JSON lines or CSV (RFC 4180), written as they are read: an export is never held whole.
  */
+import { csvLine } from '../csv-line.ts';
 
 export type Row = Readonly<Record<string, string | number | null | undefined>>;
 
@@ -42,16 +43,4 @@ export function streamRows(
     return `${JSON.stringify(Object.fromEntries(named))}\n`;
   };
   return new Response(body, { headers: { 'content-type': mediaTypes[format] } });
-}
-
-function csvLine(values: readonly (string | number | null)[]): string {
-  return `${values.map(csvField).join(',')}\r\n`;
-}
-
-function csvField(value: string | number | null): string {
-  if (value === null) return '';
-  if (typeof value === 'number') return String(value);
-  // A spreadsheet runs text that begins like a formula; a quote in front makes it text again.
-  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -1,12 +1,12 @@
 /** Tenants and their keys. */
 import { z } from 'zod';
-import { createApiKey, tenantIdPattern } from '../auth/api-key.ts';
+import { createApiKey } from '../auth/api-key.ts';
 import { createTenant } from '../tenant/create-tenant.ts';
+import { knownTenant, tenantIdSchema, tenantParams } from '../directory/known-tenant.ts';
 import { ApiError } from '../errors.ts';
 import type { TenantRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import type { Scope } from '../tenant/key-contract.ts';
-import type { Tenant } from '../tenant/tenant-contract.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { unavailableOf } from './unavailable.ts';
@@ -22,28 +22,11 @@ import {
   wireTenant,
 } from './wire.ts';
 
-export const tenantIdSchema = z
-  .string()
-  .regex(tenantIdPattern, 'expected up to 63 characters of a-z, 0-9, - and _');
-export const tenantParams = z.strictObject({ tenant: tenantIdSchema });
 const keyParams = z.strictObject({ tenant: tenantIdSchema, key: z.string().max(64) });
 const name = z.string().min(1).max(200);
 const label = z.string().max(200);
 const weightMax = 1_000;
 const unlimited = { requestsPerMinute: null, tokensPerMinute: null, concurrentRequests: null };
-
-/** Gives the stub of a tenant that the directory knows: nothing is created for a mistyped name. */
-export async function knownTenant(
-  services: Services,
-  id: string,
-): Promise<{ record: TenantRecord; tenant: Tenant }> {
-  const record = await services.directory.tenant(id);
-  if (record === null) throw new ApiError('not_found', `There is no tenant ${id}.`);
-  if (record.status === 'creating') {
-    throw new ApiError('conflict', `The tenant ${id} is not created to the end; create it again.`);
-  }
-  return { record, tenant: services.tenant(id) };
-}
 
 /** Tenants whose databases are read side by side for a list of them all. */
 const readAtOnce = 16;

@@ -70,6 +70,11 @@ export function day(text: string): string {
   throw new InvalidArgumentError('Expected a day, such as 2026-12-01.');
 }
 
+export function month(text: string): string {
+  if (/^[1-9]\d{3}-(0[1-9]|1[0-2])$/.test(text)) return text;
+  throw new InvalidArgumentError('Expected a month, such as 2026-11.');
+}
+
 /** Refuses 2026-02-30, which would be read as the second of March. */
 function isDay(text: string): boolean {
   const ms = Date.parse(`${text}T00:00:00Z`);

@@ -1,6 +1,6 @@
 /** Commands that report on all tenants, or on one. */
 import { Option } from '@commander-js/extra-typings';
-import { day, queryOf } from './operator.ts';
+import { day, month, pathOf, queryOf } from './operator.ts';
 import type { Operator, Program } from './operator.ts';
 
 export function addReportCommands(program: Program, operator: Operator): void {
@@ -20,6 +20,22 @@ export function addReportCommands(program: Program, operator: Operator): void {
     .addOption(format())
     .option('--tenant <tenant>', 'of this one alone')
     .action((flags) => show(call('GET', `/export/entries${queryOf({ ...flags })}`)));
+  program
+    .command('statement')
+    .description('what came in and what was spent in a month')
+    .argument('<tenant>')
+    .argument('<month>', 'such as 2026-11', month)
+    .addOption(new Option('--format <format>').choices(['json', 'csv', 'html'] as const))
+    .option('--time-zone <zone>', 'whose midnights begin the month (default: UTC)')
+    .action((tenant, of, { format: as, timeZone }) =>
+      show(
+        call(
+          'GET',
+          pathOf`/tenants/${tenant}/statements/${of}` +
+            queryOf({ format: as, time_zone: timeZone }),
+        ),
+      ),
+    );
   program
     .command('prefixes')
     .description('how often the prefix index promised what no worker had')

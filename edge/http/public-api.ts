@@ -1,4 +1,5 @@
 /** The routes for API keys, and those that are open to everybody. */
+import { accountEndpoints } from '../account/account-endpoints.ts';
 import { dialectOf, dialects } from '../dialects/dialects.ts';
 import { ApiError } from '../errors.ts';
 import type { App, AppContext } from '../middleware/app-env.ts';
@@ -19,6 +20,15 @@ export const publicEndpoints: readonly Endpoint[] = [
   quote,
   balance,
   usage,
+  ...accountEndpoints.map(({ forKeys }) => forKeys),
+];
+
+/** All paths that callers may ask for. */
+export const publicPaths: readonly string[] = [
+  ...publicEndpoints.flatMap(({ path, aliases }) => [path, ...aliases]),
+  '/health',
+  '/docs',
+  '/openapi.json',
 ];
 
 const introduction = `Send the key as \`Authorization: Bearer <key>\` or as \`x-api-key: \

@@ -2,6 +2,7 @@
 import type { ErrorHandler, NotFoundHandler } from 'hono';
 import { dialectOf } from '../dialects/dialects.ts';
 import { ApiError, toApiError } from '../errors.ts';
+import { nearestAdvice } from '../nearest.ts';
 import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import type { AppContext, AppEnv } from './app-env.ts';
@@ -22,8 +23,18 @@ export function answerError(services: Services): ErrorHandler<AppEnv> {
   };
 }
 
-export const answerUnknownUrl: NotFoundHandler<AppEnv> = (c) =>
-  errorResponse(c, new ApiError('unknown_url', `There is no ${c.req.method} ${c.req.path}.`));
+/** A path that is longer than any of ours by far is not compared with them. */
+const comparedCharactersMax = 100;
+
+/** @param paths those that the answer may name as the nearest one. */
+export function answerUnknownUrl(paths: readonly string[]): NotFoundHandler<AppEnv> {
+  return (c) => {
+    const { path, method } = c.req;
+    const isOurs = path.length <= comparedCharactersMax && !path.startsWith('/admin/');
+    const advice = isOurs ? nearestAdvice(path, paths) : '';
+    return errorResponse(c, new ApiError('unknown_url', `There is no ${method} ${path}.${advice}`));
+  };
+}
 
 export function errorResponse(c: AppContext, error: ApiError): Response {
   const body = dialectOf(c.req.path).errors.body(error, c.get('requestId'));

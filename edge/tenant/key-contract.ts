@@ -10,6 +10,11 @@ export interface VerifiedKey {
   readonly secretHash: string;
 }
 
+/** A change to a tenant is made by its operator or by one of its own keys. */
+export type Actor =
+  | { readonly kind: 'operator' }
+  | { readonly kind: 'key'; readonly key: VerifiedKey };
+
 /** The priority of a key among the keys of its tenant. */
 export type Priority = 'low' | 'normal' | 'high';
 

@@ -23,6 +23,7 @@ import type {
 } from './key-contract.ts';
 import type { Balance, LedgerEntry, UsagePage, UsageRow } from './report-contract.ts';
 import type { TenantStoredResponses } from './stored-response-contract.ts';
+import type { StatementPart, StatementPartInput } from './statement-contract.ts';
 import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
 
 /** The calls that a request makes on its tenant. */
@@ -74,6 +75,8 @@ export interface TenantReports {
   /** At most `limit` rows after the cursor; fewer mean the end. */
   usage(page: UsagePage): Promise<UsageRow[]>;
   entries(page: { afterId: number; limit: number }): Promise<LedgerEntry[]>;
+  /** Reads a piece of the ledger for a statement. */
+  statementPart(input: StatementPartInput): Promise<StatementPart>;
   /** Recomputes every balance from the entries; a sentence about each that does not agree. */
   audit(): Promise<string[]>;
 }
@@ -102,6 +105,7 @@ export const tenantMethods = [
   'balance',
   'usage',
   'entries',
+  'statementPart',
   'audit',
   'earlierItems',
   'storedResponse',

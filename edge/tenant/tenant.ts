@@ -16,6 +16,7 @@ import { Holds } from '../ledger/holds.ts';
 import type { IdempotencyBounds } from '../ledger/idempotency.ts';
 import { Idempotency } from '../ledger/idempotency.ts';
 import { Reports } from '../ledger/reports.ts';
+import { readStatementPart } from '../ledger/statement-parts.ts';
 import { holdNanoUsd, limitedTokens } from '../money.ts';
 import { StoredResponses } from '../responses/stored-responses.ts';
 import type { StoredResponseBounds } from '../responses/stored-responses.ts';
@@ -84,6 +85,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     balance: () => runUnsynced(() => reports.balance()),
     usage: (page) => runUnsynced(() => reports.usage(page)),
     entries: (page) => runUnsynced(() => reports.entries(page)),
+    statementPart: (input) => runUnsynced(() => readStatementPart(db, input)),
     openHolds: (olderThanMs) => runUnsynced(() => holds.stale({ olderThanMs, nowMs: now() })),
     audit: () => runUnsynced(() => auditLedger(db)),
     earlierItems: (key, names) => unlessRefused(key, () => responses.earlierItems(names, now())),

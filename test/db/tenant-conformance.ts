@@ -7,6 +7,7 @@ import { strict as assert } from 'node:assert';
 import { eq, sql } from 'drizzle-orm';
 import { account, apiKey, entry, idempotency, prefixChunk } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
+import { makeStatement, totalOf } from '../../edge/statements/statement.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
 import {
   addKey,
@@ -35,6 +36,35 @@ async function openTenant(db: SyncDb) {
 }
 
 export const tenantCases: readonly Case<SyncDb>[] = [
+  {
+    name: 'a statement is read in parts, and its zone has daylight saving',
+    async run(db) {
+      const { tenant, clock } = await openTenant(db);
+      await tenant.admit(admitInput('one'));
+      await tenant.settle(settleInput('one'));
+      await tenant.admit(admitInput('open'));
+      const { closing, spend, openHolds, fromMs } = await makeStatement(tenant, {
+        tenantId: 'tenant-1',
+        month: '2025-07',
+        timeZone: 'Europe/Berlin',
+        nowMs: Date.UTC(2025, 9, 1),
+      });
+      assert.equal(fromMs, Date.UTC(2025, 5, 30, 22));
+      assert.deepEqual([totalOf(closing), spend.length, openHolds.count], [0, 0, 0]);
+      const now = await makeStatement(tenant, {
+        tenantId: 'tenant-1',
+        month: '2026-01',
+        timeZone: 'Europe/Berlin',
+        nowMs: clock.nowMs(),
+      });
+      assert.equal(totalOf(now.closing), 10_500_000 - sampleCost);
+      assert.deepEqual(now.openHolds, { count: 1, amountNanoUsd: sampleHold });
+      assert.deepEqual(
+        now.spend.map(({ keyLabel, requests }) => [keyLabel, requests]),
+        [['a test key', 1]],
+      );
+    },
+  },
   {
     name: 'a transaction that throws leaves nothing behind',
     async run(db) {

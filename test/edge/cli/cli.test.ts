@@ -60,6 +60,8 @@ test('a tenant goes from creation to its audit', async () => {
   expect(await run('tenants suspend new')).toContain('status: suspended');
   expect(await run('prefixes --tenant new')).toContain('promised: 0');
   expect(await run('audit')).toMatch(/ok: true[\s\S]*total.granted: 20.00 USD/);
+  expect(await run('statement new 2026-01')).toMatch(/month: 2026-01[\s\S]*closing_balance/);
+  expect(await run('statement new 2026-01 --format html')).toMatch(/^<!doctype html>/);
   expect(await run('export entries --format csv --tenant new')).toMatch(/^tenant,id,[\s\S]*typo/);
 });
 
@@ -166,19 +168,21 @@ test('what goes wrong is said in a line that helps', async () => {
     ['tenants create a --colour red', /unknown option '--colour'/, 2],
     ['tenants limit a --token-per-minute 5', /Did you mean --tokens-per-minute\?/, 2],
     ['tenants create acme', /^There is a tenant acme already\.$/, 1],
-    ['tenants show nobody', /^There is no tenant nobody\.$/, 1],
+    ['tenants show nobody', /^There is no tenant nobody\. The nearest one is acme\.$/, 1],
     ['credits add acme ten', /'ten' is invalid.* an amount in dollars, such as 12\.50/, 2],
     ['credits add acme -5', /Expected an amount from 0/, 2],
     ['credits add acme 1 --kind gift', /granted, topped-up/, 2],
     ['credits add acme 0.0000000001', /an amount in dollars/, 2],
     ['checkout create acme 0.001 --success-url x --cancel-url x', /whole cents/, 2],
-    ['credits add nobody 1', /^There is no tenant nobody\.$/, 1],
+    ['credits add nobody 1', /^There is no tenant nobody\. The nearest one is acme\.$/, 1],
     ['keys create acme --scopes inference,write', /'write' is no scope; there are inference/, 2],
     ['prices add m 1 1 1 --from soon', /Expected a time with its zone/, 2],
     ['prices add m 1 1 1 --from 2026-02-30T00:00:00Z', /Expected a time with its zone/, 2],
     ['prices add m 1 1 1 --from 2026-12-01T00:00', /Expected a time with its zone/, 2],
     ['prices add m 1 1 1 --window 9-5', /Expected a window/, 2],
     ['export usage --from 2026-02-30', /Expected a day/, 2],
+    ['statement acme 2026-13', /Expected a month, such as 2026-11/, 2],
+    ['statement acme 2026-01 --time-zone Mars', /time zone such as Europe\/Berlin/, 1],
     ['export usage --format xml', /jsonl, csv/, 2],
     ['audit --url edge', /Expected a URL/, 2],
     ['audit', /EDGE_ADMIN_TOKEN is not set; .* secrets\.env/, 1, { EDGE_ADMIN_TOKEN: '' }],

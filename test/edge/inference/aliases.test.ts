@@ -257,3 +257,14 @@ test('an alias is changed and forgotten, and no model takes its name', async () 
   const asked = await edge.post('/v1/chat/completions', { model: 'org/best', messages });
   expect(asked.status).toBe(404);
 });
+
+test('the export of entries says which name a request had for its model', async () => {
+  const edge = await open();
+  await alias(edge, 'gpt-4o-mini', testModel);
+  await edge.post('/v1/chat/completions', { model: 'gpt-4o-mini', messages });
+  await edge.idle();
+  const answer = await admin(edge, 'GET', '/export/entries?format=csv&tenant=acme');
+  const [header = '', ...rows] = (await answer.text()).trimEnd().split('\r\n');
+  const column = header.split(',').indexOf('alias');
+  expect(rows.map((row) => row.split(',')[column])).toEqual(['', 'gpt-4o-mini', 'gpt-4o-mini']);
+});

@@ -301,6 +301,12 @@ test('an unknown route and a wrong method have the shape that their clients know
   const unknown = await edge.get('/v2/nothing');
   expect(unknown.status).toBe(404);
   expect((await unknown.json()).error.code).toBe('unknown_url');
+  const misspelt = await (await edge.get('/v1/chat/completion')).json();
+  expect(misspelt.error.message).toBe(
+    'There is no GET /v1/chat/completion. The nearest one is /v1/chat/completions.',
+  );
+  const long = await (await edge.get(`/${'x'.repeat(4_000)}`)).json();
+  expect(long.error.message).not.toContain('nearest');
   const wrong = await edge.get('/v1/chat/completions');
   expect(wrong.status).toBe(405);
   expect(wrong.headers.get('allow')).toBe('POST');

@@ -36,6 +36,7 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
     '/v1/responses/input_tokens',
     '/v1/responses/{id}',
     '/v1/responses/{id}/input_items',
+    '/v1/statements/{month}',
     '/v1/usage',
   ]);
   const chat = document.paths['/v1/chat/completions'].post;

@@ -1,0 +1,5 @@
+/** All routes about one account that its keys and its operator have alike. */
+import type { AccountEndpoint } from './account-endpoint.ts';
+import { statement } from './statements.ts';
+
+export const accountEndpoints: readonly AccountEndpoint[] = [statement];
