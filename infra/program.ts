@@ -56,7 +56,7 @@ export async function runProgram(program: Runnable, args: readonly string[]): Pr
       return 2;
     }
     writeErr(`${error instanceof UserError ? error.message : inFull(error)}\n`);
-    return 1;
+    return error instanceof UserError ? error.exitCode : 1;
   }
 }
 

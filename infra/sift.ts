@@ -40,6 +40,10 @@ const commands: Readonly<Record<string, SiftCommand>> = {
     summary: "the operator's commands",
     load: () => import('../edge/cli/cli.ts'),
   },
+  receipt: {
+    summary: 'verifies the signed receipt of a request',
+    load: () => import('../edge/cli/receipt.ts'),
+  },
   score: {
     summary: 'what a checkpoint says of a token sequence, as one JSON object',
     load: () => import('../gpu-worker/commands/score.ts'),

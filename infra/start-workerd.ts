@@ -39,6 +39,7 @@ async function start(stop: AbortSignal): Promise<void> {
       ...edgeVariables(environment()),
       EDGE_KEY_SIGNING_SECRETS: secrets.keySigningSecrets.join(','),
       EDGE_CACHE_SECRET: secrets.cacheSecret,
+      EDGE_RECEIPT_KEYS: secrets.receiptKeys.join(','),
       EDGE_ADMIN_TOKEN: secrets.adminToken,
       WORKER_TOKEN: secrets.workerToken,
     },

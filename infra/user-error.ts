@@ -5,11 +5,14 @@
  */
 export class UserError extends Error {
   override name = 'UserError';
+  /** The code with which a program ends that meets it. */
+  readonly exitCode: number = 1;
 }
 
 /** A command line that cannot be taken: a program that meets one ends with code 2. */
 export class UsageError extends UserError {
   override name = 'UsageError';
+  override readonly exitCode = 2;
 }
 
 /** Marks an error of a start, which has come from elsewhere with a message for people. */

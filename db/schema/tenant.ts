@@ -79,6 +79,10 @@ export const entry = sqliteTable(
     createdAtMs: integer('created_at_ms').notNull(),
     /** The name that the request asked for, where it is not the model that ran. */
     alias: text(),
+    /** The revision of the model that was sold, on the `pending` entry of a request. */
+    revision: text(),
+    /** JSON: why a cache had no more of the prompt, as the request's usage states it. */
+    cacheMissReason: text('cache_miss_reason'),
   },
   (t) => [
     uniqueIndex('entry_request_kind').on(t.requestId, t.kind),

@@ -3,13 +3,13 @@
  * API of a running edge; what it prints with --json is that API's answer.
  */
 import { join } from 'node:path';
-import { InvalidArgumentError } from '@commander-js/extra-typings';
 import type { Command } from '@commander-js/extra-typings';
 import { z } from 'zod';
 import { environment } from '../../infra/settings.ts';
 import { createProgram, runProgram } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
 import { addBackupCommands } from './backup.ts';
+import { edgeUrlOf, reasonOf, urlOf } from './edge-url.ts';
 import { addCatalogueCommands } from './catalogue.ts';
 import { addMoneyCommands } from './money.ts';
 import { UserError } from '../../infra/user-error.ts';
@@ -77,16 +77,10 @@ function configureFor(bare: Command, context: CliContext): void {
   addBackupCommands(program, operator);
 }
 
-function urlOf(text: string): string {
-  const url = URL.parse(text);
-  if (url !== null && /^https?:$/.test(url.protocol)) return text.replace(/\/+$/, '');
-  throw new InvalidArgumentError('Expected a URL such as http://edge.example:8787.');
-}
-
 const errorSchema = z.object({ error: z.object({ message: z.string() }) });
 
 function createCall({ env, fetch }: CliContext, asked: string | undefined): Call {
-  const url = asked ?? urlOf(env['EDGE_URL'] || `http://127.0.0.1:${env['PORT'] || '8787'}`);
+  const url = asked ?? edgeUrlOf(env);
   const token = env['EDGE_ADMIN_TOKEN'];
   const whence = 'an edge that made its own token keeps it in secrets.env of its EDGE_DATA';
   if (!token) throw new UserError(`EDGE_ADMIN_TOKEN is not set; ${whence}`);
@@ -116,12 +110,4 @@ function createCall({ env, fetch }: CliContext, asked: string | undefined): Call
     const error = isJson ? errorSchema.safeParse(JSON.parse(text)).data?.error.message : undefined;
     throw new UserError(error ?? `${url} answered ${response.status}, which no edge of sift does`);
   };
-}
-
-/** fetch says "fetch failed" and keeps what happened in the cause. */
-function reasonOf(cause: unknown): string {
-  if (!(cause instanceof Error)) return String(cause);
-  if (!(cause.cause instanceof Error)) return cause.message;
-  // The message is empty where several addresses were tried, and the code says why.
-  return cause.cause.message || ('code' in cause.cause ? String(cause.cause.code) : cause.message);
 }

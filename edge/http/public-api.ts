@@ -11,6 +11,7 @@ import { balance } from './balance.ts';
 import { dialectEndpoints } from './dialect-endpoints.ts';
 import type { Endpoint } from './endpoint.ts';
 import { quote } from './quote.ts';
+import { receipts } from './receipts.ts';
 import { storedResponses } from './stored-responses.ts';
 import { usage } from './usage.ts';
 
@@ -21,6 +22,7 @@ export const publicEndpoints: readonly Endpoint[] = [
   balance,
   usage,
   ...accountEndpoints.map(({ forKeys }) => forKeys),
+  ...receipts,
 ];
 
 /** All paths that callers may ask for. */

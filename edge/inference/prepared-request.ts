@@ -130,6 +130,7 @@ export function admitInput(
     requestId: prepared.requestId,
     model: prepared.model.id,
     alias: prepared.alias,
+    revision: prepared.model.revision,
     price: prepared.price,
     promptTokensMax: prepared.promptTokensMax,
     outputTokensMax: prepared.outputTokensMax,

@@ -43,6 +43,7 @@ function entryStatements(db: SyncDb) {
         toppedUpNanoUsd: 0,
         model: value('model'),
         alias: value('alias'),
+        revision: value('revision'),
         keyId: value('keyId'),
         priceId: value('priceId'),
         createdAtMs: value('nowMs'),

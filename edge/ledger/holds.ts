@@ -21,6 +21,7 @@ export interface HoldInput {
   readonly keyId: string;
   readonly model: string;
   readonly alias?: string | null;
+  readonly revision?: string | null;
   readonly price: Price;
   readonly amountNanoUsd: number;
   readonly tokensReserved: number;
@@ -46,7 +47,8 @@ export class Holds {
    * Reserves the amount; null when the available balance does not cover it, and nothing changed.
    */
   reserve(input: HoldInput): { entryId: number } | null {
-    const { price, requestId, keyId, model, alias = null, amountNanoUsd, nowMs } = input;
+    const { price, requestId, keyId, model, amountNanoUsd, nowMs } = input;
+    const { alias = null, revision = null } = input;
     assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');
     if (this.#statements.reserve.get({ amountNanoUsd }) === undefined) return null;
     // UNIQUE(request_id, kind) refuses a request id that was admitted before.
@@ -55,6 +57,7 @@ export class Holds {
       keyId,
       model,
       alias,
+      revision,
       amountNanoUsd,
       priceId: price.id,
       nowMs,

@@ -5,6 +5,8 @@ export interface EdgeSettings {
   readonly cacheSecret: string;
   readonly workerToken: string;
   readonly adminToken: string;
+  /** Newest first, as receipt-keys.ts reads them; none: no receipts. */
+  readonly receiptKeys: readonly string[];
   readonly stripe: { readonly secretKey: string; readonly webhookSecret: string } | null;
   readonly bodyBytesMax: number;
   readonly keepAliveMs: number;

@@ -119,6 +119,7 @@ function given(read: Shared): GivenSettings {
     cacheSecret: read.cacheSecret ?? null,
     workerToken: read.workerToken ?? null,
     adminToken: read.adminToken ?? null,
+    receiptKeys: read.receiptKeys,
     stripe: secretKey && webhookSecret ? { secretKey, webhookSecret } : null,
     bodyBytesMax: read.bodyBytes,
     keepAliveMs: read.keepAliveMs,

@@ -8,6 +8,22 @@ const secrets = z
   .string()
   .transform((text) => text.split(',').map((each) => each.trim()))
   .pipe(z.array(secret).min(1).max(8));
+/** Reads Ed25519 seeds, and public keys behind `public:`; no message quotes one. */
+const receiptKeys = z.string().transform((text, context) => {
+  const keys = text.split(',').map((each) => each.trim());
+  // 32 bytes in base64url end in a character whose last two bits are 0.
+  const isKey = /^(public:)?[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
+  if (
+    keys.length <= 32 &&
+    keys.every((key) => isKey.test(key)) &&
+    !keys[0]?.startsWith('public:')
+  ) {
+    return keys;
+  }
+  const message = 'expected seeds of 32 bytes in base64url, then public:KEY of retired ones';
+  context.addIssue({ code: 'custom', message });
+  return z.NEVER;
+});
 const count = z.coerce.number().int().min(1);
 const madeOnce = 'made once, on Node';
 
@@ -88,6 +104,14 @@ export const sharedSettings = {
     help: 'what the edge and its workers show each other',
     defaultText: madeOnce,
     schema: secret.optional(),
+  },
+  receiptKeys: {
+    env: 'EDGE_RECEIPT_KEYS',
+    help:
+      'Ed25519 seeds of receipts: newest first, separated by commas; all verify, the newest ' +
+      'signs; public:KEY verifies alone',
+    defaultText: 'made once, on Node; else no receipts',
+    schema: receiptKeys.default([]),
   },
   stripeSecretKey: {
     env: 'EDGE_STRIPE_SECRET_KEY',

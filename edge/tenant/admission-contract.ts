@@ -9,6 +9,8 @@ export interface AdmitInput {
   readonly model: string;
   /** The name that the request has for the model; null or absent where that is its own. */
   readonly alias?: string | null;
+  /** The revision of the model, for the receipt. */
+  readonly revision?: string | null;
   readonly price: Price;
   /** Upper bound of the prompt in tokens: its UTF-8 bytes (docs/design.md#money). */
   readonly promptTokensMax: number;

@@ -1,5 +1,5 @@
 /** The reports on a tenant's money: its balance, its usage by day and its ledger. */
-import type { Usage } from '../money.ts';
+import type { Price, Usage } from '../money.ts';
 
 /** All amounts are in nano-USD. */
 export interface Balance {
@@ -53,4 +53,36 @@ export interface LedgerEntry {
   readonly predictedCachedBytes: number | null;
   readonly note: string | null;
   readonly createdAtMs: number;
+}
+
+/** A request that was admitted, as its entries tell it; `open` until it is settled. */
+export type BilledRequest =
+  | { readonly kind: 'missing' }
+  | { readonly kind: 'open' }
+  | ({ readonly kind: 'settled' } & SettledRequest);
+
+export interface SettledRequest {
+  readonly requestId: string;
+  /** The entry that settled it. */
+  readonly entryId: number;
+  readonly status: 'posted' | 'voided';
+  /** null in entries that are older than the field. */
+  readonly outcome: 'done' | 'aborted' | 'failed' | null;
+  readonly keyId: string;
+  readonly model: string;
+  readonly alias: string | null;
+  /** null in entries that are older than the field. */
+  readonly revision: string | null;
+  readonly price: Price;
+  readonly usage: Usage;
+  readonly costNanoUsd: number;
+  /** Cost beyond the hold, which was not billed. */
+  readonly excessNanoUsd: number;
+  readonly worker: string | null;
+  /** JSON of the reason, as the request's usage stated it. */
+  readonly cacheMissReason: string | null;
+  readonly admittedAtMs: number;
+  readonly settledAtMs: number;
+  /** Entries that corrected it since, oldest first. */
+  readonly corrections: readonly Pick<LedgerEntry, 'id' | 'amountNanoUsd' | 'createdAtMs'>[];
 }

@@ -21,7 +21,13 @@ import type {
   Scope,
   VerifiedKey,
 } from './key-contract.ts';
-import type { Balance, LedgerEntry, UsagePage, UsageRow } from './report-contract.ts';
+import type {
+  Balance,
+  BilledRequest,
+  LedgerEntry,
+  UsagePage,
+  UsageRow,
+} from './report-contract.ts';
 import type { TenantStoredResponses } from './stored-response-contract.ts';
 import type { StatementPart, StatementPartInput } from './statement-contract.ts';
 import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
@@ -77,6 +83,8 @@ export interface TenantReports {
   entries(page: { afterId: number; limit: number }): Promise<LedgerEntry[]>;
   /** Reads a piece of the ledger for a statement. */
   statementPart(input: StatementPartInput): Promise<StatementPart>;
+  /** One request, as its entries tell it. */
+  billedRequest(requestId: string): Promise<BilledRequest>;
   /** Recomputes every balance from the entries; a sentence about each that does not agree. */
   audit(): Promise<string[]>;
 }
@@ -106,6 +114,7 @@ export const tenantMethods = [
   'usage',
   'entries',
   'statementPart',
+  'billedRequest',
   'audit',
   'earlierItems',
   'storedResponse',

@@ -10,6 +10,7 @@ import { Keys } from '../admit/keys.ts';
 import { Limits } from '../admit/limits.ts';
 import { estimateTokens, limitRefusal, rateLimits } from '../admit/limit-status.ts';
 import { auditLedger } from '../ledger/audit.ts';
+import { readBilledRequest } from '../ledger/billed-request.ts';
 import { Credits } from '../ledger/credits.ts';
 import type { HoldRow } from '../ledger/holds.ts';
 import { Holds } from '../ledger/holds.ts';
@@ -86,6 +87,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     usage: (page) => runUnsynced(() => reports.usage(page)),
     entries: (page) => runUnsynced(() => reports.entries(page)),
     statementPart: (input) => runUnsynced(() => readStatementPart(db, input)),
+    billedRequest: (requestId) => runUnsynced(() => readBilledRequest(db, requestId)),
     openHolds: (olderThanMs) => runUnsynced(() => holds.stale({ olderThanMs, nowMs: now() })),
     audit: () => runUnsynced(() => auditLedger(db)),
     earlierItems: (key, names) => unlessRefused(key, () => responses.earlierItems(names, now())),

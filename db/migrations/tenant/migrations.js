@@ -6,6 +6,7 @@ import m0003 from './0003_prefix_promises.sql';
 import m0004 from './0004_identity.sql';
 import m0005 from './0005_key_priority.sql';
 import m0006 from './0006_stored_responses.sql';
+import m0007 from './0007_receipts.sql';
 
 export default {
   journal,
@@ -17,5 +18,6 @@ export default {
     m0004,
     m0005,
     m0006,
+    m0007,
   },
 };

@@ -105,7 +105,7 @@ test('only the user of the process can read what the edge writes', async () => {
   const files = ['secrets.env', 'directory.db', 'tenants/acme.db', 'tenants/acme.db-wal'];
   for (const file of files) expect(statSync(join(folder, file)).mode & 0o077).toBe(0);
   const kept = readFileSync(join(folder, 'secrets.env'), 'utf8');
-  expect(kept).toMatch(/^EDGE_CACHE_SECRET=[\w-]{43}\n$/);
+  expect(kept).toMatch(/^EDGE_CACHE_SECRET=[\w-]{43}\nEDGE_RECEIPT_KEYS=[\w-]{43}\n$/);
 });
 
 test('a port in use, a folder that is a file and a damaged database are one sentence each', async () => {

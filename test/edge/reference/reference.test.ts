@@ -12,6 +12,7 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
   const document = await response.json();
   expect(document.openapi).toBe('3.1.0');
   expect(Object.keys(document.paths).toSorted()).toEqual([
+    '/.well-known/sift-receipts.json',
     '/anthropic/v1/messages',
     '/anthropic/v1/messages/count_tokens',
     '/anthropic/v1/models',
@@ -32,6 +33,7 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
     '/v1/models',
     '/v1/models/{id}',
     '/v1/quote',
+    '/v1/receipts/{id}',
     '/v1/responses',
     '/v1/responses/input_tokens',
     '/v1/responses/{id}',

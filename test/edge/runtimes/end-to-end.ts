@@ -6,6 +6,9 @@
 import Anthropic from '@anthropic-ai/sdk';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { signedReceiptSchema } from '../../../edge/receipts/receipt.ts';
+import { receiptKeysSchema } from '../../../edge/receipts/receipt-keys.ts';
+import { verifyReceipt } from '../../../edge/receipts/verify-receipt.ts';
 import { plainScript } from '../../support/edge/edge-stub-worker.ts';
 import type { StubWorker } from '../../support/edge/edge-stub-worker.ts';
 
@@ -631,6 +634,23 @@ export function describeEndToEnd(name: string, start: () => Promise<RunningEdge>
       const paid = Number(answer.headers.get('x-sift-cost-nano-usd'));
       expect(paid).toBeGreaterThan(0);
       expect(paid).toBeLessThanOrEqual(quote.max_cost_nano_usd);
+    });
+
+    test('a request has a receipt, which verifies against the keys that are published', async () => {
+      const headers = { authorization: `Bearer ${edge.apiKey}` };
+      const answer = await openai.chat.completions.create(hello()).asResponse();
+      await answer.text();
+      const id = answer.headers.get('x-request-id');
+      await eventually(async () => {
+        const response = await fetch(`${edge.baseUrl}/v1/receipts/${id}`, { headers });
+        const signed = signedReceiptSchema.parse(await response.json());
+        const published = await fetch(`${edge.baseUrl}/.well-known/sift-receipts.json`);
+        const { keys } = receiptKeysSchema.parse(await published.json());
+        expect(await verifyReceipt(signed, keys)).toEqual([]);
+        expect(signed.receipt.cost_nano_usd).toBe(
+          Number(answer.headers.get('x-sift-cost-nano-usd')),
+        );
+      });
     });
 
     test('a wrong, a malformed and no key are told apart from nothing but each other', async () => {

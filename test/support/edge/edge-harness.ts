@@ -22,6 +22,8 @@ import { startStubWorker } from './edge-stub-worker.ts';
 import type { StubScript, StubWorker } from './edge-stub-worker.ts';
 
 export const testModel = 'sift-test';
+/** The seed of the key that signs receipts. */
+export const testReceiptKey = Buffer.alloc(32, 7).toString('base64url');
 export const testPrice = {
   id: 'price-1',
   inputCached: 28_000_000,
@@ -53,6 +55,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     cacheSecret: 'cache-secret',
     workerToken: 'worker-token',
     adminToken: 'admin-token',
+    receiptKeys: [testReceiptKey],
     stripe: null,
     bodyBytesMax: 8 * 1024 * 1024,
     keepAliveMs: 5_000,

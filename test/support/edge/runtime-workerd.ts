@@ -8,6 +8,7 @@ import type { WorkerdEdge } from '../../../infra/workerd-edge.ts';
 export const testSecrets = {
   EDGE_KEY_SIGNING_SECRETS: 'signing-secret-of-the-tests',
   EDGE_CACHE_SECRET: 'cache-secret-of-the-tests',
+  EDGE_RECEIPT_KEYS: Buffer.alloc(32, 7).toString('base64url'),
   WORKER_TOKEN: 'worker-token-of-the-tests',
   EDGE_ADMIN_TOKEN: 'admin-token-of-the-tests',
 };
