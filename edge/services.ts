@@ -8,6 +8,7 @@ import type { Directory } from './directory/directory-contract.ts';
 import type { ServedContexts } from './directory/served-contexts.ts';
 import type { EdgeSettings } from './settings/edge-settings.ts';
 import type { Fleet } from './fleet/fleet-contract.ts';
+import type { Observe } from './observe/request-record.ts';
 import type { RunningAnswers } from './inference/running-answers-contract.ts';
 import type { Tenant } from './tenant/tenant-contract.ts';
 
@@ -26,6 +27,12 @@ export interface Services {
   /** Reaches the workers. */
   readonly fetch: typeof fetch;
   readonly log: Log;
+  /** Is told of each request that is over: the access log, the metrics, the trace. */
+  readonly observe: Observe;
+  /** Prometheus text; null where requests of one edge end in many places. */
+  readonly metrics: (() => Promise<string>) | null;
+  /** @throws if records could not be written now. */
+  readonly checkRecords: () => Promise<void>;
   /** Keeps work alive after the answer (Cloudflare's waitUntil; on Node a tracked promise). */
   readonly keepAlive: (work: Promise<unknown>) => void;
   readonly runningAnswers: RunningAnswers;

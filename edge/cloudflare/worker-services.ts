@@ -7,6 +7,7 @@ import { cacheDirectory } from '../directory/directory-cache.ts';
 import { createEdge } from '../edge.ts';
 import { readWorkerSettings } from '../settings/read-settings.ts';
 import { createBodyBudget } from '../bodies/body-budget.ts';
+import { accessLog } from '../observe/access-log.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import { createServedContexts } from '../directory/served-contexts.ts';
 import type { Services } from '../services.ts';
@@ -53,22 +54,27 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     return tenantStub((use) => use(stub));
   };
   const fleet = fleetStub(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
+  const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
+    clock,
+    ttlMs: directoryTtlMs,
+  });
   return {
     tenant,
     // An object makes its database when it is first called.
     createDatabase: async (id) => void (await tenant(id).limits()),
     fleet,
     servedContexts: createServedContexts({ fleet: () => fleet, clock, ttlMs: contextsTtlMs }),
-    directory: cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
-      clock,
-      ttlMs: directoryTtlMs,
-    }),
+    directory,
     settings,
     clock,
     warnings: () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: logToConsole,
+    observe: accessLog(logToConsole),
+    metrics: null,
+    // The tenants' objects keep their own records; the directory is what all of them share.
+    checkRecords: () => directory.checkWritable(),
     runningAnswers: createRunningAnswers({
       clock,
       runOnMs: settings.runOnMs,

@@ -40,6 +40,8 @@ export interface TenantRecord {
 }
 
 export interface Directory {
+  /** @throws if it cannot be written now. */
+  checkWritable(): Promise<void>;
   models(): Promise<ModelRecord[]>;
   putModel(model: ModelRecord): Promise<void>;
   aliases(): Promise<ModelAlias[]>;

@@ -7,6 +7,7 @@ import type { Directory } from './directory-contract.ts';
 
 export function waitForLocks(directory: Directory): Directory {
   return {
+    checkWritable: () => whenUnlocked(() => directory.checkWritable()),
     models: () => whenUnlocked(() => directory.models()),
     putModel: (model) => whenUnlocked(() => directory.putModel(model)),
     aliases: () => whenUnlocked(() => directory.aliases()),

@@ -257,6 +257,11 @@ export class LocalFleet implements Fleet {
     return refused(reason);
   }
 
+  /** Requests that wait for their turn, of all models. */
+  waitingRequests(): number {
+    return this.#waiting.size;
+  }
+
   async status(): Promise<WorkerStatus[]> {
     const nowMs = this.#clock.nowMs();
     const wallMs = this.#options.clock.nowMs();

@@ -21,6 +21,9 @@ export function authenticate(c: AppContext, services: Services): VerifiedKey {
   }
   const key = verifyApiKey(text, services.settings.keySigningSecrets);
   if (key === null) throw badKeyError();
+  const record = c.get('record');
+  record.note({ tenant: key.tenant, keyId: key.keyId });
+  record.reach('authenticated');
   return key;
 }
 

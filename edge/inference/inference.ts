@@ -120,21 +120,23 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
   const requestId = c.get('requestId');
   const { headers, signal } = c.req.raw;
   const hashedPath = idempotencyKey === null ? null : c.req.path;
-  const { tenant: owner } = key;
-  const about = { reader: route.name, hashedPath, tenant: owner, key, requestId };
+  const about = { reader: route.name, hashedPath, tenant: key.tenant, key, requestId };
   const sent = { ...about, waitMsMax, passedOver, signal };
-  const [{ prepared, requestHash }, record] = await Promise.all([
+  const record = c.get('record');
+  const [{ prepared, requestHash }, owner] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, key.tenant),
   ]);
   if (prepared.standIns > 0) attempt.model = prepared.model.id;
+  const { alias } = prepared;
+  record.note({ model: prepared.model.id, alias, stream: prepared.request.stream });
   const { stream, answer } = prepared.request;
   const format = route.format(answer, { requestId, model: prepared.model.id });
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   if (idempotency === null) {
     // Nothing is held for what is refused at once; under a key there may be an answer already.
-    const turn = turnOf(prepared, { record, waitMsMax, priority: 'normal' });
+    const turn = turnOf(prepared, { record: owner, waitMsMax, priority: 'normal' });
     const refused = await services.fleet.expectedRefusal({ model: prepared.model.id, turn });
     if (refused !== null) throw notPlacedError(prepared, refused);
   }
@@ -145,7 +147,6 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
 
   const { promise: accepted, resolve: accept } = running?.accepted ?? Promise.withResolvers<void>();
   const afterEvent = idempotency?.afterEvent ?? 0;
-  const { alias } = prepared;
   const ownHeaders = {
     ...requestIdHeaders(c),
     ...(alias !== null && { 'x-sift-model-alias': alias }),
@@ -153,19 +154,21 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
   const client = { services, prepared, format, afterEvent, signal, accepted, headers: ownHeaders };
   if (admission.kind !== 'admitted') {
     prepared.body.release();
+    record.note({ outcome: 'replayed' });
     if (admission.kind === 'replay') return replay(admission.answer, client);
     return await attach(running, client);
   }
   const { holdNanoUsd, prefixHits, priority } = admission;
-  const held = { prepared, tenant, holdNanoUsd, prefixHits };
+  const held = { prepared, tenant, holdNanoUsd, prefixHits, record };
   const settlement = createRequestSettlement(services, held);
-  const turn = turnOf(prepared, { record, waitMsMax, priority });
+  const turn = turnOf(prepared, { record: owner, waitMsMax, priority });
   const events = placeAndRelay(services, {
     prepared,
     tenant,
     prefixHits,
     turn,
     settlement,
+    record,
     statesEachCount: stream && format.statesEachCount,
     accept,
   });
@@ -181,6 +184,7 @@ async function* placeAndRelay(
   request: AdmittedRequest,
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const flight = await placeAndOpen(services, request);
+  request.record.reach('began');
   yield* relay(flight, request.settlement);
 }
 

@@ -144,7 +144,7 @@ async function endInError(
     services.log('warn', 'answer-failed', { requestId, code: error.code, reason });
   }
   // A settlement that fails was logged; the hold that stays open is settled once it expires.
-  await settlement.fail(end).catch(() => {});
+  await settlement.fail({ ...end, code: error.code }).catch(() => {});
   return error;
 }
 

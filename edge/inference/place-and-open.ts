@@ -5,6 +5,7 @@
 import { secretsOf } from '../engines/error-message.ts';
 import { ApiError } from '../errors.ts';
 import type { PlaceResult, Turn } from '../fleet/placement-contract.ts';
+import type { RequestRecord } from '../observe/request-record.ts';
 import { openWorker } from '../relay/open-worker.ts';
 import type { WorkerAnswer } from '../relay/open-worker.ts';
 import { readWorkerStream, WorkerFailure } from '../relay/worker-stream.ts';
@@ -31,6 +32,7 @@ export interface AdmittedRequest {
   readonly prefixHits: PrefixHits;
   readonly turn: Turn;
   readonly settlement: RequestSettlement;
+  readonly record: RequestRecord;
   /** The answer states the count of each event. */
   readonly statesEachCount: boolean;
   /** Is called once a worker has taken the request. */

@@ -4,9 +4,11 @@
  * call to the tenant per request.
  */
 import { billed, usedOrNull } from '../money.ts';
+import type { ErrorCode } from '../errors.ts';
 import type { NewStoredResponse } from '../dialects/answer-format.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
+import type { RequestRecord } from '../observe/request-record.ts';
 import type { Services } from '../services.ts';
 import type { SettleInput, Settlement } from '../tenant/settlement-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
@@ -55,7 +57,12 @@ export interface RequestSettlement {
     response: NewStoredResponse | null;
   }): Promise<Settlement>;
   /** Bills what was delivered: a worker failed for good. */
-  fail(end: { delivered: boolean; answer: StoredAnswer | null }): Promise<Settlement>;
+  fail(end: {
+    delivered: boolean;
+    answer: StoredAnswer | null;
+    /** The client is told this code. */
+    code: ErrorCode;
+  }): Promise<Settlement>;
   /**
    * Ends the request of a client that left: the worker is stopped, and what it has generated is
    * billed.
@@ -68,6 +75,7 @@ interface SettlementInput {
   readonly tenant: Tenant;
   readonly holdNanoUsd: number;
   readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
+  readonly record: RequestRecord;
 }
 
 export function createRequestSettlement(
@@ -94,6 +102,9 @@ class OnceSettled implements RequestSettlement {
     this.#services = services;
     this.#input = input;
     this.stop = this.#stop.signal;
+    const { record, prepared, holdNanoUsd } = input;
+    record.note({ heldNanoUsd: holdNanoUsd, model: prepared.model.id });
+    record.admitted();
   }
 
   usage(): Usage | null {
@@ -102,6 +113,7 @@ class OnceSettled implements RequestSettlement {
 
   recordPlacement(worker: Placed | null): void {
     this.#worker = worker;
+    if (worker !== null) this.#input.record.reach('placed');
     this.#isInFlight = worker !== null;
   }
 
@@ -139,8 +151,9 @@ class OnceSettled implements RequestSettlement {
     }));
   }
 
-  fail({ delivered, answer }: Parameters<RequestSettlement['fail']>[0]): Promise<Settlement> {
+  fail({ delivered, answer, code }: Parameters<RequestSettlement['fail']>[0]): Promise<Settlement> {
     return this.#once(() => {
+      this.#input.record.note({ code });
       this.#stop.abort();
       return {
         outcome: 'failed',
@@ -154,6 +167,7 @@ class OnceSettled implements RequestSettlement {
   clientLeft(): Promise<Settlement> {
     const { prepared } = this.#input;
     return this.#once(async () => {
+      this.#input.record.note({ code: 'client_left' });
       this.#stop.abort();
       const seen = { worker: this.#worker, seen: this.#usage };
       const computed = usedOrNull(await countOfLeft(this.#services, prepared, seen));
@@ -171,25 +185,39 @@ class OnceSettled implements RequestSettlement {
   #once(end: () => Promise<End> | End): Promise<Settlement> {
     if (this.#settling === null) {
       this.#input.prepared.body.release();
-      this.#settling = (async () => this.#settle(await end()))();
+      this.#settling = this.#recorded(end);
       // Whoever asked for it sees its failure; the runtime waits for it even if nobody does.
       this.#services.keepAlive(this.#settling.catch(() => {}));
     }
     return this.#settling;
   }
 
+  /** Tells the record of the end, whether or not the tenant could be told. */
+  async #recorded(makeEnd: () => Promise<End> | End): Promise<Settlement> {
+    const { record } = this.#input;
+    record.reach('ended');
+    try {
+      const end = await makeEnd();
+      const settlement = await this.#settle(end);
+      const { usage, costNanoUsd } = settlement;
+      record.settled({ outcome: end.outcome, usage, costNanoUsd });
+      return settlement;
+    } catch (error) {
+      record.settled({ outcome: 'unsettled' });
+      throw error;
+    }
+  }
+
   async #settle(end: End): Promise<Settlement> {
-    const { prepared, tenant, prefixHits } = this.#input;
+    const { prepared, tenant, record } = this.#input;
     const worker = this.#worker;
-    const hit = prefixHits.find(
-      (each) => each.worker === worker?.worker && each.epoch === worker.epoch,
-    );
+    const predictedCachedBytes = this.#predictedCachedBytes();
+    record.note({ worker: worker?.worker ?? null, predictedCachedBytes });
     const settlement = await settleFirmly(this.#services, tenant, {
       requestId: prepared.requestId,
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
-      // A worker that reports no cached tokens may have had some; nobody ever knows.
-      predictedCachedBytes: worker?.reportsCachedTokens ? (hit?.bytes ?? 0) : 0,
+      predictedCachedBytes,
       ...end,
       isJournalled: this.#inJournal && isRepeatable(end),
     });
@@ -198,6 +226,15 @@ class OnceSettled implements RequestSettlement {
     // A worker may have taken the request while it was settled.
     this.endFlight(null);
     return settlement;
+  }
+
+  /** A worker that reports no cached tokens may have had some; nobody ever knows. */
+  #predictedCachedBytes(): number {
+    const worker = this.#worker;
+    if (!worker?.reportsCachedTokens) return 0;
+    const isIts = (hit: { worker: string; epoch: number }): boolean =>
+      hit.worker === worker.worker && hit.epoch === worker.epoch;
+    return this.#input.prefixHits.find(isIts)?.bytes ?? 0;
   }
 }
 

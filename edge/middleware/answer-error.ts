@@ -36,7 +36,8 @@ export function answerUnknownUrl(paths: readonly string[]): NotFoundHandler<AppE
   };
 }
 
-export function errorResponse(c: AppContext, error: ApiError): Response {
+function errorResponse(c: AppContext, error: ApiError): Response {
+  c.get('record').note({ code: error.code });
   const body = dialectOf(c.req.path).errors.body(error, c.get('requestId'));
   return new Response(JSON.stringify(body), {
     status: error.status,

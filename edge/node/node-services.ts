@@ -5,11 +5,13 @@ import type { Log } from '../../infra/log.ts';
 import { createBodyBudget } from '../bodies/body-budget.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { waitForLocks } from '../directory/directory-retry.ts';
+import type { Directory } from '../directory/directory-contract.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { createContextLog, createServedContexts } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
 import type { NodeSettings } from '../settings/read-settings.ts';
 import { LocalFleet } from '../fleet/fleet.ts';
+import { accessLog } from '../observe/access-log.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
 import type { Services } from '../services.ts';
 import { createBodyThreads } from './body-threads.ts';
@@ -19,6 +21,7 @@ import { openFleetFile } from './fleet-file.ts';
 import type { FleetFile } from './fleet-file.ts';
 import { openLatestTime } from './latest-time.ts';
 import type { LatestTime } from './latest-time.ts';
+import { createEdgeMetrics } from './edge-metrics.ts';
 import { createNodeFetch } from './node-fetch.ts';
 import { randomBlocks } from './random-blocks.ts';
 import { makeSecrets } from './secrets.ts';
@@ -90,6 +93,7 @@ export async function openServices(
     warnings: () => [...disk.warnings(), ...latestTime.knownTime.warnings(clock.nowMs())],
     fetch: createNodeFetch(),
     log,
+    ...watchedBy({ fleet, log, latestTime, directory }),
     keepAlive: work.keepAlive,
     runningAnswers: createRunningAnswers({
       clock,
@@ -105,6 +109,30 @@ export async function openServices(
   };
   const { finishWork } = work;
   return { services, databases, fleet, fleetFile, disk, latestTime, bodyThreads, finishWork };
+}
+
+/** Lets the operator's programs watch over the edge. */
+function watchedBy(parts: {
+  readonly fleet: LocalFleet;
+  readonly log: Log;
+  readonly latestTime: LatestTime;
+  readonly directory: Directory;
+}): Pick<Services, 'observe' | 'metrics' | 'checkRecords'> {
+  const { fleet, log, latestTime, directory } = parts;
+  const metrics = createEdgeMetrics(fleet);
+  const logAccess = accessLog(log);
+  return {
+    observe(ended) {
+      logAccess(ended);
+      metrics.observe(ended);
+    },
+    metrics: metrics.text,
+    async checkRecords() {
+      // It is a file on the disk of the records: this writes it, and waits for the disk.
+      await latestTime.save();
+      await directory.checkWritable();
+    },
+  };
 }
 
 function trackWork(): Pick<Services, 'keepAlive'> & Pick<NodeServices, 'finishWork'> {

@@ -6,6 +6,7 @@ import { describeCutConnections } from './cut-connections.ts';
 import { operatorOf } from '../../support/edge/seed.ts';
 import type { Operator } from '../../support/edge/seed.ts';
 import { describeAliases } from './aliases.ts';
+import { describeWatched } from './watched.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
@@ -40,6 +41,7 @@ describeCutConnections(() => edge);
 
 describeResponses(() => edge);
 
+describeWatched(() => edge);
 describeAliases(
   () => edge,
   () => operator,

@@ -10,6 +10,7 @@ import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
 import { describeAliases } from './aliases.ts';
+import { describeWatched } from './watched.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
@@ -43,6 +44,7 @@ describeCutConnections(() => edge);
 
 describeResponses(() => edge);
 
+describeWatched(() => edge);
 describeAliases(
   () => edge,
   () => operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN),

@@ -10,6 +10,7 @@ import { createDirectory } from '../../../edge/directory/directory.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
 import type { EdgeSettings } from '../../../edge/settings/edge-settings.ts';
+import type { EndedRequest } from '../../../edge/observe/request-record.ts';
 import type { Services } from '../../../edge/services.ts';
 import type { KeyLimits, Scope } from '../../../edge/tenant/key-contract.ts';
 import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
@@ -122,6 +123,7 @@ export async function startHarness(options: HarnessOptions = {}) {
   heartbeat();
 
   const logged: unknown[] = [];
+  const ended: EndedRequest[] = [];
   const kept = new Set<Promise<unknown>>();
   const services: Services = {
     tenant: tenantOf,
@@ -135,6 +137,9 @@ export async function startHarness(options: HarnessOptions = {}) {
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: (_, event, fields) => void logged.push({ event, ...fields }),
+    observe: (request) => void ended.push(request),
+    metrics: null,
+    checkRecords: () => directory.checkWritable(),
     keepAlive: (work) => {
       kept.add(work);
       void work.finally(() => kept.delete(work));
@@ -224,6 +229,8 @@ export async function startHarness(options: HarnessOptions = {}) {
     worker: worker as StubWorker,
     settles,
     logged,
+    /** The requests that are over. */
+    ended,
     /** Lets time pass; the workers keep announcing themselves. */
     advance(ms: number): void {
       time.nowMs += ms;

@@ -1,0 +1,29 @@
+/** Follows every request, and says what is known of it by HTTP. */
+import type { MiddlewareHandler } from 'hono';
+import { routePath } from 'hono/route';
+import { RequestRecord } from '../observe/request-record.ts';
+import type { Services } from '../services.ts';
+import type { AppEnv } from './app-env.ts';
+
+export function observeRequests({
+  clock,
+  observe,
+}: Pick<Services, 'clock' | 'observe'>): MiddlewareHandler<AppEnv> {
+  return async (c, next) => {
+    const record = new RequestRecord(observe, clock.nowMs());
+    c.set('record', record);
+    await next();
+    record.answered({
+      requestId: c.get('requestId'),
+      method: c.req.method,
+      route: routeOf(routePath(c, -1)),
+      status: c.res.status,
+    });
+  };
+}
+
+/** The path as the reference writes it: `/v1/models/{id}`. */
+function routeOf(pattern: string): string {
+  if (pattern.endsWith('*')) return 'unknown';
+  return pattern.replaceAll(/:(\w+)(\{[^}]*\})?/g, '{$1}');
+}
