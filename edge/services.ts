@@ -8,6 +8,7 @@ import type { Directory } from './directory/directory-contract.ts';
 import type { ServedContexts } from './directory/served-contexts.ts';
 import type { EdgeSettings } from './settings/edge-settings.ts';
 import type { Fleet } from './fleet/fleet-contract.ts';
+import type { AppContext } from './middleware/app-env.ts';
 import type { Observe } from './observe/request-record.ts';
 import type { RunningAnswers } from './inference/running-answers-contract.ts';
 import type { Tenant } from './tenant/tenant-contract.ts';
@@ -23,7 +24,7 @@ export interface Services {
   readonly clock: { nowMs(): number };
   readonly random: { bytes(count: number): Uint8Array };
   /** Sentences on what the operator should mend before it stops requests; /health shows them. */
-  readonly warnings: () => readonly string[];
+  readonly warnings: () => Promise<readonly string[]>;
   /** Reaches the workers. */
   readonly fetch: typeof fetch;
   readonly log: Log;
@@ -44,13 +45,13 @@ export interface Services {
 }
 
 /**
- * Answers a request with an idempotency key where all requests with that key are answered. A key
- * is a key of a tenant's API key.
+ * Answers a request with an idempotency key where all requests with that key are answered; null
+ * when that is here. A key is a key of a tenant's API key.
  */
 export type ForwardKeyed = (
   name: { readonly tenant: string; readonly keyId: string; readonly idempotencyKey: string },
-  request: Request,
-) => Promise<Response>;
+  c: AppContext,
+) => Promise<Response> | null;
 
 /** Threads take work that would hold up the event loop. */
 export interface Threads {

@@ -67,7 +67,7 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     directory,
     settings,
     clock,
-    warnings: () => [],
+    warnings: async () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: logToConsole,

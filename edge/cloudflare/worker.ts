@@ -21,8 +21,8 @@ export default {
 
 /** One object answers all requests with one key, so that the second finds what the first began. */
 function forwardTo(env: WorkerEnv): ForwardKeyed {
-  return ({ tenant, keyId, idempotencyKey }, request) => {
+  return ({ tenant, keyId, idempotencyKey }, c) => {
     const name = JSON.stringify([tenant, keyId, idempotencyKey]);
-    return env.ANSWER.get(env.ANSWER.idFromName(name)).fetch(request);
+    return env.ANSWER.get(env.ANSWER.idFromName(name)).fetch(c.req.raw);
   };
 }

@@ -1,7 +1,8 @@
 /**
  * The directory as every request reads it: model, price and tenant out of memory. A runtime whose
- * writes all pass through here sees them at once; others see them when `ttlMs` is over, so there a
- * suspension or a new price acts that much later.
+ * writes all pass through here sees them at once, and so do its other threads once a write is
+ * answered; others see them when `ttlMs` is over, so there a suspension or a new price acts that
+ * much later.
  */
 import { priceInForce } from './directory.ts';
 import type { KnownTime } from './known-time.ts';
@@ -15,6 +16,16 @@ import type {
 
 const tenantsMax = 10_000;
 
+/** The part of the directory that a write has changed. */
+export type DirectoryChange =
+  | { readonly kind: 'models' | 'aliases' | 'prices' }
+  | { readonly kind: 'tenant'; readonly id: string };
+
+export interface CachedDirectory extends Directory {
+  /** Another thread has changed it. */
+  forget(change: DirectoryChange): void;
+}
+
 export function cacheDirectory(
   directory: Directory,
   options: {
@@ -22,15 +33,31 @@ export function cacheDirectory(
     readonly ttlMs: number;
     /** Needed where the clock may be set back; without it prices go by the clock alone. */
     readonly knownTime?: KnownTime;
+    /** Tells the other threads, before the write is answered. */
+    readonly tellOthers?: (change: DirectoryChange) => Promise<void>;
   },
-): Directory {
+): CachedDirectory {
   const models = createCache<ModelRecord[]>(options, 1);
   const aliases = createCache<ModelAlias[]>(options, 1);
   const prices = createCache<PriceRecord[]>(options, 1);
   const tenants = createCache<TenantRecord | null>(options, tenantsMax);
+  const forget = (change: DirectoryChange): void => {
+    if (change.kind === 'tenant') tenants.forget(change.id);
+    else ({ models, aliases, prices })[change.kind].forget('');
+  };
+  const write = async <Result>(
+    change: DirectoryChange,
+    work: () => Promise<Result>,
+  ): Promise<Result> => {
+    const result = await work();
+    forget(change);
+    await options.tellOthers?.(change);
+    return result;
+  };
 
   return {
     ...directory,
+    forget,
     models: () => models.read('', () => directory.models()),
     async priceAt(model, atMs) {
       const rows = await prices.read('', () => directory.prices(null));
@@ -47,39 +74,17 @@ export function cacheDirectory(
       return inForce(knownTime.of(atMs)) ?? inForce(knownTime.latestMs() ?? atMs);
     },
     tenant: (id) => tenants.read(id, () => directory.tenant(id)),
-    async putModel(model) {
-      await directory.putModel(model);
-      models.forget('');
-    },
+    putModel: (model) => write({ kind: 'models' }, () => directory.putModel(model)),
     aliases: () => aliases.read('', () => directory.aliases()),
-    async putAlias(alias) {
-      await directory.putAlias(alias);
-      aliases.forget('');
-    },
-    async removeAlias(name) {
-      const removed = await directory.removeAlias(name);
-      aliases.forget('');
-      return removed;
-    },
-    async addPrice(price) {
-      await directory.addPrice(price);
-      prices.forget('');
-    },
-    async createTenant(tenant) {
-      const created = await directory.createTenant(tenant);
-      tenants.forget(tenant.id);
-      return created;
-    },
-    async setTenantStatus(id, status) {
-      const changed = await directory.setTenantStatus(id, status);
-      tenants.forget(id);
-      return changed;
-    },
-    async setTenantWeight(id, weight) {
-      const changed = await directory.setTenantWeight(id, weight);
-      tenants.forget(id);
-      return changed;
-    },
+    putAlias: (alias) => write({ kind: 'aliases' }, () => directory.putAlias(alias)),
+    removeAlias: (name) => write({ kind: 'aliases' }, () => directory.removeAlias(name)),
+    addPrice: (price) => write({ kind: 'prices' }, () => directory.addPrice(price)),
+    createTenant: (tenant) =>
+      write({ kind: 'tenant', id: tenant.id }, () => directory.createTenant(tenant)),
+    setTenantStatus: (id, status) =>
+      write({ kind: 'tenant', id }, () => directory.setTenantStatus(id, status)),
+    setTenantWeight: (id, weight) =>
+      write({ kind: 'tenant', id }, () => directory.setTenantWeight(id, weight)),
   };
 }
 

@@ -63,7 +63,7 @@ export function mountPublicApi(app: App, services: Services): void {
   const open = {
     // Programs that watch over the process ask this route; it says nothing of the workers.
     '/health': async (c: AppContext) => {
-      const warnings = services.warnings();
+      const warnings = await services.warnings();
       return c.json({ status: 'ok', ...(warnings.length > 0 && { warnings }) });
     },
     '/openapi.json': (c: AppContext) => {

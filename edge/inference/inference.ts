@@ -48,10 +48,12 @@ export async function answerInference(
   const key = authenticate(c, services);
   const idempotencyKey = readIdempotencyKey(c.req.raw.headers);
   const { tenant, keyId } = key;
-  const response =
-    idempotencyKey !== null && services.forwardKeyed !== null
-      ? await services.forwardKeyed({ tenant, keyId, idempotencyKey }, c.req.raw)
-      : await answerHere(c, services, { key, idempotencyKey, route });
+  const forwarded =
+    idempotencyKey === null
+      ? null
+      : (services.forwardKeyed?.({ tenant, keyId, idempotencyKey }, c) ?? null);
+  if (forwarded !== null) c.set('isForwarded', true);
+  const response = await (forwarded ?? answerHere(c, services, { key, idempotencyKey, route }));
   c.set('answerHasId', true);
   return response;
 }

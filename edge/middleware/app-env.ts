@@ -11,6 +11,8 @@ export interface AppEnv {
     readonly record: RequestRecord;
     /** The answer states the request's id by itself: adding a header to an answer copies it. */
     readonly answerHasId?: boolean;
+    /** The request was answered somewhere else, where it is observed. */
+    readonly isForwarded?: boolean;
   };
 }
 

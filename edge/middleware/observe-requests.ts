@@ -13,6 +13,7 @@ export function observeRequests({
     const record = new RequestRecord(observe, clock.nowMs());
     c.set('record', record);
     await next();
+    if (c.get('isForwarded')) return;
     record.answered({
       requestId: c.get('requestId'),
       method: c.req.method,

@@ -11,7 +11,7 @@ import type { FromThread, ToThread } from '../bodies/body-messages.ts';
 import type { BodyClient } from '../bodies/body-work.ts';
 
 /** One core is left to the event loop. */
-const threadsMax = Math.max(1, Math.min(2, availableParallelism() - 1));
+const threadsOfProcess = Math.min(2, availableParallelism() - 1);
 const jobMsMax = 20_000;
 const idleMsMax = 30_000;
 const heapMiBMax = 512;
@@ -38,14 +38,20 @@ export interface BodyThreads {
   close(): Promise<void>;
 }
 
-export function createBodyThreads(): BodyThreads {
-  return new ThreadPool();
+/** @param edges the event loops of the process, each of which has threads of its own. */
+export function createBodyThreads({ edges }: { readonly edges: number }): BodyThreads {
+  return new ThreadPool(Math.max(1, Math.floor(threadsOfProcess / edges)));
 }
 
 class ThreadPool implements BodyThreads {
+  readonly #threadsMax: number;
   /** Owners stand in the order of their turns. */
   readonly #waiting = new Map<string, Job[]>();
   readonly #threads = new Set<Thread>();
+
+  constructor(threadsMax: number) {
+    this.#threadsMax = threadsMax;
+  }
 
   async run(message: ToThread, { tenant, signal }: BodyClient): Promise<FromThread> {
     if (signal.aborted) throw leftError();
@@ -65,7 +71,7 @@ class ThreadPool implements BodyThreads {
   #dispatch(): void {
     while (this.#waiting.size > 0) {
       const idle = [...this.#threads].find(({ job }) => job === null);
-      if (idle === undefined && this.#threads.size === threadsMax) return;
+      if (idle === undefined && this.#threads.size === this.#threadsMax) return;
       this.#give(idle ?? this.#start(), this.#takeNext());
     }
   }

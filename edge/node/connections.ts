@@ -22,8 +22,12 @@ export interface Lingering {
 
 export const lingering = { msMax: 30_000, quietMs: 2_000 };
 
-export function boundConnections(server: Server, bounds: Lingering): void {
-  server.maxConnections = connectionsMax;
+/** @param bounds `threads` divide the connections among them. */
+export function boundConnections(
+  server: Server,
+  bounds: Lingering & { readonly threads: number },
+): void {
+  server.maxConnections = Math.ceil(connectionsMax / bounds.threads);
   server.on('request', (req: IncomingMessage, res: ServerResponse) => {
     res.once('finish', () => {
       if (!req.complete) linger(req, bounds);

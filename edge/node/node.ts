@@ -2,32 +2,23 @@
  * The edge on Node: one process, one SQLite file per tenant and one for the directory under a data
  * folder that only its user can read. `sift edge` and `sift start` run it, and so do tests.
  */
-import type { Server } from 'node:http';
+import { strict as assert } from 'node:assert';
+import { join } from 'node:path';
 import { pino } from 'pino';
-import { createEdge } from '../edge.ts';
 import type { NodeSettings } from '../settings/read-settings.ts';
-import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
-import { createHoldSweeper } from '../reconcile/hold-sweeper.ts';
 import type { Services } from '../services.ts';
 import { finishCreations } from '../tenant/create-tenant.ts';
 import { openDataFolder } from './data-folder.ts';
 import type { DataFolder } from './data-folder.ts';
-import { closesUnused, listen, stopServing, urlOf } from './http-server.ts';
-import { openServices } from './node-services.ts';
-import type { NodeServices } from './node-services.ts';
-import { repeat } from './timers.ts';
-import type { Timer } from './timers.ts';
-
-/** Holds are looked at this often; an expired one waits at most so much longer. */
-const reconcileEveryMs = 30_000;
-/** New workers are written down this soon, so that many at once cost one write. */
-const fleetEveryMs = 1_000;
-/** A disk that fills up is noticed this soon. */
-const diskEveryMs = 10_000;
-/** A process that is killed forgets as much of the time that it has seen. */
-const latestTimeEveryMs = 60_000;
-/** Requests under way may finish for this long after the first Ctrl-C. */
-const drainMsMax = 30_000;
+import { openFleet } from './fleet-of-process.ts';
+import type { ProcessFleet } from './fleet-of-process.ts';
+import { freePort, urlOf } from './http-server.ts';
+import { createServices, openStores } from './node-services.ts';
+import { makeSecrets } from './secrets.ts';
+import { answerCalls } from './threads/remote-objects.ts';
+import { serveThread } from './threads/serving.ts';
+import { startThreads } from './threads/start-threads.ts';
+import type { EdgeThread } from './threads/thread-contract.ts';
 
 export interface RunningEdge {
   readonly url: string;
@@ -42,6 +33,7 @@ export interface EdgeOptions {
   readonly settings: NodeSettings;
   /** Default: pino's JSON lines on standard output, at the settings' level. */
   readonly log?: Services['log'];
+  /** Another clock than the system's, for an edge of one thread. */
   readonly clock?: Services['clock'];
 }
 
@@ -57,68 +49,60 @@ export async function startEdge(options: EdgeOptions): Promise<RunningEdge> {
 }
 
 async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<RunningEdge> {
-  const { settings, clock = { nowMs: () => Date.now() } } = options;
-  const log = options.log ?? logTo(settings.logLevel);
-  const opened = await openServices(dataFolder.path, { settings, clock, log });
-  const { services, databases, fleet } = opened;
-  let server: Server;
+  const { clock = { nowMs: () => Date.now() } } = options;
+  const { threads: count, host, port } = options.settings;
+  assert(count === 1 || options.clock === undefined, 'other threads have the clock of the system');
+  const log = options.log ?? logTo(options.settings.logLevel);
+  const folder = dataFolder.path;
+  const secrets = makeSecrets(options.settings, join(folder, 'secrets.env'));
+  const settings = { ...options.settings, ...secrets };
+  const { peers, others, end } = startThreads({ count, folder, settings });
+  const threads: EdgeThread[] = [];
   try {
+    const stores = await openStores(folder, { settings, clock, log, peers });
+    const hub = openFleet(folder, stores);
+    const opened = createServices(stores, { ...hub.process, fleet: hub.fleet });
+    const { services } = opened;
+    const { thread, requests } = serveThread(stores, opened, hub.startTimers);
+    threads.push(thread, ...others);
+    const { openTenants } = stores.databases;
+    const tenant: Services['tenant'] = (id) => openTenants.tenant(id);
+    peers.serve(answerCalls({ tenant, thread, requests, hub }));
     await finishCreations(services);
-    server = await listen(createEdge(services).fetch, settings);
+    const taken = await listenTogether(threads, { host, port });
+    let closing: Promise<void> | null = null;
+    return {
+      url: urlOf({ host, port: taken }),
+      services,
+      close: () => (closing ??= closeThreads(threads, hub).then(end).then(dataFolder.release)),
+    };
   } catch (error) {
-    await databases.close();
+    await Promise.all(threads.map((each) => each.closeDatabases()));
+    await end();
     throw error;
   }
-  const closeUnused = closesUnused(server);
-  const timers = startTimers(opened, settings);
-
-  let closing: Promise<void> | null = null;
-  const close = async (): Promise<void> => {
-    fleet.close();
-    const late = setTimeout(() => {
-      server.closeAllConnections();
-      services.runningAnswers.stopAbandoned();
-    }, drainMsMax);
-    await stopServing(server, closeUnused);
-    await opened.bodyThreads.close();
-    await Promise.all(timers.map((timer) => timer.stop()));
-    await opened.fleetFile.saveAgain();
-    await opened.finishWork();
-    clearTimeout(late);
-    await databases.close();
-    dataFolder.release();
-  };
-  return {
-    url: urlOf(server, settings.host),
-    services,
-    close: () => (closing ??= close()),
-  };
 }
 
-function startTimers(opened: NodeServices, settings: NodeSettings): Timer[] {
-  const { services, databases, fleet, fleetFile, disk, latestTime } = opened;
-  const { clock, log } = services;
-  const staticWorkers = createStaticWorkers({
-    workers: () => fleet.staticWorkers(),
-    workerToken: services.settings.workerToken,
-    clock,
-    fetch,
-    announce: (announcement) => void fleet.announce(announcement),
-    log,
-  });
-  const holds = createHoldSweeper({
-    services,
-    tenant: (id) => databases.openTenants.tenantForUpkeep(id),
-    holdMs: settings.holdMs,
-    usedIds: () => databases.openTenants.takeUsedIds(),
-  });
-  return [
-    repeat(holds.sweep, { everyMs: reconcileEveryMs, log }),
-    repeat(latestTime.save, { everyMs: latestTimeEveryMs, log }),
-    repeat(() => staticWorkers.probe(), { everyMs: probeEveryMs, log }),
-    repeat(disk.look, { everyMs: diskEveryMs, log }),
-    repeat(fleetFile.saveAgain, { everyMs: fleetEveryMs, log }),
-  ];
+/** Each thread has a socket of its own on the port, and the system divides who comes. */
+async function listenTogether(
+  threads: readonly EdgeThread[],
+  { host, port }: { readonly host: string; readonly port: number },
+): Promise<number> {
+  const [first, ...others] = threads;
+  assert(first !== undefined, 'the first thread is among them');
+  // Sockets that share a port would share it with those of another edge, too.
+  const taken = await first.listen(others.length === 0 ? port : await freePort({ host, port }));
+  await Promise.all(others.map((other) => other.listen(taken)));
+  return taken;
+}
+
+/** Each step ends in all threads before the next: they answer for one another until their end. */
+async function closeThreads(threads: readonly EdgeThread[], hub: ProcessFleet): Promise<void> {
+  hub.fleet.close();
+  await Promise.all(threads.map((thread) => thread.stopServing()));
+  await Promise.all(threads.map((thread) => thread.finishWork()));
+  await hub.save();
+  await Promise.all(threads.map((thread) => thread.closeDatabases()));
 }
 
 function logTo(level: NodeSettings['logLevel']): Services['log'] {

@@ -14,6 +14,8 @@ export interface HoldSweeper {
 
 export function createHoldSweeper(options: {
   readonly services: Services;
+  /** true for the tenants whose holds this sweeper looks at. */
+  readonly owns: (id: string) => boolean;
   /** The stub of a tenant, whose use does not count in `usedIds`. */
   readonly tenant: (id: string) => Tenant;
   /** Holds older than this are resolved. */
@@ -21,7 +23,7 @@ export function createHoldSweeper(options: {
   /** Tenants used since it was last asked. */
   readonly usedIds: () => readonly string[];
 }): HoldSweeper {
-  const { services, holdMs } = options;
+  const { services, holdMs, owns } = options;
   let watched: Set<string> | null = null;
 
   const keep = async (id: string): Promise<boolean> => {
@@ -34,7 +36,7 @@ export function createHoldSweeper(options: {
 
   return {
     async sweep() {
-      watched ??= new Set((await services.directory.tenants()).map(({ id }) => id));
+      watched ??= new Set((await services.directory.tenants()).map(({ id }) => id).filter(owns));
       for (const id of options.usedIds()) watched.add(id);
       for (const id of watched) {
         try {

@@ -34,6 +34,8 @@ export interface NodeSettings extends GivenSettings {
   readonly port: number;
   readonly host: string;
   readonly dataFolder: string;
+  /** Threads that take requests. */
+  readonly threads: number;
   readonly openTenantsMax: number;
   readonly diskFreePercentMin: number;
   readonly bodiesBytesMax: number;
@@ -43,14 +45,16 @@ export interface NodeSettings extends GivenSettings {
 /** @throws UserError that names the variable at fault. */
 export function readNodeSettings(env: Env): NodeSettings {
   const read = parse(nodeSettings, env);
-  if (read.bodiesBytes < 2 * read.bodyBytes) {
-    throw new UserError('EDGE_BODIES_BYTES must be at least twice EDGE_BODY_BYTES');
+  if (read.bodiesBytes < 2 * read.bodyBytes * read.threads) {
+    const each = read.threads === 1 ? '' : ' for each of EDGE_THREADS';
+    throw new UserError(`EDGE_BODIES_BYTES must be at least twice EDGE_BODY_BYTES${each}`);
   }
   return {
     ...given(read),
     port: read.port,
     host: read.host,
     dataFolder: read.dataFolder,
+    threads: read.threads,
     openTenantsMax: read.openTenants,
     diskFreePercentMin: read.diskFreePercent,
     bodiesBytesMax: read.bodiesBytes,

@@ -209,6 +209,11 @@ const settingsOfNodeAlone = {
     help: 'directory of the databases and of the secrets that were not given',
     schema: z.string().min(1).default('./data'),
   },
+  threads: {
+    env: 'EDGE_THREADS',
+    help: 'threads that take requests, each with a core to itself',
+    schema: count.max(64).default(1),
+  },
   openTenants: {
     env: 'EDGE_OPEN_TENANTS',
     help: 'tenants whose databases are open at a time',

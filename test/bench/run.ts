@@ -11,6 +11,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   weights: 'weights from a store on loopback, and the time to a first token',
   'cpu-ops': 'the hot ops of the cpu backend, one by one',
   edge: 'the governed path of the edge on Node, against a bare pass-through',
+  'edge-threads': 'the same on more threads, with the load and the stub on cores of their own',
   grammar: 'answers held to a schema: compiling and masks at the vocabulary of DeepSeek-V3',
   schemas: 'how much of the schemas of four suites is kept, ignored and refused',
   tenant: "holds and settlements of a tenant's database, prefix lookups",

@@ -30,13 +30,15 @@ export async function startSeededEdge(options: {
   readonly workerUrl: string;
   /** Flags of Node for the edge's process. */
   readonly nodeFlags?: readonly string[];
+  /** Settings beside those that every benchmark needs. */
+  readonly settings?: Readonly<Record<string, string>>;
   /** The CPUs that it may run on, as taskset(1) lists them; all unless given. */
   readonly cpus?: string | undefined;
 }): Promise<SeededEdge> {
   const { workerUrl, nodeFlags = [] } = options;
   const folder = mkdtempSync(join(tmpdir(), 'sift-bench-'));
   const program = [...nodeFlags, ...scriptArgs('edge')];
-  const env = { ...secrets, PORT: '0', EDGE_DATA: folder };
+  const env = { ...secrets, PORT: '0', EDGE_DATA: folder, ...options.settings };
   const { url, pid, stop } = await startProgram({ args: program, env, cpus: options.cpus });
   const operator = operatorOf(url, secrets.EDGE_ADMIN_TOKEN);
   await operator.call('POST', '/models', {

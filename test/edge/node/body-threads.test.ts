@@ -4,7 +4,7 @@ import { prepareBody, rewrite, textOf } from '../../../edge/bodies/body-work.ts'
 import type { PrepareInput } from '../../../edge/inference/prepare.ts';
 import { createBodyThreads } from '../../../edge/node/body-threads.ts';
 
-const threads = createBodyThreads();
+const threads = createBodyThreads({ edges: 1 });
 afterAll(() => threads.close());
 const onThreads = { threads };
 const inPlace = { threads: null };

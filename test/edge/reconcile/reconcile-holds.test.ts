@@ -204,6 +204,7 @@ test('the sweeper looks at all tenants once, then at those that were used or hav
   const sweeper = createHoldSweeper({
     services,
     holdMs,
+    owns: () => true,
     usedIds: () => used.splice(0),
     tenant: (id) => {
       looked.push(id);

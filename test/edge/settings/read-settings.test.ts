@@ -13,6 +13,7 @@ test('without any variable there is a default for everything but secrets', () =>
   expect(readNodeSettings({})).toEqual({
     port: 8787,
     host: '127.0.0.1',
+    threads: 1,
     dataFolder: './data',
     openTenantsMax: 256,
     diskFreePercentMin: 5,

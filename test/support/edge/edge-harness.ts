@@ -133,7 +133,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     directory,
     settings,
     clock,
-    warnings: () => [],
+    warnings: async () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: (_, event, fields) => void logged.push({ event, ...fields }),

@@ -16,7 +16,10 @@ export async function startNode(
   options: Omit<EdgeOptions, 'settings'> & { readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<RunningEdge> {
   const { env, ...rest } = options;
+  // Other threads have the system's clock.
+  const threads = options.clock === undefined ? process.env['EDGE_THREADS'] : '1';
   const settings = readNodeSettings({
+    ...(threads !== undefined && { EDGE_THREADS: threads }),
     PORT: '0',
     EDGE_DATA: folder,
     EDGE_LOG_LEVEL: 'silent',

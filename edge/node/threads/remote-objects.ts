@@ -1,0 +1,60 @@
+/** Objects that another thread of the edge holds, called by their contracts. */
+import { fleetMethods } from '../../fleet/fleet-contract.ts';
+import type { Fleet } from '../../fleet/fleet-contract.ts';
+import { tenantMethods } from '../../tenant/tenant-contract.ts';
+import type { Tenant } from '../../tenant/tenant-contract.ts';
+import type { Peers } from './peers.ts';
+import { callMethod, remoteObject } from './port-calls.ts';
+import type { Call, Handed } from './port-calls.ts';
+import { edgeThreadMethods, processMethods } from './thread-contract.ts';
+import type { EdgeThread, Process } from './thread-contract.ts';
+
+/** The thread that has the fleet, and speaks for the process. */
+const first = 0;
+
+export function remoteTenant(peers: Peers, id: string): Tenant {
+  const owner = peers.ownerOf(id);
+  return remoteObject<(typeof tenantMethods)[number], Tenant>(tenantMethods, (method, args) =>
+    peers.call(owner, { object: 'tenant', id, method, args }),
+  );
+}
+
+export function remoteFleet(peers: Peers): Fleet {
+  return remoteObject<(typeof fleetMethods)[number], Fleet>(fleetMethods, (method, args) =>
+    peers.call(first, { object: 'fleet', method, args }),
+  );
+}
+
+export function remoteThread(peers: Peers, thread: number): EdgeThread {
+  return remoteObject<(typeof edgeThreadMethods)[number], EdgeThread>(
+    edgeThreadMethods,
+    (method, args) => peers.call(thread, { object: 'thread', method, args }),
+  );
+}
+
+export function remoteProcess(peers: Peers): Process {
+  return remoteObject<(typeof processMethods)[number], Process>(processMethods, (method, args) =>
+    peers.call(first, { object: 'process', method, args }),
+  );
+}
+
+/** Answers other threads' calls of what this thread holds. */
+export function answerCalls(held: {
+  readonly tenant: (id: string) => Tenant;
+  readonly thread: EdgeThread;
+  readonly requests: (call: Call) => Promise<Handed>;
+  /** null in all but the first thread. */
+  readonly hub: { readonly fleet: Fleet; readonly process: Process } | null;
+}): (call: Call) => Promise<Handed> {
+  const { thread, requests, hub } = held;
+  return async (call) => {
+    if (call.object === 'tenant' && call.id !== undefined) {
+      return callMethod(held.tenant(call.id), tenantMethods, call);
+    }
+    if (call.object === 'thread') return callMethod(thread, edgeThreadMethods, call);
+    if (call.object === 'requests') return requests(call);
+    if (call.object === 'fleet' && hub) return callMethod(hub.fleet, fleetMethods, call);
+    if (call.object === 'process' && hub) return callMethod(hub.process, processMethods, call);
+    throw new Error(`this thread holds no ${call.object}`);
+  };
+}
