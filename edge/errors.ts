@@ -29,8 +29,14 @@ export const errorTable = {
   two_hosts: { status: 400, means: 'The request has two Host headers.' },
   context_length_exceeded: { status: 400, means: 'Prompt and answer do not fit the context.' },
   invalid_api_key: { status: 401, means: 'No valid API key.' },
+  expired_api_key: { status: 401, means: 'The API key has expired.' },
   insufficient_balance: { status: 402, means: 'The balance does not cover the request.' },
+  budget_exhausted: {
+    status: 402,
+    means: 'A budget does not cover the request; `details` says which, and what is left of it.',
+  },
   insufficient_scope: { status: 403, means: 'The key may not do this.' },
+  model_not_allowed: { status: 403, means: 'The key may not use this model.' },
   account_suspended: { status: 403, means: 'The operator has suspended the account.' },
   model_not_found: { status: 404, means: 'There is no such model.' },
   not_found: { status: 404, means: 'There is no such object.' },
@@ -83,14 +89,30 @@ export interface Overflow {
   readonly contextTokens: number;
 }
 
+/** A code, for dialects whose errors have no other place for it, and the budget that refuses. */
+export interface Details {
+  readonly error_code: string;
+  readonly budget?: BudgetDetails;
+}
+
+export interface BudgetDetails {
+  /** null: the key's own. */
+  readonly name: string | null;
+  readonly window: string;
+  readonly left_nano_usd: number;
+  readonly needed_nano_usd: number;
+  /** null: never. */
+  readonly resets_at_ms: number | null;
+}
+
 export interface ErrorDetails {
   /** The parameter at fault, such as `messages[0].role`. */
   readonly param?: string;
   readonly headers?: Readonly<Record<string, string>>;
   /** Stands beside `context_length_exceeded`, as far as the worker tells the numbers. */
   readonly overflow?: Overflow | null;
-  /** A code that clients act on, for dialects whose errors have a place for it. */
-  readonly details?: { readonly error_code: string };
+  /** Clients act on it, beyond the code. */
+  readonly details?: Details;
   /** The cause is for the log alone. */
   readonly cause?: unknown;
 }

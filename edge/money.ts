@@ -81,6 +81,21 @@ export function holdNanoUsd(
   return roundUp(sum);
 }
 
+/** The most output tokens of which such a hold stays within an amount; null: none. */
+export function outputTokensWithin(
+  amountNanoUsd: number,
+  tokens: { readonly promptTokensMax: number; readonly outputTokensMax: number },
+  price: Price,
+): number | null {
+  const { promptTokensMax, outputTokensMax } = tokens;
+  const inputPrice = Math.max(price.inputUncached, price.inputCached);
+  const left = BigInt(amountNanoUsd) * tokensPerPrice - product(promptTokensMax, inputPrice);
+  if (left < 0n) return null;
+  if (price.output === 0) return outputTokensMax;
+  const within = left / BigInt(price.output);
+  return within < BigInt(outputTokensMax) ? Number(within) : outputTokensMax;
+}
+
 /** Uncached input and output: what a tokens-per-minute limit counts. Cached input is free of it. */
 export function limitedTokens(usage: Usage): number {
   return usage.inputUncached + usage.outputText + usage.outputReasoning;

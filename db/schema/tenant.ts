@@ -83,6 +83,12 @@ export const entry = sqliteTable(
     revision: text(),
     /** JSON: why a cache had no more of the prompt, as the request's usage states it. */
     cacheMissReason: text('cache_miss_reason'),
+    /** Names of the budgets that the request named; null: none. */
+    budgets: text({ mode: 'json' }).$type<readonly string[]>(),
+    /** budget_window.id of all windows that the amount counts in; null: none. */
+    budgetWindows: text('budget_windows', { mode: 'json' }).$type<readonly number[]>(),
+    /** The part of the hold that was reserved after its pending entry; null: none. */
+    extendedNanoUsd: integer('extended_nano_usd'),
   },
   (t) => [
     uniqueIndex('entry_request_kind').on(t.requestId, t.kind),
@@ -138,6 +144,12 @@ export const hold = sqliteTable(
     openedAtMs: integer('opened_at_ms').notNull(),
     /** The name that the request asked for, where it is not the model. */
     alias: text(),
+    /** The part of the amount that was reserved since the pending entry, lease by lease. */
+    extendedNanoUsd: integer('extended_nano_usd').notNull().default(0),
+    /** Names of the budgets that the request named; null: none. */
+    budgets: text({ mode: 'json' }).$type<readonly string[]>(),
+    /** budget_window.id of all windows that the amount counts in; null: none. */
+    budgetWindows: text('budget_windows', { mode: 'json' }).$type<readonly number[]>(),
   },
   (t) => [
     index('hold_opened').on(t.openedAtMs),
@@ -157,7 +169,64 @@ export const apiKey = sqliteTable('api_key', {
   priority: text({ enum: ['low', 'normal', 'high'] })
     .notNull()
     .default('normal'),
+  /** The key's share beside other keys of its tenant and priority that wait too. */
+  weight: integer().notNull().default(1),
+  /** From then on the key is refused; null: never. */
+  expiresAtMs: integer('expires_at_ms'),
+  /** Ids of the models that the key may run; null: all. */
+  models: text({ mode: 'json' }).$type<readonly string[]>(),
+  /** The key has a budget: only then are the tables of budgets asked for it. */
+  hasBudget: integer('has_budget', { mode: 'boolean' }).notNull().default(false),
 });
+
+/** Budgets: each is a key's own, or has a name that requests name. */
+export const budget = sqliteTable(
+  'budget',
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    keyId: text('key_id').unique(),
+    name: text().unique(),
+    /** The IANA time zone in which its days, weeks and months begin. */
+    zone: text().notNull(),
+    createdAtMs: integer('created_at_ms').notNull(),
+  },
+  (t) => [check('budget_of_key_or_named', sql`(${t.keyId} IS NULL) <> (${t.name} IS NULL)`)],
+);
+
+/** The limits of a budget, one for each length of window. */
+export const budgetLimit = sqliteTable(
+  'budget_limit',
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    budgetId: integer('budget_id').notNull(),
+    period: text({ enum: ['day', 'week', 'month', 'ever'] }).notNull(),
+    limitNanoUsd: integer('limit_nano_usd').notNull(),
+  },
+  (t) => [
+    uniqueIndex('budget_limit_period').on(t.budgetId, t.period),
+    check('budget_limit_amount', sql`${t.limitNanoUsd} >= 0`),
+  ],
+);
+
+/**
+ * Each window of a limit, with what counts in it. A request counts in the windows in which it was
+ * admitted, whenever it is settled: holds and entries name their ids, which are never used again.
+ */
+export const budgetWindow = sqliteTable(
+  'budget_window',
+  {
+    id: integer().primaryKey({ autoIncrement: true }),
+    limitId: integer('limit_id').notNull(),
+    startMs: integer('start_ms').notNull(),
+    endMs: integer('end_ms').notNull(),
+    heldNanoUsd: integer('held_nano_usd').notNull(),
+    spentNanoUsd: integer('spent_nano_usd').notNull(),
+  },
+  (t) => [
+    uniqueIndex('budget_window_start').on(t.limitId, t.startMs),
+    check('budget_window_amounts', sql`${t.heldNanoUsd} >= 0 AND ${t.spentNanoUsd} >= 0`),
+  ],
+);
 
 /**
  * Limits and their buckets, per key and (owner '') for the whole tenant. A level is in 1/60,000 of

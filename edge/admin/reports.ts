@@ -51,12 +51,14 @@ const entryColumns = [
   'model',
   'alias',
   'key_id',
+  'budgets',
   'price_id',
   'input_uncached',
   'input_cached',
   'output_text',
   'output_reasoning',
   'predicted_cached_bytes',
+  'extended_nano_usd',
   'note',
   'created_at_ms',
   'unavailable',
@@ -241,7 +243,10 @@ async function* entryRows(services: Services, ids: readonly string[]): AsyncGene
   yield* rowsOfAll(services, ids, async function* rowsOf(tenant) {
     for (let afterId = 0; ;) {
       const page = await services.tenant(tenant).entries({ afterId, limit: entriesPerPage });
-      for (const { usage, ...entry } of page.map(wireEntry)) yield { tenant, ...entry, ...usage };
+      for (const { usage, budgets, ...entry } of page.map(wireEntry)) {
+        // Names of budgets hold no spaces.
+        yield { tenant, ...entry, ...(budgets && { budgets: budgets.join(' ') }), ...usage };
+      }
       const last = page.at(-1);
       if (last === undefined || page.length < entriesPerPage) return;
       afterId = last.id;

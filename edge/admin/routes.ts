@@ -10,8 +10,10 @@ import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { bearerToken } from '../middleware/bearer-token.ts';
 import { aliasEndpoints } from './aliases.ts';
+import { budgetEndpoints } from './budgets.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from '../http/endpoint.ts';
+import { keyEndpoints } from './keys.ts';
 import { moneyEndpoints } from './money.ts';
 import { createReference } from '../reference/reference.ts';
 import type { ReferenceText } from '../reference/reference.ts';
@@ -21,6 +23,8 @@ import { workerEndpoints } from './workers.ts';
 
 export const adminEndpoints: readonly Endpoint[] = [
   ...tenantEndpoints,
+  ...keyEndpoints,
+  ...budgetEndpoints,
   ...moneyEndpoints,
   ...catalogueEndpoints,
   ...aliasEndpoints,

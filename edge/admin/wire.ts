@@ -8,11 +8,11 @@ import type { ServedContext } from '../directory/served-contexts.ts';
 import type { UnsoldModel } from '../directory/unsold-models.ts';
 import type { RefusedAnnouncement, WorkerStatus } from '../fleet/worker-contract.ts';
 import type { Price } from '../money.ts';
-import type { KeyLimits, KeyRecord } from '../tenant/key-contract.ts';
+import type { KeyLimits } from '../tenant/key-contract.ts';
 import type { LedgerEntry, UsageRow } from '../tenant/report-contract.ts';
 
-const nanoUsd = z.int().describe('nano-USD');
-const unixMs = z.int().min(0).describe('Unix milliseconds');
+export const nanoUsd = z.int().describe('nano-USD');
+export const unixMs = z.int().min(0).describe('Unix milliseconds');
 export const daySchema = z
   .string()
   .regex(/^\d{4}-\d{2}-\d{2}$/, 'expected YYYY-MM-DD')
@@ -43,23 +43,6 @@ export const balanceSchema = z.object({
   granted_nano_usd: nanoUsd,
   topped_up_nano_usd: nanoUsd,
   held_nano_usd: nanoUsd.describe('part of the two that open holds reserve, nano-USD'),
-});
-
-export const scopeSchema = z.enum(['inference', 'read', 'admin']);
-
-export const prioritySchema = z
-  .enum(['low', 'normal', 'high'])
-  .describe("among the tenant's own keys, when its requests wait");
-
-export const keySchema = z.object({
-  key_id: z.string(),
-  label: z.string(),
-  status: z.enum(['active', 'revoked']),
-  scopes: z.array(scopeSchema),
-  priority: prioritySchema,
-  limits: limitsSchema,
-  created_at_ms: unixMs,
-  last_used_at_ms: unixMs.nullable(),
 });
 
 export const priceSchema = z.object({
@@ -155,6 +138,8 @@ export const entrySchema = z.object({
   topped_up_nano_usd: nanoUsd,
   model: z.string().nullable(),
   alias: z.string().optional().describe('what the request called the model'),
+  budgets: z.array(z.string()).optional().describe('the budgets that the request named'),
+  extended_nano_usd: nanoUsd.optional().describe('what was reserved while the answer was made'),
   key_id: z.string().nullable(),
   price_id: z.string().nullable(),
   usage: z.object(usageFields).nullable(),
@@ -171,7 +156,7 @@ export function limitsOf(wire: z.infer<typeof limitsSchema>): KeyLimits {
   };
 }
 
-function wireLimits(limits: KeyLimits): z.infer<typeof limitsSchema> {
+export function wireLimits(limits: KeyLimits): z.infer<typeof limitsSchema> {
   return {
     requests_per_minute: limits.requestsPerMinute,
     tokens_per_minute: limits.tokensPerMinute,
@@ -182,19 +167,6 @@ function wireLimits(limits: KeyLimits): z.infer<typeof limitsSchema> {
 export function wireTenant(record: TenantRecord, limits: KeyLimits): z.infer<typeof tenantSchema> {
   const { id, name, status, weight, createdAtMs } = record;
   return { id, name, status, weight, limits: wireLimits(limits), created_at_ms: createdAtMs };
-}
-
-export function wireKey(record: KeyRecord): z.infer<typeof keySchema> {
-  return {
-    key_id: record.keyId,
-    label: record.label,
-    status: record.status,
-    scopes: [...record.scopes],
-    priority: record.priority,
-    limits: wireLimits(record.limits),
-    created_at_ms: record.createdAtMs,
-    last_used_at_ms: record.lastUsedAtMs,
-  };
 }
 
 export function wirePrice(record: PriceRecord): z.infer<typeof priceSchema> {
@@ -281,6 +253,8 @@ export function wireEntry(entry: LedgerEntry): z.infer<typeof entrySchema> {
     topped_up_nano_usd: entry.toppedUpNanoUsd,
     model: entry.model,
     ...(entry.alias !== undefined && { alias: entry.alias }),
+    ...(entry.budgets !== undefined && { budgets: [...entry.budgets] }),
+    ...(entry.extendedNanoUsd !== undefined && { extended_nano_usd: entry.extendedNanoUsd }),
     key_id: entry.keyId,
     price_id: entry.priceId,
     usage: entry.usage && wireCounts(entry.usage),

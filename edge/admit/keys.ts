@@ -6,11 +6,30 @@ import { asc, count, eq, sql } from 'drizzle-orm';
 import { apiKey, quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import type { Refusal } from '../tenant/admission-contract.ts';
-import type { KeyLimits, KeyRecord, Priority, Scope, VerifiedKey } from '../tenant/key-contract.ts';
+import type { KeyChange, KeyRecord, NewKey, Scope, VerifiedKey } from '../tenant/key-contract.ts';
 import { assertLimits } from './limit-status.ts';
 
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];
 export const keysMax = 10_000;
+export const keyWeightMax = 1_000;
+/** Models that a key may be allowed. */
+export const keyModelsMax = 100;
+
+type KeyRow = typeof apiKey.$inferSelect;
+
+/** The columns that a request goes by, of the key that may make it. */
+export type KeyInForce = Pick<KeyRow, 'priority' | 'weight' | 'hasBudget'>;
+
+/** A key without its budget. */
+export type KeyOfTenant = Omit<KeyRecord, 'budget'>;
+
+/** A request as far as it is asked whether its key may make it. */
+export interface KeyUse {
+  readonly scope: Scope;
+  /** The id of the model that it runs, whatever it was asked for as; absent: it runs none. */
+  readonly model?: string;
+  readonly nowMs: number;
+}
 
 /** Call everything inside a transaction. */
 export class Keys {
@@ -26,34 +45,32 @@ export class Keys {
    * Returns null when the key may. Unknown, wrong and revoked keys get one answer. Comparing the
    * hashes needs no constant time: who chooses the secret cannot choose a prefix of its SHA-256.
    */
-  refusal(key: VerifiedKey, scope: Scope): Refusal | null {
-    return this.check(key, scope).refusal;
+  refusal(key: VerifiedKey, use: KeyUse): Refusal | null {
+    return this.check(key, use).refusal;
   }
 
-  /** Returns the same, and the priority of a key that may. */
+  /** Returns the same, and what a request goes by of a key that may. */
   check(
     key: VerifiedKey,
-    scope: Scope,
-  ): { refusal: Refusal } | { refusal: null; priority: Priority } {
+    { scope, model, nowMs }: KeyUse,
+  ): { refusal: Refusal } | { refusal: null; inForce: KeyInForce } {
     const row = this.#statements.find.get({ keyId: key.keyId });
     if (row === undefined || row.status !== 'active' || row.secretHash !== key.secretHash) {
       return { refusal: { kind: 'bad-key' } };
     }
-    const { priority } = row;
-    const isInScope = row.scopes.includes(scope);
-    return isInScope ? { refusal: null, priority } : { refusal: { kind: 'no-scope', scope } };
+    const { expiresAtMs, models } = row;
+    if (expiresAtMs !== null && expiresAtMs <= nowMs) {
+      return { refusal: { kind: 'expired-key', expiredAtMs: expiresAtMs } };
+    }
+    if (!row.scopes.includes(scope)) return { refusal: { kind: 'no-scope', scope } };
+    if (model !== undefined && models !== null && !models.includes(model)) {
+      return { refusal: { kind: 'model-not-allowed', model, models } };
+    }
+    return { refusal: null, inForce: row };
   }
 
   /** Throws when the id is taken: ids are random. */
-  create(input: {
-    readonly keyId: string;
-    readonly secretHash: string;
-    readonly label: string;
-    readonly scopes: readonly Scope[];
-    readonly priority?: Priority;
-    readonly limits: KeyLimits;
-    readonly nowMs: number;
-  }): KeyRecord {
+  create(input: NewKey & { readonly nowMs: number }): KeyOfTenant {
     const { keyId, secretHash, label, limits } = input;
     assert(keyId !== '', 'a key has an id');
     assert(/^[0-9a-f]{64}$/.test(secretHash), 'the hash of a secret is SHA-256 in hex');
@@ -69,7 +86,7 @@ export class Keys {
         label,
         status: 'active',
         scopes: scopes.filter((scope) => input.scopes.includes(scope)),
-        ...(input.priority && { priority: input.priority }),
+        ...termsOf(input),
         createdAtMs: input.nowMs,
       })
       .run();
@@ -81,25 +98,27 @@ export class Keys {
   }
 
   /** A revoked key stays revoked; its row stays, because entries name it. */
-  change(
-    keyId: string,
-    to: { readonly status?: 'revoked'; readonly label?: string; readonly priority?: Priority },
-  ): void {
-    const { status, label, priority } = to;
-    if (status === undefined && label === undefined && priority === undefined) return;
-    this.#db.update(apiKey).set({ status, label, priority }).where(eq(apiKey.keyId, keyId)).run();
+  change(keyId: string, to: KeyChange): void {
+    const { status, label } = to;
+    const set = {
+      ...(status !== undefined && { status }),
+      ...(label !== undefined && { label }),
+      ...termsOf(to),
+    };
+    if (Object.keys(set).length === 0) return;
+    this.#db.update(apiKey).set(set).where(eq(apiKey.keyId, keyId)).run();
   }
 
-  list(): KeyRecord[] {
+  list(): KeyOfTenant[] {
     return this.#records().orderBy(asc(apiKey.createdAtMs), asc(apiKey.keyId)).all().map(toRecord);
   }
 
-  get(keyId: string): KeyRecord | null {
+  get(keyId: string): KeyOfTenant | null {
     const row = this.#records().where(eq(apiKey.keyId, keyId)).get();
     return row === undefined ? null : toRecord(row);
   }
 
-  #required(keyId: string): KeyRecord {
+  #required(keyId: string): KeyOfTenant {
     const record = this.get(keyId);
     assert(record !== null, 'the key is there');
     return record;
@@ -121,6 +140,10 @@ function prepareKeysStatements(db: SyncDb) {
       status: apiKey.status,
       scopes: apiKey.scopes,
       priority: apiKey.priority,
+      weight: apiKey.weight,
+      expiresAtMs: apiKey.expiresAtMs,
+      models: apiKey.models,
+      hasBudget: apiKey.hasBudget,
     })
     .from(apiKey)
     .where(eq(apiKey.keyId, sql.placeholder('keyId')))
@@ -128,10 +151,24 @@ function prepareKeysStatements(db: SyncDb) {
   return { find };
 }
 
+/** The columns of what is set of a key; a budget stands elsewhere. */
+function termsOf({ priority, weight, expiresAtMs, models, budget }: KeyChange) {
+  const isWeight = weight === undefined || (Number.isInteger(weight) && weight >= 1);
+  assert(isWeight && (weight ?? 1) <= keyWeightMax, `a weight is from 1 to ${keyWeightMax}`);
+  assert((models?.length ?? 0) <= keyModelsMax, `a key has at most ${keyModelsMax} models`);
+  return {
+    ...(priority !== undefined && { priority }),
+    ...(weight !== undefined && { weight }),
+    ...(expiresAtMs !== undefined && { expiresAtMs }),
+    ...(models !== undefined && { models }),
+    ...(budget !== undefined && { hasBudget: budget !== null }),
+  };
+}
+
 function toRecord(row: {
-  readonly api_key: typeof apiKey.$inferSelect;
+  readonly api_key: KeyRow;
   readonly quota: typeof quota.$inferSelect;
-}): KeyRecord {
+}): KeyOfTenant {
   const { api_key: key, quota: limits } = row;
   return {
     keyId: key.keyId,
@@ -139,6 +176,9 @@ function toRecord(row: {
     status: key.status,
     scopes: scopes.filter((scope) => key.scopes.includes(scope)),
     priority: key.priority,
+    weight: key.weight,
+    expiresAtMs: key.expiresAtMs,
+    models: key.models,
     limits: {
       requestsPerMinute: limits.requestsPerMinute,
       tokensPerMinute: limits.tokensPerMinute,

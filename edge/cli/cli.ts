@@ -10,7 +10,9 @@ import { createProgram, runProgram } from '../../infra/program.ts';
 import type { CommandModule } from '../../infra/program.ts';
 import { addBackupCommands } from './backup.ts';
 import { edgeUrlOf, reasonOf, urlOf } from './edge-url.ts';
+import { addBudgetCommands } from './budgets.ts';
 import { addCatalogueCommands } from './catalogue.ts';
+import { addKeyCommands } from './keys.ts';
 import { addMoneyCommands } from './money.ts';
 import { UserError } from '../../infra/user-error.ts';
 import type { Call, Operator } from './operator.ts';
@@ -70,6 +72,8 @@ function configureFor(bare: Command, context: CliContext): void {
     },
   };
   addTenantCommands(program, operator);
+  addKeyCommands(program, operator);
+  addBudgetCommands(program, operator);
   addMoneyCommands(program, operator);
   addCatalogueCommands(program, operator);
   addWorkerCommands(program, operator);

@@ -7,7 +7,7 @@ import type { AppContext } from '../middleware/app-env.ts';
 import type { Services } from '../services.ts';
 
 export interface Endpoint {
-  readonly method: 'get' | 'post' | 'patch' | 'delete';
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
   /** It is written as in OpenAPI: `/tenants/{tenant}`. */
   readonly path: string;
   /** Other paths of the same route. */

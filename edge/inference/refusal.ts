@@ -5,12 +5,31 @@ import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { RateLimits, Refusal } from '../tenant/admission-contract.ts';
 import { noSuchEvent } from '../relay/event-log.ts';
 import { formatUsd } from '../money-text.ts';
+import { budgetHeader, budgetModeHeader } from './budgets-asked.ts';
 
 export function refusalError(refusal: Refusal, limits: RateLimits | null = null): ApiError {
   const headers = limits ? limitHeaders(limits) : {};
   switch (refusal.kind) {
     case 'bad-key':
       return badKeyError();
+    case 'expired-key':
+      return new ApiError(
+        'expired_api_key',
+        `The API key expired at ${new Date(refusal.expiredAtMs).toISOString()}.`,
+      );
+    case 'model-not-allowed':
+      return new ApiError(
+        'model_not_allowed',
+        `The key may not use the model '${refusal.model}'. It may use: ${refusal.models.join(', ')}.`,
+        { param: 'model' },
+      );
+    case 'budget':
+      return budgetError(refusal, headers);
+    case 'no-budget': {
+      const advice = refusal.nearest === null ? '' : ` The nearest one is '${refusal.nearest}'.`;
+      const message = `The budget '${refusal.name}' does not exist.${advice}`;
+      return new ApiError('not_found', message, { param: budgetHeader });
+    }
     case 'no-scope':
       return new ApiError('insufficient_scope', `The key lacks the scope '${refusal.scope}'.`);
     case 'no-balance':
@@ -41,6 +60,35 @@ export function refusalError(refusal: Refusal, limits: RateLimits | null = null)
           'is not kept: it was aborted, or too long.',
       );
   }
+}
+
+function budgetError(
+  { name, period, leftNanoUsd, neededNanoUsd, resetsAtMs }: Extract<Refusal, { kind: 'budget' }>,
+  headers: Readonly<Record<string, string>>,
+): ApiError {
+  const whose = name === null ? 'of the key' : `'${name}'`;
+  const of = period === 'ever' ? '' : ` for the ${period}`;
+  const until =
+    resetsAtMs === null ? '' : ` It begins anew at ${new Date(resetsAtMs).toISOString()}.`;
+  return new ApiError(
+    'budget_exhausted',
+    `The budget ${whose}${of} has ${formatUsd(leftNanoUsd)} USD left, and the request may cost up ` +
+      `to ${formatUsd(neededNanoUsd)} USD.${until} '${budgetModeHeader}: trim' shortens the answer ` +
+      'to what is left.',
+    {
+      headers,
+      details: {
+        error_code: 'budget_exhausted',
+        budget: {
+          name,
+          window: period,
+          left_nano_usd: leftNanoUsd,
+          needed_nano_usd: neededNanoUsd,
+          resets_at_ms: resetsAtMs,
+        },
+      },
+    },
+  );
 }
 
 function mayCost(neededNanoUsd: number | null): string {

@@ -3,7 +3,8 @@
  * it is for operators and tests, not for a request.
  */
 import { sql } from 'drizzle-orm';
-import { account, entry, hold, quota, usageDaily } from '../../db/schema/tenant.ts';
+import type { SQL } from 'drizzle-orm';
+import { account, budgetWindow, entry, hold, quota, usageDaily } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import { costNanoUsd } from '../money.ts';
 
@@ -17,6 +18,7 @@ export function auditLedger(db: SyncDb): string[] {
     ...requestsInFlight(db),
     ...dailyUsage(db),
     ...postedCosts(db),
+    ...budgetWindows(db),
   ];
 }
 
@@ -45,7 +47,7 @@ function holds(db: SyncDb): string[] {
   const wrong = db.all<{ requestId: string }>(sql`
     SELECT p.request_id AS requestId FROM ${entry} p
     LEFT JOIN ${hold} h ON h.request_id = p.request_id AND h.entry_id = p.id
-      AND h.amount_nano_usd = p.amount_nano_usd
+      AND h.amount_nano_usd - h.extended_nano_usd = p.amount_nano_usd
     LEFT JOIN ${entry} r ON r.refers_to = p.id AND r.kind IN ('posted', 'voided')
       AND r.request_id = p.request_id
     WHERE p.kind = 'pending'
@@ -87,6 +89,26 @@ function dailyUsage(db: SyncDb): string[] {
   return wrong.map(
     (row) => `the daily usage of ${row.model}, key ${row.key_id}, is not its entries'`,
   );
+}
+
+/** A window has held and spent what the holds and postings that name it say. */
+function budgetWindows(db: SyncDb): string[] {
+  const named = (rows: SQL, amount: SQL) => sql`
+    SELECT value AS id, sum(${amount}) AS amount FROM (${rows}), json_each(budget_windows) GROUP BY value`;
+  const holding = named(
+    sql`SELECT * FROM ${hold} WHERE budget_windows IS NOT NULL`,
+    sql`amount_nano_usd`,
+  );
+  const posted = named(
+    sql`SELECT * FROM ${entry} WHERE kind = 'posted' AND budget_windows IS NOT NULL`,
+    sql`-amount_nano_usd`,
+  );
+  const wrong = db.all<{ id: number }>(sql`
+    SELECT w.id AS id FROM ${budgetWindow} w
+    LEFT JOIN (${holding}) h ON h.id = w.id LEFT JOIN (${posted}) p ON p.id = w.id
+    WHERE w.held_nano_usd <> coalesce(h.amount, 0) OR w.spent_nano_usd <> coalesce(p.amount, 0)
+    LIMIT 100`);
+  return wrong.map(({ id }) => `the window ${id} of a budget does not hold what its entries say`);
 }
 
 /** Every posting is what its usage costs at its price, less what the hold did not cover. */

@@ -46,6 +46,8 @@ function entryStatements(db: SyncDb) {
         revision: value('revision'),
         keyId: value('keyId'),
         priceId: value('priceId'),
+        budgets: value('budgets'),
+        budgetWindows: value('budgetWindows'),
         createdAtMs: value('nowMs'),
       })
       .returning({ id: entry.id })
@@ -75,6 +77,9 @@ function entryStatements(db: SyncDb) {
         outcome: value('outcome'),
         worker: value('worker'),
         note: value('note'),
+        budgets: value('budgets'),
+        budgetWindows: value('budgetWindows'),
+        extendedNanoUsd: value('extendedNanoUsd'),
         createdAtMs: value('nowMs'),
       })
       .prepare(),
@@ -108,6 +113,8 @@ function holdStatements(db: SyncDb) {
         priceOutput: value('priceOutput'),
         tokensReserved: value('tokensReserved'),
         idempotencyKey: value('idempotencyKey'),
+        budgets: value('budgets'),
+        budgetWindows: value('budgetWindows'),
         openedAtMs: value('nowMs'),
       })
       .prepare(),
@@ -116,6 +123,19 @@ function holdStatements(db: SyncDb) {
       .set({ worker: value('worker'), epoch: value('epoch'), workerUrl: value('workerUrl') })
       .where(eq(hold.requestId, sql.placeholder('requestId')))
       .returning({ requestId: hold.requestId })
+      .prepare(),
+    open: db
+      .select({ amountNanoUsd: hold.amountNanoUsd, budgetWindows: hold.budgetWindows })
+      .from(hold)
+      .where(eq(hold.requestId, sql.placeholder('requestId')))
+      .prepare(),
+    extend: db
+      .update(hold)
+      .set({
+        amountNanoUsd: sql`${hold.amountNanoUsd} + ${sql.placeholder('amountNanoUsd')}`,
+        extendedNanoUsd: sql`${hold.extendedNanoUsd} + ${sql.placeholder('amountNanoUsd')}`,
+      })
+      .where(eq(hold.requestId, sql.placeholder('requestId')))
       .prepare(),
     take: db
       .delete(hold)

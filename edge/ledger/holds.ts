@@ -29,6 +29,12 @@ export interface HoldInput {
   readonly nowMs: number;
 }
 
+/** The budgets that a hold counts in; null: none. */
+type OfBudgets = {
+  readonly names: readonly string[];
+  readonly windowIds: readonly number[];
+} | null;
+
 export type HoldRow = typeof hold.$inferSelect;
 
 type Resolution = Pick<SettleInput, 'outcome' | 'usage' | 'worker' | 'predictedCachedBytes'>;
@@ -43,14 +49,18 @@ export class Holds {
     this.#statements = prepareHoldStatements(db);
   }
 
-  /**
-   * Reserves the amount; null when the available balance does not cover it, and nothing changed.
-   */
-  reserve(input: HoldInput): { entryId: number } | null {
+  /** Reserves the amount; false when the available balance does not cover it: nothing changed. */
+  reserve(amountNanoUsd: number): boolean {
+    assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');
+    return this.#statements.reserve.get({ amountNanoUsd }) !== undefined;
+  }
+
+  /** Opens the hold of an amount that was reserved. */
+  open(input: HoldInput, ofBudgets: OfBudgets): void {
     const { price, requestId, keyId, model, amountNanoUsd, nowMs } = input;
     const { alias = null, revision = null } = input;
-    assert(Number.isSafeInteger(amountNanoUsd) && amountNanoUsd >= 0, 'a hold is an amount');
-    if (this.#statements.reserve.get({ amountNanoUsd }) === undefined) return null;
+    const budgets = namesOf(ofBudgets?.names);
+    const budgetWindows = json(ofBudgets?.windowIds);
     // UNIQUE(request_id, kind) refuses a request id that was admitted before.
     const pending = this.#statements.insertPending.get({
       requestId,
@@ -60,19 +70,32 @@ export class Holds {
       revision,
       amountNanoUsd,
       priceId: price.id,
+      budgets,
+      budgetWindows,
       nowMs,
     });
     assert(pending !== undefined, 'an inserted entry has an id');
     this.#statements.insertHold.run({
       ...input,
       alias,
+      budgets,
+      budgetWindows,
       entryId: pending.id,
       priceId: price.id,
       priceInputCached: price.inputCached,
       priceInputUncached: price.inputUncached,
       priceOutput: price.output,
     });
-    return { entryId: pending.id };
+  }
+
+  /** The open hold of a request; null if it is resolved. */
+  find(requestId: string): Pick<HoldRow, 'amountNanoUsd' | 'budgetWindows'> | null {
+    return this.#statements.open.get({ requestId }) ?? null;
+  }
+
+  /** Adds what was reserved for it to an open hold. */
+  extend(requestId: string, amountNanoUsd: number): void {
+    this.#statements.extend.run({ requestId, amountNanoUsd });
   }
 
   /** Remembers where the request went; false when the hold is resolved already. */
@@ -113,6 +136,9 @@ export class Holds {
       excessNanoUsd,
       outcome: resolution.outcome,
       worker: resolution.worker ?? open.worker,
+      budgets: namesOf(open.budgets),
+      budgetWindows: json(open.budgetWindows),
+      extendedNanoUsd: open.extendedNanoUsd === 0 ? null : open.extendedNanoUsd,
       note: excessNanoUsd > 0 ? `cost exceeded the hold by ${formatUsd(excessNanoUsd)} USD` : null,
       nowMs,
     });
@@ -169,6 +195,15 @@ export class Holds {
       .limit(openHoldsMax)
       .all();
   }
+}
+
+function json(value: readonly unknown[] | null | undefined): string | null {
+  return value == null ? null : JSON.stringify(value);
+}
+
+/** A key's own budget has no name. */
+function namesOf(names: readonly string[] | null | undefined): string | null {
+  return names == null || names.length === 0 ? null : json(names);
 }
 
 function priceOf(open: HoldRow): Price {

@@ -165,6 +165,8 @@ export function toLedgerEntry(row: typeof entry.$inferSelect): LedgerEntry {
     toppedUpNanoUsd: row.toppedUpNanoUsd,
     model: row.model,
     ...(row.alias !== null && { alias: row.alias }),
+    ...(row.budgets !== null && { budgets: row.budgets }),
+    ...(row.extendedNanoUsd !== null && { extendedNanoUsd: row.extendedNanoUsd }),
     keyId: row.keyId,
     priceId: row.priceId,
     usage: counted ? { inputUncached, inputCached, outputText, outputReasoning } : null,

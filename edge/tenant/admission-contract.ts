@@ -1,5 +1,6 @@
 /** Admission: what a request asks of its tenant, and what the tenant answers. */
 import type { Price } from '../money.ts';
+import type { Period } from './budget-contract.ts';
 import type { Priority, Scope, VerifiedKey } from './key-contract.ts';
 
 export interface AdmitInput {
@@ -15,9 +16,27 @@ export interface AdmitInput {
   /** Upper bound of the prompt in tokens: its UTF-8 bytes (docs/design.md#money). */
   readonly promptTokensMax: number;
   readonly outputTokensMax: number;
+  /** Absent where the hold is to cover all of the output. */
+  readonly lease?: Lease;
+  /** Absent where the request names no budget. */
+  readonly budgets?: BudgetsAsked;
   /** The prefix chain of the request's canonical bytes (docs/design.md#prefix-chain). */
   readonly prefixChain: readonly PrefixKey[];
   readonly idempotency: IdempotentRequest | null;
+}
+
+/** The output that is held at first; more is held as it is generated. */
+export interface Lease {
+  readonly outputTokens: number;
+}
+
+export interface BudgetsAsked {
+  readonly names: readonly string[];
+  /**
+   * The output tokens may be lowered to what budgets and balance cover, in multiples of so many:
+   * the answers of the request. null: the request is refused instead.
+   */
+  readonly trimTo: number | null;
 }
 
 /** A request as far as its headers tell. */
@@ -63,8 +82,14 @@ export type AdmitResult =
   | {
       readonly kind: 'admitted';
       readonly holdNanoUsd: number;
+      /** The amount that the hold can grow to: the most that the request can cost. */
+      readonly holdNanoUsdMax: number;
+      /** Lower than what was asked for where budgets or balance did not cover that. */
+      readonly outputTokensMax: number;
       /** The priority of the request's key. */
       readonly priority: Priority;
+      /** The weight of the request's key. */
+      readonly weight: number;
       readonly prefixHits: readonly PrefixHit[];
       readonly limits: RateLimits;
     }
@@ -81,6 +106,22 @@ export interface LimitCheck {
 
 export type Refusal =
   | { readonly kind: 'bad-key' }
+  | { readonly kind: 'expired-key'; readonly expiredAtMs: number }
+  | {
+      readonly kind: 'model-not-allowed';
+      readonly model: string;
+      readonly models: readonly string[];
+    }
+  | {
+      readonly kind: 'budget';
+      /** null: the key's own. */
+      readonly name: string | null;
+      readonly period: Period;
+      readonly leftNanoUsd: number;
+      readonly neededNanoUsd: number;
+      readonly resetsAtMs: number | null;
+    }
+  | { readonly kind: 'no-budget'; readonly name: string; readonly nearest: string | null }
   | { readonly kind: 'no-scope'; readonly scope: Scope }
   | {
       readonly kind: 'no-balance';

@@ -47,6 +47,10 @@ export interface LedgerEntry {
   readonly model: string | null;
   /** The name that the request had for the model, where that was not its own. */
   readonly alias?: string;
+  /** The budgets that the request named, where it named any. */
+  readonly budgets?: readonly string[];
+  /** The part of a posted or voided hold that was reserved while its answer was made. */
+  readonly extendedNanoUsd?: number;
   readonly keyId: string | null;
   readonly priceId: string | null;
   readonly usage: Usage | null;

@@ -1,7 +1,7 @@
 /** Placement and settlement of an admitted request, as its tenant records them. */
 import type { NewStoredResponse } from '../dialects/answer-format.ts';
 import type { Usage } from '../money.ts';
-import type { PrefixKey, StoredAnswer } from './admission-contract.ts';
+import type { PrefixKey, Refusal, StoredAnswer } from './admission-contract.ts';
 
 /** The place of an admitted request: kept for reconciliation and for the prefix index. */
 export interface Placement {
@@ -16,6 +16,24 @@ export interface Placement {
    */
   readonly durable?: boolean;
 }
+
+export interface ExtendInput {
+  readonly requestId: string;
+  /** The hold is to grow by this much; less is given where less is left. */
+  readonly amountNanoUsd: number;
+  /** Less than that is of no use, and not taken. */
+  readonly leastNanoUsd: number;
+}
+
+export type Extension =
+  | { readonly kind: 'extended'; readonly holdNanoUsd: number }
+  /** It is what is missing, should the request need more. */
+  | {
+      readonly kind: 'exhausted';
+      readonly lacks: Extract<Refusal, { kind: 'budget' | 'no-balance' }>;
+    }
+  /** The request is settled. */
+  | { readonly kind: 'over' };
 
 export interface SettleInput {
   readonly requestId: string;

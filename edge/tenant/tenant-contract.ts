@@ -30,7 +30,15 @@ import type {
 } from './report-contract.ts';
 import type { TenantStoredResponses } from './stored-response-contract.ts';
 import type { StatementPart, StatementPartInput } from './statement-contract.ts';
-import type { OpenHold, Placement, SettleInput, Settlement } from './settlement-contract.ts';
+import type { TenantBudgets } from './budget-contract.ts';
+import type {
+  ExtendInput,
+  Extension,
+  OpenHold,
+  Placement,
+  SettleInput,
+  Settlement,
+} from './settlement-contract.ts';
 
 /** The calls that a request makes on its tenant. */
 export interface TenantRequests {
@@ -42,6 +50,8 @@ export interface TenantRequests {
   preadmit(input: PreadmitInput): Promise<LimitCheck>;
   /** Remembers where an admitted request went, and the prefix that the worker will hold. */
   placed(input: Placement): Promise<void>;
+  /** Lets the hold of an admitted request grow, within balance and budgets. */
+  extend(input: ExtendInput): Promise<Extension>;
   settle(input: SettleInput): Promise<Settlement>;
   /** The prefix hits that `admit` would find, for a quote: holds nothing and counts as no use. */
   prefixHits(chain: readonly PrefixKey[]): Promise<readonly PrefixHit[]>;
@@ -57,6 +67,7 @@ export interface TenantRequests {
 export interface TenantOperations {
   createKey(input: NewKey): Promise<KeyRecord>;
   updateKey(keyId: string, change: KeyChange): Promise<KeyRecord | null>;
+  key(keyId: string): Promise<KeyRecord | null>;
   keys(): Promise<KeyRecord[]>;
   /** The tenant's own limits, over all of its keys. */
   limits(): Promise<KeyLimits>;
@@ -90,19 +101,21 @@ export interface TenantReports {
 }
 
 export interface Tenant
-  extends TenantRequests, TenantOperations, TenantReports, TenantStoredResponses {}
+  extends TenantRequests, TenantOperations, TenantReports, TenantBudgets, TenantStoredResponses {}
 
 /** The compiler refuses a stub that this list leaves without one of the methods. */
 export const tenantMethods = [
   'admit',
   'preadmit',
   'placed',
+  'extend',
   'settle',
   'prefixHits',
   'authorize',
   'admitFree',
   'createKey',
   'updateKey',
+  'key',
   'keys',
   'limits',
   'setLimits',
@@ -116,6 +129,10 @@ export const tenantMethods = [
   'statementPart',
   'billedRequest',
   'audit',
+  'budgets',
+  'budget',
+  'setBudget',
+  'removeBudget',
   'earlierItems',
   'storedResponse',
   'deleteStoredResponse',

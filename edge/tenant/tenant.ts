@@ -11,6 +11,8 @@ import { Limits } from '../admit/limits.ts';
 import { estimateTokens, limitRefusal, rateLimits } from '../admit/limit-status.ts';
 import { auditLedger } from '../ledger/audit.ts';
 import { readBilledRequest } from '../ledger/billed-request.ts';
+import { BudgetTermsOfTenant } from '../ledger/budget-terms.ts';
+import { Budgets, exhausted, unbound } from '../ledger/budgets.ts';
 import { Credits } from '../ledger/credits.ts';
 import type { HoldRow } from '../ledger/holds.ts';
 import { Holds } from '../ledger/holds.ts';
@@ -18,7 +20,7 @@ import type { IdempotencyBounds } from '../ledger/idempotency.ts';
 import { Idempotency } from '../ledger/idempotency.ts';
 import { Reports } from '../ledger/reports.ts';
 import { readStatementPart } from '../ledger/statement-parts.ts';
-import { holdNanoUsd, limitedTokens } from '../money.ts';
+import { limitedTokens } from '../money.ts';
 import { StoredResponses } from '../responses/stored-responses.ts';
 import type { StoredResponseBounds } from '../responses/stored-responses.ts';
 import { PrefixIndex } from '../prefix/prefix-index.ts';
@@ -30,8 +32,10 @@ import type {
   RateLimits,
   Refusal,
 } from './admission-contract.ts';
+import { holdAmounts } from './hold-amounts.ts';
+import { keyOperations } from './key-operations.ts';
 import type { VerifiedKey } from './key-contract.ts';
-import type { SettleInput, Settlement } from './settlement-contract.ts';
+import type { ExtendInput, Extension, SettleInput, Settlement } from './settlement-contract.ts';
 import type { Asked } from './stored-response-contract.ts';
 import type { Tenant } from './tenant-contract.ts';
 
@@ -57,26 +61,29 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
   const { keys, limits, holds, credits, reports, index, responses } = stages;
   const unlessRefused = <Found>(key: VerifiedKey, find: () => Found) =>
     run((): Asked<Found> => {
-      const refusal = keys.refusal(key, 'inference');
+      const refusal = keys.refusal(key, { scope: 'inference', nowMs: now() });
       return refusal === null ? find() : { kind: 'refused', refusal };
     });
   return {
+    ...keyOperations(stages, { run, runUnsynced, now }),
     // Nothing is owed before the client has had something, and that follows the placement: the
     // disk is waited for there, while the worker computes, and the hold that was committed before
     // is on it too. A settlement that the power takes away is made again from the hold and the
     // worker's journal; where there is no such journal, the answer waits for it.
     admit: (input) => runUnsynced(() => admit(stages, input, now())),
     preadmit: (input) => runUnsynced(() => preadmit(stages, input, now())),
+    // A longer answer that is delivered is billed to its hold, whatever happens.
+    extend: (input) => run(() => extend(stages, input)),
     settle: (input) => (input.isJournalled ? runUnsynced : run)(() => settle(stages, input, now())),
     placed: (input) =>
       (input.durable ? run : runUnsynced)(() => {
         if (holds.place(input)) index.expect(input, input.chain, now());
       }),
     prefixHits: (chain) => runUnsynced(() => index.lookup(chain, now())),
-    authorize: (key, scope) => runUnsynced(() => keys.refusal(key, scope)),
+    authorize: (key, scope) => runUnsynced(() => keys.refusal(key, { scope, nowMs: now() })),
     admitFree: (key, scope) =>
       runUnsynced(() => {
-        const keyRefusal = keys.refusal(key, scope);
+        const keyRefusal = keys.refusal(key, { scope, nowMs: now() });
         if (keyRefusal !== null) return { refusal: keyRefusal, limits: null };
         const statuses = limits.look(key.keyId, now());
         const refusal = limitRefusal(statuses, null);
@@ -98,15 +105,6 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
       }),
     deleteStoredResponse: (key, id) =>
       unlessRefused(key, () => ({ kind: responses.remove(id, now()) ? 'deleted' : 'missing' })),
-    createKey: (input) => run(() => keys.create({ ...input, nowMs: now() })),
-    updateKey: (keyId, change) =>
-      run(() => {
-        if (keys.get(keyId) === null) return null;
-        keys.change(keyId, change);
-        if (change.limits !== undefined) limits.setKeyLimits(keyId, change.limits);
-        return keys.get(keyId);
-      }),
-    keys: () => runUnsynced(() => keys.list()),
     limits: () => runUnsynced(() => limits.tenantLimits()),
     setLimits: (to) => run(() => limits.setTenantLimits(to)),
     credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
@@ -122,6 +120,8 @@ function createStages(db: SyncDb, options: TenantOptions) {
     keys: new Keys(db),
     limits: new Limits(db),
     holds: new Holds(db),
+    budgets: new Budgets(db),
+    terms: new BudgetTermsOfTenant(db),
     credits: new Credits(db),
     reports: new Reports(db),
     idempotency: new Idempotency(db, options.idempotency),
@@ -132,9 +132,9 @@ function createStages(db: SyncDb, options: TenantOptions) {
 
 /** A refusal takes nothing and, unless the clock went back, writes nothing: it costs no commit. */
 function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
-  const { keys, limits, holds, idempotency, index, reports } = stages;
+  const { keys, limits, holds, budgets, idempotency, index } = stages;
   const { keyId } = input.key;
-  const checked = keys.check(input.key, input.scope);
+  const checked = keys.check(input.key, { scope: input.scope, model: input.model, nowMs });
   if (checked.refusal !== null) return { kind: 'refused', reason: checked.refusal, limits: null };
 
   const idempotencyKey = input.idempotency?.key ?? null;
@@ -150,34 +150,97 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
 
   const prefixHits = index.lookup(input.prefixChain, nowMs);
   const cachedBytes = Math.max(0, ...prefixHits.map(({ bytes }) => bytes));
-  const tokensReserved = estimateTokens({ ...input, cachedBytes });
+  const outputTokensHeld = Math.min(
+    input.outputTokensMax,
+    input.lease?.outputTokens ?? input.outputTokensMax,
+  );
+  const tokensReserved = estimateTokens({
+    ...input,
+    outputTokensMax: outputTokensHeld,
+    cachedBytes,
+  });
   const statuses = limits.look(keyId, nowMs);
   const tooMuch = limitRefusal(statuses, tokensReserved);
   if (tooMuch !== null) {
     return { kind: 'refused', reason: tooMuch, limits: rateLimits(statuses) };
   }
 
-  const amountNanoUsd = holdNanoUsd(input, input.price);
-  const wanted = { ...input, keyId, amountNanoUsd, tokensReserved, idempotencyKey, nowMs };
-  if (holds.reserve(wanted) === null) {
-    const { granted, toppedUp, held } = reports.balance();
-    const availableNanoUsd = granted + toppedUp - held;
-    const reason = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: amountNanoUsd } as const;
+  const refused = (reason: Refusal): AdmitResult => {
     return { kind: 'refused', reason, limits: rateLimits(statuses) };
-  }
+  };
+  const { priority, weight, hasBudget } = checked.inForce;
+  const names = input.budgets?.names ?? [];
+  const isBound = hasBudget || names.length > 0;
+  const bound = isBound ? budgets.look({ keyId: hasBudget ? keyId : null, names, nowMs }) : unbound;
+  if ('kind' in bound) return refused(bound);
+  const amounts = holdAmounts(input, bound, () => available(stages));
+  if ('refusal' in amounts) return refused(amounts.refusal);
+  const { amountNanoUsd, amountNanoUsdMax: holdNanoUsdMax, outputTokensMax } = amounts;
+  if (!holds.reserve(amountNanoUsd)) return refused(noBalance(stages, amountNanoUsd));
+  const counted = budgets.reserve(bound, { amountNanoUsd, nowMs });
+  holds.open({ ...input, keyId, amountNanoUsd, tokensReserved, idempotencyKey, nowMs }, counted);
   const state = limits.takeFor(statuses, tokensReserved);
   if (named) idempotency.begin({ ...named, requestId: input.requestId });
-  const { priority } = checked;
-  return { kind: 'admitted', holdNanoUsd: amountNanoUsd, priority, prefixHits, limits: state };
+  return {
+    kind: 'admitted',
+    holdNanoUsd: amountNanoUsd,
+    holdNanoUsdMax,
+    outputTokensMax,
+    priority,
+    weight,
+    prefixHits,
+    limits: state,
+  };
+}
+
+/** Takes no more than is there, and nothing at all where that would be of no use. */
+function extend(stages: Stages, input: ExtendInput): Extension {
+  const { holds, budgets } = stages;
+  const { requestId, leastNanoUsd } = input;
+  const open = holds.find(requestId);
+  if (open === null) return { kind: 'over' };
+  const ofBalance = available(stages);
+  const tightest = budgets.left(open.budgetWindows);
+  const amountNanoUsd = Math.min(
+    input.amountNanoUsd,
+    ofBalance,
+    tightest?.leftNanoUsd ?? ofBalance,
+  );
+  if (amountNanoUsd < Math.max(1, leastNanoUsd)) {
+    const isBudget = tightest !== null && tightest.leftNanoUsd <= ofBalance;
+    const lacks = isBudget
+      ? exhausted(tightest, leastNanoUsd)
+      : ({
+          kind: 'no-balance',
+          availableNanoUsd: ofBalance,
+          neededNanoUsd: leastNanoUsd,
+        } as const);
+    return { kind: 'exhausted', lacks };
+  }
+  const isReserved = holds.reserve(amountNanoUsd);
+  assert(isReserved, 'what is available can be reserved');
+  holds.extend(requestId, amountNanoUsd);
+  budgets.extend(open.budgetWindows, amountNanoUsd);
+  return { kind: 'extended', holdNanoUsd: open.amountNanoUsd + amountNanoUsd };
+}
+
+function available({ reports }: Stages): number {
+  const { granted, toppedUp, held } = reports.balance();
+  return granted + toppedUp - held;
+}
+
+function noBalance(stages: Stages, neededNanoUsd: number | null): Refusal {
+  return { kind: 'no-balance', availableNanoUsd: available(stages), neededNanoUsd };
 }
 
 /** Refuses only what `admit` would refuse too, whatever the body says. */
 function preadmit(
-  { keys, limits, idempotency, reports }: Stages,
+  stages: Stages,
   { key, scope, idempotencyKey, costs }: PreadmitInput,
   nowMs: number,
 ): { refusal: Refusal | null; limits: RateLimits | null } {
-  const keyRefusal = keys.refusal(key, scope);
+  const { keys, limits, idempotency } = stages;
+  const keyRefusal = keys.refusal(key, { scope, nowMs });
   if (keyRefusal !== null) return { refusal: keyRefusal, limits: null };
   const { keyId } = key;
   if (idempotencyKey !== null && idempotency.knows({ keyId, idempotencyKey }, nowMs)) {
@@ -186,15 +249,12 @@ function preadmit(
   const statuses = limits.look(keyId, nowMs);
   const tooMuch = limitRefusal(statuses, 0);
   if (tooMuch !== null) return { refusal: tooMuch, limits: rateLimits(statuses) };
-  const { granted, toppedUp, held } = reports.balance();
-  const availableNanoUsd = granted + toppedUp - held;
-  if (!costs || availableNanoUsd > 0) return { refusal: null, limits: null };
-  const refusal = { kind: 'no-balance', availableNanoUsd, neededNanoUsd: null } as const;
-  return { refusal, limits: rateLimits(statuses) };
+  if (!costs || available(stages) > 0) return { refusal: null, limits: null };
+  return { refusal: noBalance(stages, null), limits: rateLimits(statuses) };
 }
 
 function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
-  const { limits, holds, reports, index } = stages;
+  const { limits, holds, budgets, reports, index } = stages;
   const open = holds.take(input.requestId);
   if (open === null) {
     const earlier = holds.earlier(input.requestId);
@@ -202,7 +262,9 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
     return earlier;
   }
   const settlement = holds.resolve(open, input, nowMs);
-  const { keyId, model } = open;
+  const { keyId, model, amountNanoUsd: heldNanoUsd } = open;
+  const { costNanoUsd } = settlement;
+  budgets.settle(open.budgetWindows, { heldNanoUsd, costNanoUsd });
   const used = tokensToLimit(open, input.usage, settlement);
   limits.giveBack({ keyId, reserved: open.tokensReserved, used });
   if (input.usage !== null) {

@@ -7,6 +7,7 @@ import m0004 from './0004_identity.sql';
 import m0005 from './0005_key_priority.sql';
 import m0006 from './0006_stored_responses.sql';
 import m0007 from './0007_receipts.sql';
+import m0008 from './0008_budgets.sql';
 
 export default {
   journal,
@@ -19,5 +20,6 @@ export default {
     m0005,
     m0006,
     m0007,
+    m0008,
   },
 };

@@ -6,6 +6,7 @@ import { errorSchema } from './response-schemas.ts';
 
 export const errors: ErrorShape = { name: 'Error', schema: errorSchema, body: errorBody };
 
-export function errorBody({ message, code, param, status }: ApiError): object {
-  return { error: { message, type: openAiErrorTypes[status], param, code } };
+export function errorBody({ message, code, param, status, details }: ApiError): object {
+  const type = openAiErrorTypes[status];
+  return { error: { message, type, param, code, ...(details && { details }) } };
 }

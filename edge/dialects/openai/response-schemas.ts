@@ -8,6 +8,10 @@ export const errorSchema = z.object({
     type: z.string(),
     param: z.string().nullable(),
     code: z.string(),
+    details: z
+      .looseObject({ error_code: z.string() })
+      .optional()
+      .describe('Of `budget_exhausted`: the budget, its window, and what is left of it.'),
   }),
 });
 

@@ -429,9 +429,77 @@ test('the reference names every route, its fields and what it answers, without a
   }
   const key = document.paths['/admin/tenants/{tenant}/keys'].post;
   const fields = key.requestBody.content['application/json'].schema.properties;
-  expect(Object.keys(fields)).toEqual(['label', 'scopes', 'priority', 'limits']);
+  expect(Object.keys(fields)).toEqual([
+    'label',
+    'scopes',
+    'priority',
+    'weight',
+    'expires_at_ms',
+    'models',
+    'budget',
+    'limits',
+  ]);
   expect(key.parameters).toMatchObject([{ name: 'tenant', in: 'path', required: true }]);
   const page = await (await harness.app.request('/admin/docs')).text();
   expect(page).toContain('/admin/tenants/{tenant}/credits');
   expect(page).not.toMatch(/<script|src=|https?:\/\//);
+});
+
+test('what a key may is set when it is made and later, and lifted with null', async () => {
+  const budget = { windows: [{ window: 'day', limit_nano_usd: 5_000_000_000 }] };
+  const terms = { weight: 3, expires_at_ms: 4_000_000_000_000, models: [testModel], budget };
+  const { json: made } = await call('POST', '/tenants/acme/keys', terms);
+  expect(made).toMatchObject({
+    ...terms,
+    budget: {
+      zone: 'UTC',
+      windows: [{ window: 'day', left_nano_usd: 5_000_000_000, spent_nano_usd: 0 }],
+    },
+  });
+  const path = `/tenants/acme/keys/${made.key_id}`;
+  const berlin = { zone: 'Europe/Berlin', windows: [{ window: 'ever', limit_nano_usd: 1 }] };
+  const changed = await call('PATCH', path, { budget: berlin });
+  expect(changed.json).toMatchObject({
+    weight: 3,
+    budget: { zone: 'Europe/Berlin', windows: [{ window: 'ever', resets_at_ms: null }] },
+  });
+  const lifted = { expires_at_ms: null, models: null, budget: null };
+  expect((await call('PATCH', path, lifted)).json).toMatchObject(lifted);
+  expect((await call('GET', path)).json).toMatchObject({ ...lifted, weight: 3 });
+});
+
+test('budgets that requests name are made, listed and removed', async () => {
+  const terms = { windows: [{ window: 'month', limit_nano_usd: 7 }] };
+  const made = await call('PUT', '/tenants/acme/budgets/agent-7', terms);
+  expect(made.json).toMatchObject({ object: 'budget', name: 'agent-7', zone: 'UTC' });
+  const listed = await call('GET', '/tenants/acme/budgets');
+  expect(listed.json.budgets).toEqual([made.json]);
+  const removed = await call('DELETE', '/tenants/acme/budgets/agent-7');
+  expect(removed.json).toEqual({ name: 'agent-7', deleted: true });
+  expect((await call('DELETE', '/tenants/acme/budgets/agent-7')).status).toBe(404);
+});
+
+test.each([
+  ['POST', 'keys', { weight: 0 }, 'weight'],
+  ['POST', 'keys', { models: [] }, 'models'],
+  ['POST', 'keys', { expires_at_ms: -1 }, 'expires_at_ms'],
+  ['PUT', 'budgets/b', { windows: [] }, 'windows'],
+  ['PUT', 'budgets/b', { windows: [{ window: 'day', limit_nano_usd: -1 }] }, 'windows[0]'],
+  [
+    'PUT',
+    'budgets/b',
+    { zone: 'Mars/Base', windows: [{ window: 'day', limit_nano_usd: 1 }] },
+    'zone',
+  ],
+  ['PUT', 'budgets/-', { windows: [{ window: 'day', limit_nano_usd: 1 }] }, 'name'],
+])('%s %s with %j is refused by name', async (method, path, body, param) => {
+  const { status, json } = await call(method, `/tenants/acme/${path}`, body);
+  expect([400, 422]).toContain(status);
+  expect(json.error.param).toContain(param);
+});
+
+test('a window that is named twice is refused', async () => {
+  const window = { window: 'day', limit_nano_usd: 1 };
+  const { status } = await call('PUT', '/tenants/acme/budgets/b', { windows: [window, window] });
+  expect(status).toBe(422);
 });

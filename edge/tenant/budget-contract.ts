@@ -1,0 +1,49 @@
+/** Budgets: what a key, or whoever names one in a request, may spend in windows of time. */
+
+/** Weeks begin on Monday. */
+export type Period = 'day' | 'week' | 'month' | 'ever';
+
+/** The terms that are set of a budget. */
+export interface BudgetTerms {
+  /** The IANA time zone in which days, weeks and months begin. */
+  readonly zone: string;
+  /** From one window on, and at most one of each period; all of them bind at once. */
+  readonly windows: readonly { readonly period: Period; readonly limitNanoUsd: number }[];
+}
+
+/** A budget as it is now. */
+export interface BudgetRecord {
+  readonly zone: string;
+  readonly createdAtMs: number;
+  readonly windows: readonly BudgetWindow[];
+}
+
+export interface NamedBudget extends BudgetRecord {
+  readonly name: string;
+}
+
+export interface BudgetWindow {
+  readonly period: Period;
+  readonly limitNanoUsd: number;
+  readonly spentNanoUsd: number;
+  /** The holds of requests that are running. */
+  readonly heldNanoUsd: number;
+  readonly startMs: number;
+  /** null: never. */
+  readonly resetsAtMs: number | null;
+}
+
+export type BudgetSet =
+  | { readonly kind: 'created' | 'changed'; readonly budget: NamedBudget }
+  | { readonly kind: 'too-many'; readonly budgetsMax: number };
+
+/** The operations on a tenant's named budgets. */
+export interface TenantBudgets {
+  /** In the order of their names. */
+  budgets(): Promise<NamedBudget[]>;
+  budget(name: string): Promise<NamedBudget | null>;
+  /** Makes a budget, or changes its terms: what was spent stays spent. */
+  setBudget(name: string, terms: BudgetTerms): Promise<BudgetSet>;
+  /** false if there was none. Requests that run go on; a new budget of the name begins anew. */
+  removeBudget(name: string): Promise<boolean>;
+}
