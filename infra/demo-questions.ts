@@ -1,4 +1,4 @@
-/** Two real questions about a document of some 2,500 tokens, asked through the public URL. */
+/** Two real questions about a document of some 2,600 tokens, asked through the public URL. */
 import { readFileSync } from 'node:fs';
 
 interface Answer {

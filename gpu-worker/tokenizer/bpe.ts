@@ -114,12 +114,18 @@ function readSymbols(vocab: ReadonlyMap<string, number>): Int32Array {
   const symbolOf = new Int32Array(0x200).fill(-1);
   for (const [byte, character] of byteAlphabet.entries()) {
     const id = vocab.get(character);
+    if (id === undefined && isNeverInText(byte)) continue;
     if (id === undefined) {
       throw new TokenizerError(`tokenizer.json: model.vocab has no token for the byte ${byte}`);
     }
     symbolOf[character.charCodeAt(0)] = id;
   }
   return symbolOf;
+}
+
+/** Bytes that UTF-8 has no use for: a vocabulary may give their ids to control tokens. */
+function isNeverInText(byte: number): boolean {
+  return byte === 0xc0 || byte === 0xc1 || byte > 0xf4;
 }
 
 function mergeShort(symbols: Int32Array, merges: Merges, out: number[]): void {

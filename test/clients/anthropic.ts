@@ -172,7 +172,9 @@ async function errors() {
   return {
     key: await refused(stranger.messages.create(hello)),
     model: await refused(client.messages.create({ ...hello, model: 'claude-nobody' })),
-    overflow: await refused(client.messages.create({ ...hello, max_tokens: 65_536, stream: true })),
+    overflow: await refused(
+      client.messages.create({ ...hello, max_tokens: 200_000, stream: true }),
+    ),
   };
 }
 

@@ -36,7 +36,7 @@ const anthropicFinish = {
 const vercelErrors = {
   key: ['AI_APICallError', 401, 'Incorrect API key provided.'],
   model: ['AI_APICallError', 404, expect.stringMatching(/^The model 'gpt-nobody' does not exist/)],
-  overflow: ['AI_APICallError', 400, expect.stringMatching(/ 65536/)],
+  overflow: ['AI_APICallError', 400, expect.stringMatching(/ 163840/)],
 };
 const vercel = { file: 'ai.ts', finish: vercelFinish, errors: vercelErrors, showsReasoning: true };
 const langchainErrors = {

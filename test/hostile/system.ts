@@ -20,7 +20,7 @@ export type Runtime = (typeof runtimes)[number];
 
 export const servedModel = 'tiny';
 const tinyFolder = fileURLToPath(new URL('../../gpu-worker/models/tiny', import.meta.url));
-const tinyContextTokens = 65_536;
+const tinyContextTokens = 163_840;
 const startBalance = 1_000_000_000_000;
 const announcedMsMax = 30_000;
 

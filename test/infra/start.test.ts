@@ -18,22 +18,22 @@ test('it answers two questions, ends at Ctrl-C, and goes on with its data at the
   await first.saidLast();
   const text = first.text();
   expect(text).toContain('A  The access code of Rivoka is 48213.');
-  expect(text).toContain('2514 prompt tokens (0 cached), 17 output tokens, $0.000711060');
+  expect(text).toContain('2646 prompt tokens (0 cached), 17 output tokens, $0.000748020');
   expect(text).toContain('A  Tamilon works at the harbor in Dobeku.');
-  expect(text).toContain('2511 prompt tokens (2496 cached), 17 output tokens, $0.000081228');
-  expect(text).toContain('The demo tenant has $4.999207712 left.');
+  expect(text).toContain('2643 prompt tokens (2624 cached), 17 output tokens, $0.000085932');
+  expect(text).toContain('The demo tenant has $4.999166048 left.');
   const [, url, key] = /curl (http:\S+)\/v1[\s\S]*?Bearer (sk-sift-demo\.\S+)'/.exec(text) ?? [];
   const balance = await fetch(`${url}/user/balance`, {
     headers: { authorization: `Bearer ${key}` },
   });
   expect(await balance.json()).toMatchObject({
-    balance_infos: [{ total_balance: '4.999207712' }],
+    balance_infos: [{ total_balance: '4.999166048' }],
   });
   expect(await first.interrupt()).toBe(0);
 
   const second = startSystem({ EDGE_DATA: data });
   await second.saidLast();
-  expect(second.text()).toContain('The demo tenant has $4.998415424 left.');
+  expect(second.text()).toContain('The demo tenant has $4.998332096 left.');
   expect(second.text()).toContain(`Bearer ${key}'`);
   const [, again] = /curl (http:\S+)\/v1/.exec(second.text()) ?? [];
   const schema = {

@@ -4,7 +4,7 @@ import { chatFormatNames } from '../../../gpu-worker/chat-formats/chat-format.ts
 import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
 import { TokenizerError } from '../../../gpu-worker/tokenizer/tokenizer-files.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
-import { formatModel, glmFiles, v32Files } from '../../support/worker/format-models.ts';
+import { formatModel, glmFiles, plainFiles, v32Files } from '../../support/worker/format-models.ts';
 import { deepseek, deepseekFiles, tiny, tinyFiles } from '../tokenizer/fixture.ts';
 
 test.each(chatFormatNames)('the format %s is known by its tokens and its template', (name) => {
@@ -51,7 +51,8 @@ test.each([
   ['deepseek-v3', 'tokenizer.json has no token <｜tool▁calls▁begin｜>, which the chat format'],
   ['glm', 'tokenizer.json has no token <tool_call>, which the chat format glm needs'],
 ] as const)('a tokenizer without the marks of %s is refused in one line', (forced, message) => {
-  const open = () => openChatFormat({ ...tinyFiles, tokenizer: tiny, forced });
+  const { tokenizer } = formatModel('jinja');
+  const open = () => openChatFormat({ ...plainFiles, tokenizer, forced });
   expect(open).toThrow(TokenizerError);
   expect(open).toThrow(message);
 });

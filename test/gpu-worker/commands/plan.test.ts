@@ -41,7 +41,7 @@ test('with --json it is one object', () => {
     model: { modelType: 'deepseek_v32', layers: 4, basis: 'headers' },
     options: { gpus: 1, gpuBytes: 20e9 },
     isServed: true,
-    layouts: [{ tensorParallel: 1, dataParallel: 1, fault: null, tokens: {}, steps: [{}, {}] }],
+    layouts: [{ tensorParallel: 1, dataParallel: 1, fault: null, tokens: {}, steps: [{}, {}, {}] }],
     advice: { latency: {}, throughput: {} },
   });
 });

@@ -23,7 +23,7 @@ describe('the tiny model', () => {
   let opened: OpenedModel;
 
   beforeAll(async () => {
-    opened = await openForTest(directory, { rowsMax: 512, blocks: 48, threads: 2 });
+    opened = await openForTest(directory, { rowsMax: 512, blocks: 54, threads: 2 });
   });
   afterAll(() => opened.close());
 

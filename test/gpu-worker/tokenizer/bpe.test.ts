@@ -104,6 +104,14 @@ describe.each([
   });
 });
 
+test('a vocabulary may lack the bytes that no text has', () => {
+  const free = new Set([0xc0, 0xc1, 0xf5, 0xff].map((byte) => byteAlphabet[byte]));
+  const present = Object.fromEntries(Object.entries(bytes).filter(([token]) => !free.has(token)));
+  const ids: number[] = [];
+  createBpe({ vocab: present, merges: [] }).encode('aÃ', ids);
+  expect(ids).toEqual([97, 0xc3]);
+});
+
 test.each([
   ['a token that the vocabulary lacks', ['a z'], { ...bytes, b: 98 }, 'model.merges.0: "a z"'],
   ['a result that the vocabulary lacks', [['a', 'b']], bytes, 'model.merges.0: ["a","b"]'],

@@ -66,18 +66,47 @@ describe("the tiny model's template", () => {
     expect([...tokens].filter((token) => token === 0)).toHaveLength(1);
   });
 
-  test('knows no thinking: it is the same with and without', () => {
+  test('puts an empty reasoning before an answer that is asked to think', () => {
     const on = tinyChat.render({ messages: [user('a')], thinking: true });
-    expect(on).toEqual(tinyChat.render({ messages: [user('a')] }));
+    expect(on.text).toBe('<|begin|><|user|>a<think></think><|assistant|>');
     expect(on.insideReasoning).toBe(false);
+  });
+
+  test('describes tools before system text, marks calls, and asks again behind their results', () => {
+    const result = (content: string) => ({ role: 'tool', tool_call_id: 'x', content });
+    const calling = {
+      role: 'assistant',
+      content: null,
+      tool_calls: [toolCall('f', '{"a":1}'), toolCall('g', '{}')],
+    };
+    const tools = [{ type: 'function', function: { name: 'f' } }];
+    const history = [system('Be brief.'), user('a?'), calling, result('one'), result('two')];
+    const answered =
+      '<|begin|><|user|>{"name": "f"}\n\nBe brief.\n\na?<|assistant|><｜tool▁calls▁begin｜>' +
+      '<｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":1}<｜tool▁call▁end｜>' +
+      '<｜tool▁call▁begin｜>g<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜><|end|>' +
+      '<|user|>one\n\ntwo\n\na?<|assistant|>';
+    expect(tinyChat.render({ messages: history, tools }).text).toBe(answered);
+    const messages = [...history, assistant('b'), user('c')];
+    expect(tinyChat.render({ messages, tools }).text).toBe(
+      `${answered}b<|end|><|user|>c<|assistant|>`,
+    );
   });
 
   test.each<[string, ChatRequest, string]>([
     ['no messages', { messages: [] }, 'no user message'],
     ['only system text', { messages: [system('a')] }, 'no user message'],
     ['an answer first', { messages: [assistant('a'), user('b')] }, "first turn must be the user's"],
-    ['an unknown role', { messages: [user('a'), { role: 'tool', content: 'b' }] }, 'no role tool'],
-    ['tools', { messages: [user('a')], tools: [{ type: 'function' }] }, 'no tools'],
+    [
+      'an unknown role',
+      { messages: [user('a'), { role: 'guest', content: 'b' }] },
+      'no role guest',
+    ],
+    [
+      'a result without a call',
+      { messages: [user('a'), { role: 'tool', content: 'b' }] },
+      'no call comes before the tool result',
+    ],
   ])('refuses %s', (_, request, problem) => {
     expect(() => tinyChat.render(request)).toThrow(InvalidPromptError);
     expect(() => tinyChat.render(request)).toThrow(problem);
@@ -187,10 +216,12 @@ describe('an answer without text', () => {
   test.each(contents)(
     'in the tiny model’s history is empty, with calls and without: %j',
     (content) => {
+      const written =
+        '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a":1}' +
+        '<｜tool▁call▁end｜><｜tool▁calls▁end｜>';
+      const calling = { messages: [user('a'), called(content), user('b')] };
       const text = '<|begin|><|user|>a<|assistant|><|end|><|user|>b<|assistant|>';
-      expect(tinyChat.render({ messages: [user('a'), called(content), user('b')] }).text).toBe(
-        text,
-      );
+      expect(tinyChat.render(calling).text).toBe(text.replace('<|end|>', `${written}<|end|>`));
       const silent = { role: 'assistant', content };
       expect(tinyChat.render({ messages: [user('a'), silent, user('b')] }).text).toBe(text);
     },

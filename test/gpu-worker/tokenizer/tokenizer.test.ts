@@ -185,9 +185,9 @@ describe('control tokens in text', () => {
 describe('streamed text', () => {
   /** The tokens of single bytes, so that every character is split as far as it can be. */
   const byteTokens = new Map(
-    Array.from({ length: tiny.vocabSize }, (_, token) => token)
-      .filter((token) => tiny.tokenBytes(token).length === 1)
-      .map((token) => [tiny.tokenBytes(token)[0] ?? 0, token]),
+    Array.from({ length: deepseek.vocabSize }, (_, token) => token)
+      .filter((token) => deepseek.tokenBytes(token).length === 1)
+      .map((token) => [deepseek.tokenBytes(token)[0] ?? 0, token]),
   );
 
   function tokensOfBytes(bytes: Iterable<number>): number[] {
@@ -196,13 +196,13 @@ describe('streamed text', () => {
 
   test('comes in whole characters, however the tokens split them', () => {
     expect(byteTokens.size).toBe(256);
-    const texts = stream(tiny, tokensOfBytes(Buffer.from('aé€😀z')));
+    const texts = stream(deepseek, tokensOfBytes(Buffer.from('aé€😀z')));
     expect(texts.filter((text) => text !== '')).toEqual(['a', 'é', '€', '😀', 'z']);
   });
 
   test('ends with a replacement character if the last character lacks bytes', () => {
     const bytes = Buffer.from('a😀').subarray(0, -1);
-    expect(stream(tiny, tokensOfBytes(bytes))).toEqual(['a', '', '', '', '\uFFFD']);
+    expect(stream(deepseek, tokensOfBytes(bytes))).toEqual(['a', '', '', '', '\uFFFD']);
   });
 
   test('is the same as decoding all bytes at once, valid or not', () => {
@@ -224,20 +224,20 @@ describe('streamed text', () => {
     fc.assert(
       fc.property(fc.oneof(bytes, fc.array(hostile, { maxLength: 12 })), (raw) => {
         const whole = decoder.decode(Uint8Array.from(raw));
-        expect(stream(tiny, tokensOfBytes(raw)).join('')).toBe(whole);
+        expect(stream(deepseek, tokensOfBytes(raw)).join('')).toBe(whole);
       }),
       { numRuns: 500 },
     );
   });
 
   test('keeps a byte order mark at the start, split or whole', () => {
-    expect(stream(tiny, tokensOfBytes(Buffer.from('\uFEFFa'))).join('')).toBe('\uFEFFa');
+    expect(stream(deepseek, tokensOfBytes(Buffer.from('\uFEFFa'))).join('')).toBe('\uFEFFa');
     expect(stream(deepseek, deepseek.encode('\uFEFFa')).join('')).toBe('\uFEFFa');
   });
 
   test('goes on over a skipped token inside a character', () => {
     const [first = 0, second = 0] = tokensOfBytes(Buffer.from('é'));
-    expect(stream(tiny, [first, 1, second])).toEqual(['', '', 'é', '']);
+    expect(stream(deepseek, [first, 1, second])).toEqual(['', '', 'é', '']);
   });
 
   test('of joined emoji shows no broken character on the way', () => {

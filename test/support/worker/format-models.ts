@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import type { ChatFormat, ChatFormatName } from '../../../gpu-worker/chat-formats/chat-format.ts';
 import { openChatFormat } from '../../../gpu-worker/chat-formats/chat-formats.ts';
-import { dsmlMark, glmMarks } from '../../../gpu-worker/tokenizer/call-marks.ts';
+import { callMarks, dsmlMark, glmMarks } from '../../../gpu-worker/tokenizer/call-marks.ts';
 import { openTokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import type { Tokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import { deepseekFiles, deepseekV3Files, tinyFiles } from '../../gpu-worker/tokenizer/fixture.ts';
@@ -25,13 +25,24 @@ const glmTokens = [
   ['<tool_response>', '</tool_response>', '<|endoftext|>'],
 ].flat();
 const firstGlmId = 4_096;
-const known = new Set(tinyFiles.tokenizerJson.added_tokens.map(contentOf));
+/** The tiny model's words and template, without the tokens that calls are marked with. */
+export const plainFiles: TokenizerFixture = {
+  ...tinyFiles,
+  tokenizerJson: {
+    ...tinyFiles.tokenizerJson,
+    added_tokens: tinyFiles.tokenizerJson.added_tokens.filter(
+      (token) => !callMarks.has(contentOf(token)),
+    ),
+  },
+};
+
+const known = new Set(plainFiles.tokenizerJson.added_tokens.map(contentOf));
 const added = glmTokens.filter((content) => !known.has(content));
 
 /** GLM's tokens and a template like its own, over the tiny model's words. */
 export const glmFiles = {
   tokenizerJson: withTokens(
-    tinyFiles,
+    plainFiles,
     added.map((content, index) => ({ id: firstGlmId + index, content, special: false })),
   ),
   tokenizerConfig: {
@@ -43,7 +54,7 @@ export const glmFiles = {
 export const glmVocabSize = firstGlmId + added.length;
 
 const filesOf = {
-  jinja: tinyFiles,
+  jinja: plainFiles,
   'deepseek-v32': v32Files,
   'deepseek-v31': deepseekFiles,
   'deepseek-v3': deepseekV3Files,
@@ -83,6 +94,6 @@ function idOf(token: object): number {
 function glmId(content: string): number {
   const own = added.indexOf(content);
   if (own >= 0) return firstGlmId + own;
-  const token = tinyFiles.tokenizerJson.added_tokens.find((each) => contentOf(each) === content);
+  const token = plainFiles.tokenizerJson.added_tokens.find((each) => contentOf(each) === content);
   return token === undefined ? -1 : idOf(token);
 }

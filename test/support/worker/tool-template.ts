@@ -1,5 +1,5 @@
 /**
- * The tiny model's tokenizer with the control tokens that tools and fill-in-the-middle need, and a
+ * The tiny model's tokenizer with tokens for results of tools and fill-in-the-middle, and a
  * chat template that writes everything out at length: tools as indented JSON in ASCII, calls with
  * their arguments, reasoning, and a system prompt of its own.
  */
@@ -10,11 +10,6 @@ import type { Tokenizer } from '../../../gpu-worker/tokenizer/tokenizer.ts';
 import { deepseekFiles, tinyFiles } from '../../gpu-worker/tokenizer/fixture.ts';
 
 const marks = [
-  '<｜tool▁calls▁begin｜>',
-  '<｜tool▁calls▁end｜>',
-  '<｜tool▁call▁begin｜>',
-  '<｜tool▁call▁end｜>',
-  '<｜tool▁sep｜>',
   '<｜tool▁output▁begin｜>',
   '<｜tool▁output▁end｜>',
   '<｜fim▁begin｜>',

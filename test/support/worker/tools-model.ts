@@ -1,9 +1,8 @@
 /**
- * The tiny model as one that thinks and calls tools: its weights, a chat template that has both,
- * and the tokens of calls in place of five words that it hardly ever writes. It calls tools only
- * where it must, and then as the grammar says. It thinks by asking itself a question, because its
- * rows of `<think>` and `</think>` are copies of those that begin and end a user's turn. It is sure
- * of itself at any temperature.
+ * The tiny model as one that thinks and calls tools: its weights, and a chat template that opens
+ * its reasoning. It calls tools only where it must, and then as the grammar says. It thinks by
+ * asking itself a question, because its rows of `<think>` and `</think>` are copies of those that
+ * begin and end a user's turn. It is sure of itself at any temperature.
  */
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -20,7 +19,6 @@ const secondShard = 'model-00002-of-00002.safetensors';
 /** Ids of the tiny model's control tokens. */
 const tokens = { end: 1, pad: 2, user: 3, assistant: 4, think: 6, thinkEnd: 7 };
 const vocabSize = 4_096;
-const toolTokenId = (index: number): number => vocabSize - 1 - index;
 
 const template = `
 {%- set state = namespace(system='', question='') -%}
@@ -56,35 +54,13 @@ const template = `
 
 export function writeToolsModel(directory: string): void {
   mkdirSync(directory, { recursive: true });
-  for (const name of ['config.json', 'model.safetensors.index.json', secondShard]) {
+  const linked = ['config.json', 'model.safetensors.index.json', 'tokenizer.json', secondShard];
+  for (const name of linked) {
     symlinkSync(join(tiny, name), join(directory, name));
   }
   writeFileSync(join(directory, firstShard), withOwnRows(readFileSync(join(tiny, firstShard))));
-  writeFileSync(join(directory, 'tokenizer.json'), JSON.stringify(withToolTokens()));
   const config = { ...readJson('tokenizer_config.json'), chat_template: template };
   writeFileSync(join(directory, 'tokenizer_config.json'), JSON.stringify(config));
-}
-
-/**
- * The last merges of a byte-level BPE make its last tokens, and no other token is made of those.
- */
-function withToolTokens(): object {
-  // The file is ours, of the published form.
-  const {
-    model,
-    added_tokens: added,
-    ...rest
-  } = readJson('tokenizer.json') as {
-    model: { vocab: Record<string, number>; merges: unknown[] };
-    added_tokens: object[];
-  };
-  const ids = toolTokens.map((_, index) => toolTokenId(index));
-  const vocab = Object.fromEntries(
-    Object.entries(model.vocab).filter(([, id]) => !ids.includes(id)),
-  );
-  const merges = model.merges.slice(0, -ids.length);
-  const calls = toolTokens.map((content, index) => ({ id: ids[index], content, special: false }));
-  return { ...rest, model: { ...model, vocab, merges }, added_tokens: [...added, ...calls] };
 }
 
 function withOwnRows(shard: Buffer): Buffer {
@@ -94,15 +70,26 @@ function withOwnRows(shard: Buffer): Buffer {
   embedding.copy(tokens.assistant, tokens.thinkEnd);
   // Twice the score of the token that it stands for, so that it is always the one.
   head.copy(tokens.assistant, tokens.thinkEnd, 1);
-  for (const [index, content] of toolTokens.entries()) {
+  for (const content of toolTokens) {
+    const id = idOf(content);
     // Half the score of a text's end: written only where a grammar leaves hardly anything else.
-    if (content === callsEnd) head.copy(tokens.end, toolTokenId(index), -1);
-    else head.copy(tokens.pad, toolTokenId(index));
+    if (content === callsEnd) head.copy(tokens.end, id, -1);
+    else head.copy(tokens.pad, id);
   }
   // Sixteen times the logits: the likeliest token is drawn even by clients that send no
   // temperature.
   for (let token = 0; token < vocabSize; token++) head.copy(token, token, 4);
   return shard;
+}
+
+function idOf(content: string): number {
+  // The file is ours, of the published form.
+  const { added_tokens: added } = readJson('tokenizer.json') as {
+    added_tokens: { id: number; content: string }[];
+  };
+  const token = added.find((each) => each.content === content);
+  if (!token) throw new Error(`${content} is no token`);
+  return token.id;
 }
 
 function rowsOf(shard: Buffer, name: string) {

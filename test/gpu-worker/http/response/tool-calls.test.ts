@@ -14,6 +14,7 @@ import type {
 import { openChatFormat } from '../../../../gpu-worker/chat-formats/chat-formats.ts';
 import { answering, httpWorker, parseEvents } from '../../../support/worker/http-worker.ts';
 import type { HttpWorker } from '../../../support/worker/http-worker.ts';
+import { formatModel } from '../../../support/worker/format-models.ts';
 import { deepseek, deepseekFiles } from '../../tokenizer/fixture.ts';
 
 const begin = '<｜tool▁calls▁begin｜>';
@@ -365,8 +366,13 @@ test('DeepSeek fill-in-the-middle puts the hole between prompt and suffix', asyn
   );
 });
 
-test('a history of calls without text is taken by a model that knows no tools', async () => {
-  await using worker = await httpWorker({ script: answering('Hi.') });
+test('a model that knows no tools refuses them, and takes a history of calls without text', async () => {
+  await using worker = await httpWorker({ script: answering('Hi.'), model: formatModel('jinja') });
+  const refused = await ask(worker, { model: 'tiny', messages: question.messages, tools });
+  expect([refused.status, await refused.json()]).toMatchObject([
+    400,
+    { error: { param: 'tools' } },
+  ]);
   const silent = { role: 'assistant', content: null };
   for (const turn of [{ ...silent, tool_calls: [expectedCall] }, silent]) {
     const messages = [...question.messages, turn, { role: 'user', content: 'And?' }];
