@@ -15,6 +15,7 @@ import type { MemoryOps } from './memory.ts';
 import type { Mla } from './mla.ts';
 import type { MoeOps } from './moe.ts';
 import type { Numerics } from './numerics.ts';
+import type { RankOps } from './ranks.ts';
 import type { RowOps } from './row-ops.ts';
 import type { SamplingOps } from './sampling.ts';
 import type { WeightOps } from './weights.ts';
@@ -32,6 +33,8 @@ export interface Backend {
   readonly attention: AttentionOps;
   readonly mla: Pick<Mla, 'kvUp' | 'attend'>;
   readonly moe: MoeOps;
+  /** The other ranks that the model lies over. */
+  readonly ranks: RankOps;
   readonly sampling: SamplingOps;
   /** Whole once the model is warm. */
   readonly kernels: Pick<KernelChoices, 'list'>;

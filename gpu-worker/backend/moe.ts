@@ -33,7 +33,9 @@ export class LargestExperts {
 }
 
 export interface MoeOps {
-  /** Makes one handle of the matrices of all routed experts of a layer; at start. */
+  /**
+   * Makes one handle of the matrices of a layer's routed experts, those of this rank; at start.
+   */
   experts(matrices: readonly ExpertMatrices[]): Experts;
   /** Makes room for the experts that `rows` rows go to; at start. */
   routing(rows: number, perToken: number): Routing;
@@ -44,7 +46,8 @@ export interface MoeOps {
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void;
   /**
    * out = shared + sum over the routed experts of weight * down(silu(gate x) * up x), with one
-   * rounding.
+   * rounding. Where the experts lie over several ranks, all of them call it, one without rows of
+   * its own with 0 rows.
    */
   forward(
     out: Tensor,

@@ -28,8 +28,11 @@ export interface NormOptions {
 export interface RowOps {
   /** Takes the table that `rotate` reads; at start. */
   ropeTable(table: RopeTable): void;
-  /** out[r] = table[tokens[r]] */
-  embed(out: Tensor, table: Matrix): void;
+  /**
+   * out[r] = table[tokens[r] - firstToken]; with a `firstToken` the table is a part of a larger
+   * one, and rows of tokens that it does not have become 0.
+   */
+  embed(out: Tensor, table: Matrix, firstToken?: number): void;
   /** out[r] = x[r] * rsqrt(mean(x[r]^2) + epsilon) * weight. `out` may be `x`. */
   rmsNorm(out: Tensor, x: Tensor, weight: Vector, options: NormOptions): void;
   /** residual += x; out = rmsNorm(residual), the norm taken before the residual is rounded. */

@@ -15,7 +15,10 @@ export interface Model {
   readonly limits: ModelLimits;
   /** Blocks of 64 tokens in the caches. */
   readonly blocks: number;
-  /** Computes the hidden states of the batch's rows and writes their cache entries. */
+  /**
+   * Computes the hidden states of the batch's rows and writes their cache entries. Where others
+   * step with it, a batch without rows takes part in their step.
+   */
   forward(batch: Batch, observer?: ForwardObserver): void;
   /**
    * Logits [rows.length, vocabSize] of those rows of the last batch, float32; valid until the next

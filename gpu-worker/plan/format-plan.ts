@@ -1,6 +1,6 @@
 /** A plan as people read it: two tables with a line for each layout, and what it advises. */
 import type { CheckpointShapes } from './checkpoint-shapes.ts';
-import type { Layout } from './layout.ts';
+import type { Layout } from '../model/mla-moe/shard.ts';
 import type { AtContext, LayoutPlan, MachinePlan } from './plan.ts';
 import type { StepFloor } from './step-floor.ts';
 

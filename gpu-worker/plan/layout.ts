@@ -1,20 +1,10 @@
-/**
- * Lays a model over the GPUs of a machine: T ranks share the heads of a group's attention, D
- * groups have requests and caches of their own, and the experts are spread over all T x D ranks.
- * Dense MLP, shared expert, embedding and head are split over the T ranks of a group; whatever
- * makes latents, selections and routes is there whole on every rank.
- */
+/** The layouts of a model over the GPUs of a machine, and the part of a rank in each. */
 import { strict as assert } from 'node:assert';
 import type { ModelConfig } from '../model/mla-moe/config.ts';
+import { expertOf, splitAxis } from '../model/mla-moe/shard.ts';
+import type { Layout } from '../model/mla-moe/shard.ts';
 import type { TensorSpec } from '../weights/tensor-spec.ts';
 import type { WeightShape } from './model-memory.ts';
-
-export interface Layout {
-  /** T: ranks that share a group's heads. */
-  readonly tensorParallel: number;
-  /** D: groups with requests of their own. */
-  readonly dataParallel: number;
-}
 
 /** A tensor of the checkpoint: what the model expects of it, and its dtype there. */
 export interface PlannedTensor extends WeightShape, Pick<TensorSpec, 'role' | 'use' | 'keys'> {}
@@ -65,20 +55,6 @@ export function layoutFault(
     }
   }
   return null;
-}
-
-/** The dimension along which the ranks of a group share a tensor; null: each has all of it. */
-function splitAxis(name: string): 0 | 1 | null {
-  if (expertOf(name) !== null) return null;
-  if (/\.(o_proj|down_proj)\.weight$/.test(name)) return 1;
-  const rows = /(^|\.)(q_proj|q_b_proj|kv_b_proj|gate_proj|up_proj|embed_tokens|lm_head)\.weight$/;
-  return rows.test(name) ? 0 : null;
-}
-
-/** The number of the routed expert that a tensor is of; null if it is of none. */
-export function expertOf(name: string): number | null {
-  const match = /\.mlp\.experts\.(\d+)\./.exec(name);
-  return match === null ? null : Number(match[1]);
 }
 
 /** An MTP layer's copies of embedding and head, which the model's own stand in for. */

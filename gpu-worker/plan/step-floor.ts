@@ -7,8 +7,9 @@ import { entryBytes, pageBytes } from '../backend/cache-layout.ts';
 import { blockTokens } from '../backend/batch.ts';
 import type { Numerics } from '../backend/numerics.ts';
 import type { ModelConfig } from '../model/mla-moe/config.ts';
-import { expertOf } from './layout.ts';
-import type { Layout, PlannedTensor, RankModel } from './layout.ts';
+import { expertOf } from '../model/mla-moe/shard.ts';
+import type { Layout } from '../model/mla-moe/shard.ts';
+import type { PlannedTensor, RankModel } from './layout.ts';
 import { elementsOf, weightBytes } from './model-memory.ts';
 
 export interface GpuRates {

@@ -75,6 +75,7 @@ export function sliceWeights(backend: CudaBackend): ModelWeights {
     },
     mla: backend.mla,
     moe: backend.moe,
+    ranks: backend.ranks,
   };
   const builder = new WeightBuilder(sliceConfig, maker);
   const spare = spareBytes();

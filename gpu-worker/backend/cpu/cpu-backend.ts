@@ -13,6 +13,8 @@ import type { Backend } from '../backend.ts';
 import type { KernelChoice } from '../kernel-choices.ts';
 import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
+import { alone } from '../ranks.ts';
+import type { RankOps } from '../ranks.ts';
 import { Arena } from './arena.ts';
 import { CpuAttention } from './attention.ts';
 import { CpuCaches } from './caches.ts';
@@ -21,6 +23,8 @@ import { CpuIndexer } from './indexer.ts';
 import { CpuMemory } from './memory.ts';
 import { CpuMoe } from './moe.ts';
 import type { OpContext } from './op-context.ts';
+import { CpuRanks } from './ranks.ts';
+import type { CpuRankMemory } from './ranks.ts';
 import { CpuRowOps } from './row-ops.ts';
 import { CpuSampling } from './sampling.ts';
 import { CpuStep } from './step.ts';
@@ -40,6 +44,8 @@ export interface CpuBackendOptions {
    * given.
    */
   readonly memoryBytesMax?: number;
+  /** Shared with the other ranks that the model lies over; none unless given. */
+  readonly ranks?: CpuRankMemory;
 }
 
 /** Rejects if the memory does not fit or a helper thread does not start. */
@@ -50,12 +56,14 @@ export async function openCpuBackend(options: CpuBackendOptions): Promise<CpuBac
   const arena = new Arena(options.memoryBytesMax);
   const step = new CpuStep(arena, rowsMax);
   const pool = await ThreadPool.open(arena, threads);
+  const round = numerics.activations === 'bf16' ? 1 : 0;
   const context: OpContext = {
     arena,
     pool,
     numerics,
     step,
-    round: numerics.activations === 'bf16' ? 1 : 0,
+    ranks: options.ranks === undefined ? null : new CpuRanks({ arena, round }, options.ranks),
+    round,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
   };
   return new CpuBackend(context, options.absorb);
@@ -79,6 +87,7 @@ export class CpuBackend implements Backend {
   readonly attention: CpuAttention;
   readonly mla: Mla;
   readonly moe: CpuMoe;
+  readonly ranks: RankOps;
   readonly sampling: CpuSampling;
   readonly kernels = { list: () => cpuKernels };
 
@@ -95,6 +104,7 @@ export class CpuBackend implements Backend {
     this.attention = new CpuAttention(context, this.gemm);
     this.mla = new Mla({ ...this, step: context.step }, absorb);
     this.moe = new CpuMoe(context, this.gemm);
+    this.ranks = context.ranks ?? alone;
     this.sampling = new CpuSampling(context);
   }
 

@@ -6,6 +6,8 @@ import { LargestExperts } from '../moe.ts';
 import type { MoeOps, RouteOptions } from '../moe.ts';
 import type { ExpertMatrices, Experts, Routing, Tensor, Vector } from '../shapes.ts';
 import { Scratch } from './arena.ts';
+import { ExpertExchange } from './expert-exchange.ts';
+import type { RoutedRows } from './expert-exchange.ts';
 import {
   CpuExperts,
   CpuMatrix,
@@ -19,6 +21,9 @@ import { opCombine, opCopyRows, opRoute, opSiluMultiply } from './kernels/op-cod
 import type { CpuGemm, Rows } from './gemm.ts';
 import type { OpContext } from './op-context.ts';
 import { f32 } from './thread-pool.ts';
+
+/** The first of some rows in the arena, and the bytes from a row to the next. */
+type Place = Pick<Rows, 'at' | 'stride'>;
 
 /** Rows of the batch sorted by expert. */
 interface Grouped {
@@ -35,6 +40,7 @@ export class CpuMoe implements MoeOps {
   readonly #inputs: Scratch;
   readonly #inner: Scratch;
   readonly #outputs: Scratch;
+  readonly #arrived: Scratch;
   readonly #largest = new LargestExperts();
 
   constructor(context: OpContext, gemm: CpuGemm) {
@@ -46,6 +52,7 @@ export class CpuMoe implements MoeOps {
     this.#inputs = scratch("the experts' inputs");
     this.#inner = scratch("the experts' inner activations");
     this.#outputs = scratch("the experts' outputs");
+    this.#arrived = scratch('rows of other ranks');
   }
 
   experts(handles: readonly ExpertMatrices[]): CpuExperts {
@@ -87,8 +94,11 @@ export class CpuMoe implements MoeOps {
    */
   #reserve(): void {
     const { perToken, hidden, inner, experts } = this.#largest;
-    const rows = this.#largest.slots(this.#context.step.rowsMax);
-    if (rows === 0) return;
+    const own = this.#largest.slots(this.#context.step.rowsMax);
+    if (own === 0) return;
+    const arriving = this.#arrivingMax();
+    if (arriving > 0) this.#arrived.at(rowsAt(0, arriving, hidden).bytes);
+    const rows = Math.max(own, arriving);
     this.#sources.at(rows * 4);
     this.#places.at(rows * 4);
     this.#inputs.at(rowsAt(0, rows, hidden).bytes);
@@ -96,6 +106,15 @@ export class CpuMoe implements MoeOps {
     this.#outputs.at(rowsAt(0, rows, hidden).bytes);
     this.#gemm.reserveGemms(experts + perToken);
     this.#gemm.reserveQuantized(rows, Math.max(hidden, inner));
+  }
+
+  /** Rows that all groups may send at most to the experts that a rank has; 0 without others. */
+  #arrivingMax(): number {
+    const { step, ranks } = this.#context;
+    if (ranks === null) return 0;
+    const { perToken, experts } = this.#largest;
+    const groups = ranks.experts.size / ranks.heads.size;
+    return groups * step.rowsMax * Math.min(perToken, experts);
   }
 
   route(out: Routing, logits: Tensor, bias: Vector, rows: number, options: RouteOptions): void {
@@ -129,15 +148,70 @@ export class CpuMoe implements MoeOps {
   ): void {
     const routing = asCpu(CpuRouting, routed);
     const experts = asCpu(CpuExperts, handle);
-    const { hidden, inner } = experts;
+    const { hidden } = experts;
     const from = checkedTensor(x, rows, hidden);
     const into = checkedTensor(out, rows, hidden);
     const added = checkedTensor(shared, rows, hidden);
     checkRoutingRows(routing, rows);
-
     const slots = rows * routing.perToken;
-    const grouped = this.#group(routing, experts, rows);
-    const input = this.#gathered(from, slots, experts);
+    const start = routing.experts / 4;
+    const chosen = this.#context.arena.i32.slice(start, start + slots);
+    const { ranks } = this.#context;
+    if (ranks !== null && ranks.experts.size > 1) {
+      const rowOf = (row: number): Float32Array =>
+        this.#floats(from.at + row * from.stride, hidden);
+      const computed = this.#overRanks({ rows, hidden, chosen, rowOf }, experts);
+      this.#combine({ into, added, routing, rows, ...computed });
+      return;
+    }
+    const grouped = this.#group(chosen, routing.perToken, experts.count);
+    const down = this.#compute(from, slots, grouped, experts);
+    this.#combine({ into, added, down, routing, places: grouped.places, rows });
+  }
+
+  /**
+   * Computes the rows that all groups send to this rank's experts, and brings what other ranks
+   * made of this group's rows to one place, in the order of the routing.
+   */
+  #overRanks(own: RoutedRows, experts: CpuExperts): { down: Rows; places: number } {
+    const { ranks, arena } = this.#context;
+    assert(ranks !== null, 'there are other ranks');
+    const { hidden } = experts;
+    const groupSize = ranks.heads.size;
+    const exchange = new ExpertExchange(ranks.experts, { groupSize, count: experts.count });
+    const arrived = exchange.dispatch(own);
+    const count = arrived.values.length;
+    const outputs = new Float32Array(count * hidden);
+    if (count > 0) {
+      const input = rowsAt(this.#arrived.at(rowsAt(0, count, hidden).bytes), count, hidden);
+      for (const [i, row] of arrived.values.entries()) {
+        arena.f32.set(row, (input.at + i * input.stride) / 4);
+      }
+      const grouped = this.#group(arrived.experts, 1, experts.count);
+      const down = this.#compute(input, count, grouped, experts);
+      for (let i = 0; i < count; i++) {
+        const place = at(arena.i32, grouped.places / 4 + i);
+        outputs.set(this.#floats(down.at + place * down.stride, hidden), i * hidden);
+      }
+    }
+    const slots = own.chosen.length;
+    const down = rowsAt(this.#outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
+    const places = this.#places.at(slots * 4);
+    exchange.combine(own, arrived, outputs, (slot, output) => {
+      arena.f32.set(output, (down.at + slot * down.stride) / 4);
+      arena.i32[places / 4 + slot] = slot;
+    });
+    return { down, places };
+  }
+
+  #floats(start: number, count: number): Float32Array {
+    return this.#context.arena.f32.subarray(start / 4, start / 4 + count);
+  }
+
+  /** Returns what the experts make of their rows, in the order of the experts. */
+  #compute(x: Place, slots: number, grouped: Grouped, experts: CpuExperts): Rows {
+    const { hidden, inner } = experts;
+    const input = this.#gathered(x, slots, experts);
     const gate = rowsAt(this.#inner.at(2 * rowsAt(0, slots, inner).bytes), slots, inner);
     const up = rowsAt(gate.at + gate.bytes, slots, inner);
     this.#perExpert(experts, 'gate', grouped, { input, out: gate });
@@ -146,21 +220,21 @@ export class CpuMoe implements MoeOps {
     const activated = this.#gemm.input(gate, at(experts.matrices, 0).down, slots);
     const down = rowsAt(this.#outputs.at(rowsAt(0, slots, hidden).bytes), slots, hidden);
     this.#perExpert(experts, 'down', grouped, { input: activated, out: down });
-    this.#combine({ into, added, down, routing, places: grouped.places, rows });
+    return down;
   }
 
-  /** Sorts the rows by expert, rows ascending within each; writes where each (row, choice) went. */
-  #group(routing: CpuRouting, experts: CpuExperts, rows: number): Grouped {
-    const { i32 } = this.#context.arena;
-    const { perToken } = routing;
-    const slots = rows * perToken;
-    const chosen = i32.subarray(routing.experts / 4, routing.experts / 4 + slots);
-    const starts = new Int32Array(experts.count + 1);
+  /**
+   * Sorts the rows by expert, rows ascending within each; writes where each (row, choice) went.
+   * `chosen` is [rows, perToken].
+   */
+  #group(chosen: Int32Array, perToken: number, count: number): Grouped {
+    const slots = chosen.length;
+    const starts = new Int32Array(count + 1);
     for (const expert of chosen) {
-      assert(expert >= 0 && expert < experts.count, `there is no expert ${expert}`);
+      assert(expert >= 0 && expert < count, `there is no expert ${expert}`);
       starts[expert + 1] = at(starts, expert + 1) + 1;
     }
-    for (let e = 0; e < experts.count; e++) starts[e + 1] = at(starts, e + 1) + at(starts, e);
+    for (let e = 0; e < count; e++) starts[e + 1] = at(starts, e + 1) + at(starts, e);
     const next = starts.slice();
     const places = this.#places.at(slots * 4);
     const sources = this.#sources.at(slots * 4);
@@ -175,7 +249,7 @@ export class CpuMoe implements MoeOps {
   }
 
   /** The rows in the experts' order, quantised if their weights want it. */
-  #gathered(x: CpuTensor, slots: number, experts: CpuExperts): Rows {
+  #gathered(x: Place, slots: number, experts: CpuExperts): Rows {
     const { pool } = this.#context;
     const sources = this.#sources.at(slots * 4);
     const plain: Rows = { at: x.at, stride: x.stride, scales: 0, scaleStride: 0 };

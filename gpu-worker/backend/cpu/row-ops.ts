@@ -62,17 +62,36 @@ export class CpuRowOps implements RowOps {
     pool.run({ op, tasks, work: rows * rowWork, arguments: [rows, rowsPerTask, ...rest] });
   }
 
-  embed(out: Tensor, table: Matrix): void {
+  embed(out: Tensor, table: Matrix, firstToken?: number): void {
     const { step, round } = this.#context;
     const matrix = asCpu(CpuMatrix, table);
     const { rows } = step;
     const into = checkedTensor(out, rows, matrix.inputs);
+    const has = (token: number): boolean => token >= 0 && token < matrix.outputs;
+    const tokens = firstToken === undefined ? step.tokens : this.#tokensFrom(firstToken, has);
     assert(
-      step.batch.tokens.every((token) => token >= 0 && token < matrix.outputs),
+      firstToken !== undefined || step.batch.tokens.every(has),
       `a token is not among the ${matrix.outputs} of the embedding`,
     );
-    const rest = [into.at, into.stride, matrix.view, step.tokens, round];
+    const rest = [into.at, into.stride, matrix.view, tokens, round];
     this.#run(opEmbed, rows, matrix.inputs * 4, rest);
+    if (firstToken === undefined) return;
+    for (let r = 0; r < rows; r++) {
+      const start = (into.at + r * into.stride) / 4;
+      if (!has(at(step.batch.tokens, r) - firstToken)) {
+        this.#context.arena.f32.fill(0, start, start + matrix.inputs);
+      }
+    }
+  }
+
+  /** The address of the step's tokens as a part of the table numbers them, 0 for the others'. */
+  #tokensFrom(firstToken: number, has: (token: number) => boolean): number {
+    const { arena, step } = this.#context;
+    const own = step.batch.tokens.map((token) =>
+      has(token - firstToken) ? token - firstToken : 0,
+    );
+    arena.i32.set(own, this.#rowIndices / 4);
+    return this.#rowIndices;
   }
 
   rmsNorm(out: Tensor, x: Tensor, weight: Vector, options: NormOptions): void {

@@ -9,6 +9,7 @@ import type { Backend } from '../backend.ts';
 import { KernelChoices } from '../kernel-choices.ts';
 import { Mla } from '../mla.ts';
 import type { Numerics } from '../numerics.ts';
+import { alone } from '../ranks.ts';
 import { readCudaSettings } from './cuda-settings.ts';
 import { dtypeCode } from './handles.ts';
 import type { OpContext } from './op-context.ts';
@@ -135,6 +136,7 @@ interface OwnOptions {
 export class CudaBackend<D extends OpDevice = Device> implements Backend {
   readonly name = 'cuda' as const;
   readonly numerics: Numerics;
+  readonly ranks = alone;
   readonly kernels: KernelChoices;
   readonly context: OpContext<D>;
   readonly isPlan: boolean;

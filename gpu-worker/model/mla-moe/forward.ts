@@ -20,6 +20,7 @@ import type { CachelessModel, ModelOptions } from '../family.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
 import { buildRopeTable, emptyRopeTable } from './rope.ts';
 import type {
+  ExpertsWeights,
   FeedForwardWeights,
   IndexerWeights,
   LayerWeights,
@@ -102,8 +103,9 @@ class ForwardModel implements Model {
 
   forward(batch: Batch, observer: ForwardObserver = {}): void {
     const rows = batch.tokens.length;
-    assert(rows > 0 && rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
+    assert(rows <= this.limits.rowsMax, `a batch of ${rows} rows`);
     this.#rows = rows;
+    if (rows === 0) return this.#serveExperts();
     this.#backend.batch.begin(batch);
     // An observer reads between the ops; what it sees can't be run again without it.
     if (observer.hidden || observer.selection) this.#compute(observer);
@@ -118,7 +120,7 @@ class ForwardModel implements Model {
     const { residual, normed, delta } = this.#buffers;
     const norm = { rows, epsilon: this.#config.normEpsilon };
 
-    rowOps.embed(residual, this.#weights.embedding);
+    this.#embed(residual);
     this.#observeHidden(observer, 0, residual);
     this.#weights.layers.forEach((layer, index) => {
       if (index === 0) rowOps.rmsNorm(normed, residual, layer.inputNorm, norm);
@@ -130,6 +132,23 @@ class ForwardModel implements Model {
     });
     rowOps.addRmsNorm(normed, residual, delta, this.#weights.finalNorm, norm);
     this.#observeHidden(observer, this.#config.layers, normed);
+  }
+
+  /** Takes part in a step of the other groups: their rows come to the experts of this rank. */
+  #serveExperts(): void {
+    const { size } = this.#backend.ranks.experts;
+    assert(size > 1, 'a batch has rows unless others have them');
+    for (const { feedForward } of this.#weights.layers) {
+      if (feedForward.kind === 'experts') this.#routedExperts(feedForward);
+    }
+  }
+
+  #embed(residual: Tensor): void {
+    const { rows: rowOps, ranks } = this.#backend;
+    const table = this.#weights.embedding;
+    if (ranks.heads.size === 1) return rowOps.embed(residual, table);
+    rowOps.embed(residual, table, ranks.heads.rank * table.outputs);
+    ranks.allReduce(residual, this.#rows);
   }
 
   logits(rows: Int32Array): Float32Array {
@@ -144,19 +163,21 @@ class ForwardModel implements Model {
   #computeLogits(rows: Int32Array): Tensor {
     assert(rows.length > 0 && rows.length <= this.limits.logitRowsMax, `${rows.length} logit rows`);
     for (const row of rows) assert(row >= 0 && row < this.#rows, `no row ${row} in the last batch`);
-    const { rows: rowOps, gemm } = this.#backend;
-    const { normed, lastHidden, logits } = this.#buffers;
+    const { rows: rowOps, gemm, ranks } = this.#backend;
+    const { normed, lastHidden, logits, ownLogits } = this.#buffers;
     rowOps.gatherRows(lastHidden, normed, rows);
-    gemm.linearF32(logits, lastHidden, this.#weights.head, rows.length);
+    gemm.linearF32(ownLogits ?? logits, lastHidden, this.#weights.head, rows.length);
+    if (ownLogits !== null) ranks.allGather(logits, ownLogits, rows.length);
     return logits;
   }
 
   /** delta = attention(normed) (docs/engine-spec.md#mla). */
   #attention(layer: LayerWeights, index: number, observer: ForwardObserver): void {
-    const { gemm, rows: rowOps, caches, indexer, mla } = this.#backend;
+    const { gemm, rows: rowOps, caches, indexer, mla, ranks } = this.#backend;
     const rows = this.#rows;
     const cache = at(this.#caches, index);
-    const { heads, nopeDim, softmaxScale: scale } = this.#config.attention;
+    const { nopeDim, softmaxScale: scale } = this.#config.attention;
+    const heads = this.#config.attention.heads / ranks.heads.size;
     const { normed, queryLatent, q, kv, attended, delta } = this.#buffers;
     const norm = { rows, epsilon: latentNormEpsilon };
 
@@ -179,6 +200,7 @@ class ForwardModel implements Model {
 
     mla.attend(attended, q, { cache, kv: layer.kvB, selection, scale });
     gemm.linear(delta, attended, layer.output, rows);
+    ranks.allReduce(delta, rows);
   }
 
   /**
@@ -227,16 +249,24 @@ class ForwardModel implements Model {
     gemm.linearF32(buffers.gateLogits, normed, weights.gate, rows);
     moe.route(buffers.routing, buffers.gateLogits, weights.bias, rows, experts);
     this.#mlp(buffers.shared, weights.shared, buffers.sharedGate, buffers.sharedUp);
-    moe.forward(delta, normed, buffers.shared, buffers.routing, weights.experts, rows);
+    this.#routedExperts(weights);
+  }
+
+  #routedExperts(weights: ExpertsWeights): void {
+    const { normed, delta, moe: buffers } = this.#buffers;
+    assert(buffers !== null, 'a layer has experts but the configuration has none');
+    const { moe } = this.#backend;
+    moe.forward(delta, normed, buffers.shared, buffers.routing, weights.experts, this.#rows);
   }
 
   #mlp(out: Tensor, weights: MlpWeights, gate: Tensor, up: Tensor): void {
-    const { gemm, rows: rowOps } = this.#backend;
+    const { gemm, rows: rowOps, ranks } = this.#backend;
     const rows = this.#rows;
     gemm.linear(gate, this.#buffers.normed, weights.gate, rows);
     gemm.linear(up, this.#buffers.normed, weights.up, rows);
     rowOps.siluMultiply(gate, gate, up, rows);
     gemm.linear(out, gate, weights.down, rows);
+    ranks.allReduce(out, rows);
   }
 
   #observeHidden(observer: ForwardObserver, stage: number, states: Tensor): void {
@@ -250,7 +280,10 @@ type Buffers = ReturnType<typeof allocateBuffers>;
 /** Every activation of a step, made once. Rows are the batch's capacity. */
 function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLimits) {
   const { hiddenSize } = config;
-  const { heads, queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
+  const { queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
+  const { size } = backend.ranks.heads;
+  const heads = config.attention.heads / size;
+  const mlpSize = config.intermediateSize / size;
   const make = (columns: number, precision?: TensorPrecision) =>
     backend.memory.tensor(limits.rowsMax, columns, precision);
   return {
@@ -262,11 +295,15 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
     kv: make(latentDim + ropeDim),
     attended: make(heads * valueDim),
     index: allocateIndexBuffers(config, backend, limits),
-    mlpGate: make(config.intermediateSize, 'input'),
-    mlpUp: make(config.intermediateSize),
+    mlpGate: make(mlpSize, 'input'),
+    mlpUp: make(mlpSize),
     moe: allocateMoeBuffers(config, backend, limits),
     lastHidden: backend.memory.tensor(limits.logitRowsMax, hiddenSize),
     logits: backend.memory.tensor(limits.logitRowsMax, config.vocabSize, 'f32'),
+    ownLogits:
+      size === 1
+        ? null
+        : backend.memory.tensor(limits.logitRowsMax, config.vocabSize / size, 'f32'),
   };
 }
 
@@ -284,7 +321,7 @@ function allocateIndexBuffers(config: ModelConfig, backend: Backend, limits: Mod
 function allocateMoeBuffers(config: ModelConfig, backend: Backend, limits: ModelLimits) {
   const { experts } = config;
   if (experts === null) return null;
-  const sharedSize = experts.shared * experts.intermediateSize;
+  const sharedSize = (experts.shared * experts.intermediateSize) / backend.ranks.heads.size;
   return {
     gateLogits: backend.memory.tensor(limits.rowsMax, experts.count, 'f32'),
     routing: backend.moe.routing(limits.rowsMax, experts.perToken) satisfies Routing,

@@ -52,22 +52,29 @@ export interface MlpWeights {
 
 export type FeedForwardWeights =
   | { readonly kind: 'dense'; readonly mlp: MlpWeights }
-  | {
-      readonly kind: 'experts';
-      readonly gate: Matrix;
-      readonly bias: Vector;
-      readonly shared: MlpWeights;
-      readonly experts: Experts;
-    };
+  | ExpertsWeights;
+
+export interface ExpertsWeights {
+  readonly kind: 'experts';
+  readonly gate: Matrix;
+  readonly bias: Vector;
+  readonly shared: MlpWeights;
+  /** Those of this rank. */
+  readonly experts: Experts;
+}
 
 /** The parts of a backend that take weights. */
 export interface WeightMaker {
   readonly weights: Pick<Backend['weights'], 'matrix' | 'vector'>;
   readonly mla: Pick<Backend['mla'], 'kvUp'>;
   readonly moe: Pick<Backend['moe'], 'experts'>;
+  readonly ranks: Pick<Backend['ranks'], 'heads' | 'experts'>;
 }
 
-/** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */
+/**
+ * Give every tensor of `specs` that is needed to `accept`, cut to the rank's part where there are
+ * several, then call `finish` once.
+ */
 export class WeightBuilder {
   readonly specs: readonly TensorSpec[];
   readonly #config: ModelConfig;
@@ -91,7 +98,9 @@ export class WeightBuilder {
     if (role === 'vector') {
       this.#vectors.set(name, this.#backend.weights.vector(name, vectorValues(tensor)));
     } else if (role === 'kv-up') {
-      this.#kvUp.set(name, this.#backend.mla.kvUp(tensor, this.#config.attention));
+      const { attention } = this.#config;
+      const shape = { ...attention, heads: attention.heads / this.#backend.ranks.heads.size };
+      this.#kvUp.set(name, this.#backend.mla.kvUp(tensor, shape));
     } else {
       this.#matrices.set(name, this.#backend.weights.matrix(tensor));
     }
@@ -161,8 +170,10 @@ export class WeightBuilder {
   #experts(prefix: string): FeedForwardWeights {
     const { experts: layout } = this.#config;
     assert(layout !== null, 'a model with layers of experts says how many');
-    const experts = Array.from({ length: layout.count }, (_, e) =>
-      this.#mlp(`${prefix}experts.${e}.`),
+    const { rank, size } = this.#backend.ranks.experts;
+    const count = layout.count / size;
+    const experts = Array.from({ length: count }, (_, e) =>
+      this.#mlp(`${prefix}experts.${rank * count + e}.`),
     );
     return {
       kind: 'experts',

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { chooseNumerics } from '../../../gpu-worker/model/mla-moe/numerics.ts';
 import { rankModel } from '../../../gpu-worker/plan/layout.ts';
-import type { Layout } from '../../../gpu-worker/plan/layout.ts';
+import type { Layout } from '../../../gpu-worker/model/mla-moe/shard.ts';
 import { stepCosts, stepFloor } from '../../../gpu-worker/plan/step-floor.ts';
 import type { StepFloor } from '../../../gpu-worker/plan/step-floor.ts';
 import { shapesOf } from './planned.ts';

@@ -5,6 +5,7 @@
 import type { Backend } from '../../../gpu-worker/backend/backend.ts';
 import { Mla } from '../../../gpu-worker/backend/mla.ts';
 import type { Numerics } from '../../../gpu-worker/backend/numerics.ts';
+import { alone } from '../../../gpu-worker/backend/ranks.ts';
 import { PlainAttention } from './plain/attention.ts';
 import { PlainCaches } from './plain/caches.ts';
 import { PlainContext } from './plain/context.ts';
@@ -30,6 +31,7 @@ export class PlainBackend implements Backend {
   readonly mla: Mla;
   readonly moe: PlainMoe;
   readonly sampling = new PlainSampling();
+  readonly ranks = alone;
   readonly kernels = { list: () => [] };
 
   constructor(numerics: Numerics) {
