@@ -59,6 +59,7 @@ const entryColumns = [
   'output_reasoning',
   'predicted_cached_bytes',
   'extended_nano_usd',
+  'cache_miss_reason',
   'note',
   'created_at_ms',
   'unavailable',
@@ -243,9 +244,11 @@ async function* entryRows(services: Services, ids: readonly string[]): AsyncGene
   yield* rowsOfAll(services, ids, async function* rowsOf(tenant) {
     for (let afterId = 0; ;) {
       const page = await services.tenant(tenant).entries({ afterId, limit: entriesPerPage });
-      for (const { usage, budgets, ...entry } of page.map(wireEntry)) {
+      for (const { usage, budgets, cache_miss_reason: reason, ...entry } of page.map(wireEntry)) {
         // Names of budgets hold no spaces.
-        yield { tenant, ...entry, ...(budgets && { budgets: budgets.join(' ') }), ...usage };
+        const names = budgets && { budgets: budgets.join(' ') };
+        const miss = reason && { cache_miss_reason: JSON.stringify(reason) };
+        yield { tenant, ...entry, ...names, ...miss, ...usage };
       }
       const last = page.at(-1);
       if (last === undefined || page.length < entriesPerPage) return;

@@ -3,6 +3,7 @@
  * milliseconds.
  */
 import { z } from 'zod';
+import { cacheMissReasonSchema, readCacheMissReason } from '../dialects/cache-miss-reason.ts';
 import type { ModelRecord, PriceRecord, TenantRecord } from '../directory/directory-contract.ts';
 import type { ServedContext } from '../directory/served-contexts.ts';
 import type { UnsoldModel } from '../directory/unsold-models.ts';
@@ -144,6 +145,7 @@ export const entrySchema = z.object({
   price_id: z.string().nullable(),
   usage: z.object(usageFields).nullable(),
   predicted_cached_bytes: z.int().nullable(),
+  cache_miss_reason: cacheMissReasonSchema.optional(),
   note: z.string().nullable(),
   created_at_ms: unixMs,
 });
@@ -259,6 +261,9 @@ export function wireEntry(entry: LedgerEntry): z.infer<typeof entrySchema> {
     price_id: entry.priceId,
     usage: entry.usage && wireCounts(entry.usage),
     predicted_cached_bytes: entry.predictedCachedBytes,
+    ...(entry.cacheMissReason !== undefined && {
+      cache_miss_reason: readCacheMissReason(entry.cacheMissReason),
+    }),
     note: entry.note,
     created_at_ms: entry.createdAtMs,
   };

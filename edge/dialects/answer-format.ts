@@ -2,6 +2,7 @@
 import type { Chunk } from '../engines/chunk.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
+import type { CacheMissReason } from './cache-miss-reason.ts';
 
 /** Writes one answer; a stream and a whole answer begin alike. */
 export interface AnswerFormat {
@@ -19,10 +20,16 @@ export interface AnswerHead {
   readonly service_tier?: 'default';
 }
 
-/** The end of an answer: what it used and what that costs. */
+/** The end of an answer: what it used, what that costs and why not more of it was cached. */
 export interface Bill {
   readonly usage: Usage;
   readonly costNanoUsd: number;
+  readonly cacheMissReason: CacheMissReason | null;
+}
+
+/** The fields of ours that stand beside the counts, in the usage of every dialect. */
+export function billFields({ costNanoUsd, cacheMissReason }: Omit<Bill, 'usage'>) {
+  return { cost_nano_usd: costNanoUsd, cache_miss_reason: cacheMissReason };
 }
 
 /** A response that the tenant stores, with its own input: JSON of both. */

@@ -14,6 +14,8 @@ import {
   prepareRequest,
   tokensIn,
 } from '../inference/prepared-request.ts';
+import { cacheMissReasonSchema } from '../dialects/cache-miss-reason.ts';
+import { predictMiss } from '../inference/cache-miss.ts';
 import { readBody } from '../bodies/read-body.ts';
 
 export const quoteSchema = z.object({
@@ -28,6 +30,7 @@ export const quoteSchema = z.object({
   prompt_tokens_estimate: count,
   cached_tokens_estimate: count.describe('What the prefix index expects a worker to have cached.'),
   input_cost_estimate_nano_usd: nanoUsd,
+  cache_miss_reason: cacheMissReasonSchema,
 });
 
 export const quote = keyEndpoint(
@@ -57,7 +60,12 @@ export const quote = keyEndpoint(
       signal,
     };
     const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
-    const hits = await services.tenant(key.tenant).prefixHits(chainOf(prepared));
+    const tenant = services.tenant(key.tenant);
+    const { trail } = prepared;
+    const [hits, seenPrompt] = await Promise.all([
+      tenant.prefixHits(chainOf(prepared)),
+      trail && tenant.seenPrompt(trail.marks),
+    ]);
     const { price, promptTokensMax, outputTokensMax } = prepared;
     // No worker takes more than its context, however long the text is.
     const prompt = Math.min(promptEstimate(prepared), promptTokensMax);
@@ -83,6 +91,11 @@ export const quote = keyEndpoint(
       prompt_tokens_estimate: prompt,
       cached_tokens_estimate: cached,
       input_cost_estimate_nano_usd: costNanoUsd(input, price),
+      cache_miss_reason: predictMiss(
+        prepared,
+        { prefixHits: hits, seenPrompt },
+        { prompt, cached },
+      ),
     };
   },
 );

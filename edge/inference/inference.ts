@@ -160,8 +160,8 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
     if (admission.kind === 'replay') return replay(admission.answer, client);
     return await attach(running, client);
   }
-  const { holdNanoUsd, prefixHits, priority } = admission;
-  const held = { prepared, tenant, holdNanoUsd, prefixHits, record };
+  const { holdNanoUsd, prefixHits, seenPrompt, priority } = admission;
+  const held = { prepared, tenant, holdNanoUsd, prefixHits, seenPrompt, record };
   const settlement = createRequestSettlement(services, held);
   const turn = turnOf(prepared, { record: owner, waitMsMax, priority });
   const events = placeAndRelay(services, {

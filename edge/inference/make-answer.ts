@@ -163,7 +163,11 @@ function billOf(services: Services, prepared: PreparedRequest, settlement: Reque
       model: prepared.model.id,
     });
   }
-  return { usage: usage ?? noUsage, costNanoUsd: usage === null ? 0 : settlement.cost(usage) };
+  return {
+    usage: usage ?? noUsage,
+    costNanoUsd: usage === null ? 0 : settlement.cost(usage),
+    cacheMissReason: usage && settlement.cacheMissReason(usage),
+  };
 }
 
 /** The bytes of a stream for its replay; keep-alives are not among them, and have no number. */

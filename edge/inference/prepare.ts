@@ -10,6 +10,8 @@ import type { Stops } from '../engines/finish.ts';
 import { ApiError } from '../errors.ts';
 import { cacheSalt, canonicalBytes, emptyChain, extendChain, prefixRoot } from '../prefix/chain.ts';
 import type { Chain } from '../prefix/chain.ts';
+import { promptTrail } from '../prefix/prompt-trail.ts';
+import type { PromptTrail } from '../prefix/prompt-trail.ts';
 import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { readerNamed } from '../dialects/dialects.ts';
@@ -46,6 +48,8 @@ export interface Prepared {
   readonly cacheSalt: string;
   /** Null if there are several prompts. */
   readonly chain: Chain | null;
+  /** Null if there are several prompts. */
+  readonly trail: PromptTrail | null;
   /** The JSON object that a worker is sent, but for the fields that are the edge's own. */
   readonly body: string;
 }
@@ -95,6 +99,7 @@ export function prepareParsed(
     promptBytes: prompt.length,
     cacheSalt: cacheSalt(root),
     chain: request.prompts === 1 ? extendChain(emptyChain(root), prompt) : null,
+    trail: request.prompts === 1 ? promptTrail(promptParts, root) : null,
     body: JSON.stringify({ ...workerBody, model: model.id }),
   };
 }

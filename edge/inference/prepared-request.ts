@@ -135,6 +135,7 @@ export function admitInput(
     promptTokensMax: prepared.promptTokensMax,
     outputTokensMax: prepared.outputTokensMax,
     prefixChain: chainOf(prepared),
+    promptMarks: prepared.trail?.marks ?? null,
     idempotency: input.idempotency,
   };
 }

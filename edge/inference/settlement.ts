@@ -6,8 +6,9 @@
 import { billed, usedOrNull } from '../money.ts';
 import type { ErrorCode } from '../errors.ts';
 import type { NewStoredResponse } from '../dialects/answer-format.ts';
+import type { CacheMissReason } from '../dialects/cache-miss-reason.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
-import type { PrefixKey, StoredAnswer } from '../tenant/admission-contract.ts';
+import type { PrefixKey, SeenPrompt, StoredAnswer } from '../tenant/admission-contract.ts';
 import type { RequestRecord } from '../observe/request-record.ts';
 import type { Services } from '../services.ts';
 import type { SettleInput, Settlement } from '../tenant/settlement-contract.ts';
@@ -16,6 +17,7 @@ import type { Usage } from '../money.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { stopAndCount } from '../relay/worker-journal.ts';
 import { describe } from '../middleware/answer-error.ts';
+import { explainMiss } from './cache-miss.ts';
 import { chainOf } from './prepared-request.ts';
 import type { PreparedRequest } from './prepared-request.ts';
 
@@ -50,6 +52,8 @@ export interface RequestSettlement {
   endFlight(usage: Usage | null): void;
   /** The cost of this usage; never more than the hold. */
   cost(usage: Usage): number;
+  /** The reason why the worker's cache had no more of the prompt. */
+  cacheMissReason(usage: Usage): CacheMissReason | null;
   complete(end: {
     chain: readonly PrefixKey[];
     answer: StoredAnswer | null;
@@ -75,6 +79,7 @@ interface SettlementInput {
   readonly tenant: Tenant;
   readonly holdNanoUsd: number;
   readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
+  readonly seenPrompt: SeenPrompt | null;
   readonly record: RequestRecord;
 }
 
@@ -135,6 +140,12 @@ class OnceSettled implements RequestSettlement {
   cost(usage: Usage): number {
     const { prepared, holdNanoUsd } = this.#input;
     return billed(usage, prepared.price, holdNanoUsd).costNanoUsd;
+  }
+
+  cacheMissReason(usage: Usage): CacheMissReason | null {
+    if (this.#worker === null) return null;
+    const { worker } = this.#worker;
+    return explainMiss(this.#input.prepared, this.#input, { ...usage, worker });
   }
 
   complete({
@@ -208,6 +219,17 @@ class OnceSettled implements RequestSettlement {
     }
   }
 
+  /** The prompt is remembered once its worker has answered: it has computed all of it then. */
+  #promptOf({ usage }: End): Pick<SettleInput, 'promptMarks' | 'cacheMissReason'> {
+    if (usage === null) return {};
+    const reason = this.cacheMissReason(usage);
+    const isAnswered = usage.outputText + usage.outputReasoning > 0;
+    return {
+      promptMarks: isAnswered ? (this.#input.prepared.trail?.marks ?? null) : null,
+      cacheMissReason: reason && JSON.stringify(reason),
+    };
+  }
+
   async #settle(end: End): Promise<Settlement> {
     const { prepared, tenant, record } = this.#input;
     const worker = this.#worker;
@@ -218,6 +240,7 @@ class OnceSettled implements RequestSettlement {
       worker: worker?.worker ?? null,
       epoch: worker?.epoch ?? null,
       predictedCachedBytes,
+      ...this.#promptOf(end),
       ...end,
       isJournalled: this.#inJournal && isRepeatable(end),
     });

@@ -73,6 +73,7 @@ function entryStatements(db: SyncDb) {
         outputText: value('outputText'),
         outputReasoning: value('outputReasoning'),
         predictedCachedBytes: value('predictedCachedBytes'),
+        cacheMissReason: value('cacheMissReason'),
         excessNanoUsd: value('excessNanoUsd'),
         outcome: value('outcome'),
         worker: value('worker'),

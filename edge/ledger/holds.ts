@@ -37,7 +37,10 @@ type OfBudgets = {
 
 export type HoldRow = typeof hold.$inferSelect;
 
-type Resolution = Pick<SettleInput, 'outcome' | 'usage' | 'worker' | 'predictedCachedBytes'>;
+type Resolution = Pick<
+  SettleInput,
+  'outcome' | 'usage' | 'worker' | 'predictedCachedBytes' | 'cacheMissReason'
+>;
 
 /** Call everything inside a transaction. */
 export class Holds {
@@ -133,6 +136,7 @@ export class Holds {
       priceOutput: open.priceOutput,
       ...usage,
       predictedCachedBytes: resolution.predictedCachedBytes,
+      cacheMissReason: resolution.cacheMissReason ?? null,
       excessNanoUsd,
       outcome: resolution.outcome,
       worker: resolution.worker ?? open.worker,

@@ -171,6 +171,7 @@ export function toLedgerEntry(row: typeof entry.$inferSelect): LedgerEntry {
     priceId: row.priceId,
     usage: counted ? { inputUncached, inputCached, outputText, outputReasoning } : null,
     predictedCachedBytes: row.predictedCachedBytes,
+    ...(row.cacheMissReason !== null && { cacheMissReason: row.cacheMissReason }),
     note: row.note,
     createdAtMs: row.createdAtMs,
   };

@@ -107,7 +107,7 @@ export function extendChain({ keys: begun, lastKey, rest }: Chain, more: Uint8Ar
 const partTag = { tools: 'T', message: 'M', text: 'P' } as const;
 
 /** Object keys sorted; properties that are null or undefined are absent, as the protocol has it. */
-function canonicalJson(value: unknown, depth: number): string {
+export function canonicalJson(value: unknown, depth: number): string {
   if (depth > nestingMax) throw new RangeError(`JSON nested deeper than ${nestingMax} levels`);
   if (Array.isArray(value)) {
     return `[${value.map((item) => canonicalJson(item, depth + 1)).join(',')}]`;

@@ -19,6 +19,7 @@ export const receiptExample: SignedReceipt = {
     tokens: { cached_input: 64, input: 12, output_text: 5, output_reasoning: 0 },
     cached_blocks: 1,
     block_tokens: 64,
+    cache_miss_reason: null,
     cost_nano_usd: 7_252,
     not_billed_nano_usd: 0,
     admitted_at: '2026-12-01T12:00:00.000Z',
@@ -29,7 +30,7 @@ export const receiptExample: SignedReceipt = {
     algorithm: 'Ed25519',
     form: 'RFC 8785',
     key_id: 'UDDReOZl1ipXAfp9wYsm13sDBMK5og--QWdBjzuf6o4',
-    value: 'VE5MewHMyLpRb82D41fNxxOxxg4YwC2kJEokBCcxAm6SFQumW6qN3ruQjzO-emxmnrnAIIwAtav1X7rhTfKkDg',
+    value: 'JzgV4jx172UcgWfdOZ1Sgm9_ay4903GpjTg0_Iz5jcPwjJsc1wRiPVSFUSL8tYdrD-7YFeQKVg8Vw7yq_ndeCw',
   },
 };
 

@@ -6,7 +6,7 @@
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
-import { canonicalJson } from './canonical-json.ts';
+import { toJcs } from './jcs.ts';
 import type { Receipt, SignedReceipt } from './receipt.ts';
 
 const algorithm = 'Ed25519';
@@ -60,7 +60,7 @@ export async function isSignedBy(
 }
 
 function signedBytes(receipt: Receipt): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(canonicalJson(receipt));
+  return new TextEncoder().encode(toJcs(receipt));
 }
 
 function privateKeyOf(seed: string) {
@@ -75,7 +75,7 @@ async function publicKeyOf(text: string): Promise<string> {
 }
 
 function toPublished(x: string): ReceiptKey {
-  const named = canonicalJson({ crv: algorithm, kty: 'OKP', x });
+  const named = toJcs({ crv: algorithm, kty: 'OKP', x });
   const kid = createHash('sha256').update(named).digest('base64url');
   return { kty: 'OKP', crv: algorithm, x, kid, alg: 'EdDSA', use: 'sig' };
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { billedBlockTokens } from '../../gpu-worker/protocol/usage.ts';
+import { cacheMissReasonSchema, readCacheMissReason } from '../dialects/cache-miss-reason.ts';
 import { cachedCount, count, nanoUsd } from '../dialects/quantities.ts';
 import type { SettledRequest } from '../tenant/report-contract.ts';
 
@@ -39,6 +40,7 @@ export const receiptSchema = z.strictObject({
   }),
   cached_blocks: cachedCount.describe('cached_input in blocks of block_tokens'),
   block_tokens: z.int().min(1),
+  cache_miss_reason: cacheMissReasonSchema,
   cost_nano_usd: nanoUsd.describe(
     'what was billed: the sum of tokens times price, rounded up once',
   ),
@@ -65,6 +67,7 @@ export type SignedReceipt = z.infer<typeof signedReceiptSchema>;
 export function toReceipt(account: string, request: SettledRequest): Receipt {
   const { usage, price } = request;
   const { inputCached } = usage;
+  const { cacheMissReason: reason } = request;
   return {
     version: 1,
     account,
@@ -91,6 +94,7 @@ export function toReceipt(account: string, request: SettledRequest): Receipt {
     },
     cached_blocks: inputCached === null ? null : blocksOf(inputCached),
     block_tokens: billedBlockTokens,
+    cache_miss_reason: reason === null ? null : readCacheMissReason(reason),
     cost_nano_usd: request.costNanoUsd,
     not_billed_nano_usd: request.excessNanoUsd,
     admitted_at: toTime(request.admittedAtMs),

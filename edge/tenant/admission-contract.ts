@@ -22,6 +22,8 @@ export interface AdmitInput {
   readonly budgets?: BudgetsAsked;
   /** The prefix chain of the request's canonical bytes (docs/design.md#prefix-chain). */
   readonly prefixChain: readonly PrefixKey[];
+  /** The marks of the prompt's trail (prompt-trail.ts); null where it has none. */
+  readonly promptMarks?: Int32Array | null;
   readonly idempotency: IdempotentRequest | null;
 }
 
@@ -78,6 +80,16 @@ export interface PrefixHit {
   readonly bytes: number;
 }
 
+/** An earlier prompt of the tenant that begins like a prompt. */
+export interface SeenPrompt {
+  /** Marks of the trails that are the same. */
+  readonly marks: number;
+  /** true when all of the earlier prompt is at the beginning of this one. */
+  readonly isWhole: boolean;
+  /** The worker that answered it. */
+  readonly worker: string;
+}
+
 export type AdmitResult =
   | {
       readonly kind: 'admitted';
@@ -91,6 +103,7 @@ export type AdmitResult =
       /** The weight of the request's key. */
       readonly weight: number;
       readonly prefixHits: readonly PrefixHit[];
+      readonly seenPrompt: SeenPrompt | null;
       readonly limits: RateLimits;
     }
   | { readonly kind: 'replay'; readonly answer: StoredAnswer }

@@ -55,6 +55,8 @@ export interface LedgerEntry {
   readonly priceId: string | null;
   readonly usage: Usage | null;
   readonly predictedCachedBytes: number | null;
+  /** JSON: the reason that the request's usage stated; absent where there was none. */
+  readonly cacheMissReason?: string;
   readonly note: string | null;
   readonly createdAtMs: number;
 }

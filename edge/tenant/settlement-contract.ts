@@ -47,6 +47,10 @@ export interface SettleInput {
   /** The chain of the whole conversation that the worker now holds; [] confirms nothing. */
   readonly confirmedChain: readonly PrefixKey[];
   readonly answer: StoredAnswer | null;
+  /** The marks of the prompt that the worker has answered; null: nothing is remembered. */
+  readonly promptMarks?: Int32Array | null;
+  /** JSON: why a cache had no more of the prompt. */
+  readonly cacheMissReason?: string | null;
   /** The response to store beside, where the request asked for that. */
   readonly response?: NewStoredResponse | null;
   /**

@@ -12,6 +12,7 @@ import type {
   PrefixHit,
   PrefixKey,
   Refusal,
+  SeenPrompt,
 } from './admission-contract.ts';
 import type {
   KeyChange,
@@ -55,6 +56,8 @@ export interface TenantRequests {
   settle(input: SettleInput): Promise<Settlement>;
   /** The prefix hits that `admit` would find, for a quote: holds nothing and counts as no use. */
   prefixHits(chain: readonly PrefixKey[]): Promise<readonly PrefixHit[]>;
+  /** The earlier prompt that `admit` would find, for a quote too. */
+  seenPrompt(marks: Int32Array): Promise<SeenPrompt | null>;
   /** Checks a key without money, for /user/balance, /v1/usage and the like. */
   authorize(key: VerifiedKey, scope: Scope): Promise<Refusal | null>;
   /**
@@ -111,6 +114,7 @@ export const tenantMethods = [
   'extend',
   'settle',
   'prefixHits',
+  'seenPrompt',
   'authorize',
   'admitFree',
   'createKey',

@@ -24,6 +24,7 @@ import { limitedTokens } from '../money.ts';
 import { StoredResponses } from '../responses/stored-responses.ts';
 import type { StoredResponseBounds } from '../responses/stored-responses.ts';
 import { PrefixIndex } from '../prefix/prefix-index.ts';
+import { RecentPrompts } from '../prefix/recent-prompts.ts';
 import type { Usage } from '../money.ts';
 import type {
   AdmitInput,
@@ -58,7 +59,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
   const runUnsynced = <Result>(work: () => Result) => committer.runUnsynced(work);
   const now = () => options.clock.nowMs();
   const stages = createStages(db, options);
-  const { keys, limits, holds, credits, reports, index, responses } = stages;
+  const { keys, limits, holds, credits, reports, index, responses, recentPrompts } = stages;
   const unlessRefused = <Found>(key: VerifiedKey, find: () => Found) =>
     run((): Asked<Found> => {
       const refusal = keys.refusal(key, { scope: 'inference', nowMs: now() });
@@ -80,6 +81,7 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
         if (holds.place(input)) index.expect(input, input.chain, now());
       }),
     prefixHits: (chain) => runUnsynced(() => index.lookup(chain, now())),
+    seenPrompt: async (marks) => recentPrompts.find(marks),
     authorize: (key, scope) => runUnsynced(() => keys.refusal(key, { scope, nowMs: now() })),
     admitFree: (key, scope) =>
       runUnsynced(() => {
@@ -127,12 +129,13 @@ function createStages(db: SyncDb, options: TenantOptions) {
     idempotency: new Idempotency(db, options.idempotency),
     index: new PrefixIndex(db, options.prefixRowsMax),
     responses: new StoredResponses(db, options.storedResponses),
+    recentPrompts: new RecentPrompts(),
   };
 }
 
 /** A refusal takes nothing and, unless the clock went back, writes nothing: it costs no commit. */
 function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
-  const { keys, limits, holds, budgets, idempotency, index } = stages;
+  const { keys, limits, holds, budgets, idempotency, index, recentPrompts } = stages;
   const { keyId } = input.key;
   const checked = keys.check(input.key, { scope: input.scope, model: input.model, nowMs });
   if (checked.refusal !== null) return { kind: 'refused', reason: checked.refusal, limits: null };
@@ -189,6 +192,7 @@ function admit(stages: Stages, input: AdmitInput, nowMs: number): AdmitResult {
     priority,
     weight,
     prefixHits,
+    seenPrompt: input.promptMarks ? recentPrompts.find(input.promptMarks) : null,
     limits: state,
   };
 }
@@ -273,6 +277,8 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   }
   keepAnswer(stages, open, input);
   if (input.response) stages.responses.store(input.response, nowMs);
+  const { promptMarks, worker } = input;
+  if (promptMarks && worker !== null) stages.recentPrompts.remember({ marks: promptMarks, worker });
   if (input.worker !== null && input.epoch !== null) {
     index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);
   }

@@ -1,4 +1,5 @@
 /** A whole message in Anthropic's shape out of the chunks of a chat completion. */
+import { billFields } from '../answer-format.ts';
 import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
 import { toAnthropicUsage } from './usage.ts';
 
@@ -45,7 +46,7 @@ export function createAnthropicAnswer(head: AnswerHead, options: AnswerOptions):
       }
     },
 
-    finish: ({ usage, costNanoUsd }) => ({
+    finish: ({ usage, ...bill }) => ({
       id: head.id,
       type: 'message',
       role: 'assistant',
@@ -63,7 +64,7 @@ export function createAnthropicAnswer(head: AnswerHead, options: AnswerOptions):
         })),
       ],
       ...stop,
-      usage: { ...toAnthropicUsage(usage), cost_nano_usd: costNanoUsd },
+      usage: { ...toAnthropicUsage(usage), ...billFields(bill) },
     }),
 
     reply: () =>

@@ -7,6 +7,7 @@ import { errorBody } from './errors.ts';
 import type { Usage } from '../../money.ts';
 import { toStopReason } from './answer.ts';
 import type { AnswerOptions } from './answer.ts';
+import { billFields } from '../answer-format.ts';
 import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { noUsage } from '../../money.ts';
 import { toAnthropicUsage } from './usage.ts';
@@ -65,8 +66,8 @@ export function createAnthropicEncoder(
 
     chunk: (chunk, usage) => start(usage ?? uncounted) + chunk.choices.map(choiceText).join(''),
 
-    end({ usage, costNanoUsd }) {
-      const final = { ...toAnthropicUsage(usage), cost_nano_usd: costNanoUsd };
+    end({ usage, ...bill }) {
+      const final = { ...toAnthropicUsage(usage), ...billFields(bill) };
       return (
         start(usage) +
         blocks.close() +

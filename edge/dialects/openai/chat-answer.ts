@@ -1,6 +1,7 @@
 /** A whole chat completion out of its chunks. */
 import { WrittenItems } from '../../../gpu-worker/protocol/json-pieces.ts';
 import type { Choice, Chunk } from '../../engines/chunk.ts';
+import { billFields } from '../answer-format.ts';
 import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
 import { toOpenAiUsage } from './usage.ts';
 
@@ -23,7 +24,7 @@ export function createChatAnswer(head: AnswerHead): AnswerBuilder {
       for (const piece of pieces) addTo((choices[piece.index] ??= newChoice()), piece);
     },
 
-    finish({ usage, costNanoUsd }) {
+    finish({ usage, ...bill }) {
       const { created, object: _object, ...others } = rest;
       const { id, model, ...tier } = head;
       return {
@@ -35,7 +36,7 @@ export function createChatAnswer(head: AnswerHead): AnswerBuilder {
         ...others,
         // flatMap, unlike map, leaves out the places of choices that never came.
         choices: choices.flatMap(toWire),
-        usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
+        usage: { ...toOpenAiUsage(usage), ...billFields(bill) },
       };
     },
 

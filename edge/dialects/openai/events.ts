@@ -3,6 +3,7 @@
  * public name, with usage where and how the client asked for it.
  */
 import { errorBody } from './errors.ts';
+import { billFields } from '../answer-format.ts';
 import type { AnswerHead, StreamEncoder } from '../answer-format.ts';
 import { toOpenAiUsage } from './usage.ts';
 
@@ -26,9 +27,9 @@ export function createOpenAiEncoder(
       return frame(wants.usage ? { ...rest, usage: null } : rest);
     },
 
-    end({ usage, costNanoUsd }) {
+    end({ usage, ...bill }) {
       if (!wants.usage) return 'data: [DONE]\n\n';
-      const final = { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd };
+      const final = { ...toOpenAiUsage(usage), ...billFields(bill) };
       return `${frame({ ...last, choices: [], usage: final })}data: [DONE]\n\n`;
     },
 

@@ -1,5 +1,6 @@
 /** The answers of OpenAI's routes, as the reference shows them. */
 import { z } from '@hono/zod-openapi';
+import { cacheMissReasonSchema } from '../cache-miss-reason.ts';
 import { cachedCount, count, nanoUsd } from '../quantities.ts';
 
 export const errorSchema = z.object({
@@ -25,6 +26,9 @@ export const usageSchema = z.object({
   prompt_cache_miss_tokens: count,
   cost_nano_usd: nanoUsd,
 });
+
+/** The usage of one answer. */
+const answerUsageSchema = usageSchema.extend({ cache_miss_reason: cacheMissReasonSchema });
 
 export const chatCompletionSchema = z.looseObject({
   id: z.string(),
@@ -52,7 +56,7 @@ export const chatCompletionSchema = z.looseObject({
       finish_reason: z.string().nullable(),
     }),
   ),
-  usage: usageSchema,
+  usage: answerUsageSchema,
 });
 
 export const completionSchema = z.looseObject({
@@ -68,7 +72,7 @@ export const completionSchema = z.looseObject({
       finish_reason: z.string().nullable(),
     }),
   ),
-  usage: usageSchema,
+  usage: answerUsageSchema,
 });
 
 export const modelSchema = z.object({

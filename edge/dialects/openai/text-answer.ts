@@ -1,6 +1,7 @@
 /** A whole completion (the older, text-in text-out API) out of its chunks. */
 import { WrittenItems } from '../../../gpu-worker/protocol/json-pieces.ts';
 import type { Choice, Chunk, Logprobs } from '../../engines/chunk.ts';
+import { billFields } from '../answer-format.ts';
 import type { AnswerBuilder, AnswerHead } from '../answer-format.ts';
 import { toOpenAiUsage } from './usage.ts';
 
@@ -32,7 +33,7 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
       }
     },
 
-    finish({ usage, costNanoUsd }) {
+    finish({ usage, ...bill }) {
       const { created, object: _object, ...others } = rest;
       return {
         id: head.id,
@@ -46,7 +47,7 @@ export function createTextAnswer(head: AnswerHead): AnswerBuilder {
           logprobs,
           ...last,
         })),
-        usage: { ...toOpenAiUsage(usage), cost_nano_usd: costNanoUsd },
+        usage: { ...toOpenAiUsage(usage), ...billFields(bill) },
       };
     },
 

@@ -2,6 +2,7 @@
 import { shortJson } from '../../../gpu-worker/protocol/json-pieces.ts';
 import type { Chunk, FinishReason } from '../../engines/chunk.ts';
 import type { ApiError } from '../../errors.ts';
+import { billFields } from '../answer-format.ts';
 import type { AnswerBuilder, Bill, NewStoredResponse } from '../answer-format.ts';
 import { createAnswerItems } from './answer-items.ts';
 import type { ItemEvent, ItemOptions } from './item-events.ts';
@@ -68,7 +69,7 @@ export function createResponse(head: ResponseHead, options: AnswerOptions): Grow
       previous_response_id: options.previousId,
       store: end.isStored,
       ...options.echo,
-      usage: bill ? { ...toResponsesUsage(bill.usage), cost_nano_usd: bill.costNanoUsd } : null,
+      usage: bill ? { ...toResponsesUsage(bill.usage), ...billFields(bill) } : null,
     };
   };
 

@@ -57,6 +57,7 @@ export const responseExamples = [
       output_tokens_details: { reasoning_tokens: 0 },
       total_tokens: 81,
       cost_nano_usd: 7_252,
+      cache_miss_reason: null,
     },
   },
 ];

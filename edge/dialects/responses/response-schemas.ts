@@ -1,5 +1,6 @@
 /** The answers of the Responses API, as the reference shows them. */
 import { z } from '@hono/zod-openapi';
+import { cacheMissReasonSchema } from '../cache-miss-reason.ts';
 import { cachedCount, count, nanoUsd } from '../quantities.ts';
 
 const status = z.enum(['in_progress', 'completed', 'incomplete', 'failed']);
@@ -59,6 +60,7 @@ export const responseSchema = z.looseObject({
       output_tokens_details: z.object({ reasoning_tokens: count }),
       total_tokens: count,
       cost_nano_usd: nanoUsd,
+      cache_miss_reason: cacheMissReasonSchema,
     })
     .nullable(),
 });

@@ -10,7 +10,7 @@ import { createTextAnswer } from '../../../edge/dialects/openai/text-answer.ts';
 const head = { id: 'a-1', model: 'public-name' };
 const usage = { inputUncached: 0, inputCached: 64, outputText: 2, outputReasoning: 1 };
 const told = { hidesThinking: false };
-const bill = { usage, costNanoUsd: 5 };
+const bill = { usage, costNanoUsd: 5, cacheMissReason: null };
 const chunkOf = (delta: Delta, more: Partial<Choice> = {}): Chunk => ({
   object: 'chat.completion.chunk',
   created: 1,

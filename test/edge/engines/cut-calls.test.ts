@@ -83,7 +83,7 @@ test.each([
     chat.add(chunk);
     message.add(chunk);
   }
-  const bill = { usage: usage ?? noUsage, costNanoUsd: 0 };
+  const bill = { usage: usage ?? noUsage, costNanoUsd: 0, cacheMissReason: null };
   expect(chat.finish(bill)).toMatchObject({
     choices: [
       {

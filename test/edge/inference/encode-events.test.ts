@@ -83,7 +83,11 @@ async function relay(pieces: readonly string[], kind: AnswerKind, joinsTexts: bo
       each.builder.add(wholeChunk(event));
     }
   }
-  const bill = { usage: usage ?? { ...nothing, inputCached: null }, costNanoUsd: 1 };
+  const bill = {
+    usage: usage ?? { ...nothing, inputCached: null },
+    costNanoUsd: 1,
+    cacheMissReason: null,
+  };
   return {
     texts: written.map(({ text }) => text),
     answers: written.map(({ builder }) => JSON.stringify(builder.finish(bill))),

@@ -88,6 +88,7 @@ test('a text is answered by a message, with what it used and cost', async () => 
     output_tokens_details: { reasoning_tokens: 0 },
     total_tokens: usage.input_tokens + 5,
     cost_nano_usd: Number(response.headers.get('x-sift-cost-nano-usd')),
+    cache_miss_reason: { type: 'too_short' },
   });
   expect(edge.settles).toMatchObject([{ outcome: 'done', usage: { outputText: 5 } }]);
   expect(edge.worker.requests[0]?.body).toMatchObject({

@@ -14,14 +14,14 @@ export type Json =
   | { readonly [name: string]: Json };
 
 /** @throws AssertionError for infinite numbers and halves of characters, which have no form. */
-export function canonicalJson(value: Json): string {
+export function toJcs(value: Json): string {
   if (typeof value === 'number') assert(Number.isFinite(value), 'JSON has no such number');
   if (typeof value === 'string') assert(value.isWellFormed(), 'the text has half a character');
   if (value === null || typeof value !== 'object') return JSON.stringify(value);
-  if (isList(value)) return `[${value.map(canonicalJson).join(',')}]`;
+  if (isList(value)) return `[${value.map(toJcs).join(',')}]`;
   const members = Object.entries(value)
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, member]) => `${canonicalJson(name)}:${canonicalJson(member)}`);
+    .map(([name, member]) => `${toJcs(name)}:${toJcs(member)}`);
   return `{${members.join(',')}}`;
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { canonicalJson } from '../../../edge/receipts/canonical-json.ts';
+import { toJcs } from '../../../edge/receipts/jcs.ts';
 
 test('the sample of RFC 8785, 3.2, has the bytes that it states', () => {
   const sample = {
@@ -7,7 +7,7 @@ test('the sample of RFC 8785, 3.2, has the bytes that it states', () => {
     string: '\u20ac$\u000F\u000aA\'\u0042\u0022\u005c\\"/',
     literals: [null, true, false],
   };
-  expect(canonicalJson(sample)).toBe(
+  expect(toJcs(sample)).toBe(
     '{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],' +
       '"string":"\u20ac$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}',
   );
@@ -23,8 +23,8 @@ test('names are in the order of their UTF-16 code units, as in RFC 8785, 3.2.3',
     '\u0080': 'Control',
     '\u00f6': 'Latin Small Letter O With Diaeresis',
   };
-  const names = Object.keys(JSON.parse(canonicalJson(sample)));
-  const text = canonicalJson(sample);
+  const names = Object.keys(JSON.parse(toJcs(sample)));
+  const text = toJcs(sample);
   const order = ['\\r', '1', '\u0080', '\u00f6', '\u20ac', '\ud83d\ude00', '\ufb33'];
   const places = order.map((name) => text.indexOf(`"${name}":`));
   expect(places).toEqual(places.toSorted((a, b) => a - b));
@@ -36,5 +36,5 @@ test.each([
   [Number.POSITIVE_INFINITY, 'no such number'],
   ['\ud800', 'half a character'],
 ])('%s has no form', (value, why) => {
-  expect(() => canonicalJson([value])).toThrow(why);
+  expect(() => toJcs([value])).toThrow(why);
 });
