@@ -3,6 +3,7 @@
  * `Services` each, and `edge/inference` alone knows the order in which a request meets its parts.
  */
 import type { Log } from '../infra/log.ts';
+import type { Tracing } from '../infra/tracing/tracing.ts';
 import type { BodyBudget } from './bodies/body-budget.ts';
 import type { Directory } from './directory/directory-contract.ts';
 import type { ServedContexts } from './directory/served-contexts.ts';
@@ -30,6 +31,8 @@ export interface Services {
   readonly log: Log;
   /** Is told of each request that is over: the access log, the metrics, the trace. */
   readonly observe: Observe;
+  /** null when no traces are sent. */
+  readonly tracing: Tracing | null;
   /** Prometheus text; null where requests of one edge end in many places. */
   readonly metrics: (() => Promise<string>) | null;
   /** @throws if records could not be written now. */

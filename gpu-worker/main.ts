@@ -9,6 +9,8 @@ import { isMainThread, parentPort, workerData } from 'node:worker_threads';
 import type { Logger } from 'pino';
 import { createDiskWatch, diskOf } from '../infra/disk-watch.ts';
 import type { DiskWatch } from '../infra/disk-watch.ts';
+import { openTracing } from '../infra/tracing/open-tracing.ts';
+import { tracingChoice } from '../infra/tracing/tracing-settings.ts';
 import { version } from '../infra/program.ts';
 import type { Backend } from './backend/backend.ts';
 import type { KernelChoice } from './backend/kernel-choices.ts';
@@ -89,12 +91,14 @@ export async function startWorker(
   const lifecycle = createLifecycle(() => journal.problem());
   const disk = watchDisk(settings, logger);
   const token = settings.token ?? null;
+  const tracing = await openTracing('sift-worker', tracingChoice(settings));
   const app = createApp({
     lifecycle,
     journal,
     metrics: createMetrics({ lifecycle, version, journalErrors: () => journal.errors() }),
     logger,
     clock: systemClock,
+    tracing,
     settings: { ...defaultHttpSettings, token, bodyBytesMax: settings.bodyBytes },
     warnings: disk.warnings,
   });
@@ -109,7 +113,7 @@ export async function startWorker(
   try {
     model = await openServedModel(settings, lifecycle, failure.resolve);
   } catch (error) {
-    await shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 0 });
+    await shutDown({ lifecycle, server, journal, tracing, heartbeat: null, graceMs: 0 });
     throw error;
   }
   lifecycle.serve(model);
@@ -133,7 +137,7 @@ export async function startWorker(
     kernels: model.engine.description.kernels,
     failed: failure.promise,
     close: ({ graceMs } = { graceMs: drainMs }) =>
-      shutDown({ lifecycle, server, journal, heartbeat, graceMs }),
+      shutDown({ lifecycle, server, journal, tracing, heartbeat, graceMs }),
   };
 }
 

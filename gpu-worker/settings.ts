@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { readSettings } from '../infra/settings.ts';
 import type { Env, Settings, SettingsOf } from '../infra/settings.ts';
+import { tracingSettings } from '../infra/tracing/tracing-settings.ts';
 import { chatFormatNames } from './chat-formats/chat-format.ts';
 import { defaultSourceSettings } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
@@ -197,6 +198,7 @@ export const workerSettings = {
     help: 'debug, info, warn, error or silent',
     schema: z.enum(['debug', 'info', 'warn', 'error', 'silent']).default('info'),
   },
+  ...tracingSettings,
 } satisfies Settings;
 
 export type WorkerSettings = SettingsOf<typeof workerSettings> & { readonly modelId: string };

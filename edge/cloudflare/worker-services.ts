@@ -2,6 +2,7 @@
  * The services of the edge in workerd: of the worker itself, and of the objects that answer for it.
  */
 import { openDirectoryDb } from '../../db/drivers/d1.ts';
+import { createOtlpTracing } from '../../infra/tracing/otlp-tracing.ts';
 import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { createEdge } from '../edge.ts';
@@ -54,6 +55,9 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     return tenantStub((use) => use(stub));
   };
   const fleet = fleetStub(() => env.FLEET.get(env.FLEET.idFromName('fleet')));
+  const logAccess = accessLog(logToConsole);
+  const tracing =
+    settings.tracing && createOtlpTracing({ service: 'sift-edge', ...settings.tracing });
   const directory = cacheDirectory(createDirectory(openDirectoryDb(env.DIRECTORY)), {
     clock,
     ttlMs: directoryTtlMs,
@@ -71,7 +75,12 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
     fetch: (...call) => fetch(...call),
     log: logToConsole,
-    observe: accessLog(logToConsole),
+    observe(ended) {
+      logAccess(ended);
+      // An isolate may be put to sleep before a later batch would leave.
+      if (tracing !== null) here.keepAlive(tracing.flush());
+    },
+    tracing,
     metrics: null,
     // The tenants' objects keep their own records; the directory is what all of them share.
     checkRecords: () => directory.checkWritable(),

@@ -117,7 +117,7 @@ async function open(services: Services, request: AdmittedRequest, place: Placed)
 
 async function send(
   services: Services,
-  { prepared, settlement }: AdmittedRequest,
+  { prepared, settlement, record }: AdmittedRequest,
   place: Placed,
 ): Promise<WorkerAnswer> {
   const signal = settlement.stop;
@@ -127,6 +127,7 @@ async function send(
     path: prepared.request.workerPath,
     token: tokenFor(place, services),
     requestId: prepared.requestId,
+    traceHeaders: record.traceHeaders,
     body: await workerBody(services, prepared, {
       isSift: place.hasJournal,
       contextLength: place.contextLength,

@@ -5,12 +5,14 @@ import { RequestRecord } from '../observe/request-record.ts';
 import type { Services } from '../services.ts';
 import type { AppEnv } from './app-env.ts';
 
-export function observeRequests({
-  clock,
-  observe,
-}: Pick<Services, 'clock' | 'observe'>): MiddlewareHandler<AppEnv> {
+export function observeRequests(
+  services: Pick<Services, 'clock' | 'observe' | 'tracing'>,
+): MiddlewareHandler<AppEnv> {
+  const { clock, observe, tracing } = services;
   return async (c, next) => {
-    const record = new RequestRecord(observe, clock.nowMs());
+    const startedAtMs = clock.nowMs();
+    const trace = tracing?.begin({ headers: c.req.raw.headers, startedAtMs }) ?? null;
+    const record = new RequestRecord(observe, startedAtMs, trace);
     c.set('record', record);
     await next();
     if (c.get('isForwarded')) return;

@@ -6,7 +6,8 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import type { WorkerStatus } from '../fleet/worker-contract.ts';
-import type { EndedRequest, Observe } from '../observe/request-record.ts';
+import type { EndedRequest } from '../observe/ended-request.ts';
+import type { Observe } from '../observe/request-record.ts';
 
 export interface EdgeMetrics {
   readonly observe: Observe;

@@ -4,6 +4,8 @@
  */
 import { join } from 'node:path';
 import type { Log } from '../../infra/log.ts';
+import { openTracing } from '../../infra/tracing/open-tracing.ts';
+import type { Tracing } from '../../infra/tracing/tracing.ts';
 import { createBodyBudget } from '../bodies/body-budget.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import type { CachedDirectory } from '../directory/directory-cache.ts';
@@ -38,6 +40,7 @@ export interface ThreadStores {
   readonly databases: Databases;
   readonly directory: CachedDirectory;
   readonly latestTime: LatestTime;
+  readonly tracing: Tracing | null;
   readonly keepAlive: Services['keepAlive'];
   /** Waits for the work that outlives its answers. */
   finishWork(): Promise<void>;
@@ -65,7 +68,8 @@ export async function openStores(
       await Promise.all(peers.others.map((thread) => remoteThread(peers, thread).forget(change)));
     },
   });
-  return { ...given, databases, directory, latestTime, ...trackWork() };
+  const tracing = await openTracing('sift-edge', settings.tracing);
+  return { ...given, databases, directory, latestTime, tracing, ...trackWork() };
 }
 
 /** The budgets of the process are divided among its threads. */
@@ -73,7 +77,7 @@ export function createServices(
   stores: ThreadStores,
   hub: Pick<Services, 'fleet' | 'warnings' | 'observe' | 'metrics' | 'checkRecords'>,
 ): NodeServices {
-  const { settings, clock, log, peers, databases, directory, keepAlive } = stores;
+  const { settings, clock, log, peers, databases, directory, tracing, keepAlive } = stores;
   const { fleet } = hub;
   const isOwn = (tenant: string): boolean => peers.ownerOf(tenant) === peers.own;
   const bodyThreads = createBodyThreads({ edges: peers.count });
@@ -91,6 +95,7 @@ export function createServices(
     random: randomBlocks(),
     fetch: createNodeFetch(),
     log,
+    tracing,
     keepAlive,
     runningAnswers: createRunningAnswers({
       clock,

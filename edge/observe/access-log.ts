@@ -1,6 +1,7 @@
 /** The access log: one line for each request that is over. */
 import type { Log } from '../../infra/log.ts';
-import type { EndedRequest, Observe } from './request-record.ts';
+import type { EndedRequest } from './ended-request.ts';
+import type { Observe } from './request-record.ts';
 
 /** Routes that programs ask every few seconds, of which nobody reads. */
 const quietRoutes = new Set(['/health', '/ready', '/metrics', '/internal/workers/heartbeat']);

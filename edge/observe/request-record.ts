@@ -2,33 +2,9 @@
  * The record of a request, which the access log, the metrics and the trace are told once it is
  * over. Nothing that was said in it is here. A stage is reached at most once.
  */
-import type { Usage } from '../money.ts';
-
-/**
- * `authenticated`: the key proved itself. `admitted`: its hold is open. `placed`: its turn came,
- * and it has a worker. `began`: the worker's first event is here. `ended`: its last one is.
- * `settled`: the tenant has its entry.
- */
-export type Stage = 'authenticated' | 'admitted' | 'placed' | 'began' | 'ended' | 'settled';
-
-/** Facts become known on a request's way; one is null as long as it is not. */
-export interface RequestFacts {
-  readonly tenant: string | null;
-  readonly keyId: string | null;
-  readonly model: string | null;
-  readonly alias: string | null;
-  readonly stream: boolean | null;
-  readonly worker: string | null;
-  /** The code of the error that the client was told. */
-  readonly code: string | null;
-  /** `replayed`: the answer is that of an earlier request under the same key. */
-  readonly outcome: 'done' | 'aborted' | 'failed' | 'unsettled' | 'replayed' | null;
-  readonly usage: Usage | null;
-  readonly heldNanoUsd: number | null;
-  readonly costNanoUsd: number | null;
-  /** Bytes of the prompt that the prefix index promised on that worker. */
-  readonly predictedCachedBytes: number | null;
-}
+import type { RequestTrace } from '../../infra/tracing/tracing.ts';
+import type { EndedRequest, HttpFacts, RequestFacts, Stage } from './ended-request.ts';
+import { spanOf } from './request-span.ts';
 
 const unknown: RequestFacts = {
   tenant: null,
@@ -45,25 +21,6 @@ const unknown: RequestFacts = {
   predictedCachedBytes: null,
 };
 
-/** A request as HTTP sees it. */
-export interface HttpFacts {
-  readonly requestId: string;
-  readonly method: string;
-  /** The pattern of the path, so that there are few of them. */
-  readonly route: string;
-  /** The status of the answer; 499 when the client left before it had one. */
-  readonly status: number;
-}
-
-export interface EndedRequest extends RequestFacts, HttpFacts {
-  /** Unix milliseconds. */
-  readonly startedAtMs: number;
-  /** From its headers to the end of its answer. */
-  readonly durationMs: number;
-  /** Milliseconds from the start to each stage that it reached. */
-  readonly stages: Readonly<Partial<Record<Stage, number>>>;
-}
-
 /** Is told of each request that is over. */
 export type Observe = (ended: EndedRequest) => void;
 
@@ -71,6 +28,7 @@ export type Observe = (ended: EndedRequest) => void;
 export class RequestRecord {
   readonly #observe: Observe;
   readonly #startedAtMs: number;
+  readonly #trace: RequestTrace | null;
   readonly #start = performance.now();
   #stages: Partial<Record<Stage, number>> = {};
   #facts = unknown;
@@ -78,9 +36,16 @@ export class RequestRecord {
   /** The answer is to be given yet, and perhaps a hold is to be settled. */
   #pending = 1;
 
-  constructor(observe: Observe, startedAtMs: number) {
+  /** @param trace null when it is not traced. */
+  constructor(observe: Observe, startedAtMs: number, trace: RequestTrace | null) {
     this.#observe = observe;
     this.#startedAtMs = startedAtMs;
+    this.#trace = trace;
+  }
+
+  /** Headers under which the worker's spans are part of its trace. */
+  get traceHeaders(): Readonly<Record<string, string>> {
+    return this.#trace?.headers ?? {};
   }
 
   note(facts: Partial<RequestFacts>): void {
@@ -116,12 +81,14 @@ export class RequestRecord {
   #endOne(): void {
     this.#pending--;
     if (this.#pending > 0 || this.#http === null) return;
-    this.#observe({
+    const ended = {
       ...this.#facts,
       ...this.#http,
       startedAtMs: this.#startedAtMs,
       durationMs: performance.now() - this.#start,
       stages: this.#stages,
-    });
+    };
+    this.#trace?.end(spanOf(ended));
+    this.#observe(ended);
   }
 }

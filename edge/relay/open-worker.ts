@@ -26,6 +26,8 @@ export interface WorkerCall {
   /** Sent as a bearer token; null sends none. */
   readonly token: string | null;
   readonly requestId: string;
+  /** Headers of its trace. */
+  readonly traceHeaders?: Readonly<Record<string, string>>;
   /** JSON. */
   readonly body: string | Uint8Array<ArrayBuffer>;
   readonly signal: AbortSignal;
@@ -64,6 +66,7 @@ export async function sendToWorker(
         accept,
         ...(call.token !== null && { authorization: `Bearer ${call.token}` }),
         'x-request-id': call.requestId,
+        ...call.traceHeaders,
       },
       body: call.body,
       redirect: 'manual',

@@ -5,6 +5,8 @@
  */
 import { readSettings } from '../../infra/settings.ts';
 import type { Env, Settings, SettingsOf } from '../../infra/settings.ts';
+import { tracingChoice } from '../../infra/tracing/tracing-settings.ts';
+import type { TracingChoice } from '../../infra/tracing/tracing-settings.ts';
 import { UserError } from '../../infra/user-error.ts';
 import { refuseWorkerUrl } from '../fleet/worker-url.ts';
 import { nearestName } from '../nearest.ts';
@@ -28,6 +30,7 @@ export interface GivenSettings extends Omit<
   readonly workerHosts: readonly string[];
   readonly holdMs: number;
   readonly runOnMs: number;
+  readonly tracing: TracingChoice;
 }
 
 export interface NodeSettings extends GivenSettings {
@@ -134,6 +137,7 @@ function given(read: Shared): GivenSettings {
     workerHosts: read.workerHosts,
     holdMs: read.holdMinutes * 60_000,
     runOnMs: read.runOnMinutes * 60_000,
+    tracing: tracingChoice(read),
   };
 }
 

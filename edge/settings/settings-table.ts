@@ -1,6 +1,7 @@
 /** The edge's settings: those of both runtimes, and those of Node alone. */
 import { z } from 'zod';
 import type { Settings } from '../../infra/settings.ts';
+import { tracingSettings } from '../../infra/tracing/tracing-settings.ts';
 import { isHostPattern } from '../fleet/worker-url.ts';
 
 const secret = z.string().min(16, 'must have at least 16 characters');
@@ -190,6 +191,7 @@ export const sharedSettings = {
     help: 'a stream that has nothing to say sends a comment after so many milliseconds',
     schema: count.max(60_000).default(5_000),
   },
+  ...tracingSettings,
 } satisfies Settings;
 
 /** Settings that the edge has on Node beside the shared ones. */

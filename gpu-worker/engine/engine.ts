@@ -123,12 +123,19 @@ export class EngineLoop {
   }
 
   #queue(request: EngineRequest): void {
-    const { tokenText, endTokens, drawSeed } = this.#services;
+    const { tokenText, endTokens, drawSeed, nowMs } = this.#services;
     const constraints = this.#constraints;
     const seed = request.sampling.seed ?? drawSeed();
     const serial = this.#nextSerial;
     this.#nextSerial += request.choices;
-    const generation = new Generation(request, { tokenText, endTokens, constraints, serial, seed });
+    const generation = new Generation(request, {
+      tokenText,
+      endTokens,
+      constraints,
+      serial,
+      seed,
+      submittedMs: nowMs(),
+    });
     this.#generations.set(request.id, generation);
     // The prompt is computed once: the other choices find it in the prefix cache.
     for (const { sequence } of generation.choices) {
@@ -163,7 +170,7 @@ export class EngineLoop {
 
     const batch = this.#batches.build(planned);
     model.forward(batch);
-    this.#countPrompts(planned);
+    this.#countPrompts(planned, startMs);
     this.#scorePrompts(planned);
     // A request whose prompt has no scores has failed by now.
     const rows = planned.filter(({ sequence }) => sequence.state === 'running');
@@ -192,13 +199,15 @@ export class EngineLoop {
     };
   }
 
-  #countPrompts(step: readonly ScheduledRows[]): void {
+  #countPrompts(step: readonly ScheduledRows[], startMs: number): void {
     for (const { sequence, count } of step) {
       const { promptReached, cachedTokens } = sequence;
       sequence.countComputed(count);
       if (sequence.choice !== 0) continue;
       this.#counters.promptTokens += sequence.promptReached - promptReached;
-      if (cachedTokens === null) this.#counters.cachedTokens += sequence.computed;
+      if (cachedTokens !== null) continue;
+      this.#counters.cachedTokens += sequence.computed;
+      this.#generationOf(sequence).begin(startMs);
     }
   }
 

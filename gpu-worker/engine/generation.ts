@@ -37,6 +37,8 @@ export interface GenerationOptions {
   readonly serial: number;
   /** The request's own seed, or one drawn for it. */
   readonly seed: number;
+  /** The engine's time of its submission. */
+  readonly submittedMs: number;
 }
 
 export class Generation {
@@ -50,12 +52,15 @@ export class Generation {
   readonly #promptLogprobs: (TokenLogprob | null)[] | null;
   /** Distinct tokens of the prompt, once they were asked for. */
   #promptSet: Int32Array | null = null;
+  readonly #submittedMs: number;
+  #queuedMs = 0;
   #outputTokens = 0;
   #reasoningTokens = 0;
 
   constructor(request: EngineRequest, options: GenerationOptions) {
     this.request = request;
     this.seed = options.seed;
+    this.#submittedMs = options.submittedMs;
     this.#tokenText = options.tokenText;
     this.#promptLogprobs = request.promptLogprobs === null ? null : [null];
     this.choices = Array.from({ length: request.choices }, (_, choice) => ({
@@ -114,6 +119,11 @@ export class Generation {
     return logprobs === null ? null : this.#logprobOf(logits, token, logprobs);
   }
 
+  /** Its first step begins. */
+  begin(nowMs: number): void {
+    this.#queuedMs = nowMs - this.#submittedMs;
+  }
+
   prefillEvent(): EngineEvent {
     return { kind: 'prefill', id: this.request.id, usage: this.usage() };
   }
@@ -121,7 +131,8 @@ export class Generation {
   promptEvent(): EngineEvent {
     this.promptDone = true;
     const { id } = this.request;
-    return { kind: 'prompt', id, usage: this.usage(), logprobs: this.#promptLogprobs };
+    const logprobs = this.#promptLogprobs;
+    return { kind: 'prompt', id, queuedMs: this.#queuedMs, usage: this.usage(), logprobs };
   }
 
   /** Takes the next token of a choice; the piece says whether the choice is finished by it. */

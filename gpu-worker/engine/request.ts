@@ -93,6 +93,8 @@ export type EngineEvent =
       /** The prompt is computed. `logprobs` has one entry per prompt token, null for the first. */
       readonly kind: 'prompt';
       readonly id: string;
+      /** Milliseconds from its submission to the beginning of its first step. */
+      readonly queuedMs: number;
       readonly usage: EngineUsage;
       readonly logprobs: readonly (TokenLogprob | null)[] | null;
     }

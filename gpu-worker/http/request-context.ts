@@ -1,4 +1,5 @@
 /** The state of one HTTP request while it is answered. */
+import type { RequestTrace } from '../../infra/tracing/tracing.ts';
 import type { EngineUsage } from '../engine/request.ts';
 
 /** The outcome of a request's run through the engine. */
@@ -6,14 +7,24 @@ export interface RunRecord {
   readonly outcome: 'done' | 'aborted' | 'failed';
   readonly usage: EngineUsage;
   readonly firstTokenMs: number | null;
+  /** Milliseconds from the request, of its first prompt; null before that is computed. */
+  readonly prompt: PromptTimes | null;
   /** false while the journal's disk does not have it. */
   readonly isJournalled: boolean;
+}
+
+export interface PromptTimes {
+  readonly submittedMs: number;
+  readonly begunMs: number;
+  readonly computedMs: number;
 }
 
 /** Each field that changes has one writer. */
 export interface RequestContext {
   readonly id: string;
   readonly startedMs: number;
+  /** null when no traces are sent. */
+  readonly trace: RequestTrace | null;
   /** Aborted when nobody waits for the answer any more: the client left, or a part of it failed. */
   readonly stop: AbortController;
   /** Written by `createApp`. The route's pattern: a path of the client's making is no label. */

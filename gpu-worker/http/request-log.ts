@@ -3,6 +3,7 @@
  * route has returned. Prompts, outputs, tokens of the API and keys are never logged.
  */
 import type { Context, MiddlewareHandler } from 'hono';
+import { spanOf } from './request-span.ts';
 import type { RequestContext, RunRecord } from './request-context.ts';
 import type { AppEnv, WorkerServices } from './worker-services.ts';
 
@@ -22,7 +23,9 @@ export function requestLog(services: WorkerServices): MiddlewareHandler<AppEnv> 
 }
 
 function createContext(services: WorkerServices, c: Context<AppEnv>): RequestContext {
-  const { clock, metrics } = services;
+  const { clock, metrics, tracing } = services;
+  const startedAtMs = clock.wallMs();
+  const trace = tracing?.begin({ headers: c.req.raw.headers, startedAtMs }) ?? null;
   const stop = new AbortController();
   const clientLeft = c.req.raw.signal;
   const stopIt = (): void => stop.abort();
@@ -32,6 +35,7 @@ function createContext(services: WorkerServices, c: Context<AppEnv>): RequestCon
   return {
     id: c.get('requestId'),
     startedMs: clock.steadyMs(),
+    trace,
     stop,
     route: 'unknown',
     user: null,
@@ -47,15 +51,24 @@ function createContext(services: WorkerServices, c: Context<AppEnv>): RequestCon
       const status = outcome === 'aborted' ? statusClientLeft : answeredStatus;
       const durationMs = clock.steadyMs() - this.startedMs;
       metrics.requestEnded({ route: this.route, status, seconds: durationMs / 1000 });
-      logRequest(services, this, { method: c.req.method, status, outcome, durationMs });
+      const answer = { method: c.req.method, status, outcome, durationMs };
+      logRequest(services, this, answer);
+      trace?.end({ startedAtMs, ...spanOf(this, answer) });
     },
   };
+}
+
+interface Answer {
+  readonly method: string;
+  readonly status: number;
+  readonly outcome: RunRecord['outcome'];
+  readonly durationMs: number;
 }
 
 function logRequest(
   { logger }: WorkerServices,
   { id, route, run, user }: RequestContext,
-  answer: { method: string; status: number; outcome: RunRecord['outcome']; durationMs: number },
+  answer: Answer,
 ): void {
   const { method, status, outcome, durationMs } = answer;
   const firstTokenMs = run?.firstTokenMs ?? null;

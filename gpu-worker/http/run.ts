@@ -9,7 +9,7 @@ import { nothingComputed } from '../engine/request.ts';
 import type { EngineError, EngineEvent, EngineRequest, EngineUsage } from '../engine/request.ts';
 import { ApiError } from './api-error.ts';
 import type { ServedModel } from './lifecycle.ts';
-import type { RequestContext, RunRecord } from './request-context.ts';
+import type { PromptTimes, RequestContext, RunRecord } from './request-context.ts';
 import type { WorkerServices } from './worker-services.ts';
 import { sumUsage } from './response/wire-usage.ts';
 
@@ -98,7 +98,7 @@ export async function* runRequest(
     while (!(await events.next()).done);
     const usage = sumUsage(computed);
     const isJournalled = await journal.finish(context.id, { outcome, usage });
-    context.run = { outcome, usage, firstTokenMs: times.firstTokenMs(), isJournalled };
+    context.run = { outcome, usage, ...times.found(), isJournalled };
   }
   yield { kind: 'end', usage: sumUsage(computed) };
 }
@@ -119,16 +119,22 @@ function refuseTooMany({ engine }: ServedModel, requests: readonly EngineRequest
 
 interface Times {
   watch(event: EngineEvent): void;
-  firstTokenMs(): number | null;
+  found(): Pick<RunRecord, 'firstTokenMs' | 'prompt'>;
 }
 
-/** Measures the time to the first token, and between tokens of a choice. */
+/** Measures the time to the first token, and between tokens of a choice; made at submission. */
 function watchTimes({ clock, metrics }: WorkerServices, { startedMs }: RequestContext): Times {
+  const submittedMs = clock.steadyMs() - startedMs;
   let firstTokenMs: number | null = null;
+  let prompt: PromptTimes | null = null;
   const lastMs = new Map<string, number>();
   return {
-    firstTokenMs: () => firstTokenMs,
+    found: () => ({ firstTokenMs, prompt }),
     watch(event) {
+      if (event.kind === 'prompt') {
+        const computedMs = clock.steadyMs() - startedMs;
+        prompt ??= { submittedMs, begunMs: submittedMs + event.queuedMs, computedMs };
+      }
       if (event.kind !== 'output' || event.tokens.length === 0) return;
       const nowMs = clock.steadyMs();
       if (firstTokenMs === null) {

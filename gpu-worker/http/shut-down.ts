@@ -1,4 +1,5 @@
 /** Stops a worker in the order that loses nothing: refuse, tell the edge, finish, record, leave. */
+import type { Tracing } from '../../infra/tracing/tracing.ts';
 import type { HeartbeatSender } from './heartbeat.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { RunningServer } from './server.ts';
@@ -11,6 +12,7 @@ export interface ShutDownOptions {
   readonly lifecycle: Lifecycle;
   readonly server: RunningServer;
   readonly journal: UsageJournal;
+  readonly tracing: Tracing | null;
   /** Null where no edge was told of this worker. */
   readonly heartbeat: HeartbeatSender | null;
   /** Requests in flight may go on for so long. */
@@ -29,4 +31,5 @@ export async function shutDown(options: ShutDownOptions): Promise<void> {
   await model?.text.close();
   await heartbeat?.stop();
   await journal.close();
+  await options.tracing?.close();
 }

@@ -1,5 +1,6 @@
 /** The services that routes use. */
 import type { Logger } from 'pino';
+import type { Tracing } from '../../infra/tracing/tracing.ts';
 import type { Clock } from './clock.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Metrics } from './metrics.ts';
@@ -26,6 +27,8 @@ export interface WorkerServices {
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** null when no traces are sent. */
+  readonly tracing: Tracing | null;
   readonly settings: HttpSettings;
   /** Warnings for whoever watches over the worker; [] when all is well. */
   readonly warnings: () => readonly string[];

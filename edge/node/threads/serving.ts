@@ -56,6 +56,7 @@ export function serveThread(
         await bodyThreads.close();
         await Promise.all(timers.map((timer) => timer.stop()));
         await stores.finishWork();
+        await stores.tracing?.close();
         clearTimeout(late);
       },
       closeDatabases: () => databases.close(),

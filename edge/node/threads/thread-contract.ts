@@ -2,7 +2,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { LogLevel } from '../../../infra/log.ts';
 import type { DirectoryChange } from '../../directory/directory-cache.ts';
-import type { EndedRequest } from '../../observe/request-record.ts';
+import type { EndedRequest } from '../../observe/ended-request.ts';
 import type { EdgeSettings } from '../../settings/edge-settings.ts';
 import type { NodeSettings } from '../../settings/read-settings.ts';
 

@@ -1,7 +1,7 @@
 /** The line of each request in the log: all that an operator asks of one, and no word of it. */
 import { expect, test } from 'vitest';
 import { accessLog } from '../../../edge/observe/access-log.ts';
-import type { EndedRequest } from '../../../edge/observe/request-record.ts';
+import type { EndedRequest } from '../../../edge/observe/ended-request.ts';
 
 const ended: EndedRequest = {
   requestId: 'r1',

@@ -31,6 +31,7 @@ test('without any variable there is a default for everything but secrets', () =>
     queueMsMax: 30_000,
     storesUnasked: false,
     staticWorkers: [],
+    tracing: null,
     workerHosts: [],
     holdMs: 600_000,
     runOnMs: 600_000,

@@ -267,7 +267,14 @@ test('a worker that stops finishes what it began and takes nothing new', async (
   const { lifecycle, journal } = worker.services;
   const server = await listen({ app: worker.app, host: '127.0.0.1', port: 0, token: null });
   const response = await post(server, { ...question, stream: true });
-  const stopped = shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 60_000 });
+  const stopped = shutDown({
+    lifecycle,
+    server,
+    journal,
+    tracing: null,
+    heartbeat: null,
+    graceMs: 60_000,
+  });
   const late = await worker.app.request('/v1/chat/completions', {
     method: 'POST',
     body: JSON.stringify(question),
@@ -283,7 +290,7 @@ test('a stop does not wait longer than its grace', async () => {
   const { lifecycle, journal } = worker.services;
   const server = await listen({ app: worker.app, host: '127.0.0.1', port: 0, token: null });
   const response = await post(server, { ...question, stream: true, max_tokens: 900_000 });
-  await shutDown({ lifecycle, server, journal, heartbeat: null, graceMs: 50 });
+  await shutDown({ lifecycle, server, journal, tracing: null, heartbeat: null, graceMs: 50 });
   await expect(response.text()).rejects.toThrow('terminated');
 });
 

@@ -10,7 +10,7 @@ import { createDirectory } from '../../../edge/directory/directory.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
 import type { EdgeSettings } from '../../../edge/settings/edge-settings.ts';
-import type { EndedRequest } from '../../../edge/observe/request-record.ts';
+import type { EndedRequest } from '../../../edge/observe/ended-request.ts';
 import type { Services } from '../../../edge/services.ts';
 import type { KeyLimits, Scope } from '../../../edge/tenant/key-contract.ts';
 import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
@@ -138,6 +138,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     fetch: (...call) => fetch(...call),
     log: (_, event, fields) => void logged.push({ event, ...fields }),
     observe: (request) => void ended.push(request),
+    tracing: null,
     metrics: null,
     checkRecords: () => directory.checkWritable(),
     keepAlive: (work) => {

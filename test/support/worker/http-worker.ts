@@ -37,6 +37,7 @@ export interface HttpWorker extends AsyncDisposable {
 export async function httpWorker(options: {
   script: Script;
   settings?: Partial<HttpSettings>;
+  tracing?: WorkerServices['tracing'];
   contextLength?: number;
   vocabSize?: number;
   /** Waiting requests in the engine's plan. */
@@ -116,6 +117,7 @@ export async function httpWorker(options: {
     metrics,
     logger,
     clock,
+    tracing: options.tracing ?? null,
     settings,
     warnings,
   };

@@ -113,7 +113,13 @@ export function scriptedEngine(
       usage = { ...usage, promptTokens: request.promptTokens.length, cachedTokens };
       counters.promptTokens += usage.promptTokens;
       counters.cachedTokens += usage.cachedTokens;
-      yield { kind: 'prompt', id, usage, logprobs: promptLogprobs(request, tokenBytes) };
+      yield {
+        kind: 'prompt',
+        id,
+        queuedMs: 0,
+        usage,
+        logprobs: promptLogprobs(request, tokenBytes),
+      };
     }
     const choices = Array.from({ length: request.choices }, (_, choice) => ({
       choice,
