@@ -26,6 +26,7 @@ const commands = [
   'edge',
   'worker',
   'admin',
+  'receipt',
   'score',
   'plan',
   'render',
