@@ -9,6 +9,9 @@ const schema = process.env['SIFT_SCHEMA'] === 'directory' ? 'directory' : 'tenan
 export default defineConfig({
   dialect: 'sqlite',
   driver: 'durable-sqlite',
-  schema: `./db/schema/${schema}.ts`,
+  schema:
+    schema === 'tenant'
+      ? ['./db/schema/tenant.ts', './db/schema/account.ts']
+      : './db/schema/directory.ts',
   out: `./db/migrations/${schema}`,
 });

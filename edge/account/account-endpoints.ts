@@ -1,5 +1,6 @@
 /** All routes about one account that its keys and its operator have alike. */
 import type { AccountEndpoint } from './account-endpoint.ts';
 import { statement } from './statements.ts';
+import { webhookEndpoints } from './webhooks.ts';
 
-export const accountEndpoints: readonly AccountEndpoint[] = [statement];
+export const accountEndpoints: readonly AccountEndpoint[] = [statement, ...webhookEndpoints];

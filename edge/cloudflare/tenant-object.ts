@@ -14,9 +14,14 @@ import type { AdmitInput, AdmitResult } from '../tenant/admission-contract.ts';
 import { tenantMethods } from '../tenant/tenant-contract.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { createTenant } from '../tenant/tenant.ts';
+import { createSender } from '../webhooks/sender.ts';
+import type { Sender } from '../webhooks/sender.ts';
 import { logToConsole } from './console-log.ts';
+import { postWebhook } from './webhook-post.ts';
 import { delegate } from './delegate.ts';
 import type { WorkerEnv } from './worker-env.ts';
+
+const clock = { nowMs: () => Date.now() };
 
 /** Holds that expired and could not be resolved are tried again this often. */
 const retryMs = 60_000;
@@ -27,8 +32,9 @@ export class TenantObject extends DurableObject<WorkerEnv> {
   }
 
   #tenant: Tenant | null = null;
-  /** true while an alarm is set, so that admission need not ask. */
-  #armed = false;
+  #sender: Sender | null = null;
+  /** The time of the alarm that is set, so that a call need not ask; null: none is. */
+  #alarmAtMs: number | null = null;
 
   constructor(ctx: DurableObjectState, env: WorkerEnv) {
     super(ctx, env);
@@ -39,8 +45,11 @@ export class TenantObject extends DurableObject<WorkerEnv> {
         const named = nameDatabase(db, name);
         assert(named === name, `the object of ${name} holds the database of ${named}`);
       }
-      this.#tenant = createTenant(db, { clock: { nowMs: () => Date.now() } });
-      this.#armed = (await ctx.storage.getAlarm()) !== null;
+      const tenant = createTenant(db, { clock, onWebhooksDue: (atMs) => this.#webhooksDue(atMs) });
+      this.#tenant = tenant;
+      const hosts = readWorkerSettings(env).webhookHosts ?? [];
+      this.#sender = createSender({ tenant, post: postWebhook, hosts, clock });
+      this.#alarmAtMs = await ctx.storage.getAlarm();
     });
   }
 
@@ -51,25 +60,42 @@ export class TenantObject extends DurableObject<WorkerEnv> {
 
   async admit(input: AdmitInput): Promise<AdmitResult> {
     const result = await this.#open.admit(input);
-    if (result.kind === 'admitted' && !this.#armed) {
-      this.#armed = true;
-      await this.ctx.storage.setAlarm(Date.now() + readWorkerSettings(this.env).holdMs);
+    if (result.kind === 'admitted' && this.#alarmAtMs === null) {
+      await this.#setAlarm(Date.now() + readWorkerSettings(this.env).holdMs);
     }
     return result;
   }
 
-  /** An open hold is past its time: the same reconciliation as on Node. */
+  /** An alarm is for what is next; the alarm itself sets the one after it. */
+  async #setAlarm(atMs: number): Promise<void> {
+    if (this.#alarmAtMs !== null && this.#alarmAtMs <= atMs) return;
+    this.#alarmAtMs = atMs;
+    await this.ctx.storage.setAlarm(atMs);
+  }
+
+  /** Called in the transaction of the cause, with which the alarm is then durable. */
+  #webhooksDue(atMs: number): void {
+    this.#sender?.wake();
+    void this.#setAlarm(Math.max(atMs, Date.now()));
+  }
+
+  /** Sends webhooks that are due; of open holds past their time, the same as on Node. */
   async alarm(): Promise<void> {
+    this.#alarmAtMs = null;
+    const [holdsAtMs, webhooksAtMs] = await Promise.all([this.#reconcile(), this.#sender?.run()]);
+    for (const atMs of [holdsAtMs, webhooksAtMs ?? null]) {
+      if (atMs !== null) await this.#setAlarm(atMs);
+    }
+  }
+
+  /** Returns the time of the next reconciliation; null while no hold is open. */
+  async #reconcile(): Promise<number | null> {
     const { holdMs, workerToken } = readWorkerSettings(this.env);
-    const clock = { nowMs: () => Date.now() };
     await reconcileHolds(
       { tenant: this.#open, clock, fetch, workerToken, log: logToConsole },
       holdMs,
     );
     const [oldest] = await this.#open.openHolds(0);
-    this.#armed = oldest !== undefined;
-    if (oldest === undefined) return;
-    const expiresAtMs = oldest.openedAtMs + holdMs;
-    await this.ctx.storage.setAlarm(Math.max(expiresAtMs, Date.now() + retryMs));
+    return oldest === undefined ? null : Math.max(oldest.openedAtMs + holdMs, Date.now() + retryMs);
   }
 }

@@ -24,11 +24,12 @@ export function refuseWorkerUrl(text: string, hosts: readonly string[]): string 
     return 'url holds a user name or a password; workers are shown WORKER_TOKEN';
   }
   if (text.includes('?') || text.includes('#')) return 'url holds a query or a fragment';
-  if (hosts.length === 0 || hosts.some((pattern) => fits(pattern, url))) return null;
+  if (hosts.length === 0 || hosts.some((pattern) => hostFits(pattern, url))) return null;
   return `url has the host ${url.host}, which EDGE_WORKER_HOSTS does not list`;
 }
 
-function fits(pattern: string, url: URL): boolean {
+/** Says if a pattern of `isHostPattern` fits the URL's host and port. */
+export function hostFits(pattern: string, url: URL): boolean {
   const [, name = '', port] = /^(.*?)(?::(\d+))?$/.exec(pattern) ?? [];
   const ownPort = url.port || (url.protocol === 'https:' ? '443' : '80');
   if (port !== undefined && Number(port) !== Number(ownPort)) return false;

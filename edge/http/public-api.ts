@@ -89,7 +89,8 @@ function mountAt(
   // A parameter is the rest of the path: ids of models hold slashes, which clients encode or not.
   const pattern = path.replaceAll(/\{(\w+)\}/g, ':$1{.+}');
   const methods = routes.map(({ method }) => method.toUpperCase());
-  app.use(pattern, crossOrigin(methods.includes('DELETE') ? methods : ['GET', 'POST']));
+  const isPlain = methods.every((method) => method === 'GET' || method === 'POST');
+  app.use(pattern, crossOrigin(isPlain ? ['GET', 'POST'] : methods));
   for (const { method, answer } of routes) app.on(method.toUpperCase(), pattern, answer);
   app.all(pattern, (c) => {
     throw new ApiError(

@@ -33,7 +33,12 @@ export interface Databases {
 /** @throws UserError if the directory cannot be opened. */
 export async function openDatabases(
   folder: string,
-  options: { readonly openTenantsMax: number; readonly clock: Services['clock'] },
+  options: {
+    readonly openTenantsMax: number;
+    readonly clock: Services['clock'];
+    /** Webhooks of the tenant may be due from that time on. */
+    readonly onWebhooksDue: (tenant: string, atMs: number) => void;
+  },
 ): Promise<Databases> {
   const directory = await whenUnlocked(async () => openDirectory(join(folder, 'directory.db')));
   const pathOf = (id: string): string => {
@@ -46,7 +51,9 @@ export async function openDatabases(
     open(id) {
       const { db, log, isCurrent, close } = openTrusted(id, pathOf(id));
       const committer = commitInGroups(db, afterTurns, { log });
-      return { tenant: createTenant(db, { clock: options.clock, committer }), isCurrent, close };
+      const onWebhooksDue = (atMs: number) => options.onWebhooksDue(id, atMs);
+      const tenant = createTenant(db, { clock: options.clock, committer, onWebhooksDue });
+      return { tenant, isCurrent, close };
     },
   });
   return {

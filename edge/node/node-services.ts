@@ -25,6 +25,9 @@ import { forwardToOwner } from './threads/forwarded-requests.ts';
 import type { Peers } from './threads/peers.ts';
 import { remoteThread, remoteTenant } from './threads/remote-objects.ts';
 import type { ThreadSettings } from './threads/thread-contract.ts';
+import { createWebhookDelivery } from './webhook-delivery.ts';
+import type { WebhookDelivery } from './webhook-delivery.ts';
+import { createWebhookPost } from './webhook-post.ts';
 
 /** Characters that are kept of answers being made under idempotency keys. */
 const answerCharactersMax = 256 * 1024 * 1024;
@@ -38,6 +41,7 @@ export interface ThreadStores {
   readonly log: Log;
   readonly peers: Peers;
   readonly databases: Databases;
+  readonly webhooks: WebhookDelivery;
   readonly directory: CachedDirectory;
   readonly latestTime: LatestTime;
   readonly tracing: Tracing | null;
@@ -58,7 +62,12 @@ export async function openStores(
 ): Promise<ThreadStores> {
   const { settings, clock, log, peers } = given;
   const openTenantsMax = Math.ceil(settings.openTenantsMax / peers.count);
-  const databases = await openDatabases(folder, { openTenantsMax, clock });
+  const databases = await openDatabases(folder, {
+    openTenantsMax,
+    clock,
+    // A tenant is opened by a call, and calls are made once everything here is.
+    onWebhooksDue: (tenant, atMs) => webhooks.due(tenant, atMs),
+  });
   const latestTime = openLatestTime(join(folder, 'latest-time'), { clock, log });
   const directory = cacheDirectory(waitForLocks(createDirectory(databases.directoryDb)), {
     clock,
@@ -68,8 +77,19 @@ export async function openStores(
       await Promise.all(peers.others.map((thread) => remoteThread(peers, thread).forget(change)));
     },
   });
+  const hosts = settings.webhookHosts ?? [];
+  const webhooks = createWebhookDelivery({
+    directory,
+    owns: (id) => peers.ownerOf(id) === peers.own,
+    tenant: (id) => databases.openTenants.tenantForUpkeep(id),
+    hosts,
+    post: createWebhookPost({ hosts }),
+    clock,
+    log,
+  });
   const tracing = await openTracing('sift-edge', settings.tracing);
-  return { ...given, databases, directory, latestTime, tracing, ...trackWork() };
+  const work = trackWork();
+  return { ...given, databases, webhooks, directory, latestTime, tracing, ...work };
 }
 
 /** The budgets of the process are divided among its threads. */

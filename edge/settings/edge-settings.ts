@@ -19,6 +19,8 @@ export interface EdgeSettings {
   readonly wholeAnswerQuietMs?: number;
   /** Responses are stored unless their request has `store: false`, as OpenAI does. */
   readonly storesUnasked?: boolean;
+  /** Patterns of hosts that webhooks may have without TLS and on private addresses. */
+  readonly webhookHosts?: readonly string[];
   /** A client that sends less than 64 KiB of its body in this time is refused. */
   readonly bodyWindowMs?: number;
 }

@@ -135,6 +135,7 @@ function given(read: Shared): GivenSettings {
     storesUnasked: read.storeResponses === 'unless-refused',
     staticWorkers: described(read),
     workerHosts: read.workerHosts,
+    webhookHosts: read.webhookHosts,
     holdMs: read.holdMinutes * 60_000,
     runOnMs: read.runOnMinutes * 60_000,
     tracing: tracingChoice(read),

@@ -58,7 +58,7 @@ const staticWorkerTokens = z.string().transform((text, context) => {
 });
 
 /** Reads `host,host:port,*.domain`. */
-const workerHosts = z.string().transform((text, context) => {
+const hostPatterns = z.string().transform((text, context) => {
   const hosts = text.split(',').map((each) => each.trim().toLowerCase());
   const bad = hosts.find((host) => !isHostPattern(host));
   if (bad === undefined) return hosts;
@@ -148,7 +148,15 @@ export const sharedSettings = {
     env: 'EDGE_WORKER_HOSTS',
     help: 'hosts that workers may have: host, host:port, *.domain, separated by commas',
     defaultText: 'any',
-    schema: workerHosts.default([]),
+    schema: hostPatterns.default([]),
+  },
+  webhookHosts: {
+    env: 'EDGE_WEBHOOK_HOSTS',
+    help:
+      'hosts of webhooks that may be reached without TLS and on private addresses: host, ' +
+      'host:port, *.domain, separated by commas',
+    defaultText: 'none',
+    schema: hostPatterns.default([]),
   },
   outputTokens: {
     env: 'EDGE_OUTPUT_TOKENS',

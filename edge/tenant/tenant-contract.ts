@@ -14,6 +14,7 @@ import type {
   Refusal,
   SeenPrompt,
 } from './admission-contract.ts';
+import type { TenantAudit } from './audit-contract.ts';
 import type {
   KeyChange,
   KeyLimits,
@@ -40,6 +41,8 @@ import type {
   SettleInput,
   Settlement,
 } from './settlement-contract.ts';
+import { webhookMethods } from './webhook-contract.ts';
+import type { TenantWebhooks } from './webhook-contract.ts';
 
 /** The calls that a request makes on its tenant. */
 export interface TenantRequests {
@@ -104,7 +107,14 @@ export interface TenantReports {
 }
 
 export interface Tenant
-  extends TenantRequests, TenantOperations, TenantReports, TenantBudgets, TenantStoredResponses {}
+  extends
+    TenantRequests,
+    TenantOperations,
+    TenantReports,
+    TenantBudgets,
+    TenantStoredResponses,
+    TenantWebhooks,
+    TenantAudit {}
 
 /** The compiler refuses a stub that this list leaves without one of the methods. */
 export const tenantMethods = [
@@ -140,4 +150,6 @@ export const tenantMethods = [
   'earlierItems',
   'storedResponse',
   'deleteStoredResponse',
+  ...webhookMethods,
+  'auditLog',
 ] as const satisfies readonly (keyof Tenant)[];

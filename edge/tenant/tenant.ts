@@ -26,6 +26,8 @@ import type { StoredResponseBounds } from '../responses/stored-responses.ts';
 import { PrefixIndex } from '../prefix/prefix-index.ts';
 import { RecentPrompts } from '../prefix/recent-prompts.ts';
 import type { Usage } from '../money.ts';
+import { AuditLog } from './audit-log.ts';
+import { createWebhookStages, webhookOperations } from './webhook-operations.ts';
 import type {
   AdmitInput,
   AdmitResult,
@@ -47,6 +49,8 @@ export interface TenantOptions {
   readonly prefixRowsMax?: number;
   readonly idempotency?: IdempotencyBounds;
   readonly storedResponses?: StoredResponseBounds;
+  /** Webhooks may be due from that time on. */
+  readonly onWebhooksDue?: (atMs: number) => void;
 }
 
 /**
@@ -109,11 +113,17 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
       unlessRefused(key, () => ({ kind: responses.remove(id, now()) ? 'deleted' : 'missing' })),
     limits: () => runUnsynced(() => limits.tenantLimits()),
     setLimits: (to) => run(() => limits.setTenantLimits(to)),
-    credit: (input) => run(() => credits.credit({ ...input, nowMs: now() })),
+    credit: (input) => run(() => credit(stages, input, now())),
     uncredited: (sources) => run(() => credits.uncredited(sources)),
-    correct: (input) => run(() => credits.correct({ ...input, nowMs: now() })),
+    correct: (input) => run(() => correct(stages, input, now())),
+    ...webhookOperations(stages.webhooks, { committer, nowMs: now, auditLog: stages.auditLog }),
+    auditLog: (page) => runUnsynced(() => stages.auditLog.page(page)),
   };
 }
+
+const cryptoRandom = {
+  bytes: (count: number) => crypto.getRandomValues(new Uint8Array(count)),
+};
 
 type Stages = ReturnType<typeof createStages>;
 
@@ -130,6 +140,8 @@ function createStages(db: SyncDb, options: TenantOptions) {
     index: new PrefixIndex(db, options.prefixRowsMax),
     responses: new StoredResponses(db, options.storedResponses),
     recentPrompts: new RecentPrompts(),
+    auditLog: new AuditLog(db),
+    webhooks: createWebhookStages(db, { random: cryptoRandom, onDue: options.onWebhooksDue }),
   };
 }
 
@@ -269,6 +281,7 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   const { keyId, model, amountNanoUsd: heldNanoUsd } = open;
   const { costNanoUsd } = settlement;
   budgets.settle(open.budgetWindows, { heldNanoUsd, costNanoUsd });
+  stages.webhooks.balanceChanged(nowMs);
   const used = tokensToLimit(open, input.usage, settlement);
   limits.giveBack({ keyId, reserved: open.tokensReserved, used });
   if (input.usage !== null) {
@@ -283,6 +296,19 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
     index.confirm({ worker: input.worker, epoch: input.epoch }, input.confirmedChain, nowMs);
   }
   return settlement;
+}
+
+function credit(stages: Stages, input: Parameters<Tenant['credit']>[0], nowMs: number): boolean {
+  if (!stages.credits.credit({ ...input, nowMs })) return false;
+  if (input.kind === 'topped-up') stages.webhooks.toppedUp({ ...input, nowMs });
+  stages.webhooks.balanceChanged(nowMs);
+  return true;
+}
+
+function correct(stages: Stages, input: Parameters<Tenant['correct']>[0], nowMs: number) {
+  const entry = stages.credits.correct({ ...input, nowMs });
+  stages.webhooks.balanceChanged(nowMs);
+  return entry;
 }
 
 /** A count beyond the hold is false, and makes no debt, as it costs nothing. */

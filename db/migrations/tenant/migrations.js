@@ -8,6 +8,7 @@ import m0005 from './0005_key_priority.sql';
 import m0006 from './0006_stored_responses.sql';
 import m0007 from './0007_receipts.sql';
 import m0008 from './0008_budgets.sql';
+import m0009 from './0009_account.sql';
 
 export default {
   journal,
@@ -21,5 +22,6 @@ export default {
     m0006,
     m0007,
     m0008,
+    m0009,
   },
 };

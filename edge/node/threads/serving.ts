@@ -12,6 +12,8 @@ import type { EdgeThread } from './thread-contract.ts';
 
 /** Holds are looked at this often; an expired one waits at most so much longer. */
 const reconcileEveryMs = 30_000;
+/** A delivery that is tried again, or an event that time brings, comes at most so much later. */
+const webhooksEveryMs = 1_000;
 /** Requests under way may finish for this long after the first Ctrl-C. */
 const drainMsMax = 30_000;
 
@@ -40,7 +42,7 @@ export function serveThread(
         const { host, bodyBytesMax } = settings;
         const server = await listen(answer, { port, host, bodyBytesMax, threads: peers.count });
         serving = { server, closeUnused: closesUnused(server) };
-        timers = [repeatSweeps(stores, services), ...startTimers()];
+        timers = [repeatSweeps(stores, services), repeatWebhooks(stores), ...startTimers()];
         return portOf(server);
       },
       async stopServing() {
@@ -55,6 +57,7 @@ export function serveThread(
       async finishWork() {
         await bodyThreads.close();
         await Promise.all(timers.map((timer) => timer.stop()));
+        await stores.webhooks.close();
         await stores.finishWork();
         await stores.tracing?.close();
         clearTimeout(late);
@@ -77,4 +80,8 @@ function repeatSweeps(stores: ThreadStores, services: NodeServices['services']):
     usedIds: () => openTenants.takeUsedIds(),
   });
   return repeat(holds.sweep, { everyMs: reconcileEveryMs, log });
+}
+
+function repeatWebhooks({ webhooks, log }: ThreadStores): Timer {
+  return repeat(webhooks.look, { everyMs: webhooksEveryMs, log });
 }

@@ -1,5 +1,6 @@
 /** The Durable Objects as Cloudflare runs them: alarms, eviction, plain objects over RPC. */
 import { env, evictDurableObject, runDurableObjectAlarm } from 'cloudflare:test';
+import { Webhook } from 'standardwebhooks';
 import { afterEach, expect, test, vi } from 'vitest';
 import { fleetMethods } from '../../../edge/fleet/fleet-contract.ts';
 import { tenantMethods } from '../../../edge/tenant/tenant-contract.ts';
@@ -146,4 +147,36 @@ test('each method of a tenant and of the fleet may be called over RPC', async ()
   const fleet = env.FLEET.get(env.FLEET.newUniqueId());
   expect(await errorOf(fleet, 'staticWorkers')).toMatch(missing);
   for (const name of fleetMethods) expect(String(await errorOf(fleet, name))).not.toMatch(missing);
+});
+
+test('webhooks are sent by the alarm, signed, and tried again when they fail', async () => {
+  const stub = await fundedTenant();
+  const secret = `whsec_${btoa('a secret of thirty-two characters')}`;
+  const terms = { label: '', events: ['top_up.received'], lowBalanceNanoUsd: null } as const;
+  const url = 'https://hooks.example/sift';
+  const webhook = { ...terms, id: 'wh_1', secret, url, budgetPercents: [] };
+  await stub.createWebhook(webhook, { kind: 'operator' });
+  const sent: { readonly headers: Record<string, string>; readonly body: string }[] = [];
+  vi.stubGlobal('fetch', async (_: URL, init: (typeof sent)[number]) => {
+    sent.push(init);
+    return new Response(null, { status: sent.length === 1 ? 503 : 204 });
+  });
+  // Without a cause there is nothing to send, and no alarm that goes on.
+  await runDurableObjectAlarm(stub);
+  expect(sent).toEqual([]);
+  await stub.credit({ kind: 'topped-up', amountNanoUsd: 5, source: 'pay', note: '' });
+  await runDurableObjectAlarm(stub);
+  await expect.poll(() => sent.length).toBe(1);
+  const [failed] =
+    (await stub.webhookDeliveries({ id: 'wh_1', beforeEvent: null, limit: 5 })) ?? [];
+  expect(failed).toMatchObject({ status: 'pending', tries: [{ httpStatus: 503 }] });
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 60_000 });
+  expect(await runDurableObjectAlarm(stub)).toBe(true);
+  await expect.poll(() => sent.length).toBe(2);
+  vi.useRealTimers();
+  expect(sent[0]?.headers['webhook-id']).toBe(sent[1]?.headers['webhook-id']);
+  const [first] = sent;
+  expect(first && new Webhook(secret).verify(first.body, first.headers)).toMatchObject({
+    type: 'top_up.received',
+  });
 });

@@ -40,6 +40,12 @@ test('the OpenAPI document describes every public route, with its schemas', asyn
     '/v1/responses/{id}/input_items',
     '/v1/statements/{month}',
     '/v1/usage',
+    '/v1/webhooks',
+    '/v1/webhooks/{webhook}',
+    '/v1/webhooks/{webhook}/deliveries',
+    '/v1/webhooks/{webhook}/deliveries/{event}/resend',
+    '/v1/webhooks/{webhook}/secret',
+    '/v1/webhooks/{webhook}/test',
   ]);
   const chat = document.paths['/v1/chat/completions'].post;
   const body = chat.requestBody.content['application/json'].schema;

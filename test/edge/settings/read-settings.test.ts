@@ -33,6 +33,7 @@ test('without any variable there is a default for everything but secrets', () =>
     staticWorkers: [],
     tracing: null,
     workerHosts: [],
+    webhookHosts: [],
     holdMs: 600_000,
     runOnMs: 600_000,
   });
