@@ -10,7 +10,6 @@ import type { Services } from '../services.ts';
 import { TenantUnavailable } from '../tenant/tenant-unavailable.ts';
 import { bearerToken } from '../middleware/bearer-token.ts';
 import { aliasEndpoints } from './aliases.ts';
-import { budgetEndpoints } from './budgets.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { keyEndpoints } from './keys.ts';
@@ -24,7 +23,6 @@ import { workerEndpoints } from './workers.ts';
 export const adminEndpoints: readonly Endpoint[] = [
   ...tenantEndpoints,
   ...keyEndpoints,
-  ...budgetEndpoints,
   ...moneyEndpoints,
   ...catalogueEndpoints,
   ...aliasEndpoints,

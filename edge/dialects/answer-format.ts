@@ -25,11 +25,17 @@ export interface Bill {
   readonly usage: Usage;
   readonly costNanoUsd: number;
   readonly cacheMissReason: CacheMissReason | null;
+  /** The code with which money ran out and ended the answer; null: it did not. */
+  readonly stoppedBy?: 'insufficient_balance' | 'budget_exhausted' | null;
 }
 
 /** The fields of ours that stand beside the counts, in the usage of every dialect. */
-export function billFields({ costNanoUsd, cacheMissReason }: Omit<Bill, 'usage'>) {
-  return { cost_nano_usd: costNanoUsd, cache_miss_reason: cacheMissReason };
+export function billFields({ costNanoUsd, cacheMissReason, stoppedBy }: Omit<Bill, 'usage'>) {
+  return {
+    cost_nano_usd: costNanoUsd,
+    cache_miss_reason: cacheMissReason,
+    ...(stoppedBy && { stopped_by: stoppedBy }),
+  };
 }
 
 /** A response that the tenant stores, with its own input: JSON of both. */

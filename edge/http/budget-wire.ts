@@ -56,6 +56,24 @@ export const namedBudgetSchema = budgetSchema.extend({
   name: z.string(),
 });
 
+export const budgetExample = {
+  object: 'budget' as const,
+  name: 'agent-7',
+  zone: 'UTC',
+  windows: [
+    {
+      window: 'day' as const,
+      limit_nano_usd: 5_000_000_000,
+      spent_nano_usd: 1_250_000_000,
+      held_nano_usd: 2_041_000,
+      left_nano_usd: 3_747_959_000,
+      started_at_ms: 1_796_083_200_000,
+      resets_at_ms: 1_796_169_600_000,
+    },
+  ],
+  created_at_ms: 1_796_083_500_000,
+};
+
 export function termsOf(wire: z.infer<typeof budgetTermsSchema>): BudgetTerms {
   return {
     zone: wire.zone,

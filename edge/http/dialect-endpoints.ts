@@ -6,6 +6,7 @@ import { z } from 'zod';
 import type { Dialect, InferenceRoute, ModelRoutes, TokenCountRoute } from '../dialects/dialect.ts';
 import { authorize } from '../inference/authenticate.ts';
 import { answerTokenCount } from '../inference/count-tokens.ts';
+import { budgetHeader, budgetModeHeader } from '../inference/budgets-asked.ts';
 import { answerInference } from '../inference/inference.ts';
 import { modelNotFoundError } from '../inference/refusal.ts';
 import { askableModels } from '../inference/model-names.ts';
@@ -22,12 +23,20 @@ export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): 
 
 const plain = { params: null, query: null, headers: null, body: null, status: 200 } as const;
 
-const replayHeaders = z.object({
+const inferenceHeaders = z.object({
   'idempotency-key': z.string().max(255).optional(),
   'last-event-id': z
     .string()
     .regex(/^\d{1,9}$/)
     .optional(),
+  [budgetHeader]: z
+    .string()
+    .optional()
+    .describe('names of budgets that it counts in, such as `session-1, agent-7`'),
+  [budgetModeHeader]: z
+    .enum(['refuse', 'trim'])
+    .optional()
+    .describe('trim: the answer may be cut to what budgets and balance cover'),
 });
 
 function inferenceEndpoint(route: InferenceRoute): Endpoint {
@@ -39,7 +48,7 @@ function inferenceEndpoint(route: InferenceRoute): Endpoint {
     aliases,
     summary,
     description,
-    headers: replayHeaders,
+    headers: inferenceHeaders,
     body: route.requestSchema,
     content: {
       'application/json': route.answerSchema,

@@ -10,6 +10,7 @@ import type { Services } from '../services.ts';
 import { balance } from './balance.ts';
 import { dialectEndpoints } from './dialect-endpoints.ts';
 import type { Endpoint } from './endpoint.ts';
+import { ownKey } from './own-key.ts';
 import { quote } from './quote.ts';
 import { receipts } from './receipts.ts';
 import { storedResponses } from './stored-responses.ts';
@@ -21,6 +22,7 @@ export const publicEndpoints: readonly Endpoint[] = [
   quote,
   balance,
   usage,
+  ownKey,
   ...accountEndpoints.map(({ forKeys }) => forKeys),
   ...receipts,
 ];

@@ -9,28 +9,42 @@
  */
 import { readBody } from '../bodies/read-body.ts';
 import type { Body } from '../bodies/read-body.ts';
+import type { AnswerFormat } from '../dialects/answer-format.ts';
+import type { TenantRecord } from '../directory/directory-contract.ts';
+import type { RequestRecord } from '../observe/request-record.ts';
 import type { InferenceRoute } from '../dialects/dialect.ts';
 import type { AppContext } from '../middleware/app-env.ts';
 import { newRequestId, requestIdHeaders } from '../middleware/request-id.ts';
 import type { WorkerEvent } from '../relay/worker-stream.ts';
 import type { Services } from '../services.ts';
+import type { AdmitResult } from '../tenant/admission-contract.ts';
 import type { VerifiedKey } from '../tenant/key-contract.ts';
+import type { Tenant } from '../tenant/tenant-contract.ts';
 import { admit } from './admit-request.ts';
 import { attach, replay, writeAnswer } from './answers.ts';
+import type { Client } from './answers.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
 import { ApiError } from '../errors.ts';
+import type { ErrorCode } from '../errors.ts';
+import { readBudgets } from './budgets-asked.ts';
+import { endWithHold } from './end-with-hold.ts';
+import { GrowingHold, leaseTokensDefault } from './growing-hold.ts';
 import { chainsIn } from './model-names.ts';
 import { placeAndOpen } from './place-and-open.ts';
 import type { AdmittedRequest, Flight } from './place-and-open.ts';
 import {
   admitInput,
+  answersOf,
   prepareRequest,
   readIdempotency,
   readIdempotencyKey,
+  trimmed,
 } from './prepared-request.ts';
+import type { PreparedRequest } from './prepared-request.ts';
 import { limitHeaders, notPlacedError, refusalError } from './refusal.ts';
 import { createRequestSettlement } from './settlement.ts';
 import type { RequestSettlement } from './settlement.ts';
+import type { RunningAnswer } from './running-answers-contract.ts';
 import { readWaitMs, turnOf } from './turn.ts';
 
 interface Received {
@@ -114,8 +128,11 @@ interface Attempt extends Received {
 }
 
 function wasNotTaken(error: unknown): boolean {
-  return error instanceof ApiError && (error.code === 'no_worker' || error.code === 'overloaded');
+  return error instanceof ApiError && notTaken.has(error.code);
 }
+
+/** Another model of the alias may have a worker, or be one that the key may use. */
+const notTaken: ReadonlySet<ErrorCode> = new Set(['no_worker', 'overloaded', 'model_not_allowed']);
 
 async function answerOnce(c: AppContext, services: Services, attempt: Attempt): Promise<Response> {
   const { key, idempotencyKey, body, route, waitMsMax, passedOver } = attempt;
@@ -125,25 +142,27 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
   const about = { reader: route.name, hashedPath, tenant: key.tenant, key, requestId };
   const sent = { ...about, waitMsMax, passedOver, signal };
   const record = c.get('record');
-  const [{ prepared, requestHash }, owner] = await Promise.all([
+  const budgets = readBudgets(headers);
+  const [{ prepared: asked, requestHash }, owner] = await Promise.all([
     prepareRequest(services, sent, body),
     checkTenant(services, key.tenant),
   ]);
-  if (prepared.standIns > 0) attempt.model = prepared.model.id;
-  const { alias } = prepared;
-  record.note({ model: prepared.model.id, alias, stream: prepared.request.stream });
-  const { stream, answer } = prepared.request;
-  const format = route.format(answer, { requestId, model: prepared.model.id });
+  const { alias, model } = asked;
+  if (asked.standIns > 0) attempt.model = model.id;
+  const { stream, answer } = asked.request;
+  record.note({ model: model.id, alias, stream });
+  const format = route.format(answer, { requestId, model: model.id });
   const idempotency = readIdempotency(idempotencyKey, { requestHash, stream, headers });
 
   if (idempotency === null) {
     // Nothing is held for what is refused at once; under a key there may be an answer already.
-    const turn = turnOf(prepared, { record: owner, waitMsMax, priority: 'normal' });
-    const refused = await services.fleet.expectedRefusal({ model: prepared.model.id, turn });
-    if (refused !== null) throw notPlacedError(prepared, refused);
+    const turn = turnOf(asked, { record: owner, waitMsMax, priority: 'normal' });
+    const refused = await services.fleet.expectedRefusal({ model: model.id, turn });
+    if (refused !== null) throw notPlacedError(asked, refused);
   }
   const tenant = services.tenant(key.tenant);
-  const input = admitInput(prepared, { key, idempotency });
+  const leaseTokens = (services.settings.leaseTokens ?? leaseTokensDefault) * answersOf(asked);
+  const input = admitInput(asked, { key, idempotency, budgets, leaseTokens });
   const { admission, running } = await admit(services, tenant, input);
   if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
 
@@ -153,30 +172,61 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
     ...requestIdHeaders(c),
     ...(alias !== null && { 'x-sift-model-alias': alias }),
   };
-  const client = { services, prepared, format, afterEvent, signal, accepted, headers: ownHeaders };
+  const client = { services, format, afterEvent, signal, accepted, headers: ownHeaders };
   if (admission.kind !== 'admitted') {
-    prepared.body.release();
+    asked.body.release();
     record.note({ outcome: 'replayed' });
-    if (admission.kind === 'replay') return replay(admission.answer, client);
-    return await attach(running, client);
+    const again = { ...client, prepared: asked };
+    if (admission.kind === 'replay') return replay(admission.answer, again);
+    return await attach(running, again);
   }
-  const { holdNanoUsd, prefixHits, seenPrompt, priority } = admission;
-  const held = { prepared, tenant, holdNanoUsd, prefixHits, seenPrompt, record };
+  const admitted = { asked, admission, tenant, format, running, leaseTokens, accept };
+  return await answerAdmitted(services, { ...admitted, owner, waitMsMax, record }, client);
+}
+
+interface Admitted {
+  /** The request as it was asked for; its answer may be cut. */
+  readonly asked: PreparedRequest;
+  readonly admission: Extract<AdmitResult, { kind: 'admitted' }>;
+  readonly tenant: Tenant;
+  readonly owner: TenantRecord;
+  readonly format: AnswerFormat;
+  readonly running: RunningAnswer | null;
+  readonly leaseTokens: number;
+  readonly waitMsMax: number;
+  readonly record: RequestRecord;
+  readonly accept: () => void;
+}
+
+async function answerAdmitted(
+  services: Services,
+  admitted: Admitted,
+  client: Omit<Client, 'prepared'>,
+): Promise<Response> {
+  const { asked, admission, tenant, format, leaseTokens, waitMsMax, record } = admitted;
+  const { prefixHits, seenPrompt, priority, outputTokensMax } = admission;
+  const isCut = outputTokensMax < asked.outputTokensMax;
+  const prepared = isCut ? trimmed(asked, outputTokensMax) : asked;
+  const { price, requestId } = prepared;
+  const hold = new GrowingHold(services, { tenant, requestId, price, leaseTokens, admission });
+  const held = { prepared, tenant, hold, prefixHits, seenPrompt, record };
   const settlement = createRequestSettlement(services, held);
-  const turn = turnOf(prepared, { record: owner, waitMsMax, priority });
+  const turn = turnOf(prepared, { record: admitted.owner, waitMsMax, priority });
   const events = placeAndRelay(services, {
-    prepared,
-    tenant,
-    prefixHits,
+    ...held,
     turn,
     settlement,
-    record,
-    statesEachCount: stream && format.statesEachCount,
-    accept,
+    statesEachCount: prepared.request.stream && format.statesEachCount,
+    accept: admitted.accept,
   });
+  const headers = {
+    ...client.headers,
+    ...limitHeaders(admission.limits),
+    ...(isCut && { 'x-sift-max-tokens': String(prepared.request.outputTokensStated) }),
+  };
   return await writeAnswer(
-    { services, prepared, format, settlement, events, running },
-    { ...client, headers: { ...ownHeaders, ...limitHeaders(admission.limits) } },
+    { services, prepared, format, settlement, events, running: admitted.running },
+    { ...client, prepared, headers },
   );
 }
 
@@ -187,7 +237,12 @@ async function* placeAndRelay(
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const flight = await placeAndOpen(services, request);
   request.record.reach('began');
-  yield* relay(flight, request.settlement);
+  const events = relay(flight, request.settlement);
+  const { hold, prepared } = request;
+  if (hold.isWhole) return yield* events;
+  const kind = prepared.request.workerPath === '/v1/completions' ? 'text' : 'chat';
+  const answers = { kind, count: answersOf(prepared), price: prepared.price } as const;
+  yield* endWithHold(events, hold, answers);
 }
 
 /**

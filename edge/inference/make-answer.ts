@@ -167,6 +167,7 @@ function billOf(services: Services, prepared: PreparedRequest, settlement: Reque
     usage: usage ?? noUsage,
     costNanoUsd: usage === null ? 0 : settlement.cost(usage),
     cacheMissReason: usage && settlement.cacheMissReason(usage),
+    stoppedBy: settlement.stoppedBy(),
   };
 }
 

@@ -13,6 +13,7 @@ import type { WorkerEvent } from '../relay/worker-stream.ts';
 import type { Services } from '../services.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { answerBytesMax } from './answer-bound.ts';
+import type { GrowingHold } from './growing-hold.ts';
 import { chainOf, placeInput, workerBody } from './prepared-request.ts';
 import type { PrefixHits, PreparedRequest } from './prepared-request.ts';
 import { noneTookIt, notPlacedError } from './refusal.ts';
@@ -32,6 +33,7 @@ export interface AdmittedRequest {
   readonly prefixHits: PrefixHits;
   readonly turn: Turn;
   readonly settlement: RequestSettlement;
+  readonly hold: GrowingHold;
   readonly record: RequestRecord;
   /** The answer states the count of each event. */
   readonly statesEachCount: boolean;
@@ -100,6 +102,8 @@ async function open(services: Services, request: AdmittedRequest, place: Placed)
     finishFlight(services, { requestId, worker });
     settlement.stop.throwIfAborted();
   }
+  // Only our own workers are sure to count as they go, and to say what they computed if we end.
+  if (!place.hasJournal) await request.hold.holdWhole();
   const workerUrl = place.hasJournal ? place.url : null;
   // A journal is of use only to a hold that names it.
   const durable = prepared.request.stream || place.hasJournal;

@@ -14,6 +14,7 @@ import type { AdmitInput, IdempotentRequest, PrefixKey } from '../tenant/admissi
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
+import type { NamedBudgets } from './budgets-asked.ts';
 import { prepareWithStored } from './earlier-items.ts';
 import { modelsToPassOver } from './model-names.ts';
 import { rewrite, withFields } from '../bodies/body-work.ts';
@@ -122,8 +123,14 @@ export async function boundRequest(
 
 export function admitInput(
   prepared: PreparedRequest,
-  input: { readonly key: VerifiedKey; readonly idempotency: AdmitInput['idempotency'] },
+  input: {
+    readonly key: VerifiedKey;
+    readonly idempotency: AdmitInput['idempotency'];
+    readonly budgets: NamedBudgets;
+    readonly leaseTokens: number;
+  },
 ): AdmitInput {
+  const { names, trims } = input.budgets;
   return {
     key: input.key,
     scope: 'inference',
@@ -134,10 +141,24 @@ export function admitInput(
     price: prepared.price,
     promptTokensMax: prepared.promptTokensMax,
     outputTokensMax: prepared.outputTokensMax,
+    lease: { outputTokens: input.leaseTokens },
+    budgets: { names, trimTo: trims ? answersOf(prepared) : null },
     prefixChain: chainOf(prepared),
     promptMarks: prepared.trail?.marks ?? null,
     idempotency: input.idempotency,
   };
+}
+
+/** The answers that a request has of all its prompts. */
+export function answersOf({ request }: Pick<PreparedRequest, 'request'>): number {
+  return request.prompts * request.answersEach;
+}
+
+/** The request with a lower limit on the output tokens of all its answers together. */
+export function trimmed(prepared: PreparedRequest, outputTokensMax: number): PreparedRequest {
+  const outputTokensStated = outputTokensMax / answersOf(prepared);
+  assert(Number.isInteger(outputTokensStated), 'each answer has the same limit');
+  return { ...prepared, outputTokensMax, request: { ...prepared.request, outputTokensStated } };
 }
 
 export type PrefixHits = readonly { worker: string; epoch: number; bytes: number }[];

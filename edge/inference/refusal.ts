@@ -25,11 +25,8 @@ export function refusalError(refusal: Refusal, limits: RateLimits | null = null)
       );
     case 'budget':
       return budgetError(refusal, headers);
-    case 'no-budget': {
-      const advice = refusal.nearest === null ? '' : ` The nearest one is '${refusal.nearest}'.`;
-      const message = `The budget '${refusal.name}' does not exist.${advice}`;
-      return new ApiError('not_found', message, { param: budgetHeader });
-    }
+    case 'no-budget':
+      return noBudgetError(refusal, budgetHeader);
     case 'no-scope':
       return new ApiError('insufficient_scope', `The key lacks the scope '${refusal.scope}'.`);
     case 'no-balance':
@@ -60,6 +57,14 @@ export function refusalError(refusal: Refusal, limits: RateLimits | null = null)
           'is not kept: it was aborted, or too long.',
       );
   }
+}
+
+export function noBudgetError(
+  { name, nearest }: { readonly name: string; readonly nearest: string | null },
+  param: string,
+): ApiError {
+  const advice = nearest === null ? '' : ` The nearest one is '${nearest}'.`;
+  return new ApiError('not_found', `The budget '${name}' does not exist.${advice}`, { param });
 }
 
 function budgetError(

@@ -9,6 +9,7 @@ import type { NewStoredResponse } from '../dialects/answer-format.ts';
 import type { CacheMissReason } from '../dialects/cache-miss-reason.ts';
 import type { PlaceResult } from '../fleet/placement-contract.ts';
 import type { PrefixKey, SeenPrompt, StoredAnswer } from '../tenant/admission-contract.ts';
+import type { GrowingHold, StopCode } from './growing-hold.ts';
 import type { RequestRecord } from '../observe/request-record.ts';
 import type { Services } from '../services.ts';
 import type { SettleInput, Settlement } from '../tenant/settlement-contract.ts';
@@ -54,6 +55,8 @@ export interface RequestSettlement {
   cost(usage: Usage): number;
   /** The reason why the worker's cache had no more of the prompt. */
   cacheMissReason(usage: Usage): CacheMissReason | null;
+  /** The code with which money ran out and ended the answer; null: it did not. */
+  readonly stoppedBy: () => StopCode | null;
   complete(end: {
     chain: readonly PrefixKey[];
     answer: StoredAnswer | null;
@@ -77,7 +80,7 @@ export interface RequestSettlement {
 interface SettlementInput {
   readonly prepared: PreparedRequest;
   readonly tenant: Tenant;
-  readonly holdNanoUsd: number;
+  readonly hold: GrowingHold;
   readonly prefixHits: readonly { worker: string; epoch: number; bytes: number }[];
   readonly seenPrompt: SeenPrompt | null;
   readonly record: RequestRecord;
@@ -107,8 +110,8 @@ class OnceSettled implements RequestSettlement {
     this.#services = services;
     this.#input = input;
     this.stop = this.#stop.signal;
-    const { record, prepared, holdNanoUsd } = input;
-    record.note({ heldNanoUsd: holdNanoUsd, model: prepared.model.id });
+    const { record, prepared, hold } = input;
+    record.note({ heldNanoUsd: hold.amountNanoUsd, model: prepared.model.id });
     record.admitted();
   }
 
@@ -138,8 +141,12 @@ class OnceSettled implements RequestSettlement {
   }
 
   cost(usage: Usage): number {
-    const { prepared, holdNanoUsd } = this.#input;
-    return billed(usage, prepared.price, holdNanoUsd).costNanoUsd;
+    const { prepared, hold } = this.#input;
+    return billed(usage, prepared.price, hold.amountNanoUsd).costNanoUsd;
+  }
+
+  stoppedBy(): StopCode | null {
+    return this.#input.hold.stoppedBy;
   }
 
   cacheMissReason(usage: Usage): CacheMissReason | null {
@@ -153,13 +160,12 @@ class OnceSettled implements RequestSettlement {
     answer,
     response,
   }: Parameters<RequestSettlement['complete']>[0]): Promise<Settlement> {
-    return this.#once(() => ({
-      outcome: 'done',
-      usage: this.#usage,
-      confirmedChain: chain,
-      answer,
-      ...(response && { response }),
-    }));
+    return this.#once(() => {
+      const { record, hold } = this.#input;
+      if (hold.stoppedBy !== null) record.note({ code: hold.stoppedBy });
+      const end = { outcome: 'done', usage: this.#usage, confirmedChain: chain, answer } as const;
+      return { ...end, ...(response && { response }) };
+    });
   }
 
   fail({ delivered, answer, code }: Parameters<RequestSettlement['fail']>[0]): Promise<Settlement> {
@@ -231,7 +237,7 @@ class OnceSettled implements RequestSettlement {
   }
 
   async #settle(end: End): Promise<Settlement> {
-    const { prepared, tenant, record } = this.#input;
+    const { prepared, tenant, hold, record } = this.#input;
     const worker = this.#worker;
     const predictedCachedBytes = this.#predictedCachedBytes();
     record.note({ worker: worker?.worker ?? null, predictedCachedBytes });
@@ -245,7 +251,8 @@ class OnceSettled implements RequestSettlement {
       isJournalled: this.#inJournal && isRepeatable(end),
     });
     const { requestId, model } = prepared;
-    reportExcess(this.#services, { requestId, model: model.id, settlement });
+    const isExpected = !hold.isWhole;
+    reportExcess(this.#services, { requestId, model: model.id, settlement, isExpected });
     // A worker may have taken the request while it was settled.
     this.endFlight(null);
     return settlement;
@@ -316,16 +323,20 @@ async function settleFirmly(
 }
 
 /**
- * Logs usage beyond the hold: a bound that was none, or a worker that counts wrongly. The entry
- * states it too.
+ * Logs usage beyond the hold: a bound that was none, or a worker that counts wrongly. Beyond a hold
+ * that was to grow, a worker may compute some tokens before it is stopped. The entry states it too.
  */
 function reportExcess(
   { log }: Pick<Services, 'log'>,
-  { settlement, ...request }: { requestId: string; model: string; settlement: Settlement },
+  {
+    settlement,
+    isExpected,
+    ...request
+  }: { requestId: string; model: string; settlement: Settlement; isExpected: boolean },
 ): void {
   const { first, excessNanoUsd, usage } = settlement;
   if (first && excessNanoUsd > 0) {
-    log('error', 'cost-exceeded-hold', { ...request, excessNanoUsd, usage });
+    log(isExpected ? 'info' : 'error', 'cost-exceeded-hold', { ...request, excessNanoUsd, usage });
   }
 }
 

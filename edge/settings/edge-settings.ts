@@ -11,6 +11,8 @@ export interface EdgeSettings {
   readonly bodyBytesMax: number;
   readonly keepAliveMs: number;
   readonly outputTokensDefault: number;
+  /** Output tokens of each answer that are held at first; absent: the default. */
+  readonly leaseTokens?: number;
   /** A request that states no longest wait for a worker is refused if it would wait longer. */
   readonly queueMsMax: number;
   /** A worker that sends nothing for this long, not even a comment, is taken for dead. */

@@ -131,6 +131,7 @@ function given(read: Shared): GivenSettings {
     bodyBytesMax: read.bodyBytes,
     keepAliveMs: read.keepAliveMs,
     outputTokensDefault: read.outputTokens,
+    leaseTokens: read.leaseTokens,
     queueMsMax: read.queueMs,
     storesUnasked: read.storeResponses === 'unless-refused',
     staticWorkers: described(read),

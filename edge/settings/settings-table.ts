@@ -163,6 +163,11 @@ export const sharedSettings = {
     help: 'output tokens of a request that states no maximum',
     schema: count.max(1_000_000).default(4_096),
   },
+  leaseTokens: {
+    env: 'EDGE_LEASE_TOKENS',
+    help: 'output tokens of each answer that are held at first; more are held while it is made',
+    schema: count.max(1_000_000).default(4_096),
+  },
   queueMs: {
     env: 'EDGE_QUEUE_MS',
     help:

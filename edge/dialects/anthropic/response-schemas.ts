@@ -1,7 +1,7 @@
 /** The answers of Anthropic's routes, as the reference shows them. */
 import { z } from '@hono/zod-openapi';
 import { cacheMissReasonSchema } from '../cache-miss-reason.ts';
-import { cachedCount, count, nanoUsd } from '../quantities.ts';
+import { cachedCount, count, nanoUsd, stopCode } from '../quantities.ts';
 
 export const errorSchema = z.object({
   type: z.literal('error'),
@@ -29,6 +29,7 @@ export const messageSchema = z.object({
     output_tokens_details: z.object({ thinking_tokens: count }),
     cost_nano_usd: nanoUsd,
     cache_miss_reason: cacheMissReasonSchema,
+    stopped_by: stopCode,
   }),
 });
 

@@ -1,7 +1,7 @@
 /** The answers of OpenAI's routes, as the reference shows them. */
 import { z } from '@hono/zod-openapi';
 import { cacheMissReasonSchema } from '../cache-miss-reason.ts';
-import { cachedCount, count, nanoUsd } from '../quantities.ts';
+import { cachedCount, count, nanoUsd, stopCode } from '../quantities.ts';
 
 export const errorSchema = z.object({
   error: z.object({
@@ -25,6 +25,7 @@ export const usageSchema = z.object({
   prompt_cache_hit_tokens: cachedCount,
   prompt_cache_miss_tokens: count,
   cost_nano_usd: nanoUsd,
+  stopped_by: stopCode,
 });
 
 /** The usage of one answer. */

@@ -1,7 +1,7 @@
 /** The answers of the Responses API, as the reference shows them. */
 import { z } from '@hono/zod-openapi';
 import { cacheMissReasonSchema } from '../cache-miss-reason.ts';
-import { cachedCount, count, nanoUsd } from '../quantities.ts';
+import { cachedCount, count, nanoUsd, stopCode } from '../quantities.ts';
 
 const status = z.enum(['in_progress', 'completed', 'incomplete', 'failed']);
 const head = { id: z.string(), status };
@@ -61,6 +61,7 @@ export const responseSchema = z.looseObject({
       total_tokens: count,
       cost_nano_usd: nanoUsd,
       cache_miss_reason: cacheMissReasonSchema,
+      stopped_by: stopCode,
     })
     .nullable(),
 });

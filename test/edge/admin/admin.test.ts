@@ -473,9 +473,9 @@ test('budgets that requests name are made, listed and removed', async () => {
   const made = await call('PUT', '/tenants/acme/budgets/agent-7', terms);
   expect(made.json).toMatchObject({ object: 'budget', name: 'agent-7', zone: 'UTC' });
   const listed = await call('GET', '/tenants/acme/budgets');
-  expect(listed.json.budgets).toEqual([made.json]);
+  expect(listed.json.data).toEqual([made.json]);
   const removed = await call('DELETE', '/tenants/acme/budgets/agent-7');
-  expect(removed.json).toEqual({ name: 'agent-7', deleted: true });
+  expect(removed.json).toMatchObject({ name: 'agent-7', deleted: true });
   expect((await call('DELETE', '/tenants/acme/budgets/agent-7')).status).toBe(404);
 });
 

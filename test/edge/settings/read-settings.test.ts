@@ -28,6 +28,7 @@ test('without any variable there is a default for everything but secrets', () =>
     bodiesBytesMax: 128 * 1024 * 1024,
     keepAliveMs: 5_000,
     outputTokensDefault: 4_096,
+    leaseTokens: 4_096,
     queueMsMax: 30_000,
     storesUnasked: false,
     staticWorkers: [],

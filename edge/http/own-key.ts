@@ -1,0 +1,43 @@
+/** GET /v1/key: the key that asks, with what it may and what it has spent. */
+import { z } from 'zod';
+import { strict as assert } from 'node:assert';
+import { keySchema, wireKey } from '../admin/key-wire.ts';
+import { budgetExample } from './budget-wire.ts';
+import { keyEndpoint } from './key-endpoint.ts';
+
+const { zone, windows, created_at_ms: createdAtMs } = budgetExample;
+
+export const ownKey = keyEndpoint(
+  {
+    method: 'get',
+    path: '/v1/key',
+    summary: 'The key itself',
+    description:
+      'Limits, models, expiry and budget of the key that asks, and what is left. Needs the scope read.',
+    scope: 'read',
+    query: z.strictObject({}),
+    answer: keySchema.meta({
+      examples: [
+        {
+          key_id: 'k_5f0c',
+          label: 'agents',
+          status: 'active',
+          scopes: ['inference', 'read'],
+          priority: 'normal',
+          weight: 1,
+          limits: { requests_per_minute: 600, tokens_per_minute: null, concurrent_requests: 8 },
+          expires_at_ms: 1_798_761_600_000,
+          models: ['sift-tiny'],
+          budget: { zone, windows, created_at_ms: createdAtMs },
+          created_at_ms: createdAtMs,
+          last_used_at_ms: null,
+        },
+      ],
+    }),
+  },
+  async ({ services, key }) => {
+    const record = await services.tenant(key.tenant).key(key.keyId);
+    assert(record !== null, 'a key that is authorized exists');
+    return wireKey(record);
+  },
+);
