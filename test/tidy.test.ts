@@ -78,6 +78,7 @@ const layers: Record<string, readonly string[]> = {
     'gpu-worker/weights/',
     'infra/user-error.ts',
   ],
+  'gpu-worker/ranks/': ['gpu-worker/at.ts', 'gpu-worker/backend/', 'gpu-worker/model/'],
   'gpu-worker/engine/': [
     'gpu-worker/at.ts',
     'gpu-worker/backend/',
@@ -138,9 +139,14 @@ test('only the composition roots pick a backend', () => {
       !source.path.startsWith('gpu-worker/backend/') &&
       source.files.some((file) => /^gpu-worker\/backend\/(cpu|cuda)\//.test(file)),
   );
-  const roots = ['main.ts', 'commands/plan.ts', 'commands/score.ts', 'commands/worker.ts'].map(
-    (path) => `gpu-worker/${path}`,
-  );
+  const roots = [
+    'main.ts',
+    'cpu-ranks.ts',
+    'rank-entry.ts',
+    'commands/plan.ts',
+    'commands/score.ts',
+    'commands/worker.ts',
+  ].map((path) => `gpu-worker/${path}`);
   expect(picks.map((source) => source.path).filter((path) => !roots.includes(path))).toEqual([]);
 });
 

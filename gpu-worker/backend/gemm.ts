@@ -5,6 +5,11 @@ export interface GemmOps {
   /** out[r] = weight x[r]; in fp8 numerics the input of an fp8 weight is quantised first. */
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
   /**
+   * `linear` of rows whose columns lie over the ranks that share the heads, each of which has an
+   * equal part of the weight: every rank gives its columns of x, and has the whole of out.
+   */
+  linearOfParts(out: Tensor, x: Tensor, weight: Matrix, rows: number): void;
+  /**
    * Does as `linear` does, in float32 throughout, into an `f32` tensor: gate, index weights, LM
    * head.
    */

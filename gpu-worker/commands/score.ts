@@ -4,9 +4,14 @@ import { availableParallelism } from 'node:os';
 import { z } from 'zod';
 import type { CommandModule } from '../../infra/program.ts';
 import { UsageError } from '../../infra/user-error.ts';
+import { at } from '../at.ts';
 import { openCpuBackend } from '../backend/cpu/cpu-backend.ts';
+import { openCpuRanks } from '../cpu-ranks.ts';
+import type { ModelConfig } from '../model/mla-moe/config.ts';
+import type { Model } from '../model/model.ts';
 import { score, scoreBlocks } from '../model/score.ts';
 import { openModel } from '../open-model.ts';
+import { loadRanks } from '../open-ranks.ts';
 import { createProgress } from '../progress.ts';
 
 const wholeNumber = z.coerce
@@ -15,6 +20,9 @@ const wholeNumber = z.coerce
 const count = wholeNumber.min(1, 'must be at least 1');
 const oneOf = <const Names extends readonly [string, string, ...string[]]>(names: Names) =>
   z.enum(names, { error: `must be ${names.slice(0, -1).join(', ')} or ${names.at(-1)}` });
+
+/** Threads of a machine that is worth it. */
+const ranksMax = 64;
 
 const optionsSchema = z.strictObject({
   model: z.string({ error: 'is missing' }),
@@ -32,6 +40,8 @@ const optionsSchema = z.strictObject({
   absorb: oneOf(['always', 'decode', 'never']).default('always'),
   chunk: count.max(8192, 'must be at most 8192').default(512),
   threads: count.default(availableParallelism()),
+  tensorParallel: count.max(ranksMax, `must be at most ${ranksMax}`).default(1),
+  dataParallel: count.max(ranksMax, `must be at most ${ranksMax}`).default(1),
 });
 
 const idsSchema = z.array(z.int().min(0)).min(1, 'holds no tokens');
@@ -49,28 +59,19 @@ export const configure: CommandModule['configure'] = (program) => {
     .option('--absorb <when>', 'absorbed attention: always, decode or never (default always)')
     .option('--chunk <count>', 'tokens per step; the scores do not depend on it (default 512)')
     .option('--threads <count>', 'threads that compute (default: all cores)')
+    .option('--tensor-parallel <count>', 'ranks that share the heads of attention (default 1)')
+    .option('--data-parallel <count>', 'groups of ranks, over which experts lie too (default 1)')
     .action((flags) => printScores(readOptions(flags)));
 };
 
-async function printScores(options: z.infer<typeof optionsSchema>): Promise<void> {
+async function printScores(options: Options): Promise<void> {
   const ids = readIds(options.ids);
   const outside = options.positions.find((position) => position >= ids.length);
   if (outside !== undefined) {
     throw new UsageError(`--positions: ${outside} is past the last token, ${ids.length - 1}`);
   }
-  const { absorb } = options;
   const loading = createProgress('loading', 'bytes');
-  const { model, backend, config } = await openModel({
-    location: options.model,
-    compute: options,
-    limits: { rowsMax: options.chunk, logitRowsMax: Math.min(options.chunk, 64) },
-    async openBackend(numerics, { rowsMax }) {
-      if (options.backend === 'cpu') {
-        return openCpuBackend({ numerics, rowsMax, absorb, threads: options.threads });
-      }
-      const { openCudaBackend } = await import('../backend/cuda/cuda-backend.ts');
-      return openCudaBackend({ numerics, rowsMax, absorb });
-    },
+  const { model, config, close } = await open(options, {
     blocks: scoreBlocks(ids.length, options.greedy),
     onProgress: loading.update,
   });
@@ -97,8 +98,48 @@ async function printScores(options: z.infer<typeof optionsSchema>): Promise<void
     scoring.stop();
     process.stdout.write(`${JSON.stringify(scores)}\n`);
   } finally {
-    await backend.close();
+    await close();
   }
+}
+
+interface Opened {
+  readonly model: Model;
+  readonly config: ModelConfig;
+  close(): Promise<void>;
+}
+
+type Options = z.infer<typeof optionsSchema>;
+
+async function open(
+  options: Options,
+  given: { blocks: number; onProgress(done: number, total: number): void },
+): Promise<Opened> {
+  const { absorb, threads, chunk, tensorParallel, dataParallel } = options;
+  const load = {
+    location: options.model,
+    compute: options,
+    limits: { rowsMax: chunk, logitRowsMax: Math.min(chunk, 64) },
+    ...given,
+  };
+  if (tensorParallel * dataParallel > 1) {
+    if (options.backend === 'cuda') {
+      throw new UsageError('--tensor-parallel, --data-parallel: the cuda backend has one rank yet');
+    }
+    const layout = { tensorParallel, dataParallel };
+    const openRanks = () => openCpuRanks(layout, { threads, absorb });
+    const loaded = await loadRanks({ ...load, ...layout, openRanks });
+    const { groups } = await loaded.withCache(given.blocks);
+    return { model: at(groups, 0), config: loaded.config, close: loaded.close };
+  }
+  const { model, backend, config } = await openModel({
+    ...load,
+    async openBackend(numerics, { rowsMax }) {
+      if (options.backend === 'cpu') return openCpuBackend({ numerics, rowsMax, absorb, threads });
+      const { openCudaBackend } = await import('../backend/cuda/cuda-backend.ts');
+      return openCudaBackend({ numerics, rowsMax, absorb });
+    },
+  });
+  return { model, config, close: () => backend.close() };
 }
 
 /** @param flags as the command line gives them. */
@@ -106,7 +147,8 @@ function readOptions(flags: Readonly<Record<string, unknown>>): z.infer<typeof o
   const parsed = optionsSchema.safeParse(flags);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
-  throw new UsageError(`--${String(issue?.path[0])} ${issue?.message}`);
+  const name = String(issue?.path[0]).replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  throw new UsageError(`--${name} ${issue?.message}`);
 }
 
 function readIds(file: string): number[] {

@@ -44,17 +44,24 @@ export function layoutFault(
     return `n_routed_experts = ${config.experts.count} does not divide by ${gpus}`;
   }
   if (ranks === 1) return null;
-  for (const { name, shape, keys, dtype } of tensors) {
-    const axis = splitAxis(name);
-    if (axis === null) continue;
-    const size = shape[axis] ?? 1;
-    const what = `${keys?.[axis] ?? name} = ${size}`;
-    if (size % ranks !== 0) return `${what} does not divide by ${ranks}`;
-    if (dtype === 'F8_E4M3' && (size / ranks) % scaleBlock !== 0) {
-      return `${what} does not divide by ${ranks} in whole blocks of ${scaleBlock} scales`;
-    }
+  for (const tensor of tensors) {
+    const fault = splitFaults(tensor, ranks)[0];
+    if (fault !== undefined) return fault;
   }
   return null;
+}
+
+/** A weight that may be split by its inputs can be split by its outputs as well (shard.ts). */
+function splitFaults({ name, shape, keys, dtype }: PlannedTensor, ranks: number): string[] {
+  const split = splitAxis(name);
+  const axes = split === null ? [] : split === 1 ? [1, 0] : [0];
+  return axes.flatMap((axis) => {
+    const size = shape[axis] ?? 1;
+    const what = `${keys?.[axis] ?? name} = ${size}`;
+    if (size % ranks !== 0) return [`${what} does not divide by ${ranks}`];
+    if (dtype !== 'F8_E4M3' || (size / ranks) % scaleBlock === 0) return [];
+    return [`${what} does not divide by ${ranks} in whole blocks of ${scaleBlock} scales`];
+  });
 }
 
 /** An MTP layer's copies of embedding and head, which the model's own stand in for. */

@@ -5,7 +5,7 @@ import type { GemmOps } from '../gemm.ts';
 import { scaleGroup } from '../numerics.ts';
 import type { AbsorbedKv, Matrix, Tensor } from '../shapes.ts';
 import { Scratch } from './arena.ts';
-import { CpuAbsorbedKv, CpuMatrix, asCpu, checkedTensor } from './handles.ts';
+import { CpuAbsorbedKv, CpuMatrix, CpuTensor, asCpu, checkedTensor } from './handles.ts';
 import { opCopyRows, opGemm, opQuantize, tileBytes, tileRowsMax } from './kernels/op-codes.ts';
 import type { OpContext } from './op-context.ts';
 
@@ -37,18 +37,26 @@ export class CpuGemm implements GemmOps {
   readonly #context: OpContext;
   readonly #quantized: Scratch;
   readonly #tiles: Scratch;
+  readonly #gathered: Scratch;
+  readonly #ownOutputs: Scratch;
   #tileTable = new Uint32Array(0);
 
   constructor(context: OpContext) {
     this.#context = context;
     this.#quantized = new Scratch(context.arena, 'quantised activations');
     this.#tiles = new Scratch(context.arena, 'descriptions of GEMMs');
+    this.#gathered = new Scratch(context.arena, 'rows of all ranks');
+    this.#ownOutputs = new Scratch(context.arena, 'outputs of this rank');
   }
 
   /** Takes at start the scratch that `linear` with this weight needs. */
   reserve(matrix: CpuMatrix): void {
     if (matrix.scaled) this.reserveQuantized(this.#context.step.rowsMax, matrix.inputs);
     this.reserveGemms(1);
+    const { ranks, step } = this.#context;
+    if (ranks === null || ranks.heads.size === 1) return;
+    this.#tensorOf(this.#gathered, step.rowsMax, matrix.inputs);
+    this.#tensorOf(this.#ownOutputs, step.rowsMax, matrix.outputs);
   }
 
   reserveQuantized(rows: number, inputs: number): void {
@@ -62,6 +70,27 @@ export class CpuGemm implements GemmOps {
 
   linear(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
     this.#linear({ out, x, weight, rows, exact: false });
+  }
+
+  /**
+   * Each rank has some of the weight's outputs and all inputs: it multiplies whole rows, which are
+   * gathered before, and the outputs are gathered after. So every sum is the one of a rank that has
+   * the whole weight, to the bit.
+   */
+  linearOfParts(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
+    const { ranks } = this.#context;
+    if (ranks === null || ranks.heads.size === 1) return this.linear(out, x, weight, rows);
+    const { inputs, outputs } = asCpu(CpuMatrix, weight);
+    const whole = this.#tensorOf(this.#gathered, rows, inputs);
+    ranks.allGather(whole, x, rows);
+    const own = this.#tensorOf(this.#ownOutputs, rows, outputs);
+    this.linear(own, whole, weight, rows);
+    ranks.allGather(out, own, rows);
+  }
+
+  #tensorOf(scratch: Scratch, rows: number, columns: number): CpuTensor {
+    const stride = Math.ceil(columns / 4) * 16;
+    return new CpuTensor({ rows, columns, at: scratch.at(rows * stride), stride });
   }
 
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {

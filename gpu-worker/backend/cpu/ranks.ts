@@ -1,12 +1,12 @@
 /** The collectives of the graph between ranks that are threads of one process. */
-import { missing } from '../../at.ts';
+import { at, missing } from '../../at.ts';
 import type { RankOps, RankPlace } from '../ranks.ts';
 import type { Tensor } from '../shapes.ts';
 import type { Arena } from './arena.ts';
 import { roundBf16 } from './codecs.ts';
 import { checkedTensor } from './handles.ts';
-import { SharedRanks } from './shared-ranks.ts';
-import type { RankMemory } from './shared-ranks.ts';
+import { abortRanks, createRankMemory, SharedRanks, statesOf } from './shared-ranks.ts';
+import type { RankMemory, RankState } from './shared-ranks.ts';
 
 /** The memory of the ranks that share a group's heads, and of all ranks. */
 export interface CpuRankMemory {
@@ -14,6 +14,30 @@ export interface CpuRankMemory {
   readonly experts: RankMemory;
   /** The rank among all; those of a group are neighbours. */
   readonly rank: number;
+}
+
+/** The memory of T x D ranks, and what whoever leads them sees of their work. */
+export function createCpuRanks(layout: { tensorParallel: number; dataParallel: number }) {
+  const { tensorParallel, dataParallel } = layout;
+  const experts = createRankMemory(tensorParallel * dataParallel);
+  const groups = Array.from({ length: dataParallel }, () => createRankMemory(tensorParallel));
+  return {
+    memoryOf(rank: number): CpuRankMemory {
+      return { heads: at(groups, Math.floor(rank / tensorParallel)), experts, rank };
+    },
+    /** Makes every rank that waits for others give up. */
+    abort(): void {
+      for (const memory of [experts, ...groups]) abortRanks(memory);
+    },
+    /** The collectives that each rank has met the others in, and whether it waits in one. */
+    progress(): RankState[] {
+      const amongHeads = groups.flatMap(statesOf);
+      return statesOf(experts).map((state, rank) => {
+        const other = at(amongHeads, rank);
+        return { rounds: state.rounds + other.rounds, waits: state.waits || other.waits };
+      });
+    },
+  };
 }
 
 export class CpuRanks implements RankOps {
@@ -32,8 +56,9 @@ export class CpuRanks implements RankOps {
   }
 
   allReduce(x: Tensor, rows: number): void {
-    const { at, stride } = checkedTensor(x, rows, x.columns);
-    const values = this.#arena.f32.subarray(at / 4, (at + rows * stride) / 4);
+    const place = checkedTensor(x, rows, x.columns);
+    const end = place.at + rows * place.stride;
+    const values = this.#arena.f32.subarray(place.at / 4, end / 4);
     this.#shared.allReduce(values);
     if (this.#round === 0 || this.#shared.size === 1) return;
     for (let i = 0; i < values.length; i++) values[i] = roundBf16(values[i] ?? missing());

@@ -51,10 +51,20 @@ export function abortRanks({ control, size }: RankMemory): void {
   for (let rank = 0; rank < size; rank++) Atomics.notify(words, wordOf(rank));
 }
 
-/** The round that each rank has arrived at: one that stands still is at work, or hangs. */
-export function roundsOf({ control, size }: RankMemory): number[] {
+/** One that neither waits nor meets the others is at work, or hangs. */
+export interface RankState {
+  /** Rounds of collectives that the rank has arrived at. */
+  readonly rounds: number;
+  /** True while it waits for the others. */
+  readonly waits: boolean;
+}
+
+export function statesOf({ control, size }: RankMemory): RankState[] {
   const words = new Int32Array(control);
-  return Array.from({ length: size }, (_, rank) => Atomics.load(words, wordOf(rank)));
+  return Array.from({ length: size }, (_, rank) => ({
+    rounds: Atomics.load(words, wordOf(rank)),
+    waits: Atomics.load(words, waitsOf(rank)) === 1,
+  }));
 }
 
 export class SharedRanks {
@@ -187,6 +197,7 @@ export class SharedRanks {
     const round = (this.#round + 1) | 0;
     Atomics.store(this.#words, wordOf(this.rank), round);
     Atomics.notify(this.#words, wordOf(this.rank));
+    Atomics.store(this.#words, waitsOf(this.rank), 1);
     for (let rank = 0; rank < this.size; rank++) {
       for (;;) {
         if (Atomics.load(this.#words, abortedAt) !== 0) {
@@ -198,6 +209,7 @@ export class SharedRanks {
         Atomics.wait(this.#words, wordOf(rank), seen, recheckMs);
       }
     }
+    Atomics.store(this.#words, waitsOf(this.rank), 0);
   }
 }
 
@@ -227,4 +239,8 @@ function addTo(sums: Float32Array, start: number, added: Float32Array): void {
 
 function wordOf(rank: number): number {
   return (rank + 1) * lineWords;
+}
+
+function waitsOf(rank: number): number {
+  return wordOf(rank) + 1;
 }

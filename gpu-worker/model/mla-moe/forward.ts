@@ -199,8 +199,7 @@ class ForwardModel implements Model {
     }
 
     mla.attend(attended, q, { cache, kv: layer.kvB, selection, scale });
-    gemm.linear(delta, attended, layer.output, rows);
-    ranks.allReduce(delta, rows);
+    gemm.linearOfParts(delta, attended, layer.output, rows);
   }
 
   /**
@@ -260,13 +259,12 @@ class ForwardModel implements Model {
   }
 
   #mlp(out: Tensor, weights: MlpWeights, gate: Tensor, up: Tensor): void {
-    const { gemm, rows: rowOps, ranks } = this.#backend;
+    const { gemm, rows: rowOps } = this.#backend;
     const rows = this.#rows;
     gemm.linear(gate, this.#buffers.normed, weights.gate, rows);
     gemm.linear(up, this.#buffers.normed, weights.up, rows);
     rowOps.siluMultiply(gate, gate, up, rows);
-    gemm.linear(out, gate, weights.down, rows);
-    ranks.allReduce(out, rows);
+    gemm.linearOfParts(out, gate, weights.down, rows);
   }
 
   #observeHidden(observer: ForwardObserver, stage: number, states: Tensor): void {

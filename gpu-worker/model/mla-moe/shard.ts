@@ -23,7 +23,10 @@ export interface ShardOptions extends Layout {
   readonly experts: number;
 }
 
-/** The dimension along which the ranks of a group share a tensor; null: each has all of it. */
+/**
+ * The dimension along which the ranks of a group share a tensor with the fewest bytes between them;
+ * null: each has all of it.
+ */
 export function splitAxis(name: string): 0 | 1 | null {
   if (expertOf(name) !== null) return null;
   if (/\.(o_proj|down_proj)\.weight$/.test(name)) return 1;
@@ -45,18 +48,21 @@ export function ownerOf(
   return Math.floor((expert * layout.tensorParallel * layout.dataParallel) / experts);
 }
 
-/** A rank's part of a tensor, in memory of its own unless it is all of it; null if it has none. */
+/**
+ * A rank's part of a tensor, in memory of its own unless it is all of it; null if it has none. The
+ * cpu backend takes some outputs of every weight that is split, also of one that could be split by
+ * its inputs (`linearOfParts`), so that its sums are those of one rank.
+ */
 export function cutTensor(tensor: HostTensor, shard: ShardOptions): HostTensor | null {
   const expert = expertOf(tensor.name);
   if (expert !== null) return ownerOf(expert, shard) === shard.rank ? tensor : null;
-  const axis = splitAxis(tensor.name);
-  if (axis === null || shard.tensorParallel === 1) return tensor;
+  if (splitAxis(tensor.name) === null || shard.tensorParallel === 1) return tensor;
   const parts = { rank: shard.rank % shard.tensorParallel, ranks: shard.tensorParallel };
   const [rows, columns] = [at(tensor.shape, 0), at(tensor.shape, 1)];
   const elementBytes = tensor.bytes.length / (rows * columns);
-  const bytes = cutMatrix(tensor.bytes, [rows, columns * elementBytes], axis, parts);
-  const shape = axis === 0 ? [rows / parts.ranks, columns] : [rows, columns / parts.ranks];
-  return { ...tensor, shape, bytes, scales: cutScales(tensor, axis, parts) };
+  const bytes = cutRows(tensor.bytes, [rows, columns * elementBytes], parts);
+  const shape = [rows / parts.ranks, columns];
+  return { ...tensor, shape, bytes, scales: cutScales(tensor, parts) };
 }
 
 interface Parts {
@@ -64,31 +70,24 @@ interface Parts {
   readonly ranks: number;
 }
 
-function cutScales({ name, scales, shape }: HostTensor, axis: 0 | 1, parts: Parts) {
+function cutScales({ name, scales, shape }: HostTensor, parts: Parts) {
   if (scales === null) return null;
   assert(
-    (at(shape, axis) / parts.ranks) % scaleGroup === 0,
+    (at(shape, 0) / parts.ranks) % scaleGroup === 0,
     `${name} divides by ${parts.ranks} in whole blocks of scales`,
   );
   const blocks = shape.map((size) => Math.ceil(size / scaleGroup));
-  return cutMatrix(scales, [at(blocks, 0), at(blocks, 1)], axis, parts);
+  return cutRows(scales, [at(blocks, 0), at(blocks, 1)], parts);
 }
 
-/** One of equal parts of a matrix, by rows or by columns. */
-function cutMatrix<T extends Uint8Array | Float32Array>(
+/** One of equal parts of a matrix, by rows. */
+function cutRows<T extends Uint8Array | Float32Array>(
   values: T,
   [rows, columns]: readonly [number, number],
-  axis: 0 | 1,
   { rank, ranks }: Parts,
 ): T {
-  const share = (axis === 0 ? rows : columns) / ranks;
-  assert(Number.isInteger(share), `a matrix of ${rows} x ${columns} divides by ${ranks}`);
+  const share = rows / ranks;
+  assert(Number.isInteger(share), `a matrix of ${rows} rows divides by ${ranks}`);
   // A slice of an array is an array of its kind.
-  if (axis === 0) return values.slice(rank * share * columns, (rank + 1) * share * columns) as T;
-  const cut = values.slice(0, rows * share) as T;
-  for (let row = 0; row < rows; row++) {
-    const start = row * columns + rank * share;
-    cut.set(values.subarray(start, start + share), row * share);
-  }
-  return cut;
+  return values.slice(rank * share * columns, (rank + 1) * share * columns) as T;
 }

@@ -70,6 +70,11 @@ export class CudaGemm implements GemmOps {
     this.#linear({ out, x, weight, rows, exact: false });
   }
 
+  /** There are no other ranks. */
+  linearOfParts(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
+    this.linear(out, x, weight, rows);
+  }
+
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
     this.#linear({ out, x, weight, rows, exact: true });
   }

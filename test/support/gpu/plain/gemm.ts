@@ -43,6 +43,10 @@ export class PlainGemm implements GemmOps {
     }
   }
 
+  linearOfParts(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
+    this.linear(out, x, weight, rows);
+  }
+
   linearF32(out: Tensor, x: Tensor, weight: Matrix, rows: number): void {
     const matrix = asPlain(PlainMatrix, weight);
     for (let r = 0; r < rows; r++) {
