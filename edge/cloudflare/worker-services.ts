@@ -87,6 +87,7 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     runningAnswers: createRunningAnswers({
       clock,
       runOnMs: settings.runOnMs,
+      runOnTokens: settings.runOnTokens,
       charactersMax: answerCharactersMax,
     }),
     bodies: createBodyBudget({

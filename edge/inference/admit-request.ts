@@ -24,7 +24,10 @@ export async function admit(
     return { admission: await ask(services, tenant, input), running: null };
   }
   const { runningAnswers } = services;
-  const own = runningAnswers.claim(input.requestId);
+  const own = runningAnswers.claim({
+    requestId: input.requestId,
+    tenant: input.key.tenant,
+  });
   let admitted = false;
   try {
     for (let tries = 1; ; tries++) {

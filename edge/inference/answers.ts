@@ -11,6 +11,7 @@ import type { Services } from '../services.ts';
 import type { StoredAnswer } from '../tenant/admission-contract.ts';
 import { eventBody, settledWithin } from '../relay/event-body.ts';
 import { eventsAfter, splitEvents } from '../relay/event-log.ts';
+import type { WorkerEvent } from '../relay/worker-stream.ts';
 import { collectAnswer, encodeFrames, streamHeaders } from './make-answer.ts';
 import type { Making } from './make-answer.ts';
 import type { PreparedRequest } from './prepared-request.ts';
@@ -56,7 +57,8 @@ export async function writeAnswer(
   }
   // The client is counted before the answer is made, which would else be nobody's.
   const response = follow(running, client);
-  making.services.keepAlive(makeFor(running, { ...making, keep: true }));
+  const events = counted(making.events, running);
+  making.services.keepAlive(makeFor(running, { ...making, events, keep: true }));
   running.runs(leave);
   return await response;
 }
@@ -74,6 +76,18 @@ export function replay(answer: StoredAnswer, { afterEvent, headers }: Client): R
 }
 
 const replayed = { 'idempotent-replayed': 'true' };
+
+/** Passes on the events of an answer, and tells it how many tokens they are. */
+async function* counted(
+  events: Making['events'],
+  running: RunningAnswer,
+): AsyncGenerator<readonly WorkerEvent[], void> {
+  for await (const batch of events) {
+    const usage = batch.findLast((event) => event.usage !== null)?.usage;
+    if (usage) running.counts(usage.outputText + usage.outputReasoning);
+    yield batch;
+  }
+}
 
 /** Makes the answer until it is settled, whoever is there. */
 async function makeFor(running: RunningAnswer, making: Making): Promise<void> {

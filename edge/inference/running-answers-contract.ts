@@ -13,7 +13,7 @@ export interface RunningAnswers {
    * Enters an answer before admission, so that a request that finds its key in use finds the answer
    * too.
    */
-  claim(requestId: string): RunningAnswer;
+  claim(request: { readonly requestId: string; readonly tenant: string }): RunningAnswer;
   find(requestId: string): RunningAnswer | null;
   /** true when the answer was stopped and is found no longer, while its bill is on the way. */
   isSettling(requestId: string): boolean;
@@ -37,6 +37,8 @@ export interface RunningAnswer {
    * @throws ApiError when too many wait.
    */
   join(): () => void;
+  /** Tells how many tokens the answer has so far. */
+  counts(outputTokens: number): void;
   /** Tells that the answer is being made; `stop` ends that. */
   runs(stop: () => void): void;
   /** Removes the answer, which is settled or was never admitted. */

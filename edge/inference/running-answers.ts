@@ -20,7 +20,9 @@ export interface RunningAnswersOptions {
   readonly clock: { nowMs(): number };
   /** An answer that nobody waits for runs on for this long. */
   readonly runOnMs: number;
-  /** The characters kept of all answers together: each has an even share. */
+  /** It ends as well once so many more tokens were made for nobody. */
+  readonly runOnTokens: number;
+  /** The characters kept of all answers: tenants have even shares, and so have those of one. */
   readonly charactersMax: number;
 }
 
@@ -31,25 +33,45 @@ export function createRunningAnswers(options: RunningAnswersOptions): RunningAns
 class AnswerRegistry implements RunningAnswers {
   readonly #clock: { nowMs(): number };
   readonly #charactersMax: number;
+  readonly #runOnTokens: number;
   readonly #running = new Map<string, AnswerUnderWay>();
+  /** Counts the answers of each tenant that has some. */
+  readonly #counts = new Map<string, number>();
   #runOnMs: number;
 
-  constructor({ clock, charactersMax, runOnMs }: RunningAnswersOptions) {
+  constructor({ clock, charactersMax, runOnMs, runOnTokens }: RunningAnswersOptions) {
     this.#clock = clock;
     this.#charactersMax = charactersMax;
     this.#runOnMs = runOnMs;
+    this.#runOnTokens = runOnTokens;
   }
 
-  claim(requestId: string): RunningAnswer {
+  claim({ requestId, tenant }: { requestId: string; tenant: string }): RunningAnswer {
     assert(!this.#running.has(requestId), 'a request has one answer');
     const answer = new AnswerUnderWay({
       clock: this.#clock,
       runOnMs: () => this.#runOnMs,
-      charactersMax: () => Math.min(logCharactersMax, this.#charactersMax / this.#running.size),
-      forget: () => this.#running.delete(requestId),
+      runOnTokens: this.#runOnTokens,
+      charactersMax: () => this.#shareOf(tenant),
+      forget: () => {
+        if (this.#running.delete(requestId)) this.#count(tenant, -1);
+      },
     });
+    this.#count(tenant, 1);
     this.#running.set(requestId, answer);
     return answer;
+  }
+
+  /** One tenant's many answers take nothing of what is kept of another's. */
+  #shareOf(tenant: string): number {
+    const ofTenant = this.#charactersMax / this.#counts.size;
+    return Math.min(logCharactersMax, ofTenant / (this.#counts.get(tenant) ?? 1));
+  }
+
+  #count(tenant: string, change: 1 | -1): void {
+    const count = (this.#counts.get(tenant) ?? 0) + change;
+    if (count === 0) this.#counts.delete(tenant);
+    else this.#counts.set(tenant, count);
   }
 
   find(requestId: string): RunningAnswer | null {
@@ -70,6 +92,7 @@ class AnswerRegistry implements RunningAnswers {
 interface AnswerOptions {
   readonly clock: { nowMs(): number };
   readonly runOnMs: () => number;
+  readonly runOnTokens: number;
   readonly charactersMax: () => number;
   readonly forget: () => void;
 }
@@ -81,6 +104,9 @@ class AnswerUnderWay implements RunningAnswer {
   readonly #options: AnswerOptions;
   readonly #openedAtMs: number;
   #clients = 0;
+  #tokens = 0;
+  /** The tokens that there were when the last client left. */
+  #tokensForClients = 0;
   #stopped = false;
   #stop: (() => void) | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -105,8 +131,15 @@ class AnswerUnderWay implements RunningAnswer {
     return () => {
       if (here) this.#clients--;
       here = false;
+      if (this.#clients === 0) this.#tokensForClients = this.#tokens;
       this.stopWhenAbandoned();
     };
+  }
+
+  counts(outputTokens: number): void {
+    this.#tokens = outputTokens;
+    if (this.#stop === null || this.#stopped || this.#clients > 0) return;
+    if (outputTokens - this.#tokensForClients > this.#options.runOnTokens) this.#stop();
   }
 
   runs(stop: () => void): void {

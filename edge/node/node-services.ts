@@ -120,6 +120,7 @@ export function createServices(
     runningAnswers: createRunningAnswers({
       clock,
       runOnMs: settings.runOnMs,
+      runOnTokens: settings.runOnTokens,
       charactersMax: answerCharactersMax / peers.count,
     }),
     forwardKeyed: forwardToOwner(peers),

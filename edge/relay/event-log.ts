@@ -1,13 +1,14 @@
 /**
  * The events of an answer while it is made, for any number of readers: each begins at an event of
  * its choice and goes on as events come. Events are numbered from 1. Old ones are let go of beyond
- * a bound; a reader that is that far behind makes the writer wait, so no reader ever misses one.
+ * a bound. The reader that is ahead of all others makes the writer wait, so it never misses one;
+ * another that falls so far behind it is told that it did, and holds up nobody.
  */
 import { strict as assert } from 'node:assert';
 import { ApiError } from '../errors.ts';
 
 export interface EventLog {
-  /** Resolves once the slowest reader leaves room for more: at once where nobody reads. */
+  /** Resolves once the reader that is ahead leaves room for more: at once where nobody reads. */
   append(events: readonly string[]): Promise<void>;
   /** Ends the log: no more events come. */
   end(): void;
@@ -15,7 +16,8 @@ export interface EventLog {
   fail(error: unknown): void;
   /**
    * Reads the events after that one, as many at a time as there are.
-   * @throws ApiError when they are no longer kept, or there is no such event; the signal's reason.
+   * @throws ApiError when they are no longer kept, or not any more, or there is no such event; the
+   * signal's reason.
    */
   read(afterEvent: number, signal: AbortSignal): AsyncGenerator<string, void>;
 }
@@ -72,6 +74,9 @@ class MemoryEventLog implements EventLog {
     try {
       for (;;) {
         signal.throwIfAborted();
+        if (reader.next < this.#oldest) {
+          throw new ApiError('idempotency_no_answer', fellBehind);
+        }
         const here = reader.next - this.#oldest;
         if (here < this.#events.length) {
           const after = this.#oldest + this.#events.length;
@@ -93,11 +98,14 @@ class MemoryEventLog implements EventLog {
     }
   }
 
-  /** Lets go of events that all readers have had, and tells if the rest is within the bound. */
+  /** Lets go of events that a reader has had, and tells if the rest is within the bound. */
   #makeRoom(): boolean {
-    const slowest = Math.min(...[...this.#readers].map(({ next }) => next));
+    const after = this.#oldest + this.#events.length;
+    // One that asked for an event that is still to come, or never comes, has read none.
+    const reached = [...this.#readers].map(({ next }) => next).filter((next) => next <= after);
+    const furthest = reached.length === 0 ? after : Math.max(...reached);
     const charactersMax = this.#charactersMax();
-    while (this.#characters > charactersMax && this.#oldest < slowest) {
+    while (this.#characters > charactersMax && this.#oldest < furthest) {
       const event = this.#events.shift();
       if (event === undefined) break;
       this.#characters -= event.length;
@@ -117,6 +125,10 @@ class MemoryEventLog implements EventLog {
     this.#changed = Promise.withResolvers();
   }
 }
+
+const fellBehind =
+  'This client has read the answer so much more slowly than another one under the same ' +
+  'Idempotency-Key that what it has not read is no longer kept.';
 
 const beginningIsGone =
   'The answer under this Idempotency-Key is still running, but it is too long to be given from ' +

@@ -31,6 +31,7 @@ export interface GivenSettings extends Omit<
   readonly holdMs: number;
   readonly runOnMs: number;
   readonly tracing: TracingChoice;
+  readonly runOnTokens: number;
 }
 
 export interface NodeSettings extends GivenSettings {
@@ -140,6 +141,7 @@ function given(read: Shared): GivenSettings {
     holdMs: read.holdMinutes * 60_000,
     runOnMs: read.runOnMinutes * 60_000,
     tracing: tracingChoice(read),
+    runOnTokens: read.runOnTokens,
   };
 }
 

@@ -194,6 +194,11 @@ export const sharedSettings = {
       'ended; 0 to 60',
     schema: z.coerce.number().int().min(0).max(60).default(10),
   },
+  runOnTokens: {
+    env: 'EDGE_RUN_ON_TOKENS',
+    help: 'tokens that such an answer goes on for without a client before it is ended',
+    schema: z.coerce.number().int().min(0).max(10_000_000).default(32_768),
+  },
   bodyBytes: {
     env: 'EDGE_BODY_BYTES',
     help: 'largest request body',

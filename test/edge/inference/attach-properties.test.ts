@@ -15,6 +15,7 @@ const paths = {
   '/v1/chat/completions': { messages: [{ role: 'user', content: 'Go.' }] },
   '/v1/completions': { prompt: 'Go.' },
   '/anthropic/v1/messages': { messages: [{ role: 'user', content: 'Go.' }] },
+  '/v1/responses': { input: 'Go.' },
 } as const;
 
 /** A visit of a client: it comes, reads for a while and leaves in one of two ways. */
@@ -87,7 +88,8 @@ test('whoever comes and goes, all get the same bytes, and one answer is made and
       pauseMs,
     };
     const [asked, settled] = [edge.worker.requests.length, edge.settles.length];
-    const body = { model: testModel, max_tokens: 100, stream, ...paths[path] };
+    const limit = path === '/v1/responses' ? { max_output_tokens: 100 } : { max_tokens: 100 };
+    const body = { model: testModel, stream, ...limit, ...paths[path] };
     const ask = ({ after, signal }: { after: string; signal?: AbortSignal }) =>
       edge.post(path, body, {
         headers: { 'idempotency-key': key, 'last-event-id': after },

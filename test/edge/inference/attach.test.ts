@@ -18,13 +18,21 @@ const routes = {
   chat: '/v1/chat/completions',
   text: '/v1/completions',
   messages: '/anthropic/v1/messages',
+  responses: '/v1/responses',
 } as const;
 type Route = keyof typeof routes;
+const messages = [{ role: 'user', content: 'Go.' }];
+const prompts = {
+  chat: { messages },
+  text: { prompt: 'Go.' },
+  messages: { messages },
+  responses: { input: 'Go.' },
+} as const;
 const bodyOf = (route: Route, stream: boolean) => ({
   model: testModel,
-  max_tokens: 100,
   stream,
-  ...(route === 'text' ? { prompt: 'Go.' } : { messages: [{ role: 'user', content: 'Go.' }] }),
+  ...(route === 'responses' ? { max_output_tokens: 100 } : { max_tokens: 100 }),
+  ...prompts[route],
 });
 
 const ask = (
@@ -143,6 +151,15 @@ test.each([true, false])(
     expect((await again.json()).error.code).toBe('idempotency_no_answer');
   },
 );
+
+test('an answer that nobody waits for ends after its tokens, too', async () => {
+  const many = Array.from({ length: 5_000 }, (_, index) => ` ${index}`);
+  edge = await startHarness({ scripts: [{ words: many, pauseMs: 5 }], runOnTokens: 20 });
+  await askAndLeave('chat', true);
+  await expect.poll(() => status()).toBe('aborted');
+  expect(output()).toBeLessThan(many.length);
+  await expectPaidOnce('aborted');
+});
 
 test('whoever attaches keeps the answer from ending', async () => {
   edge = await startHarness({ scripts: [{ ...slow, pauseMs: 100 }], runOnMs: 3_000 });
@@ -269,6 +286,25 @@ test('a client that reads slowly slows the worker down, also under a key', async
   expect(before).toBeLessThan(many.length);
   await reader?.cancel();
   await expect.poll(() => output()).toBe(many.length);
+  await edge.idle();
+});
+
+test('a client that reads none of a long stream holds up no other one', async () => {
+  const many = Array.from({ length: 24_000 }, () => 'x'.repeat(1_000));
+  edge = await startHarness({ scripts: [{ words: many }] });
+  const body = { ...bodyOf('chat', true), max_tokens: many.length };
+  const first = await edge.post(routes.chat, body, { headers: key });
+  const idle = (await edge.post(routes.chat, body, { headers: key })).body?.getReader();
+  await idle?.read();
+  expect(await first.text()).toContain('[DONE]');
+  const decoder = new TextDecoder();
+  let last = '';
+  for (;;) {
+    const { done, value } = (await idle?.read()) ?? { done: true, value: undefined };
+    if (done) break;
+    last = decoder.decode(value, { stream: true });
+  }
+  expect(last).toContain('so much more slowly');
   await edge.idle();
 });
 

@@ -10,10 +10,11 @@ function start(runOnMs = 10 * minute, charactersMax = 1_000_000) {
   const answers = createRunningAnswers({
     clock: { nowMs: () => Date.now() },
     runOnMs,
+    runOnTokens: 100,
     charactersMax,
   });
   const run = (id: string) => {
-    const answer = answers.claim(id);
+    const answer = answers.claim({ requestId: id, tenant: 'acme' });
     const stop = vi.fn<() => void>();
     const leave = answer.join();
     answer.runs(stop);
@@ -59,7 +60,7 @@ test('an answer without a client ends before its hold could be voided', () => {
 
 test('a client that left before its answer began does not keep it', () => {
   const { answers } = start(minute);
-  const answer = answers.claim('r1');
+  const answer = answers.claim({ requestId: 'r1', tenant: 'acme' });
   answer.join()();
   const stop = vi.fn<() => void>();
   answer.runs(stop);
@@ -83,11 +84,38 @@ test('a process that ends stops what nobody waits for, and the rest when it is l
 
 test('answers share what is kept of them', async () => {
   const { answers } = start(minute, 16);
-  const [one, two] = [answers.claim('r1'), answers.claim('r2')];
+  const claim = (requestId: string) => answers.claim({ requestId, tenant: 'acme' });
+  const [one, two] = [claim('r1'), claim('r2')];
   await one.log.append(['aaaa', 'bbbb', 'cccc']);
   const { signal } = new AbortController();
   await expect(one.log.read(0, signal).next()).rejects.toMatchObject({ status: 409 });
   two.over();
   await one.log.append(['dddd']);
   expect((await one.log.read(1, signal).next()).value).toBe('bbbbccccdddd');
+});
+
+test("a tenant's many answers take nothing of what is kept of another's", async () => {
+  const { answers } = start(minute, 16);
+  const one = answers.claim({ requestId: 'one', tenant: 'other' });
+  for (let id = 0; id < 50; id++) answers.claim({ requestId: `many-${id}`, tenant: 'acme' });
+  await one.log.append(['aaaa', 'bbbb']);
+  const { signal } = new AbortController();
+  expect((await one.log.read(0, signal).next()).value).toBe('aaaabbbb');
+});
+
+test('an answer that nobody waits for ends after so many more tokens', () => {
+  const { answers, run } = start();
+  const { answer, stop, leave } = run('r1');
+  answer.counts(1_000);
+  expect(stop).not.toHaveBeenCalled();
+  leave();
+  answer.counts(1_100);
+  const second = answer.join();
+  answer.counts(1_300);
+  second();
+  answer.counts(1_400);
+  expect(stop).not.toHaveBeenCalled();
+  answer.counts(1_401);
+  expect(stop).toHaveBeenCalledOnce();
+  expect(answers.find('r1')).toBeNull();
 });

@@ -72,12 +72,11 @@ test('without readers only the end is kept, and who asks for the beginning is to
   expect((await log.read(1, signal).next()).value).toBe('bbbbcccc');
 });
 
-test('the slowest reader makes the writer wait, and misses nothing', async () => {
+test('the only reader makes the writer wait, and misses nothing', async () => {
   const log = logOf(8);
   const slow = log.read(0, signal);
   await log.append(['aaaa']);
   expect((await slow.next()).value).toBe('aaaa');
-  const fast = readAll(log.read(0, signal));
   let written = false;
   const writing = log.append(['bbbb', 'cccc']).then(() => (written = true));
   await new Promise(setImmediate);
@@ -85,8 +84,33 @@ test('the slowest reader makes the writer wait, and misses nothing', async () =>
   expect((await slow.next()).value).toBe('bbbbcccc');
   await writing;
   log.end();
-  expect(await fast).toBe('aaaabbbbcccc');
   expect((await slow.next()).done).toBe(true);
+});
+
+test('a reader that falls behind another is told so, and holds up neither it nor the writer', async () => {
+  const log = logOf(8);
+  const slow = log.read(0, signal);
+  await log.append(['aaaa']);
+  expect((await slow.next()).value).toBe('aaaa');
+  const fast = readAll(log.read(0, signal));
+  for (const event of ['bbbb', 'cccc', 'dddd', 'eeee']) await log.append([event]);
+  log.end();
+  expect(await fast).toBe('aaaabbbbccccddddeeee');
+  await expect(slow.next()).rejects.toMatchObject({ code: 'idempotency_no_answer' });
+});
+
+test('a reader that waits for an event far ahead is not taken for the one that is ahead', async () => {
+  const log = logOf(8);
+  const reading = log.read(0, signal);
+  await log.append(['aaaa']);
+  expect((await reading.next()).value).toBe('aaaa');
+  const ahead = readAll(log.read(900, signal));
+  const writing = log.append(['bbbb', 'cccc']);
+  await new Promise(setImmediate);
+  expect((await reading.next()).value).toBe('bbbbcccc');
+  await writing;
+  log.end();
+  await expect(ahead).rejects.toMatchObject({ param: 'Last-Event-ID' });
 });
 
 test('events are split after their blank lines and numbered in turn', () => {

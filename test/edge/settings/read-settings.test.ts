@@ -37,6 +37,7 @@ test('without any variable there is a default for everything but secrets', () =>
     webhookHosts: [],
     holdMs: 600_000,
     runOnMs: 600_000,
+    runOnTokens: 32_768,
   });
 });
 

@@ -43,6 +43,7 @@ export interface HarnessOptions {
   readonly slots?: number;
   readonly mounts?: readonly Mount[];
   readonly runOnMs?: number;
+  readonly runOnTokens?: number;
   readonly bodiesBytesMax?: number;
 }
 
@@ -148,6 +149,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     runningAnswers: createRunningAnswers({
       clock,
       runOnMs: options.runOnMs ?? 600_000,
+      runOnTokens: options.runOnTokens ?? 32_768,
       charactersMax: 256 * 1024 * 1024,
     }),
     forwardKeyed: null,
