@@ -3,7 +3,6 @@
  * the fleet knows is read from it when the metrics are. No label has a tenant or a key: there may
  * be any number of them, and their figures are in their ledgers.
  */
-import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client';
 import type { WorkerStatus } from '../fleet/worker-contract.ts';
 import type { EndedRequest } from '../observe/ended-request.ts';
@@ -25,15 +24,31 @@ export interface FleetReader {
 const durationBuckets = [0.005, 0.05, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
 const firstTokenBuckets = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120];
 const queueBuckets = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
-const delayResolutionMs = 10;
 
-export function createEdgeMetrics(fleet: FleetReader): EdgeMetrics {
+export function createEdgeMetrics(options: {
+  readonly fleet: FleetReader;
+  /**
+   * The longest wait for the event loop of any thread since this was asked last. Whoever answers it
+   * has sent the requests that it had to tell of before.
+   */
+  readonly takeLongestBlockMs: () => Promise<number>;
+}): EdgeMetrics {
   const registry = new Registry();
   const observe = countRequests(registry);
-  readFleet(registry, fleet);
-  readLongestBlock(registry);
+  readFleet(registry, options.fleet);
+  const longestBlock = new Gauge({
+    name: 'sift_edge_event_loop_delay_max_seconds',
+    help: 'Longest wait for an event loop since the metrics were last read.',
+    registers: [registry],
+  });
   collectDefaultMetrics({ register: registry });
-  return { observe, text: () => registry.metrics() };
+  return {
+    observe,
+    async text() {
+      longestBlock.set((await options.takeLongestBlockMs()) / 1_000);
+      return registry.metrics();
+    },
+  };
 }
 
 function countRequests(registry: Registry): Observe {
@@ -194,19 +209,4 @@ function addGauge<Label extends string>(
     collect: () => collect(gauge),
   });
   registry.registerMetric(gauge);
-}
-
-/** One request that held the event loop would make all others wait for so long. */
-function readLongestBlock(registry: Registry): void {
-  const delay = monitorEventLoopDelay({ resolution: delayResolutionMs });
-  delay.enable();
-  addGauge(registry, {
-    name: 'sift_edge_event_loop_delay_max_seconds',
-    help: 'Longest wait for the event loop since the metrics were last read.',
-    collect(gauge) {
-      // The histogram counts the time between two looks; it is empty before the first.
-      gauge.set(Math.max(0, delay.max / 1e6 - delayResolutionMs) / 1000);
-      delay.reset();
-    },
-  });
 }

@@ -29,7 +29,12 @@ export interface ProcessFleet {
   save(): Promise<void>;
 }
 
-export function openFleet(folder: string, stores: ThreadStores): ProcessFleet {
+/** @param takeLongestBlockMs asks all threads. */
+export function openFleet(
+  folder: string,
+  stores: ThreadStores,
+  takeLongestBlockMs: () => Promise<number>,
+): ProcessFleet {
   const { settings, clock, log, directory, latestTime, keepAlive } = stores;
   const { knownTime } = latestTime;
   const fleetFile = openFleetFile(join(folder, 'fleet.json'), log);
@@ -59,7 +64,7 @@ export function openFleet(folder: string, stores: ThreadStores): ProcessFleet {
     announce: (announcement) => void fleet.announce(announcement),
     log,
   });
-  const metrics = createEdgeMetrics(fleet);
+  const metrics = createEdgeMetrics({ fleet, takeLongestBlockMs });
   const logAccess = accessLog(log);
   return {
     fleet,

@@ -60,7 +60,12 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   const threads: EdgeThread[] = [];
   try {
     const stores = await openStores(folder, { settings, clock, log, peers });
-    const hub = openFleet(folder, stores);
+    // Workers that the fleet remembers are given some seconds to be heard of.
+    await Promise.all(others.map((other) => other.started()));
+    const hub = openFleet(folder, stores, async () => {
+      const each = await Promise.all(threads.map((thread) => thread.takeLongestBlockMs()));
+      return Math.max(...each);
+    });
     const opened = createServices(stores, { ...hub.process, fleet: hub.fleet });
     const { services } = opened;
     const { thread, requests } = serveThread(stores, opened, hub.startTimers);

@@ -85,7 +85,10 @@ export function answerForwarded(
     const { signal } = left;
     // Node wants `duplex` beside a stream; its types do not know it.
     const stream: RequestInit & { duplex: 'half' } = { body, duplex: 'half' };
-    const response = await answer(new Request(url, { ...init, headers, signal, ...stream }));
+    const request = new Request(url, { ...init, headers, signal, ...stream });
+    const response = await answer(request);
+    // Otherwise its connection would wait for a reader, who is not going to come.
+    if (!request.bodyUsed) void body.cancel().catch(() => {});
     const { readable, writable } = new TransformStream<Uint8Array, Bytes>({
       transform: (piece, controller) => controller.enqueue(ownBytes(piece)),
     });

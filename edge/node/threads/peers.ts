@@ -54,6 +54,6 @@ function hashOf(name: string): number {
   for (const character of name) {
     hash = Math.imul(hash ^ (character.codePointAt(0) ?? 0), 0x01000193) >>> 0;
   }
-  // The lowest bits alone would be those of the last characters.
-  return hash >>> 8;
+  // The lowest bits alone would tell of the last characters alone.
+  return hash >>> 6;
 }

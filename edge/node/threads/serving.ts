@@ -2,6 +2,7 @@
 import type { Server } from 'node:http';
 import { createEdge } from '../../edge.ts';
 import { createHoldSweeper } from '../../reconcile/hold-sweeper.ts';
+import { watchEventLoop } from '../longest-block.ts';
 import { closesUnused, listen, portOf, stopServing } from '../http-server.ts';
 import type { NodeServices, ThreadStores } from '../node-services.ts';
 import { repeat } from '../timers.ts';
@@ -32,12 +33,15 @@ export function serveThread(
   const { settings, peers, databases, directory } = stores;
   const { services, bodyThreads } = opened;
   const { fetch: answer } = createEdge(services);
+  const takeLongestBlockMs = watchEventLoop();
   let serving: { readonly server: Server; readonly closeUnused: () => void } | null = null;
   let timers: readonly Timer[] = [];
   let late: NodeJS.Timeout | undefined;
   return {
     requests: answerForwarded(async (request) => answer(request), services),
     thread: {
+      started: async () => {},
+      takeLongestBlockMs: async () => takeLongestBlockMs(),
       async listen(port) {
         const { host, bodyBytesMax } = settings;
         const server = await listen(answer, { port, host, bodyBytesMax, threads: peers.count });

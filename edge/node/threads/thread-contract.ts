@@ -8,6 +8,10 @@ import type { NodeSettings } from '../../settings/read-settings.ts';
 
 /** One thread, as the first one starts and ends it and as the others call it. */
 export interface EdgeThread {
+  /** Resolves once the thread answers calls: to load its code takes seconds. */
+  started(): Promise<void>;
+  /** The longest wait for its event loop since this was asked last. */
+  takeLongestBlockMs(): Promise<number>;
   /** Begins to take requests; resolves with the port. @throws UserError */
   listen(port: number): Promise<number>;
   /** Takes nobody new, and waits for the requests under way. */
@@ -22,6 +26,8 @@ export interface EdgeThread {
 }
 
 export const edgeThreadMethods = [
+  'started',
+  'takeLongestBlockMs',
   'listen',
   'stopServing',
   'finishWork',
