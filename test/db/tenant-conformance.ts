@@ -37,6 +37,63 @@ async function openTenant(db: SyncDb) {
 
 export const tenantCases: readonly Case<SyncDb>[] = [
   {
+    name: 'of 1,000 requests at once a budget admits what it covers, to the nano-dollar',
+    async run(db) {
+      const tenant = createTenant(db, { clock: testClock() });
+      await addKey(tenant);
+      await tenant.credit({ kind: 'granted', amountNanoUsd: 1e12, source: 'grant', note: '' });
+      const limitNanoUsd = 70 * sampleHold + sampleHold - 1;
+      await tenant.updateKey('key-1', {
+        budget: { zone: 'Europe/Berlin', windows: [{ period: 'day', limitNanoUsd }] },
+      });
+      const windows = [{ period: 'ever' as const, limitNanoUsd: 40 * sampleHold }];
+      await tenant.setBudget('session', { zone: 'UTC', windows });
+      const names = (index: number) => (index % 2 === 0 ? ['session'] : []);
+      const ids = Array.from({ length: 1_000 }, (_, index) => `r${index}`);
+      const results = await Promise.all(
+        ids.map((id, index) =>
+          tenant.admit(admitInput(id, { budgets: { names: names(index), trimTo: null } })),
+        ),
+      );
+      const admitted = ids.filter((_, index) => results[index]?.kind === 'admitted');
+      assert.equal(admitted.length, 70);
+      assert.equal((await tenant.balance()).held, 70 * sampleHold);
+      const [last] = results.slice(-1);
+      assert.ok(last?.kind === 'refused' && last.reason.kind === 'budget');
+      const settled = [...admitted, ...admitted].map((id) => tenant.settle(settleInput(id)));
+      await Promise.all(settled);
+      const [ofKey] = (await tenant.key('key-1'))?.budget?.windows ?? [];
+      assert.deepEqual([ofKey?.heldNanoUsd, ofKey?.spentNanoUsd], [0, 70 * sampleCost]);
+      const [ofSession] = (await tenant.budget('session'))?.windows ?? [];
+      assert.deepEqual([ofSession?.heldNanoUsd, ofSession?.spentNanoUsd], [0, 35 * sampleCost]);
+      assert.deepEqual(await tenant.audit(), []);
+    },
+  },
+  {
+    name: 'of 1,000 leases at once none takes what is not there',
+    async run(db) {
+      const tenant = createTenant(db, { clock: testClock() });
+      await addKey(tenant);
+      const first = 1_000 * 280;
+      const amountNanoUsd = 100 * first + 12_345;
+      await tenant.credit({ kind: 'granted', amountNanoUsd, source: 'grant', note: '' });
+      const ids = Array.from({ length: 100 }, (_, index) => `r${index}`);
+      for (const id of ids) await tenant.admit(admitInput(id, { lease: { outputTokens: 0 } }));
+      const more = ids.flatMap((id) => Array.from({ length: 10 }, () => id));
+      const extended = await Promise.all(
+        more.map((requestId) =>
+          tenant.extend({ requestId, amountNanoUsd: 1_000, leastNanoUsd: 1 }),
+        ),
+      );
+      assert.equal(extended.filter(({ kind }) => kind === 'extended').length, 13);
+      assert.equal((await tenant.balance()).held, amountNanoUsd);
+      assert.deepEqual(await tenant.audit(), []);
+      await Promise.all(ids.map((id) => tenant.settle(settleInput(id))));
+      assert.deepEqual(await tenant.audit(), []);
+      assert.equal((await tenant.balance()).held, 0);
+    },
+  },
+  {
     name: 'a statement is read in parts, and its zone has daylight saving',
     async run(db) {
       const { tenant, clock } = await openTenant(db);

@@ -1,20 +1,14 @@
 /** Random runs against the reference ledger; fast-check prints the seed of a run that fails. */
 import fc from 'fast-check';
-import { copyFileSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
-import { commitInGroups } from '../../../db/group-commit.ts';
 import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
-import { createTenant } from '../../../edge/tenant/tenant.ts';
+import { CrashingTenant } from '../../support/edge/crashing-tenant.ts';
 import { ReferenceLedger } from '../../support/edge/tenant-reference.ts';
 import {
   addKey,
   admitInput,
   chainOf,
   settleInput,
-  testClock,
   usageOf,
 } from '../../support/edge/tenant-samples.ts';
 
@@ -70,40 +64,6 @@ const step = fc.oneof(
   },
 );
 type Call = typeof call extends fc.Arbitrary<infer T> ? T : never;
-
-/** A tenant in a file; a crash goes on from a copy of the files as they lie on the disk. */
-class CrashingTenant {
-  readonly clock = testClock();
-  readonly folder = mkdtempSync(join(tmpdir(), 'sift-ledger-'));
-  generation = 0;
-  opened = openTenantDb(this.path());
-  tenant = this.create();
-
-  path(): string {
-    return join(this.folder, `${this.generation}.db`);
-  }
-
-  create(): Tenant {
-    const { db } = this.opened;
-    return createTenant(db, { clock: this.clock, committer: commitInGroups(db, setImmediate) });
-  }
-
-  crash(): void {
-    const before = this.path();
-    this.generation++;
-    for (const suffix of ['', '-wal']) {
-      if (existsSync(before + suffix)) copyFileSync(before + suffix, this.path() + suffix);
-    }
-    this.opened.close();
-    this.opened = openTenantDb(this.path());
-    this.tenant = this.create();
-  }
-
-  remove(): void {
-    this.opened.close();
-    rmSync(this.folder, { recursive: true });
-  }
-}
 
 /** A request's id says its size, so that a repetition of it is the same request. */
 const promptOf = (id: number) => 100 * (id + 1);
