@@ -7,6 +7,7 @@ import { operatorOf } from '../../support/edge/seed.ts';
 import type { Operator } from '../../support/edge/seed.ts';
 import { describeAliases } from './aliases.ts';
 import { describeWatched } from './watched.ts';
+import { describeKeyedStreams } from './keyed-streams.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
@@ -40,6 +41,8 @@ describeLeavingWholeAnswers(() => edge);
 describeCutConnections(() => edge);
 
 describeResponses(() => edge);
+
+describeKeyedStreams(() => edge);
 
 describeWatched(() => edge);
 describeAliases(

@@ -11,6 +11,7 @@ import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
 import { describeAliases } from './aliases.ts';
 import { describeWatched } from './watched.ts';
+import { describeKeyedStreams } from './keyed-streams.ts';
 import { describeResponses } from './responses.ts';
 import { describeLeavingWholeAnswers, leaveSilence, seededEdge } from './end-to-end-runtimes.ts';
 
@@ -43,6 +44,8 @@ describeLeavingWholeAnswers(() => edge);
 describeCutConnections(() => edge);
 
 describeResponses(() => edge);
+
+describeKeyedStreams(() => edge);
 
 describeWatched(() => edge);
 describeAliases(
