@@ -12,6 +12,7 @@ import type { DiskWatch } from '../infra/disk-watch.ts';
 import { openTracing } from '../infra/tracing/open-tracing.ts';
 import { tracingChoice } from '../infra/tracing/tracing-settings.ts';
 import { version } from '../infra/program.ts';
+import { UserError } from '../infra/user-error.ts';
 import type { Backend } from './backend/backend.ts';
 import type { KernelChoice } from './backend/kernel-choices.ts';
 import type { Numerics } from './backend/numerics.ts';
@@ -20,7 +21,7 @@ import { startEngine } from './engine/engine-handle.ts';
 import { runEngineThread } from './engine/engine-thread.ts';
 import type { OpenedModel } from './engine/engine-thread.ts';
 import { planMemory } from './engine/memory-plan.ts';
-import type { Engine, MemoryPlan } from './engine/request.ts';
+import type { Engine, EngineDescription, MemoryPlan } from './engine/request.ts';
 import { createApp } from './http/app.ts';
 import { systemClock } from './http/clock.ts';
 import { startHeartbeat } from './http/heartbeat.ts';
@@ -37,8 +38,11 @@ import { openTextPool } from './http/text/text-pool.ts';
 import type { TextPool } from './http/text/text-pool.ts';
 import { openUsageJournal } from './http/journal/usage-journal.ts';
 import type { UsageJournal } from './http/journal/usage-journal.ts';
+import { openCpuRanks } from './cpu-ranks.ts';
 import { loadModel } from './open-model.ts';
 import type { LoadedModel, PlannedModel } from './open-model.ts';
+import { loadRanks } from './open-ranks.ts';
+import type { RanksOptions } from './open-ranks.ts';
 import { openDecoder } from './open-text.ts';
 import type { Tokenizer } from './tokenizer/tokenizer.ts';
 import { bytesText, createProgress } from './progress.ts';
@@ -269,32 +273,71 @@ async function openEngineModel(
   onProgress: (progress: { label: string; done: number; total: number }) => void,
 ): Promise<OpenedModel> {
   const tokenizer = await openDecoder(settings.model, sourceSettings(settings));
-  const loaded = await loadModel({
+  const load = {
     location: settings.model,
     weights: sourceSettings(settings),
     compute: settings,
     limits: { rowsMax: settings.stepTokens, logitRowsMax: Math.max(settings.sequences, 64) },
+    onProgress: (done: number, total: number) => onProgress({ label: 'weights', done, total }),
+  };
+  if (settings.tensorParallel * settings.dataParallel > 1) {
+    return openRankedModel(settings, load, tokenizer);
+  }
+  const loaded = await loadModel({
+    ...load,
     openBackend: (numerics, { rowsMax }) => openBackend(settings, { numerics, rowsMax }),
-    beforeWeights: (planned) => void planCache(settings, planned),
-    onProgress: (done, total) => onProgress({ label: 'weights', done, total }),
+    beforeWeights: (planned) => void planCache(settings, planned.backend.name, planned),
   });
+  const { backend } = loaded;
   try {
-    return servedModel(settings, loaded, tokenizer);
+    const plan = planCache(settings, backend.name, loaded);
+    const model = loaded.withCache(plan.blocks);
+    const described = { ...loaded, plan, backend: backend.name, kernels: backend.kernels.list() };
+    return servedModel(described, { model, tokenizer, close: () => backend.close() });
   } catch (error) {
-    await loaded.backend.close();
+    await backend.close();
     throw error;
   }
 }
 
-/** Gives the caches what is left of memory, and checks that tokenizer and model fit each other. */
-function servedModel(
+/** Opens a model over ranks, whose threads this one leads. */
+async function openRankedModel(
   settings: WorkerSettings,
-  loaded: LoadedModel,
+  load: Pick<RanksOptions, 'location' | 'weights' | 'compute' | 'limits' | 'onProgress'>,
   tokenizer: Tokenizer,
+): Promise<OpenedModel> {
+  const { tensorParallel, dataParallel, threads, rankSeconds } = settings;
+  if (settings.backend === 'cuda') {
+    throw new UserError(
+      '--tensor-parallel and --data-parallel: the cuda backend has one rank yet; use --backend cpu',
+    );
+  }
+  const layout = { tensorParallel, dataParallel };
+  const openRanks = () => openCpuRanks(layout, { threads, stepMs: rankSeconds * 1000 });
+  const loaded = await loadRanks({ ...load, ...layout, openRanks });
+  const { close, failed } = loaded;
+  try {
+    const plans = loaded.memories.map((memory) =>
+      planCache(settings, 'cpu', { ...loaded, memory }),
+    );
+    // Groups are alike, and a group is as large as the least of its ranks.
+    const plan = plans.reduce((least, each) => (each.blocks < least.blocks ? each : least));
+    const model = await loaded.withCache(plan.blocks);
+    const described = { ...loaded, plan, backend: 'cpu' as const, kernels: [] };
+    return { ...servedModel(described, { model, tokenizer, close }), failed };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** Checks that tokenizer and model fit each other. */
+function servedModel(
+  loaded: Pick<LoadedModel, 'config' | 'revision' | 'parameters'> &
+    Pick<EngineDescription, 'plan' | 'backend' | 'kernels'>,
+  { model, tokenizer, close }: Pick<OpenedModel, 'model' | 'close'> & { tokenizer: Tokenizer },
 ): OpenedModel {
-  const { backend, config, revision, parameters } = loaded;
-  const plan = planCache(settings, loaded);
-  const model = loaded.withCache(plan.blocks);
+  const { config, revision, parameters, plan, backend, kernels } = loaded;
   for (const warning of config.warnings) console.error(`warning: ${warning}`);
   const endTokens = [...new Set([...config.endTokens, ...tokenizer.endTokens])];
   const outside = endTokens.find((token) => token >= config.vocabSize);
@@ -311,23 +354,27 @@ function servedModel(
     description: {
       modelType: config.modelType,
       revision,
-      backend: backend.name,
+      backend,
       contextLength: config.contextLength,
       vocabSize: config.vocabSize,
       parameters,
       plan,
-      kernels: backend.kernels.list(),
+      kernels,
     },
-    close: () => backend.close(),
+    close,
   };
 }
 
-/** The cpu backend gets a smaller cache and smaller steps unless the settings say otherwise. */
+/**
+ * Gives the caches what is left of memory. The cpu backend gets a smaller cache and smaller steps
+ * unless the settings say otherwise.
+ */
 function planCache(
   settings: WorkerSettings,
-  { backend, config, memory, blockBytes }: PlannedModel,
+  backend: Backend['name'],
+  { config, memory, blockBytes }: Pick<PlannedModel, 'config' | 'memory' | 'blockBytes'>,
 ): MemoryPlan {
-  const isCpu = backend.name === 'cpu';
+  const isCpu = backend === 'cpu';
   return planMemory({
     memory,
     blockBytes,

@@ -48,6 +48,8 @@ export interface LoadedRanks {
   readonly memories: readonly MemoryUse[];
   /** Bytes of a block in a rank's caches of all layers. */
   readonly blockBytes: number;
+  /** Rejects once a rank has failed. */
+  readonly failed: Promise<never>;
   /** Allocates the caches of every rank and warms up. Called once. */
   withCache(blocks: number): Promise<RankedModel>;
   close(): Promise<void>;
@@ -116,6 +118,7 @@ async function loadFrom(source: WeightSource, options: RanksOptions): Promise<Lo
         await threads.serve(blocks);
         return new RankedModel({ ...layout, threads, config, limits, blocks });
       },
+      failed: threads.failed,
       close: () => threads.close(),
     };
   } catch (error) {

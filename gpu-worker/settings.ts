@@ -91,6 +91,24 @@ export const workerSettings = {
     defaultText: 'all cores',
     schema: count.max(256).default(availableParallelism()),
   },
+  tensorParallel: {
+    env: 'SIFT_TENSOR_PARALLEL',
+    flag: 'tensor-parallel',
+    help: 'ranks that share the heads of attention; on the cpu backend, threads',
+    schema: count.max(64).default(1),
+  },
+  dataParallel: {
+    env: 'SIFT_DATA_PARALLEL',
+    flag: 'data-parallel',
+    help: 'groups of such ranks, each with requests and a cache; experts lie over all of them',
+    schema: count.max(64).default(1),
+  },
+  rankSeconds: {
+    env: 'SIFT_RANK_SECONDS',
+    flag: 'rank-seconds',
+    help: 'seconds that a rank may stand still in a step before the worker is ended',
+    schema: z.coerce.number().min(0.1).max(600).default(4),
+  },
   textThreads: {
     env: 'SIFT_TEXT_THREADS',
     flag: 'text-threads',

@@ -5,8 +5,9 @@
 import { randomInt } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { MessagePort } from 'node:worker_threads';
-import type { Model } from '../model/model.ts';
+import type { Model, ModelGroups } from '../model/model.ts';
 import type { FromEngine, LoadingProgress, StepEvents, ToEngine } from './engine-messages.ts';
+import { EngineGroups } from './engine-groups.ts';
 import { EngineLoop } from './engine.ts';
 import type { EngineLimits } from './engine.ts';
 import type { TokenText } from './output.ts';
@@ -14,10 +15,12 @@ import type { EngineDescription, EngineEvent } from './request.ts';
 
 /** A model that is ready to serve, as the thread's entry module composes it. */
 export interface OpenedModel {
-  readonly model: Model;
+  readonly model: Model | ModelGroups;
   readonly tokenText: TokenText;
   readonly endTokens: readonly number[];
   readonly description: EngineDescription;
+  /** Rejects if the model fails while nothing is asked of it. */
+  readonly failed?: Promise<never>;
   /** Ends the backend's threads and frees its memory. */
   close(): Promise<void>;
 }
@@ -50,10 +53,7 @@ async function serve(
   send: (message: FromEngine) => void,
 ): Promise<void> {
   const { description } = opened;
-  const engine = new EngineLoop(
-    { ...opened, drawSeed: () => randomInt(2 ** 47), nowMs: () => performance.now() },
-    limitsOf(description),
-  );
+  const engine = createEngine(opened);
   const inbox = new Inbox(port);
   const eventsPort = await inbox.eventsPort;
   const report = (events: readonly EngineEvent[]): void => {
@@ -63,9 +63,10 @@ async function serve(
   };
 
   send({ kind: 'ready', description, load: engine.load() });
+  const failing = opened.failed === undefined ? [] : [opened.failed];
   let deadlineMs = Infinity;
   while (deadlineMs === Infinity || (!engine.isIdle && performance.now() < deadlineMs)) {
-    if (engine.isIdle) await inbox.nextMessage();
+    if (engine.isIdle) await Promise.race([inbox.nextMessage(), ...failing]);
     // One turn of the event loop a step: it brings what arrived, and failures of the backend's
     // own threads. A message sent before this point is in the inbox after it.
     else await nextTurn();
@@ -112,8 +113,20 @@ class Inbox {
   }
 }
 
-function limitsOf({ plan }: EngineDescription): EngineLimits {
-  const { stepTokensMax, mixedTokensMax, sequencesMax, waitingMax } = plan;
+function createEngine({ model, description, ...opened }: OpenedModel): EngineLoop | EngineGroups {
+  const services = {
+    ...opened,
+    drawSeed: () => randomInt(2 ** 47),
+    nowMs: () => performance.now(),
+  };
+  if (!('groups' in model)) return new EngineLoop({ ...services, model }, limitsOf(description, 1));
+  return new EngineGroups({ ...services, model }, limitsOf(description, model.groups.length));
+}
+
+/** The limits of each group, which has a part of the sequences and a whole step. */
+function limitsOf({ plan }: EngineDescription, groups: number): EngineLimits {
+  const { stepTokensMax, mixedTokensMax, waitingMax } = plan;
+  const sequencesMax = Math.ceil(plan.sequencesMax / groups);
   return { stepTokensMax, mixedTokensMax, sequencesMax, waitingMax };
 }
 

@@ -13,6 +13,8 @@
  */
 import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
+import { blockTokens } from '../backend/batch.ts';
+import type { Batch } from '../backend/batch.ts';
 import type { Model } from '../model/model.ts';
 import { BatchBuilder } from './batch.ts';
 import { BlockManager } from './block-manager.ts';
@@ -34,7 +36,7 @@ import { StepSampler } from './sample-step.ts';
 import type { Sample } from './sample-step.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
 import { Scheduler } from './scheduler.ts';
-import type { Sequence } from './sequence.ts';
+import { Sequence } from './sequence.ts';
 
 export interface EngineLimits {
   /** Tokens of one step, decode and prefill together; at most `model.limits.rowsMax`. */
@@ -70,6 +72,8 @@ export class EngineLoop {
   readonly #constraints: Constraints;
   readonly #generations = new Map<string, Generation>();
   readonly #counters: { -readonly [Name in keyof EngineCounters]: number };
+  /** The step that is planned and not finished. */
+  #step: { planned: readonly ScheduledRows[]; startMs: number } | null = null;
   /** Events of the step or call in progress. */
   #events: EngineEvent[] = [];
   #nextSerial = 0;
@@ -113,11 +117,8 @@ export class EngineLoop {
    * together have their places before any of them runs.
    */
   submit(...requests: readonly EngineRequest[]): EngineEvent[] {
-    const error = this.#refusal(requests);
-    if (error !== null) {
-      this.#counters.requestsRefused += requests.length;
-      return requests.map((request) => refusal(request, error));
-    }
+    const error = this.refusalOf(requests);
+    if (error !== null) return this.refuse(requests, error);
     for (const request of requests) this.#queue(request);
     return [];
   }
@@ -162,14 +163,29 @@ export class EngineLoop {
 
   /** Computes one step and says what came of it. */
   step(): EngineEvent[] {
-    const { model, nowMs } = this.#services;
-    const startMs = nowMs();
+    const batch = this.plan();
+    if (batch === null) return [];
+    this.#services.model.forward(batch);
+    return this.finish();
+  }
+
+  /** The batch of the next step, which `finish` is called after; null if nothing is in flight. */
+  plan(): Batch | null {
+    const startMs = this.#services.nowMs();
     const planned = this.#scheduler.plan();
     assert(planned.length > 0 || this.isIdle, 'whatever is in flight proceeds');
-    if (planned.length === 0) return [];
+    if (planned.length === 0) return null;
+    this.#step = { planned, startMs };
+    return this.#batches.build(planned);
+  }
 
-    const batch = this.#batches.build(planned);
-    model.forward(batch);
+  /** Samples and accepts the rows of the planned batch, whose hidden states are computed. */
+  finish(): EngineEvent[] {
+    const { nowMs } = this.#services;
+    const step = this.#step;
+    assert(step !== null, 'a step is planned before it is finished');
+    this.#step = null;
+    const { planned, startMs } = step;
     this.#countPrompts(planned, startMs);
     this.#scorePrompts(planned);
     // A request whose prompt has no scores has failed by now.
@@ -178,7 +194,10 @@ export class EngineLoop {
     this.#accept(rows, samples);
 
     this.#counters.steps++;
-    this.#measure(batch.tokens.length, nowMs() - startMs);
+    this.#measure(
+      sumOf(planned, ({ count }) => count),
+      nowMs() - startMs,
+    );
     return this.#takeEvents();
   }
 
@@ -308,7 +327,20 @@ export class EngineLoop {
     this.#events.push(generation.endEvent(error));
   }
 
-  #refusal(requests: readonly EngineRequest[]): EngineError | null {
+  /** Tokens of the request's prompt that the prefix cache has. */
+  cachedTokens(request: EngineRequest): number {
+    const { table, tokens, reusable } = new Sequence(request, { choice: 0, serial: 0 });
+    return this.#blocks.match(table, tokens, reusable).blocks * blockTokens;
+  }
+
+  /** Counts the requests as refused; an `end` event for each. */
+  refuse(requests: readonly EngineRequest[], error: EngineError): EngineEvent[] {
+    this.#counters.requestsRefused += requests.length;
+    return requests.map((request) => refusal(request, error));
+  }
+
+  /** The reason to refuse the requests, or null if all can be queued. */
+  refusalOf(requests: readonly EngineRequest[]): EngineError | null {
     const { vocabSize, contextLength, blocks } = this.#services.model;
     for (const request of requests) {
       const error = checkRequest(request, { vocabSize, contextLength, blocks });

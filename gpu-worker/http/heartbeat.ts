@@ -125,6 +125,7 @@ function heartbeat(
   if (!model) return { ...identity, models: [], capacity: null, load: null };
   const { description } = model.engine;
   const { plan } = description;
+  const load = model.engine.load();
   return {
     ...identity,
     models: [
@@ -140,8 +141,8 @@ function heartbeat(
       sequences: plan.sequencesMax,
       waiting: plan.waitingMax,
       step_tokens: plan.stepTokensMax,
-      cache_tokens: plan.blocks * plan.blockTokens,
+      cache_tokens: load.blocksTotal * plan.blockTokens,
     },
-    load: toWireLoad(model.engine.load()),
+    load: toWireLoad(load),
   };
 }

@@ -32,6 +32,16 @@ export interface Model {
   sample(rows: Int32Array, draws: readonly Draw[]): (number | null)[];
 }
 
+/** Models that step together, each over caches of its own: the groups of ranks of one model. */
+export interface ModelGroups {
+  readonly groups: readonly Model[];
+  /**
+   * `forward` of all groups: a batch for each, null for those that have none. Logits and samples
+   * are then asked of the groups.
+   */
+  forward(batches: readonly (Batch | null)[]): void;
+}
+
 /** Sees intermediate values of a forward pass; for `score` and for tests. */
 export interface ForwardObserver {
   /**

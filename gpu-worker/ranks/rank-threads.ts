@@ -38,8 +38,8 @@ export interface RankThreadsOptions extends Layout {
   openingOf(rank: number): unknown;
   /** Makes ranks that wait for others give up. */
   abort(): void;
-  /** The collectives that each rank has come to: they grow while ranks work. */
-  progress(): { readonly rounds: number; readonly waits: boolean }[];
+  /** A number of each rank that grows while it works, and whether it waits for others. */
+  progress(): { readonly progress: number; readonly waits: boolean }[];
   /** The longest that no rank moves in a step; then one of those that do not wait hangs. */
   readonly stepMs: number;
 }
@@ -68,7 +68,7 @@ export class RankThreads {
     const signals = createSignals(count);
     this.#signals = new LeaderSignals(signals);
     this.#ranks = Array.from({ length: count }, (_, rank) => this.#start(rank, signals));
-    // It is waited for only while ranks load.
+    // Somebody who steps is told there; nobody has to wait for it.
     this.#failed.promise.catch(() => {});
   }
 
@@ -112,6 +112,11 @@ export class RankThreads {
     thread.on('exit', () => this.#fail(rank, 'its thread ended'));
     port.unref();
     return started;
+  }
+
+  /** Rejects once a rank has failed. */
+  get failed(): Promise<never> {
+    return this.#failed.promise;
   }
 
   get count(): number {
@@ -172,7 +177,7 @@ export class RankThreads {
       const waiting = ranks.filter((rank) => !this.#signals.isDone(rank));
       if (waiting.length === 0) return;
       const progress = this.#options.progress();
-      const state = `${answers} ${progress.map(({ rounds }) => rounds).join()}`;
+      const state = `${answers} ${progress.map((each) => each.progress).join()}`;
       if (state !== moved.state) moved = { state, atMs: performance.now() };
       else if (performance.now() - moved.atMs > stepMs) {
         const still = waiting.find((rank) => !at(progress, rank).waits) ?? at(waiting, 0);

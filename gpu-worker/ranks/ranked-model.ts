@@ -7,7 +7,7 @@ import type { Batch } from '../backend/batch.ts';
 import type { Draw } from '../backend/draw.ts';
 import type { ModelConfig } from '../model/mla-moe/config.ts';
 import type { Layout } from '../model/mla-moe/shard.ts';
-import type { ForwardObserver, Model, ModelLimits } from '../model/model.ts';
+import type { ForwardObserver, Model, ModelGroups, ModelLimits } from '../model/model.ts';
 import type { RankAnswer, RankCommand } from './rank-messages.ts';
 import type { RankThreads } from './rank-threads.ts';
 
@@ -27,8 +27,8 @@ const emptyBatch: Batch = {
   blockTables: [],
 };
 
-export class RankedModel {
-  /** The models of the groups; one that steps alone has the others take part without rows. */
+export class RankedModel implements ModelGroups {
+  /** One that steps alone has the others take part without rows. */
   readonly groups: readonly Model[];
   readonly #options: RankedModelOptions;
 

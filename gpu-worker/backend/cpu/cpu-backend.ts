@@ -57,12 +57,14 @@ export async function openCpuBackend(options: CpuBackendOptions): Promise<CpuBac
   const step = new CpuStep(arena, rowsMax);
   const pool = await ThreadPool.open(arena, threads);
   const round = numerics.activations === 'bf16' ? 1 : 0;
+  const ranks = options.ranks === undefined ? null : new CpuRanks({ arena, round }, options.ranks);
+  if (ranks !== null) pool.watch(() => ranks.experts.work());
   const context: OpContext = {
     arena,
     pool,
     numerics,
     step,
-    ranks: options.ranks === undefined ? null : new CpuRanks({ arena, round }, options.ranks),
+    ranks,
     round,
     powerOfTwo: numerics.scaleFormat === 'ue8m0' ? 1 : 0,
   };

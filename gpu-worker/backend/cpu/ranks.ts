@@ -29,12 +29,13 @@ export function createCpuRanks(layout: { tensorParallel: number; dataParallel: n
     abort(): void {
       for (const memory of [experts, ...groups]) abortRanks(memory);
     },
-    /** The collectives that each rank has met the others in, and whether it waits in one. */
+    /** Tells a rank that works, or waits for others, from one that hangs. */
     progress(): RankState[] {
       const amongHeads = groups.flatMap(statesOf);
       return statesOf(experts).map((state, rank) => {
         const other = at(amongHeads, rank);
-        return { rounds: state.rounds + other.rounds, waits: state.waits || other.waits };
+        const progress = state.progress + other.progress;
+        return { progress, waits: state.waits || other.waits };
       });
     },
   };

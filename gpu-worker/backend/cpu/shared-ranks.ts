@@ -51,10 +51,9 @@ export function abortRanks({ control, size }: RankMemory): void {
   for (let rank = 0; rank < size; rank++) Atomics.notify(words, wordOf(rank));
 }
 
-/** One that neither waits nor meets the others is at work, or hangs. */
 export interface RankState {
-  /** Rounds of collectives that the rank has arrived at. */
-  readonly rounds: number;
+  /** Rounds of collectives and pieces of work that the rank has come to: it grows, or hangs. */
+  readonly progress: number;
   /** True while it waits for the others. */
   readonly waits: boolean;
 }
@@ -62,7 +61,7 @@ export interface RankState {
 export function statesOf({ control, size }: RankMemory): RankState[] {
   const words = new Int32Array(control);
   return Array.from({ length: size }, (_, rank) => ({
-    rounds: Atomics.load(words, wordOf(rank)),
+    progress: Atomics.load(words, wordOf(rank)) + Atomics.load(words, worksOf(rank)),
     waits: Atomics.load(words, waitsOf(rank)) === 1,
   }));
 }
@@ -192,6 +191,11 @@ export class SharedRanks {
     return this.#slots.subarray(start, start + slotFloats);
   }
 
+  /** Says that this rank is at work. */
+  work(): void {
+    Atomics.add(this.#words, worksOf(this.rank), 1);
+  }
+
   /** Arrives at the end of this round's writes, and waits until every rank has. */
   #meet(): void {
     const round = (this.#round + 1) | 0;
@@ -243,4 +247,8 @@ function wordOf(rank: number): number {
 
 function waitsOf(rank: number): number {
   return wordOf(rank) + 1;
+}
+
+function worksOf(rank: number): number {
+  return wordOf(rank) + 2;
 }

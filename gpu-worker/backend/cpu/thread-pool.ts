@@ -57,6 +57,7 @@ export class ThreadPool {
   readonly #arena: Arena;
   readonly #kernels: KernelExports;
   readonly #helpers: Worker[] = [];
+  #onJob: () => void = () => {};
   #failure: string | null = null;
   #closing = false;
 
@@ -114,11 +115,17 @@ export class ThreadPool {
     return this.#failure !== null;
   }
 
+  /** Tells whoever watches the work of each job that begins. */
+  watch(onJob: () => void): void {
+    this.#onJob = onJob;
+  }
+
   /** Runs every task of the job, on the caller alone if it is small. Throws if a thread failed. */
   run(job: Job): void {
     assert(!this.#closing, 'the cpu backend is closed');
     if (this.#failure !== null) throw new Error(this.#failure);
     if (job.tasks === 0) return;
+    this.#onJob();
     this.#arena.u32.set(job.arguments.flat(), argumentsAt / 4);
     const alone = this.threads === 1 || job.tasks === 1 || job.work < sharedWorkMin;
     try {
