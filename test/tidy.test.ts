@@ -140,7 +140,7 @@ test('only the composition roots pick a backend', () => {
       source.files.some((file) => /^gpu-worker\/backend\/(cpu|cuda)\//.test(file)),
   );
   const roots = [
-    'main.ts',
+    'open-engine-model.ts',
     'cpu-ranks.ts',
     'rank-entry.ts',
     'commands/plan.ts',
