@@ -10,6 +10,7 @@ let edge: Harness;
 afterEach(() => edge?.close());
 
 const secretWords = 'Nobody may read this.';
+const longText = 'Tell me of the sea, and of those who sail it. '.repeat(20);
 const chat = {
   model: testModel,
   max_tokens: 10,
@@ -130,6 +131,50 @@ test('a request that was voided, and one that was corrected, say so', async () =
   const voided = await receiptOf(failed);
   expect(voided.receipt).toMatchObject({ status: 'voided', outcome: 'failed', cost_nano_usd: 0 });
   expect(await verifyReceipt(voided, await keys())).toEqual([]);
+});
+
+test('whatever becomes of requests, each receipt verifies, and together they are the bill', async () => {
+  const words = Array.from({ length: 20 }, (_, index) => ` ${index}`);
+  edge = await startHarness({ scripts: [{ words, pauseMs: 1 }] });
+  const before = await edge.tenant.balance();
+  const ids: string[] = [];
+  const faults = [null, { kind: 'die', event: 5 }, { kind: 'status', status: 503 }] as const;
+  for (const [index, fault] of [...faults, ...faults, ...faults].entries()) {
+    edge.advance(2_000);
+    edge.worker.script = { ...edge.worker.script, fault, cachedTokens: 64 * (index % 3) };
+    const body = {
+      ...chat,
+      stream: index % 2 === 0,
+      messages: [{ role: 'user', content: longText }],
+    };
+    const response = await edge.post('/v1/chat/completions', body);
+    if (index % 4 === 0) await response.body?.cancel();
+    else await response.text().catch(() => '');
+    ids.push(response.headers.get('x-request-id') ?? '');
+    await edge.idle();
+  }
+  const list = await keys();
+  let billed = 0;
+  for (const id of ids) {
+    const signed = await receiptOf(id);
+    expect(await verifyReceipt(signed, list)).toEqual([]);
+    billed += signed.receipt.cost_nano_usd;
+  }
+  expect(billed).toBeGreaterThan(0);
+  expect((await edge.tenant.balance()).granted).toBe(before.granted - billed);
+});
+
+test('a request that was admitted before revisions were recorded has a receipt without one', async () => {
+  edge = await startHarness();
+  const { admit } = edge.tenant;
+  Object.assign(edge.tenant, {
+    admit: ({ revision: _revision, ...input }: Parameters<typeof admit>[0]) => admit(input),
+  });
+  const response = await edge.post('/v1/chat/completions', chat);
+  await edge.idle();
+  const signed = await receiptOf(response.headers.get('x-request-id') ?? '');
+  expect(signed.receipt.revision).toBeNull();
+  expect(await verifyReceipt(signed, await keys())).toEqual([]);
 });
 
 describe('a receipt is refused', () => {
