@@ -7,6 +7,8 @@
  */
 import { strict as assert } from 'node:assert';
 import type { Priority } from '../tenant/key-contract.ts';
+import { KeyLanes } from './key-lanes.ts';
+import type { OfKey } from './key-lanes.ts';
 
 /** Tokens that a tenant of weight 1 earns a round; small, so that turns change often. */
 export const quantumTokens = 512;
@@ -20,7 +22,7 @@ const idleFlowsMax = 10_000;
 export const priorityShares: Readonly<Record<Priority, number>> = { high: 16, normal: 4, low: 1 };
 const priorities: readonly Priority[] = ['high', 'normal', 'low'];
 
-export interface Queued {
+export interface Queued extends OfKey {
   readonly tenant: string;
   readonly weight: number;
   readonly priority: Priority;
@@ -30,14 +32,14 @@ export interface Queued {
   readonly goesFirst: boolean;
 }
 
-interface Class<Item> {
-  readonly items: Item[];
+interface Class<Item extends Queued> {
+  readonly keys: KeyLanes<Item>;
   /** Tokens served over its share: the class that has least goes next. */
   served: number;
 }
 
 /** A tenant's waiting requests, and the tokens that it may use before others have their turn. */
-interface Flow<Item> {
+interface Flow<Item extends Queued> {
   readonly tenant: string;
   weight: number;
   credit: number;
@@ -79,12 +81,13 @@ export class FairQueue<Item extends Queued> {
   }
 
   /**
-   * Lists each tenant's requests in the order in which they were added; tenants come in no order.
+   * Lists each key's requests in the order in which they were added; tenants and their keys come in
+   * no order.
    */
   items(): Item[] {
     return [...this.#flows()].flatMap(({ first, classes }) => [
       ...first,
-      ...priorities.flatMap((priority) => classes[priority].items),
+      ...priorities.flatMap((priority) => classes[priority].keys.items()),
     ]);
   }
 
@@ -101,14 +104,10 @@ export class FairQueue<Item extends Queued> {
   remove(item: Item): boolean {
     const flow = this.#flowOf(item.tenant);
     if (flow === undefined) return false;
-    for (const list of [flow.first, flow.classes[item.priority].items]) {
-      const index = list.indexOf(item);
-      if (index < 0) continue;
-      list.splice(index, 1);
-      this.#count(flow, item, -1);
-      return true;
-    }
-    return false;
+    const { keys } = flow.classes[item.priority];
+    if (!removeFrom(flow.first, item) && !keys.remove(item)) return false;
+    this.#count(flow, item, -1);
+    return true;
   }
 
   /**
@@ -150,7 +149,7 @@ export class FairQueue<Item extends Queued> {
   }
 
   #open({ tenant, weight }: Item): Flow<Item> {
-    const newClass = (): Class<Item> => ({ items: [], served: 0 });
+    const newClass = (): Class<Item> => ({ keys: new KeyLanes(), served: 0 });
     const classes = { high: newClass(), normal: newClass(), low: newClass() };
     const flow = { tenant, weight, credit: 0, waiting: 0, waitingTokens: 0, first: [], classes };
     flow.credit = quantumOf(flow);
@@ -171,7 +170,7 @@ export class FairQueue<Item extends Queued> {
     assert(item !== null, 'a tenant whose turn it is has something waiting');
     if (!removeFrom(flow.first, item)) {
       const lane = flow.classes[item.priority];
-      removeFrom(lane.items, item);
+      lane.keys.serve(item);
       lane.served += item.cost / priorityShares[item.priority];
     }
     flow.credit -= item.cost;
@@ -223,13 +222,11 @@ function quantumOf({ weight }: { readonly weight: number }): number {
 /** A class that comes back after a pause is not owed the tokens that were served meanwhile. */
 function join<Item extends Queued>(flow: Flow<Item>, item: Item): void {
   const lane = flow.classes[item.priority];
-  if (lane.items.length === 0) {
-    const busy = priorities
-      .map((each) => flow.classes[each])
-      .filter((each) => each.items.length > 0);
+  if (lane.keys.size === 0) {
+    const busy = priorities.map((each) => flow.classes[each]).filter((each) => each.keys.size > 0);
     if (busy.length > 0) lane.served = Math.max(lane.served, minServed(busy));
   }
-  lane.items.push(item);
+  lane.keys.push(item);
 }
 
 function headOf<Item extends Queued>(flow: Flow<Item>): Item | null {
@@ -238,9 +235,9 @@ function headOf<Item extends Queued>(flow: Flow<Item>): Item | null {
   let next: Class<Item> | null = null;
   for (const priority of priorities) {
     const lane = flow.classes[priority];
-    if (lane.items.length > 0 && (next === null || lane.served < next.served)) next = lane;
+    if (lane.keys.size > 0 && (next === null || lane.served < next.served)) next = lane;
   }
-  return next?.items[0] ?? null;
+  return next?.keys.head() ?? null;
 }
 
 function minServed(lanes: readonly { readonly served: number }[]): number {

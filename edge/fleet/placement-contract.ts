@@ -25,6 +25,9 @@ export interface Turn {
   /** The tenant's share beside others that wait too. */
   readonly weight: number;
   readonly priority: Priority;
+  /** The key that it came with, and its share beside the tenant's other keys; absent: unknown. */
+  readonly key?: string;
+  readonly keyWeight?: number;
   /** Answers that it runs at once, each of which takes a slot of the worker. */
   readonly slots: number;
   /** A wait that would be longer is refused at once. */

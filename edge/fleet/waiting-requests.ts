@@ -67,6 +67,8 @@ export class WaitingRequests {
       tenant: turn.tenant,
       weight: turn.weight,
       priority: turn.priority,
+      ...(turn.key !== undefined && { key: turn.key }),
+      ...(turn.keyWeight !== undefined && { keyWeight: turn.keyWeight }),
       cost: Math.max(1, this.#workers.costOf(input)),
       goesFirst: turn.busyWorker !== null || input.exclude.length > 0,
       input,

@@ -181,7 +181,8 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
     return await attach(running, again);
   }
   const admitted = { asked, admission, tenant, format, running, leaseTokens, accept };
-  return await answerAdmitted(services, { ...admitted, owner, waitMsMax, record }, client);
+  const asks = { owner, keyId: key.keyId, waitMsMax, record };
+  return await answerAdmitted(services, { ...admitted, ...asks }, client);
 }
 
 interface Admitted {
@@ -190,6 +191,7 @@ interface Admitted {
   readonly admission: Extract<AdmitResult, { kind: 'admitted' }>;
   readonly tenant: Tenant;
   readonly owner: TenantRecord;
+  readonly keyId: string;
   readonly format: AnswerFormat;
   readonly running: RunningAnswer | null;
   readonly leaseTokens: number;
@@ -204,14 +206,15 @@ async function answerAdmitted(
   client: Omit<Client, 'prepared'>,
 ): Promise<Response> {
   const { asked, admission, tenant, format, leaseTokens, waitMsMax, record } = admitted;
-  const { prefixHits, seenPrompt, priority, outputTokensMax } = admission;
+  const { prefixHits, seenPrompt, priority, weight, outputTokensMax } = admission;
   const isCut = outputTokensMax < asked.outputTokensMax;
   const prepared = isCut ? trimmed(asked, outputTokensMax) : asked;
   const { price, requestId } = prepared;
   const hold = new GrowingHold(services, { tenant, requestId, price, leaseTokens, admission });
   const held = { prepared, tenant, hold, prefixHits, seenPrompt, record };
   const settlement = createRequestSettlement(services, held);
-  const turn = turnOf(prepared, { record: admitted.owner, waitMsMax, priority });
+  const ofKey = { key: admitted.keyId, keyWeight: weight };
+  const turn = turnOf(prepared, { record: admitted.owner, waitMsMax, priority, ...ofKey });
   const events = placeAndRelay(services, {
     ...held,
     turn,

@@ -31,6 +31,8 @@ export function turnOf(
   of: {
     readonly record: TenantRecord;
     readonly priority: Priority;
+    readonly key?: string;
+    readonly keyWeight?: number;
     readonly waitMsMax: number;
   },
 ): Turn {
@@ -38,6 +40,8 @@ export function turnOf(
     tenant: of.record.id,
     weight: of.record.weight,
     priority: of.priority,
+    ...(of.key !== undefined && { key: of.key }),
+    ...(of.keyWeight !== undefined && { keyWeight: of.keyWeight }),
     slots: request.prompts * request.answersEach,
     waitMsMax: of.waitMsMax,
     busyWorker: null,

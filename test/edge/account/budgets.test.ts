@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startHarness, testModel, testPrice } from '../../support/edge/edge-harness.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
@@ -202,4 +202,12 @@ test('a key may not use another model, by no alias of it either', async () => {
       param: 'model',
     });
   }
+});
+
+test("a key's weight goes with its requests to the queue in front of the workers", async () => {
+  const keyId = await callersKey();
+  await edge.tenant.updateKey(keyId, { weight: 7 });
+  const place = vi.spyOn(edge.fleet, 'place');
+  await ask({});
+  expect(place.mock.calls[0]?.[0].turn).toMatchObject({ key: keyId, keyWeight: 7 });
 });

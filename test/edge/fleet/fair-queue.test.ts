@@ -168,3 +168,52 @@ test('whatever is added, taken and removed in whatever order, nothing is lost an
     }),
   );
 });
+
+test('keys of a tenant that always wait get tokens by their weights, whatever the sizes', () => {
+  const key = fc.record({
+    keyWeight: fc.integer({ min: 1, max: 8 }),
+    sizes: fc.array(fc.integer({ min: 1, max: 4_000 }), { minLength: 1, maxLength: 4 }),
+  });
+  fc.assert(
+    fc.property(fc.array(key, { minLength: 2, maxLength: 5 }), (keys) => {
+      const queue = new FairQueue<Item>();
+      const added = keys.map(() => 0);
+      const addOne = (index: number): void => {
+        const { keyWeight, sizes } = keys[index] ?? { keyWeight: 1, sizes: [] };
+        const cost = sizes[(added[index] = (added[index] ?? 0) + 1) % sizes.length] ?? 1;
+        queue.push(item('acme', { key: String(index), keyWeight, cost }));
+      };
+      keys.forEach((_, index) => {
+        addOne(index);
+        addOne(index);
+      });
+      const served = keys.map(() => 0);
+      for (let each = 0; each < 1_000; each++) {
+        const next = queue.next(any);
+        const index = Number(next?.key);
+        served[index] = (served[index] ?? 0) + (next?.cost ?? 0);
+        addOne(index);
+      }
+      const rounds = keys.map(({ keyWeight }, index) => (served[index] ?? 0) / keyWeight);
+      // One request each that goes beyond its share.
+      expect(Math.max(...rounds) - Math.min(...rounds)).toBeLessThanOrEqual(2 * 4_000);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('a key that comes back after a pause is not owed what others had meanwhile', () => {
+  const queue = new FairQueue<Item>();
+  for (let each = 0; each < 10; each++) queue.push(item('acme', { key: 'busy', id: `b${each}` }));
+  take(queue, 5);
+  for (let each = 0; each < 5; each++) queue.push(item('acme', { key: 'late', id: `l${each}` }));
+  const next = take(queue, 4).map(({ key }) => key);
+  expect(next.filter((key) => key === 'late')).toHaveLength(2);
+});
+
+test('requests of one key keep their order', () => {
+  const queue = new FairQueue<Item>();
+  const ids = ['1', '2', '3'];
+  for (const id of ids) queue.push(item('acme', { key: 'k', id }));
+  expect(take(queue, 3).map(({ id }) => id)).toEqual(ids);
+});
