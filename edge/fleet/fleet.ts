@@ -54,6 +54,8 @@ export interface FleetOptions {
    * delay, so that many new workers make no more work than one; the snapshot is then made late too.
    */
   readonly save?: (snapshot: () => FleetSnapshot, urgency: 'now' | 'soon') => void;
+  /** Called with the number of requests that wait, whenever that changes. */
+  readonly onWaiting?: (count: number) => void;
   /** Called whenever a worker has said what it serves. */
   readonly onAnnounced?: (worker: string, served: readonly ServedModel[]) => void;
 }
@@ -84,7 +86,7 @@ export class LocalFleet implements Fleet {
       clock: this.#clock,
       staticWorkers: () => this.staticWorkers(),
     });
-    const waiting = new WaitingRequests(this.#places, this.#clock);
+    const waiting = new WaitingRequests(this.#places, this.#clock, options.onWaiting);
     this.#waiting = waiting;
     this.#ticks = ticksWhile(
       () => waiting.size > 0,

@@ -43,13 +43,19 @@ interface Waiting extends Queued {
 export class WaitingRequests {
   readonly #workers: Workers;
   readonly #nowMs: () => number;
+  readonly #onSize: (size: number) => void;
   readonly #queues = new Map<string, FairQueue<Waiting>>();
   readonly #byId = new Map<string, Waiting>();
   /** Slots of each model when its requests were last told how long they would wait. */
   readonly #slots = new Map<string, number>();
 
-  constructor(workers: Workers, clock: { nowMs(): number }) {
+  constructor(
+    workers: Workers,
+    clock: { nowMs(): number },
+    onSize: (size: number) => void = () => {},
+  ) {
     this.#workers = workers;
+    this.#onSize = onSize;
     this.#nowMs = () => clock.nowMs();
   }
 
@@ -80,6 +86,7 @@ export class WaitingRequests {
     if (!this.#slots.has(model)) this.#slots.set(model, this.#workers.serviceOf(model).slots);
     queue.push(waiting);
     this.#byId.set(requestId, waiting);
+    this.#onSize(this.size);
     this.#goOn(model, queue);
     if (this.#byId.get(requestId) === waiting) this.#refuseIfTooLate(waiting, queue);
     return await result.promise;
@@ -162,6 +169,7 @@ export class WaitingRequests {
     for (let next = queue.next(hasRoom); next !== null; next = queue.next(hasRoom)) {
       const { input, cost } = next;
       this.#byId.delete(input.requestId);
+      this.#onSize(this.size);
       next.resolve(this.#workers.place(input, { cost, inCredit }));
     }
     if (queue.size === 0) this.#forget(model);
@@ -209,6 +217,7 @@ export class WaitingRequests {
     const waiting = this.#byId.get(requestId);
     if (waiting === undefined) return;
     this.#byId.delete(requestId);
+    this.#onSize(this.size);
     const { model } = waiting.input;
     const queue = this.#queues.get(model);
     queue?.remove(waiting);

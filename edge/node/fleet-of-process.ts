@@ -29,11 +29,15 @@ export interface ProcessFleet {
   save(): Promise<void>;
 }
 
-/** @param takeLongestBlockMs asks all threads. */
 export function openFleet(
   folder: string,
   stores: ThreadStores,
-  takeLongestBlockMs: () => Promise<number>,
+  threads: {
+    /** Asks all threads. */
+    readonly takeLongestBlockMs: () => Promise<number>;
+    /** Tells the other threads how many requests wait. */
+    readonly tellWaits: (count: number) => void;
+  },
 ): ProcessFleet {
   const { settings, clock, log, directory, latestTime, keepAlive } = stores;
   const { knownTime } = latestTime;
@@ -46,6 +50,7 @@ export function openFleet(
     hosts: settings.workerHosts,
     ...(fleetFile.snapshot && { snapshot: fleetFile.snapshot }),
     save: fleetFile.save,
+    onWaiting: threads.tellWaits,
     onAnnounced: (worker, served) => {
       keepAlive(logUnsold(worker, served));
       keepAlive(logContexts(worker, served));
@@ -64,7 +69,7 @@ export function openFleet(
     announce: (announcement) => void fleet.announce(announcement),
     log,
   });
-  const metrics = createEdgeMetrics({ fleet, takeLongestBlockMs });
+  const metrics = createEdgeMetrics({ fleet, takeLongestBlockMs: threads.takeLongestBlockMs });
   const logAccess = accessLog(log);
   return {
     fleet,

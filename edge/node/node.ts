@@ -56,16 +56,15 @@ async function startOn(dataFolder: DataFolder, options: EdgeOptions): Promise<Ru
   const folder = dataFolder.path;
   const secrets = makeSecrets(options.settings, join(folder, 'secrets.env'));
   const settings = { ...options.settings, ...secrets };
-  const { peers, others, end } = startThreads({ count, folder, settings });
+  const { peers, others, tellWaits, end } = startThreads({ count, folder, settings });
   const threads: EdgeThread[] = [];
   try {
     const stores = await openStores(folder, { settings, clock, log, peers });
     // Workers that the fleet remembers are given some seconds to be heard of.
     await Promise.all(others.map((other) => other.started()));
-    const hub = openFleet(folder, stores, async () => {
-      const each = await Promise.all(threads.map((thread) => thread.takeLongestBlockMs()));
-      return Math.max(...each);
-    });
+    const takeLongestBlockMs = async (): Promise<number> =>
+      Math.max(...(await Promise.all(threads.map((each) => each.takeLongestBlockMs()))));
+    const hub = openFleet(folder, stores, { takeLongestBlockMs, tellWaits });
     const opened = createServices(stores, { ...hub.process, fleet: hub.fleet });
     const { services } = opened;
     const { thread, requests } = serveThread(stores, opened, hub.startTimers);

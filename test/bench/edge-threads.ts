@@ -21,6 +21,8 @@ const rounds = 5;
 const secondsPerRun = Number(process.env['BENCH_SECONDS'] ?? 2);
 const cpus = process.env['BENCH_SYSTEM_CPUS'];
 const threadCounts = (process.env['BENCH_THREADS'] ?? '1,2').split(',').map(Number);
+/** Threads of Node's own in which files are synced; 4 unless given. */
+const diskThreads = process.env['BENCH_DISK_THREADS'];
 const tenants = 16;
 const connections = 64;
 /** Each writes some thousand requests a second. */
@@ -54,7 +56,10 @@ const { url: workerUrl } = (await answerOf(stub)) as { url: string };
 const targets: Target[] = [];
 try {
   for (const threads of threadCounts) {
-    const settings = { EDGE_THREADS: String(threads) };
+    const settings = {
+      EDGE_THREADS: String(threads),
+      ...(diskThreads !== undefined && { UV_THREADPOOL_SIZE: diskThreads }),
+    };
     const edge = await startSeededEdge({ workerUrl, settings, cpus });
     const keys: string[] = [];
     for (let tenant = 0; tenant < tenants; tenant++) {
@@ -74,7 +79,16 @@ try {
   }
   const figures = Object.assign({}, ...targets.map(figuresOf));
   console.table(figures);
-  const shapes = { rounds, secondsPerRun, tenants, connections, loadThreads, streamEvents, cpus };
+  const shapes = {
+    rounds,
+    secondsPerRun,
+    tenants,
+    connections,
+    loadThreads,
+    streamEvents,
+    cpus,
+    diskThreads,
+  };
   recordResult({ benchmark: 'edge-threads', shapes, figures });
 } finally {
   for (const { edge } of targets) await edge.stop();

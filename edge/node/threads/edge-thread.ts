@@ -12,17 +12,16 @@ import type { ThreadStart } from './thread-contract.ts';
 const lookAtClockEveryMs = 60_000;
 
 // `startThreads` gives nothing else.
-const { own, folder, settings, ports } = workerData as ThreadStart;
+const { own, folder, settings, ports, waits } = workerData as ThreadStart;
 const peers = connectPeers({ own, ports });
 const process = remoteProcess(peers);
-const log: Log = (...line) => void process.log(...line).catch(() => {});
+const log: Log = (...line) => void process.log(...line);
 const clock = { nowMs: () => Date.now() };
 const stores = await openStores(folder, { settings, clock, log, peers });
 const { databases, latestTime } = stores;
 const opened = createServices(stores, {
   ...process,
-  observe: (ended) => void process.observe(ended).catch(() => {}),
-  fleet: remoteFleet(peers),
+  fleet: remoteFleet(peers, { count: () => Atomics.load(waits, 0) }),
 });
 const lookAtClock = async (): Promise<void> => void latestTime.knownTime.of(clock.nowMs());
 const { thread, requests } = serveThread(stores, opened, () => [

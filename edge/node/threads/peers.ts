@@ -17,6 +17,8 @@ export interface Peers {
   ownerOf(tenant: string): number;
   /** Calls an object of another thread. */
   call(thread: number, call: Call, transfer?: readonly ReadableStream[]): Promise<unknown>;
+  /** Calls it without an answer. */
+  tell(thread: number, call: Call): void;
   /** Answers the others' calls from now on; those that came before have waited. */
   serve(answer: (call: Call) => Promise<Handed>): void;
   close(): void;
@@ -33,18 +35,20 @@ export function connectPeers(options: {
   const answer = async (call: Call): Promise<Handed> => (await serving.promise)(call);
   const calls = new Map<number, PortCalls>();
   for (const [thread, port] of ports) calls.set(thread, connectPort(port, answer));
+  const peer = (thread: number): PortCalls => {
+    const found = calls.get(thread);
+    assert(found !== undefined, `thread ${thread} is another one of ${count}`);
+    return found;
+  };
   return {
     own,
     count,
     others: [...ports.keys()],
     ownerOf: (tenant) => hashOf(tenant) % count,
-    call(thread, call, transfer) {
-      const peer = calls.get(thread);
-      assert(peer !== undefined, `thread ${thread} is another one of ${count}`);
-      return peer.call(call, transfer);
-    },
+    call: (thread, call, transfer) => peer(thread).call(call, transfer),
+    tell: (thread, call) => peer(thread).tell(call),
     serve: serving.resolve,
-    close: () => calls.forEach((peer) => peer.close()),
+    close: () => calls.forEach((each) => each.close()),
   };
 }
 

@@ -25,10 +25,13 @@ export interface Handed {
 export interface PortCalls {
   /** Rejects with what the other thread's object throws. */
   call(call: Call, transfer?: readonly ReadableStream[]): Promise<unknown>;
+  /** Calls without an answer, nor anybody who would learn of a failure. */
+  tell(call: Call): void;
   close(): void;
 }
 
 type Message =
+  | { readonly kind: 'told'; readonly call: Call }
   | { readonly kind: 'call'; readonly number: number; readonly call: Call }
   | { readonly kind: 'answer'; readonly number: number; readonly value: unknown }
   | { readonly kind: 'failure'; readonly number: number; readonly error: SentCallError };
@@ -75,22 +78,28 @@ class ConnectedPort implements PortCalls {
     });
   }
 
+  tell(call: Call): void {
+    this.#send({ message: { kind: 'told', call }, transfer: [], fail: () => {} });
+  }
+
   close(): void {
     this.#flush();
     this.#port.close();
   }
 
   #receive(message: Message): void {
-    const { number } = message;
     switch (message.kind) {
+      case 'told':
+        void this.#answer(message.call).catch(() => {});
+        return;
       case 'call':
-        void this.#answerCall(number, message.call);
+        void this.#answerCall(message.number, message.call);
         return;
       case 'answer':
-        this.#take(number).resolve(message.value);
+        this.#take(message.number).resolve(message.value);
         return;
       case 'failure':
-        this.#take(number).reject(receivedError(message.error));
+        this.#take(message.number).reject(receivedError(message.error));
     }
   }
 

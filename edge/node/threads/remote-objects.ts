@@ -19,10 +19,24 @@ export function remoteTenant(peers: Peers, id: string): Tenant {
   );
 }
 
-export function remoteFleet(peers: Peers): Fleet {
-  return remoteObject<(typeof fleetMethods)[number], Fleet>(fleetMethods, (method, args) =>
-    peers.call(first, { object: 'fleet', method, args }),
+/** @param waits tells how many requests wait in the fleet, and asks nobody. */
+export function remoteFleet(peers: Peers, waits: { count(): number }): Fleet {
+  const object = 'fleet';
+  const remote: Fleet = remoteObject<(typeof fleetMethods)[number], Fleet>(
+    fleetMethods,
+    (method, args) => peers.call(first, { object, method, args }),
   );
+  const told = async (method: string, args: readonly unknown[]): Promise<void> =>
+    peers.tell(first, { object, method, args });
+  return {
+    ...remote,
+    // A request that nobody waits before is placed at once, or not refused for its wait.
+    expectedRefusal: async (input) => (waits.count() === 0 ? null : remote.expectedRefusal(input)),
+    // Whoever reports these waits for nothing.
+    withdraw: (...args) => told('withdraw', args),
+    started: (...args) => told('started', args),
+    finished: (...args) => told('finished', args),
+  };
 }
 
 export function remoteThread(peers: Peers, thread: number): EdgeThread {
@@ -33,9 +47,16 @@ export function remoteThread(peers: Peers, thread: number): EdgeThread {
 }
 
 export function remoteProcess(peers: Peers): Process {
-  return remoteObject<(typeof processMethods)[number], Process>(processMethods, (method, args) =>
-    peers.call(first, { object: 'process', method, args }),
-  );
+  const object = 'process';
+  const told = async (method: string, args: readonly unknown[]): Promise<void> =>
+    peers.tell(first, { object, method, args });
+  return {
+    ...remoteObject<(typeof processMethods)[number], Process>(processMethods, (method, args) =>
+      peers.call(first, { object, method, args }),
+    ),
+    log: (...args) => told('log', args),
+    observe: (...args) => told('observe', args),
+  };
 }
 
 /** Answers other threads' calls of what this thread holds. */

@@ -10,6 +10,8 @@ export interface StartedThreads {
   /** The others, as the first thread sees them. */
   readonly peers: Peers;
   readonly others: readonly EdgeThread[];
+  /** Tells the others how many requests wait in the fleet. */
+  tellWaits(count: number): void;
   /** Ends the other threads, which have closed their databases. */
   end(): Promise<void>;
 }
@@ -31,9 +33,10 @@ export function startThreads(options: {
     }
   }
   const [ownPorts = new Map<number, MessagePort>(), ...othersPorts] = portsOf;
+  const waits = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   let isEnding = false;
   const workers = othersPorts.map((ports, index) => {
-    const start: ThreadStart = { own: index + 1, folder, settings, ports };
+    const start: ThreadStart = { own: index + 1, folder, settings, ports, waits };
     const worker = new Worker(new URL('./edge-thread.ts', import.meta.url), {
       workerData: start,
       transferList: [...ports.values()],
@@ -51,6 +54,7 @@ export function startThreads(options: {
   return {
     peers,
     others: peers.others.map((thread) => remoteThread(peers, thread)),
+    tellWaits: (waiting) => void Atomics.store(waits, 0, waiting),
     async end() {
       isEnding = true;
       peers.close();

@@ -62,4 +62,6 @@ export interface ThreadStart {
   readonly folder: string;
   readonly settings: ThreadSettings;
   readonly ports: ReadonlyMap<number, MessagePort>;
+  /** The number of requests that wait in the fleet, in memory that all threads share. */
+  readonly waits: Int32Array<SharedArrayBuffer>;
 }

@@ -9,7 +9,8 @@ import { seededRandom } from '../../support/random.ts';
 /** Fleets whose workers have as many slots each. */
 async function fleetOf(workers: readonly string[], slots = 8) {
   const clock = manualClock();
-  const fleet = new LocalFleet({ clock });
+  const waits: number[] = [];
+  const fleet = new LocalFleet({ clock, onWaiting: (count) => void waits.push(count) });
   const beat = (id: string, more: object = {}) =>
     fleet.heartbeat({
       ...heartbeatOf({ id }),
@@ -56,7 +57,7 @@ async function fleetOf(workers: readonly string[], slots = 8) {
   };
   const kinds = () => [...results].map(([id, { kind }]) => `${id} ${kind}`);
   const placed = () => [...results.keys()].filter((id) => workerOf(id) !== null);
-  return { fleet, clock, beat, ask, finish, results, kinds, placed, workerOf };
+  return { fleet, clock, waits, beat, ask, finish, results, kinds, placed, workerOf };
 }
 
 /** Lets what was resolved be noticed. */
@@ -74,6 +75,19 @@ test('a worker gets as many answers as it has slots, and the next one as soon as
   await finish('t-1');
   expect(placed()).toEqual(['t-0', 't-1', 't-2']);
   fleet.close();
+});
+
+test('the fleet tells how many wait whenever that changes', async () => {
+  const { ask, finish, waits, fleet } = await fleetOf(['a'], 2);
+  for (const id of names('t', 5)) void ask(id);
+  await settled();
+  expect([waits.at(-1), fleet.waitingRequests()]).toEqual([3, 3]);
+  await finish('t-1');
+  expect([waits.at(-1), fleet.waitingRequests()]).toEqual([2, 2]);
+  await fleet.withdraw('t-4');
+  expect(waits.at(-1)).toBe(1);
+  fleet.close();
+  expect(waits.at(-1)).toBe(0);
 });
 
 test('a tenant without an answer under way has one beyond the slots that others fill', async () => {

@@ -104,6 +104,20 @@ test('a remote object has the methods of its list alone', async () => {
   expect(await remote.add(1, 2)).toEqual({ object: 'sum', method: 'add', args: [1, 2] });
 });
 
+test('what is told comes before what is asked later, and its failure is told to nobody', async () => {
+  const seen: unknown[] = [];
+  const calls = connect(async ({ method, args: [argument] }) => {
+    if (argument === 'bad') throw new Error('nobody sees this');
+    seen.push(argument);
+    return method;
+  });
+  calls.tell(asked('told'));
+  calls.tell(asked('bad'));
+  calls.tell(asked(() => {}));
+  expect(await calls.call(asked('asked'))).toBe('m');
+  expect(seen).toEqual(['told', 'asked']);
+});
+
 test('calls wait for an object that is not there yet', async () => {
   const { port1, port2 } = new MessageChannel();
   const near = connectPeers({ own: 0, ports: new Map([[1, port1]]) });
