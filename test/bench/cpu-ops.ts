@@ -56,12 +56,12 @@ const tiny: Shape = {
   experts: 8,
   perToken: 2,
   heads: 8,
-  latentDim: 64,
+  latentDim: 128,
   ropeDim: 16,
-  nopeDim: 32,
-  valueDim: 32,
-  indexHeads: 4,
-  indexDim: 32,
+  nopeDim: 48,
+  valueDim: 64,
+  indexHeads: 8,
+  indexDim: 64,
   topK: 256,
 };
 const medium: Shape = {
@@ -193,7 +193,8 @@ function layerMeasures(backend: Backend, shape: Shape): Measure[] {
   const selection = backend.indexer.selection(rowsMax, topK);
   const perKey = heads * (2 * latentDim + ropeDim);
   const measures: Measure[] = [];
-  for (const rows of [1, 512]) {
+  // Rows by 15 are selected by exact scores of all tokens, more by the filter.
+  for (const rows of [1, 15, 512]) {
     const seen = contextTokens - (rows - 1) / 2;
     measures.push(
       {

@@ -1,4 +1,7 @@
-/** The lightning indexer: scores of every visible token, then the exact top of each row. */
+/**
+ * The lightning indexer: the exact top of each row, by scores of every visible token. Long runs of
+ * a sequence's rows go through a filter first (index-filter.ts).
+ */
 import { strict as assert } from 'node:assert';
 import { at } from '../../at.ts';
 import { blockTokens } from '../batch.ts';
@@ -14,6 +17,8 @@ import {
   scoreTaskBytes,
   threadScratchBytes,
 } from './kernels/op-codes.ts';
+import { CpuIndexFilter } from './index-filter.ts';
+import type { SelectCall } from './index-filter.ts';
 import type { OpContext } from './op-context.ts';
 import { f32 } from './thread-pool.ts';
 
@@ -34,11 +39,13 @@ interface Chunk {
 
 export class CpuIndexer implements IndexerOps {
   readonly #context: OpContext;
+  readonly #filter: CpuIndexFilter;
   #scores = { at: 0, count: 0 };
   #tasks = { at: 0, count: 0 };
 
   constructor(context: OpContext) {
     this.#context = context;
+    this.#filter = new CpuIndexFilter(context);
   }
 
   /**
@@ -52,6 +59,7 @@ export class CpuIndexer implements IndexerOps {
     const count = step.rowsMax + Math.ceil(scoresMax / (taskPages * blockTokens));
     const tasks = arena.allocate(count * scoreTaskBytes, 'activation', 'index score tasks');
     this.#tasks = { at: tasks, count };
+    this.#filter.reserve();
   }
 
   selection(rows: number, width: number): CpuSelection {
@@ -83,44 +91,47 @@ export class CpuIndexer implements IndexerOps {
 
     const q = checkedTensor(queries, rows, heads * dim);
     const w = checkedTensor(weights, rows, heads);
-    for (const chunk of this.#chunks(selection.width)) {
-      this.#score(chunk, from, { q, w, heads, dim, width: selection.width });
-      this.#topK(chunk, selection);
+    const call: SelectCall = { cache: from, q, w, heads, dim, selection };
+    let start = 0;
+    for (const sequence of step.sequences) {
+      if (!this.#filter.select(sequence, call)) continue;
+      this.#selectExactly({ start, end: sequence.rowStart }, call);
+      start = sequence.rowStart + sequence.rowCount;
     }
+    this.#selectExactly({ start, end: rows }, call);
     const bad = arena.i32[notANumberAt / 4] !== 0;
     arena.i32[notANumberAt / 4] = 0;
     assert(!bad, `layer ${from.layer}: an index score is not a number`);
   }
 
-  #chunks(width: number): Chunk[] {
-    const { step } = this.#context;
-    const longest = Math.max(...step.sequences.map((sequence) => sequence.tokens));
-    if (longest <= width) return [{ start: 0, end: step.rows, stride: 0 }];
+  /** By the exact scores of all visible tokens: rows [start, end) of any sequences. */
+  #selectExactly(rows: { start: number; end: number }, call: SelectCall): void {
+    for (const chunk of this.#chunks(rows, call.selection.width)) {
+      this.#score(chunk, call);
+      this.#topK(chunk, call.selection);
+    }
+  }
+
+  #chunks({ start, end }: { start: number; end: number }, width: number): Chunk[] {
+    if (start === end) return [];
+    const longest = this.#context.step.sequences
+      .filter(({ rowStart, rowCount }) => rowStart < end && rowStart + rowCount > start)
+      .reduce((most, sequence) => Math.max(most, sequence.tokens), 0);
+    if (longest <= width) return [{ start, end, stride: 0 }];
     const stride = Math.ceil(longest / blockTokens) * blockTokens;
     assert(longest <= contextMax, `a sequence of ${longest} tokens; the top-k takes ${contextMax}`);
     const rowsPerChunk = Math.floor(this.#scores.count / stride);
     assert(rowsPerChunk > 0, 'a row of scores does not fit');
     const chunks: Chunk[] = [];
-    for (let start = 0; start < step.rows; start += rowsPerChunk) {
-      chunks.push({ start, end: Math.min(start + rowsPerChunk, step.rows), stride });
+    for (let first = start; first < end; first += rowsPerChunk) {
+      chunks.push({ start: first, end: Math.min(first + rowsPerChunk, end), stride });
     }
     return chunks;
   }
 
-  #score(
-    chunk: Chunk,
-    cache: CpuLayerCache,
-    call: {
-      q: { at: number; stride: number };
-      w: { at: number; stride: number };
-      heads: number;
-      dim: number;
-      width: number;
-    },
-  ): void {
+  #score(chunk: Chunk, { cache, q, w, heads, dim, selection }: SelectCall): void {
     const { pool, step } = this.#context;
-    const { q, w, heads, dim } = call;
-    const { tasks, pages } = this.#writeTasks(chunk, call.width);
+    const { tasks, pages } = this.#writeTasks(chunk, selection.width);
     pool.run({
       op: opIndexScores,
       tasks,

@@ -14,7 +14,7 @@ import { loadOneE4m3, loadE4m3, mulAdd } from './numbers';
 import { roundGroup } from './rows';
 
 @unmanaged
-class ScoreArguments {
+export class ScoreArguments {
   /**
    * Rows [rowStart, rowStart + rowCount) over pages [pageStart, pageEnd) of their sequence, u32
    * each.
@@ -41,7 +41,7 @@ class ScoreArguments {
  * A row's queries as [heads / 4][dim][4] at `out` and its weights at `weights`, heads padded with
  * zeros; `row` takes one head's values meanwhile.
  */
-function packQueries(job: ScoreArguments, r: u32, dim: u32, fp8: bool, out: usize, weights: usize, row: usize): void {
+export function packQueries(job: ScoreArguments, r: u32, dim: u32, fp8: bool, out: usize, weights: usize, row: usize): void {
   const heads = job.heads, padded = (heads + 3) & ~3;
   memory.fill(out, 0, padded * (dim << 2));
   memory.fill(weights, 0, padded << 2);
@@ -65,7 +65,7 @@ function loadKeys(at: usize, fp8: bool): v128 {
 }
 
 /** Keys [64][dim] of a page as [dim][64] floats, without their scales. */
-function transposePage(page: usize, dim: u32, fp8: bool, out: usize): void {
+export function transposePage(page: usize, dim: u32, fp8: bool, out: usize): void {
   const shift: u32 = fp8 ? 0 : 2;
   const row: usize = dim << shift;
   const whole = dim & ~3;
@@ -101,7 +101,7 @@ function weighed(sum: v128, product: v128, weight: v128): v128 {
 }
 
 /** Scores of 8 tokens: keys [dim][64] from the first of them on. */
-function scoreTokens(
+export function scoreTokens(
   queries: usize, weights: usize, groups: u32, dim: u32, keys: usize, scales: usize, out: usize,
 ): void {
   let s0 = f32x4.splat(0), s1 = f32x4.splat(0);

@@ -10,6 +10,7 @@ import { attendPages, expandEntries, finishPages, packKeys } from './attend-page
 import { writeIndexKeys, writeLatent } from './caches';
 import { codecs } from './codec-probe';
 import { gemm } from './gemm';
+import { indexFilter, packIndexKeys } from './index-filter';
 import { indexScores } from './index-scores';
 import { combine, route } from './moe';
 import * as op from './op-codes';
@@ -66,6 +67,12 @@ function runTask(code: u32, task: u32, thread: u32): void {
       break;
     case op.opIndexScores:
       indexScores(at, task, scratch);
+      break;
+    case op.opPackIndexKeys:
+      packIndexKeys(at, task, scratch);
+      break;
+    case op.opIndexFilter:
+      indexFilter(at, task, scratch);
       break;
     case op.opTopK:
       topK(at, task, scratch);

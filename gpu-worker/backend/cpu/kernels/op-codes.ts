@@ -23,6 +23,8 @@ export const opFinishPages = 18;
 export const opRoute = 19;
 export const opCombine = 20;
 export const opCodecs = 21;
+export const opPackIndexKeys = 22;
+export const opIndexFilter = 23;
 
 /** i64: generation << 32 | tasks that nobody has taken yet. Each counter has its own cache line. */
 export const wordAt = 1024;

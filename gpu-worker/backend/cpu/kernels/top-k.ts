@@ -97,6 +97,26 @@ function keysOfDigit(keys: usize, count: u32, shift: u32, digit: u32, out: usize
   return <u32>(to - out) >> 2;
 }
 
+/** Scratch of `kthKey` beside room for all keys. */
+export const histogramBytes: u32 = bins << 3;
+
+/**
+ * The `wanted`-th largest of keys[0, count), low half, and how many of its equals are wanted, high
+ * half.
+ */
+export function kthKey(keys: usize, count: u32, wanted: u32, scratch: usize): u64 {
+  const list = scratch + histogramBytes;
+  let step = digitOf(keys, count, 21, wanted, scratch);
+  let threshold = <u32>step << 21;
+  let left = keysOfDigit(keys, count, 21, <u32>step, list);
+  step = digitOf(list, left, 10, <u32>(step >> 32), scratch);
+  threshold |= <u32>step << 10;
+  left = keysOfDigit(list, left, 10, <u32>step, list);
+  // The last digit has 10 bits; the lowest of the digit above comes along and is the same for all.
+  step = digitOf(list, left, 0, <u32>(step >> 32), scratch);
+  return (step & 0xffffffff00000000) | (threshold | (<u32>step & 1023));
+}
+
 export function topK(at: usize, task: u32, scratch: usize): void {
   const job = changetype<TopKArguments>(at);
   const r = job.firstRow + task;
@@ -110,19 +130,11 @@ export function topK(at: usize, task: u32, scratch: usize): void {
   }
 
   const keys = job.scores + task * job.scoreStride;
-  const list = scratch + (bins << 3);
+  const list = scratch + histogramBytes;
   if (orderPreserving(keys, count)) atomic.store<i32>(notANumberAt, 1);
-  let step = digitOf(keys, count, 21, width, scratch);
-  let threshold = <u32>step << 21;
-  let left = keysOfDigit(keys, count, 21, <u32>step, list);
-  step = digitOf(list, left, 10, <u32>(step >> 32), scratch);
-  threshold |= <u32>step << 10;
-  left = keysOfDigit(list, left, 10, <u32>step, list);
-  // The last digit has 10 bits; the lowest of the digit above comes along and is the same for all.
-  step = digitOf(list, left, 0, <u32>(step >> 32), scratch);
-  threshold |= <u32>step & 1023;
-
-  let equalLeft = <u32>(step >> 32);
+  const kth = kthKey(keys, count, width, scratch);
+  const threshold = <u32>kth;
+  let equalLeft = <u32>(kth >> 32);
   let to = list;
   for (let i: u32 = 0; i < count; i++) {
     const key = load<u32>(keys + (i << 2));
