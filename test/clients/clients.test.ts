@@ -24,8 +24,8 @@ const adminToken = 'the-operator-of-the-clients-test';
 const model = 'sift-tools';
 
 const fact = 'The access code of Rivoka is 48213.';
-/** In whole blocks of 64, of a prompt of some 500 tokens. */
-const cachedTokens = 512;
+/** In whole blocks of 64, of a prompt of some 600 tokens. */
+const cachedTokens = 576;
 /** Nano-USD per 1,000,000 tokens, as the demo's price list says. */
 const price = { cached: 28_000_000, uncached: 280_000_000, output: 420_000_000 };
 const readingSchema = z.strictObject({
@@ -116,7 +116,7 @@ test.concurrent.for(programs)(
     else factSchema.parse(said['structured']?.['object']);
 
     expect(said['reasoning']).toMatchObject({ text: fact });
-    const thought = 'What is the access code of Rivoka';
+    const thought = 'What is the access code of Rivoka?';
     if (program.showsReasoning) expect(said['reasoning']).toMatchObject({ reasoning: thought });
 
     expect(said['cached']?.['tokens']).toEqual([0, cachedTokens]);
