@@ -1,4 +1,5 @@
 /** Two real questions about a document of some 2,600 tokens, asked through the public URL. */
+import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
 
 interface Answer {
@@ -13,12 +14,24 @@ interface Answer {
 
 const demo = new URL('../gpu-worker/models/tiny/demo/', import.meta.url);
 
-/** Prints each answer with its usage and price, and the balance afterwards. */
-export async function askDemoQuestions(caller: {
+/** Whoever asks the demo's questions. */
+export interface DemoCaller {
   readonly edgeUrl: string;
   readonly key: string;
   readonly model: string;
-}): Promise<void> {
+}
+
+/** The time that a prompt took of which nothing was cached. */
+export interface ReadingTime {
+  readonly tokens: number;
+  readonly seconds: number;
+}
+
+/**
+ * Prints each answer with its usage and price, and the balance afterwards.
+ * @returns how long the first one took.
+ */
+export async function askDemoQuestions(caller: DemoCaller): Promise<ReadingTime> {
   const document = readFileSync(new URL('document.txt', demo), 'utf8').trimEnd();
   // The file is ours: an array of questions about the document.
   const questions = JSON.parse(readFileSync(new URL('questions.json', demo), 'utf8')) as {
@@ -28,6 +41,7 @@ export async function askDemoQuestions(caller: {
   const headers = { authorization: `Bearer ${key}`, 'content-type': 'application/json' };
 
   console.log('Two questions about a document; the second finds most of its prompt cached:\n');
+  let first: ReadingTime | null = null;
   for (const { question } of questions) {
     const messages = [{ role: 'user', content: `${document}\n\n${question}` }];
     const body = JSON.stringify({ model, messages, temperature: 0, max_tokens: 64 });
@@ -41,11 +55,15 @@ export async function askDemoQuestions(caller: {
       throw new Error(`the edge answered ${response.status}: ${await response.text()}`);
     // The edge's own answer; /openapi.json describes it.
     const answer = (await response.json()) as Answer;
-    printAnswer(question, answer, performance.now() - startedMs);
+    const elapsedMs = performance.now() - startedMs;
+    printAnswer(question, answer, elapsedMs);
+    first ??= { tokens: answer.usage.prompt_tokens, seconds: elapsedMs / 1000 };
   }
   const balance = await (await fetch(`${edgeUrl}/user/balance`, { headers })).json();
   const [usd] = (balance as { balance_infos: { total_balance: string }[] }).balance_infos;
   console.log(`  The demo tenant has $${usd?.total_balance} left.\n`);
+  assert(first !== null, 'the demo has questions');
+  return first;
 }
 
 function printAnswer(question: string, { usage, choices }: Answer, elapsedMs: number): void {
@@ -60,7 +78,7 @@ function printAnswer(question: string, { usage, choices }: Answer, elapsedMs: nu
 }
 
 /** Says how to ask from a shell and from TypeScript. */
-export function callingLines(caller: { edgeUrl: string; key: string; model: string }): string {
+export function callingLines(caller: DemoCaller): string {
   const { edgeUrl, key, model } = caller;
   return `It goes on serving; Ctrl-C stops it. Ask it something:
 

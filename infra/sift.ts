@@ -25,6 +25,11 @@ const commands: Readonly<Record<string, SiftCommand>> = {
     semiSpaceMiB: 8,
     load: () => import('./start-workerd.ts'),
   },
+  demo: {
+    summary: 'what sparse attention and a cached prefix save, on a book',
+    semiSpaceMiB: 8,
+    load: () => import('./demo.ts'),
+  },
   edge: {
     summary: 'the edge on Node: the public API and its operator',
     // Requests leave little behind: twice the size takes a sixth off their processor time.

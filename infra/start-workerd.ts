@@ -7,24 +7,27 @@ import { sharedSettings } from '../edge/settings/settings-table.ts';
 import type { CommandModule } from './program.ts';
 import { environment } from './settings.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
-import { runSystem, settingsNote } from './system.ts';
+import { bookOption, runSystem, settingsNote } from './system.ts';
 import { toUserError } from './user-error.ts';
 import { startWorkerdEdge } from './workerd-edge.ts';
 
 export const configure: CommandModule['configure'] = (program) => {
-  program.addHelpText('after', `\n${settingsNote}`).action(async () => {
-    const stop = abortOnStopSignal();
-    try {
-      await start(stop);
-    } catch (error) {
-      // A start that was told to stop has closed what it had started.
-      if (!stop.aborted) throw toUserError(error);
-    }
-    process.exit(0);
-  });
+  program
+    .option('--no-book', bookOption)
+    .addHelpText('after', `\n${settingsNote}`)
+    .action(async ({ book }) => {
+      const stop = abortOnStopSignal();
+      try {
+        await start({ stop, book });
+      } catch (error) {
+        // A start that was told to stop has closed what it had started.
+        if (!stop.aborted) throw toUserError(error);
+      }
+      process.exit(0);
+    });
 };
 
-async function start(stop: AbortSignal): Promise<void> {
+async function start({ stop, book }: { stop: AbortSignal; book: boolean }): Promise<void> {
   const settings = readNodeSettings(environment());
   const dataFolder = resolve(settings.dataFolder, 'workerd');
   mkdirSync(dataFolder, { recursive: true, mode: 0o700 });
@@ -46,7 +49,7 @@ async function start(stop: AbortSignal): Promise<void> {
   });
   const { adminToken, workerToken } = secrets;
   console.log('starting a worker with the tiny model ...\n');
-  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, environment(), stop);
+  await runSystem({ ...edge, adminToken, workerToken, dataFolder }, environment(), { stop, book });
 }
 
 /** Settings of Node alone are left out: the edge in workerd would refuse them. */

@@ -7,18 +7,21 @@ import { demoTenant } from './demo-tenant.ts';
 import type { CommandModule } from './program.ts';
 import { environment } from './settings.ts';
 import { abortOnStopSignal } from './stop-signal.ts';
-import { runSystem, settingsNote } from './system.ts';
+import { bookOption, runSystem, settingsNote } from './system.ts';
 import { toUserError } from './user-error.ts';
 
 export const configure: CommandModule['configure'] = (program) => {
-  program.addHelpText('after', `\n${settingsNote}`).action(() =>
-    start().catch((error: unknown) => {
-      throw toUserError(error);
-    }),
-  );
+  program
+    .option('--no-book', bookOption)
+    .addHelpText('after', `\n${settingsNote}`)
+    .action(({ book }) =>
+      start({ book }).catch((error: unknown) => {
+        throw toUserError(error);
+      }),
+    );
 };
 
-async function start(): Promise<void> {
+async function start({ book }: { readonly book: boolean }): Promise<void> {
   const stop = abortOnStopSignal();
   const settings = readNodeSettings({ EDGE_LOG_LEVEL: 'warn', ...environment() });
   const edge = await startEdge({ settings });
@@ -35,7 +38,7 @@ async function start(): Promise<void> {
   await runSystem(
     { url: edge.url, close: edge.close, adminToken, workerToken, dataFolder },
     environment(),
-    stop,
+    { stop, book },
   );
   process.exit(0);
 }

@@ -1,12 +1,15 @@
 /**
  * The system behind an edge that runs already: a worker with the tiny model that announces itself
- * there, a demo tenant, two real questions through the public URL, and then serving until Ctrl-C.
+ * there, a demo tenant, two real questions through the public URL, a book, and then serving until
+ * Ctrl-C.
  */
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { startWorker } from '../gpu-worker/main.ts';
 import type { RunningWorker } from '../gpu-worker/main.ts';
 import { readWorkerSettings } from '../gpu-worker/settings.ts';
+import { readBookAtStart } from './book/book-at-start.ts';
+import type { BookReader } from './book/read-book.ts';
 import { askDemoQuestions, callingLines } from './demo-questions.ts';
 import { callAdmin, prepareDemoTenant } from './demo-tenant.ts';
 import { untilAborted } from './stop-signal.ts';
@@ -21,6 +24,7 @@ export interface EdgeInFront {
 }
 
 const tinyModel = new URL('../gpu-worker/models/tiny/', import.meta.url).href;
+export const bookOption = 'do not read the beginning of a book once it serves';
 export const settingsNote =
   'Settings are the environment variables of the edge (sift edge --help) and of its worker.';
 /** The worker's first heartbeat takes no longer, unless something is wrong. */
@@ -33,12 +37,12 @@ const announcedMsMax = 10_000;
 export async function runSystem(
   edge: EdgeInFront,
   env: Readonly<Record<string, string | undefined>>,
-  stop: AbortSignal,
+  { stop, book }: { readonly stop: AbortSignal; readonly book: boolean },
 ): Promise<void> {
   let worker: RunningWorker | null = null;
   const start = async (): Promise<void> => {
     worker = await startTinyWorker(edge, env);
-    await showSystem(edge, worker);
+    await showSystem(edge, worker, { stop, book });
   };
   const stopped = untilAborted(stop);
   try {
@@ -57,7 +61,8 @@ async function closeWorker(worker: RunningWorker | null): Promise<void> {
   await worker?.close();
 }
 
-async function startTinyWorker(
+/** A worker with the tiny model, unless the environment names another. */
+export async function startTinyWorker(
   edge: EdgeInFront,
   env: Readonly<Record<string, string | undefined>>,
 ): Promise<RunningWorker> {
@@ -77,22 +82,43 @@ async function startTinyWorker(
 }
 
 /**
- * Sells the worker's model to a demo tenant, asks two questions in its name and says how to go on.
+ * Sells the worker's model to a demo tenant, asks two questions in its name and says how to go on;
+ * then, if it is told to, reads a book.
  */
-async function showSystem(edge: EdgeInFront, worker: RunningWorker): Promise<void> {
+async function showSystem(
+  edge: EdgeInFront,
+  worker: RunningWorker,
+  { stop, book }: { readonly stop: AbortSignal; readonly book: boolean },
+): Promise<void> {
+  const reader = await openDemo(edge, worker);
+  console.log(
+    `sift serves ${reader.model} on ${edge.url}, computed on the ${worker.backend} backend; ` +
+      `its data is in ${edge.dataFolder}\n`,
+  );
+  const seen = await askDemoQuestions(reader);
+  console.log(callingLines(reader));
+  const tokensMax = Math.min(
+    worker.model.contextLength,
+    worker.plan.blocks * worker.plan.blockTokens,
+  );
+  if (book) await readBookAtStart(reader, { seen, tokensMax, stop });
+}
+
+/** Resolves once a demo tenant can ask the worker's model. */
+export async function openDemo(edge: EdgeInFront, worker: RunningWorker): Promise<BookReader> {
   const key = await prepareDemoTenant({
     edge,
     model: worker.model,
     keyFile: join(edge.dataFolder, 'demo-key'),
   });
   await announced(edge, worker);
-  const caller = { edgeUrl: edge.url, key, model: worker.model.id };
-  console.log(
-    `sift serves ${caller.model} on ${edge.url}, computed on the ${worker.backend} backend; ` +
-      `its data is in ${edge.dataFolder}\n`,
-  );
-  await askDemoQuestions(caller);
-  console.log(callingLines(caller));
+  return {
+    edgeUrl: edge.url,
+    key,
+    model: worker.model.id,
+    workerUrl: worker.url,
+    workerToken: edge.workerToken,
+  };
 }
 
 /** The edge knows the worker from its first heartbeat on. */

@@ -45,7 +45,7 @@ beforeAll(async () => {
   const folder = temporaryDirectory();
   writeToolsModel(join(folder, 'model'));
   journal = join(folder, 'data/worker/journal');
-  const system = spawn(process.execPath, ['infra/sift.ts', 'start'], {
+  const system = spawn(process.execPath, ['infra/sift.ts', 'start', '--no-book'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {

@@ -177,7 +177,7 @@ async function errors() {
   return {
     key: await refused({ apiKey: 'sk-sift-stranger' }),
     model: await refused({ model: 'gpt-nobody' }),
-    overflow: await refused({}, document.repeat(140)),
+    overflow: await refused({}, document.repeat(400)),
   };
 }
 

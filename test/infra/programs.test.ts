@@ -23,6 +23,7 @@ function run(args: readonly string[], env: Readonly<Record<string, string>> = {}
 const commands = [
   'start',
   'start-workerd',
+  'demo',
   'edge',
   'worker',
   'admin',

@@ -97,7 +97,7 @@ test('a data folder that cannot be made, and a damaged database, are named and l
 });
 
 function startSystem(env: Readonly<Record<string, string>>) {
-  const system = spawn(process.execPath, ['infra/sift.ts', 'start'], {
+  const system = spawn(process.execPath, ['infra/sift.ts', 'start', '--no-book'], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, PORT: '0', WORKER_PORT: '0', ...env },

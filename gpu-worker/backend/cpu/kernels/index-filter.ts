@@ -5,17 +5,18 @@
 // selection is that of index-scores.ts and top-k.ts, bit for bit.
 //
 // The bound. A query of a head is s_h * (q + e) and a key s * (k + f), with integers q and k, norms
-// |q|, |k| <= 45,006 and |e_i|, |f_i| <= 0.51. Then the product differs from s_h * s * (q . k) by at most
-// s_h * s * 0.51 * sqrt(dim) * (|q| + |k + f|), and so does its relu. The float32 sums of both ways round by less
-// than (dim + 2 * heads + 16) * 2^-23 of s_h * s * |q| * |k|. Weighed by |w_h| and added up over
-// heads, that is `bound`, with the largest scale s of the pages; it is taken 5% larger.
+// |q|, |k| <= 45,006 and |e_i|, |f_i| <= 0.51. Then the product differs from s_h * s * (q . k) by
+// at most s_h * s * 0.51 * sqrt(dim) * (|q| + |k + f|), and so does its relu. The float32 sums of
+// both ways round by less than (dim + 2 * heads + 16) * 2^-23 of s_h * s * |q| * |k|. Weighed by
+// |w_h| and added up over heads, that is `bound`, with the largest scale s of the pages; it is
+// taken 5% larger.
 //
 // With a the k-th largest approximate score of any tokens of the row: at least k tokens have exact
 // scores from a - bound on, so one below a - 2 * bound is not among the top k, and not equal to the
 // last of them. With a that of all tokens, one above a + 2 * bound is among them for certain.
 //
-// 8 heads of 64, rows of up to 12,288 tokens, on one thread of a shared core of an EPYC (Zen 3), with the
-// top-k: exact scores of all tokens 45 ns a token and row, the filter 28 ns.
+// 8 heads of 64, rows of up to 12,288 tokens, on one thread of a shared core of an EPYC (Zen 3),
+// with the top-k: exact scores of all tokens 45 ns a token and row, the filter 28 ns.
 
 import { CacheView } from './caches';
 import { ScoreArguments, packQueries, scoreTokens, transposePage } from './index-scores';
@@ -46,7 +47,7 @@ class PackArguments {
 
 @unmanaged
 class FilterArguments extends ScoreArguments {
-  /** What PackArguments has as out and scales. */
+  /** The output of packIndexKeys: integers and scales. */
   packed: usize;
   scales: usize;
   /** [rows] i32 */
@@ -271,7 +272,7 @@ function listPage(row: Row, list: usize, first: u32, tile: usize): void {
   row.listed = <u32>(to - list) >> 3;
 }
 
-/** Where the parts of a task's scratch lie. */
+/** Addresses of the parts of a task's scratch. */
 @unmanaged
 class Places {
   queries: usize;
