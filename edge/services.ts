@@ -11,6 +11,7 @@ import type { EdgeSettings } from './settings/edge-settings.ts';
 import type { Fleet } from './fleet/fleet-contract.ts';
 import type { AppContext } from './middleware/app-env.ts';
 import type { Observe } from './observe/request-record.ts';
+import type { Post } from './relay/post.ts';
 import type { RunningAnswers } from './inference/running-answers-contract.ts';
 import type { Tenant } from './tenant/tenant-contract.ts';
 
@@ -26,7 +27,9 @@ export interface Services {
   readonly random: { bytes(count: number): Uint8Array };
   /** Sentences on what the operator should mend before it stops requests; /health shows them. */
   readonly warnings: () => Promise<readonly string[]>;
-  /** Reaches the workers. */
+  /** Brings requests to the workers. */
+  readonly post: Post;
+  /** Reaches the workers for all else. */
   readonly fetch: typeof fetch;
   readonly log: Log;
   /** Is told of each request that is over: the access log, the metrics, the trace. */

@@ -7,6 +7,7 @@ import { createDirectory } from '../directory/directory.ts';
 import { cacheDirectory } from '../directory/directory-cache.ts';
 import { createEdge } from '../edge.ts';
 import { readWorkerSettings } from '../settings/read-settings.ts';
+import { postBy } from '../relay/post.ts';
 import { createBodyBudget } from '../bodies/body-budget.ts';
 import { accessLog } from '../observe/access-log.ts';
 import { createRunningAnswers } from '../inference/running-answers.ts';
@@ -73,6 +74,7 @@ function openServices(env: WorkerEnv, here: RuntimeServices): Services {
     clock,
     warnings: async () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
+    post: postBy((...call) => fetch(...call)),
     fetch: (...call) => fetch(...call),
     log: logToConsole,
     observe(ended) {

@@ -7,7 +7,10 @@
 export const nestingMax = 256;
 
 /** Returns undefined if the body is not JSON, or longer than that. */
-export async function readBoundedJson({ body }: Response, bytesMax: number): Promise<unknown> {
+export async function readBoundedJson(
+  { body }: { readonly body: AsyncIterable<Uint8Array> | null },
+  bytesMax: number,
+): Promise<unknown> {
   const decoder = new TextDecoder();
   let bytes = 0;
   let text = '';

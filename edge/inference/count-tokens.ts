@@ -90,7 +90,7 @@ async function countOnWorker(
     if (place.kind !== 'placed') throw notPlacedError(prepared, place);
     try {
       const count = await countPrompt({
-        fetch: services.fetch,
+        post: services.post,
         url: place.url,
         token: tokenFor(place, services),
         requestId,

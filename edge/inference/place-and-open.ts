@@ -8,6 +8,7 @@ import type { PlaceResult, Turn } from '../fleet/placement-contract.ts';
 import type { RequestRecord } from '../observe/request-record.ts';
 import { openWorker } from '../relay/open-worker.ts';
 import type { WorkerAnswer } from '../relay/open-worker.ts';
+import type { AnswerBytes } from '../relay/post.ts';
 import { readWorkerStream, WorkerFailure } from '../relay/worker-stream.ts';
 import type { WorkerEvent } from '../relay/worker-stream.ts';
 import type { Services } from '../services.ts';
@@ -126,7 +127,7 @@ async function send(
 ): Promise<WorkerAnswer> {
   const signal = settlement.stop;
   return await openWorker({
-    fetch: services.fetch,
+    post: services.post,
     url: place.url,
     path: prepared.request.workerPath,
     token: tokenFor(place, services),
@@ -145,7 +146,7 @@ async function send(
 async function readFirst(
   services: Services,
   { prepared, settlement, statesEachCount }: AdmittedRequest,
-  { place, body }: { readonly place: Placed; readonly body: ReadableStream<Uint8Array> },
+  { place, body }: { readonly place: Placed; readonly body: AnswerBytes },
 ): Promise<Opened> {
   const { requestId, request } = prepared;
   const { worker } = place;

@@ -19,7 +19,7 @@ import { openDatabases } from './databases.ts';
 import type { Databases } from './databases.ts';
 import { openLatestTime } from './latest-time.ts';
 import type { LatestTime } from './latest-time.ts';
-import { createNodeFetch } from './node-fetch.ts';
+import { createNodePost } from './node-post.ts';
 import { randomBlocks } from './random-blocks.ts';
 import { forwardToOwner } from './threads/forwarded-requests.ts';
 import type { Peers } from './threads/peers.ts';
@@ -113,7 +113,8 @@ export function createServices(
     settings,
     clock,
     random: randomBlocks(),
-    fetch: createNodeFetch(),
+    post: createNodePost(),
+    fetch,
     log,
     tracing,
     keepAlive,

@@ -4,6 +4,7 @@ import { readBoundedJson } from '../engines/bounded-json.ts';
 import type { ApiError } from '../errors.ts';
 import { readRefusal, sendToWorker } from './open-worker.ts';
 import type { WorkerCall } from './open-worker.ts';
+import { piecesOf } from './post.ts';
 
 export type PromptCount =
   | { readonly kind: 'counted'; readonly tokens: number }
@@ -30,7 +31,7 @@ export async function countPrompt(
   }
   const { status } = response;
   if (status === 200) {
-    const json = await readBoundedJson(response, countBytesMax);
+    const json = await readBoundedJson({ body: piecesOf(response.body) }, countBytesMax);
     const counted = tokenizeResponseSchema.safeParse(json).data;
     return counted === undefined
       ? { kind: 'cannot-count' }

@@ -4,9 +4,11 @@ import { secretsOf } from '../engines/error-message.ts';
 import { readError } from '../engines/errors.ts';
 import type { EngineError } from '../engines/errors.ts';
 import { ApiError } from '../errors.ts';
+import { piecesOf } from './post.ts';
+import type { AnswerBytes, Post, PostedAnswer } from './post.ts';
 
 export type WorkerAnswer =
-  | { readonly kind: 'open'; readonly body: ReadableStream<Uint8Array> }
+  | { readonly kind: 'open'; readonly body: AnswerBytes }
   /** Another worker may take it; if none does, the error says why, where this one said so. */
   | {
       readonly kind: 'refused';
@@ -20,7 +22,7 @@ export type WorkerAnswer =
   | { readonly kind: 'rejected'; readonly error: ApiError };
 
 export interface WorkerCall {
-  readonly fetch: typeof fetch;
+  readonly post: Post;
   readonly url: string;
   readonly path: string;
   /** Sent as a bearer token; null sends none. */
@@ -42,12 +44,12 @@ export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
   const response = await sendToWorker(call, 'text/event-stream');
   if (response instanceof Error) return refused(`connection failed: ${response.message}`);
   const { status, body } = response;
-  if (status === 200 && body && isEventStream(response)) return { kind: 'open', body };
+  if (status === 200 && isEventStream(response)) return { kind: 'open', body };
   const refusal = await readRefusal(response, call);
   if (refusal?.kind === 'rejected') return refusal;
   if (refusal?.kind === 'lacking') return refused(refusal.reason, { error: refusal.error });
   const reason = refusal ? `status ${status}: ${refusal.reason}` : `status ${status}`;
-  const retryAfterSeconds = secondsOf(response.headers.get('retry-after'));
+  const retryAfterSeconds = secondsOf(response.header('retry-after'));
   return refused(reason, { retryAfterSeconds, isFull: status === 429 });
 }
 
@@ -55,12 +57,9 @@ export async function openWorker(call: WorkerCall): Promise<WorkerAnswer> {
 export async function sendToWorker(
   call: WorkerCall,
   accept: 'text/event-stream' | 'application/json',
-): Promise<Response | Error> {
-  // Not as a method: some runtimes refuse a fetch that has a `this`.
-  const { fetch } = call;
+): Promise<PostedAnswer | Error> {
   try {
-    return await fetch(new URL(call.path, call.url), {
-      method: 'POST',
+    return await call.post(new URL(call.path, call.url), {
       headers: {
         'content-type': 'application/json',
         accept,
@@ -69,7 +68,6 @@ export async function sendToWorker(
         ...call.traceHeaders,
       },
       body: call.body,
-      redirect: 'manual',
       signal: call.signal,
     });
   } catch (error) {
@@ -97,15 +95,15 @@ const toldStatuses = [200, 400, 404, 413, 422, 500];
  * Reads a refusal in a worker's answer that is no event stream; null if it holds none that matters.
  */
 export async function readRefusal(
-  response: Response,
+  response: PostedAnswer,
   call: Pick<WorkerCall, 'url' | 'token'>,
 ): Promise<EngineError | null> {
   const { status, body } = response;
   if (!toldStatuses.includes(status)) {
-    await body?.cancel().catch(() => {});
+    body.cancel();
     return null;
   }
-  const json = await readBoundedJson(response, errorBytesMax);
+  const json = await readBoundedJson({ body: piecesOf(body) }, errorBytesMax);
   const secrets = secretsOf(call.url, call.token);
   const error = readError(json, { status: status === 200 ? null : status, secrets });
   const isAtFault = status === 400 || status === 413 || status === 422;
@@ -115,8 +113,8 @@ export async function readRefusal(
   return { kind: 'rejected', error: new ApiError(code, message) };
 }
 
-function isEventStream(response: Response): boolean {
-  return (response.headers.get('content-type') ?? '').startsWith('text/event-stream');
+function isEventStream(response: PostedAnswer): boolean {
+  return (response.header('content-type') ?? '').startsWith('text/event-stream');
 }
 
 /** Reads the seconds of a Retry-After; a date, which no worker sends, is left out. */

@@ -9,6 +9,7 @@ import { createEventReader } from '../engines/events.ts';
 import type { DialectOptions, EventReader } from '../engines/events.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
+import type { AnswerBytes } from './post.ts';
 
 /** Characters of one event; logprobs of 20 alternatives over many tokens stay far below it. */
 const eventCharactersMax = 4 * 1024 * 1024;
@@ -44,7 +45,7 @@ export class WorkerFailure extends Error {
  * finds the request at fault; the signal's reason.
  */
 export async function* readWorkerStream(
-  body: ReadableStream<Uint8Array>,
+  body: AnswerBytes,
   options: DialectOptions & {
     readonly silenceMsMax: number;
     /** Bytes of the whole answer: more shows that the worker does not end it. */
@@ -56,12 +57,10 @@ export async function* readWorkerStream(
   },
 ): AsyncGenerator<readonly WorkerEvent[], void> {
   const { signal } = options;
-  const reader = body.getReader();
-  const cancel = () => reader.cancel().catch(() => {});
-  const silence = watchSilence(options.silenceMsMax, cancel);
+  const silence = watchSilence(options.silenceMsMax, () => body.cancel());
   const stop = () => {
     silence.stop();
-    void cancel();
+    body.cancel();
   };
   if (signal.aborted) stop();
   else signal.addEventListener('abort', stop, { once: true });
@@ -69,7 +68,7 @@ export async function* readWorkerStream(
   let bytes = 0;
   try {
     while (!stream.isOver) {
-      const read = await readNext(reader, signal);
+      const read = await readNext(body, signal);
       signal.throwIfAborted();
       const isSilent = silence.broken();
       silence.heard();
@@ -89,8 +88,8 @@ export async function* readWorkerStream(
   } finally {
     signal.removeEventListener('abort', stop);
     silence.stop();
-    if (stream.isDone && !signal.aborted) void readToEnd(reader, cancel);
-    else await cancel();
+    if (stream.isDone && !signal.aborted) void readToEnd(body);
+    else body.cancel();
   }
 }
 
@@ -180,16 +179,13 @@ function nextTurn(): Promise<void> {
  * The end follows `[DONE]` at once. A body that is read to it leaves its connection to the next
  * request; one that is cancelled before it takes the connection along.
  */
-async function readToEnd(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  cancel: () => Promise<void>,
-): Promise<void> {
-  const late = setTimeout(() => void cancel(), endMsMax);
+async function readToEnd(body: AnswerBytes): Promise<void> {
+  const late = setTimeout(() => body.cancel(), endMsMax);
   try {
     for (let reads = 0; reads < readsToEndMax; reads++) {
-      if ((await reader.read()).done) return;
+      if ((await body.read()) === null) return;
     }
-    await cancel();
+    body.cancel();
   } catch {
     // The answer was complete before its connection broke.
   } finally {
@@ -198,13 +194,9 @@ async function readToEnd(
 }
 
 /** null at the end. */
-async function readNext(
-  reader: ReadableStreamDefaultReader<Uint8Array>,
-  signal: AbortSignal,
-): Promise<Uint8Array | null> {
+async function readNext(body: AnswerBytes, signal: AbortSignal): Promise<Uint8Array | null> {
   try {
-    const read = await reader.read();
-    return read.done ? null : read.value;
+    return await body.read();
   } catch (cause) {
     signal.throwIfAborted();
     throw new WorkerFailure('its connection broke', { cause });

@@ -11,6 +11,7 @@ import { createOpenAiEncoder } from '../../../edge/dialects/openai/events.ts';
 import { createTextAnswer } from '../../../edge/dialects/openai/text-answer.ts';
 import { eventEncoder, wholeChunk } from '../../../edge/inference/encode-events.ts';
 import type { Usage } from '../../../edge/money.ts';
+import { bytesOf } from '../../../edge/relay/post.ts';
 import { readWorkerStream } from '../../../edge/relay/worker-stream.ts';
 
 const head = { id: 'a-1', model: 'public' };
@@ -63,7 +64,7 @@ async function relay(pieces: readonly string[], kind: AnswerKind, joinsTexts: bo
   }));
   let usage: Usage | null = null;
   let joined = 0;
-  const batches = readWorkerStream(body, {
+  const batches = readWorkerStream(bytesOf(body), {
     kind,
     requestId: 'r-1',
     stops: { strings: [], tokens: [] },

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { bytesOf } from '../../../edge/relay/post.ts';
 import { readWorkerStream, WorkerFailure } from '../../../edge/relay/worker-stream.ts';
 
 const encoder = new TextEncoder();
@@ -38,7 +39,7 @@ async function read(
   options: { silenceMsMax?: number; bytesMax?: number; signal?: AbortSignal } = {},
 ) {
   const events = [];
-  const batches = readWorkerStream(body, {
+  const batches = readWorkerStream(bytesOf(body), {
     ...dialect,
     silenceMsMax: options.silenceMsMax ?? 60_000,
     bytesMax: options.bytesMax ?? 10_000_000,
@@ -74,7 +75,7 @@ test('all else has its turn between the slices of a long read', async () => {
   const timer = setInterval(() => turns++, 0);
   const all = [];
   let batches = 0;
-  for await (const batch of readWorkerStream(bodyOf([text]), {
+  for await (const batch of readWorkerStream(bytesOf(bodyOf([text])), {
     ...dialect,
     silenceMsMax: 60_000,
     bytesMax: 10_000_000,
@@ -157,7 +158,7 @@ test('an abort lets go of the worker, even while nobody takes the events', async
     start: (controller) => controller.enqueue(encoder.encode(sse(event('x')))),
     cancel: () => void (cancelled = true),
   });
-  const batches = readWorkerStream(body, {
+  const batches = readWorkerStream(bytesOf(body), {
     ...dialect,
     silenceMsMax: 60_000,
     bytesMax: 10_000_000,

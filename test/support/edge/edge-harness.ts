@@ -9,6 +9,7 @@ import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { createDirectory } from '../../../edge/directory/directory.ts';
 import { LocalFleet } from '../../../edge/fleet/fleet.ts';
 import { createServedContexts } from '../../../edge/directory/served-contexts.ts';
+import { createNodePost } from '../../../edge/node/node-post.ts';
 import type { EdgeSettings } from '../../../edge/settings/edge-settings.ts';
 import type { EndedRequest } from '../../../edge/observe/ended-request.ts';
 import type { Services } from '../../../edge/services.ts';
@@ -136,6 +137,7 @@ export async function startHarness(options: HarnessOptions = {}) {
     clock,
     warnings: async () => [],
     random: { bytes: (count) => crypto.getRandomValues(new Uint8Array(count)) },
+    post: createNodePost(),
     fetch: (...call) => fetch(...call),
     log: (_, event, fields) => void logged.push({ event, ...fields }),
     observe: (request) => void ended.push(request),
