@@ -70,8 +70,8 @@ const put = accountEndpoint(
     }),
     answer: namedBudgetSchema.meta({ examples: [budgetExample] }),
   },
-  async ({ tenant, params: { name }, body }) => {
-    const set = await tenant.setBudget(name, termsOf(body));
+  async ({ tenant, actor, params: { name }, body }) => {
+    const set = await tenant.setBudget(name, termsOf(body), actor);
     if (set.kind !== 'too-many') return wireNamedBudget(set.budget);
     throw new ApiError(
       'conflict',
@@ -93,8 +93,8 @@ const remove = accountEndpoint(
       .object({ object: z.literal('budget'), name: z.string(), deleted: z.literal(true) })
       .meta({ examples: [{ object: 'budget', name: 'agent-7', deleted: true }] }),
   },
-  async ({ tenant, params: { name } }) => {
-    if (!(await tenant.removeBudget(name))) throw await noBudget(tenant, name);
+  async ({ tenant, actor, params: { name } }) => {
+    if (!(await tenant.removeBudget(name, actor))) throw await noBudget(tenant, name);
     return { object: 'budget' as const, name, deleted: true as const };
   },
 );

@@ -1,10 +1,8 @@
-/** Routes that change a tenant's balance: credits, corrections and pages to pay on. */
+/** The operator's routes that change a tenant's balance: credits and corrections. */
 import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { operatorSource } from '../ledger/credits.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
-import { openPayments } from '../payments/stripe.ts';
-import { topUpCentsMax, topUpCentsMin } from '../payments/top-up.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { knownTenant, tenantParams } from '../directory/known-tenant.ts';
@@ -13,7 +11,6 @@ import { entrySchema, wireEntry } from './wire.ts';
 const amountMax = Number.MAX_SAFE_INTEGER;
 const note = z.string().max(500);
 const entriesPageMax = 1_000;
-const webUrl = z.url({ protocol: /^https?$/ }).max(2_000);
 
 export const moneyEndpoints: readonly Endpoint[] = [
   jsonEndpoint(
@@ -74,32 +71,6 @@ export const moneyEndpoints: readonly Endpoint[] = [
       const { tenant } = await knownTenant(services, params.tenant);
       const page = { afterId: query.after_id, limit: query.limit };
       return { entries: (await tenant.entries(page)).map(wireEntry) };
-    },
-  ),
-  jsonEndpoint(
-    {
-      method: 'post',
-      path: '/tenants/{tenant}/checkout',
-      summary: 'A page of Stripe on which the tenant tops up; the webhook credits what was paid',
-      params: tenantParams,
-      body: z.strictObject({
-        amount_cents: z.int().min(topUpCentsMin).max(topUpCentsMax),
-        success_url: webUrl,
-        cancel_url: webUrl,
-      }),
-      answer: z.object({ id: z.string(), url: z.string() }),
-      status: 201,
-    },
-    async ({ services, params, body }) => {
-      const { record } = await knownTenant(services, params.tenant);
-      const payments = openPayments(services);
-      return payments.createCheckout({
-        tenant: record.id,
-        cents: body.amount_cents,
-        successUrl: body.success_url,
-        cancelUrl: body.cancel_url,
-        idempotencyKey: Buffer.from(services.random.bytes(16)).toString('hex'),
-      });
     },
   ),
 ];

@@ -12,7 +12,6 @@ import { bearerToken } from '../middleware/bearer-token.ts';
 import { aliasEndpoints } from './aliases.ts';
 import { catalogueEndpoints } from './catalogue.ts';
 import type { Endpoint } from '../http/endpoint.ts';
-import { keyEndpoints } from './keys.ts';
 import { moneyEndpoints } from './money.ts';
 import { createReference } from '../reference/reference.ts';
 import type { ReferenceText } from '../reference/reference.ts';
@@ -22,7 +21,6 @@ import { workerEndpoints } from './workers.ts';
 
 export const adminEndpoints: readonly Endpoint[] = [
   ...tenantEndpoints,
-  ...keyEndpoints,
   ...moneyEndpoints,
   ...catalogueEndpoints,
   ...aliasEndpoints,

@@ -11,7 +11,7 @@ import { balanceSchema, limitsOf, limitsSchema, tenantSchema, wireTenant } from 
 
 const name = z.string().min(1).max(200);
 const weightMax = 1_000;
-export const unlimited = {
+const unlimited = {
   requestsPerMinute: null,
   tokensPerMinute: null,
   concurrentRequests: null,

@@ -7,6 +7,7 @@ import { apiKey, quota } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import type { Refusal } from '../tenant/admission-contract.ts';
 import type { KeyChange, KeyRecord, NewKey, Scope, VerifiedKey } from '../tenant/key-contract.ts';
+import { hasScope } from './key-rights.ts';
 import { assertLimits } from './limit-status.ts';
 
 const scopes: readonly Scope[] = ['inference', 'read', 'admin'];
@@ -62,7 +63,7 @@ export class Keys {
     if (expiresAtMs !== null && expiresAtMs <= nowMs) {
       return { refusal: { kind: 'expired-key', expiredAtMs: expiresAtMs } };
     }
-    if (!row.scopes.includes(scope)) return { refusal: { kind: 'no-scope', scope } };
+    if (!hasScope(row.scopes, scope)) return { refusal: { kind: 'no-scope', scope } };
     if (model !== undefined && models !== null && !models.includes(model)) {
       return { refusal: { kind: 'model-not-allowed', model, models } };
     }
@@ -75,9 +76,7 @@ export class Keys {
     assert(keyId !== '', 'a key has an id');
     assert(/^[0-9a-f]{64}$/.test(secretHash), 'the hash of a secret is SHA-256 in hex');
     assertLimits(limits);
-    const counted = this.#db.select({ keys: count() }).from(apiKey).get();
-    assert(counted !== undefined, 'a count is a row');
-    assert(counted.keys < keysMax, `a tenant has at most ${keysMax} keys`);
+    assert(this.count() < keysMax, `a tenant has at most ${keysMax} keys`);
     this.#db
       .insert(apiKey)
       .values({
@@ -107,6 +106,17 @@ export class Keys {
     };
     if (Object.keys(set).length === 0) return;
     this.#db.update(apiKey).set(set).where(eq(apiKey.keyId, keyId)).run();
+  }
+
+  /** true if the key of that id has that secret. */
+  hasSecret({ keyId, secretHash }: Pick<NewKey, 'keyId' | 'secretHash'>): boolean {
+    return this.#statements.find.get({ keyId })?.secretHash === secretHash;
+  }
+
+  count(): number {
+    const counted = this.#db.select({ keys: count() }).from(apiKey).get();
+    assert(counted !== undefined, 'a count is a row');
+    return counted.keys;
   }
 
   list(): KeyOfTenant[] {

@@ -1,4 +1,5 @@
 /** The log of what was changed through the API, and by whom. */
+import type { Actor } from './key-contract.ts';
 
 export const auditActions = [
   'key.created',
@@ -26,6 +27,11 @@ export interface AuditRecord {
 }
 
 export interface TenantAudit {
+  /** Notes an action that changed nothing of the tenant's own, such as an order elsewhere. */
+  noteAction(
+    action: Pick<AuditRecord, 'action' | 'object' | 'detail'>,
+    actor: Actor,
+  ): Promise<void>;
   /** The newest first, before that id. */
   auditLog(page: {
     readonly beforeId: number | null;

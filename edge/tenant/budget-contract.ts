@@ -36,14 +36,3 @@ export interface BudgetWindow {
 export type BudgetSet =
   | { readonly kind: 'created' | 'changed'; readonly budget: NamedBudget }
   | { readonly kind: 'too-many'; readonly budgetsMax: number };
-
-/** The operations on a tenant's named budgets. */
-export interface TenantBudgets {
-  /** In the order of their names. */
-  budgets(): Promise<NamedBudget[]>;
-  budget(name: string): Promise<NamedBudget | null>;
-  /** Makes a budget, or changes its terms: what was spent stays spent. */
-  setBudget(name: string, terms: BudgetTerms): Promise<BudgetSet>;
-  /** false if there was none. Requests that run go on; a new budget of the name begins anew. */
-  removeBudget(name: string): Promise<boolean>;
-}

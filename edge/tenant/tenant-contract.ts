@@ -4,6 +4,7 @@
  * plain objects. A new method is declared here, in an interface and in the list, and written in
  * `tenant.ts`; the stubs and the Durable Object take their methods from the list.
  */
+import type { KeyDone } from './key-change-contract.ts';
 import type {
   AdmitInput,
   AdmitResult,
@@ -16,6 +17,7 @@ import type {
 } from './admission-contract.ts';
 import type { TenantAudit } from './audit-contract.ts';
 import type {
+  Actor,
   KeyChange,
   KeyLimits,
   KeyRecord,
@@ -32,7 +34,7 @@ import type {
 } from './report-contract.ts';
 import type { TenantStoredResponses } from './stored-response-contract.ts';
 import type { StatementPart, StatementPartInput } from './statement-contract.ts';
-import type { TenantBudgets } from './budget-contract.ts';
+import type { TenantBudgets } from './budget-operations-contract.ts';
 import type {
   ExtendInput,
   Extension,
@@ -71,8 +73,10 @@ export interface TenantRequests {
 
 /** The calls of the operator, of payments and of reconciliation. */
 export interface TenantOperations {
-  createKey(input: NewKey): Promise<KeyRecord>;
-  updateKey(keyId: string, change: KeyChange): Promise<KeyRecord | null>;
+  /** Makes a key. The same id and terms again are the same key. */
+  createKey(input: NewKey, actor: Actor): Promise<KeyDone>;
+  /** null when there is none of that id. */
+  updateKey(keyId: string, change: KeyChange, actor: Actor): Promise<KeyDone | null>;
   key(keyId: string): Promise<KeyRecord | null>;
   keys(): Promise<KeyRecord[]>;
   /** The tenant's own limits, over all of its keys. */
@@ -152,4 +156,5 @@ export const tenantMethods = [
   'deleteStoredResponse',
   ...webhookMethods,
   'auditLog',
+  'noteAction',
 ] as const satisfies readonly (keyof Tenant)[];

@@ -118,6 +118,8 @@ export function createTenant(db: SyncDb, options: TenantOptions): Tenant {
     correct: (input) => run(() => correct(stages, input, now())),
     ...webhookOperations(stages.webhooks, { committer, nowMs: now, auditLog: stages.auditLog }),
     auditLog: (page) => runUnsynced(() => stages.auditLog.page(page)),
+    noteAction: (action, actor) =>
+      run(() => stages.auditLog.note({ ...action, actor, nowMs: now() })),
   };
 }
 

@@ -10,6 +10,7 @@ import type { SyncDb } from '../../db/types.ts';
 import { makeStatement, totalOf } from '../../edge/statements/statement.ts';
 import { createTenant } from '../../edge/tenant/tenant.ts';
 import {
+  operator,
   addKey,
   admitInput,
   chainOf,
@@ -43,9 +44,13 @@ export const tenantCases: readonly Case<SyncDb>[] = [
       await addKey(tenant);
       await tenant.credit({ kind: 'granted', amountNanoUsd: 1e12, source: 'grant', note: '' });
       const limitNanoUsd = 70 * sampleHold + sampleHold - 1;
-      await tenant.updateKey('key-1', {
-        budget: { zone: 'Europe/Berlin', windows: [{ period: 'day', limitNanoUsd }] },
-      });
+      await tenant.updateKey(
+        'key-1',
+        {
+          budget: { zone: 'Europe/Berlin', windows: [{ period: 'day', limitNanoUsd }] },
+        },
+        operator,
+      );
       const windows = [{ period: 'ever' as const, limitNanoUsd: 40 * sampleHold }];
       await tenant.setBudget('session', { zone: 'UTC', windows });
       const names = (index: number) => (index % 2 === 0 ? ['session'] : []);

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { startHarness, testModel, testPrice } from '../../support/edge/edge-harness.ts';
+import { operator } from '../../support/edge/tenant-samples.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
@@ -169,7 +170,7 @@ test.each([
 test("a key's own budget binds whatever is named, and the key shows what is left", async () => {
   const keyId = await callersKey();
   const windows = [{ period: 'ever' as const, limitNanoUsd: 7 }];
-  await edge.tenant.updateKey(keyId, { budget: { zone: 'UTC', windows } });
+  await edge.tenant.updateKey(keyId, { budget: { zone: 'UTC', windows } }, operator);
   const refused = await ask({});
   expect(refused.status).toBe(402);
   const { error } = await refused.json();
@@ -181,7 +182,7 @@ test("a key's own budget binds whatever is named, and the key shows what is left
 });
 
 test('an expired key is refused, and told so', async () => {
-  await edge.tenant.updateKey(await callersKey(), { expiresAtMs: Date.UTC(2026, 0, 1) });
+  await edge.tenant.updateKey(await callersKey(), { expiresAtMs: Date.UTC(2026, 0, 1) }, operator);
   for (const refused of [await ask({}), await edge.get('/v1/models')]) {
     expect(refused.status).toBe(401);
     expect((await refused.json()).error).toMatchObject({
@@ -192,7 +193,7 @@ test('an expired key is refused, and told so', async () => {
 });
 
 test('a key may not use another model, by no alias of it either', async () => {
-  await edge.tenant.updateKey(await callersKey(), { models: ['other', 'my-alias'] });
+  await edge.tenant.updateKey(await callersKey(), { models: ['other', 'my-alias'] }, operator);
   await edge.directory.putAlias({ name: 'my-alias', models: [testModel], createdAtMs: 0 });
   for (const model of [testModel, 'my-alias']) {
     const refused = await ask({}, '/v1/chat/completions', { ...chat, model });
@@ -206,7 +207,7 @@ test('a key may not use another model, by no alias of it either', async () => {
 
 test("a key's weight goes with its requests to the queue in front of the workers", async () => {
   const keyId = await callersKey();
-  await edge.tenant.updateKey(keyId, { weight: 7 });
+  await edge.tenant.updateKey(keyId, { weight: 7 }, operator);
   const place = vi.spyOn(edge.fleet, 'place');
   await ask({});
   expect(place.mock.calls[0]?.[0].turn).toMatchObject({ key: keyId, keyWeight: 7 });

@@ -2,10 +2,12 @@ import { expect, test } from 'vitest';
 import type { AdmitResult } from '../../../edge/tenant/admission-contract.ts';
 import type { KeyLimits } from '../../../edge/tenant/key-contract.ts';
 import {
+  operator,
   addKey,
   admitInput,
   chainOf,
   noLimits,
+  secretHash,
   settleInput,
   usageOf,
 } from '../../support/edge/tenant-samples.ts';
@@ -32,7 +34,7 @@ test('unknown, wrong and revoked keys are refused alike', async () => {
   const wrong = await tenant.admit(
     admitInput('r2', { key: { ...key, secretHash: 'cd'.repeat(32) } }),
   );
-  await tenant.updateKey('key-1', { status: 'revoked' });
+  await tenant.updateKey('key-1', { status: 'revoked' }, operator);
   const revoked = await tenant.admit(admitInput('r3'));
   for (const result of [unknown, wrong, revoked]) {
     expect(result).toEqual({ kind: 'refused', reason: { kind: 'bad-key' }, limits: null });
@@ -52,7 +54,7 @@ test('a key may do what its scopes say and nothing else', async () => {
 test('a revoked key is refused at the very next request, while its open request still settles', async () => {
   const { tenant } = await limited({});
   await tenant.admit(admitInput('r1'));
-  await tenant.updateKey('key-1', { status: 'revoked' });
+  await tenant.updateKey('key-1', { status: 'revoked' }, operator);
   expect(reasonOf(await tenant.admit(admitInput('r2')))).toEqual({ kind: 'bad-key' });
   expect((await tenant.settle(settleInput('r1'))).first).toBe(true);
   expect(await tenant.audit()).toEqual([]);
@@ -148,9 +150,9 @@ test('a changed limit acts at the next request', async () => {
   const { tenant } = await limited({ requestsPerMinute: 1 });
   await tenant.admit(admitInput('r1'));
   expect((await tenant.admit(admitInput('r2'))).kind).toBe('refused');
-  await tenant.updateKey('key-1', { limits: noLimits });
+  await tenant.updateKey('key-1', { limits: noLimits }, operator);
   expect((await tenant.admit(admitInput('r3'))).kind).toBe('admitted');
-  await tenant.updateKey('key-1', { limits: { ...noLimits, requestsPerMinute: 0 } });
+  await tenant.updateKey('key-1', { limits: { ...noLimits, requestsPerMinute: 0 } }, operator);
   expect((await tenant.admit(admitInput('r4'))).kind).toBe('refused');
 });
 
@@ -180,9 +182,9 @@ test('a clock that goes back an hour stops nobody for longer than a minute', asy
 
 test('a key record shows its limits and last use, never the secret', async () => {
   const { tenant, clock } = await limited({ tokensPerMinute: 5_000 });
-  expect(await tenant.updateKey('nobody', { label: 'x' })).toBeNull();
-  const renamed = await tenant.updateKey('key-1', { label: 'renamed' });
-  expect(renamed).toEqual({
+  expect(await tenant.updateKey('nobody', { label: 'x' }, operator)).toBeNull();
+  const renamed = await tenant.updateKey('key-1', { label: 'renamed' }, operator);
+  expect(renamed?.kind === 'done' && renamed.key).toEqual({
     keyId: 'key-1',
     label: 'renamed',
     priority: 'normal',
@@ -211,5 +213,15 @@ test.each([-1, 0.5, 2_000_000_000])('a limit of %s is refused', async (bad) => {
 
 test('two keys cannot have one id', async () => {
   const { tenant } = await limited({});
-  await expect(addKey(tenant)).rejects.toThrow('UNIQUE constraint failed: api_key');
+  const first = await tenant.key('key-1');
+  const input = { keyId: 'key-1', secretHash, label: 'a test key', limits: noLimits };
+  const scopes = ['inference', 'read'] as const;
+  const again = await tenant.createKey({ ...input, scopes }, operator);
+  expect(again).toEqual({ kind: 'done', key: first });
+  const changes = [{ secretHash: 'cd'.repeat(32) }, { label: 'other' }, { models: ['m'] }];
+  for (const change of changes) {
+    const other = await tenant.createKey({ ...input, scopes, ...change }, operator);
+    expect(other).toEqual({ kind: 'refused', why: { kind: 'other-terms' } });
+  }
+  expect(await tenant.keys()).toEqual([first]);
 });

@@ -5,6 +5,7 @@
 import { afterEach, expect, test } from 'vitest';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import { operator } from '../../support/edge/tenant-samples.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
 const harnesses: Harness[] = [];
@@ -94,7 +95,7 @@ const kinds: readonly {
     status: 401,
     key: async (edge) => {
       const [record] = await edge.tenant.keys();
-      await edge.tenant.updateKey(record?.keyId ?? '', { status: 'revoked' });
+      await edge.tenant.updateKey(record?.keyId ?? '', { status: 'revoked' }, operator);
       return edge.apiKey;
     },
   },

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createApp } from '../../../edge/app.ts';
 import { createApiKey } from '../../../edge/auth/api-key.ts';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import { operator } from '../../support/edge/tenant-samples.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
@@ -31,7 +32,7 @@ describe('a key', () => {
     const revoked = await edge.addKey('acme');
     const keyId = revoked.split('.')[1] ?? '';
     expect((await bodyWith(revoked)).status).toBe(200);
-    await edge.tenant.updateKey(keyId, { status: 'revoked' });
+    await edge.tenant.updateKey(keyId, { status: 'revoked' }, operator);
     const unknown = createApiKey({
       tenant: 'acme',
       signingSecrets: edge.settings.keySigningSecrets,

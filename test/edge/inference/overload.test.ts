@@ -4,6 +4,7 @@
  */
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { startHarness, testModel } from '../../support/edge/edge-harness.ts';
+import { operator } from '../../support/edge/tenant-samples.ts';
 import type { Harness } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
@@ -92,7 +93,7 @@ test("a request waits by its tenant's weight and its key's priority", async () =
   await edge.directory.setTenantWeight('acme', 3);
   const key = await edge.addKey('acme');
   const [, keyId] = key.split('.');
-  await edge.tenant.updateKey(keyId ?? '', { priority: 'high' });
+  await edge.tenant.updateKey(keyId ?? '', { priority: 'high' }, operator);
   const place = vi.spyOn(edge.fleet, 'place');
   const headers = { authorization: `Bearer ${key}`, 'x-sift-max-wait-ms': '0' };
   const path = '/v1/chat/completions';

@@ -4,6 +4,7 @@ import type { AdmitInput, AdmitResult } from '../../../edge/tenant/admission-con
 import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { openTestTenant } from '../../support/edge/tenant-opened.ts';
 import {
+  operator,
   addKey,
   admitInput,
   noLimits,
@@ -24,14 +25,17 @@ function daily(limitNanoUsd: number, zone = 'UTC'): BudgetTerms {
 async function openWithBudget(budget: BudgetTerms | null = null) {
   const opened = openTestTenant();
   const { tenant } = opened;
-  await tenant.createKey({
-    keyId: 'key-1',
-    secretHash,
-    label: '',
-    scopes: ['inference'],
-    limits: noLimits,
-    budget,
-  });
+  await tenant.createKey(
+    {
+      keyId: 'key-1',
+      secretHash,
+      label: '',
+      scopes: ['inference'],
+      limits: noLimits,
+      budget,
+    },
+    operator,
+  );
   await tenant.credit({ kind: 'granted', amountNanoUsd: 1e12, source: 'a', note: '' });
   return opened;
 }
@@ -212,19 +216,19 @@ test('without output prices a trimmed answer is as long as was asked', async () 
 test('an expired key is refused from its time on', async () => {
   const { tenant, clock } = await openWithBudget();
   const expiresAtMs = clock.nowMs() + 1_000;
-  await tenant.updateKey('key-1', { expiresAtMs });
+  await tenant.updateKey('key-1', { expiresAtMs }, operator);
   expect(await reasonOf(tenant, 'r1')).toBe('admitted');
   clock.advance(1_000);
   expect(await reasonOf(tenant, 'r2')).toEqual({ kind: 'expired-key', expiredAtMs: expiresAtMs });
   const { key } = admitInput('r2');
   expect(await tenant.authorize(key, 'inference')).toMatchObject({ kind: 'expired-key' });
-  await tenant.updateKey('key-1', { expiresAtMs: null });
+  await tenant.updateKey('key-1', { expiresAtMs: null }, operator);
   expect(await reasonOf(tenant, 'r2')).toBe('admitted');
 });
 
 test('a key runs its models alone, whatever name they were asked for by', async () => {
   const { tenant } = await openWithBudget();
-  await tenant.updateKey('key-1', { models: ['model-2'] });
+  await tenant.updateKey('key-1', { models: ['model-2'] }, operator);
   expect(await reasonOf(tenant, 'r1', { alias: 'model-2' })).toEqual({
     kind: 'model-not-allowed',
     model: 'model-1',

@@ -5,7 +5,13 @@ import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 import { ReferenceBudgets } from '../../support/edge/budget-reference.ts';
 import type { ReferenceLimit } from '../../support/edge/budget-reference.ts';
 import { CrashingTenant } from '../../support/edge/crashing-tenant.ts';
-import { addKey, admitInput, settleInput, usageOf } from '../../support/edge/tenant-samples.ts';
+import {
+  operator,
+  addKey,
+  admitInput,
+  settleInput,
+  usageOf,
+} from '../../support/edge/tenant-samples.ts';
 
 const dayMs = 24 * 60 * 60_000;
 const foreverMs = 1e15;
@@ -161,7 +167,7 @@ test('budgets and growing holds are exact in every window, whatever happens in b
       const requests = new Requests();
       try {
         await addKey(crashing.tenant);
-        await crashing.tenant.updateKey('key-1', { budget: termsOf(null) });
+        await crashing.tenant.updateKey('key-1', { budget: termsOf(null) }, operator);
         for (const name of ['session', 'agent']) {
           await crashing.tenant.setBudget(name, termsOf(name));
         }

@@ -21,6 +21,7 @@ import { createRunningAnswers } from '../../../edge/inference/running-answers.ts
 import { createTenant } from '../../../edge/tenant/tenant.ts';
 import { openDirectoryDb, openTenantDb } from '../../../db/drivers/better-sqlite3.ts';
 import { startStubWorker } from './edge-stub-worker.ts';
+import { operator } from './tenant-samples.ts';
 import type { StubScript, StubWorker } from './edge-stub-worker.ts';
 
 export const testModel = 'sift-test';
@@ -171,18 +172,21 @@ export async function startHarness(options: HarnessOptions = {}) {
       signingSecrets: settings.keySigningSecrets,
       random: services.random,
     });
-    await tenantOf(tenant).createKey({
-      keyId: created.keyId,
-      secretHash: created.secretHash,
-      label: 'test',
-      scopes: key.scopes ?? ['inference', 'read'],
-      limits: {
-        requestsPerMinute: null,
-        tokensPerMinute: null,
-        concurrentRequests: null,
-        ...key.limits,
+    await tenantOf(tenant).createKey(
+      {
+        keyId: created.keyId,
+        secretHash: created.secretHash,
+        label: 'test',
+        scopes: key.scopes ?? ['inference', 'read'],
+        limits: {
+          requestsPerMinute: null,
+          tokensPerMinute: null,
+          concurrentRequests: null,
+          ...key.limits,
+        },
       },
-    });
+      operator,
+    );
     return created.key;
   };
 

@@ -1,7 +1,8 @@
 /** Inputs for tests of a tenant, with everything that a test does not care about filled in. */
+import { strict as assert } from 'node:assert';
 import type { Price, Usage } from '../../../edge/money.ts';
 import type { AdmitInput } from '../../../edge/tenant/admission-contract.ts';
-import type { KeyLimits } from '../../../edge/tenant/key-contract.ts';
+import type { KeyLimits, KeyRecord } from '../../../edge/tenant/key-contract.ts';
 import type { SettleInput } from '../../../edge/tenant/settlement-contract.ts';
 import type { Tenant } from '../../../edge/tenant/tenant-contract.ts';
 
@@ -21,14 +22,25 @@ export const noLimits: KeyLimits = {
 
 export const secretHash = 'ab'.repeat(32);
 
-export function addKey(tenant: Tenant, keyId = 'key-1', limits: Partial<KeyLimits> = {}) {
-  return tenant.createKey({
-    keyId,
-    secretHash,
-    label: 'a test key',
-    scopes: ['inference', 'read'],
-    limits: { ...noLimits, ...limits },
-  });
+export const operator = { kind: 'operator' } as const;
+
+export async function addKey(
+  tenant: Tenant,
+  keyId = 'key-1',
+  limits: Partial<KeyLimits> = {},
+): Promise<KeyRecord> {
+  const made = await tenant.createKey(
+    {
+      keyId,
+      secretHash,
+      label: 'a test key',
+      scopes: ['inference', 'read'],
+      limits: { ...noLimits, ...limits },
+    },
+    operator,
+  );
+  assert(made.kind === 'done', 'the operator makes any key');
+  return made.key;
 }
 
 export function admitInput(requestId: string, change: Partial<AdmitInput> = {}): AdmitInput {
