@@ -24,11 +24,16 @@ export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): 
 const plain = { params: null, query: null, headers: null, body: null, status: 200 } as const;
 
 const inferenceHeaders = z.object({
-  'idempotency-key': z.string().max(255).optional(),
+  'idempotency-key': z
+    .string()
+    .max(255)
+    .optional()
+    .describe('The answer outlives its client; the same request again gets it, and is not billed.'),
   'last-event-id': z
     .string()
     .regex(/^\d{1,9}$/)
-    .optional(),
+    .optional()
+    .describe('With an Idempotency-Key and a stream: its events after the one with this id.'),
   [budgetHeader]: z
     .string()
     .optional()

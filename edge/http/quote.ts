@@ -18,20 +18,43 @@ import { cacheMissReasonSchema } from '../dialects/cache-miss-reason.ts';
 import { predictMiss } from '../inference/cache-miss.ts';
 import { readBody } from '../bodies/read-body.ts';
 
-export const quoteSchema = z.object({
-  object: z.literal('quote'),
-  model: z.string(),
-  prices: z
-    .object({ cached_input: nanoUsd, input: nanoUsd, output: nanoUsd })
-    .describe('In nano-USD per 1,000,000 tokens, as in force now.'),
-  max_cost_nano_usd: nanoUsd.describe('No request costs more; this much is held while it runs.'),
-  prompt_tokens_max: count,
-  output_tokens_max: count,
-  prompt_tokens_estimate: count,
-  cached_tokens_estimate: count.describe('What the prefix index expects a worker to have cached.'),
-  input_cost_estimate_nano_usd: nanoUsd,
-  cache_miss_reason: cacheMissReasonSchema,
-});
+const example = {
+  object: 'quote',
+  model: 'sift-tiny',
+  prices: { cached_input: 28_000_000, input: 280_000_000, output: 420_000_000 },
+  max_cost_nano_usd: 2_028_320,
+  prompt_tokens_max: 1_100,
+  output_tokens_max: 4_096,
+  prompt_tokens_estimate: 275,
+  cached_tokens_estimate: 192,
+  input_cost_estimate_nano_usd: 28_616,
+  cache_miss_reason: {
+    type: 'new_messages',
+    part: 'message',
+    message: 2,
+    character: 0,
+    character_end: 16,
+  },
+};
+
+export const quoteSchema = z
+  .object({
+    object: z.literal('quote'),
+    model: z.string(),
+    prices: z
+      .object({ cached_input: nanoUsd, input: nanoUsd, output: nanoUsd })
+      .describe('In nano-USD per 1,000,000 tokens, as in force now.'),
+    max_cost_nano_usd: nanoUsd.describe('No request costs more; this much is held while it runs.'),
+    prompt_tokens_max: count,
+    output_tokens_max: count,
+    prompt_tokens_estimate: count,
+    cached_tokens_estimate: count.describe(
+      'What the prefix index expects a worker to have cached.',
+    ),
+    input_cost_estimate_nano_usd: nanoUsd,
+    cache_miss_reason: cacheMissReasonSchema,
+  })
+  .meta({ examples: [example] });
 
 export const quote = keyEndpoint(
   {
