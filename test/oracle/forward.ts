@@ -79,8 +79,49 @@ export function oracleForward(
   tokens: readonly number[],
   options: OracleOptions = {},
 ): OracleResult {
+  const pass = begin(oracle, options);
+  let stream = unchanged(embed(pass, tokens));
+  const hidden = [stream.states];
+  for (let layer = 0; layer < oracle.config.num_hidden_layers; layer++) {
+    const next = runLayer(pass, layer, stream);
+    if (layer > 0) hidden.push(next.entered);
+    stream = next;
+  }
+  const last = addNorm(pass, stream, 'model.norm.weight').out;
+  hidden.push(last);
+  return { logits: last.map((x) => toLogits(pass, x)), selected: pass.selected, hidden };
+}
+
+/**
+ * The logits of the draft that the model's module for multi-token prediction makes at each position
+ * but the last (docs/engine-spec.md#multi-token-prediction): those at t, where token t + 1 is
+ * known already, are for token t + 2.
+ */
+export function oracleDrafts(
+  oracle: Oracle,
+  tokens: readonly number[],
+  options: OracleOptions = {},
+): Vector[] {
+  const hidden = at(oracleForward(oracle, tokens, options).hidden.slice(-1), 0);
+  const pass = begin(oracle, options);
+  const layer = oracle.config.num_hidden_layers;
+  const prefix = `model.layers.${layer}`;
+  const norm = (x: Vector, name: string): Vector => {
+    const weight = oracle.vector(`${prefix}.${name}.weight`);
+    return round(pass, rmsNorm(x, weight, oracle.config.rms_norm_eps));
+  };
+  const projection = oracle.matrix(`${prefix}.eh_proj.weight`);
+  const inputs = embed(pass, tokens.slice(1)).map((embedding, t) =>
+    linear(pass, projection, concat([norm(embedding, 'enorm'), norm(at(hidden, t), 'hnorm')])),
+  );
+  const stream = runLayer(pass, layer, unchanged(inputs));
+  const { out } = addNorm(pass, stream, `${prefix}.shared_head.norm.weight`);
+  return out.map((x) => toLogits(pass, x));
+}
+
+function begin(oracle: Oracle, options: OracleOptions): Pass {
   const quantized = options.quantized ?? false;
-  const pass: Pass = {
+  return {
     oracle,
     options: {
       attention: options.attention ?? 'sparse',
@@ -93,24 +134,43 @@ export function oracleForward(
     frequencies: ropeFrequencies(oracle.config),
     selected: [],
   };
-  const embedding = oracle.matrix('model.embed_tokens.weight');
-  let states = tokens.map((token) => round(pass, rowsOf(embedding, token, 1).values));
-  let update = states.map((state): Vector => new Float64Array(state.length));
-  const hidden = [states];
-  for (let layer = 0; layer < oracle.config.num_hidden_layers; layer++) {
-    const prefix = `model.layers.${layer}`;
-    let normed = addNorm(pass, states, update, `${prefix}.input_layernorm.weight`);
-    if (layer > 0) hidden.push(normed.states);
-    update = attention(pass, layer, normed.out);
-    normed = addNorm(pass, normed.states, update, `${prefix}.post_attention_layernorm.weight`);
-    const feedForward = hasExperts(oracle.config, layer) ? mixtureOfExperts : denseFeedForward;
-    update = normed.out.map((x) => feedForward(pass, `${prefix}.mlp`, x));
-    states = normed.states;
-  }
-  const last = addNorm(pass, states, update, 'model.norm.weight').out;
-  hidden.push(last);
-  const head = oracle.matrix('lm_head.weight');
-  return { logits: last.map((x) => multiply(head, x)), selected: pass.selected, hidden };
+}
+
+/** The hidden states as they are carried on, and what the last part adds to them. */
+interface Stream {
+  readonly states: Vector[];
+  readonly update: Vector[];
+}
+
+function unchanged(states: Vector[]): Stream {
+  return { states, update: states.map((state): Vector => new Float64Array(state.length)) };
+}
+
+function embed(pass: Pass, tokens: readonly number[]): Vector[] {
+  const embedding = pass.oracle.matrix('model.embed_tokens.weight');
+  return tokens.map((token) => round(pass, rowsOf(embedding, token, 1).values));
+}
+
+function toLogits({ oracle }: Pass, x: Vector): Vector {
+  return multiply(oracle.matrix('lm_head.weight'), x);
+}
+
+/** @returns the stream behind the layer, and the states that it was entered with. */
+function runLayer(
+  pass: Pass,
+  layer: number,
+  stream: Stream,
+): Stream & { readonly entered: Vector[] } {
+  const prefix = `model.layers.${layer}`;
+  const entered = addNorm(pass, stream, `${prefix}.input_layernorm.weight`);
+  const attended = {
+    states: entered.states,
+    update: attention(pass, layer, entered.out),
+  };
+  const normed = addNorm(pass, attended, `${prefix}.post_attention_layernorm.weight`);
+  const feedForward = hasExperts(pass.oracle.config, layer) ? mixtureOfExperts : denseFeedForward;
+  const update = normed.out.map((x) => feedForward(pass, `${prefix}.mlp`, x));
+  return { states: normed.states, update, entered: entered.states };
 }
 
 function round({ options }: Pass, x: Vector): Vector {
@@ -127,7 +187,7 @@ function quantize(
 }
 
 /** The norm sees the sum before it is rounded to be carried on. */
-function addNorm(pass: Pass, states: Vector[], update: Vector[], weightName: string) {
+function addNorm(pass: Pass, { states, update }: Stream, weightName: string) {
   const weight = pass.oracle.vector(weightName);
   const sums = states.map((state, t) => plus(state, at(update, t)));
   const epsilon = pass.oracle.config.rms_norm_eps;
