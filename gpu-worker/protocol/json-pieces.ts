@@ -8,6 +8,10 @@
 const pieceCharacters = 128 * 1024;
 /** Values deeper than this are written at once: a log-probability, a part of a call's arguments. */
 const walkedLevelsMax = 8;
+/** The longest that JSON makes of one character of a text. */
+const escapedCharactersMax = 6;
+/** No number is longer, with what stands around a value. */
+const plainCharactersMax = 32;
 
 /** The items of a JSON array, each written as it comes: a text is a fraction of what it says. */
 export class WrittenItems {
@@ -56,6 +60,10 @@ async function* inTurns(
 }
 
 function* jsonPieces(value: object): Generator<string, void> {
+  if (leftAfter(value, { characters: pieceCharacters, levels: walkedLevelsMax }) >= 0) {
+    yield JSON.stringify(value);
+    return;
+  }
   let piece = '';
   for (const part of partsOf(value, walkedLevelsMax)) {
     piece += part;
@@ -64,6 +72,30 @@ function* jsonPieces(value: object): Generator<string, void> {
     piece = '';
   }
   if (piece !== '') yield piece;
+}
+
+/**
+ * Returns what is left of a budget of characters after the value, counted as the longest that it
+ * could be; less than 0 where it may be longer, or holds what is written already. Most answers are
+ * short, and this look takes a tenth of the time that their parts would.
+ */
+function leftAfter(
+  value: unknown,
+  { characters, levels }: { readonly characters: number; readonly levels: number },
+): number {
+  if (typeof value === 'string') {
+    return characters - escapedCharactersMax * value.length - plainCharactersMax;
+  }
+  if (typeof value !== 'object' || value === null) return characters - plainCharactersMax;
+  const isWritten = value instanceof WrittenItems && value.texts.length > 0;
+  if (isWritten || levels === 0) return -1;
+  let left = characters - plainCharactersMax;
+  for (const [name, item] of Object.entries(value)) {
+    left -= escapedCharactersMax * name.length + plainCharactersMax;
+    left = leftAfter(item, { characters: left, levels: levels - 1 });
+    if (left < 0) return left;
+  }
+  return left;
 }
 
 /** Small parts, but for single values that are deep. */

@@ -62,3 +62,11 @@ test('a value is written short only if it is', () => {
   expect(shortJson({ a: [1] }, 8)).toBeNull();
   expect(shortJson({ a: 'a'.repeat(1_000_000) }, 500_000)).toBeNull();
 });
+
+test('items that are written already are not read again', () => {
+  const items = writtenOf([{ token: 'a' }]);
+  items.toJSON = () => {
+    throw new Error('they were read');
+  };
+  expect(writeJson({ items })).toBe('{"items":[{"token":"a"}]}');
+});
