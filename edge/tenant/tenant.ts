@@ -284,6 +284,7 @@ function settle(stages: Stages, input: SettleInput, nowMs: number): Settlement {
   const { costNanoUsd } = settlement;
   budgets.settle(open.budgetWindows, { heldNanoUsd, costNanoUsd });
   stages.webhooks.balanceChanged(nowMs);
+  stages.webhooks.budgetsSpent(open.budgetWindows, nowMs);
   const used = tokensToLimit(open, input.usage, settlement);
   limits.giveBack({ keyId, reserved: open.tokensReserved, used });
   if (input.usage !== null) {

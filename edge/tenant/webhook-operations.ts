@@ -15,6 +15,10 @@ export interface WebhookStages {
   /** To be called in the transaction of each change of the balance. */
   balanceChanged(nowMs: number): void;
   toppedUp(credited: Parameters<AccountEvents['toppedUp']>[0]): void;
+  /** To be called with the windows in which a cost was counted, in its transaction. */
+  budgetsSpent(windowIds: readonly number[] | null, nowMs: number): void;
+  /** Tells of keys that expire soon; the answer is the time to ask again, or null. */
+  tellOfExpiringKeys(nowMs: number): number | null;
 }
 
 export function createWebhookStages(
@@ -38,6 +42,10 @@ export function createWebhookStages(
     toppedUp(credited) {
       if (events.toppedUp(credited)) onDue(credited.nowMs);
     },
+    budgetsSpent(windowIds, nowMs) {
+      if (events.budgetsSpent(windowIds, nowMs)) onDue(nowMs);
+    },
+    tellOfExpiringKeys: (nowMs) => events.tellOfExpiringKeys(nowMs),
   };
 }
 
@@ -98,7 +106,8 @@ function listOperations(stages: WebhookStages, context: WebhookContext) {
   } satisfies Partial<TenantWebhooks>;
 }
 
-function deliveryOperations({ webhooks, outbox, onDue }: WebhookStages, context: WebhookContext) {
+function deliveryOperations(stages: WebhookStages, context: WebhookContext) {
+  const { webhooks, outbox, onDue } = stages;
   const { committer, nowMs: now, auditLog } = context;
   const run = <Result>(work: (nowMs: number) => Result) => committer.run(() => work(now()));
   const noted = (sent: WebhookSent, change: Omit<Parameters<AuditLog['note']>[0], 'detail'>) => {
@@ -124,7 +133,12 @@ function deliveryOperations({ webhooks, outbox, onDue }: WebhookStages, context:
       ),
     // The disk is waited for: what a receiver hears of is not to be lost with the power.
     dueWebhooks: (busy) =>
-      run((nowMs) => ({ due: outbox.due(busy, nowMs), nextAtMs: outbox.nextAtMs(nowMs) })),
+      run((nowMs) => {
+        const expiryAtMs = stages.tellOfExpiringKeys(nowMs) ?? Infinity;
+        const nextAtMs = Math.min(expiryAtMs, outbox.nextAtMs(nowMs) ?? Infinity);
+        const due = outbox.due(busy, nowMs);
+        return { due, nextAtMs: nextAtMs === Infinity ? null : nextAtMs };
+      }),
     recordWebhookTry: (outcome) => run((nowMs) => outbox.record(outcome, nowMs)),
   } satisfies Partial<TenantWebhooks>;
 }

@@ -3,10 +3,14 @@
  * of its keys expires. An account without webhooks pays for none of it.
  */
 import { strict as assert } from 'node:assert';
-import { account } from '../../db/schema/tenant.ts';
+import { and, eq, gt, inArray } from 'drizzle-orm';
+import { account, apiKey, budget, budgetLimit, budgetWindow } from '../../db/schema/tenant.ts';
 import type { SyncDb } from '../../db/types.ts';
 import type { Outbox } from './outbox.ts';
 import type { WebhookList } from './webhook-list.ts';
+
+/** The owner of a key is told so long before it expires. */
+export const expiringMs = 7 * 24 * 3_600_000;
 
 /** Call everything inside the transaction of the cause. */
 export class AccountEvents {
@@ -68,9 +72,89 @@ export class AccountEvents {
     return this.#outbox.send({ type: 'top_up.received', data, cause: null, to, nowMs }) !== null;
   }
 
+  /**
+   * Tells of each key that expires within a week, once for each expiry.
+   * @returns the time at which the next key has a week left; null: none is known
+   */
+  tellOfExpiringKeys(nowMs: number): number | null {
+    const to = this.#webhooks.subscribed('key.expiring').map(({ id }) => id);
+    if (to.length === 0) return null;
+    const expiring = this.#db
+      .select({ keyId: apiKey.keyId, label: apiKey.label, expiresAtMs: apiKey.expiresAtMs })
+      .from(apiKey)
+      .where(and(eq(apiKey.status, 'active'), gt(apiKey.expiresAtMs, nowMs)))
+      .all();
+    let nextAtMs: number | null = null;
+    for (const { keyId, label, expiresAtMs } of expiring) {
+      if (expiresAtMs === null) continue;
+      const tellAtMs = expiresAtMs - expiringMs;
+      if (tellAtMs > nowMs) nextAtMs = Math.min(tellAtMs, nextAtMs ?? tellAtMs);
+      else {
+        const data = { key_id: keyId, label, expires_at_ms: expiresAtMs };
+        const cause = `expiring ${keyId} ${expiresAtMs}`;
+        this.#outbox.send({ type: 'key.expiring', data, cause, to, nowMs });
+      }
+    }
+    return nextAtMs;
+  }
+
+  /**
+   * Tells each webhook of its shares of budgets that are spent, once in each window.
+   * @param windowIds the windows in which a cost was counted just now; null: none
+   * @returns true if anything is to be sent
+   */
+  budgetsSpent(windowIds: readonly number[] | null, nowMs: number): boolean {
+    if (windowIds === null || windowIds.length === 0 || this.#webhooks.isEmpty) return false;
+    const told = this.#webhooks.subscribed('budget.threshold_reached');
+    if (told.length === 0) return false;
+    const windows = this.#db
+      .select({ budget, budgetLimit, budgetWindow })
+      .from(budgetWindow)
+      .innerJoin(budgetLimit, eq(budgetLimit.id, budgetWindow.limitId))
+      .innerJoin(budget, eq(budget.id, budgetLimit.budgetId))
+      .where(inArray(budgetWindow.id, [...windowIds]))
+      .all();
+    let isSent = false;
+    for (const row of windows) {
+      const { id, spentNanoUsd, endMs } = row.budgetWindow;
+      const { limitNanoUsd, period } = row.budgetLimit;
+      for (const { id: webhookId, budgetPercents } of told) {
+        const reached = budgetPercents.filter((percent) =>
+          isShareSpent({ spentNanoUsd, limitNanoUsd, percent }),
+        );
+        for (const percent of reached) {
+          const data = {
+            budget: row.budget.name,
+            key_id: row.budget.keyId,
+            window: period,
+            percent,
+            limit_nano_usd: limitNanoUsd,
+            spent_nano_usd: spentNanoUsd,
+            resets_at_ms: period === 'ever' ? null : endMs,
+          };
+          const cause = `budget ${id} ${limitNanoUsd} ${percent} ${webhookId}`;
+          const event = { type: 'budget.threshold_reached', data, cause, nowMs } as const;
+          isSent = this.#outbox.send({ ...event, to: [webhookId] }) !== null || isSent;
+        }
+      }
+    }
+    return isSent;
+  }
+
   #readBalance(): number {
     const row = this.#db.select().from(account).get();
     assert(row !== undefined, 'a tenant has an account');
     return row.grantedNanoUsd + row.toppedUpNanoUsd;
   }
+}
+
+/** A product of an amount and a percentage may pass 2^53. */
+function isShareSpent(of: {
+  readonly spentNanoUsd: number;
+  readonly limitNanoUsd: number;
+  readonly percent: number;
+}): boolean {
+  const { spentNanoUsd, limitNanoUsd, percent } = of;
+  if (spentNanoUsd === 0) return false;
+  return BigInt(spentNanoUsd) * 100n >= BigInt(limitNanoUsd) * BigInt(percent);
 }

@@ -7,11 +7,10 @@ import { disableAfterMs, triesMax } from '../../../edge/webhooks/retry-schedule.
 import { createSender } from '../../../edge/webhooks/sender.ts';
 import { webhooksMax } from '../../../edge/webhooks/webhook-list.ts';
 import { openTestTenant } from '../../support/edge/tenant-opened.ts';
-import { addKey, admitInput, settleInput } from '../../support/edge/tenant-samples.ts';
+import { addKey, admitInput, operator, settleInput } from '../../support/edge/tenant-samples.ts';
 import { startReceiver, verified } from '../../support/edge/webhook-receiver.ts';
 import type { WebhookReceiver } from '../../support/edge/webhook-receiver.ts';
 
-const operator = { kind: 'operator' } as const;
 const secretOf = (id: string) => `whsec_${Buffer.from(id.repeat(32)).toString('base64')}`;
 
 async function receive(...answer: Parameters<typeof startReceiver>): Promise<WebhookReceiver> {
@@ -235,6 +234,70 @@ test('a low balance is told once, and again after it was above its bound', async
   await spend('d');
   await spend('e');
   expect(receiver.received).toHaveLength(2);
+});
+
+test('a key that expires within a week is told once, and once more when it gets more time', async () => {
+  const { tenant, sender, clock } = open();
+  const receiver = await receive();
+  await addKey(tenant);
+  await addKey(tenant, 'key-2');
+  await addWebhook(tenant, receiver.url, { events: ['key.expiring'] });
+  const dayMs = 86_400_000;
+  const expiresAtMs = clock.nowMs() + 10 * dayMs;
+  await tenant.updateKey('key-1', { expiresAtMs }, operator);
+  expect(await sender.run()).toBe(expiresAtMs - 7 * dayMs);
+  clock.advance(3 * dayMs);
+  await sender.run();
+  await sender.run();
+  expect(receiver.received.map(({ body }) => JSON.parse(body))).toMatchObject([
+    { type: 'key.expiring', data: { key_id: 'key-1', expires_at_ms: expiresAtMs } },
+  ]);
+  await tenant.updateKey('key-1', { expiresAtMs: expiresAtMs + 1 }, operator);
+  await sender.run();
+  clock.advance(1);
+  await sender.run();
+  expect(receiver.received).toHaveLength(2);
+  await tenant.updateKey('key-2', { expiresAtMs: clock.nowMs() + 1 }, operator);
+  await tenant.updateKey('key-2', { status: 'revoked' }, operator);
+  expect(await sender.run()).toBeNull();
+  expect(receiver.received).toHaveLength(2);
+});
+
+test('shares of a budget are told once in each window, to each webhook its own', async () => {
+  const { tenant, sender, clock } = open();
+  const receiver = await receive();
+  await addKey(tenant);
+  await topUp(tenant, 100_000_000);
+  const terms = { zone: 'UTC', windows: [{ period: 'day', limitNanoUsd: 1_000_000 }] } as const;
+  await tenant.setBudget('agent', terms);
+  const events = ['budget.threshold_reached'] as const;
+  await addWebhook(tenant, receiver.url, { id: 'a', events, budgetPercents: [10, 20] });
+  await addWebhook(tenant, receiver.url, { id: 'b', events, budgetPercents: [15] });
+  let requests = 0;
+  const spend = async () => {
+    const id = `r${requests++}`;
+    await tenant.admit(admitInput(id, { budgets: { names: ['agent'], trimTo: null } }));
+    // Each costs 77,000 nano-USD: 7.7% of the budget.
+    await tenant.settle(settleInput(id));
+    await sender.run();
+  };
+  const percents = () =>
+    receiver.received.map(({ body }) => JSON.parse(body).data.percent).toSorted();
+  await spend();
+  expect(percents()).toEqual([]);
+  await spend();
+  expect(percents()).toEqual([10, 15]);
+  await spend();
+  await spend();
+  expect(percents()).toEqual([10, 15, 20]);
+  expect(JSON.parse(receiver.received.at(-1)?.body ?? '')).toMatchObject({
+    type: 'budget.threshold_reached',
+    data: { budget: 'agent', key_id: null, window: 'day', limit_nano_usd: 1_000_000 },
+  });
+  clock.advance(86_400_000);
+  await spend();
+  await spend();
+  expect(percents()).toEqual([10, 10, 15, 15, 20]);
 });
 
 test('an event lives and dies with the transaction of its cause', async () => {
