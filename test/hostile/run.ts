@@ -26,6 +26,7 @@ export const configure: CommandModule['configure'] = (program) => {
     .addOption(
       new Option('--runtime <runtime>', 'what the edge runs in').choices(runtimes).default('node'),
     )
+    .option('--threads <count>', 'EDGE_THREADS of an edge on Node', '1')
     .option('--match <text>', 'attacks whose name has this text in it', '')
     .action(attackAll);
 };
@@ -33,11 +34,13 @@ export const configure: CommandModule['configure'] = (program) => {
 async function attackAll(options: {
   only?: string;
   match: string;
+  threads: string;
   runtime: Runtime;
 }): Promise<void> {
   const { runtime } = options;
+  const edgeEnv = runtime === 'node' ? { EDGE_THREADS: options.threads } : {};
   const table: Record<string, Row> = {};
-  let system = await startHostileSystem({ runtime });
+  let system = await startHostileSystem({ runtime, edgeEnv });
   try {
     for (const topic of options.only === undefined ? names : [options.only]) {
       const row = { attempts: 0, held: 0, broken: 0 };
@@ -56,14 +59,14 @@ async function attackAll(options: {
         if (dead === undefined) continue;
         console.log(`       a program ended: ${dead.said().slice(-2_000)}`);
         await system[Symbol.asyncDispose]();
-        system = await startHostileSystem({ runtime });
+        system = await startHostileSystem({ runtime, edgeEnv });
       }
       if (row.attempts > 0) table[topic] = row;
     }
   } finally {
     await system[Symbol.asyncDispose]();
   }
-  console.log(`the edge in ${runtime}`);
+  console.log(`the edge in ${runtime}, threads: ${options.threads}`);
   console.table(table);
   // Connections of an attack that broke something would keep the process.
   process.exit(Object.values(table).some(({ broken }) => broken > 0) ? 1 : 0);
