@@ -9,7 +9,7 @@ const onNode = {
 
 /** Tests of the running edge that are run once more on an edge of two threads. */
 const onTwoThreads = [
-  'test/edge/node/{connections,failing-disk,full-disk,locked,node,power-cut,watch-over}.test.ts',
+  'test/edge/node/{full-disk,locked,node,power-cut,watch-over}.test.ts',
   'test/edge/runtimes/node-end-to-end.test.ts',
 ];
 
