@@ -5,6 +5,7 @@
 import { UserError } from '../infra/user-error.ts';
 import type { Backend } from './backend/backend.ts';
 import type { Numerics } from './backend/numerics.ts';
+import { cpuBytesMax } from './backend/cpu/arena.ts';
 import { openCpuBackend } from './backend/cpu/cpu-backend.ts';
 import type { OpenedModel } from './engine/engine-thread.ts';
 import { planMemory } from './engine/memory-plan.ts';
@@ -76,7 +77,17 @@ async function openRankedModel(
   }
   const layout = { tensorParallel, dataParallel };
   const openRanks = () => openCpuRanks(layout, { threads, stepMs: rankSeconds * 1000 });
-  const loaded = await loadRanks({ ...load, ...layout, openRanks });
+  const limitBytes = cpuBytesMax(tensorParallel * dataParallel);
+  const unused = { activationBytes: 0, cacheBytes: 0, reservedBytes: 0 };
+  const loaded = await loadRanks({
+    ...load,
+    ...layout,
+    openRanks,
+    beforeWeights: ({ config, weightBytes, blockBytes }) => {
+      const memory = { ...unused, weightBytes, limitBytes };
+      planCache(settings, 'cpu', { config, memory, blockBytes });
+    },
+  });
   const { close, failed } = loaded;
   try {
     const plans = loaded.memories.map((memory) =>

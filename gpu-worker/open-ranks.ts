@@ -4,6 +4,8 @@
  * nothing else.
  */
 import { at } from './at.ts';
+import { blockTokens } from './backend/batch.ts';
+import { entryBytes } from './backend/cache-layout.ts';
 import type { MemoryUse } from './backend/memory.ts';
 import type { Numerics } from './backend/numerics.ts';
 import type { HostTensor } from './backend/weights.ts';
@@ -15,7 +17,8 @@ import { cutTensor } from './model/mla-moe/shard.ts';
 import type { Layout } from './model/mla-moe/shard.ts';
 import type { ModelLimits } from './model/model.ts';
 import type { ComputeOptions } from './open-model.ts';
-import { layoutFault } from './plan/layout.ts';
+import { layoutFault, rankModel } from './plan/layout.ts';
+import { weightBytes } from './plan/model-memory.ts';
 import { RankThreads } from './ranks/rank-threads.ts';
 import type { RankThreadsOptions } from './ranks/rank-threads.ts';
 import { RankedModel } from './ranks/ranked-model.ts';
@@ -36,7 +39,19 @@ export interface RanksOptions extends Layout {
   openRanks(
     numerics: Numerics,
   ): Pick<RankThreadsOptions, 'entry' | 'openingOf' | 'abort' | 'progress' | 'stepMs'>;
+  /**
+   * Called before any rank is started, with what each takes at least of the memory that it has; it
+   * throws if that does not fit.
+   */
+  beforeWeights?(planned: PlannedRank): void;
   onProgress?(bytesDone: number, bytesTotal: number): void;
+}
+
+export interface PlannedRank {
+  readonly config: ModelConfig;
+  readonly weightBytes: number;
+  /** Bytes of the latents of a block in a rank's caches of all layers. */
+  readonly blockBytes: number;
 }
 
 export interface LoadedRanks {
@@ -90,6 +105,14 @@ async function loadFrom(source: WeightSource, options: RanksOptions): Promise<Lo
     );
   }
   const numerics = chooseNumerics(compute.numerics, config, compute.latents);
+  const { tensors: own } = rankModel(config, tensors, { ...layout, drafts: false });
+  const { latentDim, ropeDim } = config.attention;
+  const entry = entryBytes({ latentDim, ropeDim, indexDim: 0 }, numerics);
+  options.beforeWeights?.({
+    config,
+    weightBytes: own.reduce((sum, tensor) => sum + weightBytes(tensor), 0),
+    blockBytes: config.layers * blockTokens * entry,
+  });
   const threads = await RankThreads.open({
     ...layout,
     ...options.openRanks(numerics),

@@ -10,6 +10,11 @@ import { heapAt } from './kernels/op-codes.ts';
 const pageBytes = 65_536;
 /** A 32-bit address reaches no further. */
 const addressableBytes = 65_536 * pageBytes;
+/** The most that one of `ranks` backends of this machine can hold. */
+export function cpuBytesMax(ranks = 1): number {
+  return Math.min(totalmem() / ranks, addressableBytes);
+}
+
 /**
  * A cache line: no two arrays share one, so threads that write next to each other do not collide.
  */
@@ -32,7 +37,8 @@ export class Arena {
   #current: Views;
 
   constructor(memoryBytesMax: number | undefined) {
-    const wanted = Math.min(memoryBytesMax ?? totalmem(), addressableBytes);
+    const wanted =
+      memoryBytesMax === undefined ? cpuBytesMax() : Math.min(memoryBytesMax, addressableBytes);
     const pages = Math.floor(wanted / pageBytes);
     assert(pages > 1, 'memoryBytesMax must be at least 128 KiB');
     this.#limitBytes = pages * pageBytes;

@@ -30,3 +30,23 @@ test('a checkpoint that does not fit the GPU is refused with the plan before it 
   ]);
   expect(worker.status).toBe(1);
 });
+
+test('a checkpoint that does not fit the ranks of a machine is refused before it is loaded', () => {
+  const flags = ['--model', 'gpu-worker/models/tiny', '--tensor-parallel', '2', '--port', '0'];
+  const preload = fileURLToPath(new URL('../../support/worker/small-machine.ts', import.meta.url));
+  const data = ['--data', temporaryDirectory(), '--log-level', 'silent'];
+  const worker = spawnSync(
+    process.execPath,
+    ['--import', preload, 'infra/sift.ts', 'worker', ...flags, ...data],
+    { cwd: root, encoding: 'utf8' },
+  );
+  const [line, ...table] = worker.stderr.trimEnd().split('\n');
+  expect(line).toMatch(/^the model does not fit: .*of 12\.0 MiB the weights take \d+\.\d MiB/);
+  expect(table.map((row) => row.split(' ')[0])).toEqual([
+    'weights',
+    'activations',
+    'cache',
+    'limit',
+  ]);
+  expect(worker.status).toBe(1);
+});
