@@ -6,6 +6,7 @@ import { describeCutConnections } from './cut-connections.ts';
 import { operatorOf } from '../../support/edge/seed.ts';
 import type { Operator } from '../../support/edge/seed.ts';
 import { describeAliases } from './aliases.ts';
+import { describeBudgets, leaseTokens } from './budgets.ts';
 import { describeWatched } from './watched.ts';
 import { describeKeyedStreams } from './keyed-streams.ts';
 import { describeResponses } from './responses.ts';
@@ -20,7 +21,9 @@ afterAll(async () => {
 });
 
 describeEndToEnd('the edge on Node', async () => {
-  const runtime = await startNode(folder.path);
+  const runtime = await startNode(folder.path, {
+    env: { EDGE_LEASE_TOKENS: String(leaseTokens) },
+  });
   const { adminToken, workerToken } = runtime.services.settings;
   operator = operatorOf(runtime.url, adminToken);
   edge = await seededEdge({
@@ -46,6 +49,11 @@ describeKeyedStreams(() => edge);
 
 describeWatched(() => edge);
 describeAliases(
+  () => edge,
+  () => operator,
+);
+
+describeBudgets(
   () => edge,
   () => operator,
 );

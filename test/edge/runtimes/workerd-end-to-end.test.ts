@@ -10,6 +10,7 @@ import { describeEndToEnd } from './end-to-end.ts';
 import type { RunningEdge } from './end-to-end.ts';
 import { describeCutConnections } from './cut-connections.ts';
 import { describeAliases } from './aliases.ts';
+import { describeBudgets, leaseTokens } from './budgets.ts';
 import { describeWatched } from './watched.ts';
 import { describeKeyedStreams } from './keyed-streams.ts';
 import { describeResponses } from './responses.ts';
@@ -25,7 +26,10 @@ afterAll(async () => {
 });
 
 describeEndToEnd('the edge in workerd', async () => {
-  runtime = await startWorkerd({ folder: folder.path });
+  runtime = await startWorkerd({
+    folder: folder.path,
+    settings: { EDGE_LEASE_TOKENS: String(leaseTokens) },
+  });
   edge = await seededEdge({
     url: runtime.url,
     adminToken: testSecrets.EDGE_ADMIN_TOKEN,
@@ -49,6 +53,11 @@ describeKeyedStreams(() => edge);
 
 describeWatched(() => edge);
 describeAliases(
+  () => edge,
+  () => operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN),
+);
+
+describeBudgets(
   () => edge,
   () => operatorOf(runtime.url, testSecrets.EDGE_ADMIN_TOKEN),
 );
