@@ -18,6 +18,10 @@ const cutTolerance = 0.01;
 
 const file = new URL('moby-dick.txt.gz', import.meta.url);
 
+export function bookText(): string {
+  return gunzipSync(readFileSync(file)).toString('utf8');
+}
+
 export interface BookPrompt {
   readonly prompt: string;
   readonly tokens: number;
@@ -31,7 +35,7 @@ export async function bookPrompt(
   tokens: number,
   countTokens: (prompt: string) => Promise<number>,
 ): Promise<BookPrompt> {
-  const book = gunzipSync(readFileSync(file)).toString('utf8');
+  const book = bookText();
   let characters = Math.ceil(tokens * charactersPerToken);
   for (let cut = 1; ; cut++) {
     const prompt = promptOf(book.slice(0, characters));

@@ -115,7 +115,11 @@ async function watch(look: () => Promise<void>, stop: AbortSignal): Promise<void
 }
 
 /** Streamed, because a client gives up on an answer that says nothing for minutes. */
-async function ask(reader: BookReader, prompt: string, signal: AbortSignal): Promise<BookAnswer> {
+export async function ask(
+  reader: BookReader,
+  prompt: string,
+  signal: AbortSignal,
+): Promise<BookAnswer> {
   const startedMs = performance.now();
   const response = await fetch(`${reader.edgeUrl}/v1/chat/completions`, {
     method: 'POST',
@@ -154,7 +158,7 @@ async function ask(reader: BookReader, prompt: string, signal: AbortSignal): Pro
   return { text, usage, seconds: (performance.now() - startedMs) / 1000 };
 }
 
-async function countTokens(
+export async function countTokens(
   reader: BookReader,
   prompt: string,
   signal: AbortSignal,

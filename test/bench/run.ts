@@ -10,6 +10,8 @@ const benchmarks: Readonly<Record<string, string>> = {
   worker: 'the tiny model on the cpu backend, over HTTP',
   weights: 'weights from a store on loopback, and the time to a first token',
   'cpu-ops': 'the hot ops of the cpu backend, one by one',
+  'long-prompt': 'the 60,181 tokens of expected-long.json, and whether the answer is that one',
+  needles: 'planted questions at 4K to 128K through the whole system, sparse and dense',
   edge: 'the governed path of the edge on Node, against a bare pass-through',
   'edge-threads': 'the same on more threads, with the load and the stub on cores of their own',
   grammar: 'answers held to a schema: compiling and masks at the vocabulary of DeepSeek-V3',
