@@ -103,7 +103,7 @@ function weight(outputs: number, inputs: number, dtype: HostTensor['dtype']): Ho
   return { name, dtype, shape, bytes: new Uint8Array(codes.buffer), scales: null };
 }
 
-/** Best times of several runs, in milliseconds: of the clock, and of all threads' processor time. */
+/** Best times of several runs: of the clock, and of the processors that all threads took. */
 function timesOf(run: () => void): { ms: number; cpuMs: number } {
   let [ms, cpuMs] = [Infinity, Infinity];
   const end = performance.now() + measureMs;

@@ -94,6 +94,7 @@ for (const attention of ['sparse', 'dense'] as const) {
   // oxlint-disable-next-line no-await-in-loop
   await using system = await openOwnSystem({
     SIFT_ATTENTION: attention,
+    SIFT_LOG_LEVEL: 'error',
     SIFT_CACHE_TOKENS: String(most),
   });
   for (const thousands of lengths) {
