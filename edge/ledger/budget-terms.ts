@@ -1,6 +1,6 @@
 /** Sets, lists and removes budgets, of keys and by name. Call everything inside a transaction. */
 import { strict as assert } from 'node:assert';
-import { and, count, eq, gt, inArray, isNotNull, lte, notInArray, sql } from 'drizzle-orm';
+import { and, count, eq, inArray, isNotNull, notInArray, sql } from 'drizzle-orm';
 import { budget, budgetLimit, budgetWindow } from '../../db/schema/tenant.ts';
 import { isTimeZone } from '../calendar.ts';
 import type { SyncDb } from '../../db/types.ts';
@@ -114,25 +114,23 @@ export class BudgetTermsOfTenant {
     }
   }
 
-  /** Its windows go on, with all that counts in them, as those of the other zone. */
+  /**
+   * Its windows go on, with all that counts in them, as those of the other zone. One that is over
+   * goes on too where the other zone's has the same start and a later end.
+   */
   #moveTo(zone: string, budgetId: number, nowMs: number): void {
     this.#db.update(budget).set({ zone }).where(eq(budget.id, budgetId)).run();
-    const current = this.#db
-      .select({ windowId: budgetWindow.id, period: budgetLimit.period })
-      .from(budgetWindow)
-      .innerJoin(budgetLimit, eq(budgetLimit.id, budgetWindow.limitId))
-      .where(
-        and(
-          eq(budgetLimit.budgetId, budgetId),
-          lte(budgetWindow.startMs, nowMs),
-          gt(budgetWindow.endMs, nowMs),
-        ),
-      )
+    const limits = this.#db
+      .select({ limitId: budgetLimit.id, period: budgetLimit.period })
+      .from(budgetLimit)
+      .where(eq(budgetLimit.budgetId, budgetId))
       .all();
-    for (const { windowId, period } of current) {
+    for (const { limitId, period } of limits) {
       const { startMs, endMs } = windowAt(period, zone, nowMs);
       this.#db.run(sql`UPDATE OR IGNORE budget_window SET start_ms = ${startMs}, end_ms = ${endMs}
-        WHERE id = ${windowId}`);
+        WHERE id = (SELECT id FROM budget_window WHERE limit_id = ${limitId}
+          AND (start_ms <= ${nowMs} AND end_ms > ${nowMs} OR start_ms = ${startMs})
+          ORDER BY end_ms DESC LIMIT 1)`);
     }
   }
 

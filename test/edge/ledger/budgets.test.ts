@@ -226,6 +226,29 @@ test('an expired key is refused from its time on', async () => {
   expect(await reasonOf(tenant, 'r2')).toBe('admitted');
 });
 
+test('a month that is over in one zone goes on in another in which it is not', async () => {
+  const { tenant, clock } = await openWithBudget();
+  const monthly = (zone: string): BudgetTerms => ({
+    zone,
+    windows: [{ period: 'month', limitNanoUsd: sampleHold }],
+  });
+  clock.advance(Date.UTC(2026, 2, 15) - clock.nowMs());
+  await tenant.setBudget('b', monthly('Europe/London'));
+  await tenant.admit(admitInput('r1', naming('b')));
+  await tenant.settle(settleInput('r1'));
+  // It is half past midnight in London. Both months of March begin at the same instant.
+  clock.advance(Date.UTC(2026, 2, 31, 23, 30) - clock.nowMs());
+  await tenant.setBudget('b', monthly('UTC'));
+  expect(await reasonOf(tenant, 'r2', naming('b'))).toMatchObject({
+    kind: 'budget',
+    leftNanoUsd: sampleHold - sampleCost,
+    resetsAtMs: Date.UTC(2026, 3, 1),
+  });
+  clock.advance(30 * 60_000);
+  expect(await reasonOf(tenant, 'r3', naming('b'))).toBe('admitted');
+  expect(await tenant.audit()).toEqual([]);
+});
+
 test('a key runs its models alone, whatever name they were asked for by', async () => {
   const { tenant } = await openWithBudget();
   await tenant.updateKey('key-1', { models: ['model-2'] }, operator);
