@@ -70,6 +70,18 @@ test('a changed receipt ends with 1 and a line for each thing that differs', asy
   ]);
 });
 
+test('a signature in another spelling of its bytes is not the signature', async () => {
+  const { value } = receiptExample.signature;
+  // The last character carries four bits of padding, which decoders drop.
+  const other = `${value.slice(0, -1)}${String.fromCharCode(value.charCodeAt(value.length - 1) + 1)}`;
+  expect(Buffer.from(other, 'base64url')).toEqual(Buffer.from(value, 'base64url'));
+  for (const spelling of [other, `${value}AA`]) {
+    const signature = { ...receiptExample.signature, value: spelling };
+    const file = fileOf('receipt.json', { ...receiptExample, signature });
+    expect((await run(['verify', file])).code).toBe(1);
+  }
+});
+
 test.each([
   ['no JSON', 'receipt'],
   ['{}', 'receipt'],
