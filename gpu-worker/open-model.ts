@@ -36,6 +36,8 @@ export interface LoadOptions {
   readonly weights?: SourceSettings;
   readonly compute: ComputeOptions;
   readonly limits: ModelLimits;
+  /** Loads the MTP module, if config.json promises one. */
+  readonly drafts?: boolean;
   openBackend(numerics: Numerics, limits: ModelLimits): Promise<Backend>;
   /**
    * Called before any weight is read, on a backend that can plan ahead, with what the model will
@@ -94,17 +96,18 @@ async function loadFrom(source: WeightSource, options: LoadOptions): Promise<Loa
   const family = familyOf(config.modelType);
   const checkpoint = await openCheckpoint(source);
   family.checkTensorNames(config, checkpoint.tensors.keys());
+  const drafts = (options.drafts ?? false) && config.mtpLayers > 0;
   // Before a backend takes a machine's memory for a model that can't be loaded.
-  checkTensors(checkpoint, [...family.tensorSpecs(config)]);
+  checkTensors(checkpoint, [...family.tensorSpecs(config, drafts)]);
   const numerics = chooseNumerics(compute.numerics, config, compute.latents);
   const { attention } = compute;
   const backend = await options.openBackend(numerics, limits);
   try {
     const planned = backend.planned?.();
-    const builder = family.buildModel(config, backend);
+    const builder = family.buildModel(config, backend, drafts);
     if (planned !== undefined && options.beforeWeights !== undefined) {
       const tensors = neededTensors(checkpoint, builder.specs);
-      const memory = modelMemory({ config, tensors, backend: planned, attention, limits });
+      const memory = modelMemory({ config, tensors, backend: planned, attention, limits, drafts });
       options.beforeWeights({ backend, config, ...memory });
     }
     let parameters = 0;

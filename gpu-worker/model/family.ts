@@ -19,10 +19,10 @@ export interface ModelFamily {
    * @throws ConfigError that names the key
    */
   checkTensorNames(config: ModelConfig, names: Iterable<string>): void;
-  /** Every tensor that a checkpoint may hold. */
-  tensorSpecs(config: ModelConfig): Iterable<TensorSpec>;
-  /** Begins a model on a backend. */
-  buildModel(config: ModelConfig, backend: Backend): ModelBuilder;
+  /** Every tensor that a checkpoint may hold; a model that `drafts` needs its MTP module too. */
+  tensorSpecs(config: ModelConfig, drafts?: boolean): Iterable<TensorSpec>;
+  /** Begins a model on a backend; one that `drafts` only if the configuration has a module. */
+  buildModel(config: ModelConfig, backend: Backend, drafts?: boolean): ModelBuilder;
 }
 
 /** Give every tensor of `specs` that is needed to `accept`, then call `finish` once. */

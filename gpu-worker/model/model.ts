@@ -21,6 +21,13 @@ export interface Model {
    */
   forward(batch: Batch, observer?: ForwardObserver): void;
   /**
+   * Runs the MTP module, which predicts the token after the next one; null in a model without it.
+   * Row r of `batch` is the position whose hidden state is row `hiddenRows[r]` of the last call of
+   * `forward` or `draft`, and its token is the one that follows that position. The batch then is
+   * the last one, for `logits`, `sample` and a further call of `draft`.
+   */
+  readonly draft: ((batch: Batch, hiddenRows: Int32Array) => void) | null;
+  /**
    * Logits [rows.length, vocabSize] of those rows of the last batch, float32; valid until the next
    * call. At most `limits.logitRowsMax` rows.
    */

@@ -27,13 +27,15 @@ export interface ModelMemoryOptions extends ModelOptions {
   readonly tensors: Iterable<WeightShape>;
   /** A backend that computes nothing. */
   readonly backend: Backend;
+  /** Counts activations and caches of the MTP module, whose tensors are among the others. */
+  readonly drafts?: boolean;
   /** Weights that the graph does not know yet, kept beside the model's. */
   readonly others?: Iterable<WeightShape>;
 }
 
 export function modelMemory(options: ModelMemoryOptions): ModelMemory {
-  const { config, tensors, backend, others = [], attention, limits } = options;
-  const builder = familyOf(config.modelType).buildModel(config, backend);
+  const { config, tensors, backend, drafts, others = [], attention, limits } = options;
+  const builder = familyOf(config.modelType).buildModel(config, backend, drafts);
   const empty = createEmptyTensors();
   for (const tensor of tensors) builder.accept(empty(tensor));
   for (const tensor of others) keep(backend, empty(tensor));

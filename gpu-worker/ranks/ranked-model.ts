@@ -75,6 +75,7 @@ class GroupModel implements Model {
   readonly contextLength: number;
   readonly limits: ModelLimits;
   readonly blocks: number;
+  readonly draft = null;
   readonly #all: RankedModel;
   readonly #group: number;
   readonly #groups: number;

@@ -71,6 +71,8 @@ export function indexerConfig(config: OracleConfig): IndexerConfig | null {
 }
 
 export function indexerType(config: OracleConfig, layer: number): IndexerType {
+  // An MTP module selects for itself.
+  if (layer >= config.num_hidden_layers) return 'full';
   if (config.indexer_types) return at(config.indexer_types, layer);
   if (config.index_topk_pattern) {
     return at(config.index_topk_pattern, layer) === 'F' ? 'full' : 'shared';
@@ -81,6 +83,7 @@ export function indexerType(config: OracleConfig, layer: number): IndexerType {
 }
 
 export function hasExperts(config: OracleConfig, layer: number): boolean {
+  if (layer >= config.num_hidden_layers) return true;
   if (config.mlp_layer_types) return at(config.mlp_layer_types, layer) === 'sparse';
   return layer >= (config.first_k_dense_replace ?? 0);
 }

@@ -20,6 +20,7 @@ import type { CachelessModel, ModelOptions } from '../family.ts';
 import type { ForwardObserver, Model, ModelLimits } from '../model.ts';
 import { buildRopeTable, emptyRopeTable } from './rope.ts';
 import type {
+  DrafterWeights,
   ExpertsWeights,
   FeedForwardWeights,
   IndexerWeights,
@@ -46,13 +47,15 @@ export function prepareModel(
   const rope = { dim: ropeDim, positions };
   const table = backend.isPlan === true ? emptyRopeTable(rope) : buildRopeTable(config.rope, rope);
   backend.rows.ropeTable(table);
-  const buffers = allocateBuffers(config, backend, limits);
+  const { drafter } = weights;
+  const buffers = allocateBuffers(config, backend, { limits, drafts: drafter !== null });
   const indexDim = usedIndexer?.dim ?? 0;
   const sharing = config.layerKinds.flatMap(({ indexer }, layer) =>
     indexer === 'shared' ? [layer] : [],
   );
   const keylessLayers = new Set(sharing);
-  const shape = { layers: config.layers, latentDim, ropeDim, indexDim, keylessLayers };
+  const layers = config.layers + (drafter === null ? 0 : 1);
+  const shape = { layers, latentDim, ropeDim, indexDim, keylessLayers };
   return {
     blockBytes: backend.caches.blockBytes(shape),
     withCache(blocks) {
@@ -80,6 +83,7 @@ class ForwardModel implements Model {
   readonly contextLength: number;
   readonly limits: ModelLimits;
   readonly blocks: number;
+  readonly draft: Model['draft'];
   readonly #config: ModelConfig;
   readonly #weights: ModelWeights;
   readonly #backend: Backend;
@@ -99,6 +103,9 @@ class ForwardModel implements Model {
     this.contextLength = parts.config.contextLength;
     this.limits = parts.limits;
     this.blocks = parts.blocks;
+    const { drafter } = parts.weights;
+    this.draft =
+      drafter === null ? null : (batch, hiddenRows) => this.#draft(drafter, batch, hiddenRows);
   }
 
   forward(batch: Batch, observer: ForwardObserver = {}): void {
@@ -132,6 +139,29 @@ class ForwardModel implements Model {
     });
     rowOps.addRmsNorm(normed, residual, delta, this.#weights.finalNorm, norm);
     this.#observeHidden(observer, this.#config.layers, normed);
+  }
+
+  /** normed = the MTP module over tokens and hidden states (docs/engine-spec.md). */
+  #draft(weights: DrafterWeights, batch: Batch, hiddenRows: Int32Array): void {
+    const rows = batch.tokens.length;
+    const { rows: rowOps, gemm } = this.#backend;
+    const { residual, normed, delta, draft } = this.#buffers;
+    assert(draft !== null && rows > 0, 'a model that drafts has buffers and rows for it');
+    assert(rows <= this.limits.rowsMax && rows === hiddenRows.length, `${rows} rows of drafts`);
+    this.#backend.batch.begin(batch);
+    rowOps.gatherRows(draft.hidden, normed, hiddenRows);
+    this.#rows = rows;
+    const norm = { rows, epsilon: this.#config.normEpsilon };
+    this.#embed(residual);
+    rowOps.rmsNorm(draft.joinedEmbedding, residual, weights.embeddingNorm, norm);
+    rowOps.rmsNorm(draft.joinedHidden, draft.hidden, weights.hiddenNorm, norm);
+    gemm.linear(residual, draft.joined, weights.join, rows);
+    const { layer } = weights;
+    rowOps.rmsNorm(normed, residual, layer.inputNorm, norm);
+    this.#attention(layer, this.#config.layers, {});
+    rowOps.addRmsNorm(normed, residual, delta, layer.postNorm, norm);
+    this.#feedForward(layer.feedForward);
+    rowOps.addRmsNorm(normed, residual, delta, weights.headNorm, norm);
   }
 
   /** Takes part in a step of the other groups: their rows come to the experts of this rank. */
@@ -276,7 +306,11 @@ class ForwardModel implements Model {
 type Buffers = ReturnType<typeof allocateBuffers>;
 
 /** Every activation of a step, made once. Rows are the batch's capacity. */
-function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLimits) {
+function allocateBuffers(
+  config: ModelConfig,
+  backend: Backend,
+  { limits, drafts }: { limits: ModelLimits; drafts: boolean },
+) {
   const { hiddenSize } = config;
   const { queryLatentDim, latentDim, nopeDim, ropeDim, valueDim } = config.attention;
   const { size } = backend.ranks.heads;
@@ -296,6 +330,7 @@ function allocateBuffers(config: ModelConfig, backend: Backend, limits: ModelLim
     mlpGate: make(mlpSize, 'input'),
     mlpUp: make(mlpSize),
     moe: allocateMoeBuffers(config, backend, limits),
+    draft: drafts ? allocateDraftBuffers(config, backend, limits) : null,
     lastHidden: backend.memory.tensor(limits.logitRowsMax, hiddenSize),
     logits: backend.memory.tensor(limits.logitRowsMax, config.vocabSize, 'f32'),
     ownLogits:
@@ -313,6 +348,21 @@ function allocateIndexBuffers(config: ModelConfig, backend: Backend, limits: Mod
     key: backend.memory.tensor(limits.rowsMax, indexer.dim),
     headWeights: backend.memory.tensor(limits.rowsMax, indexer.heads, 'f32'),
     selection: backend.indexer.selection(limits.rowsMax, indexer.topK),
+  };
+}
+
+/** Hidden states that the MTP module starts from, and its input: two halves of one tensor. */
+function allocateDraftBuffers(
+  { hiddenSize }: ModelConfig,
+  { memory }: Backend,
+  { rowsMax }: ModelLimits,
+) {
+  const joined = memory.tensor(rowsMax, 2 * hiddenSize);
+  return {
+    hidden: memory.tensor(rowsMax, hiddenSize),
+    joined,
+    joinedEmbedding: memory.columns(joined, 0, hiddenSize),
+    joinedHidden: memory.columns(joined, hiddenSize, hiddenSize),
   };
 }
 

@@ -8,8 +8,8 @@ import { WeightBuilder } from './weights.ts';
 export const mlaMoeModel: Omit<ModelFamily, 'chatFormat' | 'parseConfig'> = {
   checkTensorNames,
   tensorSpecs,
-  buildModel(config, backend) {
-    const builder = new WeightBuilder(config, backend);
+  buildModel(config, backend, drafts) {
+    const builder = new WeightBuilder(config, backend, drafts);
     return {
       specs: builder.specs,
       accept: (tensor) => builder.accept(tensor),

@@ -12,17 +12,24 @@ interface Dimension {
 }
 
 /**
- * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included as skipped. There
- * are as many as the configuration says, so check that with `checkTensorNames` before.
+ * Every tensor of the checkpoint, `model.layers.*` of the MTP modules included: as skipped, but for
+ * the first module of a model that `drafts`. There are as many as the configuration says, so check
+ * that with `checkTensorNames` before.
  */
-export function* tensorSpecs(config: ModelConfig): Generator<TensorSpec, void, void> {
+export function* tensorSpecs(
+  config: ModelConfig,
+  drafts = false,
+): Generator<TensorSpec, void, void> {
   const { hidden, vocabulary } = dimensionsOf(config);
   yield f32Matrix('model.embed_tokens.weight', vocabulary, hidden);
   yield vector('model.norm.weight', hidden);
   yield f32Matrix('lm_head.weight', vocabulary, hidden);
   for (const [layer, kind] of config.layerKinds.entries()) yield* layerSpecs(config, layer, kind);
   for (let module = 0; module < config.mtpLayers; module++) {
-    yield* mtpSpecs(config, config.layers + module);
+    const isLoaded = drafts && module === 0;
+    for (const each of mtpSpecs(config, config.layers + module)) {
+      yield isLoaded ? each : skipped(each);
+    }
   }
 }
 
@@ -127,17 +134,21 @@ function* mtpSpecs(config: ModelConfig, layer: number): Generator<TensorSpec, vo
   const { hidden, vocabulary } = dimensionsOf(config);
   const prefix = `model.layers.${layer}.`;
   const pair = { size: 2 * hidden.size, keys: '2 * hidden_size' };
-  const kind: LayerKind = {
+  yield* layerSpecs(config, layer, mtpLayerKind(config));
+  yield vector(`${prefix}enorm.weight`, hidden);
+  yield vector(`${prefix}hnorm.weight`, hidden);
+  yield matrix(`${prefix}eh_proj.weight`, hidden, pair);
+  yield vector(`${prefix}shared_head.norm.weight`, hidden);
+  yield skipped(f32Matrix(`${prefix}shared_head.head.weight`, vocabulary, hidden));
+  yield skipped(f32Matrix(`${prefix}embed_tokens.weight`, vocabulary, hidden));
+}
+
+/** The layer within an MTP module: it routes and selects wherever the model does. */
+export function mtpLayerKind(config: ModelConfig): LayerKind {
+  return {
     feedForward: config.experts === null ? 'dense' : 'experts',
     indexer: config.indexer === null ? null : 'full',
   };
-  for (const needed of layerSpecs(config, layer, kind)) yield skipped(needed);
-  yield skipped(vector(`${prefix}enorm.weight`, hidden));
-  yield skipped(vector(`${prefix}hnorm.weight`, hidden));
-  yield skipped(matrix(`${prefix}eh_proj.weight`, hidden, pair));
-  yield skipped(vector(`${prefix}shared_head.norm.weight`, hidden));
-  yield skipped(f32Matrix(`${prefix}shared_head.head.weight`, vocabulary, hidden));
-  yield skipped(f32Matrix(`${prefix}embed_tokens.weight`, vocabulary, hidden));
 }
 
 function matrix(name: string, outputs: Dimension, inputs: Dimension): TensorSpec {

@@ -10,13 +10,25 @@ import type { Experts, Matrix, Vector } from '../../backend/shapes.ts';
 import type { HostTensor } from '../../backend/weights.ts';
 import type { TensorSpec } from '../../weights/tensor-spec.ts';
 import type { LayerKind, ModelConfig } from './config.ts';
-import { tensorSpecs } from './tensors.ts';
+import { mtpLayerKind, tensorSpecs } from './tensors.ts';
 
 export interface ModelWeights {
   readonly embedding: Matrix;
   readonly layers: readonly LayerWeights[];
   readonly finalNorm: Vector;
   readonly head: Matrix;
+  /** The MTP module, in a model that drafts. */
+  readonly drafter: DrafterWeights | null;
+}
+
+/** A multi-token prediction module; it shares the model's embedding and head. */
+export interface DrafterWeights {
+  readonly embeddingNorm: Vector;
+  readonly hiddenNorm: Vector;
+  /** [hidden, 2 * hidden] its input is embedding, then hidden state. */
+  readonly join: Matrix;
+  readonly layer: LayerWeights;
+  readonly headNorm: Vector;
 }
 
 export interface LayerWeights {
@@ -79,15 +91,18 @@ export class WeightBuilder {
   readonly specs: readonly TensorSpec[];
   readonly #config: ModelConfig;
   readonly #backend: WeightMaker;
+  readonly #drafts: boolean;
   readonly #roles: Map<string, TensorSpec['role']>;
   readonly #matrices = new Map<string, Matrix>();
   readonly #vectors = new Map<string, Vector>();
   readonly #kvUp = new Map<string, KvUp>();
 
-  constructor(config: ModelConfig, backend: WeightMaker) {
+  /** A model that `drafts` has its first MTP module beside the layers. */
+  constructor(config: ModelConfig, backend: WeightMaker, drafts = false) {
     this.#config = config;
     this.#backend = backend;
-    this.specs = [...tensorSpecs(config)];
+    this.#drafts = drafts;
+    this.specs = [...tensorSpecs(config, drafts)];
     this.#roles = new Map(this.specs.map((spec) => [spec.name, spec.role]));
   }
 
@@ -113,6 +128,19 @@ export class WeightBuilder {
       layers,
       finalNorm: this.#vector('model.norm.weight'),
       head: this.#matrix('lm_head.weight'),
+      drafter: this.#drafts ? this.#drafter() : null,
+    };
+  }
+
+  #drafter(): DrafterWeights {
+    const { layers } = this.#config;
+    const prefix = `model.layers.${layers}.`;
+    return {
+      embeddingNorm: this.#vector(`${prefix}enorm.weight`),
+      hiddenNorm: this.#vector(`${prefix}hnorm.weight`),
+      join: this.#matrix(`${prefix}eh_proj.weight`),
+      layer: this.#layer(layers, mtpLayerKind(this.#config)),
+      headNorm: this.#vector(`${prefix}shared_head.norm.weight`),
     };
   }
 

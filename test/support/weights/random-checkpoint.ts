@@ -67,18 +67,30 @@ export function randomTensors(
   const write = new TensorWriter(seededRandom(seed), dtype);
   const { hidden_size: hidden, vocab_size: vocabulary } = config;
   write.wide('model.embed_tokens.weight', [vocabulary, hidden], 1);
-  for (let layer = 0; layer < config.num_hidden_layers; layer++) {
+  const modules = config.num_nextn_predict_layers;
+  for (let layer = 0; layer < config.num_hidden_layers + modules; layer++) {
+    const isModule = layer >= config.num_hidden_layers;
     const prefix = `model.layers.${layer}`;
+    if (isModule) writeJoin(write, prefix, hidden);
     write.gain(`${prefix}.input_layernorm.weight`, hidden);
     writeAttention(write, `${prefix}.self_attn`, config);
-    if (indexerType(config, layer) === 'full') writeIndexer(write, `${prefix}.self_attn`, config);
+    const indexer = isModule ? 'full' : indexerType(config, layer);
+    if (indexer === 'full') writeIndexer(write, `${prefix}.self_attn`, config);
     write.gain(`${prefix}.post_attention_layernorm.weight`, hidden);
-    if (hasExperts(config, layer)) writeExperts(write, `${prefix}.mlp`, config);
+    if (isModule || hasExperts(config, layer)) writeExperts(write, `${prefix}.mlp`, config);
     else writeMlp(write, `${prefix}.mlp`, [hidden, config.intermediate_size]);
   }
   write.gain('model.norm.weight', hidden);
   write.wide('lm_head.weight', [vocabulary, hidden], hidden ** -0.5);
   return write.tensors;
+}
+
+/** The tensors that an MTP module has beside those of a layer; embedding and head are shared. */
+function writeJoin(write: TensorWriter, prefix: string, hidden: number): void {
+  write.gain(`${prefix}.enorm.weight`, hidden);
+  write.gain(`${prefix}.hnorm.weight`, hidden);
+  write.projection(`${prefix}.eh_proj.weight`, hidden, 2 * hidden);
+  write.gain(`${prefix}.shared_head.norm.weight`, hidden);
 }
 
 function writeAttention(write: TensorWriter, prefix: string, config: CheckpointConfig): void {

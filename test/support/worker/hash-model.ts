@@ -43,6 +43,7 @@ export function createHashModel(options: HashModelOptions): HashModel {
     blocks,
     stepRows,
     logitRows: 0,
+    draft: null,
     forward(batch: Batch): void {
       checkBatch(batch, { rowsMax, blocks, vocabSize, contextLength });
       const rows = batch.tokens.length;

@@ -23,6 +23,8 @@ export interface OpenOptions {
   readonly rowsMax?: number;
   readonly blocks?: number;
   readonly latents?: LatentFormat;
+  /** Loads the MTP module. */
+  readonly drafts?: boolean;
   /** Stands between model and backend, for tests that change an op. */
   wrap?(backend: Backend): Backend;
 }
@@ -49,6 +51,7 @@ export async function openForTest(
       attention: options.attention ?? 'sparse',
     },
     limits: { rowsMax, logitRowsMax: rowsMax },
+    drafts: options.drafts ?? false,
     openBackend: async (numerics) => {
       const opened = await openCpuBackend({ numerics, rowsMax, threads, absorb: options.absorb });
       return options.wrap?.(opened) ?? opened;
@@ -142,7 +145,7 @@ interface Progress {
 }
 
 /** Block tables list only the sequences of this step, so that their numbers are not their own. */
-function buildBatch(step: Step, { sequences, done, blockTables }: Progress): Batch {
+export function buildBatch(step: Step, { sequences, done, blockTables }: Progress): Batch {
   const rows = step.flatMap(({ sequence, count }, index) =>
     Array.from({ length: count }, (_, i) => ({
       index,
@@ -167,7 +170,7 @@ function buildBatch(step: Step, { sequences, done, blockTables }: Progress): Bat
 }
 
 /** Gives every sequence the blocks it needs, in random order from the whole pool. */
-function scatterBlocks(
+export function scatterBlocks(
   sequences: readonly (readonly number[])[],
   { blocks, seed }: { blocks: number; seed: number },
 ): Int32Array[] {
