@@ -29,7 +29,7 @@ export class BatchBuilder {
       assert(end <= sequence.table.count * blockTokens, 'every row has a slot');
       for (let position = sequence.computed; position < end; position++) {
         const block = blocks[Math.floor(position / blockTokens)] ?? missing();
-        this.#tokens[rows] = sequence.tokens[position] ?? missing();
+        this.#tokens[rows] = sequence.tokenAt(position);
         this.#positions[rows] = position;
         this.#slots[rows] = block * blockTokens + (position % blockTokens);
         this.#sequences[rows] = index;

@@ -111,6 +111,8 @@ function addLoads(a: EngineLoad, b: EngineLoad): EngineLoad {
       promptTokens: counters.promptTokens + other.promptTokens,
       cachedTokens: counters.cachedTokens + other.cachedTokens,
       outputTokens: counters.outputTokens + other.outputTokens,
+      draftTokens: counters.draftTokens + other.draftTokens,
+      acceptedDrafts: counters.acceptedDrafts + other.acceptedDrafts,
       preemptions: counters.preemptions + other.preemptions,
       evictedBlocks: counters.evictedBlocks + other.evictedBlocks,
       requestsFinished: counters.requestsFinished + other.requestsFinished,

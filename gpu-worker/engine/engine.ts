@@ -18,12 +18,13 @@ import type { Batch } from '../backend/batch.ts';
 import type { Model } from '../model/model.ts';
 import { BatchBuilder } from './batch.ts';
 import { BlockManager } from './block-manager.ts';
-import { checkRequest } from './check-request.ts';
+import { refusal, refusalOf } from './refusal.ts';
 import { Constraints } from './constraint.ts';
+import { Drafter } from './drafter.ts';
 import { Generation } from './generation.ts';
 import type { Choice } from './generation.ts';
 import type { TokenText } from './output.ts';
-import { nothingComputed } from './request.ts';
+import { nothingCounted } from './request.ts';
 import type {
   EngineCounters,
   EngineError,
@@ -34,6 +35,7 @@ import type {
 } from './request.ts';
 import { StepSampler } from './sample-step.ts';
 import type { Sample } from './sample-step.ts';
+import { confirmsDraft, knownCount } from './scheduled-rows.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
 import { Scheduler } from './scheduler.ts';
 import { Sequence } from './sequence.ts';
@@ -46,6 +48,8 @@ export interface EngineLimits {
   readonly sequencesMax: number;
   /** Sequences that wait; every choice of a request counts. */
   readonly waitingMax: number;
+  /** Tokens drafted ahead of each sequence that decodes; none unless given. */
+  readonly draftTokensMax?: number;
 }
 
 export interface EngineServices {
@@ -69,6 +73,7 @@ export class EngineLoop {
   readonly #scheduler: Scheduler;
   readonly #batches: BatchBuilder;
   readonly #sampler: StepSampler;
+  readonly #drafter: Drafter | null;
   readonly #constraints: Constraints;
   readonly #generations = new Map<string, Generation>();
   readonly #counters: { -readonly [Name in keyof EngineCounters]: number };
@@ -93,18 +98,10 @@ export class EngineLoop {
     });
     this.#batches = new BatchBuilder({ rowsMax: limits.stepTokensMax });
     this.#sampler = new StepSampler(model);
+    const draftsMax = limits.draftTokensMax ?? 0;
+    this.#drafter = draftsMax === 0 ? null : new Drafter(model, limits.stepTokensMax, draftsMax);
     this.#constraints = new Constraints({ ...services, vocabSize: model.vocabSize });
-    this.#counters = {
-      steps: 0,
-      promptTokens: 0,
-      cachedTokens: 0,
-      outputTokens: 0,
-      preemptions: 0,
-      evictedBlocks: 0,
-      requestsFinished: 0,
-      requestsAborted: 0,
-      requestsRefused: 0,
-    };
+    this.#counters = { ...nothingCounted };
   }
 
   /** Nothing is in flight: a step would do nothing. */
@@ -190,14 +187,18 @@ export class EngineLoop {
     this.#scorePrompts(planned);
     // A request whose prompt has no scores has failed by now.
     const rows = planned.filter(({ sequence }) => sequence.state === 'running');
-    const samples = this.#sampler.sample(rows, (sequence) => this.#generationOf(sequence));
-    this.#accept(rows, samples);
+    const tokensBefore = this.#counters.outputTokens;
+    this.#accept(rows);
+    const running = rows.filter(({ sequence }) => sequence.state === 'running');
+    this.#drafter?.draft(running, (sequence) => this.#generationOf(sequence));
 
     this.#counters.steps++;
-    this.#measure(
-      sumOf(planned, ({ count }) => count),
-      nowMs() - startMs,
+    const drawn = this.#counters.outputTokens - tokensBefore;
+    const prefilled = sumOf(
+      planned,
+      (each) => knownCount(each) - (each.sampleRows.length > 0 ? 1 : 0),
     );
+    this.#measure(prefilled + drawn, nowMs() - startMs);
     return this.#takeEvents();
   }
 
@@ -250,19 +251,37 @@ export class EngineLoop {
 
   /**
    * Makes the step count: its rows are computed, its full blocks are prefixes for others, and its
-   * tokens go out. Rows of a sequence whose sampling failed are not accepted.
+   * tokens go out. The known tokens' rows come first, then the drafts' in turn, of those sequences
+   * whose last token is what was drafted. None is accepted where sampling failed.
    */
-  #accept(step: readonly ScheduledRows[], samples: readonly (readonly Sample[])[]): void {
-    for (const [index, rows] of step.entries()) {
-      const kept = at(samples, index).filter(({ kind }) => kind === 'token').length;
-      if (kept === rows.sampleRows.length) this.#scheduler.accept(rows, kept);
+  #accept(step: readonly ScheduledRows[]): void {
+    const generationOf = (sequence: Sequence): Generation => this.#generationOf(sequence);
+    this.#sampler.begin(step, generationOf);
+    const sampling = step.filter(({ sampleRows }) => sampleRows.length > 0);
+    let samples = this.#sampler.sample(sampling, 0, generationOf);
+    const failed = new Set(
+      sampling.flatMap(({ sequence }, i) => (at(samples, i).kind === 'failed' ? [sequence] : [])),
+    );
+    for (const rows of step) {
+      if (!failed.has(rows.sequence)) this.#scheduler.accept(rows.sequence, knownCount(rows));
     }
     for (const { sequence } of step) this.#announcePrompt(sequence);
-    for (const [index, { sequence }] of step.entries()) {
-      for (const sample of at(samples, index)) {
+    let standing = sampling;
+    for (let turn = 0; standing.length > 0; turn++) {
+      for (const [index, { sequence }] of standing.entries()) {
         // Another choice of the same request may have failed just now.
-        if (sequence.state !== 'ended') this.#take(sequence, sample);
+        if (sequence.state !== 'ended') this.#take(sequence, at(samples, index));
       }
+      standing = standing.filter((rows) => confirmsDraft(rows, turn));
+      for (const { sequence } of standing) this.#scheduler.accept(sequence, 1);
+      this.#counters.acceptedDrafts += standing.length;
+      if (standing.length > 0) {
+        samples = this.#sampler.sample(standing, turn + 1, generationOf);
+      }
+    }
+    for (const { sequence, drafts } of step) {
+      this.#counters.draftTokens += drafts.length;
+      sequence.drafts = [];
     }
   }
 
@@ -341,26 +360,13 @@ export class EngineLoop {
 
   /** The reason to refuse the requests, or null if all can be queued. */
   refusalOf(requests: readonly EngineRequest[]): EngineError | null {
-    const { vocabSize, contextLength, blocks } = this.#services.model;
-    for (const request of requests) {
-      const error = checkRequest(request, { vocabSize, contextLength, blocks });
-      if (error !== null) return error;
-      if (this.#generations.has(request.id)) {
-        const message = `a request with id ${request.id} is in flight already`;
-        return { kind: 'invalid', message, retryAfterSeconds: null };
-      }
-    }
-    const { waitingMax } = this.#limits;
-    const choices = sumOf(requests, (request) => request.choices);
-    if (choices > waitingMax) {
-      const message = `${choices} choices are more than may wait at once (${waitingMax})`;
-      return { kind: 'invalid', message, retryAfterSeconds: null };
-    }
-    if (this.#scheduler.waitingCount + choices > waitingMax) {
-      const message = `the queue is full: ${this.#scheduler.waitingCount} of ${waitingMax} places`;
-      return { kind: 'busy', message, retryAfterSeconds: this.#retryAfterSeconds() };
-    }
-    return null;
+    return refusalOf(requests, {
+      model: this.#services.model,
+      isInFlight: (id) => this.#generations.has(id),
+      waitingCount: this.#scheduler.waitingCount,
+      waitingMax: this.#limits.waitingMax,
+      retryAfterSeconds: () => this.#retryAfterSeconds(),
+    });
   }
 
   /** Tells when half of the work in flight will be done, at the speed of the last steps. */
@@ -389,8 +395,4 @@ export class EngineLoop {
 
 function sumOf<T>(all: readonly T[], countOf: (each: T) => number): number {
   return all.reduce((sum, each) => sum + countOf(each), 0);
-}
-
-function refusal({ id }: EngineRequest, error: EngineError): EngineEvent {
-  return { kind: 'end', id, usage: nothingComputed, error };
 }

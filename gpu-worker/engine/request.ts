@@ -160,12 +160,29 @@ export interface EngineCounters {
   readonly promptTokens: number;
   readonly cachedTokens: number;
   readonly outputTokens: number;
+  /** Drafted tokens that steps have verified, and those of them that were right. */
+  readonly draftTokens: number;
+  readonly acceptedDrafts: number;
   readonly preemptions: number;
   readonly evictedBlocks: number;
   readonly requestsFinished: number;
   readonly requestsAborted: number;
   readonly requestsRefused: number;
 }
+
+export const nothingCounted: EngineCounters = {
+  steps: 0,
+  promptTokens: 0,
+  cachedTokens: 0,
+  outputTokens: 0,
+  draftTokens: 0,
+  acceptedDrafts: 0,
+  preemptions: 0,
+  evictedBlocks: 0,
+  requestsFinished: 0,
+  requestsAborted: 0,
+  requestsRefused: 0,
+};
 
 /** The engine's model and limits, known once it is ready. */
 export interface EngineDescription {

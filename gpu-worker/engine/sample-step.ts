@@ -27,8 +27,6 @@ interface SampleRow {
   readonly generation: Generation;
   readonly row: number;
   readonly ahead: number;
-  /** Collects the samples of this row's sequence. */
-  readonly samples: Sample[];
 }
 
 const noLogits: Sample = {
@@ -47,36 +45,61 @@ const unreadable: Sample = {
 export class StepSampler {
   readonly #model: Model;
   readonly #scratch: SamplerScratch;
+  /** Samples that the backend drew, by their rows in the batch. */
+  readonly #drawn = new Map<number, Sample>();
 
   constructor(model: Model) {
     this.#model = model;
     this.#scratch = createSamplerScratch(model.vocabSize);
   }
 
-  /** Gives the samples of each member of `step`, in the order of its `sampleRows`. */
+  /**
+   * Draws what needs nothing but its row: all rows of the step at once. The other rows are drawn by
+   * `sample`, one a sequence at a time, as each depends on the tokens before it.
+   */
+  begin(step: readonly ScheduledRows[], generationOf: (sequence: Sequence) => Generation): void {
+    this.#drawn.clear();
+    const rows = step.flatMap(({ sequence, sampleRows }) => {
+      const generation = generationOf(sequence);
+      if (!needsNoLogits(generation.request)) return [];
+      return Array.from(sampleRows, (row, ahead) => ({ sequence, generation, row, ahead }));
+    });
+    for (const slice of this.#slices(rows)) this.#onBackend(slice);
+  }
+
+  /**
+   * Gives the sample of row `turn` of the `sampleRows` of each member of `step`, all of which have
+   * taken what their rows before it gave.
+   */
   sample(
     step: readonly ScheduledRows[],
+    turn: number,
     generationOf: (sequence: Sequence) => Generation,
-  ): (readonly Sample[])[] {
-    const rows: SampleRow[] = [];
-    const drawn = step.map(({ sequence, sampleRows }) => {
-      const samples: Sample[] = [];
-      for (const [ahead, row] of sampleRows.entries()) {
-        rows.push({ sequence, generation: generationOf(sequence), row, ahead, samples });
-      }
-      return samples;
+  ): Sample[] {
+    const samples = new Map<number, Sample>();
+    const rows = step.map(({ sequence, sampleRows }) => {
+      const generation = generationOf(sequence);
+      return { sequence, generation, row: at(sampleRows, turn), ahead: 0 };
     });
+    const onHost = rows.filter(({ generation }) => !needsNoLogits(generation.request));
+    for (const slice of this.#slices(onHost)) this.#onHost(slice, samples);
+    return rows.map(({ row }) => {
+      const sample = samples.get(row) ?? this.#drawn.get(row);
+      assert(sample !== undefined, 'every row that samples was drawn from');
+      return sample;
+    });
+  }
+
+  #slices(rows: readonly SampleRow[]): SampleRow[][] {
     const { logitRowsMax } = this.#model.limits;
+    const slices: SampleRow[][] = [];
     for (let start = 0; start < rows.length; start += logitRowsMax) {
-      const slice = rows.slice(start, start + logitRowsMax);
-      this.#onBackend(slice.filter(({ generation }) => needsNoLogits(generation.request)));
-      this.#onHost(slice.filter(({ generation }) => !needsNoLogits(generation.request)));
+      slices.push(rows.slice(start, start + logitRowsMax));
     }
-    return drawn;
+    return slices;
   }
 
   #onBackend(rows: readonly SampleRow[]): void {
-    if (rows.length === 0) return;
     const draws = rows.map((each) => {
       const { sampling } = each.generation.request;
       return { ...sampling, unit: sampling.temperature === 0 ? 0 : unitOf(each) };
@@ -84,24 +107,21 @@ export class StepSampler {
     const tokens = this.#model.sample(rowNumbers(rows), draws);
     assert(tokens.length === rows.length, 'the model gives a token or null for every row');
     for (const [index, token] of tokens.entries()) {
-      at(rows, index).samples.push(
-        token === null ? noLogits : { kind: 'token', token, logprob: null },
-      );
+      const sample = token === null ? noLogits : { kind: 'token' as const, token, logprob: null };
+      this.#drawn.set(at(rows, index).row, sample);
     }
   }
 
-  #onHost(rows: readonly SampleRow[]): void {
-    if (rows.length === 0) return;
+  #onHost(rows: readonly SampleRow[], samples: Map<number, Sample>): void {
     const { vocabSize } = this.#model;
     const logits = this.#model.logits(rowNumbers(rows));
     for (const [index, each] of rows.entries()) {
       const row = logits.subarray(index * vocabSize, (index + 1) * vocabSize);
-      each.samples.push(this.#drawFrom(row, each));
+      samples.set(each.row, this.#drawFrom(row, each));
     }
   }
 
   #drawFrom(logits: Float32Array, row: SampleRow): Sample {
-    assert(row.ahead === 0, 'a grammar and penalties know the tokens up to the next one only');
     const { generation, sequence } = row;
     const choice = generation.choiceOf(sequence);
     const allowed = choice.constraint?.allowed() ?? null;

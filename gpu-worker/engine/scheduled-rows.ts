@@ -1,5 +1,4 @@
 /** The rows that one sequence has in the batch of a step: what the scheduler planned for it. */
-import { strict as assert } from 'node:assert';
 import type { Sequence } from './sequence.ts';
 
 export interface ScheduledRows {
@@ -11,11 +10,13 @@ export interface ScheduledRows {
   /** Rows of the batch whose logits score the next prompt token. */
   readonly scoreRows: Int32Array;
   /**
-   * Rows of the batch whose logits give the tokens to come, in order: the last row once all tokens
-   * of the sequence are computed, and none before. With drafted tokens it would be several, and the
-   * row of a draft stands only if that token is what the row before it gives.
+   * Rows whose logits give the tokens to come, in order: the last known token's and those of its
+   * drafts once all known tokens are computed, and none before. The row of a draft stands only if
+   * that token is what the row before it gives.
    */
   readonly sampleRows: Int32Array;
+  /** The drafts among its tokens: the last rows. */
+  readonly drafts: readonly number[];
 }
 
 /**
@@ -26,16 +27,21 @@ export function scheduledRows(sequences: readonly Sequence[]): ScheduledRows[] {
   return sequences.map((sequence) => {
     const firstRow = nextRow;
     const count = sequence.scheduled;
+    sequence.stepStart = sequence.computed;
     nextRow += count;
     const scoreCount = sequence.scoresPrompt ? scoredCount(sequence, count) : 0;
     const firstScore = firstRow + Math.max(0, sequence.scored - sequence.computed);
-    const isComplete = count === sequence.pending && sequence.outputTokensMax > 0;
+    const drafted = Math.max(0, count - sequence.pending);
+    const isComplete = count >= sequence.pending && sequence.outputTokensMax > 0;
+    const sampleCount = isComplete ? drafted + 1 : 0;
+    const firstSample = nextRow - sampleCount;
     return {
       sequence,
       firstRow,
       count,
       scoreRows: Int32Array.from({ length: scoreCount }, (_, index) => firstScore + index),
-      sampleRows: isComplete ? Int32Array.of(nextRow - 1) : new Int32Array(0),
+      sampleRows: Int32Array.from({ length: sampleCount }, (_, index) => firstSample + index),
+      drafts: sequence.drafts.slice(0, drafted),
     };
   });
 }
@@ -46,12 +52,17 @@ export function scoredCount(sequence: Sequence, count: number): number {
   return Math.max(0, end - Math.max(sequence.computed, sequence.scored));
 }
 
-/**
- * Counts the leading rows whose own token stands once `sampled` tokens of `sampleRows` were kept:
- * each kept token confirms the row that it was drawn from.
- */
-export function standingCount(rows: ScheduledRows, sampled: number): number {
-  assert(sampled <= rows.sampleRows.length, 'a row gives at most one token');
-  assert(sampled > 0 || rows.sampleRows.length === 0, 'rows that sample give at least one token');
-  return rows.count - rows.sampleRows.length + sampled;
+/** Counts the leading rows whose tokens were known before the step: all but those of drafts. */
+export function knownCount(rows: ScheduledRows): number {
+  return rows.count - rows.drafts.length;
+}
+
+/** Tells whether the token that row `turn` gave is the draft that the next row has computed. */
+export function confirmsDraft({ sequence, drafts }: ScheduledRows, turn: number): boolean {
+  const draft = drafts[turn];
+  return (
+    draft !== undefined &&
+    sequence.state === 'running' &&
+    sequence.tokenAt(sequence.length - 1) === draft
+  );
 }

@@ -22,7 +22,7 @@ import { strict as assert } from 'node:assert';
 import { at } from '../at.ts';
 import type { BlockManager } from './block-manager.ts';
 import { blocksFor } from './block-manager.ts';
-import { scheduledRows, scoredCount, standingCount } from './scheduled-rows.ts';
+import { scheduledRows, scoredCount } from './scheduled-rows.ts';
 import type { ScheduledRows } from './scheduled-rows.ts';
 import type { Sequence } from './sequence.ts';
 
@@ -152,14 +152,14 @@ export class Scheduler {
   }
 
   /**
-   * Takes the rows of a running sequence as computed, `sampled` tokens of theirs being kept, and
-   * enters the blocks that they fill into the prefix cache. Nothing else does either, so nobody
+   * Takes the next `count` rows of a running sequence as computed, whose tokens are known by now,
+   * and enters the blocks that they fill into the prefix cache. Nothing else does either, so nobody
    * finds a block there with a row that the engine has not accepted.
    */
-  accept(rows: ScheduledRows, sampled: number): void {
-    const { sequence } = rows;
+  accept(sequence: Sequence, count: number): void {
     assert(sequence.state === 'running', 'only rows of a running sequence are accepted');
-    sequence.computed += standingCount(rows, sampled);
+    sequence.computed += count;
+    assert(sequence.computed <= sequence.length, 'no draft is accepted before it is known');
     this.#blocks.commit(sequence.table, sequence.tokens, sequence.computed);
   }
 
@@ -167,6 +167,26 @@ export class Scheduler {
     for (const sequence of this.#running.slice()) {
       if (sequence.state !== 'running' || sequence.pending !== 1) continue;
       this.#schedule(sequence, 1, budget);
+    }
+    this.#planDrafts(budget);
+  }
+
+  /**
+   * Adds the rows of drafts, which take half of what the decodes leave, so that prompts go on, and
+   * no block from anybody: a draft is dropped rather than computed at another's cost.
+   */
+  #planDrafts(budget: Budget): void {
+    let left = Math.floor(budget.tokens / 2);
+    for (const sequence of this.#running) {
+      if (sequence.scheduled !== 1 || sequence.pending !== 1) continue;
+      const { promptLength, outputTokensMax, length, table, drafts } = sequence;
+      // The last output token is drawn and never computed.
+      const count = Math.min(drafts.length, left, promptLength + outputTokensMax - 1 - length);
+      if (count <= 0 || !this.#blocks.grow(table, length + count)) continue;
+      sequence.scheduled += count;
+      left -= count;
+      budget.tokens -= count;
+      this.#scopeOf(sequence).credit -= count;
     }
   }
 
@@ -310,6 +330,7 @@ export class Scheduler {
     remove(this.#running, sequence);
     scope.running--;
     sequence.scheduled = 0;
+    sequence.drafts = [];
   }
 
   #scopeOf(sequence: Sequence): Scope {

@@ -4,6 +4,7 @@
  * the tokens that it samples.
  */
 import { strict as assert } from 'node:assert';
+import { at } from '../at.ts';
 import { blockTokens } from '../backend/batch.ts';
 import { createBlockTable } from './block-manager.ts';
 import type { BlockTable } from './block-manager.ts';
@@ -40,8 +41,12 @@ export class Sequence {
    * Leading prompt tokens, cached ones included, computed so far; computing them again adds none.
    */
   promptReached = 0;
-  /** Tokens that the current step computes. */
+  /** The first position that the current step computes. */
+  stepStart = 0;
+  /** Tokens that the current step computes, drafts included. */
   scheduled = 0;
+  /** Tokens that may follow the known ones; the next step verifies them, or some of the first. */
+  drafts: readonly number[] = [];
   /** The last step that decided about this sequence; each decides once. */
   consideredAt = -1;
 
@@ -109,6 +114,12 @@ export class Sequence {
     this.cachedTokens ??= this.computed;
     const reached = Math.min(this.computed + count, this.promptLength);
     this.promptReached = Math.max(this.promptReached, reached);
+  }
+
+  /** The token at a position; behind the known ones it is a draft. */
+  tokenAt(position: number): number {
+    if (position >= this.length) return at(this.drafts, position - this.length);
+    return at(this.#tokens, position);
   }
 
   append(token: number): void {

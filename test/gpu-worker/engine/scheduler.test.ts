@@ -56,7 +56,7 @@ function createWorld(limits: {
     },
     step() {
       const rows = scheduler.plan();
-      for (const each of rows) scheduler.accept(each, each.sampleRows.length);
+      for (const each of rows) scheduler.accept(each.sequence, each.count);
       const counts = rows.map(({ sequence, count }) => [sequence.requestId, count] as const);
       for (const { sequence: each, count } of rows) {
         world.service.set(each.salt, (world.service.get(each.salt) ?? 0) + count);
@@ -327,12 +327,12 @@ test('blocks of a step are prefixes once its rows are accepted, and not before',
   const chunk = at(world.scheduler.plan(), 0);
   expect(chunk).toMatchObject({ firstRow: 0, count: 130, sampleRows: new Int32Array(0) });
   expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([0, 0]);
-  world.scheduler.accept(chunk, 0);
+  world.scheduler.accept(sequence, chunk.count);
   expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([130, 2]);
   const rest = at(world.scheduler.plan(), 0);
   expect(rest).toMatchObject({ count: 62, sampleRows: Int32Array.of(61) });
   expect(cachedBlocks(world.blocks, sequence)).toBe(2);
-  world.scheduler.accept(rest, 1);
+  world.scheduler.accept(sequence, rest.count);
   expect([sequence.computed, cachedBlocks(world.blocks, sequence)]).toEqual([192, 3]);
 });
 
@@ -354,8 +354,8 @@ test('of several rows that sample, those whose tokens were not kept are in no ca
   ]) {
     const world = createWorld({ blocks: 8, stepTokensMax: 64, sequencesMax: 2 });
     const sequence = world.submit('a', { salt: 'x', prompt: 64, output: 5 });
-    const planned = at(world.scheduler.plan(), 0);
-    world.scheduler.accept({ ...planned, sampleRows: Int32Array.of(61, 62, 63) }, kept);
+    expect(world.scheduler.plan()).toHaveLength(1);
+    world.scheduler.accept(sequence, 61 + kept);
     expect([sequence.computed, cachedBlocks(world.blocks, sequence)], `${kept} kept`).toEqual([
       computed,
       cached,

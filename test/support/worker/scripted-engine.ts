@@ -249,6 +249,8 @@ const noCounters: EngineCounters = {
   promptTokens: 0,
   cachedTokens: 0,
   outputTokens: 0,
+  draftTokens: 0,
+  acceptedDrafts: 0,
   preemptions: 0,
   evictedBlocks: 0,
   requestsFinished: 0,
