@@ -211,13 +211,15 @@ class OnceSettled implements RequestSettlement {
 
   /** Tells the record of the end, whether or not the tenant could be told. */
   async #recorded(makeEnd: () => Promise<End> | End): Promise<Settlement> {
-    const { record } = this.#input;
+    const { record, hold } = this.#input;
     record.reach('ended');
     try {
       const end = await makeEnd();
       const settlement = await this.#settle(end);
       const { usage, costNanoUsd } = settlement;
-      record.settled({ outcome: end.outcome, usage, costNanoUsd });
+      // The hold may have grown by a lease whose answer is still under way.
+      const heldNanoUsd = Math.max(hold.amountNanoUsd, costNanoUsd);
+      record.settled({ outcome: end.outcome, usage, costNanoUsd, heldNanoUsd });
       return settlement;
     } catch (error) {
       record.settled({ outcome: 'unsettled' });

@@ -94,7 +94,7 @@ function countAnswers(registry: Registry): (ended: EndedRequest, model: string) 
   });
   const money = new Counter({
     name: 'sift_edge_nano_usd_total',
-    help: 'Money in nano-USD: held at admission, then settled or refunded.',
+    help: 'Money in nano-USD: held, by all leases together, then settled or refunded.',
     labelNames: ['model', 'kind'],
     registers,
   });

@@ -5,8 +5,11 @@ import { createContextLog } from '../directory/served-contexts.ts';
 import { createUnsoldLog } from '../directory/unsold-models.ts';
 import { LocalFleet } from '../fleet/fleet.ts';
 import { createStaticWorkers, probeEveryMs } from '../fleet/static-workers.ts';
+import { describe } from '../middleware/answer-error.ts';
 import { accessLog } from '../observe/access-log.ts';
+import type { EndedRequest } from '../observe/ended-request.ts';
 import { createEdgeMetrics } from './edge-metrics.ts';
+import type { EdgeMetrics } from './edge-metrics.ts';
 import { openFleetFile } from './fleet-file.ts';
 import type { ThreadStores } from './node-services.ts';
 import type { Process } from './threads/thread-contract.ts';
@@ -77,7 +80,7 @@ export function openFleet(
       log: async (level, event, fields) => log(level, event, fields),
       async observe(ended) {
         logAccess(ended);
-        metrics.observe(ended);
+        countOrLog(ended, { metrics, log });
       },
       metrics: metrics.text,
       async checkRecords() {
@@ -95,4 +98,17 @@ export function openFleet(
     ],
     save: fleetFile.saveAgain,
   };
+}
+
+/** Nobody waits for this: a figure that cannot be counted must not end the process. */
+function countOrLog(
+  ended: EndedRequest,
+  { metrics, log }: { readonly metrics: EdgeMetrics; readonly log: ThreadStores['log'] },
+): void {
+  try {
+    metrics.observe(ended);
+  } catch (error) {
+    const { requestId } = ended;
+    log('error', 'request-not-counted', { requestId, reason: describe(error) });
+  }
 }

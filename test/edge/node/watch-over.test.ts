@@ -53,6 +53,22 @@ test('metrics count what the ledgers and the fleet know', async () => {
   expect(total.held_nano_usd).toBe(0);
 });
 
+test('metrics count all that was held of an answer that outgrew its first hold', async () => {
+  const system = await startRuntimeSystem({ env: { EDGE_LEASE_TOKENS: '8' } });
+  // The first hold covers the prompt by its bytes, so that the answer is made of many tokens.
+  const words = Array.from({ length: 2_000 }, (_, index) => `w${index} `);
+  system.stub.script = { ...system.stub.script, words };
+  await (await system.ask('acme', { max_tokens: 5_000 })).text();
+  await (await system.ask('acme', { max_tokens: 5_000, stream: true })).text();
+  const money = async (kind: string) =>
+    (await metricsOf(system)).get(`sift_edge_nano_usd_total{${model},kind="${kind}"}`) ??
+    Number.NaN;
+  await expect.poll(() => money('settled')).toBeGreaterThan(2 * 2_000 * 420);
+  expect(await money('held')).toBe((await money('settled')) + (await money('refunded')));
+  const found = await metricsOf(system);
+  expect(found.get(`sift_edge_answers_total{${model},outcome="done"}`)).toBe(2);
+});
+
 test('an edge is ready while its records can be written and a worker takes requests', async () => {
   const system = await startRuntimeSystem();
   const ready = async () => {
