@@ -13,7 +13,9 @@ import type { KeyLimits } from '../tenant/key-contract.ts';
 import type { LedgerEntry, UsageRow } from '../tenant/report-contract.ts';
 
 export const nanoUsd = z.int().describe('nano-USD');
-export const unixMs = z.int().min(0).describe('Unix milliseconds');
+/** A date can say no later one. */
+const unixMsMax = 8_640_000_000_000_000;
+export const unixMs = z.int().min(0).max(unixMsMax).describe('Unix milliseconds');
 export const daySchema = z
   .string()
   .regex(/^\d{4}-\d{2}-\d{2}$/, 'expected YYYY-MM-DD')

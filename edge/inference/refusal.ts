@@ -79,7 +79,7 @@ function budgetError(
     'budget_exhausted',
     `The budget ${whose}${of} has ${formatUsd(leftNanoUsd)} USD left, and the request may cost up ` +
       `to ${formatUsd(neededNanoUsd)} USD.${until} '${budgetModeHeader}: trim' shortens the answer ` +
-      'to what is left.',
+      'to what is left, where that covers the prompt and a token.',
     {
       headers,
       details: {

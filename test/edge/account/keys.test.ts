@@ -116,6 +116,22 @@ test.each([
   expect((await call('PATCH', path, { status: 'revoked' }, { key })).status).toBe(200);
 });
 
+test.each([8_640_000_000_000_001, Number.MAX_SAFE_INTEGER, -1])(
+  'a key does not expire at %i, which no date can say',
+  async (expiresAtMs) => {
+    const terms = { expires_at_ms: expiresAtMs };
+    const answers = [
+      await call('POST', '/v1/keys', terms),
+      await call('PATCH', `/v1/keys/${ownId()}`, terms),
+    ];
+    for (const { status, json } of answers) {
+      expect([status, json.error.param]).toEqual([422, 'expires_at_ms']);
+    }
+    const last = await call('POST', '/v1/keys', { expires_at_ms: 8_640_000_000_000_000 });
+    expect(last.status).toBe(201);
+  },
+);
+
 test('a key gives no scope that it has not', async () => {
   const manager = await edge.addKey('acme', { scopes: ['admin'] });
   const made = await call('POST', '/v1/keys', {}, { key: manager });
