@@ -40,26 +40,28 @@ export async function startProgram(options: {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...options.env },
   });
-  let said = '';
-  let forgotten = 0;
+  const output = keepOutput();
   const address = Promise.withResolvers<string>();
+  let hasAddress = false;
   const listen = (bytes: Buffer): void => {
-    said += bytes.toString('latin1');
-    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(said) ?? [];
-    if (url !== undefined) address.resolve(url);
-    const excess = said.length - saidCharactersMax;
-    if (excess <= 0) return;
-    said = said.slice(excess);
-    forgotten += excess;
+    output.add(bytes.toString('latin1'));
+    // A program that logs every request says a lot, of which nothing is looked for any more.
+    if (hasAddress) return;
+    const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(output.since(0)) ?? [];
+    if (url === undefined) return;
+    hasAddress = true;
+    address.resolve(url);
   };
   child.stdout.on('data', listen);
   child.stderr.on('data', listen);
   const closed = once(child, 'close');
   const isRunning = (): boolean => child.exitCode === null && child.signalCode === null;
   const name = options.args.find((arg) => arg.endsWith('.ts'));
-  void closed.then(() => address.reject(new Error(`${name} ended: ${said.slice(-2_000)}`)));
+  void closed.then(() =>
+    address.reject(new Error(`${name} ended: ${output.since(0).slice(-2_000)}`)),
+  );
   const late = setTimeout(
-    () => address.reject(new Error(`${name} does not listen: ${said.slice(-2_000)}`)),
+    () => address.reject(new Error(`${name} does not listen: ${output.since(0).slice(-2_000)}`)),
     startMsMax,
   );
   const stop = async (): Promise<void> => {
@@ -73,15 +75,34 @@ export async function startProgram(options: {
     const url = await address.promise;
     const { pid } = child;
     if (pid === undefined) throw new Error(`${name} did not start`);
-    const mark = (): number => forgotten + said.length;
-    const since = (from = 0): string => said.slice(Math.max(0, from - forgotten));
-    return { pid, url, isRunning, said: since, mark, stop };
+    const said = (from = 0): string => output.since(from);
+    return { pid, url, isRunning, said, mark: output.length, stop };
   } catch (error) {
     await stop();
     throw error;
   } finally {
     clearTimeout(late);
   }
+}
+
+/** Keeps the newest of what a program says, at little cost for each piece. */
+function keepOutput() {
+  let pieces: string[] = [];
+  let kept = 0;
+  let forgotten = 0;
+  return {
+    add(piece: string): void {
+      pieces.push(piece);
+      kept += piece.length;
+      if (kept < 2 * saidCharactersMax) return;
+      const newest = pieces.join('').slice(-saidCharactersMax);
+      forgotten += kept - newest.length;
+      kept = newest.length;
+      pieces = [newest];
+    },
+    length: (): number => forgotten + kept,
+    since: (from: number): string => pieces.join('').slice(Math.max(0, from - forgotten)),
+  };
 }
 
 function commandOf(args: readonly string[], cpus: string | undefined) {

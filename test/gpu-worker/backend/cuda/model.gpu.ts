@@ -134,7 +134,7 @@ interface Answer {
 const answers = JSON.parse(readFileSync(`${tiny}expected.json`, 'utf8')) as Answer[];
 
 for (const numerics of ['f32', 'fp8'] as const) {
-  const options = { numerics, rowsMax: 512, blocks: 48 };
+  const options = { numerics, rowsMax: 512, blocks: 64 };
   const gpu = await openOnGpu(tiny, options);
   const cpu = await openForTest(tiny, { ...options, threads: 1 });
   for (const [i, { input_ids: ids, last_logits: lastLogits, greedy }] of answers.entries()) {
