@@ -41,7 +41,7 @@ import {
   trimmed,
 } from './prepared-request.ts';
 import type { PreparedRequest } from './prepared-request.ts';
-import { limitHeaders, notPlacedError, refusalError } from './refusal.ts';
+import { limitHeaders, notPlacedError, refusedError } from './refusal.ts';
 import { createRequestSettlement } from './settlement.ts';
 import type { RequestSettlement } from './settlement.ts';
 import type { RunningAnswer } from './running-answers-contract.ts';
@@ -164,7 +164,7 @@ async function answerOnce(c: AppContext, services: Services, attempt: Attempt): 
   const leaseTokens = (services.settings.leaseTokens ?? leaseTokensDefault) * answersOf(asked);
   const input = admitInput(asked, { key, idempotency, budgets, leaseTokens });
   const { admission, running } = await admit(services, tenant, input);
-  if (admission.kind === 'refused') throw refusalError(admission.reason, admission.limits);
+  if (admission.kind === 'refused') throw refusedError(asked, admission);
 
   const { promise: accepted, resolve: accept } = running?.accepted ?? Promise.withResolvers<void>();
   const afterEvent = idempotency?.afterEvent ?? 0;

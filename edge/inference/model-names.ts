@@ -13,6 +13,16 @@ export interface ModelNames {
   readonly passedOver: readonly string[];
 }
 
+export interface ResolvedModel {
+  readonly model: ModelRecord;
+  /** The name that the request has for it; null where that is its own. */
+  readonly alias: string | null;
+  /** Models of its alias that come after it and may take the request in its place. */
+  readonly standIns: number;
+  /** Models of its alias that were passed over for it. */
+  readonly unable: readonly string[];
+}
+
 /**
  * Finds the model. Where each model of an alias is passed over, the request runs on the first, and
  * is refused with that model's reason.
@@ -21,14 +31,19 @@ export interface ModelNames {
 export function resolveModel(
   asked: string,
   { models, aliases, passedOver }: ModelNames,
-): { readonly model: ModelRecord; readonly alias: string | null; readonly standIns: number } {
+): ResolvedModel {
   const chain = aliases.find(({ name }) => name === asked)?.models ?? [asked];
   const listed = chain.flatMap((id) => models.filter((model) => model.id === id));
   const able = listed.filter(({ id }) => !passedOver.includes(id));
   const model = able[0] ?? listed[0];
   if (model === undefined) throw modelNotFoundError(asked, namesOf(models, aliases));
+  const unable = listed.flatMap(({ id }) => (able.length > 0 && !isIn(able, id) ? [id] : []));
   const standIns = Math.max(0, able.length - 1);
-  return { model, alias: model.id === asked ? null : asked, standIns };
+  return { model, alias: model.id === asked ? null : asked, standIns, unable };
+}
+
+function isIn(models: readonly ModelRecord[], id: string): boolean {
+  return models.some((model) => model.id === id);
 }
 
 /** All that can be asked for: aliases look like the first of their models under another name. */

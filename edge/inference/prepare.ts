@@ -12,13 +12,12 @@ import { cacheSalt, canonicalBytes, emptyChain, extendChain, prefixRoot } from '
 import type { Chain } from '../prefix/chain.ts';
 import { promptTrail } from '../prefix/prompt-trail.ts';
 import type { PromptTrail } from '../prefix/prompt-trail.ts';
-import type { ModelRecord } from '../directory/directory-contract.ts';
 import { logprobsPerToken, tokenBytesMax } from './answer-bound.ts';
 import { readerNamed } from '../dialects/dialects.ts';
 import type { InferenceRequest, ReadContext } from '../dialects/inference-request.ts';
 import { promptBound } from './prompt-bound.ts';
 import { resolveModel } from './model-names.ts';
-import type { ModelNames } from './model-names.ts';
+import type { ModelNames, ResolvedModel } from './model-names.ts';
 
 /** Everything here can be sent to another thread. */
 export interface PrepareInput extends ModelNames {
@@ -33,14 +32,9 @@ export interface PrepareInput extends ModelNames {
 }
 
 /** Everything here can be sent to another thread, too. */
-export interface Prepared {
+export interface Prepared extends ResolvedModel {
   readonly request: RequestOutline;
   readonly requestHash: string | null;
-  readonly model: ModelRecord;
-  /** The name that the request has for it; null where that is its own. */
-  readonly alias: string | null;
-  /** Models of its alias that come after it and may take the request in its place. */
-  readonly standIns: number;
   /** The most that the prompts can have, were there no context. */
   readonly promptTokensBound: number;
   /** The bytes of all that the model reads. */
@@ -75,7 +69,8 @@ export function prepareParsed(
   input: Pick<PrepareInput, 'tenant' | 'cacheSecret'> & ModelNames,
 ): Omit<Prepared, 'requestHash'> {
   const { cacheSecret } = input;
-  const { model, alias, standIns } = resolveModel(request.model, input);
+  const resolved = resolveModel(request.model, input);
+  const { model } = resolved;
   const { workerBody, promptParts, suffix: _suffix, ...small } = request;
   const root = prefixRoot(cacheSecret, {
     tenant: input.tenant,
@@ -92,9 +87,7 @@ export function prepareParsed(
       tokenBytesMax: tokenBytesMax(workerBody),
       logprobsPerToken: logprobsPerToken(workerBody),
     },
-    model,
-    alias,
-    standIns,
+    ...resolved,
     promptTokensBound: promptBound(request, prompt.length),
     promptBytes: prompt.length,
     cacheSalt: cacheSalt(root),

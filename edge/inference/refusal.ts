@@ -59,6 +59,21 @@ export function refusalError(refusal: Refusal, limits: RateLimits | null = null)
   }
 }
 
+/**
+ * A key that may not use a model of an alias is told so for good, unless it may use one that was
+ * passed over: that one may have a worker later.
+ */
+export function refusedError(
+  { alias, unable }: { readonly alias: string | null; readonly unable: readonly string[] },
+  { reason, limits }: { readonly reason: Refusal; readonly limits: RateLimits | null },
+): ApiError {
+  if (reason.kind === 'model-not-allowed') {
+    const id = unable.find((each) => reason.models.includes(each));
+    if (id !== undefined) return notPlacedError({ model: { id }, alias }, noneIsReady);
+  }
+  return refusalError(reason, limits);
+}
+
 export function noBudgetError(
   { name, nearest }: { readonly name: string; readonly nearest: string | null },
   param: string,
@@ -119,6 +134,8 @@ export const noneTookIt: NotPlaced = {
   reason: 'all-refused',
   retryAfterSeconds: 1,
 };
+
+const noneIsReady: NotPlaced = { kind: 'no-worker', reason: 'none-ready', retryAfterSeconds: 1 };
 
 /** 429 where waiting would have helped, 503 where nobody is there. */
 export function notPlacedError(

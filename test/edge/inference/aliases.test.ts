@@ -148,6 +148,28 @@ test('a chain that no worker can take is refused as its first model is', async (
   expect(message).toBe("No worker serves the model 'lonely' of 'best'. Try again later.");
 });
 
+test('a key is not told for good that it may not, while its model of the alias has no worker', async () => {
+  const edge = await open();
+  await addLonely(edge);
+  await alias(edge, 'best', 'lonely', testModel);
+  const created = await admin(edge, 'POST', '/tenants/acme/keys', {
+    label: 'of one model',
+    scopes: ['inference'],
+    models: ['lonely'],
+  });
+  const { key } = await created.json();
+  const headers = { authorization: `Bearer ${key}` };
+  const ask = (model: string) =>
+    edge.post('/v1/chat/completions', { model, messages }, { headers });
+  const refused = await ask('best');
+  expect(refused.status).toBe(503);
+  expect(refused.headers.get('retry-after')).toBe('1');
+  const { code, message } = (await refused.json()).error;
+  expect(code).toBe('no_worker');
+  expect(message).toBe("No worker of the model 'lonely' of 'best' is ready. Try again later.");
+  expect((await ask(testModel)).status).toBe(403);
+});
+
 test('a model whose workers are all busy for too long is passed over', async () => {
   const edge = await open({ scripts: [{ pauseMs: 20 }], slots: 1 });
   await addLonely(edge);
