@@ -64,6 +64,23 @@ test('the same request under one idempotency key makes one key and shows it agai
   expect(theirs.json.key).not.toBe(first.json.key);
 });
 
+test('a key of scope admin sees the limits of its account beside its own', async () => {
+  const key = await edge.addKey('acme', { scopes: ['admin'] });
+  const none = { requests_per_minute: null, tokens_per_minute: null, concurrent_requests: null };
+  const before = await call('GET', '/v1/key', undefined, { key });
+  expect(before).toMatchObject({ status: 200, json: { account_limits: none } });
+  const limits = { requests_per_minute: 50, tokens_per_minute: 9_000, concurrent_requests: 3 };
+  await edge.tenant.setLimits({
+    requestsPerMinute: 50,
+    tokensPerMinute: 9_000,
+    concurrentRequests: 3,
+  });
+  const after = await call('GET', '/v1/key', undefined, { key });
+  expect(after.json).toEqual({ ...before.json, account_limits: limits });
+  const inference = await edge.addKey('acme', { scopes: ['inference'] });
+  expect((await call('GET', '/v1/key', undefined, { key: inference })).status).toBe(403);
+});
+
 const day = 86_400_000;
 const budgetOf = (limit: number, window = 'day', zone = 'UTC') => ({
   zone,
