@@ -39,7 +39,7 @@ const list = accountEndpoint(
     summary: 'Keys of the account, without their secrets',
     description: 'Revoked ones are listed as well: entries name them.',
     scope: 'admin',
-    answer: z.object({ keys: z.array(shownSchema) }),
+    answer: z.object({ keys: z.array(shownSchema) }).meta({ examples: [{ keys: [example] }] }),
   },
   async ({ tenant }) => ({ keys: (await tenant.keys()).map(wireKey) }),
 );

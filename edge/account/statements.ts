@@ -3,7 +3,11 @@ import { z } from 'zod';
 import { isTimeZone } from '../calendar.ts';
 import { statementCsv } from '../statements/statement-csv.ts';
 import { statementPage } from '../statements/statement-page.ts';
-import { statementSchema, wireStatement } from '../statements/statement-schema.ts';
+import {
+  statementExample,
+  statementSchema,
+  wireStatement,
+} from '../statements/statement-schema.ts';
 import { makeStatement } from '../statements/statement.ts';
 import { accountContent } from './account-endpoint.ts';
 
@@ -37,9 +41,15 @@ export const statement = accountContent(
         .describe('the zone whose midnights begin and end the month, by its IANA name'),
     }),
     content: {
-      [mediaTypes.json]: statementSchema,
-      [mediaTypes.csv]: z.string().describe('A row per line; amounts in nano-USD.'),
-      [mediaTypes.html]: z.string().describe('A page to print.'),
+      [mediaTypes.json]: statementSchema.meta({ examples: [statementExample] }),
+      [mediaTypes.csv]: z
+        .string()
+        .describe('A row per line; amounts in nano-USD.')
+        .meta({ examples: [statementCsv(statementExample)] }),
+      [mediaTypes.html]: z
+        .string()
+        .describe('A page to print.')
+        .meta({ examples: ['<!doctype html><title>Statement of acme, 2026-11</title>…'] }),
     },
   },
   async ({ services, c, tenantId, tenant, params, query }) => {

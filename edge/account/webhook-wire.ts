@@ -62,7 +62,7 @@ export const webhookChangeSchema = z
   })
   .meta({ examples: [{ status: 'active' }] });
 
-const example = {
+export const webhookExample = {
   id: 'wh_pX2c8m1LkQ',
   url: 'https://hooks.example/sift',
   label: 'billing',
@@ -88,11 +88,20 @@ export const webhookSchema = z
     failing_since_ms: unixMs.nullable().describe('the first failure since the last success'),
     created_at_ms: unixMs,
   })
-  .meta({ examples: [example] });
+  .meta({ examples: [webhookExample] });
 
 export const webhookWithSecretSchema = webhookSchema
   .extend({ secret: z.string().describe('signs what is sent; shown this once') })
-  .meta({ examples: [{ ...example, secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' }] });
+  .meta({ examples: [{ ...webhookExample, secret: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' }] });
+
+export const deliveryExample = {
+  event_id: 'msg_2KWPBgLlAfxdpx2AI54pPJ85f4W',
+  type: 'balance.low',
+  status: 'delivered',
+  created_at_ms: 1_796_083_200_000,
+  next_try_at_ms: null,
+  tries: [{ at_ms: 1_796_083_200_012, duration_ms: 84, http_status: 204, error: null }],
+};
 
 export const deliverySchema = z
   .object({
@@ -110,18 +119,7 @@ export const deliverySchema = z
       }),
     ),
   })
-  .meta({
-    examples: [
-      {
-        event_id: 'msg_2KWPBgLlAfxdpx2AI54pPJ85f4W',
-        type: 'balance.low',
-        status: 'delivered',
-        created_at_ms: 1_796_083_200_000,
-        next_try_at_ms: null,
-        tries: [{ at_ms: 1_796_083_200_012, duration_ms: 84, http_status: 204, error: null }],
-      },
-    ],
-  });
+  .meta({ examples: [deliveryExample] });
 
 export function termsOf(wire: z.infer<typeof newWebhookSchema>): WebhookTerms {
   return {

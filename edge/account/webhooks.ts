@@ -11,10 +11,12 @@ import type { AccountEndpoint } from './account-endpoint.ts';
 import { idempotencyHeaders, idempotentBytes } from './idempotent-bytes.ts';
 import {
   changeOf,
+  deliveryExample,
   deliverySchema,
   newWebhookSchema,
   termsOf,
   webhookChangeSchema,
+  webhookExample,
   webhookSchema,
   webhookWithSecretSchema,
   wireDelivery,
@@ -35,7 +37,9 @@ const list = accountEndpoint(
     summary: 'Webhooks of the account',
     description: 'Without their secrets.',
     scope: 'admin',
-    answer: z.object({ webhooks: z.array(webhookSchema) }),
+    answer: z
+      .object({ webhooks: z.array(webhookSchema) })
+      .meta({ examples: [{ webhooks: [webhookExample] }] }),
   },
   async ({ tenant }) => ({ webhooks: (await tenant.webhooks()).map(wireWebhook) }),
 );
@@ -176,7 +180,9 @@ const deliveries = accountEndpoint(
       before: z.string().max(64).optional().describe('the last event of the page before'),
       limit: z.coerce.number().int().min(1).max(100).default(20),
     }),
-    answer: z.object({ deliveries: z.array(deliverySchema) }),
+    answer: z
+      .object({ deliveries: z.array(deliverySchema) })
+      .meta({ examples: [{ deliveries: [deliveryExample] }] }),
   },
   async ({ tenant, params: { webhook: id }, query: { before, limit } }) => {
     const page = { id, beforeEvent: before ?? null, limit };

@@ -52,6 +52,8 @@ export interface RequestReader<Answer = unknown> {
 export interface InferenceRoute<Answer = unknown> extends RouteText, RequestReader<Answer> {
   /** The reference shows it; `parse` may check more. */
   readonly requestSchema: z.ZodType;
+  /** The reference shows an answer to the first one. */
+  readonly requestExamples: readonly [object, ...object[]];
   readonly answerSchema: z.ZodType;
   format(
     answer: Answer,
@@ -62,6 +64,7 @@ export interface InferenceRoute<Answer = unknown> extends RouteText, RequestRead
 /** A route that counts the tokens of a prompt and runs nothing. */
 export interface TokenCountRoute extends RouteText, RequestReader {
   readonly requestSchema: z.ZodType;
+  readonly requestExamples: readonly [object, ...object[]];
   readonly answerSchema: z.ZodType;
   toAnswer(tokens: number): object;
 }

@@ -3,6 +3,18 @@ import { z } from 'zod';
 import { formatUsd } from '../money-text.ts';
 import { keyEndpoint } from './key-endpoint.ts';
 
+const example = {
+  is_available: true,
+  balance_infos: [
+    {
+      currency: 'USD',
+      total_balance: '27.50',
+      granted_balance: '2.50',
+      topped_up_balance: '25.00',
+    },
+  ],
+};
+
 export const balanceSchema = z.object({
   is_available: z.boolean().describe('Whether a request may be admitted at all.'),
   balance_infos: z.array(
@@ -22,7 +34,7 @@ export const balance = keyEndpoint(
     summary: 'Balance',
     description: "DeepSeek's balance: exact amounts, as text. Needs the scope read.",
     scope: 'read',
-    answer: balanceSchema,
+    answer: balanceSchema.meta({ examples: [example] }),
   },
   async ({ services, key }) => {
     const { granted, toppedUp, held } = await services.tenant(key.tenant).balance();

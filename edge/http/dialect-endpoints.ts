@@ -12,6 +12,7 @@ import { modelNotFoundError } from '../inference/refusal.ts';
 import { askableModels } from '../inference/model-names.ts';
 import type { Services } from '../services.ts';
 import type { Endpoint } from './endpoint.ts';
+import { answerExamples, modelExample, promptTokensExample } from './inference-examples.ts';
 
 export function dialectEndpoints({ inferences, tokenCounts, models }: Dialect): Endpoint[] {
   return [
@@ -46,6 +47,7 @@ const inferenceHeaders = z.object({
 
 function inferenceEndpoint(route: InferenceRoute): Endpoint {
   const { path, aliases, summary, description } = route;
+  const { whole, events } = answerExamples(route);
   return {
     ...plain,
     method: 'post',
@@ -54,10 +56,13 @@ function inferenceEndpoint(route: InferenceRoute): Endpoint {
     summary,
     description,
     headers: inferenceHeaders,
-    body: route.requestSchema,
+    body: route.requestSchema.meta({ examples: route.requestExamples }),
     content: {
-      'application/json': route.answerSchema,
-      'text/event-stream': z.string().describe('With `stream`: its events.'),
+      'application/json': route.answerSchema.meta({ examples: [whole] }),
+      'text/event-stream': z
+        .string()
+        .describe('With `stream`: its events.')
+        .meta({ examples: [events] }),
     },
     run: (services, c) => answerInference(c, services, route),
   };
@@ -72,8 +77,12 @@ function tokenCountEndpoint(route: TokenCountRoute): Endpoint {
     aliases,
     summary,
     description,
-    body: route.requestSchema,
-    content: { 'application/json': route.answerSchema },
+    body: route.requestSchema.meta({ examples: route.requestExamples }),
+    content: {
+      'application/json': route.answerSchema.meta({
+        examples: [route.toAnswer(promptTokensExample)],
+      }),
+    },
     run: (services, c) => answerTokenCount(c, services, route),
   };
 }
@@ -89,7 +98,11 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
       summary: list.summary,
       description: list.description,
       query: list.querySchema,
-      content: { 'application/json': list.answerSchema },
+      content: {
+        'application/json': list.answerSchema.meta({
+          examples: [list.toAnswer([modelExample], {})],
+        }),
+      },
       async run(services, c) {
         await authorize(c, services, 'inference');
         const models = await listedModels(services);
@@ -104,7 +117,9 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
       summary: one.summary,
       description: one.description,
       params: z.object({ id: z.string() }),
-      content: { 'application/json': one.answerSchema },
+      content: {
+        'application/json': one.answerSchema.meta({ examples: [one.toAnswer(modelExample)] }),
+      },
       async run(services, c) {
         await authorize(c, services, 'inference');
         const id = c.req.param('id');

@@ -37,6 +37,31 @@ export const usageReportSchema = z.object({
   total: z.object({ requests: count, usage: usageSchema }),
 });
 
+const exampleUsage = {
+  ...toOpenAiUsage({
+    inputUncached: 12_000,
+    inputCached: 64_000,
+    outputText: 5_000,
+    outputReasoning: 0,
+  }),
+  cost_nano_usd: 7_252_000,
+};
+const example = {
+  object: 'list',
+  from: '2026-12-01',
+  to: '2026-12-01',
+  data: [
+    {
+      day: '2026-12-01',
+      model: 'sift-tiny',
+      key_id: 'Jx3fQ0aZ',
+      requests: 1_000,
+      usage: exampleUsage,
+    },
+  ],
+  total: { requests: 1_000, usage: exampleUsage },
+};
+
 export const usage = keyEndpoint(
   {
     method: 'get',
@@ -45,7 +70,7 @@ export const usage = keyEndpoint(
     description: 'Of the whole account, days in UTC. Needs the scope read.',
     scope: 'read',
     query: usageQuerySchema,
-    answer: usageReportSchema,
+    answer: usageReportSchema.meta({ examples: [example] }),
   },
   async ({ services, key, query }) => {
     const range = readRange(query, services.clock.nowMs());

@@ -41,7 +41,9 @@ const schemaShape: z.ZodType<Schema> = z.lazy(() =>
   }),
 );
 
-const contentShape = z.record(z.string(), z.looseObject({ schema: schemaShape })).optional();
+const contentShape = z
+  .record(z.string(), z.looseObject({ schema: schemaShape, example: z.unknown().optional() }))
+  .optional();
 
 const operationShape = z.looseObject({
   summary: z.string(),
@@ -134,8 +136,9 @@ function mergeAliases(
 }
 
 function renderOperation({ paths, method, operation }: Shown) {
-  const body = operation.requestBody?.content?.['application/json']?.schema;
-  const answer = operation.responses['200']?.content?.['application/json']?.schema;
+  const body = operation.requestBody?.content?.['application/json'];
+  const made = operation.responses['200'] ?? operation.responses['201'];
+  const answer = made?.content?.['application/json'];
   const parameters = operation.parameters ?? [];
   const [path] = paths;
   assert(path !== undefined, 'an operation has a path');
@@ -157,14 +160,21 @@ function renderOperation({ paths, method, operation }: Shown) {
     ${
       body &&
       html`<h3>Body</h3>
-        ${renderSchema(body, 0)}`
+        ${renderSchema(body.schema, 0)} ${renderExample(body.example)}`
     }
     ${
       answer &&
       html`<h3>Answer</h3>
-        ${renderSchema(answer, 0)}`
+        ${renderSchema(answer.schema, 0)} ${renderExample(answer.example)}`
     }
   </section>`;
+}
+
+function renderExample(example: unknown) {
+  return html`<details>
+    <summary>an example</summary>
+    <pre>${JSON.stringify(example, null, 2)}</pre>
+  </details>`;
 }
 
 type Rendered = ReturnType<typeof html> | string;
@@ -289,6 +299,7 @@ h3 { margin: 1.5rem 0 .25rem; font-size: .85rem; text-transform: uppercase; lett
   color: var(--soft); }
 code { font: .9em ui-monospace, monospace; background: var(--line); border-radius: .25rem;
   padding: .1em .35em; }
+pre { font: .9em ui-monospace, monospace; overflow-x: auto; }
 .paths code { display: inline-block; margin: 0 .5rem .5rem 0; padding: .35em .6em; }
 dl { margin: 0; }
 dt { padding-top: .6rem; border-top: 1px solid var(--line); margin-top: .6rem; }

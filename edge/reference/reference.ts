@@ -87,7 +87,7 @@ function operationOf(endpoint: Endpoint, path: string, text: ReferenceText) {
   const ownPath = path.slice(text.pathPrefix.length);
   const content = Object.entries(endpoint.content).map(([type, schema]) => [
     type,
-    { schema: jsonSchema(schema) },
+    mediaType(schema),
   ]);
   return {
     method,
@@ -102,7 +102,7 @@ function operationOf(endpoint: Endpoint, path: string, text: ReferenceText) {
       ...(body && {
         body: {
           required: true,
-          content: { 'application/json': { schema: jsonSchema(body) } },
+          content: { 'application/json': mediaType(body) },
         },
       }),
     },
@@ -129,11 +129,18 @@ export function errorsByStatus(schemaName: string): ErrorResponses {
   );
 }
 
+/** The first example of the schema stands beside it too, where programs look for one. */
+function mediaType(schema: z.ZodType) {
+  const written = jsonSchema(schema);
+  const [example] = written.examples ?? [];
+  return { schema: written, ...(example !== undefined && { example }) };
+}
+
 /**
  * OpenAPI 3.1 speaks JSON Schema, which zod writes by itself. The output side: lists are counted
  * before their elements are looked at, and only the second step says what the elements are.
  */
-function jsonSchema(schema: z.ZodType): object {
+function jsonSchema(schema: z.ZodType): { examples?: unknown[] } {
   const { $schema: _, ...written } = z.toJSONSchema(schema, {
     io: 'output',
     unrepresentable: 'any',

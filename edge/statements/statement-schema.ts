@@ -14,7 +14,7 @@ const changeFields = {
 const changeSchema = z.object(changeFields);
 const lineFields = { entry_id: z.int(), note: z.string().nullable(), created_at_ms: unixMs };
 
-const example = {
+export const statementExample: StatementBody = {
   object: 'statement',
   tenant: 'acme',
   month: '2026-11',
@@ -71,56 +71,54 @@ const example = {
   open_holds: { count: 0, amount_nano_usd: 0 },
 };
 
-export const statementSchema = z
-  .object({
-    object: z.literal('statement'),
-    tenant: z.string(),
-    month: z.string(),
-    time_zone: z.string(),
-    from_ms: unixMs,
-    to_ms: unixMs.describe('the end of the month, or now while it goes on'),
-    is_complete: z.boolean().describe('true once the month is over: it does not change any more'),
-    opening_balance: changeSchema,
-    credits: z.array(z.object({ source: z.string(), ...lineFields, ...changeFields })),
-    spend: z.array(
-      z.object({
-        model: z.string(),
-        key_id: z.string(),
-        key_label: z.string(),
-        requests: count,
-        input_uncached_tokens: count,
-        input_cached_tokens: count,
-        output_text_tokens: count,
-        output_reasoning_tokens: count,
-        cost_nano_usd: nanoUsd,
-        saved_by_cache_nano_usd: nanoUsd.describe(
-          'what the cached tokens would have cost more as uncached ones, nano-USD',
-        ),
-      }),
-    ),
-    corrections: z.array(
-      z.object({
-        corrects: z.int().describe('the id of the entry that it corrects'),
-        model: z.string().nullable(),
-        key_id: z.string().nullable(),
-        ...lineFields,
-        ...changeFields,
-      }),
-    ),
-    totals: z
-      .object({
-        credits: changeSchema,
-        cost_nano_usd: nanoUsd,
-        saved_by_cache_nano_usd: nanoUsd,
-        corrections: changeSchema,
-      })
-      .describe('opening balance + credits - cost + corrections = closing balance'),
-    closing_balance: changeSchema,
-    open_holds: z
-      .object({ count, amount_nano_usd: nanoUsd })
-      .describe('reserved at the end by requests that ran then, out of the closing balance'),
-  })
-  .meta({ examples: [example] });
+export const statementSchema = z.object({
+  object: z.literal('statement'),
+  tenant: z.string(),
+  month: z.string(),
+  time_zone: z.string(),
+  from_ms: unixMs,
+  to_ms: unixMs.describe('the end of the month, or now while it goes on'),
+  is_complete: z.boolean().describe('true once the month is over: it does not change any more'),
+  opening_balance: changeSchema,
+  credits: z.array(z.object({ source: z.string(), ...lineFields, ...changeFields })),
+  spend: z.array(
+    z.object({
+      model: z.string(),
+      key_id: z.string(),
+      key_label: z.string(),
+      requests: count,
+      input_uncached_tokens: count,
+      input_cached_tokens: count,
+      output_text_tokens: count,
+      output_reasoning_tokens: count,
+      cost_nano_usd: nanoUsd,
+      saved_by_cache_nano_usd: nanoUsd.describe(
+        'what the cached tokens would have cost more as uncached ones, nano-USD',
+      ),
+    }),
+  ),
+  corrections: z.array(
+    z.object({
+      corrects: z.int().describe('the id of the entry that it corrects'),
+      model: z.string().nullable(),
+      key_id: z.string().nullable(),
+      ...lineFields,
+      ...changeFields,
+    }),
+  ),
+  totals: z
+    .object({
+      credits: changeSchema,
+      cost_nano_usd: nanoUsd,
+      saved_by_cache_nano_usd: nanoUsd,
+      corrections: changeSchema,
+    })
+    .describe('opening balance + credits - cost + corrections = closing balance'),
+  closing_balance: changeSchema,
+  open_holds: z
+    .object({ count, amount_nano_usd: nanoUsd })
+    .describe('reserved at the end by requests that ran then, out of the closing balance'),
+});
 
 export type StatementBody = z.infer<typeof statementSchema>;
 

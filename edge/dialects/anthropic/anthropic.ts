@@ -4,6 +4,7 @@ import { createAnthropicAnswer } from './answer.ts';
 import type { AnswerOptions } from './answer.ts';
 import { errors } from './errors.ts';
 import { createAnthropicEncoder } from './events.ts';
+import { countTokensRequestExamples, messagesRequestExamples } from './examples.ts';
 import { models } from './models.ts';
 import { countTokensRequestSchema, messagesRequestSchema } from './request-schemas.ts';
 import { parseCountRequest, parseMessagesRequest } from './requests.ts';
@@ -23,6 +24,7 @@ const messages: InferenceRoute<AnswerOptions> = {
     'on without. tool_choice, strict tools and output_config.format are kept by masking tokens, ' +
     'as chat completions say; output_config.effort turns thinking on unless thinking says.',
   requestSchema: messagesRequestSchema,
+  requestExamples: messagesRequestExamples,
   answerSchema: messageSchema,
   parse: parseMessagesRequest,
   format(options, { requestId, model }) {
@@ -45,6 +47,7 @@ const countTokens: TokenCountRoute = {
     'request of the limits. Where no worker can count, the answer is an upper bound and says so ' +
     'in x-sift-token-count.',
   requestSchema: countTokensRequestSchema,
+  requestExamples: countTokensRequestExamples,
   answerSchema: tokenCountSchema,
   parse: parseCountRequest,
   toAnswer: (tokens) => ({ input_tokens: tokens }),

@@ -5,6 +5,7 @@ import type { Dialect, InferenceRoute } from '../dialect.ts';
 import { createChatAnswer } from './chat-answer.ts';
 import { errors } from './errors.ts';
 import { createOpenAiEncoder } from './events.ts';
+import { chatRequestExamples, textRequestExamples } from './examples.ts';
 import { models } from './models.ts';
 import { chatRequestSchema, shownTextRequestSchema } from './request-schemas.ts';
 import { parseChatRequest, parseTextRequest } from './requests.ts';
@@ -29,6 +30,7 @@ const chatCompletions: InferenceRoute<AnswerOptions> = {
     'reasoning_effort turns thinking on (none: off) unless thinking says. A model that knows ' +
     'several depths of thinking takes the nearest; others know one.',
   requestSchema: chatRequestSchema,
+  requestExamples: chatRequestExamples,
   answerSchema: chatCompletionSchema,
   parse: parseChatRequest,
   format(options, { requestId, model }) {
@@ -49,6 +51,7 @@ const completions: InferenceRoute<AnswerOptions> = {
   summary: 'Completion',
   description: 'Text in, text out; with a suffix it fills in the middle.',
   requestSchema: shownTextRequestSchema,
+  requestExamples: textRequestExamples,
   answerSchema: completionSchema,
   parse: parseTextRequest,
   format(options, { requestId, model }) {

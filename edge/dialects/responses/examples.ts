@@ -4,7 +4,7 @@ const city = { type: 'object', properties: { city: { type: 'string' } }, require
 const weather = { type: 'function', name: 'weather', parameters: city, strict: false };
 const call = { call_id: 'call_1', name: 'weather', arguments: '{"city":"Berlin"}' };
 
-export const requestExamples = [
+export const requestExamples: readonly [object, ...object[]] = [
   { model, input: 'Who are you?' },
   {
     model,
@@ -27,8 +27,7 @@ export const requestExamples = [
   },
 ];
 
-export const inputTokensRequestExamples = [{ model, input: 'Who are you?' }];
-export const inputTokensExamples = [{ object: 'response.input_tokens', input_tokens: 12 }];
+export const inputTokensRequestExamples = [{ model, input: 'Who are you?' }] as const;
 
 export const responseExamples = [
   {

@@ -4,12 +4,7 @@ import { createResponsesAnswer } from './answer.ts';
 import type { AnswerOptions } from './answer.ts';
 import { errors } from './errors.ts';
 import { createResponsesEncoder } from './events.ts';
-import {
-  inputTokensExamples,
-  inputTokensRequestExamples,
-  requestExamples,
-  responseExamples,
-} from './examples.ts';
+import { inputTokensRequestExamples, requestExamples } from './examples.ts';
 import { inputTokensRequestSchema, responsesRequestSchema } from './request-schemas.ts';
 import { parseInputTokensRequest, parseResponsesRequest } from './requests.ts';
 import { inputTokensSchema, responseSchema } from './response-schemas.ts';
@@ -29,8 +24,9 @@ const responses: InferenceRoute<AnswerOptions> = {
     'encrypted_content is the same text in another form. A stream ends with response.completed, ' +
     'response.incomplete or response.failed. prompt_cache_key and metadata have no effect on the ' +
     'answer. instructions, tools and format are repeated if they have at most 65,536 characters.',
-  requestSchema: responsesRequestSchema.meta({ examples: requestExamples }),
-  answerSchema: responseSchema.meta({ examples: responseExamples }),
+  requestSchema: responsesRequestSchema,
+  requestExamples,
+  answerSchema: responseSchema,
   namesStored: true,
   parse: parseResponsesRequest,
   format: (options, head) => ({
@@ -49,8 +45,9 @@ const inputTokens: TokenCountRoute = {
     'Counted by a worker, exactly as a response of the same fields would be. Free; counts as one ' +
     'request of the limits. Where no worker can count, the answer is an upper bound and says so ' +
     'in x-sift-token-count.',
-  requestSchema: inputTokensRequestSchema.meta({ examples: inputTokensRequestExamples }),
-  answerSchema: inputTokensSchema.meta({ examples: inputTokensExamples }),
+  requestSchema: inputTokensRequestSchema,
+  requestExamples: inputTokensRequestExamples,
+  answerSchema: inputTokensSchema,
   namesStored: true,
   parse: parseInputTokensRequest,
   toAnswer: (tokens) => ({ object: 'response.input_tokens', input_tokens: tokens }),
