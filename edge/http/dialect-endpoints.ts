@@ -8,9 +8,7 @@ import { authorize } from '../inference/authenticate.ts';
 import { answerTokenCount } from '../inference/count-tokens.ts';
 import { budgetHeader, budgetModeHeader } from '../inference/budgets-asked.ts';
 import { answerInference } from '../inference/inference.ts';
-import { modelNotFoundError } from '../inference/refusal.ts';
-import { askableModels } from '../inference/model-names.ts';
-import type { Services } from '../services.ts';
+import { listedModel, listedModels } from '../inference/allowed-models.ts';
 import type { Endpoint } from './endpoint.ts';
 import { answerExamples, modelExample, promptTokensExample } from './inference-examples.ts';
 
@@ -104,8 +102,8 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
         }),
       },
       async run(services, c) {
-        await authorize(c, services, 'inference');
-        const models = await listedModels(services);
+        const key = await authorize(c, services, 'inference');
+        const models = await listedModels(services, key);
         return c.json(list.toAnswer(models, c.req.queries()));
       },
     },
@@ -121,24 +119,11 @@ function modelEndpoints({ list, one }: ModelRoutes): Endpoint[] {
         'application/json': one.answerSchema.meta({ examples: [one.toAnswer(modelExample)] }),
       },
       async run(services, c) {
-        await authorize(c, services, 'inference');
+        const key = await authorize(c, services, 'inference');
         const id = c.req.param('id');
         assert(id !== undefined, 'the path has an id');
-        const models = await listedModels(services);
-        const model = models.find((each) => each.id === id);
-        if (!model) {
-          throw modelNotFoundError(
-            id,
-            models.map((each) => each.id),
-          );
-        }
-        return c.json(one.toAnswer(model));
+        return c.json(one.toAnswer(await listedModel(services, key, id)));
       },
     },
   ];
-}
-
-async function listedModels({ directory }: Services) {
-  const [models, aliases] = await Promise.all([directory.models(), directory.aliases()]);
-  return askableModels(models, aliases);
 }

@@ -15,6 +15,7 @@ import {
   tokensIn,
 } from '../inference/prepared-request.ts';
 import { cacheMissReasonSchema } from '../dialects/cache-miss-reason.ts';
+import { allowedModels } from '../inference/allowed-models.ts';
 import { predictMiss } from '../inference/cache-miss.ts';
 import { readBody } from '../bodies/read-body.ts';
 
@@ -69,6 +70,7 @@ export const quote = keyEndpoint(
     answer: quoteSchema,
   },
   async ({ c, services, key }) => {
+    const allowed = await allowedModels(services, key);
     const { bodyBytesMax: bytesMax } = services.settings;
     const body = await readBody(c, services, { owner: key.tenant, bytesMax });
     const { signal } = c.req.raw;
@@ -81,6 +83,7 @@ export const quote = keyEndpoint(
       waitMsMax: null,
       requestId,
       signal,
+      allowed,
     };
     const { prepared } = await prepareRequest(services, sent, body).finally(body.release);
     const tenant = services.tenant(key.tenant);

@@ -7,6 +7,7 @@ import type { Services } from '../services.ts';
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { countPrompt } from '../relay/count-prompt.ts';
 import type { AppContext } from '../middleware/app-env.ts';
+import { allowedModels } from './allowed-models.ts';
 import { authenticate, checkBeforeBody, checkTenant } from './authenticate.ts';
 import { rewrite } from '../bodies/body-work.ts';
 import type { BodyText } from '../bodies/body-work.ts';
@@ -43,6 +44,8 @@ async function answerCount(
   const signal = AbortSignal.any([c.req.raw.signal, AbortSignal.timeout(countMsMax)]);
   const { tenant } = key;
   const requestId = c.get('requestId');
+  await checkTenant(services, tenant);
+  const allowed = await allowedModels(services, key);
   const sent = {
     reader: route.name,
     hashedPath: null,
@@ -51,11 +54,9 @@ async function answerCount(
     requestId,
     waitMsMax: null,
     signal,
+    allowed,
   };
-  const [{ prepared }] = await Promise.all([
-    prepareRequest(services, sent, body),
-    checkTenant(services, tenant),
-  ]);
+  const { prepared } = await prepareRequest(services, sent, body);
   const { refusal, limits } = await services.tenant(key.tenant).admitFree(key, 'inference');
   if (refusal) throw refusalError(refusal, limits);
   const counted = await countOnWorker(services, prepared, signal);

@@ -13,6 +13,8 @@ import type { Services } from '../services.ts';
 import type { AdmitInput, IdempotentRequest, PrefixKey } from '../tenant/admission-contract.ts';
 import type { VerifiedKey } from '../tenant/key-contract.ts';
 import { heldContext, soldContext } from '../directory/served-contexts.ts';
+import { allowedChains, refuseOthers } from './allowed-models.ts';
+import type { AllowedModels } from './allowed-models.ts';
 import { refuseLongLogprobs } from './answer-bound.ts';
 import type { NamedBudgets } from './budgets-asked.ts';
 import { prepareWithStored } from './earlier-items.ts';
@@ -60,7 +62,8 @@ export function keptBody(body: BodyText, release: () => void): KeptBody {
 
 /**
  * Reads a request of which the body has arrived.
- * @throws ApiError naming the parameter at fault, 404 without such a model, 503 without a price.
+ * @throws ApiError naming the parameter at fault, 404 without such a model, 503 without a price,
+ * 403 where the model is not among those allowed.
  */
 export async function prepareRequest(
   services: Services,
@@ -72,13 +75,16 @@ export async function prepareRequest(
       readonly waitMsMax: number | null;
       /** Models of its alias whose workers did not take the request. */
       readonly passedOver?: readonly string[];
+      /** Bounds a request that is not admitted; the admission bounds others. */
+      readonly allowed?: AllowedModels;
     },
   body: Body,
 ): Promise<{ readonly prepared: PreparedRequest; readonly requestHash: string | null }> {
-  const { reader, hashedPath, tenant, requestId } = asked;
+  const { reader, hashedPath, tenant, requestId, allowed = null } = asked;
   const { directory, settings } = services;
   const { cacheSecret, storesUnasked = false } = settings;
-  const [models, aliases] = await Promise.all([directory.models(), directory.aliases()]);
+  const [models, known] = await Promise.all([directory.models(), directory.aliases()]);
+  const aliases = allowedChains(known, allowed);
   const { bytes } = body;
   const waitMsMax = asked.waitMsMax ?? settings.queueMsMax;
   const unable = await modelsToPassOver(services, aliases, { bytes, tenant, waitMsMax });
@@ -87,6 +93,7 @@ export async function prepareRequest(
   const context = { storesUnasked, earlier: null };
   const input = { bytes, reader, hashedPath, tenant, cacheSecret, context, ...names };
   const { requestHash, ...parts } = await prepareWithStored(services, input, asked);
+  refuseOthers(parts.model.id, allowed);
   const bounds = await boundRequest(services, parts);
   refuseLongLogprobs({ ...parts, ...bounds });
   const kept = keptBody(parts.body, body.release);

@@ -25,7 +25,7 @@ export const models: ModelRoutes = {
     path: '/anthropic/v1/models',
     aliases: [],
     summary: "Models, in Anthropic's protocol",
-    description: 'All models that can be asked for, the newest first, in pages.',
+    description: 'All models that the key can ask for, the newest first, in pages.',
     querySchema: modelPageSchema,
     answerSchema: modelListSchema,
     toAnswer: toPage,

@@ -9,7 +9,7 @@ export const models: ModelRoutes = {
     path: '/v1/models',
     aliases: ['/models'],
     summary: 'Models',
-    description: 'All models that can be asked for.',
+    description: 'All models that the key can ask for.',
     querySchema: null,
     answerSchema: modelListSchema,
     toAnswer: (all): z.infer<typeof modelListSchema> => ({ object: 'list', data: all.map(toWire) }),
