@@ -101,6 +101,8 @@ test("a request waits by its tenant's weight and its key's priority", async () =
   expect(place.mock.calls[0]?.[0].turn).toEqual({
     tenant: 'acme',
     weight: 3,
+    key: keyId,
+    keyWeight: 1,
     priority: 'high',
     slots: 2,
     waitMsMax: 0,
