@@ -1,5 +1,5 @@
 /** Writes an answer out of a worker's chunks, streamed or whole. */
-import type { Chunk } from '../engines/chunk.ts';
+import type { Chunk, StopCode } from '../engines/chunk.ts';
 import type { ApiError } from '../errors.ts';
 import type { Usage } from '../money.ts';
 import type { CacheMissReason } from './cache-miss-reason.ts';
@@ -26,7 +26,7 @@ export interface Bill {
   readonly costNanoUsd: number;
   readonly cacheMissReason: CacheMissReason | null;
   /** The code with which money ran out and ended the answer; null: it did not. */
-  readonly stoppedBy?: 'insufficient_balance' | 'budget_exhausted' | null;
+  readonly stoppedBy?: StopCode | null;
 }
 
 /** The fields of ours that stand beside the counts, in the usage of every dialect. */

@@ -13,6 +13,9 @@ export interface Chunk {
 
 export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter';
 
+/** Money ran out while the answer was made. */
+export type StopCode = 'insufficient_balance' | 'budget_exhausted';
+
 /** A piece of one answer; only those pieces come that hold something. */
 export interface Choice {
   readonly index: number;
@@ -24,6 +27,8 @@ export interface Choice {
   readonly finish_reason: FinishReason | null;
   /** The request's own stop string or stop token that ended the answer, where the engine says. */
   readonly stop_reason?: string | number;
+  /** The edge ended the answer for want of money. */
+  readonly stopped_by?: StopCode;
   readonly prompt_logprobs?: unknown;
 }
 

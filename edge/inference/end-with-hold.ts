@@ -1,5 +1,5 @@
 /** Ends an answer where its hold ends: no event that the hold does not cover is passed on. */
-import type { Choice, Chunk } from '../engines/chunk.ts';
+import type { Choice, Chunk, StopCode } from '../engines/chunk.ts';
 import { costNanoUsd } from '../money.ts';
 import type { Price, Usage } from '../money.ts';
 import type { WorkerEvent } from '../relay/worker-stream.ts';
@@ -29,7 +29,8 @@ export async function* endWithHold(
         if (!(await covered)) {
           const part = coveredPart(event, { counted, hold, price: answers.price });
           if (part !== null) open.see(part.chunk);
-          yield [...(part === null ? [] : [part]), open.end(part?.usage ?? counted)];
+          const usage = part?.usage ?? counted;
+          yield [...(part === null ? [] : [part]), open.end(usage, hold.stoppedBy)];
           return;
         }
       }
@@ -60,7 +61,9 @@ class OpenAnswers {
     }
   }
 
-  end(usage: Usage | null): WorkerEvent {
+  end(usage: Usage | null, code: StopCode | null): WorkerEvent {
+    // The end of a stream states it in the usage, too, and only to clients that asked for that.
+    const finish = { finish_reason: 'length', ...(code && { stopped_by: code }) } as const;
     const indices = Array.from({ length: this.#answers.count }, (_, index) => index);
     const choices = indices
       .filter((index) => !this.#ended.has(index))
@@ -68,7 +71,7 @@ class OpenAnswers {
         const begins = !this.#begun.has(index);
         const delta = begins ? { role: 'assistant' as const, content: '' } : {};
         const text = this.#answers.kind === 'chat' ? { delta } : { text: '' };
-        return { index, ...text, logprobs: null, finish_reason: 'length' };
+        return { index, ...text, logprobs: null, ...finish };
       });
     return { chunk: { ...this.#head, choices }, usage, texts: null };
   }

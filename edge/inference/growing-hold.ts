@@ -3,6 +3,8 @@
  * and grows by longer ones ahead of need, so that a long answer waits for none of them. Where
  * balance or budgets give no more, the answer ends at what its hold covers.
  */
+import type { StopCode } from '../engines/chunk.ts';
+import { ApiError } from '../errors.ts';
 import { describe } from '../middleware/answer-error.ts';
 import { costNanoUsd, holdNanoUsd } from '../money.ts';
 import type { Price, Usage } from '../money.ts';
@@ -14,11 +16,6 @@ import { refusalError } from './refusal.ts';
 
 /** Output tokens of each answer that are held at first, unless the operator sets another count. */
 export const leaseTokensDefault = 4_096;
-
-/** Money ran out while the answer was made. */
-export type StopCode = 'insufficient_balance' | 'budget_exhausted';
-
-type Lacks = Extract<Extension, { kind: 'exhausted' }>['lacks'];
 
 interface HeldRequest {
   readonly tenant: Tenant;
@@ -38,7 +35,7 @@ export class GrowingHold {
   #amountNanoUsd: number;
   /** The next lease is twice as long as the last. */
   #leaseNanoUsd: number;
-  #extending: Promise<Lacks | null> | null = null;
+  #extending: Promise<unknown> | null = null;
   #stoppedBy: StopCode | null = null;
 
   constructor(services: Pick<Services, 'keepAlive' | 'log'>, request: HeldRequest) {
@@ -59,7 +56,7 @@ export class GrowingHold {
     return this.#amountNanoUsd >= this.#request.admission.holdNanoUsdMax;
   }
 
-  /** The reason for which the answer was ended; null: it was not. */
+  /** The lack of money that ended the answer; null: there was none. */
   get stoppedBy(): StopCode | null {
     return this.#stoppedBy;
   }
@@ -86,8 +83,12 @@ export class GrowingHold {
   async holdWhole(): Promise<void> {
     if (this.isWhole) return;
     const missing = this.#request.admission.holdNanoUsdMax - this.#amountNanoUsd;
-    const lacks = await this.#extend({ amountNanoUsd: missing, leastNanoUsd: missing });
-    if (lacks === null) return;
+    const extension = await this.#extend({ amountNanoUsd: missing, leastNanoUsd: missing });
+    if (extension.kind === 'extended') return;
+    if (extension.kind === 'over') {
+      throw new ApiError('internal_error', 'The request was settled before its answer was made.');
+    }
+    const { lacks } = extension;
     const neededNanoUsd = this.#request.admission.holdNanoUsdMax;
     const held = this.#amountNanoUsd;
     throw refusalError(
@@ -100,9 +101,15 @@ export class GrowingHold {
   async #growTo(cost: number): Promise<boolean> {
     await this.#extending;
     if (this.has(cost)) return true;
-    const lacks = await this.#extend(this.#nextLease(cost - this.#amountNanoUsd));
+    const extension = await this.#extend(this.#nextLease(cost - this.#amountNanoUsd));
     if (this.has(cost)) return true;
-    this.#stoppedBy = lacks?.kind === 'budget' ? 'budget_exhausted' : 'insufficient_balance';
+    if (extension.kind === 'exhausted') {
+      const isBudget = extension.lacks.kind === 'budget';
+      this.#stoppedBy = isBudget ? 'budget_exhausted' : 'insufficient_balance';
+    } else {
+      // Its client has left, or it was taken for lost: money is not the reason.
+      this.#services.log('warn', 'hold-settled', { requestId: this.#request.requestId });
+    }
     return false;
   }
 
@@ -116,8 +123,8 @@ export class GrowingHold {
     this.#extending = extending;
     this.#services.keepAlive(extending);
     // One that gave nothing is not repeated before its end: the answer may need no more.
-    void extending.then((lacks) => {
-      if (lacks === null) this.#extending = null;
+    void extending.then((extension) => {
+      if (extension === null || extension.kind === 'extended') this.#extending = null;
     });
   }
 
@@ -131,10 +138,10 @@ export class GrowingHold {
   async #extend(by: {
     readonly amountNanoUsd: number;
     readonly leastNanoUsd: number;
-  }): Promise<Lacks | null> {
+  }): Promise<Extension> {
     const { tenant, requestId } = this.#request;
     const extension = await tenant.extend({ requestId, ...by });
     if (extension.kind === 'extended') this.#amountNanoUsd = extension.holdNanoUsd;
-    return extension.kind === 'exhausted' ? extension.lacks : null;
+    return extension;
   }
 }

@@ -10,7 +10,7 @@ interface ChatChoice {
   reasoning: string | null;
   readonly toolCalls: { id: string; name: string; arguments: string }[];
   logprobs: { readonly content: WrittenItems; readonly reasoning: WrittenItems } | null;
-  finish: Pick<Choice, 'finish_reason' | 'stop_reason'>;
+  finish: Pick<Choice, 'finish_reason' | 'stop_reason' | 'stopped_by'>;
 }
 
 export function createChatAnswer(head: AnswerHead): AnswerBuilder {
@@ -61,13 +61,14 @@ function newChoice(): ChatChoice {
   };
 }
 
-function addTo(choice: ChatChoice, { delta, logprobs, finish_reason, stop_reason }: Choice): void {
+function addTo(choice: ChatChoice, piece: Choice): void {
+  const { delta, logprobs, finish_reason, stop_reason, stopped_by } = piece;
   const { content, reasoning_content: reasoning, tool_calls: calls = [] } = delta ?? {};
   if (content !== undefined) choice.content = (choice.content ?? '') + content;
   if (reasoning !== undefined) choice.reasoning = (choice.reasoning ?? '') + reasoning;
-  for (const { index, id = '', function: piece } of calls) {
-    const call = (choice.toolCalls[index] ??= { id, name: piece.name ?? '', arguments: '' });
-    call.arguments += piece.arguments;
+  for (const { index, id = '', function: part } of calls) {
+    const call = (choice.toolCalls[index] ??= { id, name: part.name ?? '', arguments: '' });
+    call.arguments += part.arguments;
   }
   if (logprobs) {
     choice.logprobs ??= { content: new WrittenItems(), reasoning: new WrittenItems() };
@@ -75,7 +76,11 @@ function addTo(choice: ChatChoice, { delta, logprobs, finish_reason, stop_reason
     for (const each of logprobs.reasoning_content ?? []) choice.logprobs.reasoning.push(each);
   }
   if (finish_reason === null) return;
-  choice.finish = { finish_reason, ...(stop_reason !== undefined && { stop_reason }) };
+  choice.finish = {
+    finish_reason,
+    ...(stop_reason !== undefined && { stop_reason }),
+    ...(stopped_by !== undefined && { stopped_by }),
+  };
 }
 
 function toWire(choice: ChatChoice, index: number): object {

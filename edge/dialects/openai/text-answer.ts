@@ -9,7 +9,7 @@ interface TextChoice {
   text: string;
   logprobs: Record<string, WrittenItems | null> | null;
   /** The last reason and stop that were stated stand. */
-  last: Pick<Choice, 'finish_reason' | 'stop_reason' | 'prompt_logprobs'>;
+  last: Pick<Choice, 'finish_reason' | 'stop_reason' | 'stopped_by' | 'prompt_logprobs'>;
 }
 
 export function createTextAnswer(head: AnswerHead): AnswerBuilder {

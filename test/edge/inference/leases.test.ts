@@ -104,6 +104,58 @@ test.each(['per-event', 'all-at-once'] as const)(
   },
 );
 
+test.each([
+  ['/v1/chat/completions', chat],
+  ['/v1/completions', { model: testModel, prompt: 'Count.', max_tokens: 10_000 }],
+])('a stream of %s without usage says beside its end that money ran out', async (path, body) => {
+  await start({ beyondNanoUsd: 5_000 });
+  const chunksOf = async (key: string) => {
+    const headers = { 'idempotency-key': key };
+    const sent = await edge.post(path, { ...body, stream: true }, { headers });
+    const events = dataOf(await sent.text());
+    expect(events.at(-1)).toBe('[DONE]');
+    return events.slice(0, -1).map((event) => JSON.parse(event));
+  };
+  const chunks = await chunksOf('a');
+  const cut = { finish_reason: 'length', stopped_by: 'insufficient_balance' };
+  expect(chunks.at(-1)).toMatchObject({ choices: [{ index: 0, ...cut }] });
+  expect(chunks.at(-1)).not.toHaveProperty('usage');
+  expect(JSON.stringify(chunks.slice(0, -1))).not.toContain('stopped_by');
+  await settledEntry();
+  expect(await chunksOf('a')).toEqual(chunks);
+});
+
+test('a stream that ends by itself states no such code', async () => {
+  await start();
+  const ofLimit = { ...chat, stream: true };
+  const text = await (await edge.post('/v1/chat/completions', ofLimit)).text();
+  expect(text).toContain('"finish_reason":"stop"');
+  expect(text).not.toContain('stopped_by');
+});
+
+test('a request that is settled while its answer is made lacks no money', async () => {
+  await start({ scripts: [{ pauseMs: 1 }] });
+  const body = { ...chat, stream: true, stream_options: { include_usage: true } };
+  const response = await edge.post('/v1/chat/completions', body);
+  const [open] = await edge.tenant.openHolds(0);
+  await edge.tenant.settle({
+    requestId: open?.requestId ?? '',
+    outcome: 'failed',
+    usage: null,
+    worker: null,
+    epoch: null,
+    predictedCachedBytes: 0,
+    confirmedChain: [],
+    answer: null,
+  });
+  const text = await response.text();
+  expect(text).toContain('"finish_reason":"length"');
+  expect(text).not.toContain('stopped_by');
+  await edge.idle();
+  expect(edge.ended.at(-1)?.code ?? null).not.toBe('insufficient_balance');
+  expect(await settledEntry()).toMatchObject({ kind: 'voided' });
+});
+
 test('every dialect says that its answer was cut, and by what', async () => {
   await start();
   const bodies = {
@@ -124,6 +176,7 @@ test('every dialect says that its answer was cut, and by what', async () => {
     const end =
       answer.stop_reason ?? answer.incomplete_details?.reason ?? answer.choices[0].finish_reason;
     expect(['max_tokens', 'max_output_tokens', 'length']).toContain(end);
+    if (answer.choices) expect(answer.choices[0].stopped_by).toBe('insufficient_balance');
     await edge.idle();
     expect((await tenant.balance()).held).toBe(0);
     expect(await tenant.audit()).toEqual([]);
