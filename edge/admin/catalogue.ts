@@ -7,6 +7,14 @@ import type { Services } from '../services.ts';
 import { unsoldModels } from '../directory/unsold-models.ts';
 import { namesOf } from '../inference/model-names.ts';
 import { aliasSchema, noSuchModel, refuseAliasName, wireAlias } from './aliases.ts';
+import {
+  currentPriceExample,
+  modelExample,
+  newModelExample,
+  newPriceExample,
+  priceExample,
+  unsoldExample,
+} from './examples.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import {
@@ -57,11 +65,20 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       method: 'get',
       path: '/models',
       summary: 'All models, and those that workers serve and nobody can use',
-      answer: z.object({
-        models: z.array(listedSchema),
-        aliases: z.array(aliasSchema).optional().describe('left out where there are none'),
-        unsold: z.array(unsoldSchema),
-      }),
+      answer: z
+        .object({
+          models: z.array(listedSchema),
+          aliases: z.array(aliasSchema).optional().describe('left out where there are none'),
+          unsold: z.array(unsoldSchema),
+        })
+        .meta({
+          examples: [
+            {
+              models: [{ ...modelExample, price: currentPriceExample, workers: 1 }],
+              unsold: [unsoldExample],
+            },
+          ],
+        }),
     },
     async ({ services }) => listModels(services),
   ),
@@ -70,14 +87,16 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       method: 'post',
       path: '/models',
       summary: 'Add a model, or change one; a new revision or tokenizer makes its prefixes new',
-      body: z.strictObject({
-        id: modelId,
-        context_length: z.int().min(1).max(100_000_000),
-        revision: word,
-        tokenizer: word,
-        owned_by: word.optional(),
-      }),
-      answer: modelSchema,
+      body: z
+        .strictObject({
+          id: modelId,
+          context_length: z.int().min(1).max(100_000_000),
+          revision: word,
+          tokenizer: word,
+          owned_by: word.optional(),
+        })
+        .meta({ examples: [newModelExample] }),
+      answer: modelSchema.meta({ examples: [modelExample] }),
     },
     async ({ services, body }) => {
       const before = (await services.directory.models()).find(({ id }) => id === body.id);
@@ -100,7 +119,9 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       path: '/prices',
       summary: 'All prices, or those of one model, past and future ones too',
       query: z.strictObject({ model: modelId.optional() }),
-      answer: z.object({ prices: z.array(priceSchema) }),
+      answer: z
+        .object({ prices: z.array(priceSchema) })
+        .meta({ examples: [{ prices: [priceExample] }] }),
     },
     async ({ services, query }) => ({
       prices: (await services.directory.prices(query.model ?? null)).map(wirePrice),
@@ -111,29 +132,31 @@ export const catalogueEndpoints: readonly Endpoint[] = [
       method: 'post',
       path: '/prices',
       summary: 'Add a price from a time on, for all day or for a daily window (UTC)',
-      body: z.strictObject({
-        id: z
-          .string()
-          .regex(/^[A-Za-z0-9._-]{1,64}$/)
-          .optional(),
-        model: modelId,
-        input_cached: amount,
-        input: amount,
-        output: amount,
-        from_ms: z.int().min(0).optional().describe('Unix milliseconds; now if left out'),
-        window: z
-          .strictObject({
-            start_minute: z.int().min(0).max(1_439),
-            end_minute: z.int().min(0).max(1_440),
-          })
-          .refine(
-            (each) => each.start_minute !== each.end_minute,
-            'expected a window of some length',
-          )
-          .optional()
-          .describe('minutes of the UTC day; may pass midnight'),
-      }),
-      answer: priceSchema,
+      body: z
+        .strictObject({
+          id: z
+            .string()
+            .regex(/^[A-Za-z0-9._-]{1,64}$/)
+            .optional(),
+          model: modelId,
+          input_cached: amount,
+          input: amount,
+          output: amount,
+          from_ms: z.int().min(0).optional().describe('Unix milliseconds; now if left out'),
+          window: z
+            .strictObject({
+              start_minute: z.int().min(0).max(1_439),
+              end_minute: z.int().min(0).max(1_440),
+            })
+            .refine(
+              (each) => each.start_minute !== each.end_minute,
+              'expected a window of some length',
+            )
+            .optional()
+            .describe('minutes of the UTC day; may pass midnight'),
+        })
+        .meta({ examples: [newPriceExample] }),
+      answer: priceSchema.meta({ examples: [priceExample] }),
       status: 201,
     },
     async ({ services, body }) => {

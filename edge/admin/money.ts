@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { ApiError } from '../errors.ts';
 import { operatorSource } from '../ledger/credits.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
+import { correctionExample, entryExample, newCorrectionExample } from './examples.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { knownTenant, tenantParams } from '../directory/known-tenant.ts';
@@ -19,13 +20,21 @@ export const moneyEndpoints: readonly Endpoint[] = [
       path: '/tenants/{tenant}/credits',
       summary: 'Add credit; once per source, so that it can be repeated when its answer was lost',
       params: tenantParams,
-      body: z.strictObject({
-        kind: z.enum(['granted', 'topped-up']),
-        amount_nano_usd: z.int().min(1).max(amountMax),
-        source: z.string().min(1).max(200).describe('such as the number of an invoice'),
-        note: note.optional(),
-      }),
-      answer: z.object({ credited: z.boolean().describe('false: the source was credited before') }),
+      body: z
+        .strictObject({
+          kind: z.enum(['granted', 'topped-up']),
+          amount_nano_usd: z.int().min(1).max(amountMax),
+          source: z.string().min(1).max(200).describe('such as the number of an invoice'),
+          note: note.optional(),
+        })
+        .meta({
+          examples: [
+            { kind: 'topped-up', amount_nano_usd: 25_000_000_000, source: 'invoice 2026-1' },
+          ],
+        }),
+      answer: z
+        .object({ credited: z.boolean().describe('false: the source was credited before') })
+        .meta({ examples: [{ credited: true }] }),
     },
     async ({ services, params, body }) => {
       const { tenant } = await knownTenant(services, params.tenant);
@@ -38,12 +47,14 @@ export const moneyEndpoints: readonly Endpoint[] = [
       path: '/tenants/{tenant}/corrections',
       summary: 'Correct an entry by a new one that names it; negative takes back',
       params: tenantParams,
-      body: z.strictObject({
-        entry_id: z.int().min(1),
-        amount_nano_usd: z.int().refine((amount) => amount !== 0, 'expected an amount'),
-        note: note.min(1),
-      }),
-      answer: entrySchema,
+      body: z
+        .strictObject({
+          entry_id: z.int().min(1),
+          amount_nano_usd: z.int().refine((amount) => amount !== 0, 'expected an amount'),
+          note: note.min(1),
+        })
+        .meta({ examples: [newCorrectionExample] }),
+      answer: entrySchema.meta({ examples: [correctionExample] }),
       status: 201,
     },
     async ({ services, params, body }) => {
@@ -65,7 +76,9 @@ export const moneyEndpoints: readonly Endpoint[] = [
         after_id: z.coerce.number().int().min(0).default(0),
         limit: z.coerce.number().int().min(1).max(entriesPageMax).default(100),
       }),
-      answer: z.object({ entries: z.array(entrySchema) }),
+      answer: z
+        .object({ entries: z.array(entrySchema) })
+        .meta({ examples: [{ entries: [entryExample, correctionExample] }] }),
     },
     async ({ services, params, query }) => {
       const { tenant } = await knownTenant(services, params.tenant);

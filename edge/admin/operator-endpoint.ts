@@ -53,13 +53,21 @@ export function jsonEndpoint<
 
 /** A route that answers with a stream in one of several formats. */
 export function streamEndpoint<P extends z.ZodObject = NoFields, Q extends z.ZodObject = NoFields>(
-  definition: Definition<P, Q, NoFields> & { readonly mediaTypes: readonly string[] },
+  definition: Definition<P, Q, NoFields> & {
+    /** An example of the answer under each of its media types. */
+    readonly examples: Readonly<Record<string, string>>;
+  },
   handle: (input: Input<z.infer<P>, z.infer<Q>, unknown>) => Promise<Response>,
 ): Endpoint {
   return {
     ...documented(definition),
     status: 200,
-    content: Object.fromEntries(definition.mediaTypes.map((type) => [type, z.string()])),
+    content: Object.fromEntries(
+      Object.entries(definition.examples).map(([type, example]) => [
+        type,
+        z.string().meta({ examples: [example] }),
+      ]),
+    ),
     async run(services, c) {
       return handle(await readInput(definition, services, c));
     },

@@ -6,14 +6,16 @@ import { ApiError } from '../errors.ts';
 import { lostPayments } from '../payments/lost-payments.ts';
 import type { Services } from '../services.ts';
 import type { UsageCursor, UsageRow } from '../tenant/report-contract.ts';
+import { balanceExample, entryExample, usageRowExample } from './examples.ts';
 import { streamEndpoint, jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
-import { streamRows, rowMediaTypes } from './row-stream.ts';
+import { rowExamples, streamRows } from './row-stream.ts';
 import type { Row } from './row-stream.ts';
 import { knownTenant, tenantIdSchema } from '../directory/known-tenant.ts';
 import { unavailableOf, unavailableSchema } from './unavailable.ts';
 import type { Unavailable } from './unavailable.ts';
 import { balanceSchema, daySchema, wireEntry, wireUsage } from './wire.ts';
+import type { entrySchema } from './wire.ts';
 
 const entriesPerPage = 500;
 const usageRowsPerPage = 1_000;
@@ -76,7 +78,7 @@ export const reportEndpoints: readonly Endpoint[] = [
       path: '/export/usage',
       summary: 'Usage per tenant, day, model and key, as JSON lines or CSV',
       query: exportQuery.extend({ from: daySchema.optional(), to: daySchema.optional() }),
-      mediaTypes: rowMediaTypes,
+      examples: rowExamples(usageColumns, { tenant: 'acme', ...usageRowExample }),
     },
     async ({ services, query }) => {
       const ids = await tenantIds(services, query.tenant);
@@ -92,7 +94,7 @@ export const reportEndpoints: readonly Endpoint[] = [
       path: '/export/entries',
       summary: 'Every entry of the ledgers, as JSON lines or CSV',
       query: exportQuery,
-      mediaTypes: rowMediaTypes,
+      examples: rowExamples(entryColumns, entryRow('acme', entryExample)),
     },
     async ({ services, query }) => {
       const ids = await tenantIds(services, query.tenant);
@@ -109,13 +111,19 @@ export const reportEndpoints: readonly Endpoint[] = [
         from: daySchema.optional(),
         to: daySchema.optional(),
       }),
-      answer: z.object({
-        requests: z.int(),
-        promised: z.int().describe('complete answers placed where a prefix was expected'),
-        broken: z.int().describe('of those, the ones of which the worker had nothing'),
-        mismatch_rate: z.number().nullable(),
-        unavailable: unavailableTenants,
-      }),
+      answer: z
+        .object({
+          requests: z.int(),
+          promised: z.int().describe('complete answers placed where a prefix was expected'),
+          broken: z.int().describe('of those, the ones of which the worker had nothing'),
+          mismatch_rate: z.number().nullable(),
+          unavailable: unavailableTenants,
+        })
+        .meta({
+          examples: [
+            { requests: 1_000, promised: 900, broken: 9, mismatch_rate: 0.01, unavailable: [] },
+          ],
+        }),
     },
     async ({ services, query }) =>
       prefixReport(services, await tenantIds(services, query.tenant), rangeOf(query)),
@@ -126,13 +134,19 @@ export const reportEndpoints: readonly Endpoint[] = [
       path: '/audit',
       summary: 'Recomputes every balance from its entries and says what does not agree',
       query: z.strictObject({ tenant: tenantIdSchema.optional() }),
-      answer: z.object({
-        ok: z.boolean(),
-        tenants: z.int(),
-        total: balanceSchema,
-        findings: z.array(z.object({ tenant: z.string(), finding: z.string() })),
-        unavailable: unavailableTenants,
-      }),
+      answer: z
+        .object({
+          ok: z.boolean(),
+          tenants: z.int(),
+          total: balanceSchema,
+          findings: z.array(z.object({ tenant: z.string(), finding: z.string() })),
+          unavailable: unavailableTenants,
+        })
+        .meta({
+          examples: [
+            { ok: true, tenants: 1, total: balanceExample, findings: [], unavailable: [] },
+          ],
+        }),
     },
     async ({ services, query }) => audit(services, await tenantIds(services, query.tenant)),
   ),
@@ -244,17 +258,20 @@ async function* entryRows(services: Services, ids: readonly string[]): AsyncGene
   yield* rowsOfAll(services, ids, async function* rowsOf(tenant) {
     for (let afterId = 0; ;) {
       const page = await services.tenant(tenant).entries({ afterId, limit: entriesPerPage });
-      for (const { usage, budgets, cache_miss_reason: reason, ...entry } of page.map(wireEntry)) {
-        // Names of budgets hold no spaces.
-        const names = budgets && { budgets: budgets.join(' ') };
-        const miss = reason && { cache_miss_reason: JSON.stringify(reason) };
-        yield { tenant, ...entry, ...names, ...miss, ...usage };
-      }
+      for (const each of page) yield entryRow(tenant, wireEntry(each));
       const last = page.at(-1);
       if (last === undefined || page.length < entriesPerPage) return;
       afterId = last.id;
     }
   });
+}
+
+function entryRow(tenant: string, wire: z.infer<typeof entrySchema>): Row {
+  const { usage, budgets, cache_miss_reason: reason, ...entry } = wire;
+  // Names of budgets hold no spaces.
+  const names = budgets && { budgets: budgets.join(' ') };
+  const miss = reason && { cache_miss_reason: JSON.stringify(reason) };
+  return { tenant, ...entry, ...names, ...miss, ...usage };
 }
 
 async function tenantIds(services: Services, only: string | undefined): Promise<string[]> {

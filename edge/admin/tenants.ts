@@ -4,10 +4,18 @@ import { createTenant } from '../tenant/create-tenant.ts';
 import { knownTenant, tenantIdSchema, tenantParams } from '../directory/known-tenant.ts';
 import type { TenantRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
+import { balanceExample, tenantExample } from './examples.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { unavailableOf } from './unavailable.ts';
-import { balanceSchema, limitsOf, limitsSchema, tenantSchema, wireTenant } from './wire.ts';
+import {
+  balanceSchema,
+  limitsOf,
+  limitsSchema,
+  tenantSchema,
+  wireLimits,
+  wireTenant,
+} from './wire.ts';
 
 const name = z.string().min(1).max(200);
 const weightMax = 1_000;
@@ -47,7 +55,9 @@ export const tenantEndpoints: readonly Endpoint[] = [
       method: 'get',
       path: '/tenants',
       summary: 'All tenants',
-      answer: z.object({ tenants: z.array(listedSchema) }),
+      answer: z
+        .object({ tenants: z.array(listedSchema) })
+        .meta({ examples: [{ tenants: [{ ...tenantExample, unavailable: null }] }] }),
     },
     async ({ services }) => {
       const tenants: z.infer<typeof listedSchema>[] = [];
@@ -64,8 +74,12 @@ export const tenantEndpoints: readonly Endpoint[] = [
       method: 'post',
       path: '/tenants',
       summary: 'Create a tenant',
-      body: z.strictObject({ id: tenantIdSchema, name: name.optional() }),
-      answer: tenantSchema,
+      body: z
+        .strictObject({ id: tenantIdSchema, name: name.optional() })
+        .meta({ examples: [{ id: tenantExample.id, name: tenantExample.name }] }),
+      answer: tenantSchema.meta({
+        examples: [{ ...tenantExample, limits: wireLimits(unlimited) }],
+      }),
       status: 201,
     },
     async ({ services, body }) => {
@@ -79,7 +93,9 @@ export const tenantEndpoints: readonly Endpoint[] = [
       path: '/tenants/{tenant}',
       summary: 'One tenant and its balance',
       params: tenantParams,
-      answer: tenantSchema.extend({ balance: balanceSchema }),
+      answer: tenantSchema
+        .extend({ balance: balanceSchema })
+        .meta({ examples: [{ ...tenantExample, balance: balanceExample }] }),
     },
     async ({ services, params }) => {
       const { record, tenant } = await knownTenant(services, params.tenant);
@@ -100,12 +116,14 @@ export const tenantEndpoints: readonly Endpoint[] = [
       path: '/tenants/{tenant}',
       summary: 'Suspend or resume a tenant, or set its share and the limits over all of its keys',
       params: tenantParams,
-      body: z.strictObject({
-        status: z.enum(['active', 'suspended']).optional(),
-        weight: z.int().min(1).max(weightMax).optional(),
-        limits: limitsSchema.optional(),
-      }),
-      answer: tenantSchema,
+      body: z
+        .strictObject({
+          status: z.enum(['active', 'suspended']).optional(),
+          weight: z.int().min(1).max(weightMax).optional(),
+          limits: limitsSchema.optional(),
+        })
+        .meta({ examples: [{ limits: tenantExample.limits }] }),
+      answer: tenantSchema.meta({ examples: [tenantExample] }),
     },
     async ({ services, params, body }) => {
       const { record, tenant } = await knownTenant(services, params.tenant);

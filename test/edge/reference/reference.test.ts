@@ -1,9 +1,10 @@
 import { afterEach, expect, test } from 'vitest';
 import type { z } from 'zod';
+import { adminEndpoints, adminRoutes } from '../../../edge/admin/routes.ts';
 import { errorTable } from '../../../edge/errors.ts';
 import { publicEndpoints } from '../../../edge/http/public-api.ts';
 import { startHarness } from '../../support/edge/edge-harness.ts';
-import type { Harness } from '../../support/edge/edge-harness.ts';
+import type { Harness, HarnessOptions } from '../../support/edge/edge-harness.ts';
 
 let edge: Harness;
 afterEach(() => edge.close());
@@ -88,27 +89,30 @@ test('the page names every route and error and loads nothing', async () => {
   expect(page).not.toMatch(/<script|<link|<img|@import|url\(|\b(src|href)="(https?:)?\/\//);
 });
 
-test.each([{ prefix: '', endpoints: publicEndpoints }])(
-  "every route of '$prefix' has examples that its schemas take",
-  async (reference) => {
-    edge = await startHarness({ scripts: [] });
-    const { prefix, endpoints } = reference;
-    const document = await (await edge.app.request(`${prefix}/openapi.json`)).json();
-    for (const { method, path, aliases, status, body, content } of endpoints) {
-      for (const each of [path, ...aliases]) {
-        const { requestBody, responses } = document.paths[prefix + each][method];
-        const what = `${method} ${prefix}${each}`;
-        if (body !== null) takes(body, requestBody.content['application/json'], `${what}: body`);
-        for (const [type, schema] of Object.entries(content)) {
-          const written = responses[status].content[type];
-          const parsed = takes(schema, written, `${what}: ${type}`);
-          // A schema drops what it does not declare, and the reference would show it.
-          expect(parsed, `${what}: ${type}`).toEqual(written.example);
-        }
+test.each([
+  { prefix: '', endpoints: publicEndpoints },
+  { prefix: '/admin', endpoints: adminEndpoints },
+])("every route of '$prefix' has examples that its schemas take", async (reference) => {
+  const mounts: HarnessOptions['mounts'] = [
+    (app, services) => app.route('/admin', adminRoutes(services)),
+  ];
+  edge = await startHarness({ scripts: [], mounts });
+  const { prefix, endpoints } = reference;
+  const document = await (await edge.app.request(`${prefix}/openapi.json`)).json();
+  for (const { method, path, aliases, status, body, content } of endpoints) {
+    for (const each of [path, ...aliases]) {
+      const { requestBody, responses } = document.paths[prefix + each][method];
+      const what = `${method} ${prefix}${each}`;
+      if (body !== null) takes(body, requestBody.content['application/json'], `${what}: body`);
+      for (const [type, schema] of Object.entries(content)) {
+        const written = responses[status].content[type];
+        const parsed = takes(schema, written, `${what}: ${type}`);
+        // A schema drops what it does not declare, and the reference would show it.
+        expect(parsed, `${what}: ${type}`).toEqual(written.example);
       }
     }
-  },
-);
+  }
+});
 
 function takes(schema: z.ZodType, written: { readonly example?: unknown }, what: string): unknown {
   expect(written, what).toHaveProperty('example');
