@@ -1,6 +1,8 @@
 /** The keys of an account. */
 import { z } from 'zod';
+import { refuseUnlisted } from '../admin/aliases.ts';
 import { keySchema, keyTermsFields, keyTermsOf, scopeSchema, wireKey } from '../admin/key-wire.ts';
+import { plainText } from '../admin/plain-text.ts';
 import { limitsOf, limitsSchema } from '../admin/wire.ts';
 import { createApiKey } from '../auth/api-key.ts';
 import { ApiError } from '../errors.ts';
@@ -12,7 +14,7 @@ import type { AccountEndpoint } from './account-endpoint.ts';
 import { idempotencyHeaders, idempotentBytes } from './idempotent-bytes.ts';
 
 const params = z.strictObject({ key: z.string().max(64) });
-const label = z.string().max(200);
+const label = plainText(200);
 const unlimited = { requestsPerMinute: null, tokensPerMinute: null, concurrentRequests: null };
 const rule = 'A key gives no scope, limit, model, expiry or budget beyond its own.';
 
@@ -67,6 +69,7 @@ const create = accountEndpoint(
   },
   async (input) => {
     const { services, tenantId, tenant, actor, body } = input;
+    await refuseUnlisted(services, body.models ?? []);
     const { key, keyId, secretHash } = createApiKey({
       tenant: tenantId,
       signingSecrets: services.settings.keySigningSecrets,
@@ -120,7 +123,8 @@ const change = accountEndpoint(
       .meta({ examples: [{ status: 'revoked' }] }),
     answer: shownSchema,
   },
-  async ({ tenantId, tenant, actor, params: { key: id }, body }) => {
+  async ({ services, tenantId, tenant, actor, params: { key: id }, body }) => {
+    await refuseUnlisted(services, body.models ?? []);
     const changes = {
       ...(body.status && { status: body.status }),
       ...(body.label !== undefined && { label: body.label }),

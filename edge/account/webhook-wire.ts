@@ -1,5 +1,6 @@
 /** Webhooks as JSON: snake case, integers in nano-USD, times in Unix milliseconds. */
 import { z } from 'zod';
+import { plainText } from '../admin/plain-text.ts';
 import { nanoUsd } from '../dialects/quantities.ts';
 import { webhookEventTypes } from '../tenant/webhook-contract.ts';
 import type {
@@ -13,7 +14,7 @@ const unixMs = z.int().min(0).describe('Unix milliseconds');
 
 const termFields = {
   url: z.string().max(2_000).describe('https; redirects are not followed'),
-  label: z.string().max(200),
+  label: plainText(200),
   events: z
     .array(z.enum(webhookEventTypes))
     .min(1)

@@ -88,15 +88,10 @@ export const aliasEndpoints: readonly Endpoint[] = [
 
 /** @throws ApiError 404 for a model that is not listed, 422 for one that would be hidden. */
 async function checkChain(
-  { directory }: Services,
+  services: Services,
   { name, models }: Pick<ModelAlias, 'name' | 'models'>,
 ): Promise<void> {
-  const listed = namesOf(await directory.models(), []);
-  const index = models.findIndex((id) => !listed.includes(id));
-  const unknown = models[index];
-  if (unknown !== undefined) {
-    throw noSuchModel(unknown, listed, `models[${index}]`);
-  }
+  const listed = await refuseUnlisted(services, models);
   if (!listed.includes(name) || models[0] === name) return;
   throw new ApiError(
     'invalid_value',
@@ -105,7 +100,22 @@ async function checkChain(
   );
 }
 
-/** An operator named a model that is not listed. */
+/**
+ * Returns the ids of all models.
+ * @throws ApiError 404 for the first of the parameter `models` that is none.
+ */
+export async function refuseUnlisted(
+  { directory }: Services,
+  models: readonly string[],
+): Promise<readonly string[]> {
+  const listed = namesOf(await directory.models(), []);
+  const index = models.findIndex((id) => !listed.includes(id));
+  const unknown = models[index];
+  if (unknown !== undefined) throw noSuchModel(unknown, listed, `models[${index}]`);
+  return listed;
+}
+
+/** Somebody who sets terms named a model that is not listed. */
 export function noSuchModel(asked: string, listed: readonly string[], param: string): ApiError {
   const message = `There is no model ${asked}.${nearestAdvice(asked, listed)}`;
   return new ApiError('not_found', message, { param });

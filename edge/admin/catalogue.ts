@@ -15,6 +15,7 @@ import {
   priceExample,
   unsoldExample,
 } from './examples.ts';
+import { plainText } from './plain-text.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import {
@@ -27,8 +28,8 @@ import {
   wirePrice,
 } from './wire.ts';
 
-const modelId = z.string().min(1).max(256);
-const word = z.string().min(1).max(128);
+const modelId = plainText(256).min(1);
+const word = plainText(128).min(1);
 /** The highest price is 1,000 USD per million tokens. */
 const priceMax = 1_000_000_000_000;
 const amount = z.int().min(0).max(priceMax).describe('nano-USD per 1,000,000 tokens');

@@ -4,13 +4,14 @@ import { ApiError } from '../errors.ts';
 import { operatorSource } from '../ledger/credits.ts';
 import type { Tenant } from '../tenant/tenant-contract.ts';
 import { correctionExample, entryExample, newCorrectionExample } from './examples.ts';
+import { plainText } from './plain-text.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { knownTenant, tenantParams } from '../directory/known-tenant.ts';
 import { entrySchema, wireEntry } from './wire.ts';
 
 const amountMax = Number.MAX_SAFE_INTEGER;
-const note = z.string().max(500);
+const note = plainText(500);
 const entriesPageMax = 1_000;
 
 export const moneyEndpoints: readonly Endpoint[] = [
@@ -24,7 +25,7 @@ export const moneyEndpoints: readonly Endpoint[] = [
         .strictObject({
           kind: z.enum(['granted', 'topped-up']),
           amount_nano_usd: z.int().min(1).max(amountMax),
-          source: z.string().min(1).max(200).describe('such as the number of an invoice'),
+          source: plainText(200).min(1).describe('such as the number of an invoice'),
           note: note.optional(),
         })
         .meta({

@@ -5,6 +5,7 @@ import { knownTenant, tenantIdSchema, tenantParams } from '../directory/known-te
 import type { TenantRecord } from '../directory/directory-contract.ts';
 import type { Services } from '../services.ts';
 import { balanceExample, tenantExample } from './examples.ts';
+import { plainText } from './plain-text.ts';
 import { jsonEndpoint } from './operator-endpoint.ts';
 import type { Endpoint } from '../http/endpoint.ts';
 import { unavailableOf } from './unavailable.ts';
@@ -17,7 +18,7 @@ import {
   wireTenant,
 } from './wire.ts';
 
-const name = z.string().min(1).max(200);
+const name = plainText(200).min(1);
 const weightMax = 1_000;
 const unlimited = {
   requestsPerMinute: null,

@@ -110,6 +110,8 @@ test.each([
   [{ budget: budgetOf(100, 'month') }, 'budget'],
   [{ budget: budgetOf(100, 'day', 'Asia/Tokyo') }, 'budget'],
 ])('a bounded key may not give %o beyond its own (%s)', async (change, param) => {
+  const record = { contextLength: 1024, revision: 'r', tokenizer: 't', ownedBy: 'o' };
+  await edge.directory.putModel({ ...record, id: 'other', createdAtMs: 0 });
   const own = {
     limits: { requests_per_minute: 60, tokens_per_minute: null, concurrent_requests: 2 },
     expires_at_ms: Date.UTC(2026, 0, 15, 12) + day,
@@ -148,6 +150,43 @@ test.each([8_640_000_000_000_001, Number.MAX_SAFE_INTEGER, -1])(
     expect(last.status).toBe(201);
   },
 );
+
+test('a key is given no model that does not exist, and told the nearest', async () => {
+  const models = [testModel, `${testModel}s`];
+  for (const [method, path, key] of [
+    ['POST', '/v1/keys', adminKey],
+    ['PATCH', `/v1/keys/${ownId()}`, adminKey],
+    ['POST', '/admin/tenants/acme/keys', 'admin-token'],
+  ] as const) {
+    const refused = await call(method, path, { models }, { key });
+    expect([path, refused.status]).toEqual([path, 404]);
+    expect(refused.json.error).toMatchObject({
+      code: 'not_found',
+      param: 'models[1]',
+      message: expect.stringContaining(`The nearest one is ${testModel}.`),
+    });
+  }
+  expect((await call('GET', '/v1/keys')).json.keys).toHaveLength(2);
+});
+
+test.each(['a\0b', '\ud800', 'x\udc00y'])('the label %j is refused', async (label) => {
+  const webhook = { url: 'https://hooks.example/', events: ['webhook.test'], label };
+  for (const answer of [
+    await call('POST', '/v1/keys', { label }),
+    await call('PATCH', `/v1/keys/${ownId()}`, { label }),
+    await call('POST', '/v1/webhooks', webhook),
+  ]) {
+    expect([answer.status, answer.json.error.param]).toEqual([422, 'label']);
+  }
+  const named = await call(
+    'POST',
+    '/admin/tenants',
+    { id: 'b', name: label },
+    { key: 'admin-token' },
+  );
+  expect([named.status, named.json.error.param]).toEqual([422, 'name']);
+  expect((await call('POST', '/v1/keys', { label: 'é 🙂' })).json.label).toBe('é 🙂');
+});
 
 test('a key gives no scope that it has not', async () => {
   const manager = await edge.addKey('acme', { scopes: ['admin'] });
