@@ -17,7 +17,7 @@ export function mountOperatorRoutes(app: App, services: Services): void {
     if (metrics === null) {
       const message =
         'This edge runs on many machines and counts on none of them; its requests are in the ' +
-        'access log and in Analytics Engine (docs/operate.md).';
+        'access log and, where they are sent, in traces (docs/operate.md).';
       throw new ApiError('unknown_url', message);
     }
     return c.text(await metrics(), 200, { 'content-type': metricsType });
