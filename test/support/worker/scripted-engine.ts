@@ -4,11 +4,10 @@
  * yields one token per step.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { nothingComputed } from '../../../gpu-worker/engine/request.ts';
+import { nothingComputed, nothingCounted } from '../../../gpu-worker/engine/request.ts';
 import type {
   Engine,
   EngineCall,
-  EngineCounters,
   EngineDescription,
   EngineError,
   EngineEvent,
@@ -177,7 +176,7 @@ export function scriptedEngine(
       blocksFree: 100 - running,
       blocksCached: 3,
       counters: {
-        ...noCounters,
+        ...nothingCounted,
         promptTokens: counters.promptTokens,
         cachedTokens: counters.cachedTokens,
         outputTokens: counters.outputTokens,
@@ -242,18 +241,4 @@ export const tinyDescription: EngineDescription = {
     waitingMax: 16,
   },
   kernels: [],
-};
-
-const noCounters: EngineCounters = {
-  steps: 0,
-  promptTokens: 0,
-  cachedTokens: 0,
-  outputTokens: 0,
-  draftTokens: 0,
-  acceptedDrafts: 0,
-  preemptions: 0,
-  evictedBlocks: 0,
-  requestsFinished: 0,
-  requestsAborted: 0,
-  requestsRefused: 0,
 };
