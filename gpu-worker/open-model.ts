@@ -16,7 +16,7 @@ import type { ModelMemory } from './plan/model-memory.ts';
 import { checkTensors } from './weights/check-tensors.ts';
 import { openCheckpoint } from './weights/checkpoint.ts';
 import { readJson } from './weights/json-files.ts';
-import { openSource } from './weights/open-source.ts';
+import { loadFromSource } from './weights/open-source.ts';
 import type { SourceSettings } from './weights/open-source.ts';
 import { neededTensors, readTensors } from './weights/read-tensors.ts';
 import type { WeightSource } from './weights/source.ts';
@@ -63,16 +63,8 @@ export interface LoadedModel extends PlannedModel {
 
 /** @throws CheckpointError or ConfigError with one clear line. */
 export async function loadModel(options: LoadOptions): Promise<LoadedModel> {
-  const source = await openSource(options.location, options.weights);
-  try {
-    const loaded = await loadFrom(source, options);
-    // The model may serve while the last parts are still being flushed to the cache.
-    void source[Symbol.asyncDispose]();
-    return loaded;
-  } catch (error) {
-    await source[Symbol.asyncDispose]();
-    throw error;
-  }
+  const { location, weights } = options;
+  return await loadFromSource(location, weights, (source) => loadFrom(source, options));
 }
 
 /**

@@ -85,3 +85,23 @@ export async function openSource(
     throw error;
   }
 }
+
+/**
+ * Loads from the source at that location. What was loaded may serve while the last parts are still
+ * being flushed to the cache. Rejects with a CheckpointError, or as `load` does.
+ */
+export async function loadFromSource<Loaded>(
+  location: string,
+  settings: SourceSettings | undefined,
+  load: (source: WeightSource) => Promise<Loaded>,
+): Promise<Loaded> {
+  const source = await openSource(location, settings);
+  try {
+    const loaded = await load(source);
+    void source[Symbol.asyncDispose]();
+    return loaded;
+  } catch (error) {
+    await source[Symbol.asyncDispose]();
+    throw error;
+  }
+}
